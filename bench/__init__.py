@@ -1,0 +1,1 @@
+"""Measurements: never part of the tests, always next to a peer in the same run."""
