@@ -1,0 +1,1 @@
+"""Values and functions: no await, clock, randomness, sockets or logging in here."""

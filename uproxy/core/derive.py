@@ -1,0 +1,296 @@
+"""The routes that one Service wants, from its objects alone; other Services play no part here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from uproxy.core.frontends import Addresses, addresses_of, skip_reason
+from uproxy.core.ip import Family, family_of
+from uproxy.core.loops import is_near
+from uproxy.core.objects import EndpointSlice, ObjectName, Service, ServicePort
+from uproxy.core.options import RoutingOptions
+from uproxy.core.route import (
+    Backend,
+    BalancerKind,
+    Frontend,
+    FrontendKind,
+    Route,
+    ServicePortName,
+)
+from uproxy.core.sourceranges import SourceRanges
+from uproxy.core.state import NodeFacts
+from uproxy.core.topology import (
+    Candidate,
+    Merged,
+    Policies,
+    PortKey,
+    Usable,
+    categorize,
+    local_ready_ips,
+    merge,
+)
+
+BALANCER: Final = "uproxy.dev/balancer"
+"""Annotation of a Service: a BalancerKind."""
+_DEFAULT_AFFINITY: Final = 10800
+"""Seconds; the API's default (3 h)."""
+_PROTOCOLS: Final = ("TCP", "UDP")
+_NO_TIMESTAMP: Final = "~"
+"""Sorts after every RFC 3339 time."""
+
+PolicySide = Literal["internal", "external"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """A healthCheckNodePort: an HTTP server that tells load balancers about local endpoints."""
+
+    service: ObjectName
+    frontends: tuple[Frontend, ...]
+    """Where it listens: the port at every NodePort address of the Service's families."""
+    port: int
+    counts: Mapping[Family, int]
+    """Ready endpoints on this node, by address, for the families of the Service."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRoutes:
+    """What one Service wants; another one may have a frontend instead."""
+
+    service: ObjectName
+    created: str = _NO_TIMESTAMP
+    """Orders Services by age; one without a timestamp counts as the newest."""
+    routes: tuple[Route, ...] = ()
+    """In the order of its ports. Two ports may want the same frontend; the first has it."""
+    reasons: tuple[str, ...] = ()
+    """Why it is not, or only partly, served; one sentence each."""
+    health_check: HealthCheck | None = None
+    near: bool = False
+    """Whether a backend has an address of this node, where a wildcard frontend might listen."""
+    no_local: tuple[tuple[PolicySide, Family], ...] = ()
+    """Once for each service port and family whose policy Local leaves no endpoint here, though
+    there are some elsewhere."""
+
+
+class _Settings(NamedTuple):
+    """What all ports of a Service have in common."""
+
+    affinity_timeout: int
+    balancer: BalancerKind
+    ranges: SourceRanges
+    node_addresses: tuple[str, ...]
+
+
+class _Port(NamedTuple):
+    """One service port in one family, decided."""
+
+    name: ServicePortName
+    family: Family
+    policies: Policies
+    candidates: tuple[Candidate, ...]
+    usable: Usable
+
+
+def derive(
+    service: Service,
+    slices: Sequence[EndpointSlice],
+    node: NodeFacts,
+    options: RoutingOptions,
+) -> ServiceRoutes:
+    """Everything that a Service wants on this node, with a reason for whatever it cannot have."""
+    created = service.metadata.creation_timestamp or _NO_TIMESTAMP
+    skip = skip_reason(service, options)
+    if skip:
+        return ServiceRoutes(service=service.key, created=created, reasons=(skip,))
+    addresses = addresses_of(service, slices, options)
+    merged = merge(slices, node.name)
+    settings, reasons = _settings(service, node, options)
+    ports = list(_ports(service, addresses, merged, node))
+    routes = tuple(
+        route for port, spec in ports for route in _routes(port, spec, addresses, settings, options)
+    )
+    reasons = [*addresses.reasons, *reasons, *_port_reasons(service, options)]
+    reasons += [f'endpoint address "{text}" cannot be used' for text in merged.unparsable]
+    if not routes and not reasons:
+        reasons.append("no clusterIP, externalIP, load-balancer IP or nodePort to listen on")
+    return ServiceRoutes(
+        service=service.key,
+        created=created,
+        routes=routes,
+        reasons=tuple(reasons),
+        health_check=_health_check(service, addresses, merged, options),
+        near=is_near(routes, options.local_addresses),
+        no_local=tuple(side for port, _ in ports for side in _no_local(port)),
+    )
+
+
+def _settings(
+    service: Service, node: NodeFacts, options: RoutingOptions
+) -> tuple[_Settings, list[str]]:
+    ranges = SourceRanges.parse(service.spec.load_balancer_source_ranges or ())
+    reasons = [f'loadBalancerSourceRanges: "{text}" is not a CIDR' for text in ranges.unparsable]
+    if ranges.unparsable and not ranges.networks:
+        reasons.append("loadBalancerSourceRanges has no valid entry: nobody is let in")
+    balancer = _balancer(service, options, reasons)
+    # Without a Node object the machine itself says what its addresses are.
+    node_addresses = node.addresses or tuple(sorted(options.local_addresses))
+    return _Settings(_affinity_timeout(service), balancer, ranges, node_addresses), reasons
+
+
+def _affinity_timeout(service: Service) -> int:
+    if service.spec.session_affinity != "ClientIP":
+        return 0
+    config = service.spec.session_affinity_config
+    client_ip = config.client_ip if config is not None else None
+    seconds = client_ip.timeout_seconds if client_ip is not None else None
+    return seconds or _DEFAULT_AFFINITY
+
+
+def _balancer(service: Service, options: RoutingOptions, reasons: list[str]) -> BalancerKind:
+    wanted = (service.metadata.annotations or {}).get(BALANCER)
+    if wanted is None:
+        return options.balancer
+    try:
+        return BalancerKind(wanted)
+    except ValueError:
+        known = ", ".join(kind.value for kind in BalancerKind)
+        reasons.append(f'annotation {BALANCER} is "{wanted}", not one of: {known}')
+        return options.balancer
+
+
+def _port_reasons(service: Service, options: RoutingOptions) -> Iterator[str]:
+    for port in service.ports:
+        label = f'port "{port.name or port.port}"'
+        if port.protocol not in _PROTOCOLS:
+            yield f"{label}: protocol {port.protocol} is not supported, only TCP and UDP are"
+        elif options.serve_unallocated and service.spec.type == "NodePort" and not port.node_port:
+            yield f"{label}: type NodePort without a nodePort, and nobody here assigns one"
+
+
+def _ports(
+    service: Service, addresses: Addresses, merged: Merged, node: NodeFacts
+) -> Iterator[tuple[_Port, ServicePort]]:
+    spec = service.spec
+    for port in service.ports:
+        if port.protocol not in _PROTOCOLS:
+            continue
+        for family in addresses.families:
+            policies = Policies(
+                internal_local=spec.internal_traffic_policy == "Local",
+                external_local=spec.external_traffic_policy == "Local",
+                external=port.node_port != 0
+                or any(kind is not FrontendKind.CLUSTER_IP for kind, _ in addresses.of(family)),
+            )
+            candidates = merged.ports.get(PortKey(family, port.name, port.protocol), ())
+            usable = categorize(candidates, policies, node_name=node.name, zone=node.zone)
+            name = ServicePortName(*service.key, port.name, port.protocol)
+            yield _Port(name, family, policies, candidates, usable), port
+
+
+def _routes(
+    port: _Port,
+    spec: ServicePort,
+    addresses: Addresses,
+    settings: _Settings,
+    options: RoutingOptions,
+) -> Iterator[Route]:
+    serving = _serving(port)
+    for kind, address, number in _frontends(port.family, spec, addresses, options):
+        backends, local_backends = _sets(port, kind)
+        allowed = None
+        if kind is FrontendKind.LOAD_BALANCER_IP:
+            allowed = settings.ranges.allowed_at(address, settings.node_addresses)
+        yield Route(
+            frontend=Frontend(spec.protocol, address, number),
+            owner=port.name,
+            kind=kind,
+            backends=backends,
+            local_backends=local_backends,
+            serving=serving,
+            affinity_timeout=settings.affinity_timeout,
+            balancer=settings.balancer,
+            allowed_sources=allowed,
+            reason=_reason(port, kind),
+        )
+
+
+def _frontends(
+    family: Family, spec: ServicePort, addresses: Addresses, options: RoutingOptions
+) -> Iterator[tuple[FrontendKind, str, int]]:
+    """Each frontend of a port once, whatever the number of fields that ask for it."""
+    seen: set[tuple[str, int]] = set()
+    for kind, address in addresses.of(family):
+        seen.add((address, spec.port))
+        yield kind, address, spec.port
+    if spec.node_port:
+        for address in options.nodeport_addresses:
+            if family_of(address) == family and (address, spec.node_port) not in seen:
+                yield FrontendKind.NODE_PORT, address, spec.node_port
+
+
+def _sets(
+    port: _Port, kind: FrontendKind
+) -> tuple[tuple[Backend, ...], tuple[Backend, ...] | None]:
+    """Backends for all clients, or for nearby and for outside ones: the policy of each side."""
+    cluster, local = port.usable.cluster or (), port.usable.local or ()
+    if kind is FrontendKind.CLUSTER_IP:
+        return (local if port.policies.internal_local else cluster), None
+    return cluster, (local if port.policies.external_local else None)
+
+
+def _reason(port: _Port, kind: FrontendKind) -> str:
+    """Why a frontend's set, or the set for its outside clients, is empty."""
+    if not port.candidates:
+        return "no endpoints"
+    if not port.usable.anywhere:
+        return "no ready endpoints"
+    internal = kind is FrontendKind.CLUSTER_IP
+    wants_local = port.policies.internal_local if internal else port.policies.external_local
+    if not wants_local or port.usable.local:
+        return ""
+    ready = "ready " if any(each.local for each in port.candidates) else ""
+    lack = f"TrafficPolicy Local and no {ready}endpoint on this node"
+    if internal:
+        return f"internal{lack}"
+    return f"external{lack}: only this node and its pods are served"
+
+
+def _serving(port: _Port) -> tuple[Backend, ...]:
+    """Endpoints whose UDP flows stay (kube-proxy's conntrack rule, which asks for `serving`).
+
+    A ready one counts too: with publishNotReadyAddresses it may be ready and not serving, and
+    its flows would be cut at each change only to begin anew with the same backend.
+    """
+    if port.name.protocol != "UDP":
+        return ()
+    return tuple(each.backend for each in port.candidates if each.serving or each.ready)
+
+
+def _no_local(port: _Port) -> Iterator[tuple[PolicySide, Family]]:
+    if port.usable.anywhere and port.usable.local == ():
+        if port.policies.internal_local:
+            yield "internal", port.family
+        if port.policies.external_local and port.policies.external:
+            yield "external", port.family
+
+
+def _health_check(
+    service: Service, addresses: Addresses, merged: Merged, options: RoutingOptions
+) -> HealthCheck | None:
+    spec = service.spec
+    number = spec.health_check_node_port
+    if spec.type != "LoadBalancer" or spec.external_traffic_policy != "Local" or not number:
+        return None
+    ready = local_ready_ips(merged)
+    return HealthCheck(
+        service=service.key,
+        frontends=tuple(
+            Frontend("TCP", address, number)
+            for address in options.nodeport_addresses
+            if family_of(address) in addresses.families
+        ),
+        port=number,
+        counts={family: len(ready[family]) for family in addresses.families},
+    )

@@ -1,0 +1,227 @@
+"""Kubernetes objects in the API's own shape, reduced to the fields that decide about traffic.
+
+Unknown fields are ignored, as an API client must; a known field of a wrong type is an error that
+names its path. Go encodes an empty list as null, so every collection may be None; read those
+through the accessors at the end of each class.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+"""0 stands for "not set", as in Go."""
+TrafficPolicy = Literal["Cluster", "Local"]
+
+
+class ObjectName(NamedTuple):
+    """Namespace and name. The namespace of a Node is ""."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+class _Object(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """Options shared by all parts of objects."""
+
+
+class ObjectMeta(_Object, frozen=True):
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    creation_timestamp: str | None = None
+    """RFC 3339, so that text order is time order."""
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class ServicePort(_Object, frozen=True):
+    port: Port
+    name: str = ""
+    protocol: str = "TCP"
+    node_port: PortOrNone = 0
+    target_port: int | str | None = None
+
+
+class ClientIPConfig(_Object, frozen=True):
+    timeout_seconds: Annotated[int, msgspec.Meta(ge=1, le=86400)] | None = None
+
+
+class SessionAffinityConfig(_Object, frozen=True):
+    client_ip: ClientIPConfig | None = msgspec.field(default=None, name="clientIP")
+
+
+class ServiceSpec(_Object, frozen=True):
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
+    ports: tuple[ServicePort, ...] | None = None
+    selector: dict[str, str] | None = None
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    cluster_ips: tuple[str, ...] | None = msgspec.field(default=None, name="clusterIPs")
+    ip_families: tuple[str, ...] | None = None
+    external_ips: tuple[str, ...] | None = msgspec.field(default=None, name="externalIPs")
+    external_name: str = ""
+    session_affinity: Literal["None", "ClientIP", ""] = "None"
+    session_affinity_config: SessionAffinityConfig | None = None
+    external_traffic_policy: TrafficPolicy | Literal[""] = "Cluster"
+    internal_traffic_policy: TrafficPolicy | None = None
+    health_check_node_port: PortOrNone = 0
+    load_balancer_source_ranges: tuple[str, ...] | None = None
+    load_balancer_class: str | None = None
+    load_balancer_ip: str = msgspec.field(default="", name="loadBalancerIP")
+    allocate_load_balancer_node_ports: bool | None = None
+    publish_not_ready_addresses: bool = False
+
+
+class LoadBalancerIngress(_Object, frozen=True):
+    ip: str = ""
+    hostname: str = ""
+    ip_mode: str | None = None
+
+
+class LoadBalancerStatus(_Object, frozen=True):
+    ingress: tuple[LoadBalancerIngress, ...] | None = None
+
+
+class ServiceStatus(_Object, frozen=True):
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+
+
+class Service(_Object, frozen=True):
+    metadata: ObjectMeta
+    spec: ServiceSpec = ServiceSpec()
+    status: ServiceStatus = ServiceStatus()
+
+    @property
+    def key(self) -> ObjectName:
+        return ObjectName(self.metadata.namespace, self.metadata.name)
+
+    @property
+    def ports(self) -> tuple[ServicePort, ...]:
+        return self.spec.ports or ()
+
+    @property
+    def ingress(self) -> tuple[LoadBalancerIngress, ...]:
+        return self.status.load_balancer.ingress or ()
+
+
+class EndpointConditions(_Object, frozen=True):
+    """None has the meaning the API gives it: ready and serving, not terminating."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class ZoneHint(_Object, frozen=True):
+    name: str
+
+
+class EndpointHints(_Object, frozen=True):
+    for_zones: tuple[ZoneHint, ...] | None = None
+    for_nodes: tuple[ZoneHint, ...] | None = None
+
+
+class TargetRef(_Object, frozen=True):
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+
+
+class Endpoint(_Object, frozen=True):
+    addresses: tuple[str, ...] | None = None
+    """The API promises that all are the same endpoint; only the first is used."""
+    conditions: EndpointConditions = EndpointConditions()
+    node_name: str | None = None
+    zone: str | None = None
+    hints: EndpointHints | None = None
+    target_ref: TargetRef | None = None
+
+
+class EndpointPort(_Object, frozen=True):
+    name: str | None = None
+    """None: the port is not for Services, and ignored. "" is the unnamed port."""
+    protocol: str | None = None
+    port: PortOrNone | None = None
+
+
+class EndpointSlice(_Object, frozen=True):
+    metadata: ObjectMeta
+    address_type: str
+    endpoints: tuple[Endpoint, ...] | None = None
+    ports: tuple[EndpointPort, ...] | None = None
+
+    @property
+    def key(self) -> ObjectName:
+        return ObjectName(self.metadata.namespace, self.metadata.name)
+
+    @property
+    def service(self) -> ObjectName | None:
+        """The Service that it belongs to, or None when its label is missing."""
+        owner = (self.metadata.labels or {}).get("kubernetes.io/service-name")
+        return ObjectName(self.metadata.namespace, owner) if owner else None
+
+
+class EndpointAddress(_Object, frozen=True):
+    ip: str
+    node_name: str | None = None
+    target_ref: TargetRef | None = None
+
+
+class EndpointSubset(_Object, frozen=True):
+    addresses: tuple[EndpointAddress, ...] | None = None
+    not_ready_addresses: tuple[EndpointAddress, ...] | None = None
+    ports: tuple[EndpointPort, ...] | None = None
+
+
+class Endpoints(_Object, frozen=True):
+    """The v1 object that EndpointSlices replaced; still what hand-written manifests use."""
+
+    metadata: ObjectMeta
+    subsets: tuple[EndpointSubset, ...] | None = None
+
+    @property
+    def key(self) -> ObjectName:
+        return ObjectName(self.metadata.namespace, self.metadata.name)
+
+
+class Taint(_Object, frozen=True):
+    key: str
+    effect: str = ""
+    value: str = ""
+
+
+class NodeSpec(_Object, frozen=True):
+    pod_cidr: str = msgspec.field(default="", name="podCIDR")
+    pod_cidrs: tuple[str, ...] | None = msgspec.field(default=None, name="podCIDRs")
+    taints: tuple[Taint, ...] | None = None
+    unschedulable: bool = False
+
+
+class NodeAddress(_Object, frozen=True):
+    type: str
+    address: str
+
+
+class NodeStatus(_Object, frozen=True):
+    addresses: tuple[NodeAddress, ...] | None = None
+
+
+class Node(_Object, frozen=True):
+    metadata: ObjectMeta
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+    @property
+    def key(self) -> ObjectName:
+        return ObjectName("", self.metadata.name)
+
+
+Object = Service | EndpointSlice | Endpoints | Node

@@ -1,0 +1,33 @@
+"""What routing depends on besides the cluster: settings, and facts about this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from uproxy.core.ip import Network
+from uproxy.core.route import BalancerKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingOptions:
+    """Immutable; a table built with other options is derived anew. Addresses are canonical."""
+
+    nodeport_addresses: tuple[str, ...] = ("0.0.0.0", "::")
+    """Where NodePorts are served; "0.0.0.0" and "::" stand for all of a family, and a family
+    without any is not served. From `resolve_nodeport_addresses`."""
+    balancer: BalancerKind = BalancerKind.ROUND_ROBIN
+    """For Services without the annotation uproxy.dev/balancer."""
+    external_ip_addresses: frozenset[str] | None = None
+    """Addresses that Services may claim as externalIPs, as a rule this node's own; whoever may
+    create a Service could otherwise take any address (CVE-2020-8554). None: all, and binding
+    decides."""
+    external_ip_cidrs: tuple[Network, ...] = ()
+    """Networks whose addresses they may claim too."""
+    local_addresses: frozenset[str] = frozenset()
+    """Addresses of this node's interfaces: there, a wildcard frontend would be reached."""
+    serve_unallocated: bool = False
+    """Serve Services without a clusterIP at their other addresses: for plain manifests, where no
+    API server assigns one. False: skip them, as kube-proxy does."""
+    service_proxy_name: str = ""
+    """Serve only Services whose label service.kubernetes.io/service-proxy-name equals this;
+    "": those without the label."""

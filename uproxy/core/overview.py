@@ -1,0 +1,113 @@
+"""What is wanted, what is open and what failed, put together for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from uproxy.core.claims import Conflict
+from uproxy.core.objects import ObjectName
+from uproxy.core.plan import Actual
+from uproxy.core.route import Frontend, Route
+from uproxy.core.routing import HealthCheck, RoutingTable
+from uproxy.core.status import (
+    FrontendState,
+    FrontendStatus,
+    HealthCheckStatus,
+    ServiceStatus,
+)
+
+
+class Failure(NamedTuple):
+    """Why a frontend could not be opened."""
+
+    reason: str
+    absent: bool
+    """Its address is not on this node: no fault of ours, and nothing that a retry cures."""
+
+
+def frontend_statuses(
+    table: RoutingTable, actual: Mapping[Frontend, Actual], failures: Mapping[Frontend, Failure]
+) -> Iterator[FrontendStatus]:
+    """Every frontend that some Service wants: those routed, then those lost to another one."""
+    for frontend, route in table.routes.items():
+        state, reason = _state(route, actual.get(frontend), failures.get(frontend))
+        yield _status(route, state, reason)
+    for conflict in table.conflicts.values():
+        for route in _losing_routes(conflict):
+            yield _status(route, FrontendState.CONFLICT, conflict.message)
+
+
+def service_statuses(table: RoutingTable) -> Iterator[ServiceStatus]:
+    """Services that are not served, or not wholly, for reasons of their own."""
+    for name, wanted in table.services.items():
+        for reason in wanted.reasons:
+            yield ServiceStatus(service=name, reason=reason)
+    for conflict in table.conflicts.values():
+        for claim in conflict.claims[1:]:
+            if not isinstance(claim.want, Route):
+                yield ServiceStatus(service=claim.service, reason=conflict.message)
+
+
+def health_check_statuses(
+    checks: Mapping[ObjectName, HealthCheck], failures: Mapping[ObjectName, str]
+) -> Iterator[HealthCheckStatus]:
+    """The health check node ports that are wanted."""
+    for name, check in checks.items():
+        yield HealthCheckStatus(
+            service=name,
+            port=check.port,
+            counts={str(family): count for family, count in check.counts.items()},
+            reason=failures.get(name, ""),
+        )
+
+
+def not_ready(
+    frontends: Iterable[FrontendStatus], *, served_once: bool, draining: bool
+) -> Iterator[str]:
+    """Why clients are not served as they should be; nothing: ready.
+
+    A paused frontend is as it should be. One that was lost to another Service, or whose address
+    another node has, is not an outage of this node either.
+    """
+    if draining:
+        yield "draining: no new connections are accepted"
+    if not served_once:
+        yield "waiting until all objects are listed and served"
+    for each in frontends:
+        if each.state in (FrontendState.FAILED, FrontendState.PENDING):
+            owner = f"{each.owner.namespace}/{each.owner.name}"
+            yield f"{owner}: {each.frontend} is not open: {each.reason}"
+
+
+def _state(
+    route: Route, actual: Actual | None, failure: Failure | None
+) -> tuple[FrontendState, str]:
+    if failure is not None:
+        state = FrontendState.ELSEWHERE if failure.absent else FrontendState.FAILED
+        return state, failure.reason
+    if actual is None:
+        return FrontendState.PENDING, "to be opened in the next sync"
+    if actual.paused:
+        return FrontendState.PAUSED, route.reason or "no usable endpoints"
+    return FrontendState.SERVING, route.reason
+
+
+def _status(route: Route, state: FrontendState, reason: str) -> FrontendStatus:
+    return FrontendStatus(
+        frontend=route.frontend,
+        kind=route.kind,
+        owner=route.owner,
+        state=state,
+        reason=reason,
+        backends=route.backends,
+        local_backends=route.local_backends,
+        affinity_timeout=route.affinity_timeout,
+        balancer=route.balancer.value,
+    )
+
+
+def _losing_routes(conflict: Conflict) -> Iterator[Route]:
+    for claim in conflict.claims[1:]:
+        if isinstance(claim.want, Route):
+            yield claim.want

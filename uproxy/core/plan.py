@@ -1,0 +1,145 @@
+"""From what is to what should be: the ordered steps.
+
+Levels are compared, never events, so that a plan which failed half-way is simply made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from uproxy.core.route import Frontend, Route
+
+
+class Actual(NamedTuple):
+    """A frontend that we hold, as its listener is now."""
+
+    route: Route
+    paused: bool
+    """Clients are refused. A UDP frontend has no socket then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Steps to be taken in the order of the fields.
+
+    Ports are freed before others take them; an address is kept until its last listener is closed,
+    and is there before its first one is opened. A frontend is in at most one step.
+    """
+
+    close: tuple[Frontend, ...] = ()
+    release: tuple[str, ...] = ()
+    """Addresses."""
+    claim: tuple[str, ...] = ()
+    """Addresses."""
+    pause: tuple[Route, ...] = ()
+    """Give the listener its new route, and refuse clients: nothing is usable."""
+    update: tuple[Route, ...] = ()
+    """Give the listener its new route; it goes on as it was, paused or not."""
+    resume: tuple[Route, ...] = ()
+    """Give the listener its new route, and serve clients again."""
+    open: tuple[Route, ...] = ()
+    """Hold the frontend; paused at once if the route is not usable."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(
+            self.close
+            or self.release
+            or self.claim
+            or self.pause
+            or self.update
+            or self.resume
+            or self.open
+        )
+
+
+def plan(
+    desired: Mapping[Frontend, Route],
+    actual: Mapping[Frontend, Actual],
+    *,
+    frontends: Iterable[Frontend],
+    synced: bool,
+    blocked: Container[Frontend] = frozenset(),
+    claimed: Collection[str] = frozenset(),
+    claimable: Callable[[Route], bool] | None = None,
+) -> Plan:
+    """What to do about `frontends`; nothing else is looked at, nor touched.
+
+    `blocked` frontends have failed and wait for their retry: they are not opened or resumed, but
+    still closed, paused and updated. `claimed` addresses are those that we hold; `claimable`
+    says for which routes an address has to be claimed first (None: for none of them).
+
+    Until all sources have listed, absence means nothing: nothing is closed, paused or released.
+    """
+    steps = _Steps()
+    for frontend in sorted(set(frontends)):
+        want, have = desired.get(frontend), actual.get(frontend)
+        if want is None:
+            if have is not None and synced:
+                steps.close.append(frontend)
+        elif have is not None:
+            steps.change(want, have, synced=synced, blocked=frontend in blocked)
+        elif frontend not in blocked:
+            steps.open.append(want)
+    wanted = _addresses(desired, blocked, claimable)
+    return Plan(
+        close=tuple(steps.close),
+        release=_releases(wanted, claimed, actual, steps.close) if synced else (),
+        claim=tuple(sorted(a for a, needed in wanted.items() if needed and a not in claimed)),
+        pause=tuple(steps.pause),
+        update=tuple(steps.update),
+        resume=tuple(steps.resume),
+        open=tuple(steps.open),
+    )
+
+
+class _Steps:
+    """Those that concern listeners."""
+
+    def __init__(self) -> None:
+        self.close: list[Frontend] = []
+        self.pause: list[Route] = []
+        self.update: list[Route] = []
+        self.resume: list[Route] = []
+        self.open: list[Route] = []
+
+    def change(self, want: Route, have: Actual, *, synced: bool, blocked: bool) -> None:
+        """What to do about a frontend that we have and want."""
+        if have.paused and want.usable and not blocked:
+            self.resume.append(want)
+        elif have.paused or want.usable:
+            if want is not have.route and want != have.route:
+                self.update.append(want)
+        elif synced:
+            self.pause.append(want)
+
+
+def _addresses(
+    desired: Mapping[Frontend, Route],
+    blocked: Container[Frontend],
+    claimable: Callable[[Route], bool] | None,
+) -> dict[str, bool]:
+    """Addresses to hold, and whether a frontend there may be opened now, so needs the claim."""
+    found: dict[str, bool] = {}
+    if claimable is not None:
+        for frontend, route in desired.items():
+            if claimable(route):
+                needed = found.get(frontend.address, False) or frontend not in blocked
+                found[frontend.address] = needed
+    return found
+
+
+def _releases(
+    wanted: Container[str],
+    claimed: Collection[str],
+    actual: Iterable[Frontend],
+    closing: Collection[Frontend],
+) -> tuple[str, ...]:
+    """Claimed addresses that nothing wants and where no listener remains."""
+    candidates = {address for address in claimed if address not in wanted}
+    if candidates:
+        closed = set(closing)
+        candidates -= {frontend.address for frontend in actual if frontend not in closed}
+    return tuple(sorted(candidates))

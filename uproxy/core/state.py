@@ -1,0 +1,181 @@
+"""What the sources say about the cluster, and which Services that concerns since the last look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from uproxy.core.ip import parse_ip
+from uproxy.core.legacy import as_slices
+from uproxy.core.objects import Endpoints, EndpointSlice, Node, Object, ObjectName, Service
+
+_ZONE: Final = "topology.kubernetes.io/zone"
+_IP_SLICES: Final = frozenset(("IPv4", "IPv6"))
+_ADDRESS_ORDER: Final = ("InternalIP", "ExternalIP")
+
+Kind = TypeVar("Kind", bound=Object)
+_Identity = tuple[type[Any], ObjectName]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What the cluster knows about the node that we run on."""
+
+    name: str
+    known: bool = False
+    """Whether there is a Node of that name; without one the rest is empty."""
+    zone: str = ""
+    pod_cidrs: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    """Canonical; internal ones first, otherwise as the Node lists them, so that the first of
+    each family is the primary one."""
+    deleting: bool = False
+    taints: tuple[str, ...] = ()
+    """Keys."""
+
+    @classmethod
+    def of(cls, node: Node) -> NodeFacts:
+        """Reduce a Node to what matters here; its heartbeat does not."""
+        return cls(
+            name=node.metadata.name,
+            known=True,
+            zone=(node.metadata.labels or {}).get(_ZONE, ""),
+            pod_cidrs=node.spec.pod_cidrs or tuple(filter(None, (node.spec.pod_cidr,))),
+            addresses=_addresses(node),
+            deleting=node.metadata.deletion_timestamp is not None,
+            taints=tuple(taint.key for taint in node.spec.taints or ()),
+        )
+
+
+class ClusterState:
+    """The objects of all sources, by source; what one says never removes what another does.
+
+    Where several have the same object, the source that was named first counts. Of Nodes only our
+    own is kept, and slices of host names (FQDN) are not, as nothing could be routed to them.
+    """
+
+    def __init__(self, sources: Iterable[str], *, node_name: str = "") -> None:
+        self.node = NodeFacts(name=node_name)
+        self._objects: dict[str, dict[_Identity, Object]] = {source: {} for source in sources}
+        self._unsynced = set(self._objects)
+        self._slices: dict[ObjectName, dict[ObjectName, EndpointSlice]] = {}
+        self._dirty: set[ObjectName] = set()
+
+    @property
+    def synced(self) -> bool:
+        """Whether every source has listed once. Stays true: later silence is not emptiness."""
+        return not self._unsynced
+
+    def sync(self, source: str) -> None:
+        """Note that all that a source has was applied. Raises KeyError for an unknown source."""
+        if source not in self._objects:
+            raise KeyError(source)
+        self._unsynced.discard(source)
+
+    def apply(self, source: str, obj: Object) -> None:
+        """Add or replace an object. Raises KeyError for an unknown source."""
+        objects = self._objects[source]
+        kind, name = type(obj), obj.key
+        if not self._matters(obj):
+            self.remove(source, kind, name)
+            return
+        if objects.get((kind, name)) == obj:
+            return
+        before = self._find(kind, name)
+        objects[kind, name] = obj
+        self._note(kind, name, before)
+
+    def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
+        """Remove an object; one that is not there is no error. Raises KeyError as above."""
+        objects = self._objects[source]
+        if (kind, key) in objects:
+            before = self._find(kind, key)
+            del objects[kind, key]
+            self._note(kind, key, before)
+
+    def replace(self, source: str, objects: Iterable[Object]) -> None:
+        """Take a full list of a source: what it lacks is removed. The source then is synced."""
+        absent = set(self._objects[source])
+        for obj in objects:
+            self.apply(source, obj)
+            absent.discard((type(obj), obj.key))
+        for kind, name in absent:
+            self.remove(source, kind, name)
+        self.sync(source)
+
+    def take_dirty(self) -> set[ObjectName]:
+        """Services whose routes may have changed since the last call; they may be gone."""
+        taken, self._dirty = self._dirty, set()
+        return taken
+
+    def service(self, name: ObjectName) -> Service | None:
+        return self._find(Service, name)
+
+    def service_names(self) -> set[ObjectName]:
+        """All Services; walks every object, so not for every change."""
+        return {
+            name for objects in self._objects.values() for kind, name in objects if kind is Service
+        }
+
+    def slices_of(self, service: ObjectName) -> Sequence[EndpointSlice]:
+        """Its slices by name; only if there is none at all, its legacy Endpoints as slices.
+
+        A Service may have both: the API server mirrors one into the other.
+        """
+        slices = self._slices.get(service)
+        if slices:
+            return [slices[name] for name in sorted(slices)]
+        legacy = self._find(Endpoints, service)
+        return as_slices(legacy) if legacy is not None else ()
+
+    def _matters(self, obj: Object) -> bool:
+        if isinstance(obj, Node):
+            return obj.metadata.name == self.node.name
+        return not isinstance(obj, EndpointSlice) or obj.address_type in _IP_SLICES
+
+    def _find(self, kind: type[Kind], name: ObjectName) -> Kind | None:
+        for objects in self._objects.values():
+            found = objects.get((kind, name))
+            if isinstance(found, kind):
+                return found
+        return None
+
+    def _note(self, kind: type[Object], name: ObjectName, before: Object | None) -> None:
+        after = self._find(kind, name)
+        if after == before:
+            return
+        if kind is Service or (kind is Endpoints and name not in self._slices):
+            self._dirty.add(name)
+        elif kind is EndpointSlice:
+            self._ungroup(before)
+            self._group(after)
+        elif kind is Node:
+            self._set_node(after)
+
+    def _ungroup(self, before: Object | None) -> None:
+        if not isinstance(before, EndpointSlice) or before.service is None:
+            return
+        self._dirty.add(before.service)
+        slices = self._slices[before.service]
+        del slices[before.key]
+        if not slices:
+            del self._slices[before.service]
+
+    def _group(self, after: Object | None) -> None:
+        if isinstance(after, EndpointSlice) and after.service is not None:
+            self._dirty.add(after.service)
+            self._slices.setdefault(after.service, {})[after.key] = after
+
+    def _set_node(self, node: Object | None) -> None:
+        before = self.node
+        self.node = NodeFacts.of(node) if isinstance(node, Node) else NodeFacts(name=before.name)
+        # Hints compare with the zone, loadBalancerSourceRanges with the addresses.
+        if (self.node.zone, self.node.addresses) != (before.zone, before.addresses):
+            self._dirty |= self.service_names()
+
+
+def _addresses(node: Node) -> tuple[str, ...]:
+    listed = node.status.addresses or ()
+    ordered = (each for kind in _ADDRESS_ORDER for each in listed if each.type == kind)
+    return tuple(dict.fromkeys(filter(None, (parse_ip(each.address) for each in ordered))))

@@ -1,0 +1,133 @@
+"""Counts of the control loop, in kube-proxy's terms; the names they get are in http/metrics.py."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Literal
+
+from uproxy.core.ip import Family
+
+SYNC_BUCKETS = tuple(0.001 * 2**power for power in range(15))
+"""Seconds, 1 ms to 16.384 s."""
+
+PROGRAMMING_BUCKETS = (
+    # kube-proxy merges its ranges onto a list that starts with one zero. Nothing but clock skew
+    # between nodes ends up in that bucket, and there it shows.
+    0.0,
+    0.25,
+    0.5,
+    *(float(second) for second in range(1, 60)),
+    *(float(second) for second in range(60, 120, 5)),
+    *(float(second) for second in range(120, 301, 30)),
+)
+"""Seconds, up to 5 minutes."""
+
+Policy = Literal["internal", "external"]
+Probe = Literal["healthz", "livez"]
+
+
+class Histogram:
+    """How many values were at most so large, for each bound."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        """Upper bounds, rising, inclusive; a bucket without bound follows the last."""
+        self.counts = [0] * (len(bounds) + 1)
+        """Values in each bucket alone."""
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def cumulative(self) -> list[int]:
+        """Values at or below each bound; the last item is the number of all values."""
+        return list(accumulate(self.counts))
+
+
+class FamilyTelemetry:
+    """One IP family's syncs."""
+
+    __slots__ = (
+        "full_syncs",
+        "last_queued",
+        "last_synced",
+        "no_local_endpoints",
+        "partial_syncs",
+        "programming",
+        "syncs",
+    )
+
+    def __init__(self) -> None:
+        self.syncs = Histogram(SYNC_BUCKETS)
+        """Seconds of every sync; each is also in one of the next two."""
+        self.full_syncs = Histogram(SYNC_BUCKETS)
+        self.partial_syncs = Histogram(SYNC_BUCKETS)
+        self.programming = Histogram(PROGRAMMING_BUCKETS)
+        """Seconds between a change in the cluster and the end of the sync that served it."""
+        self.last_synced = 0.0
+        """Seconds since the Unix epoch; 0: never."""
+        self.last_queued = 0.0
+        """Seconds since the Unix epoch; 0: never."""
+        self.no_local_endpoints: dict[Policy, int] = {"internal": 0, "external": 0}
+        """Services with policy Local that have endpoints, but none on this node."""
+
+
+class Telemetry:
+    """Filled by the control loop and the health endpoints, read by /metrics."""
+
+    def __init__(self) -> None:
+        self.families: dict[Family, FamilyTelemetry] = {}
+        self.service_changes = 0
+        self.service_changes_pending = 0
+        self.endpoint_changes = 0
+        self.endpoint_changes_pending = 0
+        self.probes: Counter[tuple[Probe, int]] = Counter()
+        """Answers of /healthz and /livez by status code."""
+
+    def service_changed(self) -> None:
+        """A Service was added, changed or removed."""
+        self.service_changes += 1
+        self.service_changes_pending += 1
+
+    def endpoints_changed(self) -> None:
+        """An EndpointSlice or Endpoints object was added, changed or removed."""
+        self.endpoint_changes += 1
+        self.endpoint_changes_pending += 1
+
+    def changes_taken(self) -> None:
+        """A sync begins: what is pending is in it, what comes from now on is not."""
+        self.service_changes_pending = 0
+        self.endpoint_changes_pending = 0
+
+    def sync_queued(self, family: Family, now_wall: float) -> None:
+        """A sync was asked for."""
+        self._family(family).last_queued = now_wall
+
+    def sync_done(self, family: Family, seconds: float, now_wall: float, *, full: bool) -> None:
+        """A sync succeeded; `full` when it looked at every Service."""
+        counts = self._family(family)
+        counts.syncs.observe(seconds)
+        (counts.full_syncs if full else counts.partial_syncs).observe(seconds)
+        counts.last_synced = now_wall
+
+    def network_programmed(self, seconds: float, family: Family) -> None:
+        """A change of endpoints is served, `seconds` after it happened in the cluster."""
+        self._family(family).programming.observe(seconds)
+
+    def without_local_endpoints(self, family: Family, *, internal: int, external: int) -> None:
+        """How many Services with policy Local have endpoints elsewhere only."""
+        self._family(family).no_local_endpoints = {"internal": internal, "external": external}
+
+    def probe_answered(self, probe: Probe, status: int) -> None:
+        self.probes[probe, status] += 1
+
+    def _family(self, family: Family) -> FamilyTelemetry:
+        if family not in self.families:
+            self.families[family] = FamilyTelemetry()
+        return self.families[family]
