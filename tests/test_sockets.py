@@ -1,0 +1,175 @@
+"""Listening sockets: who may have a port, what pausing means, where clients are steered."""
+
+from __future__ import annotations
+
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.ports import free_port
+from uproxy import sockets
+from uproxy.core.route import Frontend
+
+Opener = Callable[..., list[socket.socket]]
+
+
+@pytest.fixture
+def opened() -> Iterator[Opener]:
+    """Opens listeners that are closed at the end."""
+    with ExitStack() as stack:
+
+        def open_listeners(
+            frontend: Frontend, count: int, *, exclusive: bool = True
+        ) -> list[socket.socket]:
+            found = sockets.open_listeners(frontend, count, exclusive=exclusive)
+            for sock in found:
+                stack.enter_context(sock)
+            return found
+
+        yield open_listeners
+
+
+def tcp(address: str = "127.0.0.1") -> Frontend:
+    return Frontend("TCP", address, free_port())
+
+
+def connect(frontend: Frontend, source: str = "") -> socket.socket:
+    address = (frontend.address, frontend.port)
+    return socket.create_connection(address, 5, (source, 0) if source else None)
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_somebody_elses_port_is_refused_with_its_number(opened: Opener, protocol: str) -> None:
+    frontend = Frontend(protocol, "127.0.0.1", free_port())
+    kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind(("127.0.0.1", frontend.port))
+        if protocol == "TCP":
+            other.listen()
+        with pytest.raises(sockets.ListenError, match=f"{protocol} port {frontend.port} .*in use"):
+            opened(frontend, 2)
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_another_uproxy_of_the_same_user_is_somebody_else(opened: Opener, protocol: str) -> None:
+    frontend = Frontend(protocol, "127.0.0.1", free_port())
+    opened(frontend, 2)
+    with pytest.raises(sockets.ListenError, match="in use"):
+        opened(frontend, 2)
+
+
+def test_a_wildcard_and_an_address_share_a_port(opened: Opener) -> None:
+    wildcard = Frontend("TCP", "0.0.0.0", free_port())
+    address = Frontend("TCP", "127.0.0.3", wildcard.port)
+    (everywhere,) = opened(wildcard, 1)
+    (special,) = opened(address, 1, exclusive=False)
+    with connect(Frontend("TCP", "127.0.0.3", wildcard.port)), connect(tcp_at(wildcard.port)):
+        special.accept()[0].close()
+        everywhere.accept()[0].close()
+
+
+def tcp_at(port: int) -> Frontend:
+    return Frontend("TCP", "127.0.0.1", port)
+
+
+def test_connections_of_a_previous_run_do_not_hold_the_port(opened: Opener) -> None:
+    frontend = tcp()
+    (first,) = sockets.open_listeners(frontend, 1)
+    with connect(frontend) as client:
+        accepted, _ = first.accept()
+        first.close()
+        accepted.close()  # The active close: this side goes into TIME_WAIT.
+        assert client.recv(1) == b""
+    assert opened(frontend, 2)
+
+
+def test_paused_is_refused_and_still_ours(opened: Opener) -> None:
+    frontend = tcp()
+    group = opened(frontend, 2)
+    for sock in group:
+        sockets.pause(sock)
+        sockets.pause(sock)
+    with pytest.raises(ConnectionRefusedError):
+        connect(frontend)
+    with pytest.raises(sockets.ListenError, match="in use"):
+        opened(frontend, 1)
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            thief.bind((frontend.address, frontend.port))
+    for sock in group:
+        sockets.resume(sock)
+    connect(frontend).close()
+
+
+def test_pausing_leaves_accepted_connections_alone(opened: Opener) -> None:
+    frontend = tcp()
+    (sock,) = opened(frontend, 1)
+    with connect(frontend) as client:
+        accepted, _ = sock.accept()
+        sockets.pause(sock)
+        with accepted:
+            client.sendall(b"still here")
+            assert accepted.recv(32) == b"still here"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_client_keeps_its_worker(opened: Opener, address: str) -> None:
+    frontend = tcp(address)
+    group = opened(frontend, 3)
+    sockets.steer_by_client(group[0], 3)
+    sources = ["::1"] if address == "::1" else [f"127.0.1.{last}" for last in range(1, 33)]
+    where = defaultdict(set)
+    for source in sources * 4:
+        where[source].add(worker_of(group, frontend, source))
+    assert all(len(workers) == 1 for workers in where.values())
+    if address == "127.0.0.1":
+        assert len({next(iter(workers)) for workers in where.values()}) == 3
+
+
+def test_steering_stops(opened: Opener) -> None:
+    frontend = tcp()
+    group = opened(frontend, 3)
+    sockets.stop_steering(group[0])
+    sockets.steer_by_client(group[0], 3)
+    sockets.stop_steering(group[0])
+    assert len({worker_of(group, frontend, "127.0.1.1") for _ in range(200)}) == 3
+
+
+def worker_of(group: list[socket.socket], frontend: Frontend, source: str) -> int:
+    """Which socket of a group a connection from `source` arrives at."""
+    with connect(frontend, source):
+        for index, sock in enumerate(group):
+            try:
+                sock.accept()[0].close()
+            except BlockingIOError:
+                continue
+            return index
+    raise AssertionError("the connection arrived nowhere")
+
+
+@pytest.mark.parametrize(
+    ("frontend", "reason"),
+    [
+        pytest.param(Frontend("TCP", "192.0.2.77", 1), "not on this node", id="foreign IPv4"),
+        pytest.param(Frontend("UDP", "2001:db8::77", 1), "not on this node", id="foreign IPv6"),
+    ],
+)
+def test_an_address_that_is_not_here(frontend: Frontend, reason: str, opened: Opener) -> None:
+    with pytest.raises(sockets.ListenError, match=f"{frontend.address} is {reason}"):
+        opened(frontend, 1)
+
+
+def test_flows_inherit_what_they_need(opened: Opener) -> None:
+    frontend = tcp()
+    (sock,) = opened(frontend, 1)
+    with connect(frontend):
+        accepted, _ = sock.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            assert idle == sockets.KEEPALIVE_IDLE

@@ -1,0 +1,176 @@
+"""The open sockets of all frontends: carries out plans, and remembers what came of them.
+
+The control process keeps a descriptor of every socket that it hands to a worker. That is what
+lets a worker be replaced without a port being closed: connections wait in the kernel's queue.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from uproxy import sockets
+from uproxy.channel import Close, Open, ToWorker, Update
+from uproxy.core.plan import Actual
+from uproxy.core.route import Frontend, Route
+
+_WILDCARDS = ("0.0.0.0", "::")
+
+
+class WorkerPort(Protocol):
+    """What listeners need of the workers."""
+
+    @property
+    def count(self) -> int: ...
+
+    def send(self, worker: int, message: ToWorker, sock: socket.socket | None = None) -> None: ...
+
+
+class Listener:
+    """One frontend's sockets, one for each worker; none while a UDP frontend is paused."""
+
+    __slots__ = ("paused", "route", "sockets")
+
+    def __init__(self, route: Route, sockets: list[socket.socket], *, paused: bool) -> None:
+        self.route = route
+        self.sockets = sockets
+        self.paused = paused
+
+    def __repr__(self) -> str:
+        state = "paused" if self.paused else "open"
+        return f"<Listener {self.route.frontend} {state}, {len(self.sockets)} sockets>"
+
+
+class Listeners:
+    """Opens, updates, pauses, resumes and closes listeners. Raises sockets.ListenError where a
+    frontend cannot be opened or resumed; the state then is as before the call.
+    """
+
+    def __init__(self, workers: WorkerPort, *, grace: float) -> None:
+        self._workers = workers
+        self._grace = grace
+        """Seconds that TCP flows of a closed frontend get to end by themselves."""
+        self._listeners: dict[Frontend, Listener] = {}
+        self._places: dict[tuple[str, int], set[Frontend]] = {}
+        """Our frontends by protocol and port, to know which could overlap."""
+
+    def actual(self, frontends: Iterable[Frontend]) -> dict[Frontend, Actual]:
+        """The state that plans start from, for those of the given frontends that are open."""
+        found = ((each, self._listeners.get(each)) for each in frontends)
+        return {each: Actual(have.route, have.paused) for each, have in found if have is not None}
+
+    def open(self, route: Route) -> None:
+        """Open a frontend. One without usable backends is opened paused, so the port is ours."""
+        frontend = route.frontend
+        listener = Listener(route, self._sockets(frontend), paused=False)
+        if not route.usable:
+            self._pause(listener)
+        elif route.affinity_timeout:
+            sockets.steer_by_client(listener.sockets[0], self._workers.count)
+        self._listeners[frontend] = listener
+        self._places.setdefault((frontend.protocol, frontend.port), set()).add(frontend)
+        self._announce(listener)
+
+    def update(self, route: Route) -> None:
+        """Change an open frontend's route in place; pause or resume it where that is called for."""
+        listener = self._listeners[route.frontend]
+        if listener.paused and route.usable:
+            self._resume(listener, route)
+            return
+        before, listener.route = listener.route, route
+        if not listener.paused and not route.usable:
+            self._pause(listener)
+        elif not listener.paused and bool(before.affinity_timeout) != bool(route.affinity_timeout):
+            self._steer(listener)
+        self._tell(Update(route))
+
+    def close(self, frontend: Frontend, grace: float | None = None) -> None:
+        """Close a frontend. A client is refused at once; see Close for what becomes of flows.
+
+        `grace` in seconds, where it is not to be the usual one.
+        """
+        listener = self._listeners.pop(frontend)
+        place = self._places[frontend.protocol, frontend.port]
+        place.discard(frontend)
+        if not place:
+            del self._places[frontend.protocol, frontend.port]
+        if frontend.protocol == "TCP" and not listener.paused:
+            self._pause(listener)
+        self._tell(Close(frontend, self._grace if grace is None else grace))
+        self._release(listener)
+
+    def close_all(self, grace: float) -> None:
+        """Close every frontend."""
+        for frontend in tuple(self._listeners):
+            self.close(frontend, grace)
+
+    def for_worker(self, worker: int) -> Iterator[tuple[ToWorker, socket.socket]]:
+        """All that a new worker has to be told, in place of the one it follows."""
+        for listener in self._listeners.values():
+            if listener.sockets:
+                yield Open(listener.route), listener.sockets[worker]
+
+    def _sockets(self, frontend: Frontend) -> list[socket.socket]:
+        count = self._workers.count
+        return sockets.open_listeners(frontend, count, exclusive=not self._overlaps(frontend))
+
+    def _overlaps(self, frontend: Frontend) -> bool:
+        others = self._places.get((frontend.protocol, frontend.port), set()) - {frontend}
+        return any(_overlap(frontend.address, other.address) for other in others)
+
+    def _announce(self, listener: Listener) -> None:
+        for worker, sock in enumerate(listener.sockets):
+            self._workers.send(worker, Open(listener.route), sock)
+
+    def _tell(self, message: ToWorker) -> None:
+        for worker in range(self._workers.count):
+            self._workers.send(worker, message)
+
+    def _pause(self, listener: Listener) -> None:
+        listener.paused = True
+        if listener.route.frontend.protocol == "TCP":
+            for sock in listener.sockets:
+                sockets.pause(sock)
+            return
+        # Only a closed UDP socket makes the kernel answer "port unreachable".
+        self._tell(Close(listener.route.frontend, 0))
+        self._release(listener)
+
+    def _resume(self, listener: Listener, route: Route) -> None:
+        if route.frontend.protocol == "UDP":
+            listener.sockets = self._sockets(route.frontend)
+        else:
+            self._listen_again(listener)
+        listener.route, listener.paused = route, False
+        self._steer(listener)
+        if route.frontend.protocol == "UDP":
+            self._announce(listener)
+        else:
+            self._tell(Update(route))
+
+    def _listen_again(self, listener: Listener) -> None:
+        try:
+            for sock in listener.sockets:
+                sockets.resume(sock)
+        except OSError as error:
+            for sock in listener.sockets:
+                sockets.pause(sock)
+            raise sockets.ListenError(error, listener.route.frontend) from error
+
+    def _steer(self, listener: Listener) -> None:
+        # A group that was paused as a whole has forgotten its program.
+        if listener.route.affinity_timeout:
+            sockets.steer_by_client(listener.sockets[0], self._workers.count)
+        else:
+            sockets.stop_steering(listener.sockets[0])
+
+    def _release(self, listener: Listener) -> None:
+        for sock in listener.sockets:
+            sock.close()
+        listener.sockets = []
+
+
+def _overlap(one: str, other: str) -> bool:
+    same_family = (":" in one) == (":" in other)
+    return same_family and (one in _WILDCARDS or other in _WILDCARDS)

@@ -1,0 +1,192 @@
+"""Every bind, socket option and errno class of listening sockets.
+
+A frontend has one socket per worker, in one SO_REUSEPORT group, so the kernel spreads clients over
+workers without a shared accept queue. The control process opens them all and keeps its descriptor:
+a worker that dies takes no port with it.
+
+SO_REUSEADDR has three jobs here, each checked on Linux 6.18 and by tests:
+ * Listeners carry it, so that what they accept inherits it; connections of a previous run, in
+   TIME_WAIT say, then do not stop an exclusive bind.
+ * A first, short bind with SO_REUSEADDR but without SO_REUSEPORT fails if and only if somebody
+   listens there. SO_REUSEPORT alone would join another uproxy of the same user without a word.
+ * A paused listener drops it, since a port that is bound but not listening could otherwise be
+   taken by anybody else who sets it.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import resource
+import socket
+import struct
+
+from uproxy.core.route import Frontend
+
+BACKLOG = 4096
+"""Connections that may wait for a worker to accept them; the kernel caps it at
+net.core.somaxconn (4096 by default since Linux 5.4). A full queue makes clients retransmit their
+SYN, a second late, so it should only fill while a worker is being replaced."""
+
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
+"""Seconds, seconds and probes: a peer that vanished is noticed within two minutes."""
+
+_SO_ATTACH_REUSEPORT_CBPF = 51
+_SO_DETACH_REUSEPORT_BPF = 68
+
+RESOURCE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""This process or machine is short of something; no peer is to blame, and waiting helps."""
+
+
+class ListenError(Exception):
+    """A frontend that cannot be opened now, with the reason and what to do, on one line."""
+
+    def __init__(self, error: OSError, frontend: Frontend) -> None:
+        super().__init__(explain(error, frontend))
+        self.absent = error.errno == errno.EADDRNOTAVAIL
+        """The address is not on this node."""
+
+
+def open_listeners(
+    frontend: Frontend, count: int, *, exclusive: bool = True
+) -> list[socket.socket]:
+    """Open `count` sockets for a frontend, one for each worker; TCP ones listen.
+
+    `exclusive` checks first that nobody else has the port. It must be False where an overlapping
+    frontend (wildcard and address with the same port) is ours already.
+    Raises ListenError.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        if exclusive:
+            _bound(frontend, shared=False).close()
+        while len(sockets) < count:
+            sockets.append(_bound(frontend, shared=True))
+        if frontend.protocol == "TCP":
+            for sock in sockets:
+                sock.listen(BACKLOG)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise ListenError(error, frontend) from error
+    return sockets
+
+
+def pause(sock: socket.socket) -> None:
+    """Make a TCP listener refuse clients (RST to a SYN) while it keeps its port.
+
+    shutdown() on a listening socket leaves it bound and not listening.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:  # Already paused.
+            raise
+
+
+def resume(sock: socket.socket) -> None:
+    """Let a paused TCP listener accept again. Raises OSError."""
+    sock.listen(BACKLOG)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
+def steer_by_client(sock: socket.socket, workers: int) -> None:
+    """Give each client address to one worker of the socket's SO_REUSEPORT group.
+
+    Classic BPF over the IP header: the source address, mixed, modulo the number of sockets, which
+    the kernel numbers in the order of their bind. Affinity stays correct without it, since the
+    first pick does not depend on the worker; with it, pins are kept in one place.
+    """
+    program = _steering(sock.family, workers)
+    code = b"".join(struct.pack("HBBI", *each) for each in program)
+    buffer = _Pinned(code)
+    option = struct.pack("HL", len(program), buffer.address)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, option)
+
+
+def stop_steering(sock: socket.socket) -> None:
+    """Let the kernel spread connections by itself again."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+    except OSError as error:
+        if error.errno != errno.ENOENT:  # None attached.
+            raise
+
+
+def explain(error: OSError, frontend: Frontend) -> str:
+    """What a failed bind means for a person."""
+    where = f"{frontend.protocol} port {frontend.port}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{where} on {frontend.address} is already in use by another process"
+        case errno.EADDRNOTAVAIL:
+            return f"address {frontend.address} is not on this node"
+        case errno.EACCES | errno.EPERM:
+            return f"{where} needs root or CAP_NET_BIND_SERVICE"
+        case errno.EAFNOSUPPORT:
+            return f"this node has no {'IPv6' if ':' in frontend.address else 'IPv4'}"
+        case number if number in RESOURCE_ERRORS:
+            return f"out of file descriptors or memory ({os.strerror(number)}); raise LimitNOFILE"
+        case _:
+            return f"{where} on {frontend.address}: {error.strerror}"
+
+
+def raise_descriptor_limit() -> int:
+    """Set the soft limit of open files to the hard one, and return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def _bound(frontend: Frontend, *, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in frontend.address else socket.AF_INET
+    tcp = frontend.protocol == "TCP"
+    sock = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if tcp:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if tcp:
+                _inherited_by_flows(sock)
+        sock.bind((frontend.address, frontend.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _inherited_by_flows(sock: socket.socket) -> None:
+    """Options that accepted sockets take over, which saves setting them on each."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+
+
+def _steering(family: int, workers: int) -> list[tuple[int, int, int, int]]:
+    load, to_x, xor_x = 0x20, 0x07, 0xAC  # BPF_LD|BPF_W|BPF_ABS, BPF_TAX, BPF_XOR|BPF_X
+    multiply, shift, modulo, ret = 0x24, 0x74, 0x94, 0x16
+    network = 0x100000000 - 0x100000  # SKF_NET_OFF: offsets from the IP header
+    if family == socket.AF_INET:
+        source = [(load, 0, 0, network + 12)]
+    else:
+        source = [(load, 0, 0, network + 8)]
+        for offset in (12, 16, 20):
+            source += [(to_x, 0, 0, 0), (load, 0, 0, network + offset), (xor_x, 0, 0, 0)]
+    mix = [(multiply, 0, 0, 0x9E3779B1), (shift, 0, 0, 16)]  # Knuth's multiplicative hash
+    return [*source, *mix, (modulo, 0, 0, workers), (ret, 0, 0, 0)]
+
+
+class _Pinned:
+    """Bytes at an address that stays valid as long as this object lives."""
+
+    def __init__(self, code: bytes) -> None:
+        self._array = array.array("B", code)
+        self.address = self._array.buffer_info()[0]
