@@ -1,0 +1,189 @@
+"""The endpoints of the metrics address, over HTTP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from tests.http.client import fetch
+from tests.http.statuses import EMPTY, FULL
+from uproxy.config import Address
+from uproxy.core.status import FrontendState, Status
+from uproxy.core.telemetry import Telemetry
+from uproxy.http.api import api_app
+from uproxy.http.server import HttpServer
+
+PATHS = ["/", "/metrics", "/proxyMode", "/healthz", "/api/v1/routes"]
+
+
+@asynccontextmanager
+async def serving(status: Status = FULL) -> AsyncIterator[Address]:
+    telemetry = Telemetry()
+    telemetry.sync_done("IPv4", 0.25, 1000.0, full=True)
+    app = api_app(lambda: status, telemetry, version="1.2.3")
+    async with HttpServer(app, [Address("127.0.0.1", 0)], name="metrics") as server:
+        yield server.bound[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "content_type"),
+    [
+        ("/proxyMode", b"userspace", "text/plain; charset=utf-8"),
+        ("/healthz", b"ok", "text/plain; charset=utf-8"),
+    ],
+)
+async def test_texts(path: str, body: bytes, content_type: str) -> None:
+    async with serving() as address:
+        answer = await fetch(address, path)
+    assert (answer.status, answer.body) == (200, body)
+    assert answer.headers["Content-Type"] == content_type
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_routes() -> None:
+    async with serving() as address:
+        answer = await fetch(address, "/api/v1/routes")
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert [each["frontend"] for each in answer.json["frontends"]] == [
+            "10.96.0.7:80/TCP",
+            "127.0.0.1:30123/TCP",
+            "[fd00::a]:53/UDP",
+        ]
+        narrow = await fetch(address, "/api/v1/routes?namespace=default&service=kubia&state=failed")
+        assert [each["state"] for each in narrow.json["frontends"]] == ["failed"]
+
+
+async def test_routes_before_the_first_sync() -> None:
+    async with serving(EMPTY) as address:
+        answer = await fetch(address, "/api/v1/routes")
+    assert answer.status == 200
+    assert (answer.json["synced"], answer.json["frontends"]) == (False, [])
+
+
+async def test_routes_with_a_wrong_parameter() -> None:
+    async with serving() as address:
+        answer = await fetch(address, "/api/v1/routes?stat=failed")
+    assert answer.status == 400
+    assert answer.body == b"unknown parameter 'stat': use namespace, service, state\n"
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+async def test_routes_with_a_repeated_parameter_take_the_first() -> None:
+    async with serving() as address:
+        answer = await fetch(address, "/api/v1/routes?state=failed&state=paused")
+    assert [each["state"] for each in answer.json["frontends"]] == ["failed"]
+
+
+async def test_text_is_escaped_as_json() -> None:
+    reason = '</script><b>"\\\n\x00'
+    frontend = msgspec.structs.replace(FULL.frontends[0], reason=reason)
+    async with serving(msgspec.structs.replace(FULL, frontends=(frontend,))) as address:
+        answer = await fetch(address, "/api/v1/routes")
+    assert answer.json["frontends"][0]["reason"] == reason
+
+
+async def test_metrics_in_the_plain_format() -> None:
+    async with serving() as address:
+        answer = await fetch(address, "/metrics")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    text = answer.body.decode()
+    assert (
+        'uproxy_flows_total{namespace="default",port="http",protocol="TCP",service="kubia"} 7.0\n'
+        in text
+    )
+    assert 'kubeproxy_sync_proxy_rules_duration_seconds_bucket{ip_family="IPv4",le="0.256"}' in text
+    assert "\nprocess_open_fds " in text
+    assert "\n# HELP uproxy_frontends Frontends" in text
+    assert {family.name for family in parse_text(text)} >= {"uproxy_flows", "uproxy_build_info"}
+
+
+async def test_metrics_in_the_openmetrics_format() -> None:
+    accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+    async with serving() as address:
+        answer = await fetch(address, "/metrics", Accept=accept)
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert answer.body.endswith(b"# EOF\n")
+    parsed = parse_openmetrics(answer.body.decode())  # type: ignore[no-untyped-call]
+    names = {family.name for family in parsed}
+    assert names >= {
+        "uproxy_flows",
+        "uproxy_dropped",
+        "kubeproxy_network_programming_duration_seconds",
+    }
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/routes"])
+async def test_long_answers_are_compressed_on_request(path: str) -> None:
+    async with serving() as address:
+        answer = await fetch(address, path, Accept_Encoding="gzip")
+        plain = await fetch(address, path, Accept_Encoding="identity")
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain.headers
+    assert b"kubia" in answer.body, "the client has unpacked it"
+
+
+async def test_label_values_are_escaped() -> None:
+    owner = FULL.frontends[0].owner._replace(name='a"b\\c\nd')
+    counters = {owner: FULL.counters[FULL.frontends[0].owner]}
+    async with serving(msgspec.structs.replace(FULL, counters=counters)) as address:
+        answer = await fetch(address, "/metrics")
+    assert rb'service="a\"b\\c\nd"' in answer.body
+
+
+async def test_page_is_whole_and_may_load_nothing_else() -> None:
+    async with serving(EMPTY) as address:
+        answer = await fetch(address, "/")
+    text = answer.body.decode()
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert text.startswith("<!doctype html>")
+    assert text.rstrip().endswith("</html>")
+    assert 'fetch("api/v1/routes")' in text
+    assert not re.search(r"https?://|<script src|<img|@import|url\(", text)
+
+
+async def test_page_knows_every_state() -> None:
+    async with serving(EMPTY) as address:
+        text = (await fetch(address, "/")).body.decode()
+    for state in FrontendState:
+        assert f"<option>{state}</option>" in text
+        assert re.search(rf"^.*\.{state}\b.*{{ color: ", text, re.MULTILINE)
+
+
+async def test_page_never_makes_markup_of_text() -> None:
+    async with serving(EMPTY) as address:
+        text = (await fetch(address, "/")).body.decode()
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_head(path: str) -> None:
+    async with serving() as address:
+        answer = await fetch(address, path, method="HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("path", PATHS)
+async def test_other_methods_are_refused(path: str, method: str) -> None:
+    async with serving() as address:
+        answer = await fetch(address, path, method=method)
+    assert answer.status == 405
+    assert set(answer.headers["Allow"].split(",")) == {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize("path", ["/x", "/metrics/", "/api", "/api/v1/routes/x", "/../etc/passwd"])
+async def test_other_paths_are_404(path: str) -> None:
+    async with serving() as address:
+        assert (await fetch(address, path)).status == 404

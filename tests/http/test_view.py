@@ -1,0 +1,235 @@
+"""What /api/v1/routes says, as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.http.statuses import EMPTY, FULL, NODE_PORT
+from uproxy.core.status import FrontendState, Status
+from uproxy.http.view import Filter, parse_filter, status_view
+
+ZERO = {
+    "flows": 0,
+    "activeFlows": 0,
+    "clientBytes": 0,
+    "backendBytes": 0,
+    "clientDatagrams": 0,
+    "backendDatagrams": 0,
+    "dialFailures": 0,
+    "retries": 0,
+    "dropped": {},
+}
+KUBIA_COUNTS = ZERO | {
+    "flows": 7,
+    "activeFlows": 2,
+    "clientBytes": 100,
+    "backendBytes": 2000,
+    "dialFailures": 3,
+    "retries": 1,
+    "dropped": {"dial_failed": 1, "no_backend": 4},
+}
+FAILED = {
+    "frontend": "10.96.0.7:80/TCP",
+    "protocol": "TCP",
+    "address": "10.96.0.7",
+    "port": 80,
+    "kind": "ClusterIP",
+    "service": "default/kubia",
+    "servicePort": "http",
+    "state": "failed",
+    "reason": "address 10.96.0.7 is not on this node",
+    "backends": [],
+    "localBackends": None,
+    "sessionAffinity": None,
+    "balancer": "random",
+    "counts": KUBIA_COUNTS,
+}
+SERVING = {
+    "frontend": "127.0.0.1:30123/TCP",
+    "protocol": "TCP",
+    "address": "127.0.0.1",
+    "port": 30123,
+    "kind": "NodePort",
+    "service": "default/kubia",
+    "servicePort": "http",
+    "state": "serving",
+    "reason": "",
+    "backends": ["127.0.1.1:8080", "[fd00::2]:8080"],
+    "localBackends": ["127.0.1.1:8080"],
+    "sessionAffinity": {"timeoutSeconds": 10800},
+    "balancer": "round-robin",
+    "counts": KUBIA_COUNTS,
+}
+PAUSED = {
+    "frontend": "[fd00::a]:53/UDP",
+    "protocol": "UDP",
+    "address": "fd00::a",
+    "port": 53,
+    "kind": "ClusterIP",
+    "service": "kube-system/dns",
+    "servicePort": "",
+    "state": "paused",
+    "reason": "",
+    "backends": [],
+    "localBackends": [],
+    "sessionAffinity": None,
+    "balancer": "round-robin",
+    "counts": ZERO | {"flows": 1, "clientDatagrams": 11, "backendDatagrams": 12},
+}
+KUBIA_SERVICE = {"service": "default/kubia", "reason": "no ports"}
+SCTP_SERVICE = {"service": "kube-system/sctp", "reason": "SCTP is not served"}
+CHECK = {
+    "service": "default/kubia",
+    "port": 32000,
+    "counts": {"IPv4": 1, "IPv6": 0},
+    "reason": "",
+}
+
+
+def shown(status: Status, wanted: Filter) -> dict[str, Any]:
+    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(status_view(status, wanted)))
+    return decoded
+
+
+def test_everything_in_its_order() -> None:
+    assert list(shown(FULL, Filter()).items()) == [
+        ("node", "node-1"),
+        ("synced", True),
+        ("frontends", [FAILED, SERVING, PAUSED]),
+        ("services", [KUBIA_SERVICE, SCTP_SERVICE]),
+        (
+            "objects",
+            [
+                {"where": "a.yaml:9", "field": "", "reason": "not a mapping"},
+                {"where": "b.yaml:3", "field": "spec.ports[0].port", "reason": "expected int"},
+            ],
+        ),
+        (
+            "workers",
+            [
+                {"index": 0, "pid": 4711, "restarts": 1, "activeFlows": 4},
+                {"index": 1, "pid": 4712, "restarts": 2, "activeFlows": 5},
+            ],
+        ),
+        ("healthChecks", [CHECK]),
+        ("notReady", ["10.96.0.7:80/TCP: address 10.96.0.7 is not on this node"]),
+    ]
+
+
+def test_the_keys_of_a_frontend_keep_their_order() -> None:
+    (frontend,) = shown(FULL, Filter(state="serving"))["frontends"]
+    assert list(frontend) == list(SERVING)
+    assert list(frontend["counts"]) == list(ZERO)
+
+
+def test_before_the_first_sync() -> None:
+    assert shown(EMPTY, Filter()) == {
+        "node": "",
+        "synced": False,
+        "frontends": [],
+        "services": [],
+        "objects": [],
+        "workers": [],
+        "healthChecks": [],
+        "notReady": ["waiting for the first list of Services"],
+    }
+
+
+def test_order_does_not_depend_on_the_order_of_the_status() -> None:
+    turned = msgspec.structs.replace(
+        FULL,
+        frontends=FULL.frontends[::-1],
+        services=FULL.services[::-1],
+        objects=FULL.objects[::-1],
+        workers=FULL.workers[::-1],
+    )
+    assert shown(turned, Filter()) == shown(FULL, Filter())
+
+
+def test_ports_sort_as_numbers() -> None:
+    one = NODE_PORT.frontend._replace(port=9000)
+    status = msgspec.structs.replace(
+        FULL, frontends=(NODE_PORT, msgspec.structs.replace(NODE_PORT, frontend=one))
+    )
+    ports = [each["port"] for each in shown(status, Filter())["frontends"]]
+    assert ports == [9000, 30123]
+
+
+def test_a_service_port_without_counts_has_zeros() -> None:
+    status = msgspec.structs.replace(FULL, counters={})
+    assert [each["counts"] for each in shown(status, Filter())["frontends"]] == [ZERO] * 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "frontends", "services", "checks"),
+    [
+        pytest.param(
+            Filter(namespace="default"), [FAILED, SERVING], [KUBIA_SERVICE], [CHECK], id="namespace"
+        ),
+        pytest.param(Filter(service="dns"), [PAUSED], [], [], id="service"),
+        pytest.param(
+            Filter(namespace="kube-system", service="sctp"), [], [SCTP_SERVICE], [], id="both"
+        ),
+        pytest.param(Filter(namespace="default", service="dns"), [], [], [], id="both must match"),
+        pytest.param(
+            Filter(state="failed"),
+            [FAILED],
+            [KUBIA_SERVICE, SCTP_SERVICE],
+            [CHECK],
+            id="state is about frontends",
+        ),
+        pytest.param(
+            Filter(namespace="default", service="kubia", state="serving"),
+            [SERVING],
+            [KUBIA_SERVICE],
+            [CHECK],
+            id="all three",
+        ),
+        pytest.param(Filter(namespace="nowhere"), [], [], [], id="no such namespace"),
+    ],
+)
+def test_filter(
+    wanted: Filter, frontends: list[object], services: list[object], checks: list[object]
+) -> None:
+    view = shown(FULL, wanted)
+    assert view["frontends"] == frontends
+    assert view["services"] == services
+    assert view["healthChecks"] == checks
+    assert len(view["objects"]) == len(view["workers"]) == 2, "these belong to no Service"
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        pytest.param({}, Filter(), id="none"),
+        pytest.param({"state": ""}, Filter(), id="empty value"),
+        pytest.param({"namespace": "a", "service": "b"}, Filter("a", "b"), id="names"),
+        pytest.param({"state": "conflict"}, Filter(state="conflict"), id="state"),
+    ],
+)
+def test_parse_filter(query: dict[str, str], wanted: Filter) -> None:
+    assert parse_filter(query) == wanted
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        pytest.param(
+            {"stat": "failed"},
+            "unknown parameter 'stat': use namespace, service, state",
+            id="parameter",
+        ),
+        pytest.param(
+            {"state": "broken"},
+            f"unknown state 'broken': use one of {', '.join(FrontendState)}",
+            id="state",
+        ),
+    ],
+)
+def test_parse_filter_says_what_is_right(query: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match="unknown") as caught:
+        parse_filter(query)
+    assert str(caught.value) == message

@@ -1,0 +1,158 @@
+"""The endpoints that load balancers, kubelet and operators probe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Self
+
+from aiohttp import web
+
+from uproxy.config import Address
+from uproxy.core.derive import HealthCheck
+from uproxy.core.health import HealthAnswer, ProxyHealth, service_health
+from uproxy.core.ip import Family
+from uproxy.core.objects import ObjectName
+from uproxy.core.telemetry import Telemetry
+from uproxy.http.server import Answering, HttpServer, ServeError
+
+Clock = Callable[[], float]
+"""Seconds."""
+
+
+def healthz_app(
+    health: ProxyHealth,
+    telemetry: Telemetry,
+    *,
+    node_eligible: Callable[[], bool],
+    not_ready: Callable[[], Sequence[str]],
+    monotonic: Clock = time.monotonic,
+    wall: Clock = time.time,
+) -> web.Application:
+    """/healthz, /livez and /readyz, for any method, as in kube-proxy; everything else is 404.
+
+    `not_ready` gives the reasons why clients are not served as they should be; none: ready.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        answer = health.healthz(now=monotonic(), wall=wall(), node_eligible=node_eligible())
+        telemetry.probe_answered("healthz", answer.status)
+        return _response(answer)
+
+    async def livez(_: web.Request) -> web.Response:
+        answer = health.livez(now=monotonic(), wall=wall())
+        telemetry.probe_answered("livez", answer.status)
+        return _response(answer)
+
+    async def readyz(_: web.Request) -> web.Response:
+        reasons = not_ready()
+        nosniff = {"X-Content-Type-Options": "nosniff"}
+        text = "".join(f"{reason}\n" for reason in reasons) or "ok"
+        return web.Response(status=503 if reasons else 200, text=text, headers=nosniff)
+
+    app = web.Application()
+    app.router.add_route("*", "/healthz", healthz)
+    app.router.add_route("*", "/livez", livez)
+    app.router.add_route("*", "/readyz", readyz)
+    return app
+
+
+class _Key(NamedTuple):
+    service: ObjectName
+    family: Family
+
+
+class _Place(NamedTuple):
+    port: int
+    hosts: tuple[str, ...]
+
+
+class _Serving(NamedTuple):
+    place: _Place
+    server: HttpServer
+
+
+class ServiceHealthServers:
+    """The healthCheckNodePorts of all Services: one server for each Service and family.
+
+    A load balancer probes with the family that it forwards, so each family answers for its own
+    endpoints, and one that cannot be opened leaves the other alone.
+    """
+
+    def __init__(
+        self, hosts: Callable[[Family], Sequence[str]], *, healthy: Callable[[], bool]
+    ) -> None:
+        """`hosts`: where to listen, asked at each sync: the addresses of NodePorts, of which "::"
+        is IPv6 only. `healthy`: the proxy's own health, asked at each probe."""
+        self._hosts = hosts
+        self._healthy = healthy
+        self._counts: dict[_Key, int] = {}
+        self._serving: dict[_Key, _Serving] = {}
+        self._failed: dict[_Key, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<ServiceHealthServers {len(self._serving)} open {len(self._failed)} failed>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.sync({})
+
+    @property
+    def reasons(self) -> Mapping[ObjectName, str]:
+        """Why the port of a Service could not be opened, or not for every family."""
+        reasons: dict[ObjectName, str] = {}
+        for (service, _), reason in sorted(self._failed.items()):
+            earlier = reasons.get(service)
+            reasons[service] = f"{earlier}; {reason}" if earlier else reason
+        return reasons
+
+    async def sync(self, wanted: Mapping[ObjectName, HealthCheck]) -> None:
+        """Open, move and close ports, and answer with the new counts from now on.
+
+        A port that cannot be opened is in `reasons`, and the next sync tries it again.
+        """
+        places = self._places(wanted)
+        # Before any await: a request that races with a removal must find nothing, and gets 503.
+        self._counts = {key: wanted[key.service].counts[key.family] for key in places}
+        self._failed = {}
+        for key, serving in list(self._serving.items()):
+            if places.get(key) != serving.place:
+                del self._serving[key]
+                await serving.server.close()
+        for key, place in places.items():
+            if key not in self._serving:
+                await self._open(key, place)
+
+    def _places(self, wanted: Mapping[ObjectName, HealthCheck]) -> dict[_Key, _Place]:
+        families = {family for check in wanted.values() for family in check.counts}
+        hosts = {family: tuple(self._hosts(family)) for family in families}
+        return {
+            _Key(service, family): _Place(check.port, hosts[family])
+            for service, check in wanted.items()
+            for family in check.counts
+        }
+
+    async def _open(self, key: _Key, place: _Place) -> None:
+        addresses = [Address(host, place.port) for host in place.hosts]
+        server = HttpServer(self._answering(key), addresses, name=f"health check of {key.service}")
+        try:
+            await server.open()
+        except ServeError as error:
+            self._failed[key] = str(error)
+        else:
+            self._serving[key] = _Serving(place, server)
+
+    def _answering(self, key: _Key) -> Answering:
+        async def answer(_: web.BaseRequest) -> web.Response:
+            count = self._counts.get(key, 0)
+            return _response(
+                service_health(key.service, local_endpoints=count, healthy=self._healthy())
+            )
+
+        return answer
+
+
+def _response(answer: HealthAnswer) -> web.Response:
+    return web.Response(status=answer.status, headers=answer.headers, body=answer.body)

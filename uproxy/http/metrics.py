@@ -1,0 +1,278 @@
+"""/metrics: kube-proxy's names where they mean the same here, and uproxy_* for the traffic.
+
+Samples are taken on the event loop, so that they fit together. Making text of them takes ten times
+as long (half a second for 10 000 Services), so that is done in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+from prometheus_client import ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+from uproxy.core.counters import Counters
+from uproxy.core.route import ServicePortName
+from uproxy.core.status import FrontendState, Status
+from uproxy.core.telemetry import FamilyTelemetry, Histogram, Telemetry
+
+
+def metrics_page(
+    telemetry: Telemetry, status: Callable[[], Status], *, version: str
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """What serves /metrics, in the text format that the Accept header asks for."""
+    process = ProcessCollector(registry=None)
+
+    async def metrics(request: web.Request) -> web.Response:
+        scrape = _Scrape(samples(telemetry, status(), version=version), process)
+        encode, content_type = choose_encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
+        body = await asyncio.to_thread(encode, scrape)
+        response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+        response.enable_compression()
+        return response
+
+    return metrics
+
+
+class _Scrape(Collector):
+    """The samples of one scrape, and those of this process."""
+
+    def __init__(self, families: list[Metric], process: Collector) -> None:
+        self._families = families
+        self._process = process
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+        yield from self._process.collect()
+
+
+def samples(telemetry: Telemetry, status: Status, *, version: str) -> list[Metric]:
+    """Everything but the metrics of the process."""
+    return [
+        *_syncs(telemetry),
+        *_changes(telemetry),
+        *_probes(telemetry),
+        *_traffic(status.counters),
+        *_program(status, version),
+    ]
+
+
+class _PerSync(NamedTuple):
+    name: str
+    help: str
+    value: Callable[[FamilyTelemetry], Histogram]
+
+
+_SYNC_HISTOGRAMS = (
+    _PerSync(
+        "kubeproxy_sync_proxy_rules_duration_seconds",
+        "Seconds that one round of making the listeners match the cluster took.",
+        lambda family: family.syncs,
+    ),
+    _PerSync(
+        "kubeproxy_sync_full_proxy_rules_duration_seconds",
+        "Seconds that one round which looked at every Service took.",
+        lambda family: family.full_syncs,
+    ),
+    _PerSync(
+        "kubeproxy_sync_partial_proxy_rules_duration_seconds",
+        "Seconds that one round which looked at changed Services only took.",
+        lambda family: family.partial_syncs,
+    ),
+    _PerSync(
+        "kubeproxy_network_programming_duration_seconds",
+        "Seconds between a change of endpoints in the cluster and its being served here.",
+        lambda family: family.programming,
+    ),
+)
+
+
+def _syncs(telemetry: Telemetry) -> Iterator[Metric]:
+    families = sorted(telemetry.families.items())
+    for metric in _SYNC_HISTOGRAMS:
+        histogram = HistogramMetricFamily(metric.name, metric.help, labels=["ip_family"])
+        for family, counts in families:
+            value = metric.value(counts)
+            histogram.add_metric([family], _buckets(value), value.sum)
+        yield histogram
+    last = GaugeMetricFamily(
+        "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+        "Unix time of the last successful sync.",
+        labels=["ip_family"],
+    )
+    queued = GaugeMetricFamily(
+        "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
+        "Unix time at which a sync was last asked for; much later than the last sync: it hangs.",
+        labels=["ip_family"],
+    )
+    not_local = GaugeMetricFamily(
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+        "Services with a Local traffic policy that have endpoints, but none on this node.",
+        labels=["traffic_policy", "ip_family"],
+    )
+    for family, counts in families:
+        last.add_metric([family], counts.last_synced)
+        queued.add_metric([family], counts.last_queued)
+        for policy, number in counts.no_local_endpoints.items():
+            not_local.add_metric([policy, family], number)
+    yield from (last, queued, not_local)
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    bounds = [*(str(bound) for bound in histogram.bounds), "+Inf"]
+    return list(zip(bounds, histogram.cumulative(), strict=True))
+
+
+def _changes(telemetry: Telemetry) -> Iterator[Metric]:
+    prefix = "kubeproxy_sync_proxy_rules"
+    yield GaugeMetricFamily(
+        f"{prefix}_service_changes_pending",
+        "Changes of Services that wait for the next sync.",
+        value=telemetry.service_changes_pending,
+    )
+    yield CounterMetricFamily(
+        f"{prefix}_service_changes_total",
+        "Changes of Services seen.",
+        value=telemetry.service_changes,
+    )
+    yield GaugeMetricFamily(
+        f"{prefix}_endpoint_changes_pending",
+        "Changes of EndpointSlices and Endpoints that wait for the next sync.",
+        value=telemetry.endpoint_changes_pending,
+    )
+    yield CounterMetricFamily(
+        f"{prefix}_endpoint_changes_total",
+        "Changes of EndpointSlices and Endpoints seen.",
+        value=telemetry.endpoint_changes,
+    )
+
+
+def _probes(telemetry: Telemetry) -> Iterator[Metric]:
+    for path in ("healthz", "livez"):
+        answers = CounterMetricFamily(
+            f"kubeproxy_proxy_{path}_total", f"Answers of /{path} by status code.", labels=["code"]
+        )
+        for (probe, code), number in sorted(telemetry.probes.items()):
+            if probe == path:
+                answers.add_metric([str(code)], number)
+        yield answers
+
+
+class _PerServicePort(NamedTuple):
+    name: str
+    help: str
+    value: Callable[[Counters], int]
+    protocols: tuple[str, ...] = ("TCP", "UDP")
+
+
+_TRAFFIC = (
+    _PerServicePort(
+        "uproxy_flows_total",
+        "TCP connections accepted and UDP flows begun.",
+        lambda counters: counters.flows,
+    ),
+    _PerServicePort(
+        "uproxy_client_bytes_total",
+        "Bytes received from clients and given to backends.",
+        lambda counters: counters.client_bytes,
+    ),
+    _PerServicePort(
+        "uproxy_backend_bytes_total",
+        "Bytes received from backends and given to clients.",
+        lambda counters: counters.backend_bytes,
+    ),
+    _PerServicePort(
+        "uproxy_client_datagrams_total",
+        "UDP datagrams received from clients and given to backends.",
+        lambda counters: counters.client_datagrams,
+        ("UDP",),
+    ),
+    _PerServicePort(
+        "uproxy_backend_datagrams_total",
+        "UDP datagrams received from backends and given to clients.",
+        lambda counters: counters.backend_datagrams,
+        ("UDP",),
+    ),
+    _PerServicePort(
+        "uproxy_dial_failures_total",
+        "Attempts to reach a backend that failed.",
+        lambda counters: counters.dial_failures,
+    ),
+    _PerServicePort(
+        "uproxy_dial_retries_total",
+        "Further attempts, at another backend, after one that failed.",
+        lambda counters: counters.retries,
+    ),
+)
+
+
+def _traffic(counters: Mapping[ServicePortName, Counters]) -> Iterator[Metric]:
+    """By ServicePortName. Its labels are one dict in all samples, which saves half the time."""
+    labelled = [(_labels(name), name.protocol, counts) for name, counts in sorted(counters.items())]
+    for metric in _TRAFFIC:
+        family = Metric(metric.name.removesuffix("_total"), metric.help, "counter")
+        family.samples = [
+            Sample(metric.name, labels, metric.value(counts))
+            for labels, protocol, counts in labelled
+            if protocol in metric.protocols
+        ]
+        yield family
+    active = Metric("uproxy_active_flows", "TCP and UDP flows alive now.", "gauge")
+    active.samples = [Sample(active.name, labels, counts.active) for labels, _, counts in labelled]
+    yield active
+    dropped = Metric("uproxy_dropped", "Flows and datagrams not served, by reason.", "counter")
+    dropped.samples = [
+        Sample("uproxy_dropped_total", labels | {"reason": reason}, number)
+        for labels, _, counts in labelled
+        for reason, number in sorted(counts.dropped.items())
+    ]
+    yield dropped
+
+
+def _labels(name: ServicePortName) -> dict[str, str]:
+    return {
+        "namespace": name.namespace,
+        "service": name.name,
+        "port": name.port,
+        "protocol": name.protocol,
+    }
+
+
+def _program(status: Status, version: str) -> Iterator[Metric]:
+    states = Counter(frontend.state for frontend in status.frontends)
+    frontends = GaugeMetricFamily(
+        "uproxy_frontends",
+        "Frontends (protocol, address and port) by state.",
+        labels=["state"],
+    )
+    for state in FrontendState:
+        frontends.add_metric([state.value], states[state])
+    yield frontends
+    yield CounterMetricFamily(
+        "uproxy_worker_restarts_total",
+        "Worker processes that ended by themselves and were started again.",
+        value=sum(worker.restarts for worker in status.workers),
+    )
+    flows = GaugeMetricFamily(
+        "uproxy_worker_active_flows", "Flows that a worker process serves now.", labels=["worker"]
+    )
+    for worker in status.workers:
+        flows.add_metric([str(worker.index)], worker.active_flows)
+    yield flows
+    build = GaugeMetricFamily(
+        "uproxy_build_info", "Always 1; the version is the label.", labels=["version"]
+    )
+    build.add_metric([version], 1)
+    yield build

@@ -1,0 +1,215 @@
+"""Status as /api/v1/routes shows it: flat text for people and scripts, sorted, in a fixed shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from uproxy.core.counters import Counters
+from uproxy.core.objects import ObjectName
+from uproxy.core.route import Backend, ServicePortName
+from uproxy.core.status import (
+    FrontendState,
+    FrontendStatus,
+    HealthCheckStatus,
+    ObjectStatus,
+    ServiceStatus,
+    Status,
+    WorkerStatus,
+)
+
+
+class _View(msgspec.Struct, rename="camel", gc=False):
+    """Options shared by all parts."""
+
+
+class AffinityView(_View):
+    timeout_seconds: int
+
+
+class CountsView(_View):
+    """Counts of the Service port; its frontends share them."""
+
+    flows: int
+    active_flows: int
+    client_bytes: int
+    backend_bytes: int
+    client_datagrams: int
+    backend_datagrams: int
+    dial_failures: int
+    retries: int
+    dropped: dict[str, int]
+
+
+class FrontendView(_View):
+    frontend: str
+    protocol: str
+    address: str
+    port: int
+    kind: str
+    service: str
+    service_port: str
+    state: str
+    reason: str
+    backends: list[str]
+    local_backends: list[str] | None
+    session_affinity: AffinityView | None
+    balancer: str
+    counts: CountsView
+
+
+class ServiceView(_View):
+    service: str
+    reason: str
+
+
+class HealthCheckView(_View):
+    service: str
+    port: int
+    counts: dict[str, int]
+    reason: str
+
+
+class StatusView(_View):
+    node: str
+    synced: bool
+    frontends: list[FrontendView]
+    services: list[ServiceView]
+    objects: list[ObjectStatus]
+    workers: list[WorkerStatus]
+    health_checks: list[HealthCheckView]
+    not_ready: list[str]
+
+
+class Filter(NamedTuple):
+    """Which part of the status is asked for; "" is everything."""
+
+    namespace: str = ""
+    service: str = ""
+    """Name of a Service, without its namespace."""
+    state: str = ""
+    """Of frontends; a FrontendState."""
+
+    def selects(self, service: ObjectName) -> bool:
+        return self.namespace in ("", service.namespace) and self.service in ("", service.name)
+
+
+def parse_filter(query: Mapping[str, str]) -> Filter:
+    """A filter from the parameters of a URL. Raises ValueError, with what would be right."""
+    unknown = sorted(set(query) - set(Filter._fields))
+    if unknown:
+        raise ValueError(f"unknown parameter {unknown[0]!r}: use {', '.join(Filter._fields)}")
+    wanted = Filter(**{name: query[name] for name in Filter._fields if name in query})
+    if wanted.state and wanted.state not in list(FrontendState):
+        raise ValueError(f"unknown state {wanted.state!r}: use one of {', '.join(FrontendState)}")
+    return wanted
+
+
+def status_view(status: Status, wanted: Filter) -> StatusView:
+    """The selected part of the status. Objects, workers and readiness are always in it."""
+    return StatusView(
+        node=status.node,
+        synced=status.synced,
+        frontends=_frontends(status, wanted),
+        services=[
+            ServiceView(str(each.service), each.reason)
+            for each in sorted(status.services, key=_by_service)
+            if wanted.selects(each.service)
+        ],
+        objects=sorted(status.objects, key=lambda each: (each.where, each.field, each.reason)),
+        workers=sorted(status.workers, key=lambda each: each.index),
+        health_checks=[
+            HealthCheckView(
+                str(each.service), each.port, dict(sorted(each.counts.items())), each.reason
+            )
+            for each in sorted(status.health_checks, key=_by_service)
+            if wanted.selects(each.service)
+        ],
+        not_ready=list(status.not_ready),
+    )
+
+
+def _by_service(each: ServiceStatus | HealthCheckStatus) -> tuple[ObjectName, str]:
+    return each.service, each.reason
+
+
+def _frontends(status: Status, wanted: Filter) -> list[FrontendView]:
+    chosen = sorted(
+        (each for each in status.frontends if _selects(wanted, each)),
+        key=lambda each: (each.owner, each.kind, each.frontend),
+    )
+    written = _Written(status.counters)
+    return [_frontend(each, written) for each in chosen]
+
+
+def _selects(wanted: Filter, each: FrontendStatus) -> bool:
+    return (
+        wanted.state in ("", each.state)
+        and wanted.namespace in ("", each.owner.namespace)
+        and wanted.service in ("", each.owner.name)
+    )
+
+
+def _frontend(each: FrontendStatus, written: _Written) -> FrontendView:
+    timeout = each.affinity_timeout
+    owner = each.owner
+    return FrontendView(
+        frontend=str(each.frontend),
+        protocol=each.frontend.protocol,
+        address=each.frontend.address,
+        port=each.frontend.port,
+        kind=each.kind,
+        service=f"{owner.namespace}/{owner.name}",
+        service_port=owner.port,
+        state=each.state,
+        reason=each.reason,
+        backends=written.backends(each.backends),
+        local_backends=(
+            None if each.local_backends is None else written.backends(each.local_backends)
+        ),
+        session_affinity=AffinityView(timeout) if timeout else None,
+        balancer=each.balancer,
+        counts=written.counts(each),
+    )
+
+
+class _Written:
+    """Parts that the frontends of one Service port share, written once.
+
+    Routes with the same backends share one tuple, so its identity is enough to find them; the
+    tuples live as long as the status does.
+    """
+
+    def __init__(self, counters: Mapping[ServicePortName, Counters]) -> None:
+        self._counters = counters
+        self._backends: dict[int, list[str]] = {}
+        self._counts: dict[ServicePortName, CountsView] = {}
+
+    def backends(self, backends: tuple[Backend, ...]) -> list[str]:
+        texts = self._backends.get(id(backends))
+        if texts is None:
+            texts = self._backends[id(backends)] = [str(backend) for backend in backends]
+        return texts
+
+    def counts(self, each: FrontendStatus) -> CountsView:
+        view = self._counts.get(each.owner)
+        if view is None:
+            view = _counts(self._counters.get(each.owner) or Counters())
+            self._counts[each.owner] = view
+        return view
+
+
+def _counts(counters: Counters) -> CountsView:
+    return CountsView(
+        flows=counters.flows,
+        active_flows=counters.active,
+        client_bytes=counters.client_bytes,
+        backend_bytes=counters.backend_bytes,
+        client_datagrams=counters.client_datagrams,
+        backend_datagrams=counters.backend_datagrams,
+        dial_failures=counters.dial_failures,
+        retries=counters.retries,
+        dropped=dict(sorted(counters.dropped.items())),
+    )
