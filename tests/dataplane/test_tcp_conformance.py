@@ -1,0 +1,460 @@
+"""What a TCP flow does with bytes, ends and resets, in every way of moving bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import random
+import resource
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.dataplane.peers import Peer, World, eventually, pattern, world
+from uproxy.dataplane.pipes import CAPACITY, Pipe, PipePool
+from uproxy.dataplane.relay import BUFFER, SpliceMode
+from uproxy.dataplane.side import Side
+
+every_mode = pytest.mark.parametrize("mode", ["never", "adaptive", "always"])
+
+MIB = 1 << 20
+
+
+@every_mode
+class TestStreams:
+    async def test_bytes_go_both_ways(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            await client.send(b"hello")
+            assert await backend.receive(5) == b"hello"
+            await backend.send(b"world")
+            assert await client.receive(5) == b"world"
+
+    async def test_single_bytes_arrive_one_by_one(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            for value in pattern(200):
+                await client.send(bytes([value]))
+                assert await backend.receive(1) == bytes([value])
+                await backend.send(bytes([value ^ 1]))
+                assert await client.receive(1) == bytes([value ^ 1])
+
+    async def test_the_server_may_speak_first(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            await backend.send(b"220 ready")
+            assert await client.receive(9) == b"220 ready"
+
+    async def test_64_mib_both_ways_at_once(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            up, down = pattern(64 * MIB, b"up"), pattern(64 * MIB, b"down")
+            async with asyncio.TaskGroup() as group:
+                group.create_task(send_all(client, up))
+                group.create_task(send_all(backend, down))
+                received = group.create_task(client.digest())
+                arrived = group.create_task(backend.digest())
+            assert received.result() == (64 * MIB, hashlib.sha256(down).hexdigest())
+            assert arrived.result() == (64 * MIB, hashlib.sha256(up).hexdigest())
+            await w.idle()
+            assert w.counters.client_bytes == w.counters.backend_bytes == 64 * MIB
+
+    async def test_urgent_data_keeps_its_place(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            for receiver, sender in ((backend, client), (client, backend)):
+                await sender.send(b"abc")
+                assert await receiver.receive(3) == b"abc"
+                sender.sock.send(b"!", socket.MSG_OOB)
+                await sender.send(b"def")
+                assert await receiver.receive(4) == b"!def"
+                await sender.send(b"more")
+                assert await receiver.receive(4) == b"more"
+
+    async def test_slow_writer_and_slow_reader_take_turns(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            data = pattern(3 * MIB)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(send_all(client, data, pieces=70_001))
+                received = bytearray()
+                while len(received) < len(data):
+                    received += await backend.receive(min(9_999, len(data) - len(received)))
+                    await asyncio.sleep(0)
+            assert received == data
+
+    async def test_many_flows_of_all_sizes(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            chance = random.Random(117)
+            server = w.server()
+            listener = w.listen(server.backend)
+            async with asyncio.TaskGroup() as group:
+                for number in range(40):
+                    client = w.connect(listener)
+                    backend = await server.accept()
+                    for sender, receiver in ((client, backend), (backend, client)):
+                        size = int(3 * MIB ** chance.random())
+                        data = pattern(size, str(number).encode())
+                        pieces = chance.choice([max(1, size // 50), 5_000, 100_000, MIB])
+                        group.create_task(send_all(sender, data, max(pieces, size // 200)))
+                        group.create_task(expect(receiver, data))
+            await w.idle()
+
+
+@every_mode
+class TestEnds:
+    async def test_client_ends_and_gets_its_reply(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            await client.send(b"request")
+            client.finish()
+            assert await backend.rest() == b"request"
+            reply = pattern(MIB)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(send_all(backend, reply))
+                assert await client.rest() == reply
+            await w.idle()
+            assert (w.counters.client_bytes, w.counters.backend_bytes) == (7, MIB)
+
+    async def test_backend_ends_and_gets_the_rest(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            await backend.send(b"banner")
+            backend.finish()
+            assert await client.rest() == b"banner"
+            upload = pattern(MIB)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(send_all(client, upload))
+                assert await backend.rest() == upload
+            await w.idle()
+
+    async def test_both_end_at_once(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            await client.send(b"ping")
+            await backend.send(b"pong")
+            client.finish()
+            backend.finish()
+            assert await client.rest() == b"pong"
+            assert await backend.rest() == b"ping"
+            await w.idle()
+
+    async def test_the_end_comes_after_all_that_was_held(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            data = pattern(24 * MIB)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(send_all(backend, data))
+                await eventually(lambda: w.engine.pending > 0)
+                assert await client.rest() == data
+            client.close()
+            await w.idle()
+
+    async def test_backend_that_closes_at_once(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            backend.close()
+            assert await client.rest() == b""
+            client.close()
+            await w.idle()
+
+    async def test_last_words_are_heard(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            await client.send(b"request")
+            assert await backend.receive(7) == b"request"
+            data = pattern(700_001)
+            async with asyncio.TaskGroup() as group:
+                received = group.create_task(client.rest())
+                await backend.send(data)
+                backend.close()
+            assert received.result() == data
+
+
+@every_mode
+class TestResets:
+    async def test_client_resets(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            await client.send(b"x")
+            assert await backend.receive(1) == b"x"
+            client.reset()
+            assert await backend.was_reset()
+            await w.idle()
+
+    async def test_backend_resets(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            await client.send(b"x")
+            assert await backend.receive(1) == b"x"
+            backend.reset()
+            assert await client.was_reset()
+            await w.idle()
+
+    async def test_reset_after_its_own_end(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            client.finish()
+            assert await backend.rest() == b""
+            client.reset()
+            assert await backend_write_fails(backend)
+            await w.idle()
+
+    async def test_reset_of_a_receiver_for_which_bytes_are_held(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            sent = await fill(w, backend)
+            client.reset()
+            assert await backend_write_fails(backend)
+            await w.idle()
+            assert 0 < w.counters.backend_bytes < sent
+
+    async def test_reset_of_a_sender_of_which_bytes_are_held(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            await fill(w, backend)
+            backend.reset()
+            assert await client.was_reset()
+            await w.idle()
+
+    async def test_reply_that_was_sent_before_a_reset(self, mode: SpliceMode) -> None:
+        """A server that rejects an upload replies and closes without reading all of it."""
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            await client.send(pattern(100_000))
+            assert await backend.receive(10) == pattern(100_000)[:10]
+            await backend.send(b"413 too large")
+            backend.close()
+            assert await client.receive(13) == b"413 too large"
+            assert await client.was_reset()
+            await w.idle()
+
+
+@every_mode
+class TestBackPressure:
+    @pytest.mark.asyncio(loop_factories=["uvloop"])
+    async def test_200_mb_for_a_client_that_does_not_read(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            block = pattern(MIB)
+            progress = [0]
+            expected = hashlib.sha256()
+            rss = resident()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(send_blocks(backend, block, 200, progress, expected))
+                await stuck(w, progress)
+                assert progress[0] < 200
+                assert 0 < w.engine.pending <= max(BUFFER, CAPACITY)
+                assert resident() - rss < 40 * MIB
+                size, digest = await client.digest()
+            assert (size, digest) == (200 * MIB, expected.hexdigest())
+            assert w.engine.pending == 0
+
+    async def test_one_direction_does_not_hold_up_the_other(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            await fill(w, backend)
+            await client.send(b"still here")
+            assert await backend.receive(10) == b"still here"
+            client.reset()
+
+    async def test_a_busy_flow_leaves_turns_to_others(self, mode: SpliceMode) -> None:
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            other, other_backend = await w.pair()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(send_all(backend, pattern(64 * MIB)))
+                received = group.create_task(client.digest())
+                turns = 0
+                while not received.done():
+                    await other.send(b"?")
+                    assert await other_backend.receive(1) == b"?"
+                    turns += 1
+                backend.finish()
+            assert turns > 5
+
+
+class TestSplice:
+    async def test_begins_with_bulk_and_ends_with_it(self) -> None:
+        async with world("adaptive") as w:
+            client, backend = await w.pair()
+            most = await used_pipes_while(w, client, backend, pattern(32 * MIB))
+            assert most == 1
+            for value in pattern(50):
+                await backend.send(bytes([value]))
+                assert await client.receive(1) == bytes([value])
+            assert w.engine.relay.pipes.used == 0
+
+    async def test_never_means_never(self) -> None:
+        async with world("never") as w:
+            client, backend = await w.pair()
+            assert await used_pipes_while(w, client, backend, pattern(16 * MIB)) == 0
+
+    async def test_kernels_without_it_copy(self) -> None:
+        async with world("adaptive") as w:
+            w.engine.relay.pipes = UnsupportedPipes()
+            client, backend = await w.pair()
+            data = pattern(16 * MIB)
+            assert await used_pipes_while(w, client, backend, data) == 0
+            w.engine.relay.pipes.close()
+            w.engine.relay.pipes = PipePool()
+            assert await used_pipes_while(w, client, backend, data) == 0
+
+    async def test_without_pipes_bytes_are_copied(self) -> None:
+        async with world("always") as w:
+            w.engine.relay.pipes = NoPipes()
+            client, backend = await w.pair()
+            assert await used_pipes_while(w, client, backend, pattern(4 * MIB)) == 0
+
+    def test_pipes_are_used_again_only_when_empty(self) -> None:
+        pool = PipePool()
+        first = pool.borrow()
+        assert first is not None
+        pool.give_back(first)
+        assert pool.borrow() is first
+        first.size = 1
+        pool.give_back(first)
+        second = pool.borrow()
+        assert second is not None
+        assert second is not first
+        pool.give_back(second)
+        pool.close()
+
+    def test_no_pipes_without_descriptors(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(0)
+        os.close(lowest)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+            assert PipePool().borrow() is None
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class TestSide:
+    async def test_says_what_it_is(self) -> None:
+        async with world() as w:
+            client, backend = await w.pair()
+            await client.send(b"x")
+            assert await backend.receive(1) == b"x"
+            self.look_at(w)
+
+    def look_at(self, w: World) -> None:
+        (listener,) = w.engine.listeners
+        (flow,) = listener.flows
+        side = flow.client_side
+        assert isinstance(side, Side)
+        assert repr(side) == f"<Side of {flow!r}>"
+        assert "relaying" in repr(flow)
+        flow.abort()
+        flow.abort()
+        side.abort()
+        assert repr(side) == "<Side of nothing>"
+        assert "ended" in repr(flow)
+
+
+class UnsupportedPipe(Pipe):
+    def fill(self, fd: int) -> int:
+        raise OSError(errno.EINVAL, "no splice here")
+
+
+class UnsupportedPipes(PipePool):
+    def borrow(self) -> Pipe | None:
+        self.used += 1
+        return UnsupportedPipe()
+
+
+class NoPipes(PipePool):
+    def borrow(self) -> Pipe | None:
+        return None
+
+
+async def send_all(peer: Peer, data: bytes, pieces: int = MIB) -> None:
+    """Send, then end the stream."""
+    for start in range(0, len(data), pieces):
+        await peer.send(data[start : start + pieces])
+    peer.finish()
+
+
+async def expect(peer: Peer, data: bytes) -> None:
+    assert await peer.rest() == data
+
+
+async def send_blocks(
+    peer: Peer, block: bytes, count: int, progress: list[int], sent: hashlib._Hash
+) -> None:
+    for number in range(count):
+        data = number.to_bytes(4, "big") + block[4:]
+        sent.update(data)
+        await peer.send(data)
+        progress[0] += 1
+    peer.finish()
+
+
+async def stuck(w: World, progress: list[int]) -> None:
+    """Wait until a sender has made no progress for fifty rounds in a row, with bytes held."""
+    seen, rounds = -1, 0
+
+    def quiet() -> bool:
+        nonlocal seen, rounds
+        rounds = rounds + 1 if progress[0] == seen and w.engine.pending else 0
+        seen = progress[0]
+        return rounds > 50
+
+    await eventually(quiet)
+
+
+async def fill(w: World, sender: Peer) -> int:
+    """Send until nothing goes any more. The number of bytes sent."""
+    sent = 0
+    block = pattern(MIB)
+
+    def full() -> bool:
+        nonlocal sent
+        try:
+            sent += sender.sock.send(block)
+        except BlockingIOError:
+            return w.engine.pending > 0
+        return False
+
+    await eventually(full)
+    return sent
+
+
+async def backend_write_fails(backend: Peer) -> bool:
+    """Whether the other end has gone; a reset that came without a read shows in a write."""
+    try:
+        async with asyncio.timeout(10):
+            while True:
+                await backend.send(b"x")
+                await asyncio.sleep(0.001)
+    except (ConnectionResetError, BrokenPipeError):
+        return True
+
+
+async def used_pipes_while(w: World, client: Peer, backend: Peer, data: bytes) -> int:
+    """Send, compare what arrives, and tell how many pipes were in use at a time."""
+    most = 0
+    received = bytearray()
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(send_pieces(backend, data))
+        while len(received) < len(data):
+            received += await client.receive(min(MIB, len(data) - len(received)))
+            most = max(most, w.engine.relay.pipes.used)
+        await sending
+    assert received == data
+    return most
+
+
+async def send_pieces(peer: Peer, data: bytes) -> None:
+    for start in range(0, len(data), MIB):
+        await peer.send(data[start : start + MIB])
+
+
+def resident() -> int:
+    """Bytes of memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()

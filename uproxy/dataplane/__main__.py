@@ -1,0 +1,10 @@
+"""`python -m uproxy.dataplane FD`: a worker process, started by uproxy.workers only."""
+
+from __future__ import annotations
+
+import sys
+
+from uproxy.dataplane.worker import main
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,107 @@
+"""What all listeners of one worker share."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from functools import lru_cache
+
+from uproxy.channel import LocalClients, Settings
+from uproxy.core.balancer import Balancer
+from uproxy.core.counters import Counters
+from uproxy.core.ip import Network, parse_network
+from uproxy.core.route import Backend, Route, ServicePortName
+from uproxy.dataplane.reactor import Reactor
+
+
+class Port:
+    """State of one ServicePortName, shared by its frontends: pins and cursor follow the client
+    from ClusterIP to NodePort, as kube-proxy's affinity does."""
+
+    __slots__ = ("balancer", "counters")
+
+    def __init__(self, balancer: Balancer) -> None:
+        self.balancer = balancer
+        self.counters = Counters()
+
+
+class Context:
+    """Owned by the worker; the only mutable state that flows of different frontends share."""
+
+    def __init__(self, reactor: Reactor, settings: Settings, random: Callable[[], float]) -> None:
+        self.reactor = reactor
+        self.settings = settings
+        self.active = 0
+        """Flows alive in this worker."""
+        self.on_room: list[Callable[[], None]] = []
+        """Called once, then forgotten, when a flow ended while `full`: paused listeners resume."""
+        self._random = random
+        self._ports: dict[ServicePortName, Port] = {}
+        self._local_addresses: frozenset[str] = frozenset()
+        self._local_networks: tuple[Network, ...] = ()
+
+    @property
+    def full(self) -> bool:
+        """Whether --max-flows is reached: accept nothing, let clients wait in the backlog."""
+        return self.active >= self.settings.max_flows
+
+    def port(self, name: ServicePortName) -> Port:
+        """The shared state of a ServicePortName, created at first sight."""
+        found = self._ports.get(name)
+        if found is None:
+            # Workers start their rotation apart, so that few connections spread well too.
+            offset = self.settings.worker / max(1, self.settings.workers)
+            found = self._ports[name] = Port(Balancer(offset=offset, random=self._random))
+        return found
+
+    def forget(self, names: set[ServicePortName]) -> None:
+        """Drop the state of ports that no frontend has any more."""
+        for name in names:
+            self._ports.pop(name, None)
+
+    def ports(self) -> dict[ServicePortName, Port]:
+        return self._ports
+
+    def flow_began(self) -> None:
+        self.active += 1
+
+    def flow_ended(self) -> None:
+        self.active -= 1
+        if self.on_room and not self.full:
+            waiting, self.on_room = self.on_room, []
+            for resume in waiting:
+                resume()
+
+    def set_local_clients(self, clients: LocalClients) -> None:
+        self._local_addresses = frozenset(clients.addresses)
+        networks = (parse_network(text) for text in clients.networks)
+        self._local_networks = tuple(each for each in networks if each is not None)
+
+    def is_local(self, client: str) -> bool:
+        """Whether an address is this node's or a pod's: those bypass policy Local."""
+        if client in self._local_addresses or client.startswith("127.") or client == "::1":
+            return True
+        if not self._local_networks:
+            return False
+        address = ipaddress.ip_address(client)
+        return any(address in network for network in self._local_networks)
+
+    def backends_for(self, route: Route, client: str) -> tuple[Backend, ...]:
+        """The set that a client may reach through a route (externalTrafficPolicy)."""
+        if route.local_backends is None or self.is_local(client):
+            return route.backends
+        return route.local_backends
+
+
+@lru_cache(maxsize=4096)
+def _parse_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    networks = (parse_network(text) for text in texts)
+    return tuple(each for each in networks if each is not None)
+
+
+def source_allowed(allowed: tuple[str, ...] | None, client: str) -> bool:
+    """Whether loadBalancerSourceRanges let a client in; they are per family (kube-proxy)."""
+    if allowed is None:
+        return True
+    address = ipaddress.ip_address(client)
+    return any(address in network for network in _parse_networks(allowed))

@@ -1,0 +1,157 @@
+"""One TCP connection pair: from the accepted client to the last byte."""
+
+from __future__ import annotations
+
+import select
+import struct
+from _socket import SO_LINGER, SOL_SOCKET
+from _socket import socket as Socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from uproxy.core.counters import DropReason
+from uproxy.core.route import Backend, Route
+from uproxy.dataplane.side import EVENTS, Side
+
+if TYPE_CHECKING:
+    from uproxy.dataplane.tcp import TcpListener
+
+_FAILED: Final = select.EPOLLERR | select.EPOLLHUP
+_NEWS: Final = ~select.EPOLLOUT
+_LINGER: Final = struct.pack("ii", 1, 0)
+
+
+def reset(sock: Socket) -> None:
+    """Close with RST, whatever is unread or unsent."""
+    with suppress(OSError):
+        sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER)
+    sock.close()
+
+
+class Flow:
+    """A client that was admitted: first waiting for a backend, then relayed.
+
+    It ends by `finish` (both streams ended), `drop` (nobody served it) or `abort` (all else), and
+    then has no sockets and no reference cycles left. Ending it twice is fine.
+    """
+
+    __slots__ = ("attempt", "backend", "backend_side", "backends", "client", "client_side",
+                 "client_sock", "ended", "listener", "port", "progress", "quiet_since", "refused",
+                 "route", "sock", "tried")  # fmt: skip
+
+    def __init__(
+        self, listener: TcpListener, sock: Socket, client: str, backends: tuple[Backend, ...]
+    ) -> None:
+        self.listener = listener
+        self.route: Route = listener.route
+        self.port = listener.port
+        """As of the beginning: a frontend may change its owner while its flows live on."""
+        self.client = client
+        """IP address."""
+        self.client_sock = sock
+        self.backends = backends
+        """Those the client may reach."""
+        self.backend: Backend | None = None
+        """The one that is dialed or relayed to."""
+        self.sock: Socket | None = None
+        """Towards the backend."""
+        self.attempt = 0
+        self.tried: tuple[Backend, ...] = ()
+        """Backends not to dial next."""
+        self.refused: tuple[Backend, ...] = ()
+        """Backends not to dial again at all."""
+        self.client_side: Side | None = None
+        """Set while relaying, like `backend_side`."""
+        self.backend_side: Side | None = None
+        self.progress = -1
+        """Bytes read and delivered, when that was last looked at."""
+        self.quiet_since = 0.0
+        """Monotonic seconds of the first look at the present progress."""
+        self.ended = False
+        counters = self.port.counters
+        counters.flows += 1
+        counters.active += 1
+        listener.flows.add(self)
+        listener.context.flow_began()
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "relaying" if self.client_side else "dialing"
+        return f"<Flow {self.client} to {self.route.owner} at {self.backend}, {state}>"
+
+    def connected(self, mask: int) -> None:
+        """The first event of the socket towards the backend."""
+        if mask & _FAILED:
+            self.listener.engine.dialer.failed(self)
+            return
+        assert self.sock is not None
+        self.listener.engine.dialer.succeeded(self)
+        relay = self.listener.engine.relay
+        client = self.client_side = Side(relay, self, self.client_sock, self.sock)
+        backend = self.backend_side = Side(relay, self, self.sock, self.client_sock)
+        client.peer = backend
+        backend.peer = client
+        reactor = relay.reactor
+        reactor.replace(backend.fd, backend.ready)
+        try:
+            reactor.register(client.fd, client.ready, EVENTS)
+        except OSError:  # Out of memory, or over fs.epoll.max_user_watches.
+            self.drop(DropReason.DESCRIPTORS)
+            return
+        if mask & _NEWS:
+            backend.ready(mask)
+
+    def retry(self) -> None:
+        """Dial again, after an attempt for which we lacked something ourselves."""
+        self.listener.engine.dialer.dial(self)
+
+    def finish(self) -> None:
+        """Both streams ended and were delivered. Nothing is unread, so close() sends no RST; what
+        is still in the kernel's send buffers goes out before the FIN."""
+        if not self.ended:
+            self._let_go()
+            self.client_sock.close()
+            if self.sock is not None:
+                self.sock.close()
+            self.listener.flow_ended(self)
+
+    def abort(self) -> None:
+        """Reset both connections."""
+        if not self.ended:
+            self._let_go()
+            reset(self.client_sock)
+            if self.sock is not None:
+                reset(self.sock)
+            self.listener.flow_ended(self)
+
+    def drop(self, reason: DropReason) -> None:
+        """Abort, and count why."""
+        if not self.ended:
+            self.port.counters.drop(reason)
+            self.abort()
+
+    def account(self) -> None:
+        """Bring the byte counters of the port up to date."""
+        client, backend = self.client_side, self.backend_side
+        if client is not None and backend is not None:
+            counters = self.port.counters
+            counters.client_bytes += client.unreported()
+            counters.backend_bytes += backend.unreported()
+
+    def _let_go(self) -> None:
+        """Of everything but the sockets."""
+        self.ended = True
+        self.account()
+        if self.backend is not None:
+            self.port.balancer.end(self.backend)
+        reactor = self.listener.context.reactor
+        reactor.discard(self.client_sock.fileno())
+        if self.sock is not None:
+            reactor.discard(self.sock.fileno())
+        client, backend = self.client_side, self.backend_side
+        if client is not None and backend is not None:
+            client.close()
+            backend.close()
+            self.client_side = self.backend_side = None
+        else:
+            self.listener.engine.dialer.forget(self)
+        self.port.counters.active -= 1

@@ -1,0 +1,105 @@
+"""Pipes for splice(2), which moves bytes between two sockets without copying them to Python."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from typing import Final
+
+CAPACITY: Final = 1024 * 1024
+"""Bytes per pipe that we ask for: the most an unprivileged process gets by default
+(fs.pipe-max-size)."""
+
+SMALLEST: Final = 64 * 1024
+"""Bytes below which a pipe is not worth its system calls. Once a user's pipes hold 64 MiB
+(fs.pipe-user-pages-soft), new ones get a page or two."""
+
+MOST: Final = 256
+"""Pipes of one worker. Each takes two descriptors and, while its reader is slow, its capacity in
+kernel memory; further bulk flows are copied."""
+
+KEPT: Final = 32
+"""Unused pipes that are kept. Creating one and setting its size costs about 10 us."""
+
+
+_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+
+class Pipe:
+    """What a direction of a flow borrows while it splices.
+
+    splice(2) goes by the sockets' own O_NONBLOCK; its flag is about the pipe only.
+    """
+
+    __slots__ = ("_capacity", "_reader", "_writer", "size")
+
+    def __init__(self) -> None:
+        """Raises OSError when there are no descriptors or only useless pipes left."""
+        self.size = 0
+        """Bytes in the pipe."""
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with suppress(OSError):  # Over the user's limit: what it has now must do.
+            fcntl.fcntl(self._writer, fcntl.F_SETPIPE_SZ, CAPACITY)
+        self._capacity = fcntl.fcntl(self._writer, fcntl.F_GETPIPE_SZ)
+        if self._capacity < SMALLEST:
+            self.close()
+            raise OSError(f"the kernel grants pipes of {self._capacity} bytes only")
+
+    def fill(self, fd: int) -> int:
+        """Take what a socket has into the pipe, which must be empty; 0 at the end of its stream.
+
+        Less than what is there may fit, as small packets occupy whole pages: only BlockingIOError
+        says that the socket is empty. Raises OSError.
+        """
+        count = os.splice(fd, self._writer, self._capacity, flags=_FLAGS)
+        self.size += count
+        return count
+
+    def drain(self, fd: int) -> None:
+        """Move all there is to a socket. Raises BlockingIOError when that is full, and OSError."""
+        while self.size:
+            moved = os.splice(self._reader, fd, self.size, flags=_FLAGS)
+            if not moved:
+                raise OSError("a pipe that should hold bytes is empty")
+            self.size -= moved
+
+    def close(self) -> None:
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+class PipePool:
+    """All pipes of a worker."""
+
+    def __init__(self) -> None:
+        self.used = 0
+        """Pipes that are lent."""
+        self._unused: list[Pipe] = []
+
+    def borrow(self) -> Pipe | None:
+        """An empty pipe, or None: then the bytes have to be copied."""
+        if self._unused:
+            self.used += 1
+            return self._unused.pop()
+        if self.used >= MOST:
+            return None
+        try:
+            pipe = Pipe()
+        except OSError:
+            return None
+        self.used += 1
+        return pipe
+
+    def give_back(self, pipe: Pipe) -> None:
+        """Take a pipe back. One that still has bytes of some flow must never carry another's."""
+        self.used -= 1
+        if not pipe.size and len(self._unused) < KEPT:
+            self._unused.append(pipe)
+        else:
+            pipe.close()
+
+    def close(self) -> None:
+        """Close the unused pipes; call it when all are back."""
+        while self._unused:
+            self._unused.pop().close()

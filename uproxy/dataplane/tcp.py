@@ -1,0 +1,203 @@
+"""TCP: a listener, which accepts clients and decides who is admitted."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import select
+import socket
+from _socket import socket as Socket
+from typing import Final
+
+from uproxy.core.counters import DropReason
+from uproxy.core.route import Backend, Route
+from uproxy.dataplane.context import Context, source_allowed
+from uproxy.dataplane.dial import NON_BLOCKING
+from uproxy.dataplane.engine import TcpEngine
+from uproxy.dataplane.flow import Flow, reset
+from uproxy.sockets import RESOURCE_ERRORS
+
+__all__ = ["TcpEngine", "TcpListener"]
+
+ACCEPT_BATCH: Final = 64
+"""Connections accepted in one go, about 2 ms of work, before flows get their turn."""
+
+_CLIENT_ERRORS: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENONET,
+        errno.ETIMEDOUT,
+    }
+)
+"""What happened to a client before it was accepted; accept(2) passes it on and wants to be asked
+again."""
+
+logger = logging.getLogger(__name__)
+
+
+class TcpListener:
+    """Serves one frontend on a listening socket that the control process has opened.
+
+    The socket may be paused and resumed from outside, by shutdown() and listen(): then it accepts
+    nothing until the next `update`.
+    """
+
+    def __init__(
+        self, context: Context, engine: TcpEngine, sock: socket.socket, route: Route
+    ) -> None:
+        self.context = context
+        self.engine = engine
+        self.flows: set[Flow] = set()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._accept = sock._accept  # type: ignore[attr-defined]
+        self._family = int(sock.family)
+        self._accepting = False
+        self._stopped = False
+        self._closed = False
+        self._grace: asyncio.TimerHandle | None = None
+        sock.setblocking(False)
+        # Inherited by what is accepted: an urgent byte keeps its place in the stream.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        engine.listeners.add(self)
+        self.update(route)
+
+    def __repr__(self) -> str:
+        return f"<TcpListener {self.route.frontend}, {len(self.flows)} flows>"
+
+    def update(self, route: Route) -> None:
+        """Serve new clients by another route; flows stay as they are."""
+        self.route = route
+        self.port = self.context.port(route.owner)
+        """Balancer and counters, of new flows."""
+        # Most routes admit everybody to all backends; theirs cost no look at the client.
+        plain = route.allowed_sources is None and route.local_backends is None
+        self._everybody = route.backends if plain else ()
+        if route.usable:
+            self.resume()
+
+    def resume(self) -> None:
+        """Accept clients, unless stopped for good."""
+        if self._accepting or self._stopped:
+            return
+        try:
+            self.context.reactor.register(self._fd, self._ready, select.EPOLLIN)
+            self._accepting = True
+        except OSError as error:  # Out of memory, or over fs.epoll.max_user_watches.
+            logger.error("%r cannot be watched: %s", self, error)
+            self._stand_back()
+
+    def stop_accepting(self) -> None:
+        """Accept nobody any more; flows go on. Clients wait for whoever else has the socket."""
+        self._stopped = True
+        self._suspend()
+
+    def close(self, grace: float) -> None:
+        """Close the socket and give the flows `grace` seconds to end, then reset them. May be
+        called again, to shorten the grace."""
+        if not self._closed:
+            self.stop_accepting()
+            self._closed = True
+            self._sock.close()
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        if self.flows and grace > 0:
+            self._grace = self.context.reactor.later(grace, self._abort_flows)
+        else:
+            self._abort_flows()
+
+    def abort(self) -> None:
+        """Called by the reactor when accepting has failed in a way that nobody thought of: try
+        again a little later."""
+        self._stand_back()
+
+    def flow_ended(self, flow: Flow) -> None:
+        """One of `flows` is over."""
+        self.flows.discard(flow)
+        self.context.flow_ended()
+        if self._closed and not self.flows:
+            self._gone()
+
+    def _ready(self, mask: int) -> None:
+        room = self.context.settings.max_flows - self.context.active
+        if self.engine.shortage.lasts:
+            self._stand_back()
+            return
+        if room <= 0:
+            self._suspend()
+            self.context.on_room.append(self.resume)
+            return
+        accept = self._accept
+        try:
+            for _ in range(min(room, ACCEPT_BATCH)):
+                fd, address = accept()
+                self._begin(Socket(self._family, NON_BLOCKING, 0, fd), address[0])
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._could_not_accept(error)
+
+    def _begin(self, sock: Socket, client: str) -> None:
+        """Admit a client, or refuse it by RST before any backend hears of it."""
+        backends = self._everybody or self._admit(sock, client)
+        if not backends:
+            return
+        flow = Flow(self, sock, client, backends)
+        try:
+            self.engine.dialer.dial(flow)
+        except Exception:
+            logger.exception("%r could not be dialed", flow)
+            flow.abort()
+
+    def _admit(self, sock: Socket, client: str) -> tuple[Backend, ...]:
+        if not source_allowed(self.route.allowed_sources, client):
+            reason = DropReason.SOURCE_REFUSED
+        elif backends := self.context.backends_for(self.route, client):
+            return backends
+        else:
+            reason = DropReason.NO_BACKEND
+        self.port.counters.drop(reason)
+        reset(sock)
+        return ()
+
+    def _could_not_accept(self, error: OSError) -> None:
+        if error.errno in RESOURCE_ERRORS:
+            if not self.engine.shortage.lasts:
+                self.port.counters.drop(DropReason.DESCRIPTORS)
+            self._stand_back()
+        elif error.errno == errno.EINVAL:  # Paused, until the next update.
+            self._suspend()
+        elif error.errno not in _CLIENT_ERRORS:
+            logger.error("%r cannot accept: %s", self, error)
+            self._stand_back()
+
+    def _stand_back(self) -> None:
+        """Accept nobody while something is short; clients wait in the kernel's queue."""
+        self._suspend()
+        self.engine.shortage.begin()
+        self.engine.shortage.stand_back(self)
+
+    def _suspend(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            self.context.reactor.unregister(self._fd)
+
+    def _abort_flows(self) -> None:
+        for flow in list(self.flows):
+            flow.abort()
+        self._gone()
+
+    def _gone(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        self.engine.listeners.discard(self)

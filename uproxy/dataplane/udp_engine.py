@@ -1,0 +1,86 @@
+"""What the UDP listeners of one worker share: a buffer, the capacity, and one timer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from uproxy.core.counters import Counters, DropReason
+from uproxy.core.flows import FlowTable
+from uproxy.dataplane.context import Context
+
+BUFFER = 65536
+"""Bytes; a UDP datagram has 65,535 at most, header included, and is never truncated."""
+
+RESOLUTION = 0.05
+"""Seconds between two looks for flows that are over, at least, so that thousands that began one
+after the other do not each wake the worker."""
+
+
+class Expiring(Protocol):
+    """A flow, as far as the engine is concerned."""
+
+    @property
+    def counters(self) -> Counters: ...
+
+    def close(self) -> None: ...
+
+
+class UdpEngine:
+    """Owned by the worker. Flows enter when they begin and leave when they close."""
+
+    def __init__(self, context: Context) -> None:
+        self.flows: FlowTable[Expiring] = FlowTable(context.settings.udp_timeout)
+        buffer = bytearray(BUFFER)
+        self.buffer = memoryview(buffer)
+        """Where every datagram is received; its content is only valid until the next one."""
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = float("inf")
+        """When the timer goes off, in the reactor's time: a loop may have a clock of its own."""
+
+    def make_room(self) -> bool:
+        """Whether another flow may begin; if need be by ending the one that matters least.
+
+        TCP counts towards --max-flows as well, so there may be no UDP flow to end.
+        """
+        while self._context.full:
+            flow = self.flows.evict()
+            if flow is None:
+                return False
+            flow.counters.drop(DropReason.CAPACITY)
+            flow.close()
+        return True
+
+    def admit(self, flow: Expiring, now: float) -> None:
+        """A flow begins."""
+        self.flows.admit(flow, now)
+        self._context.flow_began()
+        deadline = self.flows.next_deadline()
+        if deadline is not None and deadline + RESOLUTION < self._due:
+            self._arm(deadline, now)
+
+    def discard(self, flow: Expiring) -> None:
+        """A flow that was admitted has ended."""
+        self.flows.discard(flow)
+        self._context.flow_ended()
+
+    def close(self) -> None:
+        """Stop the timer. The listeners end their flows themselves."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self, due: float, now: float) -> None:
+        self.close()
+        self._due = due
+        self._timer = self._loop.call_later(due - now, self._expire)
+
+    def _expire(self) -> None:
+        self._due = float("inf")
+        now = self._context.reactor.tick()
+        for flow in self.flows.expire(now):
+            flow.close()
+        deadline = self.flows.next_deadline()
+        if deadline is not None:
+            self._arm(max(deadline, now + RESOLUTION), now)

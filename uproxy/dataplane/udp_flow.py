@@ -1,0 +1,270 @@
+"""A UDP flow: the conversation of one client with one of our addresses."""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+from _socket import socket as Socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from uproxy.core.counters import DropReason
+from uproxy.core.route import Backend, Route
+from uproxy.dataplane import pktinfo
+from uproxy.dataplane.context import Context, Port
+from uproxy.dataplane.udp_engine import UdpEngine
+from uproxy.sockets import RESOURCE_ERRORS
+
+BATCH = 64
+"""Datagrams that one socket passes on before the others get their turn: about 0.5 ms."""
+
+ATTEMPTS = 4
+"""Backends that a flow tries before it gives up, as for TCP."""
+
+KEPT, KEPT_BYTES = 4, 1500
+"""How many datagrams, and how much of them, a flow keeps until its backend has replied, for the
+next backend in case this one refuses. Queries or a handshake fit, which a client would repeat
+only seconds later."""
+
+_NEW = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+Address = tuple[str, int] | tuple[str, int, int, int]
+"""A client, as the kernel gave it; kept whole, since IPv6 needs the scope to reply."""
+Key = Address | tuple[Address, bytes]
+"""What identifies a flow within a listener: for wildcards also the local address, packed."""
+
+
+class Listening(Protocol):
+    """What a flow needs of its listener."""
+
+    context: Context
+    engine: UdpEngine
+    sock: socket.socket
+    """Replies leave through it."""
+    route: Route
+    """As it is now; says where to go when a backend refuses."""
+    port: Port
+    flows: dict[Key, UdpFlow]
+
+
+class UdpFlow:
+    """One client (address and port), one address of ours, and one backend at a time.
+
+    The socket towards the backend is the flow's own, and connected: so the kernel sorts the
+    replies, and reports refusals (ICMP port unreachable) to the flow that they concern.
+    """
+
+    __slots__ = (
+        "_client",
+        "_control",
+        "_kept",
+        "_key",
+        "_listener",
+        "_port",
+        "_receive",
+        "_replied",
+        "_send",
+        "_sock",
+        "_tried",
+        "backend",
+        "counters",
+    )
+
+    backend: Backend
+    _sock: Socket | None
+    _send: Callable[[bytes | memoryview], int]
+    _receive: Callable[[memoryview], int]
+
+    def __init__(
+        self, listener: Listening, key: Key, client: Address, control: pktinfo.Control
+    ) -> None:
+        self._listener = listener
+        self._key = key
+        self._client = client
+        self._control = control
+        """Where replies leave from; empty: from the address that the listener is bound to."""
+        self._port = listener.port
+        self.counters = listener.port.counters
+        self._sock = None
+        self._replied = False
+        self._tried: list[Backend] = []
+        """Backends that failed since the last reply."""
+        self._kept: list[bytes] = []
+        """What the client sent and nobody has replied to yet."""
+
+    def begin(self) -> bool:
+        """Connect to a backend, and take part. Otherwise what was counted says why not."""
+        if not self._connect():
+            return False
+        listener = self._listener
+        listener.flows[self._key] = self
+        listener.engine.admit(self, listener.context.reactor.now)
+        self.counters.flows += 1
+        self.counters.active += 1
+        return True
+
+    def to_backend(self, data: memoryview) -> None:
+        """Send a datagram of the client, if need be to another backend."""
+        listener = self._listener
+        listener.engine.flows.touch(self, listener.context.reactor.now)
+        try:
+            self._send(data)
+        except BlockingIOError:
+            self.counters.drop(DropReason.BUFFER_FULL)
+            return
+        except OSError as error:
+            if not self._recover(error, data):
+                return
+        self.counters.client_bytes += len(data)
+        self.counters.client_datagrams += 1
+        if not self._replied:
+            self._keep(data)
+
+    def close(self) -> None:
+        """End the flow. The client's next datagram begins another."""
+        if self._listener.flows.get(self._key) is not self:
+            return
+        del self._listener.flows[self._key]
+        self._disconnect()
+        self._listener.engine.discard(self)
+        self.counters.active -= 1
+
+    abort = close
+
+    def _on_event(self, mask: int) -> None:
+        buffer = self._listener.engine.buffer
+        for _ in range(BATCH):
+            try:
+                size = self._receive(buffer)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._recover(error, None)
+                return
+            self._to_client(buffer[:size])
+
+    def _to_client(self, data: memoryview) -> None:
+        listener = self._listener
+        now = listener.context.reactor.now
+        if not self._replied:
+            self._first_reply(now)
+        listener.engine.flows.replied(self, now)
+        try:
+            if self._control:
+                listener.sock.sendmsg([data], self._control, 0, self._client)
+            else:
+                listener.sock.sendto(data, self._client)
+        except BlockingIOError:
+            self.counters.drop(DropReason.BUFFER_FULL)
+        except OSError as error:
+            full = error.errno in RESOURCE_ERRORS
+            self.counters.drop(DropReason.BUFFER_FULL if full else DropReason.SEND_FAILED)
+        else:
+            self.counters.backend_bytes += len(data)
+            self.counters.backend_datagrams += 1
+
+    def _first_reply(self, now: float) -> None:
+        """The backend is alive."""
+        self._replied = True
+        self._tried.clear()
+        self._kept.clear()
+        route = self._listener.route
+        self._port.balancer.succeeded(route, self.backend, self._client[0], now)
+
+    def _keep(self, data: memoryview) -> None:
+        if len(self._kept) < KEPT and len(data) + sum(map(len, self._kept)) <= KEPT_BYTES:
+            self._kept.append(bytes(data))
+
+    def _recover(self, error: OSError, data: memoryview | None) -> bool:
+        """After a failed call on the backend socket; whether `data` is on its way after all.
+
+        The kernel reports an ICMP error with the next call, whichever that is, and only once.
+        """
+        if error.errno in RESOURCE_ERRORS:
+            self.counters.drop(DropReason.BUFFER_FULL)
+            return False
+        if error.errno == errno.EMSGSIZE:
+            # News of a smaller path MTU, which the kernel now heeds; or really too long.
+            return data is not None and self._send_again(data)
+        pending: list[bytes | memoryview] = [*self._kept]
+        if data is not None:
+            pending.append(data)
+        while self._move():
+            with suppress(OSError):
+                for each in pending:
+                    self._send(each)
+                return True
+        return False
+
+    def _send_again(self, data: memoryview) -> bool:
+        try:
+            self._send(data)
+        except OSError:
+            self.counters.drop(DropReason.SEND_FAILED)
+            return False
+        return True
+
+    def _move(self) -> bool:
+        """From a backend that refuses to another one. The flow ends if there is none."""
+        self.counters.drop(DropReason.BACKEND_REFUSED)
+        self._blame(self.backend)
+        self._disconnect()
+        self._replied = False
+        if self._connect():
+            return True
+        self.close()
+        return False
+
+    def _blame(self, backend: Backend) -> None:
+        self._tried.append(backend)
+        self.counters.dial_failures += 1
+        self._port.balancer.failed(backend, self._listener.context.reactor.now)
+
+    def _connect(self) -> bool:
+        """Connect to the backend whose turn it is. Otherwise count why not."""
+        while len(self._tried) < ATTEMPTS:
+            backend = self._pick()
+            if backend is None:
+                break
+            if self._tried:
+                self.counters.retries += 1
+            try:
+                self._connect_to(backend)
+            except OSError as error:
+                if error.errno in RESOURCE_ERRORS:
+                    self.counters.drop(DropReason.DESCRIPTORS)
+                    return False
+                self._blame(backend)
+            else:
+                return True
+        self.counters.drop(DropReason.DIAL_FAILED if self._tried else DropReason.NO_BACKEND)
+        return False
+
+    def _pick(self) -> Backend | None:
+        context, route, ip = self._listener.context, self._listener.route, self._client[0]
+        backends = context.backends_for(route, ip)
+        return self._port.balancer.pick(route, backends, ip, context.reactor.now, self._tried)
+
+    def _connect_to(self, backend: Backend) -> None:
+        sock = Socket(socket.AF_INET6 if ":" in backend.address else socket.AF_INET, _NEW)
+        context = self._listener.context
+        try:
+            sock.connect(backend)
+            context.reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
+        except BaseException:
+            sock.close()
+            raise
+        self._sock, self._send, self._receive = sock, sock.send, sock.recv_into
+        self.backend = backend
+        balancer = self._port.balancer
+        balancer.begin(backend)
+        balancer.pin(self._listener.route, backend, self._client[0], context.reactor.now)
+
+    def _disconnect(self) -> None:
+        if self._sock is not None:
+            self._listener.context.reactor.discard(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+            self._port.balancer.end(self.backend)
