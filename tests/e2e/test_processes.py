@@ -1,0 +1,230 @@
+"""Workers and the control process: who may die, and who notices."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.pods import ask, pod, read_line, visit
+from tests.e2e.program import endpoints, program, service, wait_for, write
+from tests.ports import free_port
+
+HERE = "127.0.0.1"
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    directory = tmp_path / "manifests"
+    directory.mkdir()
+    return directory
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_a_killed_worker_is_replaced(manifests: Path) -> None:
+    """Its connections end; those of others don't notice, and none is refused in between."""
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with program(manifests) as uproxy:
+            clients = [socket.create_connection((HERE, port)) for _ in range(40)]
+            assert all(read_line(client) == "a" for client in clients)
+            wait_for("counted", lambda: uproxy.counts(f"0.0.0.0:{port}/TCP")["flows"] == 40)
+            first, second = uproxy.worker_pids()
+            os.kill(first, signal.SIGKILL)
+            began = time.monotonic()
+            # With two workers about half of these wait for the successor of the killed one.
+            assert [visit(HERE, port) for _ in range(20)] == ["a"] * 20
+            took = time.monotonic() - began
+            wait_for("successor", lambda: first not in uproxy.worker_pids())
+            assert uproxy.worker_pids()[1] == second
+            survivors = sum(echoes(client) for client in clients)
+            for client in clients:
+                client.close()
+            assert 0 < survivors < 40, "each worker had some of 40 connections"
+            assert took < 5
+            wait_for("counts", lambda: uproxy.counts(f"0.0.0.0:{port}/TCP")["flows"] == 60)
+            assert [each["restarts"] for each in uproxy.status()["workers"]] == [1, 0]
+
+
+def echoes(client: socket.socket) -> bool:
+    try:
+        client.sendall(b"still there\n")
+        return read_line(client) == "still there"
+    except ConnectionError:
+        return False
+
+
+def test_all_workers_killed_and_nobody_refused(manifests: Path) -> None:
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with program(manifests) as uproxy:
+            for pid in uproxy.worker_pids():
+                os.kill(pid, signal.SIGKILL)
+            assert [visit(HERE, port) for _ in range(10)] == ["a"] * 10
+
+
+def test_a_new_worker_knows_what_the_old_one_was_told(manifests: Path) -> None:
+    """Routes that changed, frontends that are paused, and UDP."""
+    port, paused = free_port(), free_port()
+    both = [
+        {"name": "main", "port": 80, "nodePort": port},
+        {"name": "udp", "port": 80, "nodePort": port, "protocol": "UDP"},
+        {"name": "none", "port": 81, "nodePort": paused},
+    ]
+    with pod("a") as a, pod("b") as b:
+        web = service("web", ports=both)
+        udp = endpoints("web", [a], port="udp", protocol="UDP")
+        write(manifests, "web.yaml", web, *endpoints("web", [a]), *udp)
+        with program(manifests, workers=1) as uproxy:
+            write(manifests, "web.yaml", web, *endpoints("web", [b]), *udp)
+            wait_for("the new pod", lambda: visit(HERE, port) == "b")
+            (pid,) = uproxy.worker_pids()
+            os.kill(pid, signal.SIGKILL)
+            assert visit(HERE, port) == "b"
+            assert ask(HERE, port) == "a hello"
+            with pytest.raises(ConnectionRefusedError):
+                visit(HERE, paused)
+            more = endpoints("web", [a], port="none")
+            write(manifests, "more.yaml", *more)
+            wait_for("resumed", lambda: uproxy.frontend(f"0.0.0.0:{paused}/TCP")["backends"])
+            assert visit(HERE, paused) == "a"
+
+
+def test_workers_end_with_the_control_process(manifests: Path) -> None:
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with program(manifests) as uproxy, socket.create_connection((HERE, port)) as client:
+            assert read_line(client) == "a"
+            pids = uproxy.worker_pids()
+            uproxy.process.kill()
+            uproxy.process.wait()
+            wait_for("the workers' end", lambda: not any(map(alive, pids)), patience=1.0)
+
+
+def test_a_restart_after_kill_takes_over_the_ports(manifests: Path) -> None:
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with program(manifests) as uproxy:
+            client = socket.create_connection((HERE, port))
+            assert read_line(client) == "a"
+            uproxy.process.kill()
+            uproxy.process.wait()
+        with client, program(manifests):
+            assert visit(HERE, port) == "a"
+
+
+def test_two_instances_do_not_share_a_port_silently(manifests: Path) -> None:
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with program(manifests), program(manifests, ready=False) as second:
+            wait_for("status", lambda: second.get(second.metrics, "/healthz")[0] == 200)
+            frontend = f"0.0.0.0:{port}/TCP"
+            wait_for("failed", lambda: second.frontend(frontend).get("state") == "failed")
+            assert "already in use" in second.frontend(frontend)["reason"]
+
+
+def test_sigterm_drains(manifests: Path) -> None:
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with program(manifests, "--drain-timeout", "30s") as uproxy:
+            client = socket.create_connection((HERE, port))
+            assert read_line(client) == "a"
+            uproxy.process.send_signal(signal.SIGTERM)
+            wait_for("unready", lambda: uproxy.get(uproxy.health, "/readyz")[0] == 503)
+            wait_for("refused", lambda: refused(port))
+            client.sendall(b"I am not done\n")
+            assert read_line(client) == "I am not done"
+            assert uproxy.process.poll() is None
+            client.close()
+            assert uproxy.process.wait(10) == 0
+
+
+def refused(port: int) -> bool:
+    try:
+        socket.create_connection((HERE, port), 5).close()
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:
+        return False  # It was in the queue when the listener was closed.
+    return False
+
+
+def test_drain_timeout_ends_flows_that_do_not(manifests: Path) -> None:
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with program(manifests, "--drain-timeout", "300ms") as uproxy:
+            with socket.create_connection((HERE, port)) as client:
+                assert read_line(client) == "a"
+                assert uproxy.stop() == 0
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+            assert "flows that were cut: 1" in uproxy.log
+
+
+def test_a_second_signal_hurries(manifests: Path) -> None:
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with (
+            program(manifests, "--drain-timeout", "10m") as uproxy,
+            socket.create_connection((HERE, port)) as client,
+        ):
+            assert read_line(client) == "a"
+            uproxy.process.send_signal(signal.SIGTERM)
+            wait_for("draining", lambda: "draining" in uproxy.log)
+            assert uproxy.stop() == 0
+
+
+def test_workers_leave_it_to_their_parent_when_to_end(manifests: Path) -> None:
+    """Supervisors may signal every process of a service."""
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with program(manifests, workers=1) as uproxy:
+            (pid,) = uproxy.worker_pids()
+            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGTERM)
+            assert visit(HERE, port) == "a"
+            assert uproxy.worker_pids() == [pid]
+
+
+def test_nothing_is_left_behind(manifests: Path) -> None:
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with program(manifests) as uproxy:
+            pids = uproxy.worker_pids()
+            assert uproxy.stop() == 0
+            assert not any(map(alive, pids))
+    assert not subprocess.run(
+        ["ss", "-Hltn", f"sport = :{port}"], capture_output=True, text=True, check=True
+    ).stdout

@@ -1,0 +1,97 @@
+"""From flags, UPROXY_* variables and --config to a Config: what `uproxy run` is told."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import click
+from click.core import ParameterSource
+
+from uproxy import syntax
+from uproxy.cli.flags import config_options, default_workers
+from uproxy.cli.values import told_by
+from uproxy.config import Config
+from uproxy.configfile import ConfigFileError, load_config
+
+__all__ = ["Resolved", "config_options", "resolve"]
+
+_WITH_FILE: Final = frozenset({"config", "hostname_override", "log_format", "verbosity"})
+"""Options that count beside --config, as with kube-proxy: logging, and the node's name."""
+
+
+class Resolved(NamedTuple):
+    """What was asked for."""
+
+    config: Config
+    warnings: tuple[str, ...]
+    """Lines to log once logging is set up."""
+
+
+def resolve(
+    ctx: click.Context, environ: Mapping[str, str] = os.environ, hostname: str | None = None
+) -> Resolved:
+    """Put together what a command with `config_options` was given. Raises click.UsageError.
+
+    Without a path for manifests `Config.manifests` is empty: the caller decides what that means.
+    """
+    values = ctx.params
+    here = hostname if hostname is not None else socket.gethostname()
+    try:
+        if values["config"] is not None:
+            return _from_file(ctx, values["config"], environ, here)
+        config = _from_flags(values)
+        name = syntax.node_name(values["hostname_override"], environ, here)
+    except ConfigFileError as error:
+        raise click.UsageError(f"--config: {error}", ctx) from None
+    except ValueError as error:
+        raise click.UsageError(str(error), ctx) from None
+    return Resolved(replace(config, node_name=name), ())
+
+
+def _from_flags(values: Mapping[str, Any]) -> Config:
+    settings = {
+        name: value
+        for name, value in values.items()
+        if name in Config.__dataclass_fields__ and value is not None
+    }
+    config = Config(
+        **settings,
+        healthz_address=values["healthz_bind_address"],
+        metrics_address=values["metrics_bind_address"],
+    )
+    if config.min_sync_period > config.sync_period:
+        raise ValueError(
+            f"--min-sync-period: {syntax.format_duration(config.min_sync_period)} is longer than "
+            f"--sync-period, {syntax.format_duration(config.sync_period)}; give less"
+        )
+    return config
+
+
+def _from_file(
+    ctx: click.Context, path: Path, environ: Mapping[str, str], hostname: str
+) -> Resolved:
+    loaded = load_config(path, workers=default_workers())
+    config = loaded.config
+    name = ctx.params["hostname_override"] or config.node_name
+    config = replace(config, node_name=syntax.node_name(name, environ, hostname))
+    given = set(_given(ctx))
+    for field in {"log_format", "verbosity"} & given:
+        config = replace(config, **{field: ctx.params[field]})
+    ignored = [
+        told_by(param, ctx) for param in ctx.command.params if param.name in given - _WITH_FILE
+    ]
+    if not ignored:
+        return Resolved(config, loaded.warnings)
+    warning = f"ignored, because {path} (--config) decides: {', '.join(ignored)}"
+    return Resolved(config, (*loaded.warnings, warning))
+
+
+def _given(ctx: click.Context) -> Iterable[str]:
+    """Options that somebody has set, as against defaults."""
+    explicit = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    return [name for name in ctx.params if ctx.get_parameter_source(name) in explicit]

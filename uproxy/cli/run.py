@@ -1,0 +1,37 @@
+"""`uproxy run`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import click
+
+from uproxy.cli.options import config_options, resolve
+from uproxy.cli.serving import run_to_the_end, serve, set_up_logging
+
+log = logging.getLogger(__name__)
+
+
+@click.command("run")
+@config_options
+@click.pass_context
+def command(ctx: click.Context, /, **_: Any) -> None:
+    """Serve until SIGTERM or Ctrl-C, then let flows end.
+
+    Objects come from the files of --manifests: Services, EndpointSlices, Endpoints and Nodes, in
+    YAML or JSON. Changes are followed.
+    """
+    config, warnings = resolve(ctx)
+    if not config.manifests:
+        raise click.UsageError(
+            "nothing to serve: name a file or directory with --manifests, or try: uproxy demo", ctx
+        )
+    set_up_logging(config)
+    for warning in warnings:
+        log.warning("%s", warning)
+    if not config.nodeport_addresses:
+        log.info(
+            "NodePorts are served on every address of this node; --nodeport-addresses narrows that"
+        )
+    run_to_the_end(serve(config))

@@ -1,0 +1,98 @@
+"""What `run` and `demo` have in common: logs, signals, and the way to a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import click
+import uvloop
+
+from uproxy.config import Config
+from uproxy.daemon import Daemon, StartError, running
+from uproxy.sources.manifests import SourceError
+
+log = logging.getLogger(__name__)
+
+
+class CannotStart(click.ClickException):
+    """One line on stderr, exit code 2."""
+
+    exit_code = 2
+
+
+def set_up_logging(config: Config) -> None:
+    """One line for each event, on stderr, as text or JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    if config.log_format == "json":
+        from pythonjsonlogger.json import JsonFormatter
+
+        handler.setFormatter(
+            JsonFormatter(
+                "{asctime}{levelname}{name}{message}",
+                style="{",
+                rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+                datefmt="%Y-%m-%dT%H:%M:%S%z",
+            )
+        )
+    else:
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+        )
+    level = logging.DEBUG if config.verbosity else logging.INFO
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("uproxy").setLevel(level)
+
+
+def run_to_the_end(main: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop. Raises CannotStart in place of errors that the user can put right."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)
+    except (StartError, SourceError) as error:
+        raise CannotStart(str(error)) from None
+
+
+async def serve(
+    config: Config, when_served: Callable[[Daemon], Awaitable[None]] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the draining at once."""
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
+
+    def stop() -> None:
+        (hurrying if stopping.is_set() else stopping).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        async with running(config) as daemon:
+            if when_served is not None and await _first(daemon.served(), stopping.wait()) == 0:
+                await when_served(daemon)
+            await stopping.wait()
+            log.info("draining for up to %g s", config.drain_timeout)
+            await _first(daemon.drain(), hurrying.wait())
+            left = daemon.workers.active_flows
+            log.info("stopped; flows that were cut: %d", left)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> int:
+    """Run until one has finished, cancel the others; returns its index."""
+    done: list[int] = []
+
+    async def watch(index: int, wait: Coroutine[Any, Any, object]) -> None:
+        await wait
+        done.append(index)
+        for task in tasks:
+            task.cancel()
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(watch(*each)) for each in enumerate(waits)]
+    return done[0]

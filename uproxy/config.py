@@ -1,0 +1,65 @@
+"""Every setting of the program; flags, UPROXY_* variables and a configuration file end here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from uproxy.core.route import BalancerKind
+
+
+class Address(NamedTuple):
+    """Where an HTTP server listens."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Immutable; built once at start by `uproxy.cli`."""
+
+    manifests: tuple[Path, ...] = ()
+    """Files or directories to read objects from. Empty: the Kubernetes API."""
+    node_name: str = ""
+    """Name of this node as endpoints spell it; decides which endpoints are local."""
+    nodeport_addresses: tuple[str, ...] = ()
+    """CIDRs, or "primary", "localhost", "all"; empty: every local address."""
+    cluster_cidr: tuple[str, ...] = ()
+    """Pod networks; clients from there count as pods of this cluster."""
+    external_ip_cidrs: tuple[str, ...] = ()
+    """Networks whose addresses Services may claim as externalIPs though the node lacks them."""
+    healthz_address: Address | None = Address("0.0.0.0", 10256)
+    """/healthz, /livez and /readyz; None switches the server off."""
+    metrics_address: Address | None = Address("127.0.0.1", 10249)
+    """/metrics, /proxyMode, /api and the status page; None switches the server off."""
+    bind_address_hard_fail: bool = False
+    """Whether a health or metrics port that is taken ends the program; else it is retried."""
+    workers: int = 1
+    """Processes that relay traffic."""
+    balancer: BalancerKind = BalancerKind.ROUND_ROBIN
+    """For Services without the annotation uproxy.dev/balancer."""
+    max_flows: int = 65536
+    """Flows (TCP and UDP) at a time, over all workers."""
+    udp_timeout: float = 120.0
+    """Seconds without a datagram after which a UDP flow that was answered is forgotten.
+    One that never was is forgotten after at most 30 s, as in conntrack."""
+    tcp_idle_timeout: float = 86400.0
+    """Seconds without a byte in either direction after which a TCP flow is closed; 0: never.
+    The default is conntrack's nf_conntrack_tcp_timeout_established as kube-proxy sets it, 24 h."""
+    half_close_timeout: float = 3600.0
+    """Seconds that a TCP flow with one closed direction may go without a byte (kube-proxy's
+    conntrack.tcpCloseWaitTimeout, 1 h)."""
+    drain_timeout: float = 30.0
+    """Seconds that flows get to end by themselves when uproxy stops or their Service goes."""
+    min_sync_period: float = 0.01
+    """Seconds between two rebuilds; changes in between are taken together."""
+    sync_period: float = 30.0
+    """Seconds; a change that waits for twice as long makes /healthz red (kube-proxy's rule)."""
+    state_dir: Path | None = None
+    """Where the last-known state of the cluster is kept; None: nowhere."""
+    log_format: str = "text"
+    """"text" or "json"."""
+    verbosity: int = 0
+    """0: events that a person wants to see; 1 and more: debugging."""

@@ -1,0 +1,262 @@
+"""Puts the program together: the only place that constructs, and the owner of every lifetime."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from uproxy import sockets
+from uproxy.addresses import local_addresses
+from uproxy.channel import LocalClients, Settings, ToWorker
+from uproxy.config import Config
+from uproxy.core.health import ProxyHealth, node_eligible
+from uproxy.core.ip import Family, family_of, parse_network
+from uproxy.core.nodeports import resolve_nodeport_addresses
+from uproxy.core.objects import ObjectName
+from uproxy.core.options import RoutingOptions
+from uproxy.core.overview import (
+    frontend_statuses,
+    health_check_statuses,
+    not_ready,
+    service_statuses,
+)
+from uproxy.core.routing import HealthCheck
+from uproxy.core.state import ClusterState, NodeFacts
+from uproxy.core.status import FrontendStatus, Status
+from uproxy.core.telemetry import Telemetry
+from uproxy.http.api import api_app
+from uproxy.http.health import ServiceHealthServers, healthz_app
+from uproxy.http.server import HttpServer
+from uproxy.listeners import Listeners
+from uproxy.reconciler import Reconciler
+from uproxy.sources.manifests import Manifests
+from uproxy.workers import Workers
+
+log = logging.getLogger(__name__)
+
+_ADDRESS_PERIOD = 10.0
+"""Seconds between two looks at the addresses of this machine's interfaces."""
+
+_MANIFESTS = "manifests"
+
+
+class StartError(Exception):
+    """The program cannot start; one line that says why and what to do."""
+
+
+class Daemon:
+    """A running uproxy. Use `running`; the attributes are for those who watch it."""
+
+    def __init__(self, config: Config, addresses: frozenset[str]) -> None:
+        self.config = config
+        self.telemetry = Telemetry()
+        self.health = ProxyHealth(sync_period=config.sync_period)
+        self.state = ClusterState([_MANIFESTS], node_name=config.node_name)
+        self.source = Manifests(config.manifests, name=_MANIFESTS)
+        self.workers = Workers(self._settings, config.workers, self._state_of_worker)
+        self.listeners = Listeners(self.workers, grace=config.drain_timeout)
+        self.health_servers = ServiceHealthServers(self._health_hosts, healthy=self._healthy)
+        self.reconciler = Reconciler(
+            state=self.state,
+            listeners=self.listeners,
+            options=_routing_options(config, self.state.node, addresses),
+            telemetry=self.telemetry,
+            health=self.health,
+            serve_health_checks=self._serve_health_checks,
+            min_sync_period=config.min_sync_period,
+            after_step=self._apply_facts,
+        )
+        self.draining = False
+        self.stop_following: Callable[[], object] = lambda: None
+        """Ends `run`: what is wanted no longer matters."""
+        self._addresses = addresses
+        self._node = self.state.node
+        self._send_local_clients()
+
+    def status(self) -> Status:
+        """Everything that can be said at this moment."""
+        table = self.reconciler.table
+        frontends = tuple(self._frontends())
+        return Status(
+            node=self.config.node_name,
+            synced=self.state.synced,
+            frontends=frontends,
+            services=tuple(service_statuses(table)),
+            objects=tuple(each for found in self.reconciler.complaints.values() for each in found),
+            workers=self.workers.status(),
+            health_checks=tuple(
+                health_check_statuses(table.health_checks, self.reconciler.health_check_failures)
+            ),
+            counters=self.workers.counters(),
+            not_ready=tuple(self._not_ready(frontends)),
+        )
+
+    def reasons_not_ready(self) -> Sequence[str]:
+        """Why /readyz is red; nothing: it is green."""
+        return tuple(self._not_ready(self._frontends()))
+
+    def node_eligible(self) -> bool:
+        """Whether load balancers should send new connections here."""
+        return not self.draining and node_eligible(self.state.node, watched=False)
+
+    async def served(self) -> None:
+        """Wait until all that the sources listed at first is served, by workers that run."""
+        await self.workers.ready()
+        await self.reconciler.served_once.wait()
+
+    async def run(self) -> None:
+        """Serve until cancelled. The tasks in here never end by themselves."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.source.run(self.reconciler), name="manifests")
+            tasks.create_task(self.reconciler.run(), name="reconciler")
+            tasks.create_task(self._follow_machine(), name="addresses")
+            tasks.create_task(self._freeze(), name="freeze")
+
+    async def drain(self) -> None:
+        """Stop accepting, and give flows `drain_timeout` to end."""
+        self.draining = True
+        self.stop_following()
+        await self._serve_health_checks({})
+        # Flows end with their workers, so that it is known how many were cut.
+        self.listeners.close_all(grace=2 * self.config.drain_timeout + 1)
+        self.workers.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.drain_timeout):
+                await self.workers.drained()
+
+    def _frontends(self) -> list[FrontendStatus]:
+        table = self.reconciler.table
+        actual = self.listeners.actual(table.routes)
+        return list(frontend_statuses(table, actual, self.reconciler.failures))
+
+    def _not_ready(self, frontends: Sequence[FrontendStatus]) -> Sequence[str]:
+        served_once = self.reconciler.served_once.is_set() and self.workers.started
+        return list(not_ready(frontends, served_once=served_once, draining=self.draining))
+
+    def _settings(self, worker: int) -> Settings:
+        config = self.config
+        share = config.max_flows // config.workers + (worker < config.max_flows % config.workers)
+        return Settings(
+            worker=worker,
+            workers=config.workers,
+            max_flows=max(1, share),
+            udp_timeout=config.udp_timeout,
+            tcp_idle_timeout=config.tcp_idle_timeout,
+            half_close_timeout=config.half_close_timeout,
+        )
+
+    def _state_of_worker(self, worker: int) -> Iterator[tuple[ToWorker, socket.socket]]:
+        return self.listeners.for_worker(worker)
+
+    def _health_hosts(self, family: Family) -> Sequence[str]:
+        addresses = self._options().nodeport_addresses
+        return [each for each in addresses if family_of(each) == family]
+
+    def _healthy(self) -> bool:
+        return self.health.healthy(time.monotonic()) and not self.draining
+
+    async def _serve_health_checks(
+        self, wanted: Mapping[ObjectName, HealthCheck]
+    ) -> Mapping[ObjectName, str]:
+        await self.health_servers.sync(wanted)
+        return self.health_servers.reasons
+
+    async def _follow_machine(self) -> None:
+        """Notice addresses that come and go on interfaces."""
+        while True:
+            await asyncio.sleep(_ADDRESS_PERIOD)
+            try:
+                addresses = await local_addresses()
+            except OSError as error:
+                log.warning("cannot read the addresses of this machine: %s", error)
+                continue
+            if addresses != self._addresses:
+                log.info("the addresses of this machine have changed")
+                self._addresses = addresses
+                self._facts_changed()
+
+    def _apply_facts(self) -> None:
+        """After a step: the Node object may have brought new facts."""
+        if self.state.node != self._node:
+            self._node = self.state.node
+            self._facts_changed()
+
+    def _facts_changed(self) -> None:
+        self.reconciler.set_options(self._options())
+        self._send_local_clients()
+
+    def _options(self) -> RoutingOptions:
+        return _routing_options(self.config, self.state.node, self._addresses)
+
+    def _send_local_clients(self) -> None:
+        networks = self.config.cluster_cidr or self.state.node.pod_cidrs
+        addresses = self._addresses.union(self.state.node.addresses)
+        self.workers.set_local_clients(LocalClients(tuple(sorted(addresses)), networks))
+
+    async def _freeze(self) -> None:
+        """Spare the garbage collector what will stay: a full collection over the objects of a
+        large cluster stops the loop for 0.1 s."""
+        await self.reconciler.served_once.wait()
+        gc.collect()
+        gc.freeze()
+
+
+def _routing_options(config: Config, node: NodeFacts, addresses: frozenset[str]) -> RoutingOptions:
+    return RoutingOptions(
+        nodeport_addresses=resolve_nodeport_addresses(
+            config.nodeport_addresses, sorted(addresses), node.addresses
+        ),
+        balancer=config.balancer,
+        external_ip_addresses=addresses,
+        external_ip_cidrs=tuple(
+            network for text in config.external_ip_cidrs if (network := parse_network(text))
+        ),
+        local_addresses=addresses,
+        serve_unallocated=True,
+    )
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Daemon]:
+    """A daemon that serves while the context is open, and ends what it started when it closes.
+
+    Raises StartError where it cannot start at all.
+    """
+    sockets.raise_descriptor_limit()
+    daemon = Daemon(config, await local_addresses())
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(daemon.health_servers)
+        await stack.enter_async_context(daemon.workers)
+        healthz = healthz_app(
+            daemon.health,
+            daemon.telemetry,
+            node_eligible=daemon.node_eligible,
+            not_ready=daemon.reasons_not_ready,
+        )
+        servers = [
+            HttpServer(app, [address], name=name, dual_stack=True)
+            for name, address, app in (
+                ("health", config.healthz_address, healthz),
+                ("metrics", config.metrics_address, api_app(daemon.status, daemon.telemetry)),
+            )
+            if address is not None
+        ]
+        for server in servers:
+            await stack.enter_async_context(server)
+            if server.reason and config.bind_address_hard_fail:
+                raise StartError(server.reason)
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(server.retry(), name="retry") for server in servers]
+            background.append(tasks.create_task(daemon.run(), name="daemon"))
+            daemon.stop_following = background[-1].cancel
+            try:
+                yield daemon
+            finally:
+                for task in background:
+                    task.cancel()

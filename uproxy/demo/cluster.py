@@ -1,0 +1,60 @@
+"""The demo's manifests: written for a port offset, checked against ports that are taken."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+
+from uproxy.core.objects import Object, Service
+from uproxy.core.route import Frontend
+
+_PORT = re.compile(r"\b(port|nodePort|healthCheckNodePort): (\d+)")
+NODEPORT_ADDRESS = "127.0.0.1"
+
+
+def write(directory: Path, port_offset: int) -> Path:
+    """Write the manifests into a directory, every port moved by the offset; returns the file."""
+    text = resources.files(__package__).joinpath("cluster.yaml").read_text()
+    moved = _PORT.sub(lambda found: f"{found[1]}: {int(found[2]) + port_offset}", text)
+    path = directory / "cluster.yaml"
+    path.write_text(moved)
+    return path
+
+
+def frontends(objects: Sequence[Object]) -> Iterator[tuple[Frontend, str]]:
+    """Everything that will be listened on, with what for."""
+    for service in objects:
+        if not isinstance(service, Service):
+            continue
+        spec = service.spec
+        addresses = [spec.cluster_ip, *(spec.external_ips or ())]
+        addresses += [each.ip for each in service.ingress]
+        for port in service.ports:
+            for address in addresses:
+                if address not in ("", "None"):
+                    yield Frontend(port.protocol, address, port.port), str(service.key)
+            if port.node_port:
+                frontend = Frontend(port.protocol, NODEPORT_ADDRESS, port.node_port)
+                yield frontend, str(service.key)
+        if spec.health_check_node_port:
+            frontend = Frontend("TCP", NODEPORT_ADDRESS, spec.health_check_node_port)
+            yield frontend, f"the health check of {service.key}"
+
+
+def first_taken(wanted: Sequence[tuple[Frontend, str]]) -> str | None:
+    """The first frontend whose port somebody else has, in words; None if all are free."""
+    for (protocol, address, port), purpose in wanted:
+        kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
+        with socket.socket(socket.AF_INET, kind) as sock:
+            if protocol == "TCP":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((address, port))
+            except OSError as error:
+                taken = "is taken" if error.errno == errno.EADDRINUSE else f"({error.strerror})"
+                return f"{protocol} port {port} on {address}, for {purpose}, {taken}"
+    return None

@@ -1,0 +1,303 @@
+"""The loop that makes what is open follow what is wanted.
+
+Sources mark Services dirty; a step derives those again, plans from what is open, carries the plan
+out, and remembers what failed. A frontend that fails is retried by itself with back-off, and the
+others do not notice. Every step is safe to repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from uproxy import narration
+from uproxy.core.backoff import Backoff
+from uproxy.core.health import ProxyHealth
+from uproxy.core.objects import Endpoints, EndpointSlice, Object, ObjectName, Service
+from uproxy.core.overview import Failure
+from uproxy.core.plan import Plan, plan
+from uproxy.core.route import Frontend, Route
+from uproxy.core.routing import HealthCheck, RoutingOptions, RoutingTable, build
+from uproxy.core.state import ClusterState
+from uproxy.core.status import ObjectStatus
+from uproxy.core.telemetry import Telemetry
+from uproxy.core.topology import FAMILIES
+from uproxy.listeners import Listeners
+from uproxy.sockets import ListenError
+
+log = logging.getLogger(__name__)
+
+_RETRY = Backoff(initial=0.1, maximum=5.0, jitter=0.2)
+"""Between attempts at a frontend that cannot be opened: a port that is freed is ours again within
+seconds, and an address that is not here costs one bind in five seconds."""
+
+_AT_ONCE = 64
+"""Services that are derived before the event loop gets its turn, about 5 ms."""
+
+_SLICE = 0.005
+"""Seconds of opening and closing sockets before the event loop gets its turn."""
+
+HealthChecks = Mapping[ObjectName, HealthCheck]
+ServeHealthChecks = Callable[[HealthChecks], Awaitable[Mapping[ObjectName, str]]]
+"""Serves exactly these health check node ports; returns why some cannot be."""
+
+
+class _Retry(NamedTuple):
+    failure: Failure
+    attempts: int
+    at: float
+    """Monotonic time."""
+
+
+class Reconciler:
+    """Owns the routing table and keeps the listeners in step with it; a `Sink` for all sources."""
+
+    def __init__(
+        self,
+        *,
+        state: ClusterState,
+        listeners: Listeners,
+        options: RoutingOptions,
+        telemetry: Telemetry,
+        health: ProxyHealth,
+        serve_health_checks: ServeHealthChecks,
+        min_sync_period: float,
+        after_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.state = state
+        self.table = RoutingTable(options=options)
+        self.complaints: dict[str, Sequence[ObjectStatus]] = {}
+        """By source: objects that cannot be used."""
+        self.health_check_failures: Mapping[ObjectName, str] = {}
+        self.served_once = asyncio.Event()
+        """Set for good when all that the sources listed at first is served, or has a reason."""
+        self._listeners = listeners
+        self._options = options
+        self._telemetry = telemetry
+        self._health = health
+        self._serve_health_checks = serve_health_checks
+        self._min_sync_period = min_sync_period
+        self._after_step = after_step
+        self._wake = asyncio.Event()
+        self._pending: set[Frontend] = set()
+        """Frontends that may differ from what is wanted."""
+        self._retries: dict[Frontend, _Retry] = {}
+        self._checks: HealthChecks = {}
+        """Health checks as they are served now."""
+
+    @property
+    def failures(self) -> dict[Frontend, Failure]:
+        """Frontends that could not be opened or resumed, and are being retried."""
+        return {frontend: retry.failure for frontend, retry in self._retries.items()}
+
+    def replace(self, source: str, objects: Sequence[Object]) -> None:
+        self.state.replace(source, objects)
+        for obj in objects:
+            self._count(type(obj))
+        self._queue()
+
+    def apply(self, source: str, obj: Object) -> None:
+        self.state.apply(source, obj)
+        self._count(type(obj))
+        self._queue()
+
+    def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
+        self.state.remove(source, kind, key)
+        self._count(kind)
+        self._queue()
+
+    def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
+        before = self.complaints.get(source, ())
+        for each in complaints:
+            if each not in before:
+                field = f" {each.field}:" if each.field else ""
+                log.warning("%s:%s %s", each.where, field, each.reason)
+        self.complaints[source] = complaints
+
+    def set_options(self, options: RoutingOptions) -> None:
+        """Facts about this machine have changed."""
+        if options != self._options:
+            self._options = options
+            self._queue()
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        while True:
+            await self._until_woken()
+            self._wake.clear()
+            await self.step()
+            # What comes meanwhile is taken together; a change after a quiet time never waits.
+            await asyncio.sleep(self._min_sync_period)
+
+    async def step(self) -> None:
+        """Bring everything that can be brought to its desired state there, once."""
+        started = time.monotonic()
+        self._telemetry.changes_taken()
+        full = self.table.options != self._options
+        synced = self.state.synced
+        await self._build()
+        # Load balancers learn that endpoints are gone before clients are refused, and that there
+        # are some after clients are served.
+        await self._health_checks(_cautious(self._checks, self.table.health_checks))
+        await self._carry_out(synced=synced)
+        await self._health_checks(self.table.health_checks)
+        if synced:
+            self._note_sync(time.monotonic() - started, full=full)
+        self._after_step()
+
+    def _count(self, kind: type[Object]) -> None:
+        if kind is Service:
+            self._telemetry.service_changed()
+        elif kind in (EndpointSlice, Endpoints):
+            self._telemetry.endpoints_changed()
+
+    def _queue(self) -> None:
+        now, wall = time.monotonic(), time.time()
+        for family in FAMILIES:
+            self._health.queued_update(family, now=now)
+            self._telemetry.sync_queued(family, wall)
+        self._wake.set()
+
+    def _note_sync(self, seconds: float, *, full: bool) -> None:
+        wall = time.time()
+        for family in FAMILIES:
+            self._telemetry.sync_done(family, seconds, wall, full=full)
+            self._telemetry.without_local_endpoints(
+                family,
+                internal=self.table.no_local_endpoints["internal", family],
+                external=self.table.no_local_endpoints["external", family],
+            )
+            if not self._wake.is_set():
+                self._health.updated(family, wall=wall)
+        self.served_once.set()
+
+    async def _until_woken(self) -> None:
+        timeout = None
+        if self._retries:
+            soonest = min(retry.at for retry in self._retries.values())
+            timeout = max(0.0, soonest - time.monotonic())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+
+    async def _build(self) -> None:
+        dirty = list(self.state.take_dirty())
+        table = self.table
+        for few in _chunks(dirty, _AT_ONCE):
+            table = build(self.state, self._options, table, few)
+            self._pending |= table.changed
+            await asyncio.sleep(0)
+        if table.options != self._options:
+            table = build(self.state, self._options, table, ())
+            self._pending |= table.changed
+        self.table = table
+
+    async def _health_checks(self, wanted: HealthChecks) -> None:
+        if wanted == self._checks and not self.health_check_failures:
+            return
+        failures = dict(await self._serve_health_checks(wanted))
+        narration.tell_health_checks(self.health_check_failures, failures)
+        self._checks, self.health_check_failures = wanted, failures
+
+    async def _carry_out(self, *, synced: bool) -> None:
+        now = time.monotonic()
+        due = {each for each, retry in self._retries.items() if retry.at <= now}
+        waiting = self._retries.keys() - due
+        looked_at = self._pending | due
+        steps = plan(
+            self.table.routes,
+            self._listeners.actual(looked_at),
+            frontends=looked_at,
+            synced=synced,
+            blocked=waiting,
+        )
+        failed = await self._apply(steps)
+        self._remember(steps, failed, now)
+        # What may not be taken away before the sources have listed has to be looked at again.
+        self._pending = set() if synced else self._pending - failed.keys()
+
+    async def _apply(self, steps: Plan) -> dict[Frontend, Failure]:
+        """Carry a plan out; returns what could not be opened or resumed."""
+        failed: dict[Frontend, Failure] = {}
+        turn = _Turn()
+        for frontend in steps.close:
+            self._listeners.close(frontend)
+            await turn.over()
+        for act, routes in (
+            (self._listeners.update, (*steps.pause, *steps.update, *steps.resume)),
+            (self._listeners.open, steps.open),
+        ):
+            for route in routes:
+                try:
+                    act(route)
+                except ListenError as error:
+                    failed[route.frontend] = Failure(str(error), error.absent)
+                except OSError as error:
+                    log.exception("unexpected error at %s", route.frontend)
+                    failed[route.frontend] = Failure(str(error), absent=False)
+                await turn.over()
+        return failed
+
+    def _remember(self, steps: Plan, failed: Mapping[Frontend, Failure], now: float) -> None:
+        news = {}
+        for frontend, failure in failed.items():
+            before = self._retries.get(frontend)
+            attempts = before.attempts + 1 if before is not None else 1
+            at = now + _RETRY.delay(attempts, random.random())
+            self._retries[frontend] = _Retry(failure, attempts, at)
+            if before is None or before.failure != failure:
+                news[frontend] = failure
+        opened = {route.frontend for route in (*steps.open, *steps.resume)} - failed.keys()
+        recovered = sorted(self._retries.keys() & opened)
+        gone = self._retries.keys() - self.table.routes.keys()
+        for frontend in (*recovered, *gone):
+            del self._retries[frontend]
+        narration.tell_failures(news, self.table.routes)
+        narration.tell_recovered(recovered)
+        narration.tell_plan(_without(steps, failed.keys() | set(recovered)))
+
+
+class _Turn:
+    """Gives the event loop its turn now and then in a long run of short steps."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    async def over(self) -> None:
+        if time.monotonic() - self._began > _SLICE:
+            await asyncio.sleep(0)
+            self._began = time.monotonic()
+
+
+def _chunks(names: Sequence[ObjectName], size: int) -> Iterator[Sequence[ObjectName]]:
+    for start in range(0, len(names), size):
+        yield names[start : start + size]
+
+
+def _cautious(now: HealthChecks, wanted: HealthChecks) -> dict[ObjectName, HealthCheck]:
+    """The health checks of now, with counts where fewer endpoints are left."""
+    return {
+        name: replace(
+            check,
+            counts={
+                family: min(count, wanted[name].counts.get(family, 0)) if name in wanted else 0
+                for family, count in check.counts.items()
+            },
+        )
+        for name, check in now.items()
+    }
+
+
+def _without(steps: Plan, frontends: set[Frontend]) -> Plan:
+    """The same steps but for the given frontends."""
+
+    def kept(routes: tuple[Route, ...]) -> tuple[Route, ...]:
+        return tuple(route for route in routes if route.frontend not in frontends)
+
+    return replace(steps, open=kept(steps.open), resume=kept(steps.resume))
