@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Iterator
 
+import msgspec
+
 from tests.core.balancing import BACKENDS, CLIENT, NAMES, balancer, route, some
 from uproxy.core.balancer import Balancer
-from uproxy.core.route import BalancerKind
+from uproxy.core.route import Backend, BalancerKind
 
 
 def numbers(*values: float) -> Iterator[float]:
@@ -72,3 +75,17 @@ class TestLeastConnections:
         subject.begin(BACKENDS["c"])
         subject.failed(BACKENDS["a"], 0.0)
         assert self.pick(subject, "b") == "c"
+
+
+def test_sets_that_are_gone_are_forgotten() -> None:
+    """A cluster that changes its endpoints all day must not fill the workers' memory."""
+    subject = balancer()
+    for number in range(1000):
+        backends = tuple(Backend(f"10.9.{number // 250}.{number % 250}", port) for port in (1, 2))
+        current = msgspec.structs.replace(route("ab"), backends=backends)
+        assert subject.pick(current, backends, CLIENT, 0.0) in backends
+        subject.retain(set(backends))
+        del backends, current
+    gc.collect()
+    held = [each for each in gc.get_objects() if isinstance(each, Backend)]
+    assert sum(each.address.startswith("10.9.") for each in held) <= 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 
 from uproxy.core.affinity import Affinity, digest, rendezvous
 from uproxy.core.backoff import Backoff
@@ -116,7 +116,7 @@ class Balancer:
         else:
             self._flows.pop(backend, None)
 
-    def retain(self, backends: Collection[Backend]) -> None:
+    def retain(self, backends: Set[Backend]) -> None:
         """Forget what concerns backends that have left; one that comes back is another pod.
 
         Flows are counted until they end. When nothing at all is left, pins stay: that is an
@@ -124,6 +124,9 @@ class Balancer:
         """
         for backend in self._aside.keys() - backends:
             del self._aside[backend]
+        # Under steady change, old sets would otherwise pile up in every worker.
+        for key in [k for k, each in self._rotations.items() if not each.members <= backends]:
+            del self._known[key], self._rotations[key]
         if backends:
             self._affinity.retain(backends)
 
