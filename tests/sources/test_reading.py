@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from uproxy.core.objects import Endpoints, EndpointSlice, Node, ObjectName, Service
 from uproxy.sources.document import Document, Malformed, decode_text
@@ -391,6 +393,29 @@ def test_a_path_that_is_no_text() -> None:
 def test_keys_tell_kinds_apart() -> None:
     name = ObjectName("default", "a")
     assert len({Key(kind, name) for kind in (Service, Endpoints, EndpointSlice, Node)}) == 4
+
+
+_WORDS = """&a *a <<: [ ] { } : , " ' | ? !x # ... 0x 1_ null %YAML items: metadata: \\ud800"""
+_FRAGMENTS = st.sampled_from(
+    [
+        *(f"{word} " for word in _WORDS.split()),
+        *("- ", "  ", "\n", "\n---\n", "\t", "\r", "name: a", "kind: Service", "kind: List"),
+        *("apiVersion: v1", '"apiVersion": "v1",', '"kind": "List",'),
+    ]
+)
+
+
+@given(
+    st.lists(_FRAGMENTS | st.text(max_size=3)).map("".join), st.sampled_from(["x.yaml", "x.json"])
+)
+def test_no_text_raises(text: str, path: str) -> None:
+    read_manifest(path, text.encode(errors="ignore"))
+
+
+@given(st.binary(max_size=50))
+def test_no_bytes_raise(raw: bytes) -> None:
+    read_manifest("x.yaml", raw)
+    read_manifest("x.json", raw)
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
