@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -173,3 +174,15 @@ def test_flows_inherit_what_they_need(opened: Opener) -> None:
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             idle = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
             assert idle == sockets.KEEPALIVE_IDLE
+
+
+def test_frontends_leave_descriptors_for_the_rest(opened: Opener) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = sockets.RESERVED_DESCRIPTORS + 3
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        with pytest.raises(sockets.ListenError, match="out of file descriptors"):
+            opened(tcp(), 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert opened(tcp(), 2)

@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from uproxy.core.counters import Counters
+from uproxy.core.ip import Family
 from uproxy.core.route import Frontend, Route, ServicePortName
 
 _HEADER = struct.Struct("!I")
@@ -39,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=T
     half_close_timeout: float
     report_interval: float = 0.5
     """Seconds between reports of counters."""
+    preserved: tuple[Family, ...] = ()
+    """Families in which local backends can be shown the addresses of outside clients."""
 
 
 class LocalClients(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -116,6 +119,11 @@ class Channel(Generic[M]):
 
     def fileno(self) -> int:
         return self._sock.fileno()
+
+    @property
+    def unsent(self) -> int:
+        """Frames that wait."""
+        return len(self._unsent)
 
     @property
     def wants_write(self) -> bool:

@@ -6,6 +6,7 @@ lets a worker be replaced without a port being closed: connections wait in the k
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -16,6 +17,10 @@ from uproxy.core.plan import Actual
 from uproxy.core.route import Frontend, Route
 
 _WILDCARDS = ("0.0.0.0", "::")
+_BACKLOG = 500
+"""Messages on their way to workers that are no reason to wait."""
+_PATIENCE = 200
+"""Times 5 ms."""
 
 
 class WorkerPort(Protocol):
@@ -23,6 +28,10 @@ class WorkerPort(Protocol):
 
     @property
     def count(self) -> int: ...
+
+    @property
+    def backlog(self) -> int:
+        """Messages that wait to be sent, over all workers."""
 
     def send(self, worker: int, message: ToWorker, sock: socket.socket | None = None) -> None: ...
 
@@ -70,7 +79,11 @@ class Listeners:
             sockets.steer_by_client(listener.sockets[0], self._workers.count)
         self._listeners[frontend] = listener
         self._places.setdefault((frontend.protocol, frontend.port), set()).add(frontend)
-        self._announce(listener)
+        try:
+            self._announce(listener)
+        except OSError as error:
+            self.close(frontend)
+            raise sockets.ListenError(error, frontend) from error
 
     def update(self, route: Route) -> None:
         """Change an open frontend's route in place; pause or resume it where that is called for."""
@@ -104,6 +117,14 @@ class Listeners:
         """Close every frontend."""
         for frontend in tuple(self._listeners):
             self.close(frontend, grace)
+
+    async def caught_up(self) -> None:
+        """Wait until most of what was said has been sent: each socket on its way to a worker
+        takes a descriptor. A worker that does not listen is waited for in vain, and not long."""
+        for _ in range(_PATIENCE):
+            if self._workers.backlog < _BACKLOG:
+                return
+            await asyncio.sleep(0.005)
 
     def for_worker(self, worker: int) -> Iterator[tuple[ToWorker, socket.socket]]:
         """All that a new worker has to be told, in place of the one it follows."""

@@ -12,22 +12,24 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from uproxy import narration
+from uproxy.addresses import Claims
 from uproxy.core.backoff import Backoff
 from uproxy.core.health import ProxyHealth
 from uproxy.core.objects import Endpoints, EndpointSlice, Object, ObjectName, Service
 from uproxy.core.overview import Failure
 from uproxy.core.plan import Plan, plan
-from uproxy.core.route import Frontend, Route
+from uproxy.core.route import Frontend, FrontendKind, Route
 from uproxy.core.routing import HealthCheck, RoutingOptions, RoutingTable, build
 from uproxy.core.state import ClusterState
 from uproxy.core.status import ObjectStatus
 from uproxy.core.telemetry import Telemetry
 from uproxy.core.topology import FAMILIES
+from uproxy.core.vips import Vips
 from uproxy.listeners import Listeners
 from uproxy.sockets import ListenError
 
@@ -63,6 +65,7 @@ class Reconciler:
         *,
         state: ClusterState,
         listeners: Listeners,
+        claims: Claims,
         options: RoutingOptions,
         telemetry: Telemetry,
         health: ProxyHealth,
@@ -78,6 +81,8 @@ class Reconciler:
         self.served_once = asyncio.Event()
         """Set for good when all that the sources listed at first is served, or has a reason."""
         self._listeners = listeners
+        self._claims = claims
+        self._vips = Vips()
         self._options = options
         self._telemetry = telemetry
         self._health = health
@@ -125,6 +130,13 @@ class Reconciler:
         if options != self._options:
             self._options = options
             self._queue()
+
+    def addresses_appeared(self, addresses: Collection[str]) -> None:
+        """Interfaces of this machine have new addresses: what waited for them is due now."""
+        for frontend, retry in self._retries.items():
+            if retry.failure.absent and frontend.address in addresses:
+                self._retries[frontend] = retry._replace(at=0.0)
+                self._wake.set()
 
     async def run(self) -> None:
         """Reconcile for ever."""
@@ -191,12 +203,23 @@ class Reconciler:
         table = self.table
         for few in _chunks(dirty, _AT_ONCE):
             table = build(self.state, self._options, table, few)
-            self._pending |= table.changed
+            self._look_at(table, table.changed)
             await asyncio.sleep(0)
         if table.options != self._options:
             table = build(self.state, self._options, table, ())
-            self._pending |= table.changed
+            self._look_at(table, table.changed)
+        if table.options != self.table.options:
+            self._look_at(table, self._update_vips(table, table.routes))
         self.table = table
+
+    def _look_at(self, table: RoutingTable, frontends: Collection[Frontend]) -> None:
+        self._pending.update(frontends)
+        self._update_vips(table, frontends)
+
+    def _update_vips(self, table: RoutingTable, frontends: Iterable[Frontend]) -> set[Frontend]:
+        if self._claims.reason:
+            return set()
+        return self._vips.update(frontends, table.routes, self._options.local_addresses)
 
     async def _health_checks(self, wanted: HealthChecks) -> None:
         if wanted == self._checks and not self.health_check_failures:
@@ -216,6 +239,8 @@ class Reconciler:
             frontends=looked_at,
             synced=synced,
             blocked=waiting,
+            claimed=self._claims.claimed,
+            vips=self._vips.frontends,
         )
         failed = await self._apply(steps)
         self._remember(steps, failed, now)
@@ -225,10 +250,12 @@ class Reconciler:
     async def _apply(self, steps: Plan) -> dict[Frontend, Failure]:
         """Carry a plan out; returns what could not be opened or resumed."""
         failed: dict[Frontend, Failure] = {}
-        turn = _Turn()
+        turn = _Turn(self._listeners)
         for frontend in steps.close:
             self._listeners.close(frontend)
             await turn.over()
+        await self._claims.release(steps.release)
+        unclaimed = await self._claims.claim(steps.claim)
         for act, routes in (
             (self._listeners.update, (*steps.pause, *steps.update, *steps.resume)),
             (self._listeners.open, steps.open),
@@ -237,12 +264,19 @@ class Reconciler:
                 try:
                     act(route)
                 except ListenError as error:
-                    failed[route.frontend] = Failure(str(error), error.absent)
+                    failed[route.frontend] = self._failure(route, error, unclaimed)
                 except OSError as error:
                     log.exception("unexpected error at %s", route.frontend)
                     failed[route.frontend] = Failure(str(error), absent=False)
                 await turn.over()
         return failed
+
+    def _failure(self, route: Route, error: ListenError, unclaimed: Mapping[str, str]) -> Failure:
+        address = route.frontend.address
+        reason = unclaimed.get(address, self._claims.reason)
+        if not error.absent or route.kind is FrontendKind.NODE_PORT or not reason:
+            return Failure(str(error), error.absent)
+        return Failure(f"{error}, and {reason}", absent=True)
 
     def _remember(self, steps: Plan, failed: Mapping[Frontend, Failure], now: float) -> None:
         news = {}
@@ -266,12 +300,14 @@ class Reconciler:
 class _Turn:
     """Gives the event loop its turn now and then in a long run of short steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, listeners: Listeners) -> None:
+        self._listeners = listeners
         self._began = time.monotonic()
 
     async def over(self) -> None:
         if time.monotonic() - self._began > _SLICE:
             await asyncio.sleep(0)
+            await self._listeners.caught_up()
             self._began = time.monotonic()
 
 

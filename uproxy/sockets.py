@@ -35,6 +35,10 @@ KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_DETACH_REUSEPORT_BPF = 68
 
+RESERVED_DESCRIPTORS = 200
+"""Descriptors that frontends must leave free: for probes, scrapes, files and new workers, without
+which nobody could find out why frontends are missing."""
+
 RESOURCE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """This process or machine is short of something; no peer is to blame, and waiting helps."""
 
@@ -63,6 +67,9 @@ def open_listeners(
             _bound(frontend, shared=False).close()
         while len(sockets) < count:
             sockets.append(_bound(frontend, shared=True))
+        # The kernel gives out the lowest free number, so a high one means that few are left.
+        if sockets[-1].fileno() >= _descriptor_limit() - RESERVED_DESCRIPTORS:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if frontend.protocol == "TCP":
             for sock in sockets:
                 sock.listen(BACKLOG)
@@ -138,6 +145,10 @@ def raise_descriptor_limit() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def _descriptor_limit() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _bound(frontend: Frontend, *, shared: bool) -> socket.socket:

@@ -89,6 +89,11 @@ class Workers:
         return len(self._workers)
 
     @property
+    def backlog(self) -> int:
+        """Messages that wait to be sent, over all workers."""
+        return sum(each.channel.unsent for each in self._workers if each.channel is not None)
+
+    @property
     def active_flows(self) -> int:
         return sum(worker.active_flows for worker in self._workers)
 
