@@ -1,0 +1,55 @@
+"""Text that changes on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from uproxy.cli.client import NoStatus
+from uproxy.cli.live import fitted, watch
+
+
+@pytest.mark.parametrize(
+    ("count", "height", "last"),
+    [
+        pytest.param(0, 5, None, id="nothing"),
+        pytest.param(5, 5, "line 4", id="just fits"),
+        pytest.param(6, 5, "... 2 more lines", id="one too many"),
+        pytest.param(10_000, 24, "... 9,977 more lines", id="far too many"),
+    ],
+)
+def test_fitted(count: int, height: int, last: str | None) -> None:
+    shown = fitted([f"line {number}" for number in range(count)], height)
+    assert len(shown) == min(count, height)
+    assert shown[-1:] == ([] if last is None else [last])
+
+
+def test_watch_goes_on_through_an_outage(capsys: pytest.CaptureFixture[str]) -> None:
+    answers: Iterator[list[str] | NoStatus] = iter(
+        [["first"], NoStatus("nobody is there"), ["again"]]
+    )
+
+    def draw() -> list[str]:
+        answer = next(answers, None)
+        if answer is None:
+            raise KeyboardInterrupt
+        if isinstance(answer, NoStatus):
+            raise answer
+        return answer
+
+    watch(draw, interval=0)
+    assert capsys.readouterr().out.split("\n\n") == [
+        "first",
+        "Trying again: nobody is there",
+        "again",
+        "",
+    ]
+
+
+def test_watch_begins_only_if_there_is_something_to_watch() -> None:
+    def draw() -> list[str]:
+        raise NoStatus("nobody is there")
+
+    with pytest.raises(NoStatus):
+        watch(draw, interval=0)

@@ -1,0 +1,294 @@
+"""The commands that look at a running uproxy, each a process of its own, as users call them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.pods import Pod, pod, visit
+from tests.e2e.program import PATIENCE, Program, endpoints, program, service, wait_for, write
+from tests.ports import free_port
+
+HERE = "127.0.0.1"
+
+
+class World:
+    """A running uproxy with Services in various states."""
+
+    def __init__(self, running: Program, backend: Pod, served: int, taken: int) -> None:
+        self.program = running
+        self.pod = backend
+        self.served = served
+        self.taken = taken
+
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*words), capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def command(self, *words: str) -> list[str]:
+        url = f"http://127.0.0.1:{self.program.metrics}"
+        return [sys.executable, "-m", "uproxy.cli", *words, "--url", url]
+
+
+@contextmanager
+def world(manifests: Path, *, trouble: bool = True) -> Iterator[World]:
+    """A Service that is served, and, if there is to be trouble, some that cannot be."""
+    manifests.mkdir()
+    served, empty, taken = free_port(), free_port(), free_port()
+    with pod("a") as a, socket.create_server((HERE, taken)):
+        ports = [{"name": "main", "port": 80, "nodePort": served}]
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        if trouble:
+            ports = [
+                {"name": "main", "port": 80, "nodePort": empty},
+                {"name": "more", "port": 81, "nodePort": taken},
+            ]
+            write(
+                manifests,
+                "odd.yaml",
+                service("odd", ports=ports),
+                *endpoints("odd", [a], port="more"),
+                service("outside", type="ExternalName", externalName="www.example.com", ports=[]),
+            )
+            (manifests / "bad.yaml").write_text("kind: Service\napiVersion: v1\nmetadata: [\n")
+        options = ("--nodeport-addresses", "localhost")
+        with program(manifests, *options, ready=not trouble) as running:
+            wait_for("the first Service", lambda: reached(served))
+            yield World(running, a, served, taken)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One for all tests that only look."""
+    with world(tmp_path_factory.mktemp("world") / "manifests") as running:
+        yield running
+
+
+def reached(port: int) -> bool:
+    try:
+        return visit(HERE, port) == "a"
+    except OSError:
+        return False
+
+
+def test_status(here: World) -> None:
+    done = here.call("status")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0].startswith("Node here: not ready; 3 frontends (1 serving, 1 paused, 1 fail")
+    assert "SERVICE KIND FRONTEND STATE BACKENDS FLOWS REASON" in lines
+    assert f"default/web NodePort 127.0.0.1:{here.served}/TCP serving 1 " in " ".join(lines)
+    assert any(
+        line.startswith(f"default/odd NodePort 127.0.0.1:{here.taken}/TCP failed 1 0 TCP port")
+        for line in lines
+    )
+    assert any(line.startswith("default/outside type ExternalName") for line in lines)
+    assert any("bad.yaml:" in line for line in lines)
+    assert "\x1b" not in done.stdout
+
+
+def test_status_narrowed(here: World) -> None:
+    paused = here.call("status", "--state", "paused").stdout.splitlines()
+    assert len(paused) == 2
+    assert "no endpoints" in paused[1]
+    assert here.call("status", "--state", "conflict").stdout == (
+        "No frontend has the state conflict.\n"
+    )
+    assert "frontends" in here.call("status", "-n", "elsewhere").stdout
+    assert "default/web" not in here.call("status", "-n", "elsewhere").stdout
+
+
+def test_status_as_json_is_what_the_server_says(here: World) -> None:
+    done = here.call("status", "-o", "json", "-n", "default")
+    said = json.loads(done.stdout)
+    assert {each["service"] for each in said["frontends"]} == {"default/web", "default/odd"}
+    assert "\n  " in done.stdout, "for people too"
+
+
+def test_status_as_a_check(here: World, tmp_path: Path) -> None:
+    assert here.call("status", "--check").returncode == 1
+    with world(tmp_path / "manifests", trouble=False) as ready:
+        done = ready.call("status", "--check")
+        assert done.returncode == 0, done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(here: World) -> None:
+    process = subprocess.Popen(
+        here.command("status"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    process.wait(PATIENCE)
+
+
+def test_explain(here: World) -> None:
+    done = here.call("explain", "web")
+    assert done.returncode == 0
+    assert done.stdout.startswith("default/web is served on its only frontend.\n")
+    assert f"    {here.pod.address}:{here.pod.port}\n" in done.stdout
+    done = here.call("explain", "default/odd")
+    assert done.returncode == 0
+    assert done.stdout.startswith("default/odd is not served on any frontend.\n")
+    assert "kubernetes.io/service-name=odd" in done.stdout
+    assert f"ss -Hptln 'sport = :{here.taken}'" in done.stdout
+    done = here.call("explain", "outside", "-n", "default")
+    assert done.stdout.startswith("default/outside is not served: type ExternalName")
+
+
+def test_explain_as_json(here: World) -> None:
+    said = json.loads(here.call("explain", "odd", "-o", "json").stdout)
+    assert {each["service"] for each in said["frontends"]} == {"default/odd"}
+
+
+def test_explain_what_is_not_known(here: World) -> None:
+    done = here.call("explain", "wbe")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        "uproxy explain: no Service default/wbe; uproxy status lists the 3 Services that it "
+        "knows; 1 object cannot be used, see: uproxy status\n"
+    )
+    done = here.call("explain", "prod/web")
+    assert "did you mean default/web?" in done.stderr
+    assert done.returncode == 1
+
+
+def test_top_counts_what_happens_in_a_second(here: World) -> None:
+    done: list[subprocess.CompletedProcess[str]] = []
+    looking = threading.Thread(target=lambda: done.append(here.call("top", "--once")))
+    looking.start()
+    while looking.is_alive():
+        visit(HERE, here.served)
+    looking.join()
+    assert done[0].returncode == 0
+    head, total, first = [line.split() for line in done[0].stdout.splitlines()][:3]
+    assert head[:4] == ["SERVICE", "PORT", "FLOWS/s", "ACTIVE"]
+    assert first[0] == "default/web:main/TCP"
+    assert total[0] == "all"
+    assert total[1] == first[1] != "0"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        pytest.param(["status", "-w"], "default/web", id="status"),
+        pytest.param(["top"], "default/web:main/TCP", id="top"),
+    ],
+)
+def test_watching_on_a_terminal(here: World, words: list[str], shown: str) -> None:
+    with terminal(here.command(*words)) as (process, screen):
+        screen.wait_for(shown)
+        screen.wait_for("default/web")  # Drawn once more, at least in part.
+        process.send_signal(signal.SIGINT)
+        screen.to_the_end()
+        assert process.wait(PATIENCE) == 0
+        assert "Traceback" not in screen.text
+        assert screen.text.endswith("\x1b[?25h\x1b[?1049l"), "the terminal is as it was"
+
+
+def test_status_on_a_terminal_has_colours_and_fits(here: World) -> None:
+    with terminal(here.command("status")) as (process, screen):
+        screen.to_the_end()
+        assert process.wait(PATIENCE) == 0
+        assert "\x1b[32mserving" in screen.text
+        assert "\x1b[31mfailed" in screen.text
+        for line in screen.text.splitlines():
+            bare = line
+            for code in ("31", "32", "33", "36", "0"):
+                bare = bare.replace(f"\x1b[{code}m", "")
+            assert len(bare) <= 80 or "bad.yaml" in bare, bare
+
+
+def test_watching_survives_the_end_of_uproxy(tmp_path: Path) -> None:
+    with (
+        world(tmp_path / "manifests", trouble=False) as ending,
+        terminal(ending.command("status", "-w")) as (process, screen),
+    ):
+        screen.wait_for("default/web")
+        ending.program.stop()
+        screen.wait_for("Trying again")
+        process.send_signal(signal.SIGINT)
+        screen.to_the_end()
+        assert process.wait(PATIENCE) == 0
+
+
+def test_doctor() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "uproxy.cli", "doctor", "-o", "json", "--max-flows", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, "the tests run here, so uproxy does"
+    found = {each["check"]: each for each in json.loads(done.stdout)}
+    assert {found[name]["result"] for name in ("python", "uvloop", "epoll")} == {"ok"}
+
+
+class Screen:
+    """What a program has written to a descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.text = ""
+        self._seen = 0
+
+    def wait_for(self, text: str) -> None:
+        """Read until a text comes that was not waited for yet."""
+        deadline = time.monotonic() + PATIENCE
+        while (at := self.text.find(text, self._seen)) < 0:
+            assert self._read(deadline), f"waited in vain for {text!r}: {self.text}"
+        self._seen = at + len(text)
+
+    def to_the_end(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while self._read(deadline):
+            pass
+
+    def _read(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self._fd], [], [], max(0, deadline - time.monotonic()))
+        assert ready, f"silent, after: {self.text}"
+        try:
+            data = os.read(self._fd, 65536)
+        except OSError:  # EIO: the other end of a terminal is closed.
+            return False
+        self.text += data.decode(errors="replace")
+        return bool(data)
+
+
+@contextmanager
+def terminal(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], Screen]]:
+    """A program on a terminal of 80 columns and 24 lines."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    unset = {"NO_COLOR", "COLUMNS", "LINES"}
+    environ = {name: value for name, value in os.environ.items() if name not in unset}
+    environ["TERM"] = "xterm-256color"
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environ)
+    os.close(theirs)
+    try:
+        yield process, Screen(ours)
+    finally:
+        os.close(ours)
+        process.kill()
+        process.wait()

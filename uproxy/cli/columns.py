@@ -1,0 +1,146 @@
+"""Text in columns: aligned and without frames, for 80 columns and for grep."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import click
+
+Paint = Callable[[str], str]
+"""Adds colour to a cell, or leaves it as it is; the width on the screen stays."""
+
+_GAP: Final = "  "
+_LEAST: Final = 30
+"""Columns that the last cell of a line gets at least, if it is to be wrapped at all."""
+
+_COLOURS: Final = {
+    "serving": "green",
+    "paused": "yellow",
+    "pending": "yellow",
+    "elsewhere": "cyan",
+    "failed": "red",
+    "conflict": "red",
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "red",
+}
+
+
+def plain(cell: str) -> str:
+    """For pipes and files."""
+    return cell
+
+
+def coloured(cell: str) -> str:
+    """States and results in the colour of their urgency."""
+    colour = _COLOURS.get(cell.strip())
+    return click.style(cell, fg=colour) if colour else cell
+
+
+def terminal() -> tuple[int | None, Paint]:
+    """Width of the terminal and how to paint there; for a pipe, no limit and plain text.
+
+    NO_COLOR (no-color.org) and TERM=dumb are honoured.
+    """
+    if not sys.stdout.isatty():
+        return None, plain
+    bare = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return shutil.get_terminal_size().columns, plain if bare else coloured
+
+
+def columns(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    width: int | None = None,
+    paint: Paint = plain,
+    right: frozenset[int] = frozenset(),
+) -> Iterator[str]:
+    """Lines: the head (none if it is empty), then those of each row.
+
+    The last cell of a row is text of any length. Where it does not fit into `width` it goes on
+    below, in its own column or, if that is too narrow, indented. Columns in `right` are aligned
+    to the right.
+    """
+    for block in _blocks([head, *rows] if head else rows, width, paint, right):
+        yield from block
+
+
+def grouped(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    width: int | None = None,
+    paint: Paint = plain,
+    right: frozenset[int] = frozenset(),
+) -> Iterator[str]:
+    """As `columns`; where there is no room for all, the first cell gets a line of its own, above
+    the rows that share it."""
+    lines = [head, *rows]
+    if width is None or _indent(_widths(lines)) + len(head[-1]) <= width:
+        yield from columns(head, rows, width=width, paint=paint, right=right)
+        return
+    below = _blocks([["", *line[1:]] for line in lines], width, paint, right)
+    before = None
+    for line, block in zip(lines, below, strict=True):
+        if line[0] != before:
+            yield line[0]
+        before = line[0]
+        yield from block
+
+
+def paragraph(text: str, *, width: int | None, indent: str = "") -> Iterator[str]:
+    """Text broken into lines where there is a width; every line but the first is indented."""
+    if width is None:
+        yield text
+    else:
+        yield from textwrap.wrap(
+            text,
+            max(width, _LEAST),
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+
+
+def _blocks(
+    lines: Sequence[Sequence[str]], width: int | None, paint: Paint, right: frozenset[int]
+) -> Iterator[Iterator[str]]:
+    """The lines on the screen of each line of cells."""
+    widths = _widths(lines)
+    indent = _indent(widths)
+    for line in lines:
+        cells = [
+            cell.rjust(size) if column in right else cell.ljust(size)
+            for column, (cell, size) in enumerate(zip(line, widths, strict=False))
+        ]
+        start = "".join(paint(cell) + _GAP for cell in cells)
+        yield _with_text(start, line[-1], indent, width)
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    """Of all columns but the last."""
+    return [max(map(len, column)) for column in list(zip(*lines, strict=True))[:-1]]
+
+
+def _indent(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * len(widths)
+
+
+def _with_text(start: str, text: str, indent: int, width: int | None) -> Iterator[str]:
+    if width is None or indent + len(text) <= width:
+        yield (start + text).rstrip()
+    elif width - indent >= _LEAST:
+        first, *more = paragraph(text, width=width - indent)
+        yield start + first
+        for line in more:
+            yield " " * indent + line
+    else:
+        yield start.rstrip()
+        for line in paragraph(text, width=width - 4):
+            yield "    " + line

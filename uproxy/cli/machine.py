@@ -1,0 +1,200 @@
+"""Facts about this machine that decide what uproxy can do here.
+
+Reads and probes; changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.metadata
+import os
+import platform
+import resource
+import select
+import shutil
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+SYSCTLS: Final = (
+    "fs.inotify.max_user_instances",
+    "fs.inotify.max_user_watches",
+    "fs.pipe-user-pages-soft",
+    "net.core.somaxconn",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.tcp_tw_reuse",
+)
+
+CAPABILITIES: Final = {"NET_BIND_SERVICE": 10, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_RESOURCE": 24}
+"""Bits as in linux/capability.h."""
+
+HEALTHZ_PORT: Final = 10256
+METRICS_PORT: Final = 10249
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What was found. Every check gets all of it, so tests can make up any machine."""
+
+    system: str
+    """"Linux 6.8.0"."""
+    python: tuple[int, ...]
+    uvloop: str
+    """Version; "" if it is not there."""
+    cpus: int
+    """That this process may use."""
+    capabilities: frozenset[str]
+    """Effective ones among CAPABILITIES."""
+    sysctls: Mapping[str, str]
+    """Those of SYSCTLS that exist, values with single blanks."""
+    strict_interfaces: tuple[str, ...]
+    """Those whose rp_filter is 1: packets must come in where their answers would go out."""
+    descriptors: int
+    """Hard limit of open files per process; uproxy raises the soft one to it."""
+    epoll: bool
+    splice: str
+    """Why splice(2) does not work; "" if it does. The same for the next three."""
+    reuse_port: str
+    ipv6: str
+    transparent: str
+    """IP_TRANSPARENT: sockets with addresses of others."""
+    nft: bool
+    taken_ports: Mapping[int, str]
+    """HEALTHZ_PORT and METRICS_PORT if somebody has them; with what /proxyMode says, or ""."""
+
+
+def examine() -> Machine:
+    """Look at this machine. Takes a second at most, where a port is held by somebody silent."""
+    return Machine(
+        system=f"{platform.system()} {platform.release()}",
+        python=tuple(sys.version_info[:3]),
+        uvloop=_version("uvloop"),
+        cpus=len(os.sched_getaffinity(0)),
+        capabilities=capabilities(_read("/proc/self/status")),
+        sysctls={name: value for name in SYSCTLS if (value := _sysctl(name))},
+        strict_interfaces=tuple(strict_interfaces(Path("/proc/sys/net/ipv4/conf"))),
+        descriptors=_descriptors(),
+        epoll=hasattr(select, "epoll"),
+        splice=_trouble(_try_splice),
+        reuse_port=_trouble(_try_reuse_port),
+        ipv6=_trouble(_try_ipv6),
+        transparent=_trouble(_try_transparent),
+        nft=shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None,
+        taken_ports={
+            port: _proxy_mode(port) for port in (HEALTHZ_PORT, METRICS_PORT) if _is_taken(port)
+        },
+    )
+
+
+def capabilities(status: str) -> frozenset[str]:
+    """Effective ones, from the text of /proc/PID/status."""
+    for line in status.splitlines():
+        if line.startswith("CapEff:"):
+            bits = int(line.split()[1], 16)
+            return frozenset(name for name, bit in CAPABILITIES.items() if bits >> bit & 1)
+    return frozenset()
+
+
+def strict_interfaces(directory: Path) -> Iterator[str]:
+    """Names of interfaces that are strict, from a directory like /proc/sys/net/ipv4/conf.
+
+    The higher value of "all" and the interface counts (kernel: ip-sysctl.rst, rp_filter).
+    """
+    values = {each.parent.name: _read(str(each)).strip() for each in directory.glob("*/rp_filter")}
+    everywhere = values.pop("all", "0")
+    for name, value in sorted(values.items()):
+        if name not in ("default", "lo") and max(everywhere, value) == "1":
+            yield name
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _sysctl(name: str) -> str:
+    # The dots of a name are the slashes of its path; none of SYSCTLS has a dot in a component.
+    return " ".join(_read(f"/proc/sys/{name.replace('.', '/')}").split())
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _descriptors() -> int:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
+
+
+def _trouble(attempt: Callable[[], object]) -> str:
+    """Why something does not work; "" if it does."""
+    try:
+        attempt()
+    except (OSError, AttributeError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return ""
+
+
+def _try_splice() -> None:
+    reader, writer = os.pipe()
+    left, right = socket.socketpair()
+    with left, right:
+        try:
+            left.send(b"x")
+            os.splice(right.fileno(), writer, 1)
+        finally:
+            os.close(reader)
+            os.close(writer)
+
+
+def _try_reuse_port() -> None:
+    with socket.socket() as first, socket.socket() as second:
+        for sock in (first, second):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        first.bind(("127.0.0.1", 0))
+        second.bind(first.getsockname())
+
+
+def _try_ipv6() -> None:
+    with socket.socket(socket.AF_INET6) as sock:
+        sock.bind(("::1", 0))
+
+
+def _try_transparent() -> None:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TRANSPARENT, 1)
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("0.0.0.0", port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+def _proxy_mode(port: int) -> str:
+    """uproxy and kube-proxy say how they work at /proxyMode of their metrics address."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with (
+        contextlib.suppress(OSError, ValueError),
+        opener.open(f"http://127.0.0.1:{port}/proxyMode", timeout=0.5) as answer,
+    ):
+        text: str = answer.read(40).decode("ascii")
+        return text if text.isalpha() else ""
+    return ""

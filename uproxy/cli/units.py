@@ -1,0 +1,33 @@
+"""Numbers for people: at most four digits, and a letter for the thousands."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_LETTERS: Final = ("", "k", "M", "G", "T", "P")
+
+
+def amount(number: float) -> str:
+    """A count or rate in powers of 1000: 0, 0.5, 12, 1.3k, 25M."""
+    value, thousands = number, 0
+    while abs(value) >= 999.5 and thousands < len(_LETTERS) - 1:
+        value /= 1000
+        thousands += 1
+    letter = _LETTERS[thousands]
+    return f"{value:.1f}{letter}" if _wants_decimal(value, letter) else f"{value:.0f}{letter}"
+
+
+def octets(number: float) -> str:
+    """Bytes: 0 B, 512 B, 1.3 kB, 25 MB."""
+    text = amount(round(number))
+    digits = text.rstrip("kMGTP")
+    return f"{digits} {text[len(digits) :]}B"
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 backend", "3 backends"."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _wants_decimal(value: float, letter: str) -> bool:
+    return abs(value) < 9.95 and (bool(letter) or round(value, 1) != round(value))
