@@ -29,6 +29,7 @@ _UNITS: Final = {
 }
 _PIECE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _DURATION = re.compile(rf"[+-]?(?:{_PIECE.pattern})+")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _NODEPORT_KEYWORDS: Final = ("primary", "localhost", "all")
 _BOOLEANS: Final = {
     **dict.fromkeys(("1", "t", "true", "yes", "on"), True),
@@ -48,6 +49,16 @@ def parse_duration(text: str) -> float:
     if text.startswith("-"):
         raise ValueError(f'"{text}" is negative; give 0 or more')
     return sum(float(number) * _UNITS[unit] for number, unit in _PIECE.findall(text))
+
+
+def parse_label_value(text: str) -> str:
+    """The value of a label, or ""."""
+    text = text.strip()
+    if text and not _LABEL_VALUE.fullmatch(text):
+        raise ValueError(
+            f'"{text}" is not a label value; give up to 63 letters, digits, "-", "_" and "."'
+        )
+    return text
 
 
 def positive_duration(text: str) -> float:

@@ -17,7 +17,8 @@ import pytest
 from tests.sources.recorder import Recorder
 from uproxy.core.objects import ObjectName, Service
 from uproxy.sources.catalog import Catalog, Change, difference
-from uproxy.sources.manifests import Manifests, SourceError, read_file
+from uproxy.sources.errors import SourceError
+from uproxy.sources.manifests import Manifests, read_file
 from uproxy.sources.reading import Key, Located, Reading, complaint, read_manifest
 from uproxy.sources.tree import list_files, trail
 

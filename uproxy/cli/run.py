@@ -19,13 +19,16 @@ log = logging.getLogger(__name__)
 def command(ctx: click.Context, /, **_: Any) -> None:
     """Serve until SIGTERM or Ctrl-C, then let flows end.
 
-    Objects come from the files of --manifests: Services, EndpointSlices, Endpoints and Nodes, in
-    YAML or JSON. Changes are followed.
+    Objects come from the cluster that this is a Pod of, or that a kubeconfig names; or from the
+    files of --manifests: Services, EndpointSlices, Endpoints and Nodes, in YAML or JSON. Changes
+    are followed.
     """
     config, warnings = resolve(ctx)
-    if not config.manifests:
+    if config.manifests and (config.kubeconfig or config.context):
         raise click.UsageError(
-            "nothing to serve: name a file or directory with --manifests, or try: uproxy demo", ctx
+            "objects come either from --manifests or from a cluster (--kubeconfig, --context); "
+            "leave one out",
+            ctx,
         )
     set_up_logging(config)
     for warning in warnings:

@@ -14,7 +14,7 @@ import uvloop
 
 from uproxy.config import Config
 from uproxy.daemon import Daemon, StartError, running
-from uproxy.sources.manifests import SourceError
+from uproxy.sources.errors import SourceError
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,16 @@ def run_to_the_end(main: Coroutine[Any, Any, None]) -> None:
             runner.run(main)
     except (StartError, SourceError) as error:
         raise CannotStart(str(error)) from None
+    except ExceptionGroup as group:  # Task groups wrap what happens inside of them.
+        expected, other = group.split((StartError, SourceError))
+        if expected is None or other is not None:
+            raise
+        raise CannotStart(str(_first_of(expected))) from None
+
+
+def _first_of(group: ExceptionGroup[Exception]) -> Exception:
+    first = group.exceptions[0]
+    return _first_of(first) if isinstance(first, ExceptionGroup) else first
 
 
 async def serve(

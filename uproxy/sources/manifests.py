@@ -13,16 +13,13 @@ from typing import NamedTuple
 
 from uproxy.core.status import ObjectStatus
 from uproxy.sources.catalog import Catalog, Change, difference
+from uproxy.sources.errors import SourceError
 from uproxy.sources.reading import MAX_FILE, Reading, complaint, read_manifest, shown, unreadable
 from uproxy.sources.sink import Sink
 from uproxy.sources.tree import MAX_FILES, Listing, Stamp, is_manifest, reason_of
 from uproxy.sources.watch import Hints, Watch
 
 _log = logging.getLogger(__name__)
-
-
-class SourceError(Exception):
-    """A source that cannot work at all; the message names what to put right."""
 
 
 class Manifests:

@@ -1,0 +1,1 @@
+"""A Kubernetes API server for tests: what uproxy uses of one, and everything that goes wrong."""

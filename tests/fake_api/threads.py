@@ -1,0 +1,55 @@
+"""The fake API server beside tests that do not run on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from tests.fake_api.server import FakeApi
+
+T = TypeVar("T")
+
+
+class ThreadedApi:
+    """A server in a thread of its own. Touch `server` only in `call`, but for its `url`."""
+
+    def __init__(self, server: FakeApi, loop: asyncio.AbstractEventLoop) -> None:
+        self.server = server
+        self.url = server.url
+        self._loop = loop
+
+    def call(self, function: Callable[[FakeApi], T]) -> T:
+        """Run a function on the server's thread, and return what it returns."""
+
+        async def run() -> T:
+            return function(self.server)
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(20)
+
+    def stop(self) -> None:
+        """Be unreachable."""
+        asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(20)
+
+    def start(self) -> None:
+        """Be there again, on the same port, with the same objects."""
+        asyncio.run_coroutine_threadsafe(self.server.__aenter__(), self._loop).result(20)
+
+
+@contextmanager
+def in_thread(server: FakeApi) -> Iterator[ThreadedApi]:
+    """Run a server until the context ends."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="fake API server")
+    thread.start()
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(20)
+    try:
+        yield ThreadedApi(server, loop)
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(20)
+        asyncio.run_coroutine_threadsafe(loop.shutdown_default_executor(), loop).result(20)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -1,0 +1,169 @@
+"""What the API server sends, taken apart: lists, lines of a watch, events. Pure.
+
+Objects stay raw until it is known that they are wanted: decoding a whole event into one generic
+structure first costs several times as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises: not JSON, or of another shape; not UTF-8; nested too deep."""
+
+INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
+"""Annotation of the bookmark after the last initial event (KEP-3157)."""
+
+
+class Lines:
+    """Puts chunks of a stream together to lines, however long; watch events have no size limit."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    @property
+    def cut(self) -> bool:
+        """Whether the stream so far ends in the middle of a line."""
+        return bool(self._pieces)
+
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a line that has not ended."""
+        return b"".join(self._pieces)
+
+    def feed(self, chunk: bytes) -> Sequence[bytes]:
+        """The lines that end in this chunk, without empty ones."""
+        first, *others = chunk.split(b"\n")
+        if not others:
+            self._pieces.append(first)
+            return ()
+        ended = [b"".join((*self._pieces, first)), *others[:-1]]
+        self._pieces = [others[-1]] if others[-1] else []
+        return [each for each in ended if each.strip()]
+
+
+class MalformedAnswer(Exception):
+    """Something that no API server says; the reason in one line."""
+
+
+class Event(NamedTuple):
+    """An event of a watch."""
+
+    type: str
+    """ADDED, MODIFIED, DELETED, BOOKMARK or ERROR; others may come one day."""
+    obj: msgspec.Raw
+
+
+class _Line(msgspec.Struct):
+    type: str = ""
+    object: msgspec.Raw = msgspec.Raw()
+    kind: str = ""
+
+
+_LINE: Final = msgspec.json.Decoder(_Line)
+
+
+def read_event(line: bytes) -> Event | None:
+    """None: not an event but a list, from a server that does not know how to watch like this.
+
+    Raises MalformedAnswer.
+    """
+    try:
+        found = _LINE.decode(line)
+    except UNREADABLE as error:
+        raise MalformedAnswer(f"a watch sent what is no event: {error}") from None
+    if found.type and bytes(found.object):
+        return Event(found.type, found.object)
+    if found.kind.endswith("List"):
+        return None
+    raise MalformedAnswer("a watch sent what is no event: no type, or no object")
+
+
+class Metadata(msgspec.Struct, frozen=True, rename="camel"):
+    """What identifies an object, whatever the rest of it is like."""
+
+    name: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+    annotations: dict[str, str] | None = None
+
+
+class _Identified(msgspec.Struct):
+    metadata: Metadata
+
+
+_IDENTIFIED: Final = msgspec.json.Decoder(_Identified)
+
+
+def metadata_of(raw: msgspec.Raw | bytes) -> Metadata | None:
+    """None where not even this much can be read."""
+    try:
+        return _IDENTIFIED.decode(raw).metadata
+    except UNREADABLE:
+        return None
+
+
+class _ListMetadata(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _List(msgspec.Struct):
+    metadata: _ListMetadata
+    items: list[msgspec.Raw] | None = None
+
+
+_LIST: Final = msgspec.json.Decoder(_List)
+
+
+class Page(NamedTuple):
+    """A list, or a part of one."""
+
+    version: str
+    next: str
+    """What to ask for the next part with; "": this is the last."""
+    items: Sequence[msgspec.Raw]
+
+
+def read_page(body: bytes) -> Page:
+    """Raises MalformedAnswer."""
+    try:
+        found = _LIST.decode(body)
+    except UNREADABLE as error:
+        raise MalformedAnswer(f"the answer is no list: {error}") from None
+    return Page(found.metadata.resource_version, found.metadata.continue_, found.items or ())
+
+
+class _Details(msgspec.Struct, rename="camel"):
+    retry_after_seconds: int = 0
+
+
+class Failure(msgspec.Struct):
+    """A Status object: why something was not done."""
+
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+    details: _Details | None = None
+
+    def __str__(self) -> str:
+        text = self.message or self.reason
+        return f"{self.code}: {text}" if text else str(self.code)
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the server asks for."""
+        seconds = self.details.retry_after_seconds if self.details is not None else 0
+        return float(seconds) if seconds > 0 else None
+
+
+def read_failure(body: bytes | msgspec.Raw, code: int = 0) -> Failure:
+    """The Status in an answer or an ERROR event; where there is none, one with this code."""
+    try:
+        found = msgspec.json.decode(body, type=Failure)
+    except UNREADABLE:
+        return Failure(code=code)
+    return found if found.code else msgspec.structs.replace(found, code=code)
