@@ -40,11 +40,21 @@ def plan_for(
     wanted = {each.frontend: each for each in desired}
     held = {each.route.frontend: each for each in actual}
     frontends = options.pop("frontends", wanted.keys() | held.keys())
+    if options.pop("claiming", False):
+        options["vips"] = vips(wanted)
     return plan(wanted, held, frontends=frontends, synced=synced, **options)
 
 
 def is_vip(each: Route) -> bool:
     return each.kind is FrontendKind.LOAD_BALANCER_IP
+
+
+def vips(desired: dict[Frontend, Route]) -> dict[str, set[Frontend]]:
+    found: dict[str, set[Frontend]] = {}
+    for frontend, each in desired.items():
+        if is_vip(each):
+            found.setdefault(frontend.address, set()).add(frontend)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -187,7 +197,7 @@ class TestAddresses:
     def test_claims_and_releases(
         self, desired: list[Route], actual: list[Actual], claimed: set[str], expected: Plan
     ) -> None:
-        found = plan_for(desired, actual, claimed=claimed, claimable=is_vip)
+        found = plan_for(desired, actual, claimed=claimed, claiming=True)
         assert Plan(claim=found.claim, release=found.release) == expected
 
     def test_none_by_default(self) -> None:
@@ -198,9 +208,9 @@ class TestAddresses:
         assert found == Plan()
 
     def test_no_claim_for_frontends_that_wait_alone(self) -> None:
-        found = plan_for([route(VIP, A)], [], blocked={VIP}, claimable=is_vip)
+        found = plan_for([route(VIP, A)], [], blocked={VIP}, claiming=True)
         assert found == Plan()
-        found = plan_for([route(VIP, A), route(OTHER_PORT, A)], [], blocked={VIP}, claimable=is_vip)
+        found = plan_for([route(VIP, A), route(OTHER_PORT, A)], [], blocked={VIP}, claiming=True)
         assert found == Plan(claim=("192.0.2.7",), open=(route(OTHER_PORT, A),))
 
 
@@ -281,7 +291,7 @@ def next_plan(
         synced=synced,
         blocked=set() if retry else executor.blocked,
         claimed=executor.claimed,
-        claimable=is_vip,
+        vips=vips(desired),
     )
 
 

@@ -5,8 +5,9 @@ Levels are compared, never events, so that a plan which failed half-way is simpl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from uproxy.core.route import Frontend, Route
@@ -62,19 +63,20 @@ def plan(
     frontends: Iterable[Frontend],
     synced: bool,
     blocked: Container[Frontend] = frozenset(),
-    claimed: Collection[str] = frozenset(),
-    claimable: Callable[[Route], bool] | None = None,
+    claimed: Set[str] = frozenset(),
+    vips: Mapping[str, Collection[Frontend]] = MappingProxyType({}),
 ) -> Plan:
     """What to do about `frontends`; nothing else is looked at, nor touched.
 
     `blocked` frontends have failed and wait for their retry: they are not opened or resumed, but
-    still closed, paused and updated. `claimed` addresses are those that we hold; `claimable`
-    says for which routes an address has to be claimed first (None: for none of them).
+    still closed, paused and updated. `claimed` addresses are those that we hold; `vips` are those
+    that have to be claimed before one of their frontends can be opened.
 
     Until all sources have listed, absence means nothing: nothing is closed, paused or released.
     """
     steps = _Steps()
-    for frontend in sorted(set(frontends)):
+    looked_at = sorted(set(frontends))
+    for frontend in looked_at:
         want, have = desired.get(frontend), actual.get(frontend)
         if want is None:
             if have is not None and synced:
@@ -83,11 +85,10 @@ def plan(
             steps.change(want, have, synced=synced, blocked=frontend in blocked)
         elif frontend not in blocked:
             steps.open.append(want)
-    wanted = _addresses(desired, blocked, claimable)
     return Plan(
         close=tuple(steps.close),
-        release=_releases(wanted, claimed, actual, steps.close) if synced else (),
-        claim=tuple(sorted(a for a, needed in wanted.items() if needed and a not in claimed)),
+        release=_releases(vips, claimed, actual, steps.close) if synced else (),
+        claim=_claims(looked_at, vips, claimed, blocked),
         pause=tuple(steps.pause),
         update=tuple(steps.update),
         resume=tuple(steps.resume),
@@ -116,29 +117,31 @@ class _Steps:
             self.pause.append(want)
 
 
-def _addresses(
-    desired: Mapping[Frontend, Route],
+def _claims(
+    frontends: Iterable[Frontend],
+    vips: Mapping[str, Collection[Frontend]],
+    claimed: Container[str],
     blocked: Container[Frontend],
-    claimable: Callable[[Route], bool] | None,
-) -> dict[str, bool]:
-    """Addresses to hold, and whether a frontend there may be opened now, so needs the claim."""
-    found: dict[str, bool] = {}
-    if claimable is not None:
-        for frontend, route in desired.items():
-            if claimable(route):
-                needed = found.get(frontend.address, False) or frontend not in blocked
-                found[frontend.address] = needed
-    return found
+) -> tuple[str, ...]:
+    """Addresses that some of these frontends need now, and that we don't hold."""
+    needed = {
+        each.address
+        for each in frontends
+        if each.address not in claimed
+        and each in vips.get(each.address, ())
+        and each not in blocked
+    }
+    return tuple(sorted(needed))
 
 
 def _releases(
-    wanted: Container[str],
-    claimed: Collection[str],
+    vips: Mapping[str, Collection[Frontend]],
+    claimed: Set[str],
     actual: Iterable[Frontend],
     closing: Collection[Frontend],
 ) -> tuple[str, ...]:
     """Claimed addresses that nothing wants and where no listener remains."""
-    candidates = {address for address in claimed if address not in wanted}
+    candidates = set(claimed - vips.keys())
     if candidates:
         closed = set(closing)
         candidates -= {frontend.address for frontend in actual if frontend not in closed}

@@ -5,8 +5,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
-from uproxy.core.ip import Network, family_of, parse_network
+from uproxy.core.ip import Family, Network, family_of, parse_network
+
+_LENGTH: Final[dict[Family, int]] = {"IPv4": 32, "IPv6": 128}
+_OF_NODE: Final = {"0.0.0.0": "127.0.0.0/8", "::": "::1/128"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +28,38 @@ class SourceRanges:
             tuple(text for text, network in parsed.items() if network is None),
         )
 
-    def allowed_at(self, vip: str, node_addresses: Iterable[str]) -> tuple[str, ...] | None:
-        """CIDRs that may connect to a VIP; None: everybody.
+    def allowed_at(
+        self,
+        address: str,
+        node_addresses: Iterable[str],
+        *,
+        interface_addresses: Iterable[str] = (),
+        strict: bool = False,
+    ) -> tuple[str, ...] | None:
+        """CIDRs that may connect to an address, as a rule a VIP; None: everybody.
 
         As in kube-proxy each family is on its own: a /0, or no range of that family at all, lets
-        all of it in, so that a list of IPv4 ranges leaves IPv6 open. Where a node address is
-        allowed, so is the VIP, because that is the source of what the node sends to it.
+        all of it in, so that a list of IPv4 ranges leaves IPv6 open; `strict` closes such a family.
+        Where a node address is allowed, so is whatever source the node may have when it speaks to
+        itself: the VIP, any address of its interfaces (IPv6 picks the one that is most like the
+        VIP), and the loopback addresses at a wildcard.
 
         A list without any valid entry lets nobody in: somebody wanted a limit.
         """
         if not self.networks:
             return () if self.unparsable else None
-        family = family_of(vip)
+        family = family_of(address)
         own = [network for network in self.networks if f"IPv{network.version}" == family]
-        if not own or any(network.prefixlen == 0 for network in own):
+        if any(network.prefixlen == 0 for network in own) or not (own or strict):
             return None
         allowed = [str(network) for network in own]
-        if any(_within(address, own) for address in node_addresses):
-            allowed.append(f"{vip}/{32 if family == 'IPv4' else 128}")
+        if any(_within(each, own) for each in node_addresses):
+            allowed.append(_OF_NODE.get(address) or f"{address}/{_LENGTH[family]}")
+            allowed += [
+                f"{each}/{_LENGTH[family]}"
+                for each in sorted(interface_addresses)
+                if family_of(each) == family
+            ]
         return tuple(dict.fromkeys(allowed))
 
 

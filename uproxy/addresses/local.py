@@ -1,0 +1,100 @@
+"""The addresses of this node's interfaces, and news of them, read through netlink.
+
+pyroute2 is used through its synchronous classes and in a thread: its asyncio core opens netlink
+sockets in a way that uvloop refuses (svinota/pyroute2#1335). News are a plain socket's affair: what
+they say is not looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any, Final, Self
+
+log = logging.getLogger(__name__)
+
+_TENTATIVE, _FAILED, _OPTIMISTIC = 0x40, 0x08, 0x04
+_GROUPS: Final = 0x10 | 0x100
+"""RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR."""
+
+
+async def local_addresses() -> frozenset[str]:
+    """Every address of every interface, loopback included, in canonical form.
+
+    Left out are link-local IPv6 addresses, which name nothing without their zone, and those that
+    cannot be bound, because the kernel still looks for duplicates or has found one.
+    """
+    return await asyncio.to_thread(_read_addresses)
+
+
+class AddressMonitor:
+    """Says when addresses of interfaces come or go; what has become of them has to be read.
+
+    Where the kernel does not tell (gVisor does not), `wait` is a timer.
+    """
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+        self._socket: socket.socket | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._socket = _subscribed()
+        except OSError as error:
+            log.info("this kernel does not tell about addresses: %s", error)
+        else:
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._drain, self._socket)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+
+    async def wait(self, at_most: float) -> bool:
+        """Wait until something has changed since the last call, or so many seconds have passed;
+        whether there were news."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(at_most):
+                await self._changed.wait()
+        changed = self._changed.is_set()
+        self._changed.clear()
+        return changed
+
+    def _drain(self, sock: socket.socket) -> None:
+        self._changed.set()
+        with contextlib.suppress(OSError):  # Nothing more, or more than fitted into the queue.
+            while sock.recv(65536):
+                pass
+
+
+def _subscribed() -> socket.socket:
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    try:
+        sock.setblocking(False)
+        sock.bind((0, _GROUPS))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _read_addresses() -> frozenset[str]:
+    # Imported late: 0.4 s of CPU that need not delay the first listeners.
+    from pyroute2 import IPRoute
+
+    with IPRoute() as netlink:
+        return frozenset(_addresses(netlink.get_addr()))
+
+
+def _addresses(messages: Any) -> Iterator[str]:
+    for message in messages:
+        # On a point-to-point link IFA_ADDRESS is the peer; IFA_LOCAL is ours where it exists.
+        address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        flags = message.get_attr("IFA_FLAGS") or message["flags"]
+        unusable = flags & _FAILED or flags & (_TENTATIVE | _OPTIMISTIC) == _TENTATIVE
+        if address and not unusable and not address.startswith("fe80:"):
+            yield address
