@@ -254,6 +254,7 @@ async def world(splice: SpliceMode = "adaptive", **settings: float) -> AsyncIter
         made.close()
         counters = made.counters
         assert made.reactor.failures == 0
+        assert not made.context.port(OWNER).balancer._flows
         assert (made.context.active, counters.active) == (0, 0)
         assert made.engine.relay.pipes.used == 0
         assert descriptors() == before

@@ -6,12 +6,13 @@ import asyncio
 import os
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.dataplane.peers import OWNER, World, eventually, refusing, world
+from tests.dataplane.peers import OWNER, Peer, World, eventually, refusing, world
+from uproxy.core.balancer import Balancer
 from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend
 from uproxy.dataplane.dial import TIMEOUTS
@@ -101,6 +102,21 @@ class TestRetries:
             await client.send(b"x")
             assert await backend.receive(1) in (b"x", b"")
             client.close()
+
+    async def test_a_banner_that_is_there_before_the_dial_is_noticed(self) -> None:
+        async with world() as w:
+            server = w.server()
+            listener = w.listen(server.backend)
+
+            def greet() -> None:
+                sock, _ = server.sock.accept()
+                server.accepted.append(Peer(sock))
+                sock.send(b"220 ready")
+
+            loop = asyncio.get_running_loop()
+            w.context.port(OWNER).balancer = Interrupting(lambda: loop.call_soon(greet))
+            client = w.connect(listener)
+            assert await client.receive(9) == b"220 ready"
 
     async def test_refused_and_silent_asks_the_silent_again(self) -> None:
         async with world() as w:
@@ -232,6 +248,18 @@ class TestShortage:
                 await eventually(lambda: w.dropped(DropReason.DESCRIPTORS) >= 3)
             assert now() - began >= 0.2
             await server.accept()
+
+
+class Interrupting(Balancer):
+    """Calls when a dial begins."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        super().__init__(random=lambda: 0.5)
+        self._call = call
+
+    def begin(self, backend: Backend) -> None:
+        super().begin(backend)
+        self._call()
 
 
 def port_of(w: World) -> int:

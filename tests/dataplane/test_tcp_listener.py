@@ -8,10 +8,11 @@ import socket
 import msgspec
 import pytest
 
-from tests.dataplane.peers import OWNER, PATIENCE, eventually, pattern, world
+from tests.dataplane.peers import OWNER, PATIENCE, World, eventually, pattern, world
 from uproxy import sockets
 from uproxy.core.counters import DropReason
 from uproxy.core.route import BalancerKind, ServicePortName
+from uproxy.dataplane.side import Side
 
 
 class TestAdmission:
@@ -116,6 +117,7 @@ class TestUpdates:
                 with pytest.raises(ConnectionRefusedError):
                     w.connect(listener)
                 await eventually(lambda: not listener._accepting)
+                assert not w.engine.shortage.lasts
                 sockets.resume(held)
                 listener.update(listener.route)
                 w.connect(listener)
@@ -174,6 +176,20 @@ class TestTimeouts:
                     await asyncio.sleep(0.01)
             backend.close()
             assert await client.rest() == b""
+
+    async def test_time_before_a_half_close_does_not_count(self) -> None:
+        async with world(half_close_timeout=0.8) as w:
+            marker, _ = await w.pair()
+            client, backend = await w.pair()
+            marker.finish()
+            await eventually(lambda: w.dropped(DropReason.IDLE) == 1)
+            client.finish()
+            assert await backend.rest() == b""
+            until = asyncio.get_running_loop().time() + 0.4  # At least one look at all flows.
+            await eventually(lambda: asyncio.get_running_loop().time() > until)
+            await backend.send(b"late reply")
+            backend.close()
+            assert await client.rest() == b"late reply"
 
     async def test_backends_are_watched_by_keepalive(self) -> None:
         async with world(tcp_idle_timeout=60.0, half_close_timeout=0.2) as w:
@@ -242,6 +258,28 @@ class TestClosing:
             assert (w.context.active, server.has_client()) == (1, False)
             listener.close(0)
             assert await late.was_reset()
+
+
+class TestSide:
+    async def test_says_what_it_is(self) -> None:
+        async with world() as w:
+            client, backend = await w.pair()
+            await client.send(b"x")
+            assert await backend.receive(1) == b"x"
+            self.look_at(w)
+
+    def look_at(self, w: World) -> None:
+        (listener,) = w.engine.listeners
+        (flow,) = listener.flows
+        side = flow.client_side
+        assert isinstance(side, Side)
+        assert repr(side) == f"<Side of {flow!r}>"
+        assert "relaying" in repr(flow)
+        flow.abort()
+        flow.abort()
+        side.abort()
+        assert repr(side) == "<Side of nothing>"
+        assert "ended" in repr(flow)
 
 
 async def test_counters_are_exact() -> None:

@@ -162,13 +162,13 @@ class TestWhoMay:
             far, near = w.server(b"far"), w.server(b"near")
             listener = w.listen(far.backend)
             listener.update(restricted(listener, local=(near.backend,)))
-            assert await w.client(listener).ask(b"") == answer
+            assert await w.client(listener, "127.0.0.9").ask(b"") == answer
 
     async def test_policy_local_without_local_backends(self) -> None:
         async with world(outside=True) as w:
             listener = w.listen(w.server().backend)
             listener.update(restricted(listener, local=()))
-            w.client(listener).send(b"hello")
+            w.client(listener, "127.0.0.9").send(b"hello")
             await eventually(lambda: w.dropped(DropReason.NO_BACKEND) == 1)
             assert w.counters.flows == 0
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from uproxy.channel import LocalClients, Settings
 from uproxy.core.balancer import Balancer
 from uproxy.core.counters import Counters
-from uproxy.core.ip import Network, parse_network
+from uproxy.core.ip import Network, family_of, parse_network
 from uproxy.core.route import Backend, Route, ServicePortName
 from uproxy.dataplane.reactor import Reactor
 
@@ -79,18 +79,35 @@ class Context:
 
     def is_local(self, client: str) -> bool:
         """Whether an address is this node's or a pod's: those bypass policy Local."""
-        if client in self._local_addresses or client.startswith("127.") or client == "::1":
+        if self.is_here(client):
             return True
         if not self._local_networks:
             return False
         address = ipaddress.ip_address(client)
         return any(address in network for network in self._local_networks)
 
+    def is_here(self, address: str) -> bool:
+        """Whether an address is this node's own."""
+        return address in self._local_addresses or address.startswith("127.") or address == "::1"
+
+    def is_outside(self, route: Route, client: str) -> bool:
+        """Whether a client gets local backends only (externalTrafficPolicy Local).
+
+        What this node itself sends to an address that it has claimed comes from that address.
+        """
+        if route.local_backends is None or client == route.frontend.address:
+            return False
+        return not self.is_local(client)
+
     def backends_for(self, route: Route, client: str) -> tuple[Backend, ...]:
         """The set that a client may reach through a route (externalTrafficPolicy)."""
-        if route.local_backends is None or self.is_local(client):
-            return route.backends
-        return route.local_backends
+        local = route.local_backends
+        return route.backends if local is None or not self.is_outside(route, client) else local
+
+    def preserves(self, route: Route) -> bool:
+        """Whether backends see the address of clients that are outside."""
+        family = family_of(route.frontend.address)
+        return route.local_backends is not None and family in self.settings.preserved
 
 
 @lru_cache(maxsize=4096)

@@ -21,6 +21,7 @@ from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend
 from uproxy.dataplane.reactor import Reactor
 from uproxy.dataplane.side import EVENTS
+from uproxy.dataplane.transparent import UNUSABLE, bind_as
 from uproxy.sockets import RESOURCE_ERRORS
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Dialer:
         flow.port.balancer.begin(backend)
         try:
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            if flow.preserving:
+                self._preserve(flow, backend)
             code = sock.connect_ex(backend)
             if code in _IN_PROGRESS:
                 self._reactor.register(sock.fileno(), flow.connected, EVENTS)
@@ -97,6 +100,17 @@ class Dialer:
             self._blame(flow, backend)
         self._next(flow)
 
+    def timed_out(self, flow: Flow) -> None:
+        """The backend has not answered in time: on to the next."""
+        backend = self._hang_up(flow)
+        if backend is not None:
+            flow.tried += (backend,)
+            self._blame(flow, backend)
+        if flow.preserving and (flow.attempt or not _untried(flow)):
+            # Dead, or its replies to the client's address go astray: find out which.
+            flow.masquerade()
+        self._next(flow)
+
     def forget(self, flow: Flow) -> None:
         """The flow has ended while it waited."""
         self._queues[flow.attempt].pop(flow, None)
@@ -113,29 +127,35 @@ class Dialer:
             self._timer = self._reactor.later(TIMEOUTS[0], self._expire)
 
     def _expire(self) -> None:
+        # A worker that is late blames no backend: both loops look at sockets before timers.
         self._timer = None
         now = self._reactor.now
         for queue in self._queues:
             while queue and next(iter(queue.values())) <= now:
                 flow, _ = queue.popitem(last=False)
-                self._timed_out(flow)
+                self._reactor.guard(flow.timed_out)
         first = min((next(iter(queue.values())) for queue in self._queues if queue), default=None)
         if first is not None and self._timer is None:
             # Never later than the shortest timeout, so that no new attempt has to move it.
             delay = min(max(first - now, 0.001), TIMEOUTS[0])
             self._timer = self._reactor.later(delay, self._expire)
 
-    def _timed_out(self, flow: Flow) -> None:
-        backend = self._hang_up(flow)
-        if backend is not None:
-            flow.tried += (backend,)
-            self._blame(flow, backend)
-        self._next(flow)
+    def _preserve(self, flow: Flow, backend: Backend) -> None:
+        """Have the backend see the client's address. A backend that is this node itself would
+        reply to the client past us."""
+        assert flow.sock is not None
+        here = flow.listener.context.is_here(backend.address)
+        if here or not bind_as(flow.sock, flow.client, backend.address):
+            flow.masquerade()
 
     def _could_not_open(self, flow: Flow, backend: Backend, code: int) -> None:
         """The attempt has failed before it reached the network."""
         if code in RESOURCE_ERRORS:
             self._shortage.wait(flow)
+            return
+        if flow.preserving and code in UNUSABLE:
+            flow.masquerade()
+            self.dial(flow)
             return
         flow.tried += (backend,)
         if code not in _OUT_OF_PORTS:

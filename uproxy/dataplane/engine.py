@@ -24,8 +24,8 @@ SHORTEST_SWEEP, LONGEST_SWEEP = 0.05, 30.0
 """Seconds between two looks at all flows; within these bounds, a quarter of the shortest timeout,
 so that flows end at most that much late."""
 
-CHUNK: Final = 2000
-"""Flows that a sweep looks at in one go, about 1 ms."""
+CHUNK: Final = 500
+"""Flows that a sweep looks at in one go: 0.1 ms, or 2 ms if all need `_keep_alive`."""
 
 
 class TcpEngine:
@@ -60,7 +60,8 @@ class TcpEngine:
         )
 
     def collect(self) -> None:
-        """Bring the byte counters of all ports up to date (measured: 4 ms for 50,000 flows)."""
+        """Bring the byte counters of all ports up to date (measured: 5 ms for 50,000
+        flows, 20 ms if bytes have moved in all of them)."""
         for listener in self.listeners:
             for flow in listener.flows:
                 client, backend = flow.client_side, flow.backend_side
@@ -122,7 +123,7 @@ class TcpEngine:
 
 def _keep_alive(flow: Flow) -> None:
     """Have the kernel find out when a backend vanishes. Done at a flow's first sweep: most flows
-    are over before, and four system calls are 5 % of what a short one costs."""
+    are over before, and four system calls are 3 % of what a short one costs."""
     if flow.sock is None:
         return
     with suppress(OSError):

@@ -36,8 +36,8 @@ class Flow:
     """
 
     __slots__ = ("attempt", "backend", "backend_side", "backends", "client", "client_side",
-                 "client_sock", "ended", "listener", "port", "progress", "quiet_since", "refused",
-                 "route", "sock", "tried")  # fmt: skip
+                 "client_sock", "ended", "listener", "port", "preserving", "progress",
+                 "quiet_since", "refused", "route", "sock", "tried")  # fmt: skip
 
     def __init__(
         self, listener: TcpListener, sock: Socket, client: str, backends: tuple[Backend, ...]
@@ -60,6 +60,8 @@ class Flow:
         """Backends not to dial next."""
         self.refused: tuple[Backend, ...] = ()
         """Backends not to dial again at all."""
+        self.preserving = False
+        """Whether backends are to see the client's address."""
         self.client_side: Side | None = None
         """Set while relaying, like `backend_side`."""
         self.backend_side: Side | None = None
@@ -99,6 +101,16 @@ class Flow:
             return
         if mask & _NEWS:
             backend.ready(mask)
+
+    def masquerade(self) -> None:
+        """Dial from the node's address from now on, and count it."""
+        if self.preserving:
+            self.preserving = False
+            self.port.counters.masqueraded += 1
+
+    def timed_out(self) -> None:
+        """The attempt to dial has taken too long."""
+        self.listener.engine.dialer.timed_out(self)
 
     def retry(self) -> None:
         """Dial again, after an attempt for which we lacked something ourselves."""

@@ -16,8 +16,8 @@ SMALLEST: Final = 64 * 1024
 (fs.pipe-user-pages-soft), new ones get a page or two."""
 
 MOST: Final = 256
-"""Pipes of one worker. Each takes two descriptors and, while its reader is slow, its capacity in
-kernel memory; further bulk flows are copied."""
+"""Pipes of one worker at a time. Only directions whose reader is slow keep one, with two
+descriptors and up to its capacity of kernel memory; beyond this number bytes are copied."""
 
 KEPT: Final = 32
 """Unused pipes that are kept. Creating one and setting its size costs about 10 us."""

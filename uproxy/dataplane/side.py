@@ -10,16 +10,15 @@ takes a third to a half of the CPU per byte, but more per request.
 from __future__ import annotations
 
 import errno
-import os
 import select
 import socket
 import sys
 from _socket import socket as Socket
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
-from uproxy.dataplane.pipes import Pipe
-from uproxy.dataplane.relay import BUFFER, LEAN, ROUNDS, SPLICE_AFTER, Relay
+from uproxy.dataplane.relay import BUFFER, ROUNDS, Ends, Relay
+from uproxy.dataplane.splice import Splice
 
 EVENTS: Final = (
     select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
@@ -30,33 +29,26 @@ _URGENT: Final = select.EPOLLPRI
 _BROKEN: Final = select.EPOLLERR
 _SHUT: Final = select.EPOLLERR | select.EPOLLHUP
 _READ: Final = ~select.EPOLLOUT
+_LAST: Final = select.EPOLLIN | select.EPOLLRDHUP
+_NOT_LAST: Final = ~(select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLOUT | select.EPOLLHUP)
 
 _RECV: Final = int(socket.MSG_DONTWAIT)
 _SEND: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_SEND_LAST: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE)
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-
-
-class Ends(Protocol):
-    """What a flow decides about itself when its bytes have come to an end."""
-
-    def finish(self) -> None:
-        """Both directions ended, and all was delivered."""
-
-    def abort(self) -> None:
-        """One of the sockets is broken: reset both."""
 
 
 class Side:
     """One socket of a flow, and the direction of the bytes that are read from it.
 
-    Bytes of a direction are in at most one place: `held` or the pipe. While there are any, the
-    direction does not read. The end of a stream is therefore seen only when all before it was
-    delivered, and can be passed on at once.
+    Bytes of a direction are in at most one place, `held` or the pipe of its splice. While there
+    are any, the direction does not read. The end of a stream is therefore seen only when all before
+    it was delivered, and can be passed on at once.
     """
 
-    __slots__ = ("buffer", "closed", "deferred", "eof", "fd", "flow", "give", "held", "lean",
-                 "owed", "peer", "pipe", "relay", "reported", "sock", "special", "splices",
-                 "streak", "take", "total", "view")  # fmt: skip
+    __slots__ = ("buffer", "closed", "deferred", "eof", "fd", "flow", "give", "held", "owed",
+                 "peer", "relay", "reported", "sock", "special", "splice", "splices", "streak",
+                 "take", "total", "view")  # fmt: skip
 
     peer: Side
     """The other socket; gone when closed, so that no reference cycle stays."""
@@ -76,7 +68,6 @@ class Side:
         """Bytes that the counters of the port know about already."""
         self.held: memoryview | None = None
         """Read, and not yet taken by the peer."""
-        self.pipe: Pipe | None = None
         self.owed = False
         """Whether the peer has something for this socket, which was full."""
         self.eof = False
@@ -84,8 +75,8 @@ class Side:
         """Whether reading goes on in the next round."""
         self.streak = 0
         """Full reads in a row while copying."""
-        self.lean = 0
-        """Small splices in a row."""
+        self.splice: Splice | None = None
+        """Set while the direction does not copy."""
         self.splices = True
         """Whether splice is possible at all: it cannot pass TCP's urgent mark."""
         self.special = not relay.splice_after
@@ -101,7 +92,7 @@ class Side:
         """Bytes read and not yet delivered."""
         if self.held is not None:
             return len(self.held)
-        return self.pipe.size if self.pipe is not None else 0
+        return self.splice.pending if self.splice is not None else 0
 
     def unreported(self) -> int:
         """Bytes delivered since the last call."""
@@ -120,15 +111,21 @@ class Side:
         if self.closed:
             return
         self.closed = True
-        self._stop_splicing()
+        if self.splice is not None:
+            self.splice.close()
         self.held = None
         del self.peer, self.flow
 
     def ready(self, mask: int) -> None:
         """The socket's events. What is most frequent comes first, and calls nothing of ours."""
+        flags = _SEND
         if self.special or mask & _READ != _IN:
-            self._attend(mask)
-            return
+            if self.special or mask & _LAST != _LAST or mask & _NOT_LAST:
+                self._attend(mask)
+                return
+            # The end of the stream has arrived, so a short read is the last one. It goes out
+            # together with the FIN that follows: a recv and a packet less.
+            flags = _SEND_LAST
         try:
             count = self.take(self.buffer, 0, _RECV)
         except BlockingIOError:
@@ -141,12 +138,14 @@ class Side:
             # which has an event of its own); what comes later raises another edge.
             self.total += count
             try:
-                sent = self.give(self.view[:count], _SEND)
+                sent = self.give(self.view[:count], flags)
             except OSError as error:
                 self._refused(error, count)
                 return
             if sent < count:
                 self._hold(sent, count)
+            elif flags != _SEND:
+                self._ended()
         elif self._received(count):
             self._pump()
 
@@ -180,8 +179,8 @@ class Side:
                 self.held = self.held[sent:]
                 return
             self.held = None
-        elif self.pipe is not None:
-            if not self._drain(self.pipe):
+        elif self.splice is not None:
+            if not self._drain(self.splice):
                 return
             if not self.splices:
                 self._stop_splicing()
@@ -197,20 +196,22 @@ class Side:
             or self.eof
             or self.deferred
             or self.held is not None
-            or self.pipe is not None
+            or self.splice is not None
             or (self.splices and not self.relay.splice_after)
         )
 
     def _pump(self) -> None:
         """Read and deliver until there is no more, the peer is full, or it is others' turn."""
         for _ in range(ROUNDS):
-            pipe = self.pipe or self._start_splicing()
-            if not (self._copy() if pipe is None else self._splice(pipe)):
+            splice = self.splice or self._change_to_splice()
+            if not (self._copy() if splice is None else self._splice(splice)):
                 break
         else:
             self.deferred = True
             self.relay.reactor.defer(self._resume)
         if not self.closed:
+            if self.splice is not None:
+                self.splice.rest()
             self.settle()
 
     def _resume(self) -> None:
@@ -251,6 +252,7 @@ class Side:
         if isinstance(error, BlockingIOError):
             self._hold(0, count)
         else:
+            self.total -= count
             self._undeliverable()
 
     def _hold(self, sent: int, count: int) -> None:
@@ -269,9 +271,9 @@ class Side:
             for _ in range(ROUNDS):
                 if peer.pending or not (count := peer.take(self.buffer, 0, _RECV)):
                     break
-                peer.total += count
-                if (sent := peer.give(self.view[:count], _SEND)) < count:
-                    peer.total -= count - sent
+                sent = peer.give(self.view[:count], _SEND)
+                peer.total += sent
+                if sent < count:
                     break
         self.flow.abort()
 
@@ -294,26 +296,21 @@ class Side:
         if not self.pending:
             self._stop_splicing()
 
-    def _start_splicing(self) -> Pipe | None:
-        if self.streak < self.relay.splice_after or not self.splices:
-            return None
-        self.streak = self.lean = 0
-        self.pipe = self.relay.pipes.borrow()
-        if self.pipe is not None:
-            # Accepted sockets are blocking for the kernel; splice(2) has no MSG_DONTWAIT.
-            os.set_blocking(self.fd, False)
-            os.set_blocking(self.peer.fd, False)
-        return self.pipe
+    def _change_to_splice(self) -> Splice | None:
+        if self.streak >= self.relay.splice_after and self.splices:
+            self.splice = Splice(self.relay.pipes, self.fd, self.peer.fd)
+        return self.splice
 
     def _stop_splicing(self) -> None:
-        if self.pipe is not None:
-            self.relay.pipes.give_back(self.pipe)
-            self.pipe = None
+        self.streak = 0
+        if self.splice is not None:
+            self.splice.close()
+            self.splice = None
 
-    def _splice(self, pipe: Pipe) -> bool:
-        """Fill the pipe and empty it again. Whether there may be more."""
+    def _splice(self, splice: Splice) -> bool:
+        """Move what fits into a pipe. Whether there may be more."""
         try:
-            count = pipe.fill(self.fd)
+            count = splice.fill()
         except BlockingIOError:
             return False
         except OSError as error:
@@ -321,31 +318,27 @@ class Side:
                 self.flow.abort()
                 return False
             self.relay.splice_after = sys.maxsize  # gVisor, some security modules.
-            self._stop_splicing()
-            return True
+            count = None
         if not count:
             # recv has the last word on the end of the stream: splice also returns 0 at the
             # urgent mark with some kernels.
             self._stop_splicing()
             return self._copy()
         self.total += count
-        return self._drain(pipe) and self._keep_splicing(count)
+        if not self._drain(splice):
+            return False
+        if splice.lean and self.relay.splice_after:
+            self._stop_splicing()
+        return True
 
-    def _drain(self, pipe: Pipe) -> bool:
-        """Move what is in the pipe to the peer. Whether all of it went."""
+    def _drain(self, splice: Splice) -> bool:
+        """Deliver what is in the pipe. Whether all of it went."""
         try:
-            pipe.drain(self.peer.fd)
+            splice.drain()
         except BlockingIOError:
             self._owe()
             return False
         except OSError:
             self._undeliverable()
             return False
-        return True
-
-    def _keep_splicing(self, count: int) -> bool:
-        """Go back to copying if the stream has become small. Always true: read on."""
-        self.lean = self.lean + 1 if count < LEAN else 0
-        if self.lean >= SPLICE_AFTER and self.relay.splice_after:
-            self._stop_splicing()
         return True

@@ -11,11 +11,12 @@ from _socket import socket as Socket
 from typing import Final
 
 from uproxy.core.counters import DropReason
-from uproxy.core.route import Backend, Route
+from uproxy.core.route import Route
 from uproxy.dataplane.context import Context, source_allowed
 from uproxy.dataplane.dial import NON_BLOCKING
 from uproxy.dataplane.engine import TcpEngine
 from uproxy.dataplane.flow import Flow, reset
+from uproxy.dataplane.header_flow import HeaderFlow
 from uproxy.sockets import RESOURCE_ERRORS
 
 __all__ = ["TcpEngine", "TcpListener"]
@@ -81,6 +82,8 @@ class TcpListener:
         # Most routes admit everybody to all backends; theirs cost no look at the client.
         plain = route.allowed_sources is None and route.local_backends is None
         self._everybody = route.backends if plain else ()
+        self._flow = Flow if route.proxy_protocol is None else HeaderFlow
+        self._preserves = self.context.preserves(route)
         if route.usable:
             self.resume()
 
@@ -148,26 +151,33 @@ class TcpListener:
 
     def _begin(self, sock: Socket, client: str) -> None:
         """Admit a client, or refuse it by RST before any backend hears of it."""
-        backends = self._everybody or self._admit(sock, client)
-        if not backends:
+        if self._everybody:
+            flow = self._flow(self, sock, client, self._everybody)
+        elif (admitted := self._admit(sock, client)) is not None:
+            flow = admitted
+        else:
             return
-        flow = Flow(self, sock, client, backends)
         try:
             self.engine.dialer.dial(flow)
         except Exception:
             logger.exception("%r could not be dialed", flow)
             flow.abort()
 
-    def _admit(self, sock: Socket, client: str) -> tuple[Backend, ...]:
-        if not source_allowed(self.route.allowed_sources, client):
+    def _admit(self, sock: Socket, client: str) -> Flow | None:
+        route = self.route
+        outside = self.context.is_outside(route, client)
+        backends = (route.local_backends or ()) if outside else route.backends
+        if not source_allowed(route.allowed_sources, client):
             reason = DropReason.SOURCE_REFUSED
-        elif backends := self.context.backends_for(self.route, client):
-            return backends
-        else:
+        elif not backends:
             reason = DropReason.NO_BACKEND
+        else:
+            flow = self._flow(self, sock, client, backends)
+            flow.preserving = outside and self._preserves
+            return flow
         self.port.counters.drop(reason)
         reset(sock)
-        return ()
+        return None
 
     def _could_not_accept(self, error: OSError) -> None:
         if error.errno in RESOURCE_ERRORS:

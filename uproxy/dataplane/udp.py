@@ -40,6 +40,7 @@ class UdpListener:
         self.route = route
         self.sock = sock
         self.port = context.port(route.owner)
+        self.preserves = context.preserves(route)
         self.flows: dict[Key, UdpFlow] = {}
         self._accepting = True
         self._wildcard = route.frontend.address in ("0.0.0.0", "::")
@@ -59,6 +60,7 @@ class UdpListener:
         moved = route.owner != self.route.owner
         self.route = route
         self.port = self.context.port(route.owner)
+        self.preserves = self.context.preserves(route)
         flows = list(self.flows.values())
         for flow in flows if moved else stale(flows, frozenset(route.serving)):
             flow.close()

@@ -14,6 +14,7 @@ from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend, Route
 from uproxy.dataplane import pktinfo
 from uproxy.dataplane.context import Context, Port
+from uproxy.dataplane.transparent import bind_as
 from uproxy.dataplane.udp_engine import UdpEngine
 from uproxy.sockets import RESOURCE_ERRORS
 
@@ -46,6 +47,8 @@ class Listening(Protocol):
     route: Route
     """As it is now; says where to go when a backend refuses."""
     port: Port
+    preserves: bool
+    """Whether backends are to see the addresses of clients that are outside."""
     flows: dict[Key, UdpFlow]
 
 
@@ -63,6 +66,7 @@ class UdpFlow:
         "_key",
         "_listener",
         "_port",
+        "_preserving",
         "_receive",
         "_replied",
         "_send",
@@ -89,6 +93,8 @@ class UdpFlow:
         self.counters = listener.port.counters
         self._sock = None
         self._replied = False
+        self._preserving = listener.preserves
+        """Whether the backend is to see the client's address, if that is outside."""
         self._tried: list[Backend] = []
         """Backends that failed since the last reply."""
         self._kept: list[bytes] = []
@@ -248,10 +254,9 @@ class UdpFlow:
         return self._port.balancer.pick(route, backends, ip, context.reactor.now, self._tried)
 
     def _connect_to(self, backend: Backend) -> None:
-        sock = Socket(socket.AF_INET6 if ":" in backend.address else socket.AF_INET, _NEW)
         context = self._listener.context
+        sock = self._socket_towards(backend)
         try:
-            sock.connect(backend)
             context.reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
         except BaseException:
             sock.close()
@@ -261,6 +266,34 @@ class UdpFlow:
         balancer = self._port.balancer
         balancer.begin(backend)
         balancer.pin(self._listener.route, backend, self._client[0], context.reactor.now)
+
+    def _socket_towards(self, backend: Backend) -> Socket:
+        """A socket that is connected. Raises OSError."""
+        if self._preserving:
+            sock = self._socket_of_client(backend)
+            if sock is not None:
+                return sock
+        sock = Socket(socket.AF_INET6 if ":" in backend.address else socket.AF_INET, _NEW)
+        try:
+            sock.connect(backend)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _socket_of_client(self, backend: Backend) -> Socket | None:
+        """The same with the client's address; None if it is to have the node's."""
+        listener, client = self._listener, self._client[0]
+        if not listener.context.is_outside(listener.route, client):
+            return None
+        if not listener.context.is_here(backend.address):
+            sock = Socket(socket.AF_INET6 if ":" in backend.address else socket.AF_INET, _NEW)
+            if bind_as(sock, client, backend.address) and not sock.connect_ex(backend):
+                return sock
+            sock.close()
+        self._preserving = False
+        self.counters.masqueraded += 1
+        return None
 
     def _disconnect(self) -> None:
         if self._sock is not None:

@@ -175,6 +175,7 @@ def _difference(now: Counters, before: Counters) -> Counters:
         backend_datagrams=now.backend_datagrams - before.backend_datagrams,
         dial_failures=now.dial_failures - before.dial_failures,
         retries=now.retries - before.retries,
+        masqueraded=now.masqueraded - before.masqueraded,
         dropped={
             reason: count - before.dropped.get(reason, 0)
             for reason, count in now.dropped.items()

@@ -1,0 +1,195 @@
+"""What the kernel is given so that clients' addresses can be shown, and that it goes again."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns import kit
+from tests.netns.kit import Namespace, namespace
+from uproxy import transparent
+from uproxy.transparent import ClientAddresses, client_addresses, remove_transparency
+
+pytestmark = kit.needs("nft=nftables")
+
+PATIENCE = 10.0
+EVERYTHING = [
+    "nftables table inet uproxy",
+    "IPv4 rule priority 116 iif lo fwmark 0x75 lookup main",
+    "IPv4 rule priority 117 fwmark 0x75 lookup 117",
+    "IPv4 route local 0.0.0.0/0 dev lo table 117",
+    "IPv6 rule priority 117 fwmark 0x75 lookup 117",
+    "IPv6 route local ::/0 dev lo table 117",
+]
+
+
+@pytest.fixture
+def space() -> Iterator[Namespace]:
+    """Threads that the test starts are in there as well."""
+    with namespace("alone") as made, made.inside():
+        yield made
+
+
+def state(space: Namespace) -> str:
+    """All rules, the table's routes, and nft's tables."""
+    commands = ["nft list ruleset"]
+    for flag in ("-4", "-6"):
+        commands += [f"ip {flag} rule show", f"ip {flag} route show table 117"]
+    return "\n".join(space.run(*each.split(), check=False) for each in commands)
+
+
+async def test_made_and_removed(space: Namespace) -> None:
+    before = state(space)
+    async with client_addresses("auto") as made:
+        assert (made.families, made.reason) == (("IPv4", "IPv6"), "")
+        assert "socket transparent 1" in state(space)
+    assert state(space) == before
+
+
+async def test_removed_when_the_program_fails(space: Namespace) -> None:
+    before = state(space)
+    with pytest.raises(ExceptionGroup):
+        async with client_addresses("auto"):
+            raise RuntimeError("on purpose")
+    assert state(space) == before
+
+
+async def test_never_makes_nothing_and_removes_leftovers(space: Namespace) -> None:
+    before = state(space)
+    ClientAddresses().arrange()
+    assert state(space) != before
+    async with client_addresses("never") as made:
+        assert (made.families, made.reason) == ((), "switched off by --preserve-client-ip never")
+        assert state(space) == before
+
+
+def test_arranging_twice_is_the_same_as_once(space: Namespace) -> None:
+    made = ClientAddresses()
+    made.arrange()
+    once = state(space)
+    made.arrange()
+    assert state(space) == once
+    assert made.families == ("IPv4", "IPv6")
+
+
+def test_without_ipv6(space: Namespace) -> None:
+    space.sysctl(ipv6__conf__all__disable_ipv6=1)
+    made = ClientAddresses()
+    made.arrange()
+    assert (made.families, made.reason) == (("IPv4",), "")
+    assert [each for each in remove_transparency() if "IPv6" in each] == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param("nft flush ruleset", id="all of nftables"),
+        pytest.param("nft flush table inet uproxy", id="our rule"),
+        pytest.param("ip -4 rule del priority 117", id="IPv4 rule"),
+        pytest.param("ip -4 rule del priority 116", id="IPv4 rule for the way back"),
+        pytest.param("ip -6 rule del priority 117", id="IPv6 rule"),
+        pytest.param("ip -4 route flush table 117", id="IPv4 route"),
+        pytest.param("ip -6 route flush table 117", id="IPv6 route"),
+        pytest.param("ip rule flush", id="all rules"),
+    ],
+)
+async def test_repaired(space: Namespace, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with client_addresses("auto", period=0.05) as made:
+        whole = state(space)
+        space.run(*damage.split())
+        assert state(space) != whole
+        async with asyncio.timeout(PATIENCE):
+            while "repaired" not in caplog.text:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        for line in whole.splitlines():
+            if "117" in line or "116:" in line or "socket" in line:
+                assert line in state(space)
+        assert made.families == ("IPv4", "IPv6")
+
+
+def test_what_is_whole_is_left_alone(space: Namespace) -> None:
+    made = ClientAddresses()
+    made.arrange()
+    before = space.run("nft", "-a", "list", "ruleset")
+    assert made.intact()
+    assert space.run("nft", "-a", "list", "ruleset") == before
+
+
+async def test_only_one_at_a_time(space: Namespace) -> None:
+    before = state(space)
+    async with client_addresses("auto"):
+        during = state(space)
+        for mode, reason in (
+            ("auto", "another uproxy on this node does it already"),
+            ("never", "switched off by --preserve-client-ip never"),
+        ):
+            async with client_addresses(mode) as second:
+                assert (second.families, second.reason) == ((), reason)
+            assert state(space) == during
+        with pytest.raises(OSError, match="a running uproxy needs") as caught:
+            remove_transparency()
+        assert caught.value.errno == errno.EBUSY
+        assert state(space) == during
+    assert state(space) == before
+
+
+class TestCleanup:
+    def test_all_of_it(self, space: Namespace) -> None:
+        before = state(space)
+        ClientAddresses().arrange()
+        assert remove_transparency() == EVERYTHING
+        assert state(space) == before
+        assert remove_transparency() == []
+
+    def test_a_part(self, space: Namespace) -> None:
+        ClientAddresses().arrange()
+        space.run("nft", "flush", "ruleset")
+        space.run("ip", "-6", "route", "flush", "table", "117")
+        assert remove_transparency() == EVERYTHING[1:5]
+
+    def test_nothing_of_others(self, space: Namespace) -> None:
+        """Not even what differs in a single word."""
+        space.run("nft", "add", "table", "ip", "uproxy")
+        space.ip(
+            "rule add priority 117 fwmark 0x76 lookup 117",
+            "rule add priority 118 fwmark 0x75 lookup 117",
+            "route add local 192.0.2.0/24 dev lo table 117",
+        )
+        before = state(space)
+        ClientAddresses().arrange()
+        remove_transparency()
+        assert state(space) == before
+
+    def test_command(self, space: Namespace) -> None:
+        ClientAddresses().arrange()
+        printed = space.run(sys.executable, "-m", "uproxy.cli", "cleanup")
+        assert [each for each in EVERYTHING if each not in printed] == []
+        assert remove_transparency() == []
+
+
+@pytest.mark.parametrize(
+    ("commands", "reason"),
+    [
+        pytest.param((), "ip is not installed (Debian: iproute2)", id="no ip"),
+        pytest.param(("ip",), "nft is not installed (Debian: nftables)", id="no nft"),
+    ],
+)
+async def test_missing_commands(
+    space: Namespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    commands: tuple[str, ...],
+    reason: str,
+) -> None:
+    before = state(space)
+    for command in commands:
+        (tmp_path / command).symlink_to(f"/sbin/{command}")
+    monkeypatch.setattr(transparent, "_PATH", str(tmp_path))
+    async with client_addresses("auto") as made:
+        assert (made.families, made.reason) == ((), reason)
+    assert state(space) == before
