@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PLOTTING := $(VENV)/.plotting
+INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format bench bench-quick bench-scale clean
 
 demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
@@ -22,6 +24,15 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: $(PLOTTING)
+	$(BIN)/python -m bench.wire $(ARGS)
+
+bench-quick: $(PLOTTING)
+	$(BIN)/python -m bench.wire --quick $(ARGS)
+
+bench-scale: $(READY)
+	$(BIN)/python -m bench.scale $(ARGS)
+
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 
@@ -29,5 +40,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "uproxy needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	@touch $(READY)
+
+$(PLOTTING): $(READY)
+	$(INSTALL) --editable '.[bench,dev]'
+	@touch $(PLOTTING)

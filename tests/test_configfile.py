@@ -92,11 +92,10 @@ def refusal(text: str) -> str:
 
 def test_the_file_that_kubeadm_writes() -> None:
     config, warnings = read(KUBEADM)
-    assert config == Config(cluster_cidr=("10.244.0.0/16",))
-    assert warnings == (
-        "/etc/uproxy/c.yaml: ignored, since uproxy has no use for them: "
-        "clientConnection.kubeconfig",
+    assert config == Config(
+        cluster_cidr=("10.244.0.0/16",), kubeconfig=Path("/var/lib/kube-proxy/kubeconfig.conf")
     )
+    assert warnings == ()
 
 
 def test_an_empty_configuration_is_the_default() -> None:
@@ -151,9 +150,23 @@ def test_the_default_number_of_workers_comes_from_outside() -> None:
             ("192.0.2.0/24",),
             id="external-ips",
         ),
+        pytest.param("claimAddresses: never", "claim_addresses", "never", id="claims"),
+        pytest.param("strictSourceRanges: true", "strict_source_ranges", True, id="strict"),
         pytest.param(
             "manifests: [x, /y]", "manifests", (Path("/etc/uproxy/x"), Path("/y")), id="manifests"
         ),
+        pytest.param(
+            "clientConnection: {kubeconfig: k}",
+            "kubeconfig",
+            Path("/etc/uproxy/k"),
+            id="kubeconfig",
+        ),
+        pytest.param("context: work", "context", "work", id="context"),
+        pytest.param("serviceProxyName: mine", "service_proxy_name", "mine", id="proxy-name"),
+        pytest.param(
+            "preserveClientIP: never", "preserve_client_ip", "never", id="preserve-client-ip"
+        ),
+        pytest.param("tlsRelaxedX509: true", "tls_relaxed_x509", True, id="relaxed-x509"),
         pytest.param("stateDir: state", "state_dir", Path("/etc/uproxy/state"), id="state-dir"),
         pytest.param("logging: {format: json}", "log_format", "json", id="log-format"),
         pytest.param("logging: {verbosity: 3}", "verbosity", 3, id="verbosity"),

@@ -68,6 +68,15 @@ def test_defaults_are_those_of_config() -> None:
             (Path("a"), Path("b")),
             id="manifests",
         ),
+        pytest.param(["--kubeconfig", "k"], "kubeconfig", Path("k"), id="kubeconfig"),
+        pytest.param(["--context", "work"], "context", "work", id="context"),
+        pytest.param(
+            ["--service-proxy-name", "my.proxy"], "service_proxy_name", "my.proxy", id="proxy-name"
+        ),
+        pytest.param(
+            ["--preserve-client-ip", "never"], "preserve_client_ip", "never", id="client-ip"
+        ),
+        pytest.param(["--tls-relaxed-x509"], "tls_relaxed_x509", True, id="relaxed-x509"),
         pytest.param(["--hostname-override", "Node-1 "], "node_name", "node-1", id="node-name"),
         pytest.param(
             ["--nodeport-addresses", "primary,10.0.0.0/8", "--nodeport-addresses", "localhost"],
@@ -87,6 +96,11 @@ def test_defaults_are_those_of_config() -> None:
             "external_ip_cidrs",
             ("192.0.2.0/24",),
             id="external-ips",
+        ),
+        pytest.param(["--claim-addresses", "never"], "claim_addresses", "never", id="claims"),
+        pytest.param(["--strict-source-ranges"], "strict_source_ranges", True, id="strict"),
+        pytest.param(
+            ["--strict-source-ranges=false"], "strict_source_ranges", False, id="not-strict"
         ),
         pytest.param(
             ["--healthz-bind-address", "[::]:10256"],
@@ -185,6 +199,12 @@ def test_the_default_number_of_workers_is_bounded() -> None:
             ["--workers", "many"],
             '--workers: "many" is not a whole number; give 1 to 64, for example --workers 2',
             id="workers",
+        ),
+        pytest.param(
+            ["--service-proxy-name", "a/b"],
+            '--service-proxy-name: "a/b" is not a label value; give up to 63 letters, digits, "-", '
+            '"_" and "."',
+            id="proxy-name",
         ),
         pytest.param(
             ["--workers=0"],

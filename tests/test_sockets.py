@@ -13,6 +13,7 @@ import pytest
 from tests.ports import free_port
 from uproxy import sockets
 from uproxy.core.route import Frontend
+from uproxy.dataplane import pktinfo
 
 Opener = Callable[..., list[socket.socket]]
 
@@ -174,6 +175,19 @@ def test_flows_inherit_what_they_need(opened: Opener) -> None:
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             idle = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
             assert idle == sockets.KEEPALIVE_IDLE
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", "::1"])
+def test_what_comes_before_a_worker_looks_has_its_destination(opened: Opener, address: str) -> None:
+    wildcard = "::" if ":" in address else "0.0.0.0"
+    frontend = Frontend("UDP", wildcard, free_port())
+    (listener,) = opened(frontend, 1)
+    with socket.socket(listener.family, socket.SOCK_DGRAM) as client:
+        client.sendto(b"early", (address, frontend.port))
+    pktinfo.enable(listener)
+    data, control, _, _ = listener.recvmsg(100, pktinfo.SPACE)
+    packed = socket.inet_pton(listener.family, address)
+    assert (data, pktinfo.local_address(control)) == (b"early", packed)
 
 
 def test_frontends_leave_descriptors_for_the_rest(opened: Opener) -> None:

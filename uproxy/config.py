@@ -22,6 +22,16 @@ class Config:
 
     manifests: tuple[Path, ...] = ()
     """Files or directories to read objects from. Empty: the Kubernetes API."""
+    kubeconfig: Path | None = None
+    """How to reach the cluster; None: as a Pod of it, else by $KUBECONFIG or ~/.kube/config."""
+    context: str = ""
+    """Which context of the kubeconfig; "": its current one."""
+    service_proxy_name: str = ""
+    """Serve Services whose label service.kubernetes.io/service-proxy-name is this; "": those
+    without the label."""
+    tls_relaxed_x509: bool = False
+    """Whether the API server's certificate may lack extensions that RFC 5280 wants, which Python
+    3.13 insists on and clusters set up years ago do not have."""
     node_name: str = ""
     """Name of this node as endpoints spell it; decides which endpoints are local."""
     nodeport_addresses: tuple[str, ...] = ()
@@ -30,6 +40,15 @@ class Config:
     """Pod networks; clients from there count as pods of this cluster."""
     external_ip_cidrs: tuple[str, ...] = ()
     """Networks whose addresses Services may claim as externalIPs though the node lacks them."""
+    claim_addresses: str = "auto"
+    """"auto": addresses of Services that no interface has are made this node's own, as far as
+    privileges allow. "never": only what the node has is served."""
+    preserve_client_ip: str = "auto"
+    """"auto": with externalTrafficPolicy Local, pods see the addresses of clients that are neither
+    this node nor pods, as far as privileges allow. "never": they see this node's address."""
+    strict_source_ranges: bool = False
+    """Whether loadBalancerSourceRanges hold for NodePorts and externalIPs too, and a family without
+    a range is closed."""
     healthz_address: Address | None = Address("0.0.0.0", 10256)
     """/healthz, /livez and /readyz; None switches the server off."""
     metrics_address: Address | None = Address("127.0.0.1", 10249)

@@ -43,6 +43,10 @@ class IpAddress(str):
     """IPv4 or IPv6."""
 
 
+class LabelValue(str):
+    """The value of a label."""
+
+
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _MarkBit = Annotated[int, msgspec.Meta(ge=0, le=31)]
 _InterfaceName = Annotated[str, msgspec.Meta(max_length=15)]
@@ -137,7 +141,15 @@ class KubeProxyConfiguration(_Fields, frozen=True):
     """Of kube-proxy's userspace mode, until 1.25."""
 
     manifests: tuple[str, ...] | None = None
+    context: str | None = None
+    service_proxy_name: LabelValue | None = None
+    tls_relaxed_x509: bool | None = msgspec.field(default=None, name="tlsRelaxedX509")
     external_ip_cidrs: tuple[Cidr, ...] | None = msgspec.field(default=None, name="externalIPCIDRs")
+    claim_addresses: Literal["", "auto", "never"] | None = None
+    preserve_client_ip: Literal["", "auto", "never"] | None = msgspec.field(
+        default=None, name="preserveClientIP"
+    )
+    strict_source_ranges: bool | None = None
     workers: Annotated[int, msgspec.Meta(ge=1, le=syntax.MAX_WORKERS)] | None = None
     balancer: BalancerKind | None = None
     max_flows: Annotated[int, msgspec.Meta(ge=1, le=syntax.MAX_FLOWS)] | None = None
@@ -223,4 +235,5 @@ _PARSERS: dict[type[Any], Any] = {
     ClusterCidr: _cluster_cidr,
     HostPort: _host_port,
     IpAddress: _ip_address,
+    LabelValue: lambda value: LabelValue(syntax.parse_label_value(value)),
 }

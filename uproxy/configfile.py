@@ -28,11 +28,15 @@ _API: Final = {
 }
 _USED: Final = {
     *_API,
+    "clientConnection.kubeconfig",
+    *("context", "serviceProxyName", "tlsRelaxedX509"),
     "logging.format",
     "logging.verbosity",
     *("hostnameOverride", "nodePortAddresses", "clusterCIDR", "bindAddressHardFail"),
     *("healthzBindAddress", "metricsBindAddress", "udpIdleTimeout"),
-    *("manifests", "externalIPCIDRs", "workers", "balancer", "maxFlows", "tcpIdleTimeout"),
+    *("manifests", "externalIPCIDRs", "claimAddresses", "strictSourceRanges"),
+    "preserveClientIP",
+    *("workers", "balancer", "maxFlows", "tcpIdleTimeout"),
     *("halfCloseTimeout", "drainTimeout", "minSyncPeriod", "syncPeriod", "stateDir"),
 }
 _EMPTY: Final[tuple[Any, ...]] = (None, "", 0, "0", "0s", [], {})
@@ -198,8 +202,28 @@ def _own_settings(file: KubeProxyConfiguration, directory: Path) -> Iterator[tup
         yield "manifests", tuple(directory / each for each in file.manifests)
     if file.external_ip_cidrs:
         yield "external_ip_cidrs", tuple(map(str, file.external_ip_cidrs))
+    yield from _access_settings(file, directory)
+    for name, choice in (
+        ("claim_addresses", file.claim_addresses),
+        ("preserve_client_ip", file.preserve_client_ip),
+        ("strict_source_ranges", file.strict_source_ranges),
+    ):
+        if choice:
+            yield name, choice
     if file.state_dir:
         yield "state_dir", directory / file.state_dir
+
+
+def _access_settings(file: KubeProxyConfiguration, directory: Path) -> Iterator[tuple[str, Any]]:
+    """How the cluster is reached, and what of it is served."""
+    if file.client_connection is not None and file.client_connection.kubeconfig:
+        yield "kubeconfig", directory / file.client_connection.kubeconfig
+    if file.context:
+        yield "context", file.context
+    if file.service_proxy_name:
+        yield "service_proxy_name", str(file.service_proxy_name)
+    if file.tls_relaxed_x509:
+        yield "tls_relaxed_x509", True
 
 
 def _ignored(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -8,12 +8,13 @@ import gc
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from uproxy import sockets
-from uproxy.addresses import local_addresses
+from uproxy.addresses import AddressMonitor, Claims, local_addresses
 from uproxy.channel import LocalClients, Settings, ToWorker
+from uproxy.clusterlink import ClusterLink
 from uproxy.config import Config
 from uproxy.core.health import ProxyHealth, node_eligible
 from uproxy.core.ip import Family, family_of, parse_network
@@ -25,6 +26,7 @@ from uproxy.core.overview import (
     health_check_statuses,
     not_ready,
     service_statuses,
+    unserved,
 )
 from uproxy.core.routing import HealthCheck
 from uproxy.core.state import ClusterState, NodeFacts
@@ -35,13 +37,21 @@ from uproxy.http.health import ServiceHealthServers, healthz_app
 from uproxy.http.server import HttpServer
 from uproxy.listeners import Listeners
 from uproxy.reconciler import Reconciler
+from uproxy.sources.api import Api
+from uproxy.sources.credentials import find_access
+from uproxy.sources.kubernetes import Kubernetes
 from uproxy.sources.manifests import Manifests
+from uproxy.sources.reflector import SOURCES
+from uproxy.transparent import ClientAddresses, client_addresses
 from uproxy.workers import Workers
 
 log = logging.getLogger(__name__)
 
 _ADDRESS_PERIOD = 10.0
-"""Seconds between two looks at the addresses of this machine's interfaces."""
+"""Seconds after which the addresses of this machine's interfaces are looked at without news."""
+
+_FIRST_SYNC = 60.0
+"""Seconds that the first sync may take before garbage is collected all the same."""
 
 _MANIFESTS = "manifests"
 
@@ -57,14 +67,21 @@ class Daemon:
         self.config = config
         self.telemetry = Telemetry()
         self.health = ProxyHealth(sync_period=config.sync_period)
-        self.state = ClusterState([_MANIFESTS], node_name=config.node_name)
-        self.source = Manifests(config.manifests, name=_MANIFESTS)
+        self.cluster = _cluster(config)
+        """None: everything comes from manifests."""
+        names = SOURCES if self.cluster is not None else (_MANIFESTS,)
+        self.state = ClusterState(names, node_name=config.node_name)
+        self.source = self.cluster or Manifests(config.manifests, name=_MANIFESTS)
         self.workers = Workers(self._settings, config.workers, self._state_of_worker)
-        self.listeners = Listeners(self.workers, grace=config.drain_timeout)
+        self.claims = Claims(enabled=config.claim_addresses != "never")
+        self.listeners = Listeners(
+            self.workers, grace=config.drain_timeout, claimed=self.claims.claimed
+        )
         self.health_servers = ServiceHealthServers(self._health_hosts, healthy=self._healthy)
         self.reconciler = Reconciler(
             state=self.state,
             listeners=self.listeners,
+            claims=self.claims,
             options=_routing_options(config, self.state.node, addresses),
             telemetry=self.telemetry,
             health=self.health,
@@ -72,6 +89,8 @@ class Daemon:
             min_sync_period=config.min_sync_period,
             after_step=self._apply_facts,
         )
+        self.link = ClusterLink(self.cluster, config, self.reconciler) if self.cluster else None
+        self.client_addresses = ClientAddresses()
         self.draining = False
         self.stop_following: Callable[[], object] = lambda: None
         """Ends `run`: what is wanted no longer matters."""
@@ -95,15 +114,23 @@ class Daemon:
             ),
             counters=self.workers.counters(),
             not_ready=tuple(self._not_ready(frontends)),
+            client_address_reason=self.client_addresses.reason,
         )
 
     def reasons_not_ready(self) -> Sequence[str]:
         """Why /readyz is red; nothing: it is green."""
-        return tuple(self._not_ready(self._frontends()))
+        reconciler = self.reconciler
+        missing = unserved(reconciler.table, self.listeners.is_open, reconciler.failures)
+        return tuple(self._not_ready(missing))
+
+    def notes(self) -> Sequence[str]:
+        """What people should know although /readyz is green."""
+        return self.link.notes if self.link is not None else ()
 
     def node_eligible(self) -> bool:
         """Whether load balancers should send new connections here."""
-        return not self.draining and node_eligible(self.state.node, watched=False)
+        watched = self.cluster is not None
+        return not self.draining and node_eligible(self.state.node, watched=watched)
 
     async def served(self) -> None:
         """Wait until all that the sources listed at first is served, by workers that run."""
@@ -113,7 +140,8 @@ class Daemon:
     async def run(self) -> None:
         """Serve until cancelled. The tasks in here never end by themselves."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.source.run(self.reconciler), name="manifests")
+            following = self.link.run() if self.link else self.source.run(self.reconciler)
+            tasks.create_task(following, name="source")
             tasks.create_task(self.reconciler.run(), name="reconciler")
             tasks.create_task(self._follow_machine(), name="addresses")
             tasks.create_task(self._freeze(), name="freeze")
@@ -133,11 +161,15 @@ class Daemon:
     def _frontends(self) -> list[FrontendStatus]:
         table = self.reconciler.table
         actual = self.listeners.actual(table.routes)
-        return list(frontend_statuses(table, actual, self.reconciler.failures))
+        preserved = self.client_addresses.families
+        return list(frontend_statuses(table, actual, self.reconciler.failures, preserved))
 
-    def _not_ready(self, frontends: Sequence[FrontendStatus]) -> Sequence[str]:
+    def _not_ready(self, frontends: Iterable[FrontendStatus]) -> Sequence[str]:
         served_once = self.reconciler.served_once.is_set() and self.workers.started
-        return list(not_ready(frontends, served_once=served_once, draining=self.draining))
+        reasons = list(not_ready(frontends, served_once=served_once, draining=self.draining))
+        if self.cluster is not None and not served_once and self.cluster.last_error:
+            reasons.append(f"the cluster cannot be followed: {self.cluster.last_error}")
+        return reasons
 
     def _settings(self, worker: int) -> Settings:
         config = self.config
@@ -149,6 +181,7 @@ class Daemon:
             udp_timeout=config.udp_timeout,
             tcp_idle_timeout=config.tcp_idle_timeout,
             half_close_timeout=config.half_close_timeout,
+            preserved=self.client_addresses.families,
         )
 
     def _state_of_worker(self, worker: int) -> Iterator[tuple[ToWorker, socket.socket]]:
@@ -169,20 +202,24 @@ class Daemon:
 
     async def _follow_machine(self) -> None:
         """Notice addresses that come and go on interfaces."""
-        while True:
-            await asyncio.sleep(_ADDRESS_PERIOD)
-            try:
-                addresses = await local_addresses()
-            except OSError as error:
-                log.warning("cannot read the addresses of this machine: %s", error)
-                continue
-            if addresses != self._addresses:
-                log.info("the addresses of this machine have changed")
-                self._addresses = addresses
-                self._facts_changed()
+        async with AddressMonitor() as monitor:
+            while True:
+                await monitor.wait(_ADDRESS_PERIOD)
+                try:
+                    addresses = await local_addresses()
+                except OSError as error:
+                    log.warning("cannot read the addresses of this machine: %s", error)
+                    continue
+                before, self._addresses = self._addresses, addresses
+                if addresses != before:
+                    log.info("the addresses of this machine have changed")
+                    self._facts_changed()
+                    self.reconciler.addresses_appeared(addresses - before)
 
     def _apply_facts(self) -> None:
         """After a step: the Node object may have brought new facts."""
+        if self.link is not None:
+            self.link.changed()
         if self.state.node != self._node:
             self._node = self.state.node
             self._facts_changed()
@@ -201,10 +238,15 @@ class Daemon:
 
     async def _freeze(self) -> None:
         """Spare the garbage collector what will stay: a full collection over the objects of a
-        large cluster stops the loop for 0.1 s."""
-        await self.reconciler.served_once.wait()
-        gc.collect()
-        gc.freeze()
+        large cluster stops the loop for 0.1 s, also one that is asked for just once."""
+        gc.disable()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_SYNC):
+                    await self.reconciler.served_once.wait()
+            gc.freeze()
+        finally:
+            gc.enable()
 
 
 def _routing_options(config: Config, node: NodeFacts, addresses: frozenset[str]) -> RoutingOptions:
@@ -214,12 +256,31 @@ def _routing_options(config: Config, node: NodeFacts, addresses: frozenset[str])
         ),
         balancer=config.balancer,
         external_ip_addresses=addresses,
+        strict_source_ranges=config.strict_source_ranges,
         external_ip_cidrs=tuple(
             network for text in config.external_ip_cidrs if (network := parse_network(text))
         ),
         local_addresses=addresses,
-        serve_unallocated=True,
+        serve_unallocated=bool(config.manifests),
+        service_proxy_name=config.service_proxy_name,
     )
+
+
+def _cluster(config: Config) -> Kubernetes | None:
+    """The cluster to follow, unless there are manifests.
+
+    Raises StartError where there is neither, SourceError where access is not possible at all.
+    """
+    if config.manifests:
+        return None
+    access = find_access(config.kubeconfig, config.context)
+    if access is None:
+        raise StartError(
+            "nothing to serve: no cluster was found (not a Pod of one, and no kubeconfig); give "
+            "--kubeconfig FILE, or --manifests PATH, or try: uproxy demo"
+        )
+    api = Api(access, relaxed_x509=config.tls_relaxed_x509)
+    return Kubernetes(api, node_name=config.node_name, service_proxy_name=config.service_proxy_name)
 
 
 @asynccontextmanager
@@ -231,13 +292,19 @@ async def running(config: Config) -> AsyncIterator[Daemon]:
     sockets.raise_descriptor_limit()
     daemon = Daemon(config, await local_addresses())
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(daemon.claims)
+        if daemon.cluster is not None:
+            await stack.enter_async_context(daemon.cluster.api)
         await stack.enter_async_context(daemon.health_servers)
+        preserving = client_addresses(config.preserve_client_ip)
+        daemon.client_addresses = await stack.enter_async_context(preserving)
         await stack.enter_async_context(daemon.workers)
         healthz = healthz_app(
             daemon.health,
             daemon.telemetry,
             node_eligible=daemon.node_eligible,
             not_ready=daemon.reasons_not_ready,
+            notes=daemon.notes,
         )
         servers = [
             HttpServer(app, [address], name=name, dual_stack=True)

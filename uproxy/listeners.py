@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Protocol
 
 from uproxy import sockets
@@ -16,7 +16,6 @@ from uproxy.channel import Close, Open, ToWorker, Update
 from uproxy.core.plan import Actual
 from uproxy.core.route import Frontend, Route
 
-_WILDCARDS = ("0.0.0.0", "::")
 _BACKLOG = 500
 """Messages on their way to workers that are no reason to wait."""
 _PATIENCE = 200
@@ -56,8 +55,12 @@ class Listeners:
     frontend cannot be opened or resumed; the state then is as before the call.
     """
 
-    def __init__(self, workers: WorkerPort, *, grace: float) -> None:
+    def __init__(
+        self, workers: WorkerPort, *, grace: float, claimed: Container[str] = frozenset()
+    ) -> None:
         self._workers = workers
+        self._claimed = claimed
+        """Addresses that are this node's own though no interface has them, at any moment."""
         self._grace = grace
         """Seconds that TCP flows of a closed frontend get to end by themselves."""
         self._listeners: dict[Frontend, Listener] = {}
@@ -68,6 +71,10 @@ class Listeners:
         """The state that plans start from, for those of the given frontends that are open."""
         found = ((each, self._listeners.get(each)) for each in frontends)
         return {each: Actual(have.route, have.paused) for each, have in found if have is not None}
+
+    def is_open(self, frontend: Frontend) -> bool:
+        """Whether a frontend is open, paused or not."""
+        return frontend in self._listeners
 
     def open(self, route: Route) -> None:
         """Open a frontend. One without usable backends is opened paused, so the port is ours."""
@@ -133,12 +140,23 @@ class Listeners:
                 yield Open(listener.route), listener.sockets[worker]
 
     def _sockets(self, frontend: Frontend) -> list[socket.socket]:
-        count = self._workers.count
-        return sockets.open_listeners(frontend, count, exclusive=not self._overlaps(frontend))
+        return sockets.open_listeners(
+            frontend,
+            self._workers.count,
+            exclusive=not self._overlaps(frontend),
+            claimed=frontend.address in self._claimed,
+        )
 
     def _overlaps(self, frontend: Frontend) -> bool:
+        """Whether one of our frontends has this place already, wildcard or within a wildcard.
+
+        All Services of a cluster may have the same port: they are not looked at one by one.
+        """
+        wildcard = _wildcard(frontend.address)
+        if frontend.address != wildcard:
+            return frontend._replace(address=wildcard) in self._listeners
         others = self._places.get((frontend.protocol, frontend.port), set()) - {frontend}
-        return any(_overlap(frontend.address, other.address) for other in others)
+        return any(_wildcard(other.address) == wildcard for other in others)
 
     def _announce(self, listener: Listener) -> None:
         for worker, sock in enumerate(listener.sockets):
@@ -192,6 +210,5 @@ class Listeners:
         listener.sockets = []
 
 
-def _overlap(one: str, other: str) -> bool:
-    same_family = (":" in one) == (":" in other)
-    return same_family and (one in _WILDCARDS or other in _WILDCARDS)
+def _wildcard(address: str) -> str:
+    return "::" if ":" in address else "0.0.0.0"

@@ -20,7 +20,7 @@ from uproxy import narration
 from uproxy.addresses import Claims
 from uproxy.core.backoff import Backoff
 from uproxy.core.health import ProxyHealth
-from uproxy.core.objects import Endpoints, EndpointSlice, Object, ObjectName, Service
+from uproxy.core.objects import Object, ObjectName
 from uproxy.core.overview import Failure
 from uproxy.core.plan import Plan, plan
 from uproxy.core.route import Frontend, FrontendKind, Route
@@ -28,16 +28,19 @@ from uproxy.core.routing import HealthCheck, RoutingOptions, RoutingTable, build
 from uproxy.core.state import ClusterState
 from uproxy.core.status import ObjectStatus
 from uproxy.core.telemetry import Telemetry
-from uproxy.core.topology import FAMILIES
 from uproxy.core.vips import Vips
 from uproxy.listeners import Listeners
 from uproxy.sockets import ListenError
+from uproxy.syncs import Syncs
 
 log = logging.getLogger(__name__)
 
 _RETRY = Backoff(initial=0.1, maximum=5.0, jitter=0.2)
 """Between attempts at a frontend that cannot be opened: a port that is freed is ours again within
 seconds, and an address that is not here costs one bind in five seconds."""
+
+_TOGETHER = 5.0
+"""Seconds between the first object and the first step, unless all sources have listed earlier."""
 
 _AT_ONCE = 64
 """Services that are derived before the event loop gets its turn, about 5 ms."""
@@ -84,8 +87,7 @@ class Reconciler:
         self._claims = claims
         self._vips = Vips()
         self._options = options
-        self._telemetry = telemetry
-        self._health = health
+        self._syncs = Syncs(telemetry, health)
         self._serve_health_checks = serve_health_checks
         self._min_sync_period = min_sync_period
         self._after_step = after_step
@@ -102,19 +104,24 @@ class Reconciler:
         return {frontend: retry.failure for frontend, retry in self._retries.items()}
 
     def replace(self, source: str, objects: Sequence[Object]) -> None:
+        for obj in self.state.unknown(source, objects):
+            self._syncs.applying(self.state, obj)
         self.state.replace(source, objects)
-        for obj in objects:
-            self._count(type(obj))
         self._queue()
 
     def apply(self, source: str, obj: Object) -> None:
+        self._syncs.applying(self.state, obj)
         self.state.apply(source, obj)
-        self._count(type(obj))
+        self._queue()
+
+    def presume(self, source: str) -> None:
+        """What a source has delivered so far is its last-known state: see ClusterState.presume."""
+        self.state.presume(source)
         self._queue()
 
     def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
+        self._syncs.removing(self.state, kind, key)
         self.state.remove(source, kind, key)
-        self._count(kind)
         self._queue()
 
     def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
@@ -140,6 +147,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile for ever."""
+        await self._until_listed()
         while True:
             await self._until_woken()
             self._wake.clear()
@@ -150,44 +158,37 @@ class Reconciler:
     async def step(self) -> None:
         """Bring everything that can be brought to its desired state there, once."""
         started = time.monotonic()
-        self._telemetry.changes_taken()
+        self._syncs.begin()
         full = self.table.options != self._options
-        synced = self.state.synced
+        synced, servable = self.state.synced, self.state.servable
         await self._build()
         # Load balancers learn that endpoints are gone before clients are refused, and that there
         # are some after clients are served.
         await self._health_checks(_cautious(self._checks, self.table.health_checks))
         await self._carry_out(synced=synced)
         await self._health_checks(self.table.health_checks)
-        if synced:
-            self._note_sync(time.monotonic() - started, full=full)
+        if servable:
+            seconds, idle = time.monotonic() - started, not self._wake.is_set()
+            self._syncs.done(self.table, seconds, full=full, idle=idle)
+            self.served_once.set()
         self._after_step()
 
-    def _count(self, kind: type[Object]) -> None:
-        if kind is Service:
-            self._telemetry.service_changed()
-        elif kind in (EndpointSlice, Endpoints):
-            self._telemetry.endpoints_changed()
-
     def _queue(self) -> None:
-        now, wall = time.monotonic(), time.time()
-        for family in FAMILIES:
-            self._health.queued_update(family, now=now)
-            self._telemetry.sync_queued(family, wall)
+        self._syncs.queued()
         self._wake.set()
 
-    def _note_sync(self, seconds: float, *, full: bool) -> None:
-        wall = time.time()
-        for family in FAMILIES:
-            self._telemetry.sync_done(family, seconds, wall, full=full)
-            self._telemetry.without_local_endpoints(
-                family,
-                internal=self.table.no_local_endpoints["internal", family],
-                external=self.table.no_local_endpoints["external", family],
-            )
-            if not self._wake.is_set():
-                self._health.updated(family, wall=wall)
-        self.served_once.set()
+    async def _until_listed(self) -> None:
+        """Wait for the other kinds of objects when the first one is there, but not for ever.
+
+        Services without their endpoints would be opened, refuse clients, and be resumed.
+        """
+        await self._wake.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TOGETHER):
+                while not self.state.servable:
+                    self._wake.clear()
+                    await self._wake.wait()
+        self._wake.set()
 
     async def _until_woken(self) -> None:
         timeout = None
@@ -289,7 +290,8 @@ class Reconciler:
                 news[frontend] = failure
         opened = {route.frontend for route in (*steps.open, *steps.resume)} - failed.keys()
         recovered = sorted(self._retries.keys() & opened)
-        gone = self._retries.keys() - self.table.routes.keys()
+        # Not as a difference of sets, which would walk all routes for each change.
+        gone = [frontend for frontend in self._retries if frontend not in self.table.routes]
         for frontend in (*recovered, *gone):
             del self._retries[frontend]
         narration.tell_failures(news, self.table.routes)

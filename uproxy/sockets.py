@@ -32,6 +32,8 @@ SYN, a second late, so it should only fill while a worker is being replaced."""
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
 """Seconds, seconds and probes: a peer that vanished is noticed within two minutes."""
 
+_IP_PKTINFO = 8
+_IPV6_FREEBIND = 78
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_DETACH_REUSEPORT_BPF = 68
 
@@ -53,20 +55,21 @@ class ListenError(Exception):
 
 
 def open_listeners(
-    frontend: Frontend, count: int, *, exclusive: bool = True
+    frontend: Frontend, count: int, *, exclusive: bool = True, claimed: bool = False
 ) -> list[socket.socket]:
     """Open `count` sockets for a frontend, one for each worker; TCP ones listen.
 
     `exclusive` checks first that nobody else has the port. It must be False where an overlapping
-    frontend (wildcard and address with the same port) is ours already.
+    frontend (wildcard and address with the same port) is ours already. `claimed` says that the
+    address is local by a route of ours, not by an interface.
     Raises ListenError.
     """
     sockets: list[socket.socket] = []
     try:
         if exclusive:
-            _bound(frontend, shared=False).close()
+            _bound(frontend, shared=False, claimed=claimed).close()
         while len(sockets) < count:
-            sockets.append(_bound(frontend, shared=True))
+            sockets.append(_bound(frontend, shared=True, claimed=claimed))
         # The kernel gives out the lowest free number, so a high one means that few are left.
         if sockets[-1].fileno() >= _descriptor_limit() - RESERVED_DESCRIPTORS:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -151,7 +154,7 @@ def _descriptor_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _bound(frontend: Frontend, *, shared: bool) -> socket.socket:
+def _bound(frontend: Frontend, *, shared: bool, claimed: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in frontend.address else socket.AF_INET
     tcp = frontend.protocol == "TCP"
     sock = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
@@ -159,8 +162,13 @@ def _bound(frontend: Frontend, *, shared: bool) -> socket.socket:
         sock.setblocking(False)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if claimed:
+                # IPv4 asks the routing table whether an address is local, IPv6 only interfaces.
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         if tcp:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        elif frontend.address in ("0.0.0.0", "::"):
+            _note_destinations(sock)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if tcp:
@@ -170,6 +178,15 @@ def _bound(frontend: Frontend, *, shared: bool) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _note_destinations(sock: socket.socket) -> None:
+    """Let the kernel keep the address that each datagram came to, since a reply has to leave from
+    there. It does so on arrival, and a datagram may well arrive before a worker has the socket."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
 
 def _inherited_by_flows(sock: socket.socket) -> None:

@@ -210,6 +210,15 @@ def test_the_label_that_makes_it_ours() -> None:
             'load-balancer IP "x" is not an IP address',
             id="one ingress is none",
         ),
+        *(
+            pytest.param(
+                service("web", ingress=[address, "192.0.2.7"]),
+                {"10.96.0.1:80/TCP", "192.0.2.7:80/TCP"},
+                f'load-balancer IP "{address}" is not the address of one host',
+                id=f"ingress {address}",
+            )
+            for address in ("0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "ff02::1")
+        ),
         pytest.param(
             service("web", ingress=[LoadBalancerIngress(ip="192.0.2.7", ip_mode="Proxy")]),
             {"10.96.0.1:80/TCP"},

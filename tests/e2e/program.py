@@ -125,15 +125,22 @@ class Program:
 
 @contextmanager
 def program(
-    directory: Path, *options: str, workers: int = 2, ready: bool = True
+    directory: Path,
+    *options: str,
+    workers: int = 2,
+    ready: bool = True,
+    source: Sequence[str] | None = None,
 ) -> Iterator[Program]:
-    """Run uproxy on the manifests of a directory."""
+    """Run uproxy on the manifests of a directory, or on another source, given as options."""
     health, metrics = free_port(), free_port()
     log = directory.parent / f"{directory.name}-{health}.log"
-    command = [sys.executable, "-m", "uproxy.cli", "run", "--manifests", str(directory)]
+    command = [sys.executable, "-m", "uproxy.cli", "run"]
+    command += ["--manifests", str(directory)] if source is None else source
     command += ["--healthz-bind-address", f"127.0.0.1:{health}"]
     command += ["--metrics-bind-address", f"127.0.0.1:{metrics}"]
-    command += ["--workers", str(workers), "--hostname-override", "here", *options]
+    command += ["--workers", str(workers), "--hostname-override", "here"]
+    # What is for the whole machine is tested in network namespaces.
+    command += ["--preserve-client-ip", "never", "--claim-addresses", "never", *options]
     with log.open("w") as output:
         process = subprocess.Popen(command, stderr=output, stdout=output, text=True)
     try:

@@ -39,6 +39,8 @@ NODE_PORT = FrontendStatus(
     local_backends=(Backend("127.0.1.1", 8080),),
     affinity_timeout=10800,
     balancer="round-robin",
+    client_address="preserved",
+    proxy_protocol="v2",
 )
 CLUSTER_IP = FrontendStatus(
     frontend=Frontend("TCP", "10.96.0.7", 80),
@@ -86,9 +88,11 @@ FULL = Status(
             backend_bytes=2000,
             dial_failures=3,
             retries=1,
+            masqueraded=6,
             dropped={"no_backend": 4, "dial_failed": 1},
         ),
         DNS: Counters(flows=1, client_datagrams=11, backend_datagrams=12),
     },
     not_ready=("10.96.0.7:80/TCP: address 10.96.0.7 is not on this node",),
+    client_address_reason="IPv6: needs CAP_NET_ADMIN",
 )

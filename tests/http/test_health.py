@@ -24,6 +24,7 @@ class Scene:
     telemetry: Telemetry = field(default_factory=Telemetry)
     eligible: bool = True
     not_ready: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     now: float = 0.0
     wall: float = 1787311751.0
     address: Address = Address("127.0.0.1", 0)
@@ -37,6 +38,7 @@ async def serving() -> AsyncIterator[Scene]:
         scene.telemetry,
         node_eligible=lambda: scene.eligible,
         not_ready=lambda: scene.not_ready,
+        notes=lambda: scene.notes,
         monotonic=lambda: scene.now,
         wall=lambda: scene.wall,
     )
@@ -103,6 +105,16 @@ async def test_readyz_names_every_reason() -> None:
         scene.not_ready = ()
         answer = await fetch(scene.address, "/readyz")
         assert (answer.status, answer.body) == (200, b"ok")
+
+
+async def test_readyz_has_notes() -> None:
+    async with serving() as scene:
+        scene.notes = ("from memory",)
+        answer = await fetch(scene.address, "/readyz")
+        assert (answer.status, answer.body) == (200, b"ok\nfrom memory\n")
+        scene.not_ready = ("a reason",)
+        answer = await fetch(scene.address, "/readyz")
+        assert (answer.status, answer.body) == (503, b"a reason\nfrom memory\n")
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST"])

@@ -88,6 +88,7 @@ V4 = {"ip_family": "IPv4"}
         ("uproxy_backend_bytes_total", KUBIA, 2000),
         ("uproxy_dial_failures_total", KUBIA, 3),
         ("uproxy_dial_retries_total", KUBIA, 1),
+        ("uproxy_masqueraded_flows_total", KUBIA, 6),
         ("uproxy_dropped_total", KUBIA | {"reason": "no_backend"}, 4),
         ("uproxy_dropped_total", KUBIA | {"reason": "dial_failed"}, 1),
         ("uproxy_client_datagrams_total", DNS, 11),

@@ -20,6 +20,7 @@ ZERO = {
     "backendDatagrams": 0,
     "dialFailures": 0,
     "retries": 0,
+    "masqueraded": 0,
     "dropped": {},
 }
 KUBIA_COUNTS = ZERO | {
@@ -29,6 +30,7 @@ KUBIA_COUNTS = ZERO | {
     "backendBytes": 2000,
     "dialFailures": 3,
     "retries": 1,
+    "masqueraded": 6,
     "dropped": {"dial_failed": 1, "no_backend": 4},
 }
 FAILED = {
@@ -45,6 +47,8 @@ FAILED = {
     "localBackends": None,
     "sessionAffinity": None,
     "balancer": "random",
+    "clientAddress": "node",
+    "proxyProtocol": None,
     "counts": KUBIA_COUNTS,
 }
 SERVING = {
@@ -61,6 +65,8 @@ SERVING = {
     "localBackends": ["127.0.1.1:8080"],
     "sessionAffinity": {"timeoutSeconds": 10800},
     "balancer": "round-robin",
+    "clientAddress": "preserved",
+    "proxyProtocol": "v2",
     "counts": KUBIA_COUNTS,
 }
 PAUSED = {
@@ -77,6 +83,8 @@ PAUSED = {
     "localBackends": [],
     "sessionAffinity": None,
     "balancer": "round-robin",
+    "clientAddress": "node",
+    "proxyProtocol": None,
     "counts": ZERO | {"flows": 1, "clientDatagrams": 11, "backendDatagrams": 12},
 }
 KUBIA_SERVICE = {"service": "default/kubia", "reason": "no ports"}
@@ -116,6 +124,7 @@ def test_everything_in_its_order() -> None:
         ),
         ("healthChecks", [CHECK]),
         ("notReady", ["10.96.0.7:80/TCP: address 10.96.0.7 is not on this node"]),
+        ("clientAddressReason", "IPv6: needs CAP_NET_ADMIN"),
     ]
 
 
@@ -135,6 +144,7 @@ def test_before_the_first_sync() -> None:
         "workers": [],
         "healthChecks": [],
         "notReady": ["waiting for the first list of Services"],
+        "clientAddressReason": "",
     }
 
 

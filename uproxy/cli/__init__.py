@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 
@@ -14,6 +15,7 @@ _COMMANDS = {
     "top": "Watch flows and bytes of a running uproxy.",
     "explain": "Say how a Service is served, or why not.",
     "doctor": "Check what this machine allows.",
+    "cleanup": "Remove what uproxy has left in the kernel.",
     "version": "Print the version.",
 }
 
@@ -31,9 +33,24 @@ class _Lazy(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            raise click.UsageError(_unknown(name), ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, _COMMANDS, n=1, cutoff=0.5)
+    near += [each for each in _COMMANDS if each.startswith(name)]
+    way_out = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(_COMMANDS)}"
+    return f'no command "{name}"; {way_out}'
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,9 +61,9 @@ def uproxy() -> None:
 def main() -> None:
     """Entry point. Bad input is one line on stderr, and exit code 2."""
     try:
-        uproxy.main(standalone_mode=False, prog_name="uproxy")
-    except click.exceptions.Exit as end:
-        sys.exit(end.exit_code)
+        # What a command gives to ctx.exit() comes back as the result.
+        code = uproxy.main(standalone_mode=False, prog_name="uproxy")
+        sys.exit(code if isinstance(code, int) else 0)
     except click.Abort:
         sys.exit(130)
     except click.exceptions.NoArgsIsHelpError as help_text:

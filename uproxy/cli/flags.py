@@ -79,6 +79,38 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="File or directory with objects to serve; repeatable.",
     ),
     _option(
+        "--kubeconfig",
+        kind=PathValue("path", Path),
+        metavar="FILE",
+        help="How to reach the cluster. Default: as a Pod of it, else $KUBECONFIG or "
+        "~/.kube/config.",
+    ),
+    _option(
+        "--context",
+        kind=Value("name", str),
+        default="",
+        metavar="NAME",
+        help="Which context of the kubeconfig, instead of its current one.",
+    ),
+    _option(
+        "--service-proxy-name",
+        kind=Value("name", syntax.parse_label_value),
+        default="",
+        metavar="NAME",
+        help="Serve only Services whose label service.kubernetes.io/service-proxy-name is this. "
+        "Default: those without that label.",
+    ),
+    _option(
+        "--tls-relaxed-x509",
+        kind=Value("boolean", syntax.parse_boolean),
+        is_flag=False,
+        flag_value="true",
+        default=False,
+        metavar="[true|false]",
+        help="Accept an API server's certificate that is not strictly RFC 5280, from an old "
+        "cluster.",
+    ),
+    _option(
         "--config",
         kind=PathValue("path", Path),
         metavar="FILE",
@@ -108,6 +140,33 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         "--external-ip-cidrs",
         kind=Value("list", syntax.parse_networks),
         help="CIDRs that Services may use for externalIPs though this node lacks the address.",
+    ),
+    _option(
+        "--claim-addresses",
+        kind=choice("word", ("auto", "never")),
+        default=_DEFAULTS.claim_addresses,
+        show_default=True,
+        metavar="WORD",
+        help="Whether to claim addresses of Services that this node lacks; needs CAP_NET_ADMIN.",
+    ),
+    _option(
+        "--preserve-client-ip",
+        kind=choice("word", ("auto", "never")),
+        default=_DEFAULTS.preserve_client_ip,
+        show_default=True,
+        metavar="WORD",
+        help="Whether pods see clients' addresses with externalTrafficPolicy Local; needs "
+        "CAP_NET_ADMIN and nft.",
+    ),
+    _option(
+        "--strict-source-ranges",
+        kind=Value("boolean", syntax.parse_boolean),
+        is_flag=False,
+        flag_value="true",
+        default=False,
+        metavar="[true|false]",
+        help="loadBalancerSourceRanges hold for NodePorts and externalIPs too, and close a family "
+        "without a range.",
     ),
     _option(
         "--healthz-bind-address",

@@ -51,6 +51,8 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
     """Further attempts after a failed one."""
     dropped: dict[str, int] = {}
     """By DropReason."""
+    masqueraded: int = 0
+    """Flows whose backend was to see the client's address and saw the node's."""
 
     def drop(self, reason: DropReason) -> None:
         """Count one dropped flow or datagram."""
@@ -66,5 +68,6 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
         self.backend_datagrams += other.backend_datagrams
         self.dial_failures += other.dial_failures
         self.retries += other.retries
+        self.masqueraded += other.masqueraded
         for reason, count in other.dropped.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + count

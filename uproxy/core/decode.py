@@ -58,7 +58,7 @@ def from_json(raw: bytes | msgspec.Raw, kind: type[Object]) -> Object:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
         raise explain(error) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not JSON: {error}") from None
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+from uproxy.core.annotations import BALANCER, PROXY_PROTOCOL, choice, without_header
 from uproxy.core.frontends import Addresses, addresses_of, skip_reason
 from uproxy.core.ip import Family, family_of
-from uproxy.core.loops import is_near
+from uproxy.core.loops import backend_ports, is_near
 from uproxy.core.objects import EndpointSlice, ObjectName, Service, ServicePort
 from uproxy.core.options import RoutingOptions
 from uproxy.core.route import (
@@ -16,6 +17,7 @@ from uproxy.core.route import (
     BalancerKind,
     Frontend,
     FrontendKind,
+    ProxyProtocol,
     Route,
     ServicePortName,
 )
@@ -32,8 +34,6 @@ from uproxy.core.topology import (
     merge,
 )
 
-BALANCER: Final = "uproxy.dev/balancer"
-"""Annotation of a Service: a BalancerKind."""
 _DEFAULT_AFFINITY: Final = 10800
 """Seconds; the API's default (3 h)."""
 _PROTOCOLS: Final = ("TCP", "UDP")
@@ -69,6 +69,8 @@ class ServiceRoutes:
     health_check: HealthCheck | None = None
     near: bool = False
     """Whether a backend has an address of this node, where a wildcard frontend might listen."""
+    backend_ports: tuple[int, ...] = ()
+    """All ports that its backends have."""
     no_local: tuple[tuple[PolicySide, Family], ...] = ()
     """Once for each service port and family whose policy Local leaves no endpoint here, though
     there are some elsewhere."""
@@ -79,6 +81,7 @@ class _Settings(NamedTuple):
 
     affinity_timeout: int
     balancer: BalancerKind
+    proxy_protocol: ProxyProtocol | None
     ranges: SourceRanges
     node_addresses: tuple[str, ...]
 
@@ -122,6 +125,7 @@ def derive(
         reasons=tuple(reasons),
         health_check=_health_check(service, addresses, merged, options),
         near=is_near(routes, options.local_addresses),
+        backend_ports=backend_ports(routes),
         no_local=tuple(side for port, _ in ports for side in _no_local(port)),
     )
 
@@ -133,10 +137,13 @@ def _settings(
     reasons = [f'loadBalancerSourceRanges: "{text}" is not a CIDR' for text in ranges.unparsable]
     if ranges.unparsable and not ranges.networks:
         reasons.append("loadBalancerSourceRanges has no valid entry: nobody is let in")
-    balancer = _balancer(service, options, reasons)
+    balancer = choice(service, BALANCER, BalancerKind, reasons) or options.balancer
+    header = choice(service, PROXY_PROTOCOL, ProxyProtocol, reasons)
+    reasons += without_header(service, header)
     # Without a Node object the machine itself says what its addresses are.
     node_addresses = node.addresses or tuple(sorted(options.local_addresses))
-    return _Settings(_affinity_timeout(service), balancer, ranges, node_addresses), reasons
+    timeout = _affinity_timeout(service)
+    return _Settings(timeout, balancer, header, ranges, node_addresses), reasons
 
 
 def _affinity_timeout(service: Service) -> int:
@@ -146,18 +153,6 @@ def _affinity_timeout(service: Service) -> int:
     client_ip = config.client_ip if config is not None else None
     seconds = client_ip.timeout_seconds if client_ip is not None else None
     return seconds or _DEFAULT_AFFINITY
-
-
-def _balancer(service: Service, options: RoutingOptions, reasons: list[str]) -> BalancerKind:
-    wanted = (service.metadata.annotations or {}).get(BALANCER)
-    if wanted is None:
-        return options.balancer
-    try:
-        return BalancerKind(wanted)
-    except ValueError:
-        known = ", ".join(kind.value for kind in BalancerKind)
-        reasons.append(f'annotation {BALANCER} is "{wanted}", not one of: {known}')
-        return options.balancer
 
 
 def _port_reasons(service: Service, options: RoutingOptions) -> Iterator[str]:
@@ -200,8 +195,13 @@ def _routes(
     for kind, address, number in _frontends(port.family, spec, addresses, options):
         backends, local_backends = _sets(port, kind)
         allowed = None
-        if kind is FrontendKind.LOAD_BALANCER_IP:
-            allowed = settings.ranges.allowed_at(address, settings.node_addresses)
+        if _is_filtered(kind, options):
+            allowed = settings.ranges.allowed_at(
+                address,
+                settings.node_addresses,
+                interface_addresses=options.local_addresses,
+                strict=options.strict_source_ranges,
+            )
         yield Route(
             frontend=Frontend(spec.protocol, address, number),
             owner=port.name,
@@ -213,7 +213,15 @@ def _routes(
             balancer=settings.balancer,
             allowed_sources=allowed,
             reason=_reason(port, kind),
+            proxy_protocol=settings.proxy_protocol if spec.protocol == "TCP" else None,
         )
+
+
+def _is_filtered(kind: FrontendKind, options: RoutingOptions) -> bool:
+    """Whether loadBalancerSourceRanges apply."""
+    if options.strict_source_ranges:
+        return kind is not FrontendKind.CLUSTER_IP
+    return kind is FrontendKind.LOAD_BALANCER_IP
 
 
 def _frontends(

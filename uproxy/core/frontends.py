@@ -89,11 +89,22 @@ def _unallocated_families(service: Service, slices: Iterable[EndpointSlice]) -> 
 
 
 def _parsed(field_name: str, texts: Iterable[str], reasons: list[str]) -> list[str]:
-    found = {text: parse_ip(text) for text in texts}
-    reasons += [
-        f'{field_name} "{text}" is not an IP address' for text, ip in found.items() if ip is None
-    ]
-    return list(dict.fromkeys(ip for ip in found.values() if ip is not None))
+    found: dict[str, None] = {}
+    for text in texts:
+        ip = parse_ip(text)
+        if ip is None:
+            reasons.append(f'{field_name} "{text}" is not an IP address')
+        elif not _names_one_host(ip):
+            # Binding to "any address" would take the port everywhere.
+            reasons.append(f'{field_name} "{text}" is not the address of one host')
+        else:
+            found[ip] = None
+    return list(found)
+
+
+def _names_one_host(address: str) -> bool:
+    parsed = ipaddress.ip_address(address)
+    return not (parsed.is_unspecified or parsed.is_multicast or address == "255.255.255.255")
 
 
 def _is_vip(ingress: LoadBalancerIngress, reasons: list[str]) -> bool:

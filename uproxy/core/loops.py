@@ -26,6 +26,12 @@ def is_near(routes: Iterable[Route], local_addresses: Container[str]) -> bool:
     )
 
 
+def backend_ports(routes: Iterable[Route]) -> tuple[int, ...]:
+    """The ports that backends have, each once: rarely more than a few."""
+    backend_sets = _backend_sets(routes)
+    return tuple(sorted({backend.port for backends in backend_sets for backend in backends}))
+
+
 def guarded(route: Route, frontends: Container[Frontend], local_addresses: Container[str]) -> Route:
     """The route without backends that are frontends of ours; itself when there is none."""
     protocol = route.frontend.protocol
@@ -59,11 +65,16 @@ class Appeared:
         self._exact: dict[str, set[tuple[str, int]]] = {"TCP": set(), "UDP": set()}
         for protocol, address, port in frontends:
             self._exact[protocol].add((address, port))
+        self._ports = {frontend.port for frontend in frontends}
 
-    def may_concern(self, routes: tuple[Route, ...], *, near: bool) -> bool:
-        """Whether routes of one Service (see `is_near`) have to be looked at again."""
+    def may_concern(self, routes: tuple[Route, ...], *, near: bool, ports: tuple[int, ...]) -> bool:
+        """Whether routes of one Service have to be looked at again. `near`, `ports`: what
+        `is_near` and `backend_ports` have said of them."""
         if near and self._wildcard:
             return True
+        # Nearly always the end of it: Services listen on other ports than their Pods.
+        if self._ports.isdisjoint(ports):
+            return False
         protocol: str | None = None
         seen: tuple[Backend, ...] | None = None
         # Frontends of one port share their tuples: skipping those halves the time.

@@ -27,7 +27,9 @@ class ObjectName(NamedTuple):
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
-class _Object(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+class _Object(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False, omit_defaults=True
+):
     """Options shared by all parts of objects."""
 
 

@@ -23,6 +23,9 @@ class RoutingOptions:
     decides."""
     external_ip_cidrs: tuple[Network, ...] = ()
     """Networks whose addresses they may claim too."""
+    strict_source_ranges: bool = False
+    """loadBalancerSourceRanges hold for NodePorts and externalIPs too, and a family without a range
+    is closed; False: as in kube-proxy, for load-balancer VIPs only, family by family."""
     local_addresses: frozenset[str] = frozenset()
     """Addresses of this node's interfaces: there, a wildcard frontend would be reached."""
     serve_unallocated: bool = False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from uproxy.core.claims import Conflict
+from uproxy.core.ip import Family, family_of
 from uproxy.core.objects import ObjectName
 from uproxy.core.plan import Actual
 from uproxy.core.route import Frontend, Route
@@ -27,15 +28,33 @@ class Failure(NamedTuple):
 
 
 def frontend_statuses(
-    table: RoutingTable, actual: Mapping[Frontend, Actual], failures: Mapping[Frontend, Failure]
+    table: RoutingTable,
+    actual: Mapping[Frontend, Actual],
+    failures: Mapping[Frontend, Failure],
+    preserved: Container[Family] = (),
 ) -> Iterator[FrontendStatus]:
-    """Every frontend that some Service wants: those routed, then those lost to another one."""
+    """Every frontend that some Service wants: those routed, then those lost to another one.
+
+    `preserved`: families in which backends can be shown the addresses of clients.
+    """
     for frontend, route in table.routes.items():
         state, reason = _state(route, actual.get(frontend), failures.get(frontend))
-        yield _status(route, state, reason)
+        shown = route.local_backends is not None and family_of(frontend.address) in preserved
+        yield _status(route, state, reason, preserved=shown)
     for conflict in table.conflicts.values():
         for route in _losing_routes(conflict):
             yield _status(route, FrontendState.CONFLICT, conflict.message)
+
+
+def unserved(
+    table: RoutingTable, is_open: Callable[[Frontend], bool], failures: Mapping[Frontend, Failure]
+) -> Iterator[FrontendStatus]:
+    """Frontends that should be open and are not: what probes ask for every few seconds."""
+    for frontend, route in table.routes.items():
+        failure = failures.get(frontend)
+        if failure is not None or not is_open(frontend):
+            state, reason = _state(route, None, failure)
+            yield _status(route, state, reason)
 
 
 def service_statuses(table: RoutingTable) -> Iterator[ServiceStatus]:
@@ -67,6 +86,8 @@ def not_ready(
 ) -> Iterator[str]:
     """Why clients are not served as they should be; nothing: ready.
 
+    At the start it is not said of each frontend that it waits too.
+
     A paused frontend is as it should be. One that was lost to another Service, or whose address
     another node has, is not an outage of this node either.
     """
@@ -74,6 +95,7 @@ def not_ready(
         yield "draining: no new connections are accepted"
     if not served_once:
         yield "waiting until all objects are listed and served"
+        return
     for each in frontends:
         if each.state in (FrontendState.FAILED, FrontendState.PENDING):
             owner = f"{each.owner.namespace}/{each.owner.name}"
@@ -93,7 +115,9 @@ def _state(
     return FrontendState.SERVING, route.reason
 
 
-def _status(route: Route, state: FrontendState, reason: str) -> FrontendStatus:
+def _status(
+    route: Route, state: FrontendState, reason: str, *, preserved: bool = False
+) -> FrontendStatus:
     return FrontendStatus(
         frontend=route.frontend,
         kind=route.kind,
@@ -104,6 +128,8 @@ def _status(route: Route, state: FrontendState, reason: str) -> FrontendStatus:
         local_backends=route.local_backends,
         affinity_timeout=route.affinity_timeout,
         balancer=route.balancer.value,
+        client_address="preserved" if preserved else "node",
+        proxy_protocol="" if route.proxy_protocol is None else route.proxy_protocol.value,
     )
 
 

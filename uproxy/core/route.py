@@ -69,6 +69,13 @@ class BalancerKind(StrEnum):
     LEAST_CONNECTIONS = "least-connections"
 
 
+class ProxyProtocol(StrEnum):
+    """Version of the header that tells a backend who the client is (PROXY protocol, HAProxy)."""
+
+    V1 = "v1"
+    V2 = "v2"
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """All that one frontend needs. Equal routes are interchangeable."""
 
@@ -91,6 +98,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     """CIDRs that may connect (loadBalancerSourceRanges); None: everybody."""
     reason: str = ""
     """Why the frontend has fewer backends than a reader would expect; "" when all is well."""
+    proxy_protocol: ProxyProtocol | None = None
+    """TCP only: backends get this header before the first byte of the client."""
 
     @property
     def usable(self) -> bool:

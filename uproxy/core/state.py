@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -59,6 +59,7 @@ class ClusterState:
         self.node = NodeFacts(name=node_name)
         self._objects: dict[str, dict[_Identity, Object]] = {source: {} for source in sources}
         self._unsynced = set(self._objects)
+        self._presumed: set[str] = set()
         self._slices: dict[ObjectName, dict[ObjectName, EndpointSlice]] = {}
         self._dirty: set[ObjectName] = set()
 
@@ -67,11 +68,27 @@ class ClusterState:
         """Whether every source has listed once. Stays true: later silence is not emptiness."""
         return not self._unsynced
 
+    @property
+    def servable(self) -> bool:
+        """Whether what is known is worth being called ready: synced, or presumed to be so."""
+        return self._unsynced <= self._presumed
+
     def sync(self, source: str) -> None:
         """Note that all that a source has was applied. Raises KeyError for an unknown source."""
         if source not in self._objects:
             raise KeyError(source)
         self._unsynced.discard(source)
+
+    def presume(self, source: str) -> None:
+        """Note that what was applied so far is what the source had when it was last heard.
+
+        It may be served as a whole, but until the source itself has listed nothing is taken away.
+        """
+        self._presumed.add(source)
+
+    def all_objects(self) -> list[Object]:
+        """All that the sources have at present."""
+        return [obj for objects in self._objects.values() for obj in objects.values()]
 
     def apply(self, source: str, obj: Object) -> None:
         """Add or replace an object. Raises KeyError for an unknown source."""
@@ -96,13 +113,21 @@ class ClusterState:
 
     def replace(self, source: str, objects: Iterable[Object]) -> None:
         """Take a full list of a source: what it lacks is removed. The source then is synced."""
-        absent = set(self._objects[source])
+        known = self._objects[source]
+        absent = set(known)
         for obj in objects:
-            self.apply(source, obj)
-            absent.discard((type(obj), obj.key))
+            identity = type(obj), obj.key
+            absent.discard(identity)
+            if known.get(identity) is not obj:
+                self.apply(source, obj)
         for kind, name in absent:
             self.remove(source, kind, name)
         self.sync(source)
+
+    def unknown(self, source: str, objects: Iterable[Object]) -> Iterator[Object]:
+        """Those that are not exactly what the source has delivered already."""
+        known = self._objects[source]
+        return (obj for obj in objects if known.get((type(obj), obj.key)) is not obj)
 
     def take_dirty(self) -> set[ObjectName]:
         """Services whose routes may have changed since the last call; they may be gone."""
@@ -111,6 +136,9 @@ class ClusterState:
 
     def service(self, name: ObjectName) -> Service | None:
         return self._find(Service, name)
+
+    def endpoint_slice(self, name: ObjectName) -> EndpointSlice | None:
+        return self._find(EndpointSlice, name)
 
     def service_names(self) -> set[ObjectName]:
         """All Services; walks every object, so not for every change."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -40,6 +41,11 @@ class FrontendStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     local_backends: tuple[Backend, ...] | None = None
     affinity_timeout: int = 0
     balancer: str = ""
+    client_address: Literal["preserved", "node"] = "node"
+    """What backends see of clients that are neither this node nor pods: "preserved", or this
+    node's address."""
+    proxy_protocol: str = ""
+    """Version of the PROXY header that backends get; "": none."""
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -89,3 +95,5 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     counters: dict[ServicePortName, Counters]
     not_ready: tuple[str, ...]
     """Reasons why /readyz is red; empty: green."""
+    client_address_reason: str = ""
+    """Why client addresses cannot be preserved, in either family; "": they can."""

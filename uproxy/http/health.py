@@ -26,12 +26,14 @@ def healthz_app(
     *,
     node_eligible: Callable[[], bool],
     not_ready: Callable[[], Sequence[str]],
+    notes: Callable[[], Sequence[str]] = tuple,
     monotonic: Clock = time.monotonic,
     wall: Clock = time.time,
 ) -> web.Application:
     """/healthz, /livez and /readyz, for any method, as in kube-proxy; everything else is 404.
 
     `not_ready` gives the reasons why clients are not served as they should be; none: ready.
+    `notes` gives what is worth knowing although it makes nothing red; /readyz shows it.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -47,7 +49,9 @@ def healthz_app(
     async def readyz(_: web.Request) -> web.Response:
         reasons = not_ready()
         nosniff = {"X-Content-Type-Options": "nosniff"}
-        text = "".join(f"{reason}\n" for reason in reasons) or "ok"
+        remarks = (*reasons, *notes())
+        lines = remarks if reasons else ("ok", *remarks)
+        text = "".join(f"{line}\n" for line in lines) if remarks else "ok"
         return web.Response(status=503 if reasons else 200, text=text, headers=nosniff)
 
     app = web.Application()

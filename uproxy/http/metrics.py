@@ -215,6 +215,11 @@ _TRAFFIC = (
         "Further attempts, at another backend, after one that failed.",
         lambda counters: counters.retries,
     ),
+    _PerServicePort(
+        "uproxy_masqueraded_flows_total",
+        "Flows whose backend was to see the client's address and saw this node's.",
+        lambda counters: counters.masqueraded,
+    ),
 )
 
 

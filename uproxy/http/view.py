@@ -40,6 +40,7 @@ class CountsView(_View):
     backend_datagrams: int
     dial_failures: int
     retries: int
+    masqueraded: int
     dropped: dict[str, int]
 
 
@@ -57,6 +58,8 @@ class FrontendView(_View):
     local_backends: list[str] | None
     session_affinity: AffinityView | None
     balancer: str
+    client_address: str
+    proxy_protocol: str | None
     counts: CountsView
 
 
@@ -81,6 +84,7 @@ class StatusView(_View):
     workers: list[WorkerStatus]
     health_checks: list[HealthCheckView]
     not_ready: list[str]
+    client_address_reason: str
 
 
 class Filter(NamedTuple):
@@ -128,6 +132,7 @@ def status_view(status: Status, wanted: Filter) -> StatusView:
             if wanted.selects(each.service)
         ],
         not_ready=list(status.not_ready),
+        client_address_reason=status.client_address_reason,
     )
 
 
@@ -171,6 +176,8 @@ def _frontend(each: FrontendStatus, written: _Written) -> FrontendView:
         ),
         session_affinity=AffinityView(timeout) if timeout else None,
         balancer=each.balancer,
+        client_address=each.client_address,
+        proxy_protocol=each.proxy_protocol or None,
         counts=written.counts(each),
     )
 
@@ -211,5 +218,6 @@ def _counts(counters: Counters) -> CountsView:
         backend_datagrams=counters.backend_datagrams,
         dial_failures=counters.dial_failures,
         retries=counters.retries,
+        masqueraded=counters.masqueraded,
         dropped=dict(sorted(counters.dropped.items())),
     )

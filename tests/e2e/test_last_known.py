@@ -1,0 +1,163 @@
+"""Without an API server: the last-known state. With one: Events, and the time to serve a change."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.pods import pod, read_line, visit
+from tests.e2e.program import Program, endpoints, program, service, wait_for
+from tests.fake_api.kinds import EVENTS, SERVICES
+from tests.fake_api.kubeconfigs import write_kubeconfig
+from tests.fake_api.server import FakeApi
+from tests.fake_api.threads import ThreadedApi, in_thread
+from tests.ports import free_port
+from uproxy.sources.snapshot import FILE_NAME
+
+NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "here"}}
+WEB, GONE = "127.21.0.1", "127.21.0.2"
+
+
+@pytest.fixture
+def api() -> Iterator[ThreadedApi]:
+    with in_thread(FakeApi()) as running:
+        apply(running, NODE)
+        yield running
+
+
+@contextmanager
+def following(api: ThreadedApi, tmp_path: Path, **more: Any) -> Iterator[Program]:
+    path = write_kubeconfig(tmp_path / "kubeconfig", api.url)
+    options = ["--state-dir", str(tmp_path / "state"), "--claim-addresses", "never"]
+    source = ["--kubeconfig", str(path)]
+    with program(tmp_path, *options, source=source, **more) as running:
+        yield running
+
+
+def apply(api: ThreadedApi, *objects: dict[str, Any]) -> None:
+    api.call(lambda server: server.apply(*objects))
+
+
+def cluster_ip(name: str, address: str, port: int) -> dict[str, Any]:
+    ports = [{"name": "main", "port": port}]
+    return service(name, type="ClusterIP", clusterIP=address, ports=ports)
+
+
+def events(api: ThreadedApi) -> dict[str, dict[str, Any]]:
+    """By reason."""
+    items = api.call(lambda server: [each.data for each in server.store.items(EVENTS).values()])
+    return {each["reason"]: each for each in items}
+
+
+def refused(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), 5).close()
+    except OSError:
+        return True
+    return False
+
+
+def test_a_start_without_an_api_server(api: ThreadedApi, tmp_path: Path) -> None:
+    port = free_port()
+    with pod("a") as a, pod("b") as b:
+        apply(api, cluster_ip("web", WEB, port), *endpoints("web", [a]))
+        apply(api, cluster_ip("gone", GONE, port), *endpoints("gone", [a]))
+        with following(api, tmp_path) as first:
+            assert visit(WEB, port) == "a"
+            assert first.stop() == 0
+        api.stop()
+        with following(api, tmp_path) as second:
+            code, text = second.get(second.health, "/readyz")
+            assert code == 200
+            assert re.fullmatch(r"ok\nserving the last-known state of \S+Z: the API .*\n", text)
+            assert "serving the last-known state of" in second.log
+            with socket.create_connection((WEB, port), 5) as flow:
+                assert read_line(flow) == "a"
+                api.call(lambda server: server.delete(SERVICES, "gone"))
+                apply(api, *endpoints("web", [b]))
+                api.start()
+                wait_for("the new endpoint", lambda: visit(WEB, port) == "b")
+                wait_for("the removed Service", lambda: refused(GONE, port))
+                flow.sendall(b"still here\n")
+                assert read_line(flow) == "still here"
+            assert second.get(second.health, "/readyz") == (200, "ok")
+
+
+def test_a_damaged_file_is_ignored(api: ThreadedApi, tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / FILE_NAME).write_text("nonsense\n")
+    api.stop()
+    with pod("a") as a, following(api, tmp_path, ready=False) as running:
+        wait_for("the message", lambda: "the last-known state is ignored" in running.log)
+        assert running.get(running.health, "/readyz")[0] == 503
+        api.start()
+        apply(api, cluster_ip("web", WEB, port), *endpoints("web", [a]))
+        wait_for("it is served", lambda: not refused(WEB, port))
+        running.wait_ready()
+        assert running.log.count("last-known state") == 1
+
+
+def test_a_port_that_is_taken_becomes_an_event(api: ThreadedApi, tmp_path: Path) -> None:
+    with pod("a") as a, socket.create_server((WEB, 0)) as other:
+        port = other.getsockname()[1]
+        apply(api, cluster_ip("web", WEB, port), *endpoints("web", [a]))
+        with following(api, tmp_path, ready=False):
+            wait_for("it is told", lambda: {"Starting", "FailedToListen"} <= events(api).keys())
+            told = events(api)["FailedToListen"]
+            assert told["note"] == (
+                f"node here: TCP port {port} on {WEB} is already in use by another process"
+            )
+            uid = api.call(lambda server: server.store.get(SERVICES, ("default", "web")).data)
+            assert told["regarding"]["uid"] == uid["metadata"]["uid"]
+            assert events(api)["Starting"]["regarding"]["kind"] == "Node"
+            other.close()
+            wait_for("the end is told", lambda: "Recovered" in events(api))
+
+
+def test_it_serves_though_events_are_forbidden(api: ThreadedApi, tmp_path: Path) -> None:
+    port = free_port()
+    api.call(lambda server: server.answer(403, on="events", times=100))
+    with pod("a") as a:
+        apply(api, cluster_ip("web", WEB, port), *endpoints("web", [a]))
+        with following(api, tmp_path) as running:
+            assert visit(WEB, port) == "a"
+            wait_for("it is logged", lambda: "Events cannot be written" in running.log)
+
+
+def test_the_time_from_a_change_to_its_effect_is_measured(api: ThreadedApi, tmp_path: Path) -> None:
+    port = free_port()
+    with pod("a") as a, pod("b") as b:
+        apply(api, cluster_ip("web", WEB, port), *endpoints("web", [a]))
+        with following(api, tmp_path) as running:
+            (changed,) = endpoints("web", [b])
+            now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+            changed["metadata"]["annotations"] = {
+                "endpoints.kubernetes.io/last-change-trigger-time": now
+            }
+            apply(api, changed)
+            name = "kubeproxy_network_programming_duration_seconds_count"
+            line = f'{name}{{ip_family="IPv4"}} 1'
+
+            def measured() -> bool:
+                return line in running.get(running.metrics, "/metrics")[1]
+
+            wait_for("the metric", measured)
+
+
+def test_what_can_be_listed_is_served_though_not_all_can(api: ThreadedApi, tmp_path: Path) -> None:
+    port = free_port()
+    api.call(lambda server: server.answer(403, on="nodes", times=1000))
+    with pod("a") as a:
+        apply(api, cluster_ip("web", WEB, port), *endpoints("web", [a]))
+        with following(api, tmp_path, ready=False) as running:
+            wait_for("it is served", lambda: not refused(WEB, port))
+            assert visit(WEB, port) == "a"
+            assert running.get(running.health, "/readyz")[0] == 503

@@ -1,0 +1,110 @@
+"""What the control loop notes about its syncs."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from tests.builders import endpoint_slice, service
+from uproxy.core.health import ProxyHealth
+from uproxy.core.objects import Endpoints, EndpointSlice, Object, ObjectMeta, ObjectName, Service
+from uproxy.core.programming import TRIGGER_TIME
+from uproxy.core.routing import RoutingTable
+from uproxy.core.state import ClusterState
+from uproxy.core.telemetry import Telemetry
+from uproxy.syncs import Syncs
+
+SOURCE = "test"
+
+
+class World:
+    def __init__(self) -> None:
+        self.state = ClusterState([SOURCE])
+        self.telemetry = Telemetry()
+        self.health = ProxyHealth(sync_period=30.0)
+        self.syncs = Syncs(self.telemetry, self.health)
+
+    def apply(self, obj: Object) -> None:
+        self.syncs.applying(self.state, obj)
+        self.state.apply(SOURCE, obj)
+
+    def remove(self, kind: type[Object], name: str) -> None:
+        key = ObjectName("default", name)
+        self.syncs.removing(self.state, kind, key)
+        self.state.remove(SOURCE, kind, key)
+
+    def sync(self, *, idle: bool = True) -> None:
+        self.syncs.begin()
+        self.syncs.done(RoutingTable(), 0.5, full=False, idle=idle)
+
+    @property
+    def pending(self) -> tuple[int, int]:
+        counts = self.telemetry
+        return counts.service_changes_pending, counts.endpoint_changes_pending
+
+    def programmed(self) -> int:
+        return sum(each.programming.cumulative()[-1] for each in self.telemetry.families.values())
+
+
+def triggered(*, after: float) -> EndpointSlice:
+    """A slice written so many seconds from now."""
+    moment = datetime.now(UTC) + timedelta(seconds=after)
+    plain = endpoint_slice("web", "10.0.0.1")
+    annotations = {TRIGGER_TIME: moment.isoformat()}
+    meta = msgspec.structs.replace(plain.metadata, annotations=annotations)
+    return msgspec.structs.replace(plain, metadata=meta)
+
+
+def test_changes_are_pending_by_kind_until_a_sync_begins() -> None:
+    world = World()
+    world.apply(service("web"))
+    world.apply(endpoint_slice("web"))
+    world.apply(Endpoints(metadata=ObjectMeta(name="web", namespace="default")))
+    assert world.pending == (1, 2)
+    world.syncs.begin()
+    world.remove(Service, "web")
+    world.remove(EndpointSlice, "web-1")
+    assert world.pending == (1, 1)
+    world.syncs.begin()
+    assert world.pending == (0, 0)
+    assert (world.telemetry.service_changes, world.telemetry.endpoint_changes) == (2, 3)
+
+
+def test_programming_time_is_told_when_the_sync_ends() -> None:
+    world = World()
+    world.apply(triggered(after=1.0))
+    world.syncs.begin()
+    assert world.programmed() == 0
+    world.syncs.done(RoutingTable(), 0.5, full=False, idle=True)
+    assert world.programmed() == 1
+    assert -1.0 <= world.telemetry.families["IPv4"].programming.sum < 0.0
+    world.sync()
+    assert world.programmed() == 1
+
+
+def test_what_one_sync_cannot_finish_the_next_one_tells() -> None:
+    world = World()
+    world.apply(triggered(after=1.0))
+    world.syncs.begin()
+    world.sync()
+    assert world.programmed() == 1
+
+
+def test_what_is_gone_before_it_was_served_is_not_told() -> None:
+    world = World()
+    world.apply(triggered(after=1.0))
+    world.remove(EndpointSlice, "web-1")
+    world.sync()
+    assert world.programmed() == 0
+
+
+def test_health_waits_for_the_change_that_came_last() -> None:
+    world = World()
+    world.sync()
+    world.syncs.queued()
+    world.sync(idle=False)
+    assert not world.health.healthy(time.monotonic() + 61)
+    world.sync(idle=True)
+    assert world.health.healthy(time.monotonic() + 61)

@@ -1,0 +1,83 @@
+"""All that goes on between this program and its cluster, beside the traffic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from uproxy import __version__
+from uproxy.config import Config
+from uproxy.core.events import EventRequest
+from uproxy.core.objects import EndpointSlice, Node, Object, ObjectName, Service
+from uproxy.core.troubles import Reference, Troubles, starting, troubles
+from uproxy.events import Events
+from uproxy.reconciler import Reconciler
+from uproxy.sources.kubernetes import Kubernetes
+from uproxy.sources.reflector import NODE, SERVICES, SLICES
+from uproxy.sources.remembering import Remembering
+
+_SOURCES: Final[dict[type[Object], str]] = {Service: SERVICES, EndpointSlice: SLICES, Node: NODE}
+
+
+class ClusterLink:
+    """Brings the cluster's objects to the reconciler, keeps a copy of them in `state_dir`, and
+    tells the cluster what goes wrong here."""
+
+    def __init__(self, source: Kubernetes, config: Config, reconciler: Reconciler) -> None:
+        self._source = source
+        self._node = config.node_name
+        self._reconciler = reconciler
+        self._remembering: Remembering | None = None
+        if config.state_dir is not None:
+            self._remembering = Remembering(
+                reconciler,
+                sources=_SOURCES,
+                directory=config.state_dir,
+                node=config.node_name,
+                objects=reconciler.state.all_objects,
+            )
+        self._events = Events(
+            self._send, node=config.node_name, troubles=self._troubles, uid=self._uid
+        )
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What people should know although nothing is wrong."""
+        return self._remembering.notes if self._remembering is not None else ()
+
+    def changed(self) -> None:
+        """The reconciler has made a step."""
+        self._events.changed()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._events.tell([starting(self._node, __version__)])
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._events.run(), name="events")
+            if self._remembering is not None:
+                tasks.create_task(self._remembering.run(), name="last-known state")
+            sink = self._remembering or self._reconciler
+            tasks.create_task(self._source.run(sink), name="source")
+
+    async def _send(self, request: EventRequest) -> int:
+        async with self._source.api.request(
+            request.method, request.path, body=request.body, content_type=request.content_type
+        ) as answer:
+            await answer.read()
+            return answer.status
+
+    def _troubles(self) -> Troubles | None:
+        reconciler = self._reconciler
+        if not reconciler.served_once.is_set():
+            return None
+        return troubles(
+            self._node, reconciler.table, reconciler.failures, reconciler.health_check_failures
+        )
+
+    def _uid(self, regarding: Reference) -> str | None:
+        if regarding.kind == "Node":
+            # As kubelet and kube-proxy do it, and as `kubectl describe node` searches.
+            return regarding.name
+        service = self._reconciler.state.service(ObjectName(regarding.namespace, regarding.name))
+        return service.metadata.uid if service is not None else None
