@@ -25,9 +25,9 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 bench: $(PLOTTING)
-	$(BIN)/python -m bench.wire $(ARGS)
+	$(BIN)/python -m bench.wire --charts $(ARGS)
 
-bench-quick: $(PLOTTING)
+bench-quick: $(READY)
 	$(BIN)/python -m bench.wire --quick $(ARGS)
 
 bench-scale: $(READY)

@@ -72,7 +72,7 @@ class Config:
     conntrack.tcpCloseWaitTimeout, 1 h)."""
     drain_timeout: float = 30.0
     """Seconds that flows get to end by themselves when uproxy stops or their Service goes."""
-    min_sync_period: float = 0.01
+    min_sync_period: float = 0.02
     """Seconds between two rebuilds; changes in between are taken together."""
     sync_period: float = 30.0
     """Seconds; a change that waits for twice as long makes /healthz red (kube-proxy's rule)."""

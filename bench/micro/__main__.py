@@ -1,0 +1,47 @@
+"""`python -m bench.micro [WORD ...]`: time the cases whose names hold one of the words."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from statistics import median
+from timeit import Timer
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.micro.cases import CASES, Case
+
+_REPEATS = 7
+_LONG_ENOUGH = 0.1
+"""Seconds for one repeat, against the clock's and the machine's jitter."""
+
+
+def selected(words: Sequence[str]) -> list[Case]:
+    """Cases whose names hold one of the words; without words, all."""
+    return [each for each in CASES if not words or any(word in each.name for word in words)]
+
+
+def timed(step: Callable[[], object]) -> list[float]:
+    """Microseconds for one step, in each repeat."""
+    timer = Timer(step)
+    number = 1
+    while timer.timeit(number) < _LONG_ENOUGH:
+        number *= 2
+    return [seconds / number * 1e6 for seconds in timer.repeat(_REPEATS, number)]
+
+
+def main(words: Sequence[str]) -> None:
+    """Print a table. The best of the repeats is the one that was disturbed least."""
+    table = Table("step", "best, us", "median, us")
+    for case in selected(words):
+        step = case.prepare()
+        gc.collect()
+        times = timed(step)
+        table.add_row(case.name, f"{min(times):,.2f}", f"{median(times):,.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""How the control path does with many Services: start, memory, changes, CPU, stalls."""

@@ -1,0 +1,133 @@
+"""Runs scenarios: starts peers when they are first needed, and measures them in turns."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench.wire import peers
+from bench.wire.kernel import share_priority
+from bench.wire.peers import Setup, Start, Subject
+from bench.wire.places import Service
+from bench.wire.processes import Unavailable, find_program, tree
+from bench.wire.results import Outcome
+from bench.wire.scenarios import Measured, Scenario, Terms
+from bench.wire.statistics import rotated
+from bench.wire.uproxy_peer import uproxy
+
+PEERS: Mapping[str, Start] = {
+    "none": peers.direct,
+    "haproxy": peers.haproxy(),
+    "haproxy-bulk": peers.haproxy(bulk=True),
+    "nginx": peers.nginx_stream,
+    "go": peers.go_relay,
+    "nftables": peers.nftables,
+    "uproxy": uproxy(),
+}
+
+Say = Callable[[str], None]
+
+
+class Arena:
+    """Backends that run, and the peers in front of them."""
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        directory: Path,
+        descriptors: int,
+        own_network: bool,
+        stack: ExitStack,
+        say: Say,
+    ) -> None:
+        self.skipped: dict[str, str] = {}
+        """Peers that cannot be started here, and why."""
+        self.failures: list[str] = []
+        """Measurements that were begun and came to nothing."""
+        self._services = services
+        self._directory = directory
+        self._descriptors = descriptors
+        self._own_network = own_network
+        self._stack = stack
+        self._say = say
+        self._subjects: dict[tuple[str, str, int], Subject] = {}
+        self._numbers = itertools.count()
+
+    def run(self, scenario: Scenario, names: Sequence[str], rounds: int, terms: Terms) -> Outcome:
+        """All rounds. Raises Unavailable where nobody can be measured."""
+        if scenario.service not in {each.name for each in self._services}:
+            raise Unavailable("there is no backend for it")
+        if scenario.tool:
+            find_program(scenario.tool, scenario.tool)
+        results: dict[str, list[Measured | None]] = {}
+        for number in range(rounds):
+            for name in rotated([each for each in names if each not in self.skipped], number):
+                self._say(f"{scenario.name}: round {number + 1} of {rounds}, {name}")
+                measured = self._measure(scenario, name, terms)
+                if name not in self.skipped:
+                    results.setdefault(name, []).append(measured)
+        if not results:
+            raise Unavailable("there is nobody to measure")
+        return Outcome(
+            scenario=scenario.name,
+            title=scenario.title,
+            baseline=scenario.baseline,
+            figures=scenario.figures,
+            rounds={name: results[name] for name in names if name in results},
+        )
+
+    def _measure(self, scenario: Scenario, name: str, terms: Terms) -> Measured | None:
+        try:
+            with self._subject(scenario, name) as subject, subject.in_use():
+                return scenario.measure(subject, terms)
+        except (Unavailable, OSError) as reason:
+            if name not in self.skipped:
+                self.failures.append(f"{scenario.name}: {name}: {reason}")
+            return None
+
+    @contextmanager
+    def _subject(self, scenario: Scenario, name: str) -> Iterator[Subject]:
+        start = scenario.starts.get(name, PEERS[name])
+        if scenario.fresh:
+            with start(self._setup(scenario.workers)) as subject:
+                _settle(subject)
+                yield subject
+            return
+        key = (scenario.name if name in scenario.starts else "", name, scenario.workers)
+        if key not in self._subjects:
+            try:
+                self._subjects[key] = self._stack.enter_context(
+                    start(self._setup(scenario.workers))
+                )
+            except (Unavailable, OSError) as reason:
+                self.skipped[name] = str(reason)
+                raise
+            _settle(self._subjects[key])
+        yield self._subjects[key]
+
+    def _setup(self, workers: int) -> Setup:
+        directory = self._directory / f"peer-{next(self._numbers)}"
+        directory.mkdir()
+        return Setup(
+            services=self._services,
+            workers=workers,
+            directory=directory,
+            descriptors=self._descriptors,
+            own_network=self._own_network,
+        )
+
+
+def _settle(subject: Subject) -> None:
+    """Workers in sessions of their own run at the peers' priority too."""
+    if subject.process is not None:
+        share_priority(tree(subject.process.process.pid))
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A directory for configurations, logs and bodies, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="uproxy-bench-", ignore_cleanup_errors=True) as path:
+        yield Path(path)

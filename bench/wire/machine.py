@@ -1,0 +1,92 @@
+"""Where and with what a run was made."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+from bench.wire.processes import Unavailable, find_program
+from bench.wire.results import Machine
+
+_VERSIONS = {
+    "haproxy": "-v",
+    "nginx": "-v",
+    "go": "version",
+    "nft": "--version",
+    "wrk": "-v",
+    "iperf3": "--version",
+    "dnsperf": "-d /nonexistent",  # It has no option for that, but begins by saying it.
+    "dnsmasq": "--version",
+}
+_VERSION = re.compile(r"\d+\.\d+[\w.+~-]*")
+
+
+def machine() -> Machine:
+    """This one."""
+    return Machine(
+        processor=processor_of(Path("/proc/cpuinfo").read_text()),
+        processors=len(os.sched_getaffinity(0)),
+        memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        kernel=platform.release(),
+        python=platform.python_version(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of every program that is installed."""
+    found = {"uproxy": _of_uproxy()}
+    for name, option in _VERSIONS.items():
+        try:
+            program = find_program(name, name)
+        except Unavailable:
+            continue
+        found[name] = version_in(_first_output(program, option))
+    return found
+
+
+def revision() -> str:
+    """Of the working tree that this file is in; "" outside of one, "+" with changes."""
+    root = Path(__file__).parents[2]
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("+" if _git(root, "status", "--porcelain", "--", "uproxy") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def processor_of(cpuinfo: str) -> str:
+    """The model's name; "unknown" where the kernel does not say, as on some ARM machines."""
+    match = re.search(r"^model name\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
+    return match[1].strip() if match else "unknown"
+
+
+def version_in(text: str) -> str:
+    """The first thing that looks like one."""
+    match = _VERSION.search(text)
+    return match[0] if match else "unknown"
+
+
+def _of_uproxy() -> str:
+    from uproxy import __version__
+
+    return __version__
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+
+
+def _first_output(program: str, options: str) -> str:
+    # Some print it on stderr, and wrk and dnsperf return an error for it.
+    done = subprocess.run(
+        [program, *options.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.stdout

@@ -1,0 +1,80 @@
+"""Manifests for uproxy: what is measured, and a cluster of Services that are only there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.wire.places import Place, Service
+
+_NAMESPACE = "bench"
+
+
+def measured(services: Sequence[Service], places: Mapping[str, Place]) -> list[dict[str, Any]]:
+    """A Service of type ClusterIP for each, so that listeners are bound as the peers' are."""
+    objects = []
+    for each in services:
+        place = places[each.name]
+        objects.append(_service(each.name, place, each.protocol))
+        objects.append(_slice(each.name, [each.backend], each.protocol))
+    return objects
+
+
+def bystanders(count: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Services, each with its slice, on cluster IPs in 127.96.0.0/16."""
+    return [
+        (
+            _service(name_of(index), Place(f"127.96.{index >> 8}.{index & 255}", 8080), "TCP"),
+            bystander_slice(index, 0),
+        )
+        for index in range(count)
+    ]
+
+
+def bystander_slice(index: int, generation: int) -> dict[str, Any]:
+    """The EndpointSlice of a bystander; each generation has another, second endpoint."""
+    last = 1 + generation % 250
+    backends = [Place(f"127.97.{index >> 8}.{index & 255}", 8080), Place(f"127.98.0.{last}", 8080)]
+    return _slice(name_of(index), backends, "TCP")
+
+
+def name_of(index: int) -> str:
+    return f"bystander-{index}"
+
+
+def write(path: Path, objects: Sequence[dict[str, Any]]) -> None:
+    """As one List, in place at once."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    os.rename(temporary, path)
+
+
+def _service(name: str, place: Place, protocol: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": _NAMESPACE},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": place.host,
+            "ports": [{"name": "main", "port": place.port, "protocol": protocol}],
+        },
+    }
+
+
+def _slice(name: str, backends: Sequence[Place], protocol: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": name,
+            "namespace": _NAMESPACE,
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "main", "port": backends[0].port, "protocol": protocol}],
+        "endpoints": [{"addresses": [each.host]} for each in backends],
+    }

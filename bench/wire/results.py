@@ -1,0 +1,81 @@
+"""What a run came to, as it is stored: one JSON file for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """One number that a scenario yields for each peer and round."""
+
+    name: str
+    unit: str
+    higher_is_better: bool = True
+    digits: int = 0
+    """After the decimal point, in tables."""
+    compared: bool = True
+    """Whether a ratio of two peers' says anything."""
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """A scenario's measurements."""
+
+    scenario: str
+    title: str
+    baseline: str
+    """The peer that ratios are to."""
+    figures: tuple[Figure, ...]
+    rounds: dict[str, list[dict[str, float] | None]]
+    """By peer; equal positions were measured one after the other. None: that one failed."""
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """Where it ran."""
+
+    processor: str
+    processors: int
+    memory: int
+    """Bytes."""
+    kernel: str
+    python: str
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """All that is known of one run."""
+
+    started: str
+    """UTC, ISO 8601."""
+    revision: str
+    """Of the working tree; "+" at its end: with changes that are not committed."""
+    machine: Machine
+    versions: dict[str, str]
+    """Of the peers and the load generators."""
+    seconds: float
+    """Of each measurement."""
+    nice: int = 0
+    """Priority of all processes; negative: before others' work."""
+    own_network: bool
+    load: float
+    """The machine's load average at the start: what else was going on."""
+    skipped: dict[str, str]
+    """Peers that could not run, and why."""
+    failures: list[str]
+    """Rounds that failed, and why."""
+    outcomes: list[Outcome]
+
+
+def write(run: Run, directory: Path, label: str = "") -> Path:
+    """Store a run under a name of its own."""
+    moment = run.started.replace(":", "").replace("-", "")
+    name = "-".join(filter(None, (moment, run.revision.rstrip("+")[:10], label)))
+    path = directory / f"{name}.json"
+    directory.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
+    return path
+
+
+def read(path: Path) -> Run:
+    """A run that was stored. Raises msgspec.DecodeError."""
+    return msgspec.json.decode(path.read_bytes(), type=Run)

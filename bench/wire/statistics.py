@@ -1,0 +1,47 @@
+"""From rounds to what is said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import NamedTuple
+
+from bench.wire.results import Outcome
+
+
+class Spread(NamedTuple):
+    """Several measurements of one thing."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+def spread(values: Iterable[float]) -> Spread | None:
+    """Median and extremes; None of nothing."""
+    known = sorted(values)
+    return Spread(median(known), known[0], known[-1], len(known)) if known else None
+
+
+def values(outcome: Outcome, peer: str, figure: str) -> list[float]:
+    """All rounds in which that figure was measured."""
+    rounds = outcome.rounds.get(peer, ())
+    return [each[figure] for each in rounds if each is not None and figure in each]
+
+
+def ratios(outcome: Outcome, peer: str, figure: str, baseline: str = "") -> list[float]:
+    """One for each round in which both were measured: the machine's mood then cancels out."""
+    own = outcome.rounds.get(peer, ())
+    other = outcome.rounds.get(baseline or outcome.baseline, ())
+    return [
+        first[figure] / second[figure]
+        for first, second in zip(own, other, strict=False)
+        if first and second and figure in first and second.get(figure)
+    ]
+
+
+def rotated(items: Sequence[str], by: int) -> list[str]:
+    """The same items, another one first: no peer always follows the same one."""
+    by %= max(1, len(items))
+    return [*items[by:], *items[:by]]

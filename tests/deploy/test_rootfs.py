@@ -1,0 +1,81 @@
+"""What the container image gets, made and run without a container engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import uproxy
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "deploy" / "build-rootfs.sh"
+NETWORK = ("Could not find a version", "No matching distribution", "Connection", "Timeout")
+"""What pip says when it cannot get packages."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("image") / "rootfs"
+    done = subprocess.run(
+        [SCRIPT, root],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode and any(word in done.stderr for word in NETWORK):
+        pytest.skip(f"packages cannot be had here: {done.stderr[-300:]}")
+    assert done.returncode == 0, done.stderr
+    return root / "opt" / "uproxy"
+
+
+def run(home: Path, *arguments: str, name: str = "uproxy") -> str:
+    done = subprocess.run(
+        [home / name, *arguments],
+        # Nothing of this environment, whose Python has uproxy installed.
+        env={"PATH": os.defpath, "UPROXY_PYTHON": sys.executable},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_the_result_runs(home: Path) -> None:
+    assert run(home, "version").startswith(f"uproxy {uproxy.__version__}\n")
+
+
+@pytest.mark.timeout(300)
+def test_it_runs_through_a_link(home: Path) -> None:
+    (home / "linked").symlink_to(home / "uproxy")
+    assert "uproxy" in run(home, "version", name="linked")
+
+
+@pytest.mark.timeout(300)
+def test_its_workers_find_their_library(home: Path) -> None:
+    output = run(home, "demo", "--exit-after", "1s")
+    assert "Traceback" not in output
+
+
+@pytest.mark.timeout(300)
+def test_everything_is_compiled_and_nothing_is_left_over(home: Path) -> None:
+    library = home / "lib"
+    modules = [each for each in library.rglob("*.py") if "__pycache__" not in each.parts]
+    compiled = {each.parent.parent / each.name.split(".")[0] for each in library.rglob("*.pyc")}
+    assert [each for each in modules if each.with_suffix("") not in compiled] == []
+    assert not (library / "bin").exists()
+    assert {"pip", "setuptools", "pytest", "mypy"} & set(os.listdir(library)) == set()
+
+
+def test_a_directory_that_has_one_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "opt" / "uproxy").mkdir(parents=True)
+    done = subprocess.run([SCRIPT, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is there already" in done.stderr
