@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
 
 test: check
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
