@@ -37,11 +37,14 @@ from uproxy.http.health import ServiceHealthServers, healthz_app
 from uproxy.http.server import HttpServer
 from uproxy.listeners import Listeners
 from uproxy.reconciler import Reconciler
-from uproxy.sources.api import Api
+from uproxy.sources.api import Api, ApiServer
 from uproxy.sources.credentials import find_access
+from uproxy.sources.errors import SourceError
 from uproxy.sources.kubernetes import Kubernetes
+from uproxy.sources.later import LaterApi
 from uproxy.sources.manifests import Manifests
 from uproxy.sources.reflector import SOURCES
+from uproxy.sources.snapshot import is_there
 from uproxy.transparent import ClientAddresses, client_addresses
 from uproxy.workers import Workers
 
@@ -56,7 +59,7 @@ _FIRST_SYNC = 60.0
 _MANIFESTS = "manifests"
 
 
-class StartError(Exception):
+class StartError(SourceError):
     """The program cannot start; one line that says why and what to do."""
 
 
@@ -269,18 +272,30 @@ def _routing_options(config: Config, node: NodeFacts, addresses: frozenset[str])
 def _cluster(config: Config) -> Kubernetes | None:
     """The cluster to follow, unless there are manifests.
 
-    Raises StartError where there is neither, SourceError where access is not possible at all.
+    Raises StartError where there is neither, SourceError where access is not possible at all and
+    no last-known state can be served meanwhile.
     """
     if config.manifests:
         return None
+    api: ApiServer
+    try:
+        api = _api(config)
+    except SourceError as error:
+        if config.state_dir is None or not is_there(config.state_dir, config.node_name):
+            raise
+        log.error("%s; serving the last-known state until that is put right", error)
+        api = LaterApi(lambda: _api(config), error)
+    return Kubernetes(api, node_name=config.node_name, service_proxy_name=config.service_proxy_name)
+
+
+def _api(config: Config) -> Api:
     access = find_access(config.kubeconfig, config.context)
     if access is None:
         raise StartError(
             "nothing to serve: no cluster was found (not a Pod of one, and no kubeconfig); give "
             "--kubeconfig FILE, or --manifests PATH, or try: uproxy demo"
         )
-    api = Api(access, relaxed_x509=config.tls_relaxed_x509)
-    return Kubernetes(api, node_name=config.node_name, service_proxy_name=config.service_proxy_name)
+    return Api(access, relaxed_x509=config.tls_relaxed_x509)
 
 
 @asynccontextmanager

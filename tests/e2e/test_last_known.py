@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.pods import pod, read_line, visit
 from tests.e2e.program import Program, endpoints, program, service, wait_for
-from tests.fake_api.kinds import EVENTS, SERVICES
+from tests.fake_api.kinds import EVENTS, SERVICES, SLICES
 from tests.fake_api.kubeconfigs import write_kubeconfig
 from tests.fake_api.server import FakeApi
 from tests.fake_api.threads import ThreadedApi, in_thread
@@ -161,3 +161,39 @@ def test_what_can_be_listed_is_served_though_not_all_can(api: ThreadedApi, tmp_p
             wait_for("it is served", lambda: not refused(WEB, port))
             assert visit(WEB, port) == "a"
             assert running.get(running.health, "/readyz")[0] == 503
+
+
+@pytest.mark.parametrize("content", [None, "kind: Config\nclusters: [\n"], ids=["gone", "broken"])
+def test_a_start_with_a_kubeconfig_that_no_longer_works(
+    api: ThreadedApi, tmp_path: Path, content: str | None
+) -> None:
+    """It worked before, so what was known is served, and the cluster when access is back."""
+    port = free_port()
+    kubeconfig = tmp_path / "kubeconfig"
+    options = ["--state-dir", str(tmp_path / "state")]
+    with pod("a") as a, pod("b") as b:
+        apply(api, cluster_ip("web", WEB, port), *endpoints("web", [a]))
+        with following(api, tmp_path) as first:
+            assert visit(WEB, port) == "a"
+            assert first.stop() == 0
+        kubeconfig.unlink()
+        if content is not None:
+            kubeconfig.write_text(content)
+        with program(tmp_path, *options, source=["--kubeconfig", str(kubeconfig)]) as second:
+            assert visit(WEB, port) == "a"
+            assert str(kubeconfig) in second.log
+            assert "serving the last-known state" in second.get(second.health, "/readyz")[1]
+            (old,) = endpoints("web", [a])
+            api.call(lambda server: server.delete(SLICES, old["metadata"]["name"]))
+            apply(api, *endpoints("web", [b]))
+            write_kubeconfig(kubeconfig, api.url)
+            wait_for("the cluster", lambda: visit(WEB, port) == "b")
+
+
+def test_a_broken_kubeconfig_without_a_state_ends_the_start(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    options = ["--state-dir", str(tmp_path / "state")]
+    source = ["--kubeconfig", str(kubeconfig)]
+    with program(tmp_path, *options, source=source, ready=False) as uproxy:
+        assert uproxy.process.wait(20) == 2
+        assert str(kubeconfig) in uproxy.log

@@ -8,8 +8,8 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple, Self
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 
 from uproxy import __version__
@@ -71,6 +71,28 @@ class Answer:
             with contextlib.suppress(OSError):
                 for option in _KEEPALIVE:
                     sock.setsockopt(*option)
+
+
+class ApiServer(Protocol):
+    """What sources and Events need of an API server."""
+
+    @property
+    def access(self) -> Access: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        read_timeout: float = 60.0,
+    ) -> AbstractAsyncContextManager[Answer]: ...
 
 
 class _Identity(NamedTuple):

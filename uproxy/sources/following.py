@@ -18,7 +18,7 @@ from typing import Final
 
 from uproxy.core.backoff import Backoff
 from uproxy.core.status import ObjectStatus
-from uproxy.sources.api import Answer, Api, ApiUnreachable
+from uproxy.sources.api import Answer, ApiServer, ApiUnreachable
 from uproxy.sources.connection import Connection, WatchList
 from uproxy.sources.reflector import Mirror, Resource, Verdict, judge
 from uproxy.sources.sink import Sink
@@ -85,7 +85,7 @@ class Follower:
     def __init__(
         self,
         resource: Resource,
-        api: Api,
+        api: ApiServer,
         connection: Connection,
         watch_list: WatchList,
         timing: Timing,

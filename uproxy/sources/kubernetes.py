@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 
-from uproxy.sources.api import Api
+from uproxy.sources.api import ApiServer
 from uproxy.sources.connection import Connection, WatchList
 from uproxy.sources.following import Follower, Timing
 from uproxy.sources.reflector import resources
@@ -26,7 +26,7 @@ class Kubernetes:
 
     def __init__(
         self,
-        api: Api,
+        api: ApiServer,
         *,
         node_name: str,
         service_proxy_name: str = "",

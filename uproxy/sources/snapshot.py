@@ -94,6 +94,14 @@ def save(path: Path, snapshot: Snapshot) -> None:
     _sync_directory(path.parent)
 
 
+def is_there(directory: Path, node: str) -> bool:
+    """Whether a directory has a state of this node that can be served. Blocks."""
+    try:
+        return load(directory / FILE_NAME, node=node) is not None
+    except SnapshotError:
+        return False
+
+
 def load(path: Path, *, node: str) -> Snapshot | None:
     """What was saved for a node; None where nothing was. Blocks; raises SnapshotError."""
     try:
