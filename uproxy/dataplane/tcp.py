@@ -61,6 +61,9 @@ class TcpListener:
         self._fd = sock.fileno()
         self._accept = sock._accept  # type: ignore[attr-defined]
         self._family = int(sock.family)
+        self._batch = 1
+        """Connections to accept next time. Finding out that no more wait costs as much as
+        accepting one, so it is only tried where some were likely to."""
         self._accepting = False
         self._stopped = False
         self._closed = False
@@ -139,13 +142,15 @@ class TcpListener:
             self._suspend()
             self.context.on_room.append(self.resume)
             return
-        accept = self._accept
+        accept, batch = self._accept, self._batch
         try:
-            for _ in range(min(room, ACCEPT_BATCH)):
+            for _ in range(min(room, batch)):
                 fd, address = accept()
                 self._begin(Socket(self._family, NON_BLOCKING, 0, fd), address[0])
+            # As many as expected: perhaps more wait. If so the kernel says it again.
+            self._batch = min(2 * batch, ACCEPT_BATCH)
         except BlockingIOError:
-            return
+            self._batch = max(batch // 2, 1)
         except OSError as error:
             self._could_not_accept(error)
 
