@@ -214,3 +214,12 @@ def test_commands_that_only_print_load_no_server() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("source", ["--manifests", "--kubeconfig"])
+def test_a_source_that_is_not_there_is_one_line(source: str, tmp_path: Path) -> None:
+    """Nothing else is logged around it: the start has failed, and that is the news."""
+    done = run("run", source, str(tmp_path / "nothing"))
+    assert done.code == 2
+    (line,) = done.stderr.splitlines()
+    assert str(tmp_path / "nothing") in line

@@ -9,6 +9,7 @@ import click
 
 from uproxy.cli.options import config_options, resolve
 from uproxy.cli.serving import run_to_the_end, serve, set_up_logging
+from uproxy.daemon import Daemon
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,12 @@ def command(ctx: click.Context, /, **_: Any) -> None:
     set_up_logging(config)
     for warning in warnings:
         log.warning("%s", warning)
-    if not config.nodeport_addresses:
+    run_to_the_end(serve(config, _advise))
+
+
+async def _advise(daemon: Daemon) -> None:
+    """Once it serves: a start that fails is to be one line."""
+    if not daemon.config.nodeport_addresses:
         log.info(
             "NodePorts are served on every address of this node; --nodeport-addresses narrows that"
         )
-    run_to_the_end(serve(config))
