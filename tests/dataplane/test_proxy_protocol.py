@@ -304,10 +304,13 @@ class Broken(Socket):
     """Takes 5 bytes, then fails: the first one that is made."""
 
     first: Broken | None = None
+    port = 0
+    """Where that one went."""
 
     def send(self, data: Any, flags: int = 0) -> int:
         if Broken.first is None:
             Broken.first = self
+            Broken.port = self.getpeername()[1]
             return super().send(data[:5], flags)
         if Broken.first is self:
             raise BrokenPipeError
@@ -354,9 +357,7 @@ class TestPartialHeader:
             client = w.connect(listener)
             await client.send(b"hello")
             await eventually(lambda: Broken.first is not None)
-            assert Broken.first is not None
-            number = Broken.first.getpeername()[1]
-            first, second = sorted(servers, key=lambda each: each.backend.port != number)
+            first, second = sorted(servers, key=lambda each: each.backend.port != Broken.port)
             broken = await first.accept()
             assert await broken.receive(5) == SIGNATURE[:5]
             await broken.send(b"?")

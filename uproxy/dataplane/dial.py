@@ -8,9 +8,11 @@ from _socket import (
     AF_INET,
     AF_INET6,
     IPPROTO_TCP,
+    SO_OOBINLINE,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
     SOCK_STREAM,
+    SOL_SOCKET,
     TCP_NODELAY,
 )
 from _socket import socket as Socket
@@ -72,11 +74,14 @@ class Dialer:
         flow.port.balancer.begin(backend)
         try:
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            if self._reactor.ring is not None:
+                # A ring sees no urgent mark; epoll does, and then sets it where it is needed.
+                sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
             if flow.preserving:
                 self._preserve(flow, backend)
             code = sock.connect_ex(backend)
             if code in _IN_PROGRESS:
-                self._reactor.register(sock.fileno(), flow.connected, EVENTS)
+                self._reactor.await_writable(sock.fileno(), flow.connected, EVENTS)
                 self._wait(flow)
                 return
         except OSError as error:

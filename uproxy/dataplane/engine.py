@@ -79,6 +79,7 @@ class TcpEngine:
             listener.close(0)
         self.dialer.close()
         self.shortage.close()
+        self.relay.half_closed.close()
         self.relay.pipes.close()
 
     def _schedule_sweep(self) -> None:

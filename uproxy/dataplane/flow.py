@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend, Route
+from uproxy.dataplane.ring_side import ring_sides
 from uproxy.dataplane.side import EVENTS, Side
 
 if TYPE_CHECKING:
@@ -88,18 +89,27 @@ class Flow:
         assert self.sock is not None
         self.listener.engine.dialer.succeeded(self)
         relay = self.listener.engine.relay
+        reactor = relay.reactor
+        watched = reactor.watches(self.sock.fileno())
+        if relay.ring is not None and not watched:
+            self.client_side, self.backend_side = ring_sides(
+                relay.ring, relay, self, self.client_sock, self.sock
+            )
+            return
         client = self.client_side = Side(relay, self, self.client_sock, self.sock)
         backend = self.backend_side = Side(relay, self, self.sock, self.client_sock)
         client.peer = backend
         backend.peer = client
-        reactor = relay.reactor
-        reactor.replace(backend.fd, backend.ready)
         try:
+            if watched:
+                reactor.replace(backend.fd, backend.ready)
+            else:
+                reactor.register(backend.fd, backend.ready, EVENTS)
             reactor.register(client.fd, client.ready, EVENTS)
         except OSError:  # Out of memory, or over fs.epoll.max_user_watches.
             self.drop(DropReason.DESCRIPTORS)
             return
-        if mask & _NEWS:
+        if watched and mask & _NEWS:
             backend.ready(mask)
 
     def masquerade(self) -> None:

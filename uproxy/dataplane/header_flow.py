@@ -8,6 +8,7 @@ from typing import Final
 
 from uproxy.dataplane.flow import Flow
 from uproxy.dataplane.proxy_protocol import End, header
+from uproxy.dataplane.side import EVENTS
 
 _SEND: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _FAILED: Final = select.EPOLLERR | select.EPOLLHUP
@@ -62,7 +63,11 @@ class HeaderFlow(Flow):
         self.unsent = self.unsent[sent:]
         if self.unsent:
             # It fits into the smallest send buffer, but the kernel may be short of memory.
-            self.listener.context.reactor.replace(sock.fileno(), self.introduce)
+            reactor = self.listener.context.reactor
+            if reactor.watches(sock.fileno()):
+                reactor.replace(sock.fileno(), self.introduce)
+            else:
+                reactor.register(sock.fileno(), self.introduce, EVENTS)
         else:
             super().connected(self.events)
 

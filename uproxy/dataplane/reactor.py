@@ -3,6 +3,8 @@
 The loop watches a single descriptor, the epoll's own, and calls back when anything is ready. Per
 event this costs a dictionary lookup and one call: no transport, future or task. (Measured against
 asyncio protocols on uvloop: 15 % less CPU per request, and 1.7 times the connections a second.)
+
+On a `RingLoop` there is an io_uring, too, for what is frequent: dials and small messages.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Final, Protocol, runtime_checkable
+
+from uproxy.dataplane.ring import FAILED, RESULT, Ring
+from uproxy.dataplane.ring_loop import RingLoop
 
 Callback = Callable[[int], None]
 """Takes the event mask. Where it is a method of something `Abortable`, that is ended when the
@@ -52,6 +57,12 @@ class Reactor:
         self._callbacks: dict[int, Callback] = {}
         self._fresh: set[int] = set()
         self._deferred: list[Callable[[], None]] = []
+        self._polls: dict[int, int] = {}
+        """Descriptors to the keys of their polls by the ring."""
+        self.ring: Ring | None = None
+        if isinstance(loop, RingLoop):
+            self.ring = loop.ring
+            self.ring.begin, self.ring.failed = self.tick, self._failed
         loop.add_reader(self._epoll.fileno(), self._dispatch)
 
     def register(self, fd: int, callback: Callback, events: int) -> None:
@@ -63,6 +74,29 @@ class Reactor:
     def replace(self, fd: int, callback: Callback) -> None:
         """Give the events of a registered descriptor to another callback; no system call."""
         self._callbacks[fd] = callback
+
+    def await_writable(self, fd: int, callback: Callback, events: int) -> None:
+        """Call back once when a descriptor can be written or has failed, as a dial does.
+
+        Without a ring it then is registered for `events` already, and `watches` it.
+        """
+        if self.ring is None:
+            self.register(fd, callback, events)
+            return
+
+        def ready(completion: int) -> None:
+            self._forget_poll(fd)
+            result = completion & RESULT
+            try:
+                callback(select.EPOLLERR if result & FAILED else result)
+            except Exception as error:
+                self._failed(callback, error)
+
+        self._polls[fd] = self.ring.poll(fd, select.EPOLLOUT, ready)
+
+    def watches(self, fd: int) -> bool:
+        """Whether a descriptor is registered."""
+        return fd in self._callbacks
 
     def modify(self, fd: int, events: int) -> None:
         """Change the events of a registered descriptor; one that is closed is left alone."""
@@ -82,6 +116,9 @@ class Reactor:
     def discard(self, fd: int) -> None:
         """Like `unregister`, without the system call: for the only copy, closed right after."""
         self._callbacks.pop(fd, None)
+        if fd in self._polls and self.ring is not None:
+            self.ring.cancel(self._forget_poll(fd))
+            self.ring.flush()
 
     def defer(self, callback: Callable[[], None]) -> None:
         """Call once in the loop's next round, after everybody else had a turn."""
@@ -113,6 +150,12 @@ class Reactor:
         self._epoll.close()
         self._callbacks.clear()
         self._deferred.clear()
+
+    def _forget_poll(self, fd: int) -> int:
+        key = self._polls.pop(fd)
+        assert self.ring is not None
+        self.ring.remove(key)
+        return key
 
     def _dispatch(self) -> None:
         self.now = monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Final, Literal, Protocol
 
@@ -28,6 +29,47 @@ _THRESHOLDS: Final[dict[SpliceMode, int]] = {
 }
 
 
+HALF_CLOSED: Final = 0.05
+"""Seconds after which a flow counts as half-closed for long; twice that at most."""
+
+
+class Tiring(Protocol):
+    """One socket of a flow."""
+
+    def tired(self) -> None:
+        """Called when its stream has ended long ago, and the other has not."""
+
+
+class HalfClosed:
+    """Those whose stream has ended, and who wait for the other to end as well. Most wait for a
+    moment only, so there is no timer for each."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._timer: asyncio.TimerHandle | None = None
+        self._recent: list[Tiring] = []
+        self._older: list[Tiring] = []
+
+    def add(self, side: Tiring) -> None:
+        self._recent.append(side)
+        if self._timer is None:
+            self._timer = self._reactor.later(HALF_CLOSED, self._look)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._recent.clear()
+        self._older.clear()
+
+    def _look(self) -> None:
+        self._timer = None
+        older, self._older, self._recent = self._older, self._recent, []
+        if self._older:
+            self._timer = self._reactor.later(HALF_CLOSED, self._look)
+        for side in older:
+            self._reactor.guard(side.tired)
+
+
 class Relay:
     """What the flows of a worker share for moving bytes."""
 
@@ -36,8 +78,11 @@ class Relay:
         self.buffer = bytearray(BUFFER)
         self.view = memoryview(self.buffer)
         self.pipes = PipePool()
+        self.half_closed = HalfClosed(reactor)
         self.splice_after = _THRESHOLDS[splice]
         """Full reads in a row before splicing."""
+        self.ring = reactor.ring if self.splice_after else None
+        """What flows begin with; None: they are relayed by epoll alone."""
 
 
 class Ends(Protocol):

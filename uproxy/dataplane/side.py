@@ -33,7 +33,7 @@ _LAST: Final = select.EPOLLIN | select.EPOLLRDHUP
 _NOT_LAST: Final = ~(select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLOUT | select.EPOLLHUP)
 
 _RECV: Final = int(socket.MSG_DONTWAIT)
-_SEND: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+SEND: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _SEND_LAST: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE)
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -118,7 +118,7 @@ class Side:
 
     def ready(self, mask: int) -> None:
         """The socket's events. What is most frequent comes first, and calls nothing of ours."""
-        flags = _SEND
+        flags = SEND
         if self.special or mask & _READ != _IN:
             if self.special or mask & _LAST != _LAST or mask & _NOT_LAST:
                 self._attend(mask)
@@ -144,7 +144,7 @@ class Side:
                 return
             if sent < count:
                 self._hold(sent, count)
-            elif flags != _SEND:
+            elif flags != SEND:
                 self._ended()
         elif self._received(count):
             self._pump()
@@ -169,7 +169,7 @@ class Side:
         """Deliver what the peer did not take before, then read on."""
         if self.held is not None:
             try:
-                sent = self.give(self.held, _SEND)
+                sent = self.give(self.held, SEND)
             except BlockingIOError:
                 return
             except OSError:
@@ -238,7 +238,7 @@ class Side:
         self.total += count
         self.streak = self.streak + 1 if count == BUFFER else 0
         try:
-            sent = self.give(self.view[:count], _SEND)
+            sent = self.give(self.view[:count], SEND)
         except OSError as error:
             self._refused(error, count)
             return False
@@ -271,7 +271,7 @@ class Side:
             for _ in range(ROUNDS):
                 if peer.pending or not (count := peer.take(self.buffer, 0, _RECV)):
                     break
-                sent = peer.give(self.view[:count], _SEND)
+                sent = peer.give(self.view[:count], SEND)
                 peer.total += sent
                 if sent < count:
                     break

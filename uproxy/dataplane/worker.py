@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import random
 import signal
 import socket
@@ -35,6 +36,7 @@ from uproxy.core.counters import Counters
 from uproxy.core.route import Backend, Frontend, Route, ServicePortName
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.ring_loop import RingLoop
 from uproxy.dataplane.tcp import TcpEngine, TcpListener
 from uproxy.dataplane.udp import UdpEngine, UdpListener
 
@@ -224,6 +226,13 @@ async def serve(channel: Channel[ToWorker]) -> None:
         channel.close()
 
 
+def _new_loop() -> asyncio.AbstractEventLoop:
+    if not os.environ.get("NORING"):
+        with contextlib.suppress(OSError):
+            return RingLoop()
+    return uvloop.new_event_loop()
+
+
 def main(descriptor: int) -> None:
     """Run a worker whose channel is the given descriptor."""
     # A supervisor may send SIGTERM to all processes of a service, but the control process decides
@@ -236,5 +245,5 @@ def main(descriptor: int) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 50)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(serve(channel))

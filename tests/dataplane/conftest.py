@@ -1,0 +1,30 @@
+"""The data path runs on a third kind of event loop, too: the one around an io_uring."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+import uvloop
+
+from uproxy.dataplane.ring_loop import RingLoop
+
+
+def _has_ring() -> bool:
+    try:
+        RingLoop().close()
+    except OSError:
+        return False
+    return True
+
+
+HAS_RING = _has_ring()
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Hook of pytest-asyncio: one run of an async test for each of these."""
+    loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return loops | {"ring": RingLoop} if HAS_RING else loops

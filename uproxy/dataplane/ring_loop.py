@@ -1,0 +1,93 @@
+"""An asyncio event loop that waits for an io_uring.
+
+One system call submits what was queued, waits, and brings what has completed. As long as this
+concerns nobody but the ring's own callbacks, the loop stays in it; only when a timer is due, a
+callback was scheduled, or one of asyncio's own descriptors is ready does asyncio get its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import selectors
+from collections.abc import Callable
+from contextvars import Context
+from time import monotonic
+from typing import Any
+
+from uproxy.dataplane.ring import Ring
+
+
+class RingLoop(asyncio.SelectorEventLoop):
+    """Use it as any other. Raises OSError where the kernel grants no io_uring."""
+
+    def __init__(self) -> None:
+        selector = _RingSelector()
+        self._waiting = selector
+        super().__init__(selector)
+
+    @property
+    def ring(self) -> Ring:
+        """Valid until the loop is closed; to be used in its thread only."""
+        return self._waiting.ring
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        self._waiting.wanted = True
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:  # fmt: skip
+        self._waiting.wanted = True
+        return super().call_at(when, callback, *args, context=context)
+
+
+class _RingSelector(selectors.EpollSelector):
+    """The descriptors of asyncio are in an epoll, which the ring polls."""
+
+    def __init__(self) -> None:
+        self.ring = Ring()
+        self.wanted = False
+        """Whether asyncio has something to do that it did not know of when it began to wait."""
+        self._polled = False
+        self._key = 0
+        self._alarm: float | None = None
+        """When the kernel will wake us, at the latest."""
+        super().__init__()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ring = self.ring
+        if not self._polled:
+            self._polled = True
+            self._key = ring.poll(self.fileno(), select.EPOLLIN, self._ready)
+        self.wanted = timeout is not None and timeout <= 0
+        if self.wanted:
+            ring.turn(wait=False)
+        elif timeout is not None:
+            self._set_alarm(monotonic() + timeout)
+        turn = ring.turn
+        while self._polled and not self.wanted:
+            turn(True)
+        return [] if self._polled else super().select(0)
+
+    def close(self) -> None:
+        self.ring.close()
+        super().close()
+
+    def _ready(self, completion: int) -> None:
+        self._polled = False
+        self.ring.remove(self._key)
+
+    def _set_alarm(self, when: float) -> None:
+        """Return at that time. What was set before stays set: to be early is no harm, and a timer
+        for each wait would cost more than it."""
+        if self._alarm is None or when < self._alarm:
+            self._alarm = when
+            self.ring.wake_at(when, self._wake)
+
+    def _wake(self, completion: int) -> None:
+        self.wanted = True
+        self._alarm = None
