@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend, Route
-from uproxy.dataplane.ring_side import ring_sides
+from uproxy.dataplane.relay import Relay
+from uproxy.dataplane.ring_side import RingSide, ring_sides
 from uproxy.dataplane.side import EVENTS, Side
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ class Flow:
         """Backends not to dial again at all."""
         self.preserving = False
         """Whether backends are to see the client's address."""
-        self.client_side: Side | None = None
+        self.client_side: Side | RingSide | None = None
         """Set while relaying, like `backend_side`."""
-        self.backend_side: Side | None = None
+        self.backend_side: Side | RingSide | None = None
         self.progress = -1
         """Bytes read and delivered, when that was last looked at."""
         self.quiet_since = 0.0
@@ -93,24 +94,49 @@ class Flow:
         watched = reactor.watches(self.sock.fileno())
         if relay.ring is not None and not watched:
             self.client_side, self.backend_side = ring_sides(
-                relay.ring, relay, self, self.client_sock, self.sock
+                relay.ring, relay.half_closed, self, self.client_sock, self.sock
             )
             return
-        client = self.client_side = Side(relay, self, self.client_sock, self.sock)
-        backend = self.backend_side = Side(relay, self, self.sock, self.client_sock)
+        _, backend = self._relay_by_epoll(relay, self.sock)
+        if self._register() and watched and mask & _NEWS:
+            backend.ready(mask)
+
+    def leave_ring(self) -> None:
+        """Go on by epoll, where the ring has stopped."""
+        client, backend = self.client_side, self.backend_side
+        assert isinstance(client, RingSide) and isinstance(backend, RingSide) and self.sock
+        sides = self._relay_by_epoll(self.listener.engine.relay, self.sock)
+        for side, old in zip(sides, (client, backend), strict=True):
+            side.follow(old.total, old.reported, old.held, eof=old.eof)
+            old.close()
+        if client.rejected or backend.rejected:
+            sides[0 if client.rejected else 1].reject()
+        elif client.broken or backend.broken:
+            self.abort()
+        else:
+            self._register()
+
+    def _relay_by_epoll(self, relay: Relay, sock: Socket) -> tuple[Side, Side]:
+        client = self.client_side = Side(relay, self, self.client_sock, sock)
+        backend = self.backend_side = Side(relay, self, sock, self.client_sock)
         client.peer = backend
         backend.peer = client
+        return client, backend
+
+    def _register(self) -> bool:
+        """Have events of both sockets. Otherwise the flow has been dropped."""
+        reactor = self.listener.context.reactor
         try:
-            if watched:
-                reactor.replace(backend.fd, backend.ready)
-            else:
-                reactor.register(backend.fd, backend.ready, EVENTS)
-            reactor.register(client.fd, client.ready, EVENTS)
+            for side in (self.backend_side, self.client_side):
+                assert isinstance(side, Side)
+                if reactor.watches(side.fd):
+                    reactor.replace(side.fd, side.ready)
+                else:
+                    reactor.register(side.fd, side.ready, EVENTS)
         except OSError:  # Out of memory, or over fs.epoll.max_user_watches.
             self.drop(DropReason.DESCRIPTORS)
-            return
-        if watched and mask & _NEWS:
-            backend.ready(mask)
+            return False
+        return True
 
     def masquerade(self) -> None:
         """Dial from the node's address from now on, and count it."""

@@ -62,7 +62,7 @@ class Reactor:
         self.ring: Ring | None = None
         if isinstance(loop, RingLoop):
             self.ring = loop.ring
-            self.ring.begin, self.ring.failed = self.tick, self._failed
+            self.ring.failed = self._failed
         loop.add_reader(self._epoll.fileno(), self._dispatch)
 
     def register(self, fd: int, callback: Callback, events: int) -> None:
@@ -85,6 +85,7 @@ class Reactor:
             return
 
         def ready(completion: int) -> None:
+            self.tick()
             self._forget_poll(fd)
             result = completion & RESULT
             try:

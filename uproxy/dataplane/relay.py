@@ -36,6 +36,8 @@ HALF_CLOSED: Final = 0.05
 class Tiring(Protocol):
     """One socket of a flow."""
 
+    closed: bool
+
     def tired(self) -> None:
         """Called when its stream has ended long ago, and the other has not."""
 
@@ -67,7 +69,8 @@ class HalfClosed:
         if self._older:
             self._timer = self._reactor.later(HALF_CLOSED, self._look)
         for side in older:
-            self._reactor.guard(side.tired)
+            if not side.closed:
+                self._reactor.guard(side.tired)
 
 
 class Relay:

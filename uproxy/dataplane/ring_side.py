@@ -10,44 +10,65 @@ spliced) or that stays half-closed leaves the ring for epoll, and does not retur
 from __future__ import annotations
 
 import errno
+import socket
 from _socket import socket as Socket
-from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
-from uproxy.dataplane.relay import Ends, Relay
-from uproxy.dataplane.ring import (
-    BUFFER_SHIFT,
-    FAILED,
-    MORE,
-    RESULT,
-    SIZE,
-    Ring,
-    errno_of,
-    send_entry,
-)
-from uproxy.dataplane.side import EVENTS, SEND, Side
+from uproxy.dataplane.relay import Ends, HalfClosed
+from uproxy.dataplane.ring import BUFFER_SHIFT, MORE, RESULT, SIZE, UNSENT, Ring, errno_of, send_entry
 
 BULK: Final = 8
 """Full buffers in a row after which a flow leaves the ring: 128 KiB."""
 
 
-class RingSide(Side):
+class RingFlow(Ends, Protocol):
+    """What a flow does for its sides."""
+
+    def leave_ring(self) -> None:
+        """Nothing is on its way through the ring: go on by epoll."""
+
+
+class RingSide:
     """One socket of a flow, and the direction of the bytes that are read from it, by a ring.
 
     Of each direction one send at most is undecided. What arrives meanwhile waits in `_waiting`, in
     the ring's buffers, for less than a round.
     """
 
-    __slots__ = ("_armed", "_broken", "_entry", "_key", "_last", "_leaving", "_left",
-                 "_rejected", "_ring", "_round", "_slot", "_waiting")  # fmt: skip
+    __slots__ = ("_armed", "_ending", "_entry", "_half_closed", "_key", "_last", "_leaving",
+                 "_ring", "_round", "_slot", "_streak", "_waiting", "broken", "closed", "eof",
+                 "fd", "flow", "held", "peer", "rejected", "reported", "sock", "special",
+                 "total")  # fmt: skip
 
     peer: RingSide
+    """The other socket; gone when closed, so that no reference cycle stays."""
 
-    def __init__(self, ring: Ring, relay: Relay, flow: Ends, sock: Socket, other: Socket) -> None:
-        super().__init__(relay, flow, sock, other)
+    def __init__(
+        self, ring: Ring, half_closed: HalfClosed, flow: RingFlow, sock: Socket, target: int
+    ) -> None:
+        """`target`: descriptor of the other socket."""
+        self.flow = flow
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.total = 0
+        """Bytes read."""
+        self.reported = 0
+        """Bytes that the counters of the port know about already."""
+        self.held = b""
+        """Bytes read that the peer has not taken, for who goes on by epoll."""
+        self.eof = False
+        self.special = False
+        """Whether anything but "send what comes" is to be done; the only state that is looked at
+        for each message."""
+        self.broken = False
+        """Whether reading has failed."""
+        self.rejected = False
+        """Whether writing to the peer has failed."""
+        self.closed = False
         self._ring = ring
-        self._key = ring.add(self._arrived, self._unsent)
-        self._entry = send_entry(other.fileno(), self._key)
+        self._half_closed = half_closed
+        self._key = ring.add(self._arrived)
+        self._entry = send_entry(target, self._key)
         self._round = -1
         """Of the ring, when an operation of this side was queued last."""
         self._last = 0
@@ -56,17 +77,34 @@ class RingSide(Side):
         """Of that send."""
         self._armed = False
         """Whether the ring receives from the socket."""
-        self._waiting: list[int] = []
+        self._waiting: list[int] | None = None
         """Completions whose bytes are not sent yet."""
-        self._leaving = self._left = False
-        self._broken = False
-        """Whether reading has failed."""
-        self._rejected = False
-        """Whether writing to the peer has failed."""
+        self._streak = 0
+        """Full buffers in a row."""
+        self._ending = False
+        """Whether the stream has ended, behind bytes that are not delivered yet."""
+        self._leaving = False
+
+    def __repr__(self) -> str:
+        return f"<RingSide of {'nothing' if self.closed else repr(self.flow)}>"
 
     @property
     def pending(self) -> int:
-        return super().pending + sum(each & RESULT for each in self._waiting)
+        """Bytes read and not yet delivered."""
+        waiting = sum(each & RESULT for each in self._waiting) if self._waiting else 0
+        return waiting + len(self.held)
+
+    def unreported(self) -> int:
+        """Bytes delivered since the last call."""
+        delivered = self.total - self.pending if self.special else self.total
+        count = delivered - self.reported
+        self.reported = delivered
+        return count
+
+    def abort(self) -> None:
+        """End the whole flow; called by the reactor after a failure."""
+        if not self.closed:
+            self.flow.abort()
 
     def arm(self, *, empty: bool = False) -> None:
         """Receive."""
@@ -75,41 +113,51 @@ class RingSide(Side):
         self._ring.receive(self.fd, self._key, empty=empty)
 
     def close(self) -> None:
+        """Let go of everything but the socket, which is the flow's."""
         if self.closed:
             return
+        self.closed = True
         ring = self._ring
         ring.remove(self._key)
-        for each in self._waiting:
-            ring.free(each >> BUFFER_SHIFT)
-        self._waiting.clear()
+        if self._waiting:
+            for completion in self._waiting:
+                ring.free(completion >> BUFFER_SHIFT)
+            self._waiting = None
         if self._armed:
             ring.cancel(self._key)
             ring.flush()
         elif self._round == ring.round:
             ring.flush()  # While the numbers of our descriptors are ours.
-        super().close()
+        del self.peer, self.flow
+
+    def tired(self) -> None:
+        """Half-closed for long: the ring would not notice a reset by who has ended its stream."""
+        if not self.closed:
+            self._leave()
 
     def _arrived(self, completion: int) -> None:
         """Bytes have arrived, or none will any more. What is most frequent comes first."""
-        count = completion & RESULT
         ring = self._ring
-        if 0 < count < SIZE and completion & MORE and self._round != ring.round:
-            if not self.special:
-                self._round = ring.round
-                self._last = completion
-                self.total += count
-                self._slot = ring.send(self._entry, completion >> BUFFER_SHIFT, count)
-                return
-        self._attend_completion(completion)
-
-    def _attend_completion(self, completion: int) -> None:
-        """Completions that need thought."""
-        if not completion & MORE:
+        count = completion & RESULT
+        if (
+            0 < count < SIZE
+            and completion & MORE
+            and not self.special
+            and self._round != ring.round
+        ):
+            self._round = ring.round
+            self._last = completion
+            self.total += count
+            self._slot = ring.send(self._entry, completion >> BUFFER_SHIFT, count)
+            return
+        if not completion & (MORE | UNSENT):
             self._armed = False
-        if completion & RESULT & FAILED:
-            self._failed(errno_of(completion))
-        elif not completion & RESULT:
+        if completion & UNSENT:
+            self._unsent(completion)
+        elif not count:
             self._end()
+        elif code := errno_of(completion):
+            self._failed(code)
         else:
             self._take(completion)
         if self._leaving:
@@ -122,15 +170,16 @@ class RingSide(Side):
         if self._leaving:
             self._keep(completion)
             return
-        self.streak = self.streak + 1 if count == SIZE else 0
+        self._streak = self._streak + 1 if count == SIZE else 0
         if not self._waiting and self._round != self._ring.round:
             self._send(completion)
-        else:
+        elif self._waiting:
             self._waiting.append(completion)
+        else:
+            self._waiting = [completion]
             self.special = True
-            if len(self._waiting) == 1:
-                self._ring.again(self._go_on)
-        if self.streak >= BULK:
+            self._ring.again(self._go_on)
+        if self._streak >= BULK:
             self._leave()
         elif not self._armed:
             self._ring.again(self._rearm)
@@ -150,46 +199,51 @@ class RingSide(Side):
         elif self._waiting:
             self._send(self._waiting.pop(0))
             self.special = bool(self._waiting)
-            if self._waiting or self._broken or self.deferred:
+            if self._waiting or self.broken or self._ending:
                 self._ring.again(self._go_on)
-        elif self._broken:
+        elif self.broken:
             self.flow.abort()
-        elif self.deferred:
-            self.deferred = False
+        elif self._ending:
+            self._ending = False
             self._ended()
 
     def _end(self) -> None:
         """The end of the stream."""
         if self._leaving:
             return  # It is still there when epoll looks.
-        if self._round != self._ring.round and not self._waiting:
-            self._ended()
-            return
-        self.deferred = True
-        if not self._waiting:
+        if self._waiting:
+            self._ending = True
+        elif self._round == self._ring.round:
             # The FIN goes out with the last bytes: a packet less.
+            self._ending = True
             self._ring.more_follows(self._slot)
             self._ring.again(self._go_on)
+        else:
+            self._ended()
 
     def _ended(self) -> None:
-        super()._ended()
-        if not self.closed and not self._leaving:
-            self.relay.half_closed.add(self)
-
-    def tired(self) -> None:
-        """Half-closed for long."""
-        if not self.closed:
-            self._leave()
+        """All of the stream was delivered."""
+        if self.peer.eof:
+            self.flow.finish()
+            return
+        self.eof = self.special = True
+        try:
+            self.peer.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.flow.abort()
+            return
+        self._half_closed.add(self)
 
     def _failed(self, code: int) -> None:
         """The socket is broken, or what the ring did with it has been cancelled."""
         if code == errno.ENOBUFS:
             if not self._leaving:
                 self._ring.again(self._rearm)
-        elif code != errno.ECANCELED or not self._leaving:
-            self._broken = True
-            if not self._leaving:
-                self._ring.again(self._go_on)
+        elif not self._leaving:
+            self.broken = True
+            self._ring.again(self._go_on)
+        elif code != errno.ECANCELED:
+            self.broken = True
 
     def _rearm(self) -> None:
         if self.closed or self._leaving or self._armed:
@@ -202,19 +256,17 @@ class RingSide(Side):
 
     def _unsent(self, completion: int) -> None:
         """The peer's socket did not take all of the last send: it is full or broken."""
-        if self.closed:
-            return
-        sent = 0 if completion & RESULT & FAILED else completion & RESULT
-        self._rejected = errno_of(completion) not in (0, errno.EAGAIN)
+        code = errno_of(completion)
+        self.rejected = code not in (0, errno.EAGAIN)
+        sent = 0 if code else completion & RESULT
         rest = self._ring.view(self._last >> BUFFER_SHIFT, sent, self._last & RESULT)
-        self.held = memoryview(bytes(rest) + bytes(self.held or b""))
+        self.held = bytes(rest) + self.held
         self._leave()
 
     def _keep(self, completion: int) -> None:
         """Hold bytes, behind what is held already, in place of the ring."""
         buffer = completion >> BUFFER_SHIFT
-        more = self._ring.view(buffer, 0, completion & RESULT)
-        self.held = memoryview(bytes(self.held or b"") + bytes(more))
+        self.held += self._ring.view(buffer, 0, completion & RESULT)
         self._ring.free(buffer)
 
     def _leave(self) -> None:
@@ -223,9 +275,9 @@ class RingSide(Side):
             return
         for side in (self, self.peer):
             side._leaving = side.special = True
-            for completion in side._waiting:
+            for completion in side._waiting or ():
                 side._keep(completion)
-            side._waiting.clear()
+            side._waiting = None
             if side._armed:
                 side._round = side._ring.round
                 side._ring.cancel(side._key)
@@ -233,49 +285,20 @@ class RingSide(Side):
 
     def _leave_when_quiet(self) -> None:
         """Once nothing is on its way through the ring, in both directions."""
-        if self.closed or self._left or self._armed or self.peer._armed:
+        if self.closed or self._armed or self.peer._armed:
             return
-        if self._round == self._ring.round or self.peer._round == self._ring.round:
+        if self._ring.round in (self._round, self.peer._round):
             self._ring.again(self._leave_when_quiet)
-            return
-        self._left = self.peer._left = True
-        for side in (self, self.peer):
-            side._settle_for_epoll()
-        if any(side._broken or side._rejected for side in (self, self.peer)):
-            self._give_up()
-            return
-        reactor = self.relay.reactor
-        try:
-            for side in (self, self.peer):
-                reactor.register(side.fd, side.ready, EVENTS)
-        except OSError:  # Out of memory, or over fs.epoll.max_user_watches.
-            self.flow.abort()
-
-    def _give_up(self) -> None:
-        """One of the sockets is broken. What it had sent before still goes out."""
-        rejected = [side for side in (self, self.peer) if side._rejected]
-        for side in (self, self.peer):
-            if side.held is not None and side not in rejected:
-                with suppress(OSError):
-                    side.held = side.held[side.give(side.held, SEND) :] or None
-        for side in rejected[:1]:
-            side._undeliverable()
-        if not self.closed:
-            self.flow.abort()
-
-    def _settle_for_epoll(self) -> None:
-        self._ring.remove(self._key)
-        self.deferred = False
-        if self.held is not None:
-            self._owe()
+        else:
+            self.flow.leave_ring()
 
 
 def ring_sides(
-    ring: Ring, relay: Relay, flow: Ends, client_sock: Socket, backend_sock: Socket
+    ring: Ring, half_closed: HalfClosed, flow: RingFlow, client_sock: Socket, backend_sock: Socket
 ) -> tuple[RingSide, RingSide]:
     """Relay between two sockets: client and backend."""
-    client = RingSide(ring, relay, flow, client_sock, backend_sock)
-    backend = RingSide(ring, relay, flow, backend_sock, client_sock)
+    client = RingSide(ring, half_closed, flow, client_sock, backend_sock.fileno())
+    backend = RingSide(ring, half_closed, flow, backend_sock, client.fd)
     client.peer = backend
     backend.peer = client
     client.arm()

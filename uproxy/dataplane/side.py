@@ -33,7 +33,7 @@ _LAST: Final = select.EPOLLIN | select.EPOLLRDHUP
 _NOT_LAST: Final = ~(select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLOUT | select.EPOLLHUP)
 
 _RECV: Final = int(socket.MSG_DONTWAIT)
-SEND: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_SEND: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _SEND_LAST: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE)
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -101,6 +101,23 @@ class Side:
         self.reported = delivered
         return count
 
+    def follow(self, total: int, reported: int, held: bytes, *, eof: bool) -> None:
+        """Go on where somebody else has stopped."""
+        self.total, self.reported, self.eof = total, reported, eof
+        if eof:
+            self.special = True
+        if held:
+            self.held = memoryview(held)
+            self._owe()
+
+    def reject(self) -> None:
+        """The peer is broken, as a write has shown. What it had sent before still goes out."""
+        held = self.peer.held
+        if held is not None:
+            with suppress(OSError):
+                self.peer.held = held[self.peer.give(held, _SEND) :] or None
+        self._undeliverable()
+
     def abort(self) -> None:
         """End the whole flow; called by the reactor after a failure."""
         if not self.closed:
@@ -118,7 +135,7 @@ class Side:
 
     def ready(self, mask: int) -> None:
         """The socket's events. What is most frequent comes first, and calls nothing of ours."""
-        flags = SEND
+        flags = _SEND
         if self.special or mask & _READ != _IN:
             if self.special or mask & _LAST != _LAST or mask & _NOT_LAST:
                 self._attend(mask)
@@ -144,7 +161,7 @@ class Side:
                 return
             if sent < count:
                 self._hold(sent, count)
-            elif flags != SEND:
+            elif flags != _SEND:
                 self._ended()
         elif self._received(count):
             self._pump()
@@ -169,7 +186,7 @@ class Side:
         """Deliver what the peer did not take before, then read on."""
         if self.held is not None:
             try:
-                sent = self.give(self.held, SEND)
+                sent = self.give(self.held, _SEND)
             except BlockingIOError:
                 return
             except OSError:
@@ -238,7 +255,7 @@ class Side:
         self.total += count
         self.streak = self.streak + 1 if count == BUFFER else 0
         try:
-            sent = self.give(self.view[:count], SEND)
+            sent = self.give(self.view[:count], _SEND)
         except OSError as error:
             self._refused(error, count)
             return False
@@ -271,7 +288,7 @@ class Side:
             for _ in range(ROUNDS):
                 if peer.pending or not (count := peer.take(self.buffer, 0, _RECV)):
                     break
-                sent = peer.give(self.view[:count], SEND)
+                sent = peer.give(self.view[:count], _SEND)
                 peer.total += sent
                 if sent < count:
                     break
