@@ -158,9 +158,10 @@ class TestClientsThatDoNotWait:
             client = w.connect(w.listen(hole.backend, server.backend))
             await eventually(lambda: w.context.active == 1)
             client.reset()
-            backend = await server.accept()
-            assert await backend.was_reset()
             await w.idle()
+            # With a ring the handshake is not completed before there is something to say.
+            if server.accepts():
+                assert await (await server.accept()).was_reset()
             assert w.counters.flows == 1
             assert not w.counters.dropped
 
