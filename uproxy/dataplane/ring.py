@@ -21,6 +21,8 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from uproxy.dataplane.ring_buffers import Buffers, address_of
+
 Completed = Callable[[int], None]
 """Takes a completion: the result in the lower 32 bits, the flags of the kernel above them."""
 
@@ -31,12 +33,19 @@ BUFFERS: Final = 512
 """Receive buffers of a worker. They only hold bytes between two calls of the kernel; a socket that
 finds none free is asked again. Their 8 MiB are touched as far as messages are long."""
 
+LARGE_SIZE: Final = 65_536 + 1024
+"""Bytes: any datagram, with its name and control data."""
+LARGE_BUFFERS: Final = 256
+
 RESULT: Final = 0xFFFF_FFFF
 FAILED: Final = 0x8000_0000
 """Set in a result that is an errno, negated."""
 HAS_BUFFER: Final = 1 << 32
 MORE: Final = 2 << 32
 """Set while a multishot operation goes on."""
+LARGE: Final = 1
+"""Set in keys of operations that receive into large buffers, to which they go back if nobody
+wants what they hold."""
 UNSENT: Final = 1 << 46
 """Set by us for a send that the kernel has not carried out completely."""
 BUFFER_SHIFT: Final = 48
@@ -45,6 +54,11 @@ _SUBMISSIONS: Final = 4096
 _SEND_FAILED: Final = 1 << 62
 """Set in the user data of sends, which complete only when something is left."""
 _IGNORED: Final = 1 << 63
+_KEY: Final = (1 << 44) - 1
+_BUFFER_IN_KEY: Final = 44
+_BUFFER: Final = 0xFFFF << _BUFFER_IN_KEY
+_BUFFER_TO_COMPLETION: Final = 4
+"""Sends of datagrams have the number of their buffer in their user data."""
 
 _SETUP, _ENTER, _REGISTER = 425, 426, 427
 """Numbers of the system calls, the same on all architectures."""
@@ -67,16 +81,19 @@ _POLL_FIRST: Final = 1 << 16
 _RECEIVE: Final = 27 | _SELECT_BUFFER | _MULTISHOT
 _RECEIVE_LATER: Final = _RECEIVE | _POLL_FIRST
 _SEND: Final = 26 | _SKIP_SUCCESS
+_RECEIVE_MESSAGE: Final = 10 | _SELECT_BUFFER | _MULTISHOT
+_SEND_MESSAGE: Final = 9 | _SKIP_SUCCESS
 _CANCEL: Final = 14 | _SKIP_SUCCESS
 _POLL, _TIMEOUT = 6, 11
 """Opcode, flags and priority: how an entry begins. The descriptor follows in the upper half."""
 _ABSOLUTE: Final = 1
 _DONTWAIT, _WAITALL, _MORE_FOLLOWS, _NOSIGNAL = 0x40, 0x100, 0x8000, 0x4000
 _SEND_FLAGS: Final = (_DONTWAIT | _WAITALL | _NOSIGNAL) << 32
+_DATAGRAM_FLAGS: Final = (_DONTWAIT | _NOSIGNAL) << 32
 
-_ENTRY: Final = struct.Struct("=QQQQQ24x")
-"""struct io_uring_sqe: opcode, flags, ioprio and fd; off; addr; len and op flags; user_data. The
-rest, with the group of buffers, is 0."""
+_ENTRY: Final = struct.Struct("=QQQQQQ16x")
+"""struct io_uring_sqe: opcode, flags, ioprio and fd; off; addr; len and op flags; user_data; group
+of buffers and length of an address. The rest is 0."""
 _LATER: Final = frozenset({errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ENOMEM})
 
 logger = logging.getLogger(__name__)
@@ -105,10 +122,8 @@ class Ring:
         """Number of the batch of submissions that is being put together."""
         self.failed: Callable[[Callable[..., None], Exception], None] = _log
         """Told what a callback raised."""
-        self._keys = itertools.count(1)
+        self._keys = itertools.count(2, 2)
         self._callbacks: dict[int, Completed] = {}
-        self._used: list[int] = []
-        """Buffers of sends that were queued."""
         self._again: list[Callable[[], None]] = []
         self._memory = memory = _Memory()
         self.fd = memory.fd
@@ -121,13 +136,22 @@ class Ring:
         self._completions = memory.completions
         self._done_mask = memory.done_mask
         self._done = 0
-        self._pool, self._base = memory.pool, memory.base
-        self._offered, self._halves = memory.offered, memory.halves
-        self._offers = 0
         self._time = bytearray(16)
-        self._time_address = _address(self._time)
-        for buffer in range(BUFFERS):
-            self.free(buffer)
+        self._time_address = address_of(self._time)
+        self.buffers = Buffers(self._register_buffers, group=0, count=BUFFERS, size=SIZE)
+        """For streams."""
+        self._base = self.buffers.base
+        self._used = self.buffers.used
+        self._large: Buffers | None = None
+
+    @property
+    def large(self) -> Buffers:
+        """Buffers for datagrams of any length; made when they are first needed."""
+        if self._large is None:
+            self._large = Buffers(
+                self._register_buffers, group=1, count=LARGE_BUFFERS, size=LARGE_SIZE
+            )
+        return self._large
 
     def receive(self, fd: int, key: int, *, empty: bool = False) -> None:
         """Call back for all that a socket receives, until a completion without MORE. `empty`:
@@ -166,13 +190,49 @@ class Ring:
         self._queue(_TIMEOUT, 0, self._time_address, 1 | _ABSOLUTE << 32, self.add(callback))
         self.flush()
 
+    def receive_datagrams(self, fd: int, key: int) -> None:
+        """Like `receive`, for a connected datagram socket, into large buffers. An empty datagram
+        is a completion without MORE."""
+        self._queue(_RECEIVE | fd << 32, 0, 0, 0, key, 1)
+
+    def receive_messages(self, fd: int, key: int, header: int) -> None:
+        """Like `receive`, for a datagram socket that is not connected. `header`: address of a
+        struct msghdr that says how much room names and control data get in each buffer, which
+        begins with 16 bytes, a name and control data."""
+        assert self.large is not None  # Made now, if there were none.
+        self._queue(_RECEIVE_MESSAGE | fd << 32, 0, header, 0, key, 1)
+
+    def send_datagram(
+        self, fd: int, key: int, buffer: int, begin: int, count: int,
+        *, name: int = 0, length: int = 0, mark: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue bytes of a large buffer, which it frees. `name`: address of a struct sockaddr of
+        `length` bytes, which must stay until the next turn; none for a connected socket. The
+        completion of a failure has the number of the buffer, with `mark`."""
+        large = self.large
+        self._queue(
+            _SEND | fd << 32, name, large.base + buffer * LARGE_SIZE + begin,
+            count | _DATAGRAM_FLAGS, key | _SEND_FAILED | (buffer | mark) << _BUFFER_IN_KEY,
+            length << 32,
+        )  # fmt: skip
+        large.used.append(buffer)
+
+    def send_message(self, fd: int, key: int, buffer: int, header: int, *, mark: int = 0) -> None:
+        """Queue what the struct msghdr at an address describes, of a large buffer, which it
+        frees."""
+        self._queue(
+            _SEND_MESSAGE | fd << 32, 0, header,
+            1 | _DATAGRAM_FLAGS, key | _SEND_FAILED | (buffer | mark) << _BUFFER_IN_KEY,
+        )  # fmt: skip
+        self.large.used.append(buffer)
+
     def cancel(self, key: int) -> None:
         """End an operation early; it completes with ECANCELED if it had not completed before."""
         self._queue(_CANCEL, 0, key, 0, _IGNORED)
 
-    def add(self, callback: Completed) -> int:
-        """A key for operations."""
-        key = next(self._keys)
+    def add(self, callback: Completed, flag: int = 0) -> int:
+        """A key for operations; `flag`: LARGE for those that receive into large buffers."""
+        key = next(self._keys) | flag
         self._callbacks[key] = callback
         return key
 
@@ -184,25 +244,19 @@ class Ring:
         """Call once when the sends queued so far are decided."""
         self._again.append(callback)
 
-    def view(self, buffer: int, begin: int, end: int) -> memoryview:
-        """Bytes in a receive buffer; valid until `run` calls the kernel."""
-        at = buffer * SIZE
-        return self._pool[at + begin : at + end]
-
-    def free(self, buffer: int) -> None:
-        """A receive buffer can be used again."""
-        at = self._offers & (BUFFERS - 1)
-        self._offered[at << 1] = self._base + buffer * SIZE
-        self._halves[(at << 3) + 6] = buffer
-        self._offers += 1
-        self._halves[7] = self._offers & 0xFFFF  # The tail lies in the first entry's padding.
-
     def flush(self) -> None:
         """Submit what is queued; nobody is called back."""
-        while (queued := self._tail - self._submitted) > 0:
-            self._numbers[self._tail_at] = self._tail & RESULT
-            if self._took(_call_quickly(_ENTER, self.fd, queued, 0, 0, 0)) <= 0:
-                return
+        while self._tail != self._submitted and self._submit(0) > 0:
+            pass
+
+    def finish_cancelled(self) -> None:
+        """Have the kernel let go of what was cancelled; nobody is called back."""
+        self._submit(_GET_EVENTS)
+
+    def _submit(self, flags: int) -> int:
+        self._numbers[self._tail_at] = self._tail & RESULT
+        queued = self._tail - self._submitted
+        return self._took(_call_quickly(_ENTER, self.fd, queued, 0, flags, 0))
 
     def turn(self, wait: bool) -> None:
         """Submit what is queued, wait for a completion if that is wanted, and call back for all
@@ -221,10 +275,12 @@ class Ring:
             self.flush()
         if self._submitted == self._tail:
             self.round += 1
-            used, self._used = self._used, []
+            used = self._used.copy()
+            self._used.clear()
+            used_large = self._large.take_used() if self._large is not None else ()
             again, self._again = self._again, []
         else:
-            used, again = [], []
+            used, used_large, again = [], (), []
         head, tail = self._done, self._numbers[self._done_tail_at]
         if head != tail:
             completions, mask, find = self._completions, self._done_mask, self._callbacks.get
@@ -241,8 +297,11 @@ class Ring:
                 except Exception as error:
                     self.failed(callback, error)
             self._done = self._numbers[self._done_head_at] = head
-        for buffer in used:  # Not before: owners of failed sends have looked at what is left.
-            self.free(buffer)
+        # Not before: owners of failed sends have looked at what is left.
+        for buffer in used:
+            self.buffers.free(buffer)
+        for buffer in used_large:
+            self.large.free(buffer)
         for callback in again:
             try:
                 callback()
@@ -257,21 +316,32 @@ class Ring:
         self._callbacks.clear()
         self._again.clear()
         self._memory.close()
+        self.buffers.close()
+        if self._large is not None:
+            self._large.close()
 
     def _unusual(self, key: int, completion: int) -> None:
         """A completion that is not of an operation with an owner."""
         if completion & HAS_BUFFER:
-            self.free(completion >> BUFFER_SHIFT)
-        callback = self._callbacks.get(key ^ _SEND_FAILED)
-        if callback is not None:
-            callback(completion | UNSENT)
+            group = self.large if key & LARGE else self.buffers
+            group.free(completion >> BUFFER_SHIFT)
+        if key & _SEND_FAILED:
+            callback = self._callbacks.get(key & _KEY)
+            if callback is not None:
+                callback(completion | UNSENT | (key & _BUFFER) << _BUFFER_TO_COMPLETION)
 
-    def _queue(self, head: int, offset: int, address: int, length: int, key: int) -> None:
+    def _queue(
+        self, head: int, offset: int, address: int, length: int, key: int, rest: int = 0
+    ) -> None:
         if self._tail - self._submitted > self._mask:
             self.flush()
         _ENTRY.pack_into(self._entries, (self._tail & self._mask) << 6,
-                         head, offset, address, length, key)  # fmt: skip
+                         head, offset, address, length, key, rest)  # fmt: skip
         self._tail += 1
+
+    def _register_buffers(self, address: int, count: int, group: int) -> None:
+        registration = bytearray(struct.pack("=QIHH24x", address, count, group, 0))
+        _checked(_REGISTER, self.fd, _REGISTER_BUFFERS, address_of(registration), 1)
 
     def _took(self, taken: int) -> int:
         """How many operations the kernel has taken. Raises OSError."""
@@ -286,7 +356,7 @@ class Ring:
 
 def send_entry(fd: int, key: int) -> bytes:
     """What `Ring.send` needs to send to a socket on behalf of a key."""
-    return _ENTRY.pack(_SEND | fd << 32, 0, 0, 0, key | _SEND_FAILED)
+    return _ENTRY.pack(_SEND | fd << 32, 0, 0, 0, key | _SEND_FAILED, 0)
 
 
 def errno_of(completion: int) -> int:
@@ -305,12 +375,11 @@ class _Memory:
     def __init__(self) -> None:
         parameters = bytearray(120)
         struct.pack_into("=III", parameters, 0, _SUBMISSIONS, _SUBMISSIONS * 4, _SETUP_FLAGS)
-        self.fd = _checked(_SETUP, _SUBMISSIONS, _address(parameters))
+        self.fd = _checked(_SETUP, _SUBMISSIONS, address_of(parameters))
         self._maps: list[mmap.mmap] = []
         self._views: list[memoryview] = []
         try:
             self._map(parameters)
-            self._register()
         except BaseException:
             self.close()
             raise
@@ -334,16 +403,6 @@ class _Memory:
         self._views.append(self.completions)
         self.mask, self.done_mask = count - 1, done_count - 1
 
-    def _register(self) -> None:
-        """Tell the kernel where buffers will be offered."""
-        pool, offered = self._add(BUFFERS * SIZE), self._add(BUFFERS * 16)
-        self.pool, self.base = self._view(pool, "B"), _address(pool)
-        self.offered, self.halves = self._view(offered, "Q"), self._view(offered, "H")
-        for index in range(BUFFERS):
-            struct.pack_into("=QIH", offered, index * 16, 0, SIZE, 0)
-        registration = bytearray(struct.pack("=QIHH24x", _address(offered), BUFFERS, 0, 0))
-        _checked(_REGISTER, self.fd, _REGISTER_BUFFERS, _address(registration), 1)
-
     def close(self) -> None:
         for view in reversed(self._views):
             view.release()
@@ -355,10 +414,6 @@ class _Memory:
     def _share(self, size: int, offset: int) -> mmap.mmap:
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
         self._maps.append(mmap.mmap(self.fd, size, flags, offset=offset))
-        return self._maps[-1]
-
-    def _add(self, size: int) -> mmap.mmap:
-        self._maps.append(mmap.mmap(-1, size))
         return self._maps[-1]
 
     def _view(self, memory: mmap.mmap, unit: str) -> memoryview:
@@ -374,11 +429,6 @@ def _checked(number: int, *arguments: int) -> int:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return result
-
-
-def _address(memory: bytearray | mmap.mmap) -> int:
-    """Where it is; it cannot be resized from then on while somebody looks at it."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 def _log(callback: Callable[..., None], error: Exception) -> None:

@@ -130,7 +130,7 @@ class RingSide:
         ring.remove(self._key)
         if self._waiting:
             for completion in self._waiting:
-                ring.free(completion >> BUFFER_SHIFT)
+                ring.buffers.free(completion >> BUFFER_SHIFT)
             self._waiting = None
         if self._armed:
             ring.cancel(self._key)
@@ -268,15 +268,15 @@ class RingSide:
         code = errno_of(completion)
         self.rejected = code not in (0, errno.EAGAIN)
         sent = 0 if code else completion & RESULT
-        rest = self._ring.view(self._last >> BUFFER_SHIFT, sent, self._last & RESULT)
+        rest = self._ring.buffers.view(self._last >> BUFFER_SHIFT, sent, self._last & RESULT)
         self.held = bytes(rest) + self.held
         self._leave()
 
     def _keep(self, completion: int) -> None:
         """Hold bytes, behind what is held already, in place of the ring."""
         buffer = completion >> BUFFER_SHIFT
-        self.held += self._ring.view(buffer, 0, completion & RESULT)
-        self._ring.free(buffer)
+        self.held += self._ring.buffers.view(buffer, 0, completion & RESULT)
+        self._ring.buffers.free(buffer)
 
     def _leave(self) -> None:
         """Have the flow served by epoll from now on."""

@@ -17,6 +17,7 @@ from uproxy.core.flows import stale
 from uproxy.core.route import Route
 from uproxy.dataplane import pktinfo
 from uproxy.dataplane.context import Context, source_allowed
+from uproxy.dataplane.ring_udp import RingIntake, RingUdpFlow
 from uproxy.dataplane.udp_engine import UdpEngine
 from uproxy.dataplane.udp_flow import BATCH, Address, Key, UdpFlow
 
@@ -49,7 +50,13 @@ class UdpListener:
             pktinfo.enable(sock)
             self._receive = self._receive_with_local_address
         _enlarge(sock)
-        context.reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
+        self.intake: RingIntake | None = None
+        self._flow: type[UdpFlow] = UdpFlow
+        if context.reactor.ring is not None:
+            self._flow = RingUdpFlow
+            self.intake = RingIntake(context.reactor.ring, self, wildcard=self._wildcard)
+        else:
+            context.reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
 
     def update(self, route: Route) -> None:
         """Use another route for what comes from now on.
@@ -75,6 +82,8 @@ class UdpListener:
             return
         for flow in list(self.flows.values()):
             flow.close()
+        if self.intake is not None:
+            self.intake.close()
         self.context.reactor.unregister(self.sock.fileno())
         self.sock.close()
 
@@ -96,16 +105,19 @@ class UdpListener:
         return size, (client, pktinfo.local_address(control))
 
     def _admit(self, key: Key) -> UdpFlow | None:
-        """Begin a flow, or count why not."""
         if self._wildcard:
             client, local = cast("tuple[Address, bytes]", key)
         else:
             client, local = cast("Address", key), b""
+        return self.admit(key, client, local)
+
+    def admit(self, key: Key, client: Address, local: bytes) -> UdpFlow | None:
+        """Begin a flow, or count why not."""
         reason = self._refusal(client[0])
         if reason is not None:
             self.port.counters.drop(reason)
             return None
-        flow = UdpFlow(self, key, client, pktinfo.reply_from(local))
+        flow = self._flow(self, key, client, pktinfo.reply_from(local))
         return flow if flow.begin() else None
 
     def _refusal(self, client: str) -> DropReason | None:

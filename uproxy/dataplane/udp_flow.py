@@ -8,7 +8,7 @@ import socket
 from _socket import socket as Socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend, Route
@@ -17,6 +17,9 @@ from uproxy.dataplane.context import Context, Port
 from uproxy.dataplane.transparent import bind_as
 from uproxy.dataplane.udp_engine import UdpEngine
 from uproxy.sockets import RESOURCE_ERRORS
+
+if TYPE_CHECKING:
+    from uproxy.dataplane.ring_udp import RingIntake
 
 BATCH = 64
 """Datagrams that one socket passes on before the others get their turn: about 0.5 ms."""
@@ -33,8 +36,9 @@ _NEW = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 """A client, as the kernel gave it; kept whole, since IPv6 needs the scope to reply."""
-Key = Address | tuple[Address, bytes]
-"""What identifies a flow within a listener: for wildcards also the local address, packed."""
+Key = Address | tuple[Address, bytes] | bytes
+"""What identifies a flow within a listener: for wildcards also the local address, packed. By a ring
+both are as the kernel has them, one behind the other."""
 
 
 class Listening(Protocol):
@@ -47,6 +51,7 @@ class Listening(Protocol):
     route: Route
     """As it is now; says where to go when a backend refuses."""
     port: Port
+    intake: RingIntake | None
     preserves: bool
     """Whether backends are to see the addresses of clients that are outside."""
     flows: dict[Key, UdpFlow]
@@ -138,6 +143,15 @@ class UdpFlow:
         self.counters.active -= 1
 
     abort = close
+
+    def _watch(self, sock: Socket) -> None:
+        """Have what a backend replies. Raises OSError."""
+        reactor = self._listener.context.reactor
+        reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
+
+    def _unwatch(self, sock: Socket) -> None:
+        """Before the socket is closed."""
+        self._listener.context.reactor.discard(sock.fileno())
 
     def _on_event(self, mask: int) -> None:
         buffer = self._listener.engine.buffer
@@ -257,7 +271,7 @@ class UdpFlow:
         context = self._listener.context
         sock = self._socket_towards(backend)
         try:
-            context.reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
+            self._watch(sock)
         except BaseException:
             sock.close()
             raise
@@ -297,7 +311,7 @@ class UdpFlow:
 
     def _disconnect(self) -> None:
         if self._sock is not None:
-            self._listener.context.reactor.discard(self._sock.fileno())
+            self._unwatch(self._sock)
             self._sock.close()
             self._sock = None
             self._port.balancer.end(self.backend)

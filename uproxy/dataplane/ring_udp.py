@@ -1,0 +1,263 @@
+"""UDP by io_uring: what clients send, and what backends reply, arrives in buffers of the ring, and
+leaves from there together with the datagrams of all other flows.
+
+Everything else about a flow is as in `UdpFlow`, which is also who copes with refusals.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from _socket import socket as Socket
+from typing import TYPE_CHECKING, Final, cast
+
+from uproxy.core.counters import DropReason
+from uproxy.dataplane import pktinfo
+from uproxy.dataplane.ring import (
+    BUFFER_SHIFT,
+    HAS_BUFFER,
+    LARGE,
+    LARGE_BUFFERS,
+    MORE,
+    RESULT,
+    UNSENT,
+    Ring,
+    errno_of,
+)
+from uproxy.dataplane.ring_buffers import address_of
+from uproxy.dataplane.udp_flow import Address, Key, Listening, UdpFlow
+from uproxy.sockets import RESOURCE_ERRORS
+
+if TYPE_CHECKING:
+    from uproxy.dataplane.udp import UdpListener
+
+_LENGTH: Final = struct.Struct("=8xI")
+"""In struct io_uring_recvmsg_out, with which a message in a buffer begins: bytes of payload."""
+_OUT: Final = 16
+_HEADER: Final = struct.Struct("=QQQQQQQ")
+"""struct msghdr: name and its length, vectors and their number, control data and its length, flags;
+an int beside 4 bytes of padding counts as 8."""
+_MESSAGE: Final = struct.Struct("=QQQQQQQQQ")
+"""struct msghdr, and its only vector: address and length."""
+_NAME_V4, _NAME_V6 = 16, 28
+_CONTROL_V4, _CONTROL_V6 = 32, 40
+"""Room for struct in_pktinfo and in6_pktinfo behind a struct cmsghdr of 16 bytes."""
+_REPLY: Final = 0x8000
+"""Set in the buffer's number of a send that is a reply."""
+
+
+class RingIntake:
+    """Receives for a listener, on its socket."""
+
+    def __init__(self, ring: Ring, listener: UdpListener, *, wildcard: bool) -> None:
+        self.ring = ring
+        self.fd = listener.sock.fileno()
+        self._listener = listener
+        self._flows = cast("dict[bytes, RingUdpFlow]", listener.flows)
+        self._wildcard = wildcard
+        six = listener.sock.family == socket.AF_INET6
+        name, control = (_NAME_V6, _CONTROL_V6) if six else (_NAME_V4, _CONTROL_V4)
+        self._name_end = _OUT + name
+        # ipi6_addr or ipi_spec_dst: for a broadcast, the address to reply from.
+        local = self._name_end + 16
+        self._local = (local, local + 16) if six else (local + 4, local + 8)
+        control = control if wildcard else 0
+        self._begin = self._name_end + control
+        self._header = bytearray(_HEADER.pack(0, name, 0, 0, 0, control, 0))
+        self._messages = bytearray(LARGE_BUFFERS * _MESSAGE.size)
+        """A message header for each buffer, for replies of wildcard listeners."""
+        self._messages_at = address_of(self._messages)
+        self._round = -1
+        self._closed = False
+        self._key = ring.add(self._arrived, LARGE)
+        self._arm()
+
+    def close(self) -> None:
+        """Before the socket is closed."""
+        self._closed = True
+        self.ring.remove(self._key)
+        self.ring.cancel(self._key)
+        self.ring.finish_cancelled()  # The port is free when the socket is closed.
+
+    def tick(self) -> float:
+        """Monotonic seconds, as of this round of the ring."""
+        reactor = self._listener.context.reactor
+        if self._round != self.ring.round:
+            self._round = self.ring.round
+            return reactor.tick()
+        return reactor.now
+
+    def payload(self, buffer: int) -> memoryview:
+        """The datagram in a buffer that came from a client."""
+        (count,) = _LENGTH.unpack(self.ring.large.view(buffer, 0, _LENGTH.size))
+        return self.ring.large.view(buffer, self._begin, self._begin + count)
+
+    def message(self, buffer: int, count: int, flow: RingUdpFlow) -> int:
+        """Address of a message header: the first bytes of a buffer, to a flow's client from the
+        address that it has asked."""
+        at = buffer * _MESSAGE.size
+        address = self._messages_at + at
+        _MESSAGE.pack_into(
+            self._messages, at, flow.name, flow.name_length, address + _HEADER.size, 1,
+            flow.control, flow.control_length, 0, self.ring.large.address(buffer), count,
+        )  # fmt: skip
+        return address
+
+    def _arm(self) -> None:
+        if not self._closed:
+            self.ring.receive_messages(self.fd, self._key, address_of(self._header))
+
+    def _arrived(self, completion: int) -> None:
+        if not completion & MORE:
+            # An error that was queued on the socket (it is cleared), or no buffer was free.
+            self.ring.again(self._arm)
+        if not completion & HAS_BUFFER:
+            return
+        buffer = completion >> BUFFER_SHIFT
+        large = self.ring.large
+        key = large.view(buffer, _OUT, self._name_end).tobytes()
+        if self._wildcard:
+            key += large.view(buffer, *self._local)
+        self.tick()
+        flow = self._flows.get(key) or self._admit(key)
+        if flow is not None:
+            flow.forward(buffer, self._begin, (completion & RESULT) - self._begin)
+        else:
+            large.free(buffer)
+
+    def _admit(self, key: bytes) -> RingUdpFlow | None:
+        self._listener.admit(key, _address(key), key[self._name_end - _OUT :])
+        return self._flows.get(key)
+
+
+class RingUdpFlow(UdpFlow):
+    """A flow of a listener with a RingIntake."""
+
+    __slots__ = ("_fd", "_intake", "_memory", "_ring", "_ring_key", "_round", "_touched",
+                 "control", "control_length", "name", "name_length")  # fmt: skip
+
+    def __init__(
+        self, listener: Listening, key: Key, client: Address, control: pktinfo.Control
+    ) -> None:
+        super().__init__(listener, key, client, control)
+        assert listener.intake is not None
+        assert isinstance(key, bytes)
+        self._intake = listener.intake
+        self._ring = listener.intake.ring
+        self._ring_key = 0
+        self._round = -1
+        """Of the ring, when an operation was queued last that names our descriptors or memory."""
+        self._touched = 0.0
+        """Monotonic seconds when the table has heard of us."""
+        self.name_length = _NAME_V6 if len(client) == 4 else _NAME_V4
+        ancillary = b"".join(
+            struct.pack("=Qii", 16 + len(data), level, kind) + data for level, kind, data in control
+        )
+        self.control_length = len(ancillary)
+        self._memory = bytearray(key[: self.name_length].ljust(32, b"\0") + ancillary)
+        self.name = address_of(self._memory)
+        """Address of the client's address."""
+        self.control = self.name + 32
+        """Address of the ancillary data of replies."""
+
+    def forward(self, buffer: int, begin: int, count: int) -> None:
+        """Send a datagram of the client from a buffer of the ring."""
+        now = self._listener.context.reactor.now
+        if now != self._touched:
+            self._touched = now
+            self._listener.engine.flows.touch(self, now)
+        self._ring.send_datagram(self._fd, self._ring_key, buffer, begin, count)
+        self._round = self._ring.round
+        self.counters.client_bytes += count
+        self.counters.client_datagrams += 1
+        if not self._replied:
+            self._keep(self._ring.large.view(buffer, begin, begin + count))
+
+    def _watch(self, sock: Socket) -> None:
+        self._fd = sock.fileno()
+        self._ring_key = self._ring.add(self._arrived, LARGE)
+        self._arm()
+
+    def _unwatch(self, sock: Socket) -> None:
+        self._ring.remove(self._ring_key)
+        self._ring.cancel(self._ring_key)
+        if self._round == self._ring.round:
+            self._ring.flush()
+
+    def _arm(self) -> None:
+        self._round = self._ring.round
+        self._ring.receive_datagrams(self._fd, self._ring_key)
+
+    def _arrived(self, completion: int) -> None:
+        if completion & UNSENT:
+            self._unsent(completion)
+            return
+        count = completion & RESULT
+        if completion & MORE:
+            self._answer(completion >> BUFFER_SHIFT, count)
+            return
+        code = errno_of(completion)
+        if completion & HAS_BUFFER:
+            self._ring.large.free(completion >> BUFFER_SHIFT)
+        if not code:
+            self._to_client(memoryview(b""))
+        elif code != errno.ENOBUFS:
+            self._recover(OSError(code, os.strerror(code)), None)
+        key = self._ring_key
+        self._ring.again(lambda: self._arm_again(key))
+
+    def _arm_again(self, key: int) -> None:
+        if self._sock is not None and self._ring_key == key:
+            self._arm()
+
+    def _answer(self, buffer: int, count: int) -> None:
+        """Send a reply to the client from a buffer of the ring."""
+        now = self._intake.tick()
+        if not self._replied:
+            self._first_reply(now)
+            self._touched = 0.0
+        if now != self._touched:
+            self._touched = now
+            self._listener.engine.flows.replied(self, now)
+        ring, key = self._ring, self._ring_key
+        self._round = ring.round
+        if self.control_length:
+            message = self._intake.message(buffer, count, self)
+            ring.send_message(self._intake.fd, key, buffer, message, mark=_REPLY)
+        else:
+            ring.send_datagram(
+                self._intake.fd, key, buffer, 0, count,
+                name=self.name, length=self.name_length, mark=_REPLY,
+            )  # fmt: skip
+        self.counters.backend_bytes += count
+        self.counters.backend_datagrams += 1
+
+    def _unsent(self, completion: int) -> None:
+        """The kernel has not taken a datagram."""
+        number, code = completion >> BUFFER_SHIFT, errno_of(completion)
+        if number & _REPLY:
+            self.counters.backend_datagrams -= 1
+            full = code in RESOURCE_ERRORS or code == errno.EAGAIN
+            self.counters.drop(DropReason.BUFFER_FULL if full else DropReason.SEND_FAILED)
+            return
+        data = self._intake.payload(number)
+        self.counters.client_bytes -= len(data)
+        self.counters.client_datagrams -= 1
+        if code == errno.EAGAIN:
+            self.counters.drop(DropReason.BUFFER_FULL)
+            return
+        kept = code != errno.EMSGSIZE and bytes(data) in self._kept
+        if self._recover(OSError(code, os.strerror(code)), None if kept else data):
+            self.counters.client_bytes += len(data)
+            self.counters.client_datagrams += 1
+
+
+def _address(name: bytes) -> Address:
+    """The client that a struct sockaddr_in or sockaddr_in6 describes."""
+    family, port = struct.unpack_from("=H", name)[0], int.from_bytes(name[2:4], "big")
+    if family == socket.AF_INET:
+        return socket.inet_ntop(family, name[4:8]), port
+    scope = int.from_bytes(name[24:28], "little" if struct.pack("=H", 1)[0] else "big")
+    return socket.inet_ntop(family, name[8:24]), port, 0, scope
