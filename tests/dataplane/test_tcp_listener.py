@@ -12,7 +12,6 @@ from tests.dataplane.peers import OWNER, PATIENCE, World, eventually, pattern, w
 from uproxy import sockets
 from uproxy.core.counters import DropReason
 from uproxy.core.route import BalancerKind, ServicePortName
-from uproxy.dataplane.side import Side
 
 
 class TestAdmission:

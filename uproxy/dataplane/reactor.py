@@ -17,7 +17,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final, Protocol, runtime_checkable
 
-from uproxy.dataplane.ring import FAILED, RESULT, Ring
+from uproxy.dataplane.ring import Ring
+from uproxy.dataplane.ring_abi import FAILED, RESULT
 from uproxy.dataplane.ring_loop import RingLoop
 
 Callback = Callable[[int], None]
@@ -184,7 +185,7 @@ class Reactor:
         self.now = monotonic()
         self.guard(callback)
 
-    def _failed(self, callback: Callable[..., None], error: Exception) -> None:
+    def _failed(self, callback: Callable[..., None] | None, error: Exception) -> None:
         self.failures += 1
         owner = getattr(callback, "__self__", callback)
         logger.error("%r failed", owner, exc_info=error)

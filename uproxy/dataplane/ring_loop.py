@@ -13,9 +13,11 @@ import selectors
 from collections.abc import Callable
 from contextvars import Context
 from time import monotonic
-from typing import Any
+from typing import TypeVarTuple
 
 from uproxy.dataplane.ring import Ring
+
+_Ts = TypeVarTuple("_Ts")
 
 
 class RingLoop(asyncio.SelectorEventLoop):
@@ -32,15 +34,21 @@ class RingLoop(asyncio.SelectorEventLoop):
         return self._waiting.ring
 
     def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
     ) -> asyncio.Handle:
         self._waiting.wanted = True
         return super().call_soon(callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any,
+        self,
+        when: float,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:  # fmt: skip
+    ) -> asyncio.TimerHandle:
         self._waiting.wanted = True
         return super().call_at(when, callback, *args, context=context)
 
@@ -70,7 +78,7 @@ class _RingSelector(selectors.EpollSelector):
             self._set_alarm(monotonic() + timeout)
         turn = ring.turn
         while self._polled and not self.wanted:
-            turn(True)
+            turn(wait=True)
         return [] if self._polled else super().select(0)
 
     def close(self) -> None:

@@ -15,16 +15,8 @@ from _socket import socket as Socket
 from typing import Final, Protocol
 
 from uproxy.dataplane.relay import Ends, HalfClosed
-from uproxy.dataplane.ring import (
-    BUFFER_SHIFT,
-    MORE,
-    RESULT,
-    SIZE,
-    UNSENT,
-    Ring,
-    errno_of,
-    send_entry,
-)
+from uproxy.dataplane.ring import SIZE, Ring, send_entry
+from uproxy.dataplane.ring_abi import BUFFER_SHIFT, MORE, RESULT, UNSENT, errno_of
 
 BULK: Final = 8
 """Full buffers in a row after which a flow leaves the ring: 128 KiB."""

@@ -15,18 +15,16 @@ from typing import TYPE_CHECKING, Final, cast
 
 from uproxy.core.counters import DropReason
 from uproxy.dataplane import pktinfo
-from uproxy.dataplane.ring import (
+from uproxy.dataplane.ring_abi import (
     BUFFER_SHIFT,
     HAS_BUFFER,
-    LARGE,
-    LARGE_BUFFERS,
     MORE,
     RESULT,
     UNSENT,
-    Ring,
     errno_of,
 )
 from uproxy.dataplane.ring_buffers import address_of
+from uproxy.dataplane.ring_datagrams import COUNT, REPLY, Datagrams
 from uproxy.dataplane.udp_flow import Address, Key, Listening, UdpFlow
 from uproxy.sockets import RESOURCE_ERRORS
 
@@ -44,15 +42,15 @@ _MESSAGE: Final = struct.Struct("=QQQQQQQQQ")
 _NAME_V4, _NAME_V6 = 16, 28
 _CONTROL_V4, _CONTROL_V6 = 32, 40
 """Room for struct in_pktinfo and in6_pktinfo behind a struct cmsghdr of 16 bytes."""
-_REPLY: Final = 0x8000
-"""Set in the buffer's number of a send that is a reply."""
 
 
 class RingIntake:
     """Receives for a listener, on its socket."""
 
-    def __init__(self, ring: Ring, listener: UdpListener, *, wildcard: bool) -> None:
-        self.ring = ring
+    def __init__(self, datagrams: Datagrams, listener: UdpListener, *, wildcard: bool) -> None:
+        self.datagrams = datagrams
+        self.ring = datagrams.ring
+        self.buffers = datagrams.buffers
         self.fd = listener.sock.fileno()
         self._listener = listener
         self._flows = cast("dict[bytes, RingUdpFlow]", listener.flows)
@@ -66,12 +64,12 @@ class RingIntake:
         control = control if wildcard else 0
         self._begin = self._name_end + control
         self._header = bytearray(_HEADER.pack(0, name, 0, 0, 0, control, 0))
-        self._messages = bytearray(LARGE_BUFFERS * _MESSAGE.size)
+        self._messages = bytearray(COUNT * _MESSAGE.size)
         """A message header for each buffer, for replies of wildcard listeners."""
         self._messages_at = address_of(self._messages)
         self._round = -1
         self._closed = False
-        self._key = ring.add(self._arrived, LARGE)
+        self._key = datagrams.add(self._arrived)
         self._arm()
 
     def close(self) -> None:
@@ -91,8 +89,8 @@ class RingIntake:
 
     def payload(self, buffer: int) -> memoryview:
         """The datagram in a buffer that came from a client."""
-        (count,) = _LENGTH.unpack(self.ring.large.view(buffer, 0, _LENGTH.size))
-        return self.ring.large.view(buffer, self._begin, self._begin + count)
+        (count,) = _LENGTH.unpack(self.buffers.view(buffer, 0, _LENGTH.size))
+        return self.buffers.view(buffer, self._begin, self._begin + count)
 
     def message(self, buffer: int, count: int, flow: RingUdpFlow) -> int:
         """Address of a message header: the first bytes of a buffer, to a flow's client from the
@@ -101,13 +99,13 @@ class RingIntake:
         address = self._messages_at + at
         _MESSAGE.pack_into(
             self._messages, at, flow.name, flow.name_length, address + _HEADER.size, 1,
-            flow.control, flow.control_length, 0, self.ring.large.address(buffer), count,
+            flow.control, flow.control_length, 0, self.buffers.address(buffer), count,
         )  # fmt: skip
         return address
 
     def _arm(self) -> None:
         if not self._closed:
-            self.ring.receive_messages(self.fd, self._key, address_of(self._header))
+            self.datagrams.receive_messages(self.fd, self._key, address_of(self._header))
 
     def _arrived(self, completion: int) -> None:
         if not completion & MORE:
@@ -116,16 +114,16 @@ class RingIntake:
         if not completion & HAS_BUFFER:
             return
         buffer = completion >> BUFFER_SHIFT
-        large = self.ring.large
-        key = large.view(buffer, _OUT, self._name_end).tobytes()
+        view = self.buffers.view
+        key = view(buffer, _OUT, self._name_end).tobytes()
         if self._wildcard:
-            key += large.view(buffer, *self._local)
+            key += view(buffer, *self._local)
         self.tick()
         flow = self._flows.get(key) or self._admit(key)
         if flow is not None:
             flow.forward(buffer, self._begin, (completion & RESULT) - self._begin)
         else:
-            large.free(buffer)
+            self.buffers.free(buffer)
 
     def _admit(self, key: bytes) -> RingUdpFlow | None:
         self._listener.admit(key, _address(key), key[self._name_end - _OUT :])
@@ -135,8 +133,8 @@ class RingIntake:
 class RingUdpFlow(UdpFlow):
     """A flow of a listener with a RingIntake."""
 
-    __slots__ = ("_fd", "_intake", "_memory", "_ring", "_ring_key", "_round", "_touched",
-                 "control", "control_length", "name", "name_length")  # fmt: skip
+    __slots__ = ("_datagrams", "_fd", "_intake", "_memory", "_ring", "_ring_key", "_round",
+                 "_touched", "control", "control_length", "name", "name_length")  # fmt: skip
 
     def __init__(
         self, listener: Listening, key: Key, client: Address, control: pktinfo.Control
@@ -145,6 +143,7 @@ class RingUdpFlow(UdpFlow):
         assert listener.intake is not None
         assert isinstance(key, bytes)
         self._intake = listener.intake
+        self._datagrams = listener.intake.datagrams
         self._ring = listener.intake.ring
         self._ring_key = 0
         self._round = -1
@@ -168,16 +167,16 @@ class RingUdpFlow(UdpFlow):
         if now != self._touched:
             self._touched = now
             self._listener.engine.flows.touch(self, now)
-        self._ring.send_datagram(self._fd, self._ring_key, buffer, begin, count)
+        self._datagrams.send(self._fd, self._ring_key, buffer, begin, count)
         self._round = self._ring.round
         self.counters.client_bytes += count
         self.counters.client_datagrams += 1
         if not self._replied:
-            self._keep(self._ring.large.view(buffer, begin, begin + count))
+            self._keep(self._intake.buffers.view(buffer, begin, begin + count))
 
     def _watch(self, sock: Socket) -> None:
         self._fd = sock.fileno()
-        self._ring_key = self._ring.add(self._arrived, LARGE)
+        self._ring_key = self._datagrams.add(self._arrived)
         self._arm()
 
     def _unwatch(self, sock: Socket) -> None:
@@ -188,7 +187,7 @@ class RingUdpFlow(UdpFlow):
 
     def _arm(self) -> None:
         self._round = self._ring.round
-        self._ring.receive_datagrams(self._fd, self._ring_key)
+        self._datagrams.receive(self._fd, self._ring_key)
 
     def _arrived(self, completion: int) -> None:
         if completion & UNSENT:
@@ -200,7 +199,7 @@ class RingUdpFlow(UdpFlow):
             return
         code = errno_of(completion)
         if completion & HAS_BUFFER:
-            self._ring.large.free(completion >> BUFFER_SHIFT)
+            self._intake.buffers.free(completion >> BUFFER_SHIFT)
         if not code:
             self._to_client(memoryview(b""))
         elif code != errno.ENOBUFS:
@@ -221,23 +220,20 @@ class RingUdpFlow(UdpFlow):
         if now != self._touched:
             self._touched = now
             self._listener.engine.flows.replied(self, now)
-        ring, key = self._ring, self._ring_key
-        self._round = ring.round
+        key, datagrams = self._ring_key, self._datagrams
+        self._round = self._ring.round
         if self.control_length:
             message = self._intake.message(buffer, count, self)
-            ring.send_message(self._intake.fd, key, buffer, message, mark=_REPLY)
+            datagrams.reply(self._intake.fd, key, buffer, message)
         else:
-            ring.send_datagram(
-                self._intake.fd, key, buffer, 0, count,
-                name=self.name, length=self.name_length, mark=_REPLY,
-            )  # fmt: skip
+            datagrams.send(self._intake.fd, key, buffer, 0, count, self.name, self.name_length)
         self.counters.backend_bytes += count
         self.counters.backend_datagrams += 1
 
     def _unsent(self, completion: int) -> None:
         """The kernel has not taken a datagram."""
         number, code = completion >> BUFFER_SHIFT, errno_of(completion)
-        if number & _REPLY:
+        if number & REPLY:
             self.counters.backend_datagrams -= 1
             full = code in RESOURCE_ERRORS or code == errno.EAGAIN
             self.counters.drop(DropReason.BUFFER_FULL if full else DropReason.SEND_FAILED)

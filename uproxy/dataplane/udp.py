@@ -52,9 +52,9 @@ class UdpListener:
         _enlarge(sock)
         self.intake: RingIntake | None = None
         self._flow: type[UdpFlow] = UdpFlow
-        if context.reactor.ring is not None:
+        if engine.datagrams is not None:
             self._flow = RingUdpFlow
-            self.intake = RingIntake(context.reactor.ring, self, wildcard=self._wildcard)
+            self.intake = RingIntake(engine.datagrams, self, wildcard=self._wildcard)
         else:
             context.reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
 

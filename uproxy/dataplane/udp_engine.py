@@ -8,6 +8,7 @@ from typing import Protocol
 from uproxy.core.counters import Counters, DropReason
 from uproxy.core.flows import FlowTable
 from uproxy.dataplane.context import Context
+from uproxy.dataplane.ring_datagrams import Datagrams
 
 BUFFER = 65536
 """Bytes; a UDP datagram has 65,535 at most, header included, and is never truncated."""
@@ -34,6 +35,9 @@ class UdpEngine:
         buffer = bytearray(BUFFER)
         self.buffer = memoryview(buffer)
         """Where every datagram is received; its content is only valid until the next one."""
+        ring = context.reactor.ring
+        self.datagrams = Datagrams(ring) if ring is not None else None
+        """What the ring receives into; None: epoll does all the work."""
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
