@@ -88,6 +88,9 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The worker runs and has read its settings."""
 
+    engine: str = ""
+    """What it relays by: "io_uring" or "epoll"."""
+
 
 class Drained(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Asked to drain, the worker has no flow left."""

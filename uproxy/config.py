@@ -46,6 +46,8 @@ class Config:
     preserve_client_ip: str = "auto"
     """"auto": with externalTrafficPolicy Local, pods see the addresses of clients that are neither
     this node nor pods, as far as privileges allow. "never": they see this node's address."""
+    io_uring: str = "auto"
+    """"auto": workers relay by io_uring where the kernel grants it. "never": by epoll."""
     strict_source_ranges: bool = False
     """Whether loadBalancerSourceRanges hold for NodePorts and externalIPs too, and a family without
     a range is closed."""

@@ -36,6 +36,7 @@ _USED: Final = {
     *("healthzBindAddress", "metricsBindAddress", "udpIdleTimeout"),
     *("manifests", "externalIPCIDRs", "claimAddresses", "strictSourceRanges"),
     "preserveClientIP",
+    "ioUring",
     *("workers", "balancer", "maxFlows", "tcpIdleTimeout"),
     *("halfCloseTimeout", "drainTimeout", "minSyncPeriod", "syncPeriod", "stateDir"),
 }
@@ -206,6 +207,7 @@ def _own_settings(file: KubeProxyConfiguration, directory: Path) -> Iterator[tup
     for name, choice in (
         ("claim_addresses", file.claim_addresses),
         ("preserve_client_ip", file.preserve_client_ip),
+        ("io_uring", file.io_uring),
         ("strict_source_ranges", file.strict_source_ranges),
     ):
         if choice:

@@ -75,7 +75,9 @@ class Daemon:
         names = SOURCES if self.cluster is not None else (_MANIFESTS,)
         self.state = ClusterState(names, node_name=config.node_name)
         self.source = self.cluster or Manifests(config.manifests, name=_MANIFESTS)
-        self.workers = Workers(self._settings, config.workers, self._state_of_worker)
+        self.workers = Workers(
+            self._settings, config.workers, self._state_of_worker, ring=config.io_uring != "never"
+        )
         self.claims = Claims(enabled=config.claim_addresses != "never")
         self.listeners = Listeners(
             self.workers, grace=config.drain_timeout, claimed=self.claims.claimed

@@ -36,6 +36,8 @@ from uproxy.core.status import WorkerStatus
 
 log = logging.getLogger(__name__)
 
+_NO_RING = ("--no-io-uring",)
+
 _STABLE = 5.0
 """Seconds after which a worker counts as started well, and the next restart is at once again."""
 _RESTART = Backoff(initial=0.05, maximum=5.0, jitter=0.2)
@@ -51,6 +53,8 @@ class Worker:
         self.channel: Channel[FromWorker] | None = None
         self.pid = 0
         self.restarts = 0
+        self.engine = ""
+        """What it relays by, once that is known."""
         self.active_flows = 0
         self.active: dict[ServicePortName, int] = {}
         self.outbox: list[tuple[ToWorker, socket.socket | None]] = []
@@ -76,7 +80,11 @@ class Workers:
         settings: Callable[[int], Settings],
         count: int,
         state: Callable[[int], Iterable[tuple[ToWorker, socket.socket]]],
+        *,
+        ring: bool = True,
     ) -> None:
+        """`ring`: workers relay by io_uring, where the kernel grants it."""
+        self._ring = ring
         self._settings = settings
         self._state = state
         self._workers = [Worker(index) for index in range(count)]
@@ -166,6 +174,7 @@ class Workers:
                 pid=each.pid,
                 restarts=each.restarts,
                 active_flows=each.active_flows,
+                engine=each.engine,
             )
             for each in self._workers
         )
@@ -204,7 +213,7 @@ class Workers:
             return f"could not be started ({error.strerror})"
         with ours:
             try:
-                process = await _start(theirs)
+                process = await _start(theirs, ring=self._ring)
             except OSError as error:
                 return f"could not be started ({error.strerror})"
             finally:
@@ -286,7 +295,9 @@ class Workers:
             return
         for message, _ in messages:
             match message:
-                case Ready():
+                case Ready(engine):
+                    worker.engine = engine
+                    log.info("worker %d relays by %s", worker.index, engine)
                     worker.ready.set()
                 case Report():
                     self._add(worker, message)
@@ -302,9 +313,9 @@ class Workers:
             self._totals.setdefault(name, Counters()).add(counters)
 
 
-async def _start(channel: socket.socket) -> asyncio.subprocess.Process:
+async def _start(channel: socket.socket, *, ring: bool) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uproxy.dataplane", str(channel.fileno())),
+        *(sys.executable, "-m", "uproxy.dataplane", str(channel.fileno()), *_NO_RING[ring:]),
         pass_fds=[channel.fileno()],
         stdin=asyncio.subprocess.DEVNULL,
         # A terminal's Ctrl-C goes to the whole group, but the control process decides when a

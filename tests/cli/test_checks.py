@@ -31,6 +31,7 @@ GOOD: dict[str, Any] = {
     "descriptors": 1048576,
     "epoll": True,
     "splice": "",
+    "io_uring": "",
     "reuse_port": "",
     "ipv6": "",
     "transparent": "",
@@ -77,6 +78,19 @@ NOBODY: dict[str, Any] = {"capabilities": frozenset()}
         ),
         pytest.param(
             {"splice": "Invalid argument"}, "splice", "warn", "speed", id="splice does not work"
+        ),
+        pytest.param(
+            {"io_uring": "Function not implemented"}, "io_uring", "warn", "6.1", id="no io_uring"
+        ),
+        pytest.param(
+            {
+                "io_uring": "Operation not permitted",
+                "sysctls": {"kernel.io_uring_disabled": "2"},
+            },
+            "io_uring",
+            "warn",
+            "sysctl kernel.io_uring_disabled=0",
+            id="io_uring switched off",
         ),
         pytest.param(
             NOBODY | {"sysctls": {"fs.pipe-user-pages-soft": "1024"}},

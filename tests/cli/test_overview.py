@@ -42,8 +42,8 @@ def test_everything_at_once_through_a_pipe() -> None:
         "  default/kubia  port 32000  answers 200: 1 local endpoint",
         "",
         "Workers:",
-        "  0  pid 4711  4 active flows  replaced 1 time",
-        "  1  pid 4712  5 active flows  replaced 2 times",
+        "  0  pid 4711  4 active flows  by io_uring  replaced 1 time",
+        "  1  pid 4712  5 active flows  by epoll     replaced 2 times",
     ]
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-from uproxy.dataplane.ring_loop import RingLoop
+from uproxy.dataplane.ring_loop import new_ring_loop
 
 
 def _has_ring() -> bool:
     try:
-        RingLoop().close()
+        new_ring_loop().close()
     except OSError:
         return False
     return True
@@ -27,4 +27,4 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Hook of pytest-asyncio: one run of an async test for each of these."""
     loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    return loops | {"ring": RingLoop} if HAS_RING else loops
+    return loops | {"ring": new_ring_loop} if HAS_RING else loops

@@ -72,8 +72,8 @@ FULL = Status(
         ObjectStatus(where="a.yaml:9", field="", reason="not a mapping"),
     ),
     workers=(
-        WorkerStatus(index=1, pid=4712, restarts=2, active_flows=5),
-        WorkerStatus(index=0, pid=4711, restarts=1, active_flows=4),
+        WorkerStatus(index=1, pid=4712, restarts=2, active_flows=5, engine="epoll"),
+        WorkerStatus(index=0, pid=4711, restarts=1, active_flows=4, engine="io_uring"),
     ),
     health_checks=(
         HealthCheckStatus(

@@ -159,6 +159,15 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         "CAP_NET_ADMIN and nft.",
     ),
     _option(
+        "--io-uring",
+        kind=choice("word", ("auto", "never")),
+        default=_DEFAULTS.io_uring,
+        show_default=True,
+        metavar="WORD",
+        help="Whether workers relay by io_uring; needs Linux 6.1 and a seccomp profile that "
+        "allows it.",
+    ),
+    _option(
         "--strict-source-ranges",
         kind=Value("boolean", syntax.parse_boolean),
         is_flag=False,

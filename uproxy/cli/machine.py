@@ -6,6 +6,7 @@ Reads and probes; changes nothing.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import importlib.metadata
 import os
@@ -14,6 +15,7 @@ import resource
 import select
 import shutil
 import socket
+import struct
 import sys
 import urllib.error
 import urllib.request
@@ -26,6 +28,7 @@ SYSCTLS: Final = (
     "fs.inotify.max_user_instances",
     "fs.inotify.max_user_watches",
     "fs.pipe-user-pages-soft",
+    "kernel.io_uring_disabled",
     "net.core.somaxconn",
     "net.ipv4.ip_local_port_range",
     "net.ipv4.ip_local_reserved_ports",
@@ -35,6 +38,9 @@ SYSCTLS: Final = (
 
 CAPABILITIES: Final = {"NET_BIND_SERVICE": 10, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_RESOURCE": 24}
 """Bits as in linux/capability.h."""
+
+_RING_FLAGS: Final = 1 << 12 | 1 << 13
+"""SINGLE_ISSUER, DEFER_TASKRUN."""
 
 HEALTHZ_PORT: Final = 10256
 METRICS_PORT: Final = 10249
@@ -61,7 +67,8 @@ class Machine:
     """Hard limit of open files per process; uproxy raises the soft one to it."""
     epoll: bool
     splice: str
-    """Why splice(2) does not work; "" if it does. The same for the next three."""
+    """Why splice(2) does not work; "" if it does. The same for the next four."""
+    io_uring: str
     reuse_port: str
     ipv6: str
     transparent: str
@@ -84,6 +91,7 @@ def examine() -> Machine:
         descriptors=_descriptors(),
         epoll=hasattr(select, "epoll"),
         splice=_trouble(_try_splice),
+        io_uring=_trouble(_try_io_uring),
         reuse_port=_trouble(_try_reuse_port),
         ipv6=_trouble(_try_ipv6),
         transparent=_trouble(_try_transparent),
@@ -158,6 +166,17 @@ def _try_splice() -> None:
         finally:
             os.close(reader)
             os.close(writer)
+
+
+def _try_io_uring() -> None:
+    """io_uring_setup(2) with what workers need, in their newest flag (Linux 6.1)."""
+    parameters = ctypes.create_string_buffer(
+        struct.pack("=III", 0, 0, _RING_FLAGS).ljust(120, b"\0")
+    )
+    made = ctypes.CDLL(None, use_errno=True).syscall(425, 1, parameters)
+    if made < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    os.close(made)
 
 
 def _try_reuse_port() -> None:

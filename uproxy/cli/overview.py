@@ -132,7 +132,8 @@ def _workers(status: StatusView) -> Iterator[tuple[str, ...]]:
     for each in status.workers:
         restarts = f"replaced {counted(each.restarts, 'time')}" if each.restarts else ""
         flows = counted(each.active_flows, "active flow")
-        yield "", str(each.index), f"pid {each.pid}", flows, restarts
+        by = f"by {each.engine}" if each.engine else ""
+        yield "", str(each.index), f"pid {each.pid}", flows, by, restarts
 
 
 def _section(title: str, rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:

@@ -69,6 +69,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc
     pid: int
     restarts: int
     active_flows: int
+    engine: str = ""
+    """What it relays by: "io_uring" or "epoll"; "" until it has started."""
 
 
 class HealthCheckStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):

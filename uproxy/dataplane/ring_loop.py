@@ -21,10 +21,9 @@ _Ts = TypeVarTuple("_Ts")
 
 
 class RingLoop(asyncio.SelectorEventLoop):
-    """Use it as any other. Raises OSError where the kernel grants no io_uring."""
+    """Use it as any other; `new_ring_loop` makes one."""
 
-    def __init__(self) -> None:
-        selector = _RingSelector()
+    def __init__(self, selector: _RingSelector) -> None:
         self._waiting = selector
         super().__init__(selector)
 
@@ -99,3 +98,8 @@ class _RingSelector(selectors.EpollSelector):
     def _wake(self, completion: int) -> None:
         self.wanted = True
         self._alarm = None
+
+
+def new_ring_loop() -> RingLoop:
+    """Raises OSError where the kernel grants no io_uring."""
+    return RingLoop(_RingSelector())

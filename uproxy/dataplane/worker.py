@@ -10,13 +10,11 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import random
 import signal
 import socket
 import sys
-
-import uvloop
+from functools import partial
 
 from uproxy.channel import (
     Channel,
@@ -36,7 +34,7 @@ from uproxy.core.counters import Counters
 from uproxy.core.route import Backend, Frontend, Route, ServicePortName
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.reactor import Reactor
-from uproxy.dataplane.ring_loop import RingLoop
+from uproxy.dataplane.ring_loop import new_ring_loop
 from uproxy.dataplane.tcp import TcpEngine, TcpListener
 from uproxy.dataplane.udp import UdpEngine, UdpListener
 
@@ -201,7 +199,7 @@ async def serve(channel: Channel[ToWorker]) -> None:
                 if isinstance(message, Settings):
                     interval = message.report_interval
                     worker = Worker(channel, Context(reactor, message, random.random))
-                    channel.send([Ready()])
+                    channel.send([Ready("io_uring" if reactor.ring is not None else "epoll")])
                 else:
                     assert worker is not None
                     worker.handle(message, descriptor)
@@ -226,14 +224,21 @@ async def serve(channel: Channel[ToWorker]) -> None:
         channel.close()
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    if not os.environ.get("NORING"):
-        with contextlib.suppress(OSError):
-            return RingLoop()
+def new_loop(*, ring: bool) -> asyncio.AbstractEventLoop:
+    """With `ring` one around an io_uring, if the kernel grants it."""
+    if ring:
+        try:
+            return new_ring_loop()
+        except OSError as error:
+            # Old kernels, seccomp profiles, sysctl kernel.io_uring_disabled: `uproxy doctor` says.
+            log.info("io_uring cannot be used (%s); epoll is", error.strerror)
+    # Only now: a worker with a ring does without, and saves the memory.
+    import uvloop
+
     return uvloop.new_event_loop()
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, *, ring: bool = True) -> None:
     """Run a worker whose channel is the given descriptor."""
     # A supervisor may send SIGTERM to all processes of a service, but the control process decides
     # when a worker ends.
@@ -245,5 +250,5 @@ def main(descriptor: int) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 50)
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    with asyncio.Runner(loop_factory=partial(new_loop, ring=ring)) as runner:
         runner.run(serve(channel))
