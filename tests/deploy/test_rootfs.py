@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import uproxy
+from tests.e2e.test_demo import free_offset
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "build-rootfs.sh"
@@ -59,8 +60,9 @@ def test_it_runs_through_a_link(home: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_its_workers_find_their_library(home: Path) -> None:
-    output = run(home, "demo", "--exit-after", "1s")
+def test_its_workers_find_their_library(home: Path, tmp_path: Path) -> None:
+    offset = free_offset(tmp_path)
+    output = run(home, "demo", "--exit-after", "1s", "--port-offset", str(offset))
     assert "Traceback" not in output
 
 
