@@ -64,7 +64,9 @@ class Reactor:
         if isinstance(loop, RingLoop):
             self.ring = loop.ring
             self.ring.failed = self._failed
-        loop.add_reader(self._epoll.fileno(), self._dispatch)
+            self._poll_epoll()
+        else:
+            loop.add_reader(self._epoll.fileno(), self._dispatch)
 
     def register(self, fd: int, callback: Callback, events: int) -> None:
         """Call back whenever `events` (select.EPOLL*) occur. Raises OSError."""
@@ -148,10 +150,27 @@ class Reactor:
         """Stop watching. The descriptors that were registered stay open."""
         if self._epoll.closed:
             return
-        self._loop.remove_reader(self._epoll.fileno())
+        if self.ring is not None:
+            self.ring.remove(self._epoll_key)
+            self.ring.cancel(self._epoll_key)
+            self.ring.flush()
+        else:
+            self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
         self._callbacks.clear()
         self._deferred.clear()
+
+    def _poll_epoll(self) -> None:
+        """Have the ring say once when anything is ready."""
+        assert self.ring is not None
+        self._epoll_key = self.ring.poll(self._epoll.fileno(), select.EPOLLIN, self._epoll_ready)
+
+    def _epoll_ready(self, completion: int) -> None:
+        assert self.ring is not None
+        self.ring.remove(self._epoll_key)
+        self._dispatch()
+        if not self._epoll.closed:
+            self._poll_epoll()  # Which looks first: what was left by this batch is not missed.
 
     def _forget_poll(self, fd: int) -> int:
         key = self._polls.pop(fd)
