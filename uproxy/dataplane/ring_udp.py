@@ -66,8 +66,13 @@ class RingIntake:
         self._header = bytearray(_HEADER.pack(0, name, 0, 0, 0, control, 0))
         self._messages = bytearray(COUNT * _MESSAGE.size)
         """A message header for each buffer, for replies of wildcard listeners."""
+        self.counts = [0] * COUNT
+        """Of each buffer, the bytes of the last reply that was sent from it."""
         self._messages_at = address_of(self._messages)
-        self._round = -1
+        self.round = -1
+        """Of the ring, when `tick` was called last."""
+        self.now = 0.0
+        """Monotonic seconds, as of then."""
         self._closed = False
         self._key = datagrams.add(self._arrived)
         self._arm()
@@ -80,12 +85,10 @@ class RingIntake:
         self.ring.finish_cancelled()  # The port is free when the socket is closed.
 
     def tick(self) -> float:
-        """Monotonic seconds, as of this round of the ring."""
-        reactor = self._listener.context.reactor
-        if self._round != self.ring.round:
-            self._round = self.ring.round
-            return reactor.tick()
-        return reactor.now
+        """Monotonic seconds, once in a round of the ring."""
+        self.round = self.ring.round
+        self.now = self._listener.context.reactor.tick()
+        return self.now
 
     def payload(self, buffer: int) -> memoryview:
         """The datagram in a buffer that came from a client."""
@@ -118,7 +121,8 @@ class RingIntake:
         key = view(buffer, _OUT, self._name_end).tobytes()
         if self._wildcard:
             key += view(buffer, *self._local)
-        self.tick()
+        if self.round != self.ring.round:
+            self.tick()
         flow = self._flows.get(key) or self._admit(key)
         if flow is not None:
             flow.forward(buffer, self._begin, (completion & RESULT) - self._begin)
@@ -163,7 +167,7 @@ class RingUdpFlow(UdpFlow):
 
     def forward(self, buffer: int, begin: int, count: int) -> None:
         """Send a datagram of the client from a buffer of the ring."""
-        now = self._listener.context.reactor.now
+        now = self._intake.now
         if now != self._touched:
             self._touched = now
             self._listener.engine.flows.touch(self, now)
@@ -213,7 +217,8 @@ class RingUdpFlow(UdpFlow):
 
     def _answer(self, buffer: int, count: int) -> None:
         """Send a reply to the client from a buffer of the ring."""
-        now = self._intake.tick()
+        intake, ring = self._intake, self._ring
+        now = intake.tick() if intake.round != ring.round else intake.now
         if not self._replied:
             self._first_reply(now)
             self._touched = 0.0
@@ -221,12 +226,13 @@ class RingUdpFlow(UdpFlow):
             self._touched = now
             self._listener.engine.flows.replied(self, now)
         key, datagrams = self._ring_key, self._datagrams
-        self._round = self._ring.round
+        self._round = ring.round
+        intake.counts[buffer] = count
         if self.control_length:
-            message = self._intake.message(buffer, count, self)
-            datagrams.reply(self._intake.fd, key, buffer, message)
+            message = intake.message(buffer, count, self)
+            datagrams.reply(intake.fd, key, buffer, message)
         else:
-            datagrams.send(self._intake.fd, key, buffer, 0, count, self.name, self.name_length)
+            datagrams.send(intake.fd, key, buffer, 0, count, self.name, self.name_length)
         self.counters.backend_bytes += count
         self.counters.backend_datagrams += 1
 
@@ -235,6 +241,7 @@ class RingUdpFlow(UdpFlow):
         number, code = completion >> BUFFER_SHIFT, errno_of(completion)
         if number & REPLY:
             self.counters.backend_datagrams -= 1
+            self.counters.backend_bytes -= self._intake.counts[number & ~REPLY]
             full = code in RESOURCE_ERRORS or code == errno.EAGAIN
             self.counters.drop(DropReason.BUFFER_FULL if full else DropReason.SEND_FAILED)
             return
