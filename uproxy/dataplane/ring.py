@@ -76,15 +76,16 @@ class Ring:
         self._callbacks: dict[int, Completed] = {}
         self._again: list[Callable[[], None]] = []
         self._queues = queues = Queues()
-        self._numbers = queues.numbers
+        self._numbers, self._tail_at = queues.numbers, queues.tail_at
         self._entries, self._words, self._mask = queues.entries, queues.words, queues.mask
         self._tail = self._submitted = 0
         self._completions, self._done_mask = queues.completions, queues.done_mask
+        self._done_end = len(queues.completions)
         self._done = 0
         self._time = bytearray(16)
         self.buffers = Buffers(queues.register, group=0, count=BUFFERS, size=SIZE)
         """For streams."""
-        self._base = self.buffers.base
+        self._base, self._use = self.buffers.base, self.buffers.used.append
         self._groups = [self.buffers]
 
     def add_buffers(self, *, count: int, size: int) -> Buffers:
@@ -111,7 +112,7 @@ class Ring:
         self._words[at + 2] = self._base + buffer * SIZE
         self._words[at + 3] = count | STREAM_FLAGS
         self._tail = tail + 1
-        self.buffers.used.append(buffer)
+        self._use(buffer)
         return slot
 
     def more_follows(self, slot: int) -> None:
@@ -176,23 +177,30 @@ class Ring:
     def turn(self, *, wait: bool) -> None:
         """Submit what is queued, wait for a completion if that is wanted, and call back for all
         there are."""
+        self._numbers[self._tail_at] = self._tail & RESULT
+        queued = self._tail - self._submitted
         if wait and not self._again:
-            self._publish()
-            self._took(self._queues.wait(self._tail - self._submitted))
+            taken = self._queues.wait(queued)
         else:
-            self._submit(events=True)
-        self.flush()
-        used: list[list[int]] = []
+            taken = self._queues.enter(queued, events=True)
+        if taken == queued:
+            self._submitted = self._tail
+        else:
+            self._took(taken)
+            self.flush()
+        decided = self._submitted == self._tail
         again: list[Callable[[], None]] = []
-        if self._submitted == self._tail:
+        if decided:
             self.round += 1
-            used = [group.take_used() for group in self._groups]
-            again, self._again = self._again, again
+            for group in self._groups:
+                group.decide()
+            if self._again:
+                again, self._again = self._again, again
         self._reap()
-        # Not before: owners of failed sends have looked at what is left.
-        for group, buffers in zip(self._groups, used, strict=False):
-            for buffer in buffers:
-                group.free(buffer)
+        if decided:
+            # Not before: owners of failed sends have looked at what is left.
+            for group in self._groups:
+                group.free_decided()
         for callback in again:
             try:
                 callback()
@@ -213,20 +221,26 @@ class Ring:
     def _reap(self) -> None:
         """Call back for the completions that are there."""
         head, tail = self._done, self._numbers[self._queues.done_tail_at]
-        completions, mask, find = self._completions, self._done_mask, self._callbacks.get
-        while head != tail:
-            at = (head & mask) << 1
-            completion = completions[at + 1]
-            callback = find(completions[at])
-            head = (head + 1) & RESULT
+        if head == tail:
+            return
+        # Copied in one go: an index into shared memory takes longer than a step in a list.
+        first = (head & self._done_mask) << 1
+        last = first + ((tail - head & RESULT) << 1)
+        completions = self._completions[first:last].tolist()
+        if last > self._done_end:
+            completions += self._completions[: last - self._done_end].tolist()
+        self._done = self._numbers[self._queues.done_head_at] = tail
+        find = self._callbacks.get
+        rest = iter(completions)
+        for key, completion in zip(rest, rest, strict=True):
+            callback = find(key)
             try:
                 if callback is not None:
                     callback(completion)
                 else:
-                    self._unusual(completions[at], completion)
+                    self._unusual(key, completion)
             except Exception as error:
                 self.failed(callback, error)
-        self._done = self._numbers[self._queues.done_head_at] = head
 
     def _unusual(self, key: int, completion: int) -> None:
         """A send that has failed, or a completion of an operation whose owner is gone."""
@@ -238,11 +252,8 @@ class Ring:
                 callback(completion | UNSENT | (key & BUFFER_OF_KEY) << BUFFER_TO_COMPLETION)
 
     def _submit(self, *, events: bool) -> int:
-        self._publish()
+        self._numbers[self._tail_at] = self._tail & RESULT
         return self._took(self._queues.enter(self._tail - self._submitted, events=events))
-
-    def _publish(self) -> None:
-        self._numbers[self._queues.tail_at] = self._tail & RESULT
 
     def _took(self, taken: int) -> int:
         if taken < 0:

@@ -21,7 +21,11 @@ class Buffers:
         """`register` tells the kernel the address of the ring, the count and the group."""
         self.size = size
         self.used: list[int] = []
-        """Those of sends that were queued."""
+        """Those of sends that were queued; always the same list."""
+        self._decided = 0
+        """How many of them are of sends that are decided."""
+        self._offered = list(range(count))
+        """What the kernel's ring has in each of its places."""
         self._mask = count - 1
         self._offers = 0
         self._memory, self._ring = mmap.mmap(-1, count * size), mmap.mmap(-1, count * 16)
@@ -31,23 +35,38 @@ class Buffers:
         self._quads = memoryview(self._ring).cast("Q")
         self._halves = memoryview(self._ring).cast("H")
         for index in range(count):
-            struct.pack_into("=QIH", self._ring, index * 16, 0, size, 0)
+            struct.pack_into("=QIH", self._ring, index * 16, self.address(index), size, index)
         register(address_of(self._ring), count, group)
-        for buffer in range(count):
-            self.free(buffer)
+        self._offer(count)
 
     def free(self, buffer: int) -> None:
         """A buffer can be used again."""
         at = self._offers & self._mask
+        self._offered[at] = buffer
         self._quads[at << 1] = self.base + buffer * self.size
         self._halves[(at << 3) + 6] = buffer
-        self._offers += 1
-        self._halves[7] = self._offers & 0xFFFF  # The tail lies in the first entry's padding.
+        self._offer(1)
 
-    def take_used(self) -> list[int]:
-        """Those of sends that were queued, once."""
-        used, self.used = self.used, []
-        return used
+    def decide(self) -> None:
+        """The sends that were queued so far are decided."""
+        self._decided = len(self.used)
+
+    def free_decided(self) -> None:
+        """The buffers of sends that are decided can be used again."""
+        count = self._decided
+        if not count:
+            return
+        self._decided = 0
+        buffers = self.used[:count]
+        del self.used[:count]
+        # The kernel takes buffers in the order of its ring, and they usually come back in the same:
+        # then what the ring has in these places is right already.
+        at = self._offers & self._mask
+        if self._offered[at : at + count] == buffers:
+            self._offer(count)
+        else:
+            for buffer in buffers:
+                self.free(buffer)
 
     def address(self, buffer: int) -> int:
         """Where a buffer begins."""
@@ -57,6 +76,10 @@ class Buffers:
         """Bytes in a buffer; valid until the kernel is called."""
         at = buffer * self.size
         return self._bytes[at + begin : at + end]
+
+    def _offer(self, count: int) -> None:
+        self._offers += count
+        self._halves[7] = self._offers & 0xFFFF  # The tail lies in the first entry's padding.
 
     def close(self) -> None:
         for view in (self._bytes, self._quads, self._halves):
