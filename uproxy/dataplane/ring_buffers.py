@@ -32,7 +32,9 @@ class Buffers:
         self.base = address_of(self._memory)
         """Address of the first."""
         self._bytes = memoryview(self._memory)
-        self._quads = memoryview(self._ring).cast("Q")
+        self.quads = self._bytes.cast("Q")
+        """Their contents, 8 bytes at a time."""
+        self._entries = memoryview(self._ring).cast("Q")
         self._halves = memoryview(self._ring).cast("H")
         for index in range(count):
             struct.pack_into("=QIH", self._ring, index * 16, self.address(index), size, index)
@@ -43,7 +45,7 @@ class Buffers:
         """A buffer can be used again."""
         at = self._offers & self._mask
         self._offered[at] = buffer
-        self._quads[at << 1] = self.base + buffer * self.size
+        self._entries[at << 1] = self.base + buffer * self.size
         self._halves[(at << 3) + 6] = buffer
         self._offer(1)
 
@@ -82,7 +84,7 @@ class Buffers:
         self._halves[7] = self._offers & 0xFFFF  # The tail lies in the first entry's padding.
 
     def close(self) -> None:
-        for view in (self._bytes, self._quads, self._halves):
+        for view in (self.quads, self._bytes, self._entries, self._halves):
             view.release()
         self._memory.close()
         self._ring.close()

@@ -16,15 +16,20 @@ from typing import TYPE_CHECKING, Final, cast
 from uproxy.core.counters import DropReason
 from uproxy.dataplane import pktinfo
 from uproxy.dataplane.ring_abi import (
+    BUFFER_IN_KEY,
     BUFFER_SHIFT,
+    DATAGRAM_FLAGS,
     HAS_BUFFER,
     MORE,
     RESULT,
+    SEND,
+    SEND_FAILED,
+    SEND_MESSAGE,
     UNSENT,
     errno_of,
 )
 from uproxy.dataplane.ring_buffers import address_of
-from uproxy.dataplane.ring_datagrams import COUNT, REPLY, Datagrams
+from uproxy.dataplane.ring_datagrams import COUNT, REPLY, SIZE, Datagrams
 from uproxy.dataplane.udp_flow import Address, Key, Listening, UdpFlow
 from uproxy.sockets import RESOURCE_ERRORS
 
@@ -34,12 +39,15 @@ if TYPE_CHECKING:
 _LENGTH: Final = struct.Struct("=8xI")
 """In struct io_uring_recvmsg_out, with which a message in a buffer begins: bytes of payload."""
 _OUT: Final = 16
+_QUADS: Final = SIZE // 8
 _HEADER: Final = struct.Struct("=QQQQQQQ")
 """struct msghdr: name and its length, vectors and their number, control data and its length, flags;
 an int beside 4 bytes of padding counts as 8."""
 _MESSAGE: Final = struct.Struct("=QQQQQQQQQ")
 """struct msghdr, and its only vector: address and length."""
 _NAME_V4, _NAME_V6 = 16, 28
+_V4: Final = 8
+"""Bytes of a struct sockaddr_in that are not always zero."""
 _CONTROL_V4, _CONTROL_V6 = 32, 40
 """Room for struct in_pktinfo and in6_pktinfo behind a struct cmsghdr of 16 bytes."""
 
@@ -53,14 +61,11 @@ class RingIntake:
         self.buffers = datagrams.buffers
         self.fd = listener.sock.fileno()
         self._listener = listener
-        self._flows = cast("dict[bytes, RingUdpFlow]", listener.flows)
+        self._flows = cast("dict[Key, RingUdpFlow]", listener.flows)
         self._wildcard = wildcard
-        six = listener.sock.family == socket.AF_INET6
+        self._six = six = listener.sock.family == socket.AF_INET6
         name, control = (_NAME_V6, _CONTROL_V6) if six else (_NAME_V4, _CONTROL_V4)
         self._name_end = _OUT + name
-        # ipi6_addr or ipi_spec_dst: for a broadcast, the address to reply from.
-        local = self._name_end + 16
-        self._local = (local, local + 16) if six else (local + 4, local + 8)
         control = control if wildcard else 0
         self._begin = self._name_end + control
         self._header = bytearray(_HEADER.pack(0, name, 0, 0, 0, control, 0))
@@ -73,6 +78,12 @@ class RingIntake:
         """Of the ring, when `tick` was called last."""
         self.now = 0.0
         """Monotonic seconds, as of then."""
+        self.queue = self.ring.queue
+        self.use = self.buffers.used.append
+        """Says that a send was queued, which frees its buffer."""
+        self.base = self.buffers.base
+        self.reply, self.reply_message = SEND | self.fd << 32, SEND_MESSAGE | self.fd << 32
+        self._quads = self.buffers.quads
         self._closed = False
         self._key = datagrams.add(self._arrived)
         self._arm()
@@ -117,10 +128,16 @@ class RingIntake:
         if not completion & HAS_BUFFER:
             return
         buffer = completion >> BUFFER_SHIFT
-        view = self.buffers.view
-        key = view(buffer, _OUT, self._name_end).tobytes()
-        if self._wildcard:
-            key += view(buffer, *self._local)
+        key: Key
+        if self._six:
+            key = self._key_of_six(buffer)
+        else:
+            # Of a struct sockaddr_in what is not zero, and of a struct in_pktinfo ipi_spec_dst: for
+            # a broadcast, the address to reply from.
+            at = buffer * _QUADS + _OUT // 8
+            key = self._quads[at]
+            if self._wildcard:
+                key |= self._quads[at + 4] >> 32 << 64
         if self.round != self.ring.round:
             self.tick()
         flow = self._flows.get(key) or self._admit(key)
@@ -129,27 +146,36 @@ class RingIntake:
         else:
             self.buffers.free(buffer)
 
-    def _admit(self, key: bytes) -> RingUdpFlow | None:
-        self._listener.admit(key, _address(key), key[self._name_end - _OUT :])
+    def _key_of_six(self, buffer: int) -> bytes:
+        """A struct sockaddr_in6, and ipi6_addr of a struct in6_pktinfo."""
+        key = self.buffers.view(buffer, _OUT, self._name_end).tobytes()
+        if self._wildcard:
+            local = self._name_end + 16
+            key += self.buffers.view(buffer, local, local + 16)
+        return key
+
+    def _admit(self, key: Key) -> RingUdpFlow | None:
+        name, local = _unpacked(key)
+        self._listener.admit(key, _address(name), local if self._wildcard else b"")
         return self._flows.get(key)
 
 
 class RingUdpFlow(UdpFlow):
     """A flow of a listener with a RingIntake."""
 
-    __slots__ = ("_datagrams", "_fd", "_intake", "_memory", "_ring", "_ring_key", "_round",
-                 "_touched", "control", "control_length", "name", "name_length")  # fmt: skip
+    __slots__ = ("_fd", "_intake", "_memory", "_ring", "_ring_key", "_round", "_tag",
+                 "_to_backend", "_touched", "control", "control_length", "name",
+                 "name_length")  # fmt: skip
 
     def __init__(
         self, listener: Listening, key: Key, client: Address, control: pktinfo.Control
     ) -> None:
         super().__init__(listener, key, client, control)
         assert listener.intake is not None
-        assert isinstance(key, bytes)
         self._intake = listener.intake
-        self._datagrams = listener.intake.datagrams
         self._ring = listener.intake.ring
-        self._ring_key = 0
+        self._ring_key = self._tag = 0
+        self._to_backend = 0
         self._round = -1
         """Of the ring, when an operation was queued last that names our descriptors or memory."""
         self._touched = 0.0
@@ -159,7 +185,7 @@ class RingUdpFlow(UdpFlow):
             struct.pack("=Qii", 16 + len(data), level, kind) + data for level, kind, data in control
         )
         self.control_length = len(ancillary)
-        self._memory = bytearray(key[: self.name_length].ljust(32, b"\0") + ancillary)
+        self._memory = bytearray(_unpacked(key)[0].ljust(32, b"\0") + ancillary)
         self.name = address_of(self._memory)
         """Address of the client's address."""
         self.control = self.name + 32
@@ -167,20 +193,28 @@ class RingUdpFlow(UdpFlow):
 
     def forward(self, buffer: int, begin: int, count: int) -> None:
         """Send a datagram of the client from a buffer of the ring."""
-        now = self._intake.now
+        intake = self._intake
+        now = intake.now
         if now != self._touched:
             self._touched = now
             self._listener.engine.flows.touch(self, now)
-        self._datagrams.send(self._fd, self._ring_key, buffer, begin, count)
-        self._round = self._ring.round
-        self.counters.client_bytes += count
-        self.counters.client_datagrams += 1
+        intake.queue(
+            self._to_backend, 0, intake.base + buffer * SIZE + begin, count | DATAGRAM_FLAGS,
+            self._tag | buffer << BUFFER_IN_KEY,
+        )  # fmt: skip
+        intake.use(buffer)
+        self._round = intake.round
+        counters = self.counters
+        counters.client_bytes += count
+        counters.client_datagrams += 1
         if not self._replied:
-            self._keep(self._intake.buffers.view(buffer, begin, begin + count))
+            self._keep(intake.buffers.view(buffer, begin, begin + count))
 
     def _watch(self, sock: Socket) -> None:
         self._fd = sock.fileno()
-        self._ring_key = self._datagrams.add(self._arrived)
+        self._ring_key = self._intake.datagrams.add(self._arrived)
+        self._tag = self._ring_key | SEND_FAILED
+        self._to_backend = SEND | self._fd << 32
         self._arm()
 
     def _unwatch(self, sock: Socket) -> None:
@@ -191,15 +225,43 @@ class RingUdpFlow(UdpFlow):
 
     def _arm(self) -> None:
         self._round = self._ring.round
-        self._datagrams.receive(self._fd, self._ring_key)
+        self._intake.datagrams.receive(self._fd, self._ring_key)
 
     def _arrived(self, completion: int) -> None:
+        """A reply, most of the time."""
+        if not completion & MORE:
+            self._unusual(completion)
+            return
+        intake = self._intake
+        round_ = self._round = self._ring.round
+        now = intake.now if intake.round == round_ else intake.tick()
+        if not self._replied:
+            self._first_reply(now)
+            self._touched = 0.0
+        if now != self._touched:
+            self._touched = now
+            self._listener.engine.flows.replied(self, now)
+        buffer, count = completion >> BUFFER_SHIFT, completion & RESULT
+        intake.counts[buffer] = count
+        tag = self._tag | (buffer | REPLY) << BUFFER_IN_KEY
+        if self.control_length:
+            intake.queue(
+                intake.reply_message, 0, intake.message(buffer, count, self),
+                1 | DATAGRAM_FLAGS, tag,
+            )  # fmt: skip
+        else:
+            intake.queue(
+                intake.reply, self.name, intake.base + buffer * SIZE, count | DATAGRAM_FLAGS, tag,
+                self.name_length << 32,
+            )  # fmt: skip
+        intake.use(buffer)
+        counters = self.counters
+        counters.backend_bytes += count
+        counters.backend_datagrams += 1
+
+    def _unusual(self, completion: int) -> None:
         if completion & UNSENT:
             self._unsent(completion)
-            return
-        count = completion & RESULT
-        if completion & MORE:
-            self._answer(completion >> BUFFER_SHIFT, count)
             return
         code = errno_of(completion)
         if completion & HAS_BUFFER:
@@ -214,27 +276,6 @@ class RingUdpFlow(UdpFlow):
     def _arm_again(self, key: int) -> None:
         if self._sock is not None and self._ring_key == key:
             self._arm()
-
-    def _answer(self, buffer: int, count: int) -> None:
-        """Send a reply to the client from a buffer of the ring."""
-        intake, ring = self._intake, self._ring
-        now = intake.tick() if intake.round != ring.round else intake.now
-        if not self._replied:
-            self._first_reply(now)
-            self._touched = 0.0
-        if now != self._touched:
-            self._touched = now
-            self._listener.engine.flows.replied(self, now)
-        key, datagrams = self._ring_key, self._datagrams
-        self._round = ring.round
-        intake.counts[buffer] = count
-        if self.control_length:
-            message = intake.message(buffer, count, self)
-            datagrams.reply(intake.fd, key, buffer, message)
-        else:
-            datagrams.send(intake.fd, key, buffer, 0, count, self.name, self.name_length)
-        self.counters.backend_bytes += count
-        self.counters.backend_datagrams += 1
 
     def _unsent(self, completion: int) -> None:
         """The kernel has not taken a datagram."""
@@ -255,6 +296,16 @@ class RingUdpFlow(UdpFlow):
         if self._recover(OSError(code, os.strerror(code)), None if kept else data):
             self.counters.client_bytes += len(data)
             self.counters.client_datagrams += 1
+
+
+def _unpacked(key: Key) -> tuple[bytes, bytes]:
+    """A client's struct sockaddr_in, without its zeros, or sockaddr_in6; and the address that it
+    has asked."""
+    if isinstance(key, int):
+        packed = key.to_bytes(_V4 + 4, "little")
+        return packed[:_V4], packed[_V4:]
+    assert isinstance(key, bytes)
+    return key[:_NAME_V6], key[_NAME_V6:]
 
 
 def _address(name: bytes) -> Address:

@@ -36,9 +36,9 @@ _NEW = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 """A client, as the kernel gave it; kept whole, since IPv6 needs the scope to reply."""
-Key = Address | tuple[Address, bytes] | bytes
+Key = Address | tuple[Address, bytes] | bytes | int
 """What identifies a flow within a listener: for wildcards also the local address, packed. By a ring
-both are as the kernel has them, one behind the other."""
+both are as the kernel has them, one behind the other; for IPv4 they fit a number."""
 
 
 class Listening(Protocol):
