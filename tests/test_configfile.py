@@ -167,6 +167,7 @@ def test_the_default_number_of_workers_comes_from_outside() -> None:
             "preserveClientIP: never", "preserve_client_ip", "never", id="preserve-client-ip"
         ),
         pytest.param("ioUring: never", "io_uring", "never", id="io-uring"),
+        pytest.param("busyPoll: never", "busy_poll", "never", id="busy-poll"),
         pytest.param("tlsRelaxedX509: true", "tls_relaxed_x509", True, id="relaxed-x509"),
         pytest.param("stateDir: state", "state_dir", Path("/etc/uproxy/state"), id="state-dir"),
         pytest.param("logging: {format: json}", "log_format", "json", id="log-format"),

@@ -77,6 +77,7 @@ def test_defaults_are_those_of_config() -> None:
             ["--preserve-client-ip", "never"], "preserve_client_ip", "never", id="client-ip"
         ),
         pytest.param(["--io-uring", "never"], "io_uring", "never", id="io-uring"),
+        pytest.param(["--busy-poll", "never"], "busy_poll", "never", id="busy-poll"),
         pytest.param(["--tls-relaxed-x509"], "tls_relaxed_x509", True, id="relaxed-x509"),
         pytest.param(["--hostname-override", "Node-1 "], "node_name", "node-1", id="node-name"),
         pytest.param(

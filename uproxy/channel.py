@@ -42,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=T
     """Seconds between reports of counters."""
     preserved: tuple[Family, ...] = ()
     """Families in which local backends can be shown the addresses of outside clients."""
+    busy_poll: bool = False
+    """Whether the worker may look for completions before it sleeps."""
 
 
 class LocalClients(msgspec.Struct, frozen=True, array_like=True, tag=True):

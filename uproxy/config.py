@@ -48,6 +48,10 @@ class Config:
     this node nor pods, as far as privileges allow. "never": they see this node's address."""
     io_uring: str = "auto"
     """"auto": workers relay by io_uring where the kernel grants it. "never": by epoll."""
+    busy_poll: str = "auto"
+    """"auto": workers that relay by io_uring look for the next message for a moment before they
+    sleep, where processors are to spare and messages follow one another closely. "never": they
+    sleep."""
     strict_source_ranges: bool = False
     """Whether loadBalancerSourceRanges hold for NodePorts and externalIPs too, and a family without
     a range is closed."""

@@ -150,6 +150,7 @@ class KubeProxyConfiguration(_Fields, frozen=True):
         default=None, name="preserveClientIP"
     )
     io_uring: Literal["", "auto", "never"] | None = msgspec.field(default=None, name="ioUring")
+    busy_poll: Literal["", "auto", "never"] | None = None
     strict_source_ranges: bool | None = None
     workers: Annotated[int, msgspec.Meta(ge=1, le=syntax.MAX_WORKERS)] | None = None
     balancer: BalancerKind | None = None

@@ -37,6 +37,7 @@ _USED: Final = {
     *("manifests", "externalIPCIDRs", "claimAddresses", "strictSourceRanges"),
     "preserveClientIP",
     "ioUring",
+    "busyPoll",
     *("workers", "balancer", "maxFlows", "tcpIdleTimeout"),
     *("halfCloseTimeout", "drainTimeout", "minSyncPeriod", "syncPeriod", "stateDir"),
 }
@@ -208,6 +209,7 @@ def _own_settings(file: KubeProxyConfiguration, directory: Path) -> Iterator[tup
         ("claim_addresses", file.claim_addresses),
         ("preserve_client_ip", file.preserve_client_ip),
         ("io_uring", file.io_uring),
+        ("busy_poll", file.busy_poll),
         ("strict_source_ranges", file.strict_source_ranges),
     ):
         if choice:

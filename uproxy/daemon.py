@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from uproxy import sockets
+from uproxy import processors, sockets
 from uproxy.addresses import AddressMonitor, Claims, local_addresses
 from uproxy.channel import LocalClients, Settings, ToWorker
 from uproxy.clusterlink import ClusterLink
@@ -187,6 +187,7 @@ class Daemon:
             tcp_idle_timeout=config.tcp_idle_timeout,
             half_close_timeout=config.half_close_timeout,
             preserved=self.client_addresses.families,
+            busy_poll=config.busy_poll != "never" and processors.are_spare(config.workers),
         )
 
     def _state_of_worker(self, worker: int) -> Iterator[tuple[ToWorker, socket.socket]]:

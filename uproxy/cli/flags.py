@@ -168,6 +168,15 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         "allows it.",
     ),
     _option(
+        "--busy-poll",
+        kind=choice("word", ("auto", "never")),
+        default=_DEFAULTS.busy_poll,
+        show_default=True,
+        metavar="WORD",
+        help="Whether workers with io_uring stay awake for up to 0.1 ms between messages that "
+        "follow one another closely; only with more processors than workers and no CPU limit.",
+    ),
+    _option(
         "--strict-source-ranges",
         kind=Value("boolean", syntax.parse_boolean),
         is_flag=False,

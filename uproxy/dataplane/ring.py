@@ -40,6 +40,7 @@ from uproxy.dataplane.ring_abi import (
 )
 from uproxy.dataplane.ring_buffers import Buffers, address_of
 from uproxy.dataplane.ring_queues import Queues, raise_unless_temporary
+from uproxy.dataplane.ring_watch import Watch
 
 Completed = Callable[[int], None]
 """Takes a completion: see ring_abi."""
@@ -76,6 +77,8 @@ class Ring:
         self._callbacks: dict[int, Completed] = {}
         self._again: list[Callable[[], None]] = []
         self._queues = queues = Queues()
+        self.watch = Watch(queues)
+        """How we wait."""
         self._numbers, self._tail_at = queues.numbers, queues.tail_at
         self._entries, self._words, self._mask = queues.entries, queues.words, queues.mask
         self._tail = self._submitted = 0
@@ -180,7 +183,7 @@ class Ring:
         self._numbers[self._tail_at] = self._tail & RESULT
         queued = self._tail - self._submitted
         if wait and not self._again:
-            taken = self._queues.wait(queued)
+            taken = (self.watch if self.watch.alone else self._queues).wait(queued)
         else:
             taken = self._queues.enter(queued, events=True)
         if taken == queued:
@@ -227,6 +230,10 @@ class Ring:
         first = (head & self._done_mask) << 1
         last = first + ((tail - head & RESULT) << 1)
         completions = self._completions[first:last].tolist()
+        if last - first > 2:
+            self.watch.alone = 0
+        elif self.watch.allowed:
+            self.watch.alone += 1
         if last > self._done_end:
             completions += self._completions[: last - self._done_end].tolist()
         self._done = self._numbers[self._queues.done_head_at] = tail

@@ -20,6 +20,7 @@ _SETUP_FLAGS: Final = (
     1 << 3  # CQSIZE
     | 1 << 7  # SUBMIT_ALL: an operation that is refused does not hold up those behind it.
     | 1 << 8  # COOP_TASKRUN
+    | 1 << 9  # TASKRUN_FLAG: it can be seen that there is something to be done for us.
     | 1 << 12  # SINGLE_ISSUER
     | 1 << 13  # DEFER_TASKRUN: nothing is received while we look at what was.
 )
@@ -61,15 +62,15 @@ class Queues:
         count, done_count, _, _, _, features = struct.unpack_from("=6I", parameters)
         if not features & _NODROP:
             raise OSError(errno.ENOSYS, "completions could get lost")
-        _, tail, _, _, _, _, array = struct.unpack_from("=7I", parameters, 40)
+        _, tail, _, _, flags, _, array = struct.unpack_from("=7I", parameters, 40)
         done_head, done_tail, _, _, _, done = struct.unpack_from("=6I", parameters, 80)
         ring = self._share(max(array + count * 4, done + done_count * 16), 0)
         entries = self._share(count * 64, _OFFSET_SUBMISSIONS)
         self.numbers = self._view(ring, "I")
         for index in range(count):
             self.numbers[array // 4 + index] = index
-        self.tail_at, self.done_head_at, self.done_tail_at = (
-            each // 4 for each in (tail, done_head, done_tail)
+        self.tail_at, self.flags_at, self.done_head_at, self.done_tail_at = (
+            each // 4 for each in (tail, flags, done_head, done_tail)
         )
         self.entries, self.words = self._view(entries, "B"), self._view(entries, "Q")
         self.completions = self._view(ring, "Q")[done // 8 : done // 8 + done_count * 2]

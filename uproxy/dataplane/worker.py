@@ -199,6 +199,8 @@ async def serve(channel: Channel[ToWorker]) -> None:
                 if isinstance(message, Settings):
                     interval = message.report_interval
                     worker = Worker(channel, Context(reactor, message, random.random))
+                    if reactor.ring is not None:
+                        reactor.ring.watch.allowed = message.busy_poll
                     channel.send([Ready("io_uring" if reactor.ring is not None else "epoll")])
                 else:
                     assert worker is not None

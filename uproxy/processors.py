@@ -1,0 +1,57 @@
+"""What this process may use of the machine's processors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_GROUPS: Final = Path("sys/fs/cgroup")
+
+
+def are_spare(workers: int, root: Path = Path("/")) -> bool:
+    """Whether workers may keep a processor busy while they wait.
+
+    There have to be more processors than workers, for those whom they wait for, and no limit of
+    processor time: what is spent on looking would be missing for relaying (cgroups(7): cpu.max,
+    cpu.cfs_quota_us; in a Pod `resources.limits.cpu`). `root`: where the filesystems are.
+    """
+    return len(os.sched_getaffinity(0)) > workers and not _limited(root)
+
+
+def _limited(root: Path) -> bool:
+    for group in _groups(root):
+        with suppress(OSError):
+            if not (group / "cpu.max").read_text().startswith("max"):
+                return True
+        with suppress(OSError, ValueError):
+            if int((group / "cpu.cfs_quota_us").read_text()) > 0:
+                return True
+    return False
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """Folders of the control groups that this process is in, and of those that they are in.
+
+    In a container the kernel's path may be one of the host, and the group itself is mounted: so
+    the top is always among them.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            top = root / _GROUPS
+        elif "cpu" in controllers.split(","):
+            top = root / _GROUPS / controllers
+        else:
+            continue
+        group = top / path.lstrip("/")
+        yield group
+        while group != top and top in group.parents:
+            group = group.parent
+            yield group
