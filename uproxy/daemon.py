@@ -187,7 +187,7 @@ class Daemon:
             tcp_idle_timeout=config.tcp_idle_timeout,
             half_close_timeout=config.half_close_timeout,
             preserved=self.client_addresses.families,
-            busy_poll=config.busy_poll != "never" and processors.are_spare(config.workers),
+            busy_poll=config.busy_poll != "never" and processors.are_spare(),
         )
 
     def _state_of_worker(self, worker: int) -> Iterator[tuple[ToWorker, socket.socket]]:

@@ -11,14 +11,14 @@ from typing import Final
 _GROUPS: Final = Path("sys/fs/cgroup")
 
 
-def are_spare(workers: int, root: Path = Path("/")) -> bool:
-    """Whether workers may keep a processor busy while they wait.
+def are_spare(root: Path = Path("/")) -> bool:
+    """Whether a worker may keep a processor busy while it waits.
 
-    There have to be more processors than workers, for those whom they wait for, and no limit of
-    processor time: what is spent on looking would be missing for relaying (cgroups(7): cpu.max,
-    cpu.cfs_quota_us; in a Pod `resources.limits.cpu`). `root`: where the filesystems are.
+    There has to be another one, for those whom it waits for, and no limit of processor time: what
+    is spent on looking would be missing for relaying (cgroups(7): cpu.max, cpu.cfs_quota_us; in a
+    Pod `resources.limits.cpu`). `root`: where the filesystems are.
     """
-    return len(os.sched_getaffinity(0)) > workers and not _limited(root)
+    return len(os.sched_getaffinity(0)) > 1 and not _limited(root)
 
 
 def _limited(root: Path) -> bool:

@@ -174,7 +174,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         show_default=True,
         metavar="WORD",
         help="Whether workers with io_uring stay awake for up to 0.1 ms between messages that "
-        "follow one another closely; only with more processors than workers and no CPU limit.",
+        "follow one another closely; only with several processors and no CPU limit.",
     ),
     _option(
         "--strict-source-ranges",
