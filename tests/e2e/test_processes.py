@@ -60,6 +60,21 @@ def test_a_killed_worker_is_replaced(manifests: Path) -> None:
             assert [each["restarts"] for each in uproxy.status()["workers"]] == [1, 0]
 
 
+@pytest.mark.parametrize("engine", ["auto", "never"])
+def test_a_worker_with_a_ring_has_no_libraries_that_it_does_without(
+    manifests: Path, engine: str
+) -> None:
+    """TLS and uvloop are 6 of 26 MiB. Without a ring a worker has both, and works."""
+    with program(manifests, f"--io-uring={engine}") as uproxy:
+        for worker in uproxy.status()["workers"]:
+            loaded = Path(f"/proc/{worker['pid']}/maps").read_text()
+            if worker["engine"] == "io_uring":
+                assert "libcrypto" not in loaded
+                assert "uvloop" not in loaded
+            else:
+                assert "uvloop" in loaded
+
+
 def echoes(client: socket.socket) -> bool:
     try:
         client.sendall(b"still there\n")

@@ -7,9 +7,10 @@ client to its backend, so that backends that come later do not take it away.
 
 from __future__ import annotations
 
+# Where hashlib has it from. All of hashlib would be OpenSSL too: 3 MiB in each worker.
+from _blake2 import blake2b
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
-from hashlib import blake2b
 
 from uproxy.core.route import Backend
 

@@ -13,7 +13,8 @@ from typing import Final, Literal
 
 from uproxy.dataplane.ring_buffers import address_of
 
-_SUBMISSIONS: Final = 4096
+_SUBMISSIONS: Final = 1024
+"""Entries; a flow has two or three in a batch. One that is larger goes in parts."""
 _SETUP, _ENTER, _REGISTER = 425, 426, 427
 """Numbers of the system calls."""
 _SETUP_FLAGS: Final = (

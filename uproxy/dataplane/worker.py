@@ -234,7 +234,9 @@ def new_loop(*, ring: bool) -> asyncio.AbstractEventLoop:
         except OSError as error:
             # Old kernels, seccomp profiles, sysctl kernel.io_uring_disabled: `uproxy doctor` says.
             log.info("io_uring cannot be used (%s); epoll is", error.strerror)
-    # Only now: a worker with a ring does without, and saves the memory.
+    # Only now: a worker with a ring does without, and saves the memory. uvloop wants TLS.
+    if sys.modules.get("ssl", sys) is None:
+        del sys.modules["ssl"]
     import uvloop
 
     return uvloop.new_event_loop()
