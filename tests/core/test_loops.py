@@ -35,6 +35,8 @@ def backends(route: Route) -> list[str]:
         ),
         pytest.param(NODE_PORT, "192.0.2.1", 30080, True, id="a NodePort on this node"),
         pytest.param(NODE_PORT, "127.0.0.5", 30080, True, id="a NodePort on loopback"),
+        pytest.param(NODE_PORT, "10.96.0.9", 30080, True, id="a NodePort at a ClusterIP"),
+        pytest.param(NODE_PORT, "10.96.0.8", 30080, False, id="a NodePort at an unknown address"),
         pytest.param(NODE_PORT, "192.0.2.2", 30080, False, id="a NodePort on another node"),
         pytest.param(NODE_PORT, "192.0.2.1", 30081, False, id="another port of this node"),
     ],
@@ -126,6 +128,7 @@ class TestStepByStep:
             pytest.param(service("o", ip="10.96.0.2"), "10.96.0.2", 80, id="exact"),
             pytest.param(NODE_PORT, "127.0.0.1", 30080, id="wildcard, loopback"),
             pytest.param(NODE_PORT, "192.0.2.1", 30080, id="wildcard, address of the node"),
+            pytest.param(NODE_PORT, "10.96.0.9", 30080, id="wildcard, address of a frontend"),
         ],
     )
     def test_whatever_the_order(self, other: Object, address: str, number: int) -> None:
@@ -144,6 +147,33 @@ class TestStepByStep:
             *(("-", slices), ("+", slices), ("-", other)),
         ]
         assert self.run(options, *back_and_forth) == [[], there, [], there, [], [], [], there]
+
+    @pytest.mark.parametrize("first", ["NodePort", "address"])
+    def test_a_wildcard_and_an_address_of_different_services(self, first: str) -> None:
+        """The guard has to look again when either of them comes, and when either goes."""
+        other: Object = service("o", external_ips=("198.51.100.7",), ip="10.96.0.2")
+        both: list[Object] = [NODE_PORT, other] if first == "NodePort" else [other, NODE_PORT]
+        slices = endpoint_slice("web", "198.51.100.7", ports={"": 30080})
+        steps: list[tuple[str, Object]] = [("+", service("web")), ("+", slices)]
+        for each in both:
+            steps += [("+", both[0]), ("+", both[1]), ("-", each)]
+            steps += [("+", each), ("-", both[0]), ("-", both[1])]
+        there = ["198.51.100.7:30080"]
+        expected = [[], there, *(2 * [there, [], there, [], there, there])]
+        assert self.run(RoutingOptions(), *steps) == expected
+
+    def test_an_address_stays_while_another_frontend_has_it(self) -> None:
+        first, second = (
+            service(name, port(number), ip=ip, external_ips=("198.51.100.7",))
+            for name, number, ip in (("o", 81, "10.96.0.2"), ("p", 82, "10.96.0.3"))
+        )
+        slices = endpoint_slice("web", "198.51.100.7", ports={"": 30080})
+        steps: list[tuple[str, Object]] = [
+            *(("+", service("web")), ("+", slices), ("+", NODE_PORT), ("+", first)),
+            *(("+", second), ("-", first), ("-", second)),
+        ]
+        there = ["198.51.100.7:30080"]
+        assert self.run(RoutingOptions(), *steps) == [[], there, there, [], [], [], there]
 
     def test_the_winner_of_a_conflict_counts_as_well_as_its_successor(self) -> None:
         rival = service("rival", ip="10.96.0.2")

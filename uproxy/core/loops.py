@@ -1,12 +1,15 @@
 """The loop guard: a backend that is one of our own frontends would make uproxy dial itself.
 
 Such a flow would go round until every descriptor is used up. A frontend is met exactly, or
-through a wildcard frontend of the same port if the backend's address belongs to this node.
+through a wildcard frontend of the same port if the backend's address belongs to this node, as
+those of frontends may do: what no interface has is claimed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
@@ -15,6 +18,7 @@ from uproxy.core.nodeports import ANY
 from uproxy.core.route import Backend, Frontend, Route
 
 _WILDCARDS = frozenset(ANY.values())
+_K = TypeVar("_K", str, int)
 
 
 def is_near(routes: Iterable[Route], local_addresses: Container[str]) -> bool:
@@ -32,14 +36,41 @@ def backend_ports(routes: Iterable[Route]) -> tuple[int, ...]:
     return tuple(sorted({backend.port for backends in backend_sets for backend in backends}))
 
 
-def guarded(route: Route, frontends: Container[Frontend], local_addresses: Container[str]) -> Route:
-    """The route without backends that are frontends of ours; itself when there is none."""
+@dataclass(slots=True)
+class Occupied:
+    """Where the frontends are: what the wildcards among them may be met by."""
+
+    addresses: dict[str, int] = field(default_factory=dict)
+    """Addresses of frontends, with the number of those that have it."""
+    wildcard_ports: dict[int, int] = field(default_factory=dict)
+    """The same for ports of wildcard frontends."""
+
+    def copy(self) -> Occupied:
+        return Occupied(self.addresses.copy(), self.wildcard_ports.copy())
+
+    def count(self, frontend: Frontend, change: int) -> None:
+        """A frontend has come (1) or is gone (-1)."""
+        if frontend.address in _WILDCARDS:
+            _count(self.wildcard_ports, frontend.port, change)
+        else:
+            _count(self.addresses, frontend.address, change)
+
+
+def guarded(
+    route: Route,
+    frontends: Container[Frontend],
+    local_addresses: Container[str],
+    occupied: Container[str],
+) -> Route:
+    """The route without backends that are frontends of ours; itself when there is none.
+    `occupied`: addresses of frontends."""
     protocol = route.frontend.protocol
 
     def loops(backend: Backend) -> bool:
         if Frontend(protocol, *backend) in frontends:
             return True
-        if not _is_local(backend.address, local_addresses):
+        address = backend.address
+        if address not in occupied and not _is_local(address, local_addresses):
             return False
         return Frontend(protocol, ANY[family_of(backend.address)], backend.port) in frontends
 
@@ -60,7 +91,9 @@ def guarded(route: Route, frontends: Container[Frontend], local_addresses: Conta
 class Appeared:
     """Frontends that are new: a quick test for routes that may have one as a backend."""
 
-    def __init__(self, frontends: Collection[Frontend]) -> None:
+    def __init__(self, frontends: Collection[Frontend], occupied: Occupied) -> None:
+        """`occupied`: by all frontends, those that are new among them."""
+        self._occupied = occupied
         self._wildcard = any(frontend.address in _WILDCARDS for frontend in frontends)
         self._exact: dict[str, set[tuple[str, int]]] = {"TCP": set(), "UDP": set()}
         for protocol, address, port in frontends:
@@ -72,8 +105,9 @@ class Appeared:
         `is_near` and `backend_ports` have said of them."""
         if near and self._wildcard:
             return True
+        wildcards = [port for port in ports if port in self._occupied.wildcard_ports]
         # Nearly always the end of it: Services listen on other ports than their Pods.
-        if self._ports.isdisjoint(ports):
+        if not wildcards and self._ports.isdisjoint(ports):
             return False
         protocol: str | None = None
         seen: tuple[Backend, ...] | None = None
@@ -84,7 +118,21 @@ class Appeared:
                     protocol, seen = route.frontend.protocol, backends
                     if not self._exact[protocol].isdisjoint(backends):
                         return True
+                    if wildcards and self._meets_wildcard(backends):
+                        return True
         return False
+
+    def _meets_wildcard(self, backends: tuple[Backend, ...]) -> bool:
+        addresses, ports = self._occupied.addresses, self._occupied.wildcard_ports
+        return any(each.port in ports and each.address in addresses for each in backends)
+
+
+def _count(counts: dict[_K, int], key: _K, change: int) -> None:
+    count = counts.get(key, 0) + change
+    if count:
+        counts[key] = count
+    else:
+        del counts[key]
 
 
 def _backend_sets(routes: Iterable[Route]) -> Iterator[tuple[Backend, ...]]:

@@ -9,7 +9,7 @@ from itertools import product
 from uproxy.core.claims import Claim, Conflict, claims_of, ranked
 from uproxy.core.derive import HealthCheck, PolicySide, ServiceRoutes, derive
 from uproxy.core.ip import Family
-from uproxy.core.loops import Appeared, guarded
+from uproxy.core.loops import Appeared, Occupied, guarded
 from uproxy.core.nodeports import resolve_nodeport_addresses
 from uproxy.core.objects import ObjectName
 from uproxy.core.options import RoutingOptions
@@ -55,6 +55,8 @@ class RoutingTable:
     """Frontends that health checks hold, with the Service; never in `routes` too."""
     looping: frozenset[Frontend] = frozenset()
     """Frontends whose route lacks backends because of the loop guard."""
+    occupied: Occupied = field(default_factory=Occupied)
+    """Where the frontends of `routes` are."""
 
 
 def build(
@@ -97,6 +99,7 @@ class _Draft:
         self._health_frontends = dict(previous.health_frontends)
         self._no_local = dict(previous.no_local_endpoints)
         self._looping = set(previous.looping)
+        self._occupied = previous.occupied
 
     def put(self, name: ObjectName, wanted: ServiceRoutes | None) -> None:
         """Set what a Service wants, and decide again who has each of the frontends concerned."""
@@ -126,7 +129,7 @@ class _Draft:
         if gone:
             self.touched |= self._looping
         if appeared:
-            self.touched.update(self._concerned_by(Appeared(appeared)))
+            self.touched.update(self._concerned_by(Appeared(appeared, self._occupied)))
         for frontend in self.touched:
             self._looping.discard(frontend)
             route = self._routes.get(frontend)
@@ -145,13 +148,14 @@ class _Draft:
             options=self._options,
             health_frontends=self._health_frontends,
             looping=frozenset(self._looping),
+            occupied=self._occupied,
         )
 
     def _settle(self, frontend: Frontend, name: ObjectName, mine: list[Claim]) -> set[ObjectName]:
         """Give a frontend to its first claim; the Services with health checks among the rivals."""
         self.touched.add(frontend)
         claims = ranked([*mine, *self._rivals(frontend, name)])
-        self._routes.pop(frontend, None)
+        had = self._routes.pop(frontend, None) is not None
         self._health_frontends.pop(frontend, None)
         self._conflicts.pop(frontend, None)
         if len(claims) > 1:
@@ -162,6 +166,10 @@ class _Draft:
                 self._routes[frontend] = winner.want
             else:
                 self._health_frontends[frontend] = winner.service
+        if had != (frontend in self._routes):
+            if self._occupied is self._previous.occupied:
+                self._occupied = self._occupied.copy()
+            self._occupied.count(frontend, -1 if had else 1)
         return {claim.service for claim in claims if not isinstance(claim.want, Route)}
 
     def _rivals(self, frontend: Frontend, name: ObjectName) -> Iterable[Claim]:
@@ -204,7 +212,8 @@ class _Draft:
 
     def _guarded(self, route: Route) -> Route:
         wanted = self._wanted(route)
-        final = guarded(wanted, self._routes, self._options.local_addresses)
+        local = self._options.local_addresses
+        final = guarded(wanted, self._routes, local, self._occupied.addresses)
         if final is not wanted:
             self._looping.add(route.frontend)
         before = self._previous.routes.get(route.frontend)
