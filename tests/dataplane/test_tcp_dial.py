@@ -6,8 +6,10 @@ import asyncio
 import os
 import resource
 import socket
+from _socket import socket as Socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.dataplane.peers import OWNER, Peer, World, eventually, refusing, worl
 from uproxy.core.balancer import Balancer
 from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend
+from uproxy.dataplane import dial
 from uproxy.dataplane.dial import TIMEOUTS
 
 
@@ -141,6 +144,30 @@ class TestRetries:
             await client.send(b"x")
             assert await backend.receive(1) == b"x"
             assert w.counters.dial_failures == 1
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+    async def test_nobody_listens_and_the_kernel_chooses_that_very_port(
+        self, monkeypatch: pytest.MonkeyPatch, host: str
+    ) -> None:
+        """TCP then connects the socket to itself; who did that was no backend."""
+        async with world() as w:
+            gone, server = w.server(host), w.server(host)
+            gone.close()
+
+            class Coincidence(Socket):
+                def connect_ex(self, address: Any) -> int:
+                    if address == gone.backend:
+                        self.bind(address)
+                    return super().connect_ex(address)
+
+            monkeypatch.setattr(dial, "Socket", Coincidence)
+            client = w.connect(w.listen(gone.backend, server.backend))
+            await client.send(b"for a backend")
+            backend = await server.accept()
+            assert await backend.receive(13) == b"for a backend"
+            assert (w.counters.dial_failures, w.counters.retries) == (1, 1)
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server(gone.backend, family=family).close()
 
     async def test_backend_that_resets_at_once(self) -> None:
         async with world() as w:

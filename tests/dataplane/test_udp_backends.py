@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import resource
+from _socket import socket as Socket
+from typing import Any
+
+import pytest
 
 from tests.dataplane.udp_world import eventually, rerouted, unused_backend, world
 from uproxy.core.counters import Counters, DropReason
 from uproxy.core.route import Backend, BalancerKind, Route
+from uproxy.dataplane import udp_flow
 
 
 class TestRefusal:
@@ -109,6 +114,26 @@ class TestRefusal:
             assert await w.client(listener).ask(b"hello") == b"bhello"
             assert w.counters.dial_failures == w.counters.retries == 1
             assert w.counters.dropped == {}
+
+    @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+    async def test_nobody_listens_and_the_kernel_chooses_that_very_port(
+        self, monkeypatch: pytest.MonkeyPatch, address: str
+    ) -> None:
+        """A connected socket would get its own datagrams."""
+        async with world() as w:
+            gone = w.server(address=address)
+            gone.close()
+
+            class Coincidence(Socket):
+                def connect(self, address: Any) -> None:
+                    if address == gone.backend:
+                        self.bind(address)
+                    super().connect(address)
+
+            monkeypatch.setattr(udp_flow, "Socket", Coincidence)
+            listener = w.listen(gone.backend, w.server(b"b", address).backend, address=address)
+            assert await w.client(listener, address).ask(b"hello") == b"bhello"
+            assert w.counters.dial_failures == w.counters.retries == 1
 
     async def test_out_of_descriptors(self) -> None:
         async with world() as w:

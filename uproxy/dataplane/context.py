@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from _socket import socket as Socket
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -89,6 +90,15 @@ class Context:
     def is_here(self, address: str) -> bool:
         """Whether an address is this node's own."""
         return address in self._local_addresses or address.startswith("127.") or address == "::1"
+
+    def is_itself(self, sock: Socket, backend: Backend) -> bool:
+        """Whether a socket that was connected to a backend has met itself.
+
+        Where nobody listens on this node, and the kernel happens to choose the backend's port for
+        us, both ends are one (RFC 9293, 3.5: simultaneous open). It would send back what it is
+        sent, and keep the port from who comes to listen there.
+        """
+        return self.is_here(backend.address) and sock.getsockname()[:2] == backend
 
     def is_outside(self, route: Route, client: str) -> bool:
         """Whether a client gets local backends only (externalTrafficPolicy Local).

@@ -90,10 +90,16 @@ class Flow:
 
     def connected(self, mask: int) -> None:
         """The first event of the socket towards the backend."""
+        assert self.sock is not None
+        assert self.backend is not None
         if mask & _FAILED:
             self.listener.engine.dialer.failed(self)
             return
-        assert self.sock is not None
+        if self.listener.context.is_itself(self.sock, self.backend):
+            # By a reset: TIME_WAIT would keep the port from its owner for a minute.
+            self.sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER)
+            self.listener.engine.dialer.failed(self)
+            return
         self.listener.engine.dialer.succeeded(self)
         relay = self.listener.engine.relay
         reactor = relay.reactor

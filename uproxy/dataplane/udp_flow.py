@@ -290,6 +290,8 @@ class UdpFlow:
         sock = Socket(socket.AF_INET6 if ":" in backend.address else socket.AF_INET, _NEW)
         try:
             sock.connect(backend)
+            if self._listener.context.is_itself(sock, backend):
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
         except BaseException:
             sock.close()
             raise
