@@ -164,7 +164,7 @@ class RingUdpFlow(UdpFlow):
     """A flow of a listener with a RingIntake."""
 
     __slots__ = ("_fd", "_intake", "_memory", "_ring", "_ring_key", "_round", "_tag",
-                 "_to_backend", "_touched", "control", "control_length", "name",
+                 "_to_backend", "control", "control_length", "name",
                  "name_length")  # fmt: skip
 
     def __init__(
@@ -178,8 +178,6 @@ class RingUdpFlow(UdpFlow):
         self._to_backend = 0
         self._round = -1
         """Of the ring, when an operation was queued last that names our descriptors or memory."""
-        self._touched = 0.0
-        """Monotonic seconds when the table has heard of us."""
         self.name_length = _NAME_V6 if len(client) == 4 else _NAME_V4
         ancillary = b"".join(
             struct.pack("=Qii", 16 + len(data), level, kind) + data for level, kind, data in control
@@ -194,10 +192,7 @@ class RingUdpFlow(UdpFlow):
     def forward(self, buffer: int, begin: int, count: int) -> None:
         """Send a datagram of the client from a buffer of the ring."""
         intake = self._intake
-        now = intake.now
-        if now != self._touched:
-            self._touched = now
-            self._listener.engine.flows.touch(self, now)
+        self.last = intake.now
         intake.queue(
             self._to_backend, 0, intake.base + buffer * SIZE + begin, count | DATAGRAM_FLAGS,
             self._tag | buffer << BUFFER_IN_KEY,
@@ -234,13 +229,9 @@ class RingUdpFlow(UdpFlow):
             return
         intake = self._intake
         round_ = self._round = self._ring.round
-        now = intake.now if intake.round == round_ else intake.tick()
+        self.last = intake.now if intake.round == round_ else intake.tick()
         if not self._replied:
-            self._first_reply(now)
-            self._touched = 0.0
-        if now != self._touched:
-            self._touched = now
-            self._listener.engine.flows.replied(self, now)
+            self._first_reply(self.last)
         buffer, count = completion >> BUFFER_SHIFT, completion & RESULT
         intake.counts[buffer] = count
         tag = self._tag | (buffer | REPLY) << BUFFER_IN_KEY

@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 from uproxy.core.counters import Counters, DropReason
-from uproxy.core.flows import FlowTable
+from uproxy.core.flows import FlowTable, Timed
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.ring_datagrams import Datagrams
 
@@ -18,7 +18,7 @@ RESOLUTION = 0.05
 after the other do not each wake the worker."""
 
 
-class Expiring(Protocol):
+class Expiring(Timed, Protocol):
     """A flow, as far as the engine is concerned."""
 
     @property
@@ -59,7 +59,7 @@ class UdpEngine:
 
     def admit(self, flow: Expiring, now: float) -> None:
         """A flow begins."""
-        self.flows.admit(flow, now)
+        self.flows.admit(flow)
         self._context.flow_began()
         deadline = self.flows.next_deadline()
         if deadline is not None and deadline + RESOLUTION < self._due:

@@ -77,8 +77,11 @@ class UdpFlow:
         "_send",
         "_sock",
         "_tried",
+        "answered",
         "backend",
         "counters",
+        "last",
+        "number",
     )
 
     backend: Backend
@@ -102,6 +105,9 @@ class UdpFlow:
         """Whether the backend is to see the client's address, if that is outside."""
         self._tried: list[Backend] = []
         """Backends that failed since the last reply."""
+        self.last = listener.context.reactor.now
+        self.answered = False
+        self.number = 0
         self._kept: list[bytes] = []
         """What the client sent and nobody has replied to yet."""
 
@@ -118,8 +124,7 @@ class UdpFlow:
 
     def to_backend(self, data: memoryview) -> None:
         """Send a datagram of the client, if need be to another backend."""
-        listener = self._listener
-        listener.engine.flows.touch(self, listener.context.reactor.now)
+        self.last = self._listener.context.reactor.now
         try:
             self._send(data)
         except BlockingIOError:
@@ -167,10 +172,9 @@ class UdpFlow:
 
     def _to_client(self, data: memoryview) -> None:
         listener = self._listener
-        now = listener.context.reactor.now
+        self.last = listener.context.reactor.now
         if not self._replied:
-            self._first_reply(now)
-        listener.engine.flows.replied(self, now)
+            self._first_reply(self.last)
         try:
             if self._control:
                 listener.sock.sendmsg([data], self._control, 0, self._client)
@@ -187,7 +191,7 @@ class UdpFlow:
 
     def _first_reply(self, now: float) -> None:
         """The backend is alive."""
-        self._replied = True
+        self._replied = self.answered = True
         self._tried.clear()
         self._kept.clear()
         route = self._listener.route
