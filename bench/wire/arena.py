@@ -15,7 +15,7 @@ from bench.wire.places import Service
 from bench.wire.processes import Unavailable, find_program, tree
 from bench.wire.results import Outcome
 from bench.wire.scenarios import Measured, Scenario, Terms
-from bench.wire.statistics import rotated
+from bench.wire.statistics import in_turn
 from bench.wire.uproxy_peer import uproxy
 
 PEERS: Mapping[str, Start] = {
@@ -64,7 +64,7 @@ class Arena:
             find_program(scenario.tool, scenario.tool)
         results: dict[str, list[Measured | None]] = {}
         for number in range(rounds):
-            for name in rotated([each for each in names if each not in self.skipped], number):
+            for name in in_turn([each for each in names if each not in self.skipped], number):
                 self._say(f"{scenario.name}: round {number + 1} of {rounds}, {name}")
                 measured = self._measure(scenario, name, terms)
                 if name not in self.skipped:

@@ -41,7 +41,16 @@ def ratios(outcome: Outcome, peer: str, figure: str, baseline: str = "") -> list
     ]
 
 
-def rotated(items: Sequence[str], by: int) -> list[str]:
-    """The same items, another one first: no peer always follows the same one."""
-    by %= max(1, len(items))
-    return [*items[by:], *items[:by]]
+def in_turn(items: Sequence[str], number: int) -> list[str]:
+    """The items in the order of round `number`: all are first, and all follow each other, equally
+    often (Williams, 1949; with an odd number of items it takes twice as many rounds).
+
+    What is left behind by one, as connections in TIME_WAIT, then burdens each of the others. A
+    rotation would have the same one pay for it in every round.
+    """
+    count = len(items)
+    if not count:
+        return []
+    steps = [(step + 1) // 2 * (1 if step % 2 else -1) for step in range(count)]
+    order = [items[(step + number) % count] for step in steps]
+    return order[::-1] if count % 2 and number // count % 2 else order

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import pairwise
+
 import pytest
 
-from bench.wire.statistics import Spread, ratios, rotated, spread, values
+from bench.wire.statistics import Spread, in_turn, ratios, spread, values
 from tests.bench.samples import outcome
 
 
@@ -55,11 +58,17 @@ def test_nobody_has_no_figures() -> None:
     assert ratios(measured, "uproxy", "rate") == []
 
 
-def test_each_peer_comes_first_in_turn() -> None:
-    assert [rotated("abc", turn) for turn in range(4)] == [
-        ["a", "b", "c"],
-        ["b", "c", "a"],
-        ["c", "a", "b"],
-        ["a", "b", "c"],
-    ]
-    assert rotated([], 3) == []
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 7])
+def test_nobody_is_always_behind_the_same(count: int) -> None:
+    names = "abcdefg"[:count]
+    rounds = count if count % 2 == 0 else 2 * count
+    orders = [in_turn(names, number) for number in range(rounds)]
+    assert all(sorted(order) == list(names) for order in orders)
+    assert set(Counter(order[0] for order in orders).values()) == {rounds // count}
+    pairs = Counter(pair for order in orders for pair in pairwise(order))
+    assert len(pairs) == count * (count - 1)
+    assert set(pairs.values()) == {rounds // count}
+
+
+def test_nobody_takes_no_turn() -> None:
+    assert in_turn([], 3) == []
