@@ -116,7 +116,7 @@ class _Draft:
             self._no_local[side] += 1
         mine = claims_of(wanted)
         concerned = {name}
-        for frontend in claims_of(old).keys() | mine.keys():
+        for frontend in mine | claims_of(old):  # In the order of the Service, for who reads it.
             concerned |= self._settle(frontend, name, mine.get(frontend, []))
         for each in concerned:
             self._settle_health_check(each)
