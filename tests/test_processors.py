@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -88,6 +90,40 @@ def test_none_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not are_spare(tmp_path)
 
 
-def test_of_this_machine() -> None:
-    """Whatever it is, it can be read."""
-    assert are_spare() in (True, False)
+_LOOK = """
+import os, sys
+from pathlib import Path
+from uproxy.processors import are_spare
+os.sched_getaffinity = lambda _: {0, 1}
+group = Path(sys.argv[1])
+(group / "cgroup.procs").write_text(str(os.getpid()))
+print(are_spare())
+limit = {"cpu.cfs_quota_us": "50000", "cpu.max": "50000 100000"}
+[each] = [each for each in limit if (group / each).exists()]
+(group / each).write_text(limit[each])
+print(are_spare())
+"""
+
+
+@pytest.mark.parametrize(
+    "top", ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"]
+)
+def test_a_limit_of_the_kernel(monkeypatch: pytest.MonkeyPatch, top: str) -> None:
+    """A process in a control group of its own, before and after that gets a limit."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    if not are_spare():
+        pytest.skip("the tests have a limit themselves")
+    group = Path(top, f"uproxy-test-{os.getpid()}")
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made in {top} (needs root): {error.strerror}")
+    try:
+        if not any((group / each).exists() for each in ("cpu.cfs_quota_us", "cpu.max")):
+            pytest.skip(f"control groups in {top} have no processor time")
+        done = subprocess.run(
+            [sys.executable, "-c", _LOOK, str(group)], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == ["True", "False"]
+    finally:
+        group.rmdir()

@@ -267,8 +267,9 @@ class TestFlows:
             client.reset()
             await eventually(lambda: w.counters.flows == 1)
             await w.idle()
-            # With a ring the handshake is not completed before there is something to say.
-            if server.accepts():
+            # With a ring the handshake is not completed before there is something to say, and need
+            # not be; without one it always is.
+            if w.reactor.ring is None or server.accepts():
                 assert await (await server.accept()).was_reset()
 
     async def test_flows_keep_what_they_began_with(self, version: ProxyProtocol) -> None:

@@ -6,10 +6,12 @@ import array
 import asyncio
 import socket
 from collections.abc import Callable
+from time import monotonic
 
 import pytest
 
 from tests.dataplane.conftest import HAS_RING
+from uproxy.dataplane.ring import Ring
 from uproxy.dataplane.ring_loop import RingLoop, new_ring_loop
 from uproxy.dataplane.ring_watch import AWAKE, LONELY, Watch
 
@@ -161,6 +163,21 @@ class TestRing:
 
         with asyncio.Runner(loop_factory=new_ring_loop) as runner:
             assert runner.run(main()) == (LONELY if allowed else 0)
+
+    @pytest.mark.timeout(20)
+    def test_what_the_kernel_has_for_us_is_seen_without_a_call(self) -> None:
+        """A wrong look at the flags would look for ever: the time that it may take never ends."""
+        ring = Ring()
+        ring.watch = Watch(ring._queues, lambda: 0.0)
+        ring.watch.alone = LONELY
+        completions: list[int] = []
+        try:
+            ring.wake_at(monotonic() + 0.02, completions.append)
+            ring.turn(wait=True)
+            assert len(completions) == 1
+            assert ring.watch.alone == LONELY
+        finally:
+            ring.close()
 
     def test_many_at_once_end_it(self) -> None:
         async def main() -> int:
