@@ -1,8 +1,9 @@
 """UDP frontends: a listener sorts what clients send into flows.
 
-Sockets are level-triggered here: one with more than its share of datagrams is simply asked again
-after all others. A datagram and its reply take 12 to 15 us of CPU, 3 to 5 of them outside of the
-kernel; recvmmsg through ctypes saved 0.4 us, and only while the queue was full, so it is not used.
+With a ring datagrams go through it (ring_udp). Without one, sockets are level-triggered: one with
+more than its share of datagrams is simply asked again after all others. A datagram and its reply
+then take 12 to 15 us of CPU, 3 to 5 of them outside of the kernel; recvmmsg through ctypes saved
+0.4 us, and only while the queue was full, so it is not used.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class UdpEngine:
         self.flows: FlowTable[Expiring] = FlowTable(context.settings.udp_timeout)
         buffer = bytearray(BUFFER)
         self.buffer = memoryview(buffer)
-        """Where every datagram is received; its content is only valid until the next one."""
+        """Where datagrams are received without a ring; the content is valid until the next one."""
         ring = context.reactor.ring
         self.datagrams = Datagrams(ring) if ring is not None else None
         """What the ring receives into; None: epoll does all the work."""
