@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+import socket
 from _socket import socket as Socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +68,16 @@ class TestRefusal:
             assert [(await client.receive())[0] for _ in range(4)] == [b""] * 4
             assert await client.ask(b"the next") == b"the next"
             assert len(other.received) == 5
+
+    async def test_a_flow_that_moved_leaves_no_socket_behind(self) -> None:
+        async with world() as w:
+            server = w.server(b"b")
+            listener = w.listen(unused_backend(), server.backend)
+            for _ in range(5):
+                assert await w.client(listener).ask(b"hello") == b"bhello"
+            assert sockets_towards(server.backend) == 5
+            listener.close()
+            await eventually(lambda: sockets_towards(server.backend) == 0)
 
     async def test_a_backend_that_dies_in_the_middle(self) -> None:
         async with world() as w:
@@ -213,3 +225,10 @@ class TestBalancing:
             assert [await w.client(listener).ask(b"") for _ in range(4)] == [b"a", b"b"] * 2
             listener.update(listener.route)  # Ends both flows to a.
             assert [await w.client(listener).ask(b"") for _ in range(2)] == [b"a", b"a"]
+
+
+def sockets_towards(backend: Backend) -> int:
+    """Connected UDP sockets that the kernel has, whether or not a descriptor names them."""
+    peer = f"{int.from_bytes(socket.inet_aton(backend.address), 'little'):08X}:{backend.port:04X}"
+    with Path("/proc/net/udp").open() as table:
+        return sum(line.split()[2] == peer for line in table)

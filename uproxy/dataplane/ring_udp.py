@@ -254,17 +254,18 @@ class RingUdpFlow(UdpFlow):
         if completion & UNSENT:
             self._unsent(completion)
             return
-        code = errno_of(completion)
+        code, key = errno_of(completion), self._ring_key
         if completion & HAS_BUFFER:
             self._intake.buffers.free(completion >> BUFFER_SHIFT)
         if not code:
             self._to_client(memoryview(b""))
         elif code != errno.ENOBUFS:
             self._recover(OSError(code, os.strerror(code)), None)
-        key = self._ring_key
         self._ring.again(lambda: self._arm_again(key))
 
     def _arm_again(self, key: int) -> None:
+        # Another backend's socket is received from already. Twice with one key would be once too
+        # often: to cancel it ends one of the two, and the other keeps the socket.
         if self._sock is not None and self._ring_key == key:
             self._arm()
 
