@@ -130,11 +130,17 @@ def program(
     workers: int = 2,
     ready: bool = True,
     source: Sequence[str] | None = None,
+    ports: tuple[int, int] | None = None,
+    wrapper: Sequence[str] = (),
 ) -> Iterator[Program]:
-    """Run uproxy on the manifests of a directory, or on another source, given as options."""
-    health, metrics = free_port(), free_port()
+    """Run uproxy on the manifests of a directory, or on another source, given as options.
+
+    `ports`: for health and metrics, where something else than options says so. `wrapper` goes
+    before the command.
+    """
+    health, metrics = ports or (free_port(), free_port())
     log = directory.parent / f"{directory.name}-{health}.log"
-    command = [sys.executable, "-m", "uproxy.cli", "run"]
+    command = [*wrapper, sys.executable, "-m", "uproxy.cli", "run"]
     command += ["--manifests", str(directory)] if source is None else source
     command += ["--healthz-bind-address", f"127.0.0.1:{health}"]
     command += ["--metrics-bind-address", f"127.0.0.1:{metrics}"]

@@ -256,7 +256,11 @@ def test_it_ends_by_itself(tmp_path: Path) -> None:
         assert is_free(demo.offset, tmp_path), "nothing is left behind"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],
+)
 def test_a_signal_ends_it_well(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path) as demo:
         manifests = re.search(r"^Edit:  (\S+)", demo.text, re.MULTILINE)

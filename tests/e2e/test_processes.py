@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.e2e.pods import ask, pod, read_line, visit
-from tests.e2e.program import endpoints, program, service, wait_for, write
+from tests.e2e.program import Program, endpoints, program, service, wait_for, write
 from tests.ports import free_port
 
 HERE = "127.0.0.1"
@@ -215,6 +217,56 @@ def test_a_second_signal_hurries(manifests: Path) -> None:
             uproxy.process.send_signal(signal.SIGTERM)
             wait_for("draining", lambda: "draining" in uproxy.log)
             assert uproxy.stop() == 0
+
+
+@pytest.mark.parametrize("source", ["manifests", "config"])
+def test_a_closed_terminal_drains(manifests: Path, tmp_path: Path, source: str) -> None:
+    """SIGHUP, however the program was told what to serve, and however often: a shell that ends
+    sends one, and the kernel another when the shell is gone."""
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with (
+            hung_up(manifests, tmp_path, source) as uproxy,
+            socket.create_connection((HERE, port)) as client,
+        ):
+            assert read_line(client) == "a"
+            pids = uproxy.worker_pids()
+            uproxy.process.send_signal(signal.SIGHUP)
+            wait_for("draining", lambda: "draining" in uproxy.log or not alive(uproxy.process.pid))
+            uproxy.process.send_signal(signal.SIGHUP)
+            wait_for("unready", lambda: uproxy.get(uproxy.health, "/readyz")[0] == 503)
+            wait_for("refused", lambda: refused(port))
+            assert echoes(client), "a flow that exists may end by itself"
+            client.close()
+            assert uproxy.process.wait(20) == 0
+            assert not any(map(alive, pids))
+
+
+def hung_up(manifests: Path, tmp_path: Path, source: str) -> AbstractContextManager[Program]:
+    """A program that drains for long; told so by flags, or by a file."""
+    if source == "manifests":
+        return program(manifests, "--drain-timeout", "10m")
+    ports = free_port(), free_port()
+    settings = {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "healthzBindAddress": f"{HERE}:{ports[0]}",
+        "metricsBindAddress": f"{HERE}:{ports[1]}",
+        "manifests": [str(manifests)],
+        "drainTimeout": "10m",
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return program(manifests, source=["--config", str(path)], ports=ports)
+
+
+def test_a_hangup_stays_without_effect_under_nohup(manifests: Path) -> None:
+    with program(manifests, wrapper=("nohup",)) as uproxy:
+        uproxy.process.send_signal(signal.SIGHUP)
+        assert uproxy.stop() == 0
+        assert uproxy.log.count("draining") == 1
 
 
 def test_workers_leave_it_to_their_parent_when_to_end(manifests: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,16 @@ def test_claimed_served_and_released(net: World, backend: Pod, manifests: Path) 
         wait_for("claim", lambda: claimed(net.node.space) == OF_WEB)
         assert uproxy.stop() == 0
     assert claimed(net.node.space) == set()
+
+
+def test_a_closed_terminal_leaves_no_claim(net: World, backend: Pod, manifests: Path) -> None:
+    write(manifests, "web.yaml", *web(net))
+    with program(net.node.space, manifests) as uproxy:
+        assert claimed(net.node.space) == OF_WEB
+        uproxy.process.send_signal(signal.SIGHUP)
+        uproxy.process.wait(20)
+        assert claimed(net.node.space) == set()
+        assert uproxy.process.returncode == 0
 
 
 def test_one_address_for_two_services(net: World, backend: Pod, manifests: Path) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -70,16 +71,8 @@ def _first_of(group: ExceptionGroup[Exception]) -> Exception:
 async def serve(
     config: Config, when_served: Callable[[Daemon], Awaitable[None]] | None = None
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the draining at once."""
-    stopping, hurrying = asyncio.Event(), asyncio.Event()
-
-    def stop() -> None:
-        (hurrying if stopping.is_set() else stopping).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    try:
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second signal ends the draining."""
+    with _signals() as (stopping, hurrying):
         async with running(config) as daemon:
             if when_served is not None and await _first(daemon.served(), stopping.wait()) == 0:
                 await when_served(daemon)
@@ -88,8 +81,33 @@ async def serve(
             await _first(daemon.drain(), hurrying.wait())
             left = daemon.workers.active_flows
             log.info("stopped; flows that were cut: %d", left)
+
+
+@contextmanager
+def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Set by the first signal to end, and by the second.
+
+    A second SIGHUP is no second wish: when a terminal is closed, its shell sends one, and the
+    kernel another. One that is ignored stays so: that is what nohup(1) is for.
+    """
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
+
+    def stop(number: signal.Signals) -> None:
+        if not stopping.is_set():
+            stopping.set()
+        elif number is not signal.SIGHUP:
+            hurrying.set()
+
+    loop = asyncio.get_running_loop()
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield stopping, hurrying
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 
