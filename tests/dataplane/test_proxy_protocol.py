@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.dataplane.peers import Peer, eventually, refusing, world
 from uproxy.core.route import ProxyProtocol
-from uproxy.dataplane import dial
+from uproxy.dataplane.kernel import Kernel
 from uproxy.dataplane.proxy_protocol import SIGNATURE, End, header, header_without_client
 from uproxy.dataplane.tcp import TcpListener
 
@@ -330,9 +330,9 @@ class TestPartialHeader:
         self, version: ProxyProtocol, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What the backend sends meanwhile is not forgotten, and the client waits its turn."""
-        monkeypatch.setattr(dial, "Socket", Reluctant)
         monkeypatch.setattr(Reluctant, "calls", 0)
         async with world() as w:
+            w.reactor.kernel = Kernel(new_socket=Reluctant)
             server = w.server()
             listener = w.listen(server.backend)
             announce(listener, version)
@@ -351,9 +351,9 @@ class TestPartialHeader:
 
     async def test_an_attempt_that_fails_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing of the client was lost, so another backend gets it all."""
-        monkeypatch.setattr(dial, "Socket", Broken)
         monkeypatch.setattr(Broken, "first", None)
         async with world() as w:
+            w.reactor.kernel = Kernel(new_socket=Broken)
             servers = w.server(), w.server()
             listener = w.listen(*(each.backend for each in servers))
             announce(listener, V2)

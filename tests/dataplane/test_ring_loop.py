@@ -22,7 +22,7 @@ needs_ring = pytest.mark.skipif(not HAS_RING, reason="the kernel grants no io_ur
 
 
 class NoRing(Ring):
-    def __init__(self) -> None:
+    def __init__(self, *arguments: object, **options: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 

@@ -17,8 +17,8 @@ from tests.dataplane.peers import OWNER, Peer, World, eventually, refusing, worl
 from uproxy.core.balancer import Balancer
 from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend
-from uproxy.dataplane import dial
 from uproxy.dataplane.dial import TIMEOUTS
+from uproxy.dataplane.kernel import Kernel
 
 
 def now() -> float:
@@ -146,9 +146,7 @@ class TestRetries:
             assert w.counters.dial_failures == 1
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-    async def test_nobody_listens_and_the_kernel_chooses_that_very_port(
-        self, monkeypatch: pytest.MonkeyPatch, host: str
-    ) -> None:
+    async def test_nobody_listens_and_the_kernel_chooses_that_very_port(self, host: str) -> None:
         """TCP then connects the socket to itself; who did that was no backend."""
         async with world() as w:
             gone, server = w.server(host), w.server(host)
@@ -160,7 +158,7 @@ class TestRetries:
                         self.bind(address)
                     return super().connect_ex(address)
 
-            monkeypatch.setattr(dial, "Socket", Coincidence)
+            w.reactor.kernel = Kernel(new_socket=Coincidence)
             client = w.connect(w.listen(gone.backend, server.backend))
             await client.send(b"for a backend")
             backend = await server.accept()

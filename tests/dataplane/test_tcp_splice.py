@@ -87,7 +87,7 @@ class UnsupportedPipes(CountingPipes):
     def borrow(self) -> Pipe | None:
         self.lent += 1
         self.used += 1
-        return UnsupportedPipe()
+        return UnsupportedPipe(self.kernel)
 
 
 class NoPipes(CountingPipes):

@@ -13,7 +13,7 @@ import pytest
 from tests.dataplane.udp_world import eventually, rerouted, unused_backend, world
 from uproxy.core.counters import Counters, DropReason
 from uproxy.core.route import Backend, BalancerKind, Route
-from uproxy.dataplane import udp_flow
+from uproxy.dataplane.kernel import Kernel
 
 
 class TestRefusal:
@@ -128,9 +128,7 @@ class TestRefusal:
             assert w.counters.dropped == {}
 
     @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-    async def test_nobody_listens_and_the_kernel_chooses_that_very_port(
-        self, monkeypatch: pytest.MonkeyPatch, address: str
-    ) -> None:
+    async def test_nobody_listens_and_the_kernel_chooses_that_very_port(self, address: str) -> None:
         """A connected socket would get its own datagrams."""
         async with world() as w:
             gone = w.server(address=address)
@@ -142,7 +140,7 @@ class TestRefusal:
                         self.bind(address)
                     super().connect(address)
 
-            monkeypatch.setattr(udp_flow, "Socket", Coincidence)
+            w.reactor.kernel = Kernel(new_socket=Coincidence)
             listener = w.listen(gone.backend, w.server(b"b", address).backend, address=address)
             assert await w.client(listener, address).ask(b"hello") == b"bhello"
             assert w.counters.dial_failures == w.counters.retries == 1

@@ -16,7 +16,6 @@ from _socket import (
     TCP_NODELAY,
     TCP_QUICKACK,
 )
-from _socket import socket as Socket
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -67,7 +66,9 @@ class Dialer:
             flow.drop(DropReason.DIAL_FAILED)
             return
         try:
-            sock = Socket(AF_INET6 if ":" in backend[0] else AF_INET, NON_BLOCKING, 0)
+            sock = self._reactor.kernel.new_socket(
+                AF_INET6 if ":" in backend[0] else AF_INET, NON_BLOCKING, 0
+            )
         except OSError as error:
             self._could_not_open(flow, backend, error.errno or 0)
             return

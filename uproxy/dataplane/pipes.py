@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
 from typing import Final
+
+from uproxy.dataplane.kernel import LINUX, Kernel
 
 CAPACITY: Final = 1024 * 1024
 """Bytes per pipe that we ask for: the most an unprivileged process gets by default
@@ -32,16 +33,18 @@ class Pipe:
     splice(2) goes by the sockets' own O_NONBLOCK; its flag is about the pipe only.
     """
 
-    __slots__ = ("_capacity", "_reader", "_writer", "size")
+    __slots__ = ("_capacity", "_kernel", "_reader", "_splice", "_writer", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         """Raises OSError when there are no descriptors or only useless pipes left."""
         self.size = 0
         """Bytes in the pipe."""
-        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._kernel = kernel
+        self._splice = kernel.splice
+        self._reader, self._writer = kernel.pipe()
         with suppress(OSError):  # Over the user's limit: what it has now must do.
-            fcntl.fcntl(self._writer, fcntl.F_SETPIPE_SZ, CAPACITY)
-        self._capacity = fcntl.fcntl(self._writer, fcntl.F_GETPIPE_SZ)
+            kernel.resize_pipe(self._writer, CAPACITY)
+        self._capacity = kernel.size_of_pipe(self._writer)
         if self._capacity < SMALLEST:
             self.close()
             raise OSError(f"the kernel grants pipes of {self._capacity} bytes only")
@@ -52,27 +55,28 @@ class Pipe:
         Less than what is there may fit, as small packets occupy whole pages: only BlockingIOError
         says that the socket is empty. Raises OSError.
         """
-        count = os.splice(fd, self._writer, self._capacity, flags=_FLAGS)
+        count = self._splice(fd, self._writer, self._capacity, flags=_FLAGS)
         self.size += count
         return count
 
     def drain(self, fd: int) -> None:
         """Move all there is to a socket. Raises BlockingIOError when that is full, and OSError."""
         while self.size:
-            moved = os.splice(self._reader, fd, self.size, flags=_FLAGS)
+            moved = self._splice(self._reader, fd, self.size, flags=_FLAGS)
             if not moved:
                 raise OSError("a pipe that should hold bytes is empty")
             self.size -= moved
 
     def close(self) -> None:
-        os.close(self._reader)
-        os.close(self._writer)
+        self._kernel.close(self._reader)
+        self._kernel.close(self._writer)
 
 
 class PipePool:
     """All pipes of a worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Kernel = LINUX) -> None:
+        self.kernel = kernel
         self.used = 0
         """Pipes that are lent."""
         self._unused: list[Pipe] = []
@@ -85,7 +89,7 @@ class PipePool:
         if self.used >= MOST:
             return None
         try:
-            pipe = Pipe()
+            pipe = Pipe(self.kernel)
         except OSError:
             return None
         self.used += 1

@@ -14,9 +14,9 @@ import logging
 import select
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
 from typing import Final, Protocol, runtime_checkable
 
+from uproxy.dataplane.kernel import LINUX, Kernel
 from uproxy.dataplane.ring import Ring
 from uproxy.dataplane.ring_abi import FAILED, RESULT
 from uproxy.dataplane.ring_loop import RingLoop
@@ -47,13 +47,16 @@ class Reactor:
     closed never reaches the callback of a new one with the same number.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.now = monotonic()
+    def __init__(self, loop: asyncio.AbstractEventLoop, kernel: Kernel = LINUX) -> None:
+        self.kernel = kernel
+        """Who everything is asked of that only a kernel has."""
+        self._monotonic = kernel.monotonic
+        self.now = kernel.monotonic()
         """Monotonic seconds when the current batch began; read once per batch."""
         self.failures = 0
         """Callbacks that raised: bugs."""
         self._loop = loop
-        self._epoll = select.epoll()
+        self._epoll = kernel.epoll()
         self._poll = self._epoll.poll
         self._callbacks: dict[int, Callback] = {}
         self._fresh: set[int] = set()
@@ -132,7 +135,7 @@ class Reactor:
 
     def tick(self) -> float:
         """Bring `now` up to date, for work that begins outside of a batch, such as a timer."""
-        self.now = monotonic()
+        self.now = self._monotonic()
         return self.now
 
     def later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
@@ -179,7 +182,7 @@ class Reactor:
         return key
 
     def _dispatch(self) -> None:
-        self.now = monotonic()
+        self.now = self._monotonic()
         find = self._callbacks.get
         fresh = self._fresh
         fresh.clear()
@@ -195,13 +198,13 @@ class Reactor:
                 self._failed(callback, error)
 
     def _run_deferred(self) -> None:
-        self.now = monotonic()
+        self.now = self._monotonic()
         callbacks, self._deferred = self._deferred, []
         for callback in callbacks:
             self.guard(callback)
 
     def _timed(self, callback: Callable[[], None]) -> None:
-        self.now = monotonic()
+        self.now = self._monotonic()
         self.guard(callback)
 
     def _failed(self, callback: Callable[..., None] | None, error: Exception) -> None:

@@ -80,7 +80,7 @@ class Relay:
         self.reactor = reactor
         self.buffer = bytearray(BUFFER)
         self.view = memoryview(self.buffer)
-        self.pipes = PipePool()
+        self.pipes = PipePool(reactor.kernel)
         self.half_closed = HalfClosed(reactor)
         self.splice_after = _THRESHOLDS[splice]
         """Full reads in a row before splicing."""

@@ -15,6 +15,7 @@ import itertools
 import logging
 import struct
 from collections.abc import Callable
+from time import monotonic
 from typing import Final
 
 from uproxy.dataplane.ring_abi import (
@@ -39,7 +40,7 @@ from uproxy.dataplane.ring_abi import (
     UNSENT,
 )
 from uproxy.dataplane.ring_buffers import Buffers, address_of
-from uproxy.dataplane.ring_queues import Queues, raise_unless_temporary
+from uproxy.dataplane.ring_queues import Queues, RingQueues
 from uproxy.dataplane.ring_watch import Watch
 
 Completed = Callable[[int], None]
@@ -67,7 +68,13 @@ class Ring:
     named by an operation of this `round`.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        queues: Callable[[], RingQueues] = Queues,
+        clock: Callable[[], float] = monotonic,
+        *,
+        buffers: int = BUFFERS,
+    ) -> None:
         """Raises OSError."""
         self.round = 0
         """Number of the batch of submissions that is being put together."""
@@ -76,17 +83,17 @@ class Ring:
         self._keys = itertools.count(2, 2)
         self._callbacks: dict[int, Completed] = {}
         self._again: list[Callable[[], None]] = []
-        self._queues = queues = Queues()
-        self.watch = Watch(queues)
+        self._queues = made = queues()
+        self.watch = Watch(made, clock)
         """How we wait."""
-        self._numbers, self._tail_at = queues.numbers, queues.tail_at
-        self._entries, self._words, self._mask = queues.entries, queues.words, queues.mask
+        self._numbers, self._tail_at = made.numbers, made.tail_at
+        self._entries, self._words, self._mask = made.entries, made.words, made.mask
         self._tail = self._submitted = 0
-        self._completions, self._done_mask = queues.completions, queues.done_mask
-        self._done_end = len(queues.completions)
+        self._completions, self._done_mask = made.completions, made.done_mask
+        self._done_end = len(made.completions)
         self._done = 0
         self._time = bytearray(16)
-        self.buffers = Buffers(queues.register, group=0, count=BUFFERS, size=SIZE)
+        self.buffers = Buffers(made.register, group=0, count=buffers, size=SIZE)
         """For streams."""
         self._base, self._use = self.buffers.base, self.buffers.used.append
         self._groups = [self.buffers]
@@ -264,7 +271,7 @@ class Ring:
 
     def _took(self, taken: int) -> int:
         if taken < 0:
-            raise_unless_temporary()
+            self._queues.raise_unless_temporary()
             return 0
         self._submitted += taken
         return taken

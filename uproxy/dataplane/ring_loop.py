@@ -12,9 +12,9 @@ import select
 import selectors
 from collections.abc import Callable
 from contextvars import Context
-from time import monotonic
 from typing import TypeVarTuple
 
+from uproxy.dataplane.kernel import LINUX, Kernel
 from uproxy.dataplane.ring import Ring
 
 _Ts = TypeVarTuple("_Ts")
@@ -23,7 +23,7 @@ _Ts = TypeVarTuple("_Ts")
 class RingLoop(asyncio.SelectorEventLoop):
     """Use it as any other; `new_ring_loop` makes one."""
 
-    def __init__(self, selector: _RingSelector) -> None:
+    def __init__(self, selector: RingSelector) -> None:
         self._waiting = selector
         super().__init__(selector)
 
@@ -52,11 +52,12 @@ class RingLoop(asyncio.SelectorEventLoop):
         return super().call_at(when, callback, *args, context=context)
 
 
-class _RingSelector(selectors.EpollSelector):
+class RingSelector(selectors.EpollSelector):
     """The descriptors of asyncio are in an epoll, which the ring polls."""
 
-    def __init__(self) -> None:
-        self.ring = Ring()
+    def __init__(self, kernel: Kernel = LINUX) -> None:
+        self.ring = Ring(kernel.queues, kernel.monotonic, buffers=kernel.ring_buffers)
+        self._monotonic = kernel.monotonic
         self.wanted = False
         """Whether asyncio has something to do that it did not know of when it began to wait."""
         self._polled = False
@@ -74,7 +75,7 @@ class _RingSelector(selectors.EpollSelector):
         if self.wanted:
             ring.turn(wait=False)
         elif timeout is not None:
-            self._set_alarm(monotonic() + timeout)
+            self._set_alarm(self._monotonic() + timeout)
         turn = ring.turn
         while self._polled and not self.wanted:
             turn(wait=True)
@@ -102,4 +103,4 @@ class _RingSelector(selectors.EpollSelector):
 
 def new_ring_loop() -> RingLoop:
     """Raises OSError where the kernel grants no io_uring."""
-    return RingLoop(_RingSelector())
+    return RingLoop(RingSelector())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 from uproxy.dataplane.pipes import Pipe, PipePool
@@ -27,8 +26,8 @@ class Splice:
         self._pipe: Pipe | None = None
         self._lean = 0
         # Accepted sockets are blocking for the kernel, and splice(2) has no MSG_DONTWAIT.
-        os.set_blocking(source, False)
-        os.set_blocking(target, False)
+        pipes.kernel.set_blocking(source, False)
+        pipes.kernel.set_blocking(target, False)
 
     @property
     def pending(self) -> int:

@@ -61,6 +61,7 @@ class TcpListener:
         self._fd = sock.fileno()
         self._accept = sock._accept  # type: ignore[attr-defined]
         self._family = int(sock.family)
+        self._socket = context.reactor.kernel.new_socket
         self._batch = 1
         """Connections to accept next time. Finding out that no more wait costs as much as
         accepting one, so it is only tried where some were likely to."""
@@ -146,7 +147,7 @@ class TcpListener:
         try:
             for _ in range(min(room, batch)):
                 fd, address = accept()
-                self._begin(Socket(self._family, NON_BLOCKING, 0, fd), address[0])
+                self._begin(self._socket(self._family, NON_BLOCKING, 0, fd), address[0])
             # As many as expected: perhaps more wait. If so the kernel says it again.
             self._batch = min(2 * batch, ACCEPT_BATCH)
         except BlockingIOError:

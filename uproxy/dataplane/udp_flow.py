@@ -291,7 +291,9 @@ class UdpFlow:
             sock = self._socket_of_client(backend)
             if sock is not None:
                 return sock
-        sock = Socket(socket.AF_INET6 if ":" in backend.address else socket.AF_INET, _NEW)
+        sock = self._listener.context.reactor.kernel.new_socket(
+            socket.AF_INET6 if ":" in backend.address else socket.AF_INET, _NEW
+        )
         try:
             sock.connect(backend)
             if self._listener.context.is_itself(sock, backend):
@@ -307,7 +309,9 @@ class UdpFlow:
         if not listener.context.is_outside(listener.route, client):
             return None
         if not listener.context.is_here(backend.address):
-            sock = Socket(socket.AF_INET6 if ":" in backend.address else socket.AF_INET, _NEW)
+            sock = self._listener.context.reactor.kernel.new_socket(
+                socket.AF_INET6 if ":" in backend.address else socket.AF_INET, _NEW
+            )
             if bind_as(sock, client, backend.address) and not sock.connect_ex(backend):
                 return sock
             sock.close()

@@ -64,7 +64,7 @@ class Worker:
         match message:
             case Open(route):
                 assert descriptor is not None
-                self._open(route, socket.socket(fileno=descriptor))
+                self._open(route, self._context.reactor.kernel.adopt(descriptor))
             case Update(route):
                 self._update(route)
             case Close(frontend, grace):
