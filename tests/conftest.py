@@ -1,12 +1,25 @@
-"""Settings for every test: async ones run on both event loops that uproxy supports."""
+"""Settings for every test: a network and signals of its own for each test process, and a run on
+both event loops that uproxy supports for each async test."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 
 import pytest
 import uvloop
+
+from tests import isolation
+
+isolation.heed_signals()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hook of pytest, before any test module is loaded."""
+    # With -n the tests run in other processes, which are told apart by what pytest-xdist sets.
+    if "PYTEST_XDIST_WORKER" in os.environ or not config.getoption("numprocesses", None):
+        isolation.own_network()
 
 
 def pytest_asyncio_loop_factories(

@@ -5,21 +5,36 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+from typing import Final
 
-_FIRST, _LAST = 12000, 30000
-"""Below the range of ephemeral ports, so that no client takes one in between."""
+from tests.isolation import ephemeral_ports
 
-# Test processes that run side by side have a share each.
+_FIRST: Final = 12000
+_END: Final = 30000
+_ENOUGH: Final = 2000
+
+
+def outside(ephemeral: tuple[int, int]) -> tuple[int, int]:
+    """Where to take ports from, so that no client takes one in between: the first, and the end."""
+    first, last = ephemeral
+    for start, end in ((_FIRST, min(_END, first)), (last + 1, 65536)):
+        if end - start >= _ENOUGH:
+            return start, end
+    return _FIRST, _END
+
+
+# Test processes that run side by side have a share each, unless each has a network of its own.
 _SHARES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _SHARE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_SIZE = (_LAST - _FIRST) // _SHARES
+_START, _STOP = outside(ephemeral_ports())
+_SIZE = (_STOP - _START) // _SHARES
 _next = itertools.count(os.getpid() * 97)
 
 
 def free_port() -> int:
     """A port that nobody has; each call gives another one."""
     while True:
-        port = _FIRST + _SHARE * _SIZE + next(_next) % _SIZE
+        port = _START + _SHARE * _SIZE + next(_next) % _SIZE
         if _is_free(port):
             return port
 

@@ -33,7 +33,7 @@ from uproxy.dataplane.tcp import TcpEngine, TcpListener
 from uproxy.sockets import open_listeners
 
 OWNER = ServicePortName("default", "web", "http", "TCP")
-PATIENCE = 15.0
+PATIENCE = 20.0
 """Seconds until a condition counts as never met."""
 
 _LINGER = struct.pack("ii", 1, 0)

@@ -24,7 +24,7 @@ from uproxy.dataplane.udp_flow import UdpFlow
 from uproxy.sockets import open_listeners
 
 OWNER = ServicePortName("default", "dns", "dns", "UDP")
-PATIENCE = 10.0
+PATIENCE = 20.0
 """Seconds until a condition counts as never met."""
 
 

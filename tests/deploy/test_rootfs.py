@@ -11,6 +11,7 @@ import pytest
 
 import uproxy
 from tests.e2e.test_demo import free_offset
+from tests.isolation import network_of_the_machine
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "build-rootfs.sh"
@@ -21,13 +22,14 @@ NETWORK = ("Could not find a version", "No matching distribution", "Connection",
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("image") / "rootfs"
-    done = subprocess.run(
-        [SCRIPT, root],
-        env={**os.environ, "PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with network_of_the_machine():  # To get packages from an index.
+        done = subprocess.run(
+            [SCRIPT, root],
+            env={**os.environ, "PYTHON": sys.executable},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode and any(word in done.stderr for word in NETWORK):
         pytest.skip(f"packages cannot be had here: {done.stderr[-300:]}")
     assert done.returncode == 0, done.stderr

@@ -67,13 +67,13 @@ def pod(name: str, address: str = "127.0.0.1") -> Iterator[Pod]:
 
 def visit(address: str, port: int) -> str:
     """Connect, and return the name of the pod that answers."""
-    with socket.create_connection((address, port), 5) as sock:
+    with socket.create_connection((address, port), 20) as sock:
         return read_line(sock)
 
 
 def read_line(sock: socket.socket) -> str:
     """One line; "" if the connection ends first."""
-    sock.settimeout(10)
+    sock.settimeout(20)
     line = b""
     while not line.endswith(b"\n"):
         more = sock.recv(1)
@@ -83,10 +83,10 @@ def read_line(sock: socket.socket) -> str:
     return line.decode().strip()
 
 
-def ask(address: str, port: int, text: str = "hello") -> str:
+def ask(address: str, port: int, text: str = "hello", patience: float = 20) -> str:
     """Send a datagram from a new socket, and return the answer."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(2)
+        sock.settimeout(patience)
         sock.connect((address, port))
         sock.send(text.encode())
         return sock.recv(65536).decode()

@@ -14,7 +14,7 @@ import pytest
 
 from tests.ports import free_port
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 _HAPROXY = """\

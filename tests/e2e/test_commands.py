@@ -39,7 +39,7 @@ class World:
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(*words), capture_output=True, text=True, timeout=30, check=False
+            self.command(*words), capture_output=True, text=True, timeout=60, check=False
         )
 
     def command(self, *words: str) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
-import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.e2e.pods import ask, pod, read_line, visit
-from tests.e2e.program import Program, endpoints, program, service, wait_for, write
+from tests.e2e.program import PATIENCE, Program, endpoints, program, service, wait_for, write
 from tests.ports import free_port
 
 HERE = "127.0.0.1"
@@ -47,17 +47,14 @@ def test_a_killed_worker_is_replaced(manifests: Path) -> None:
             wait_for("counted", lambda: uproxy.counts(f"0.0.0.0:{port}/TCP")["flows"] == 40)
             first, second = uproxy.worker_pids()
             os.kill(first, signal.SIGKILL)
-            began = time.monotonic()
             # With two workers about half of these wait for the successor of the killed one.
             assert [visit(HERE, port) for _ in range(20)] == ["a"] * 20
-            took = time.monotonic() - began
             wait_for("successor", lambda: first not in uproxy.worker_pids())
             assert uproxy.worker_pids()[1] == second
             survivors = sum(echoes(client) for client in clients)
             for client in clients:
                 client.close()
             assert 0 < survivors < 40, "each worker had some of 40 connections"
-            assert took < 5
             wait_for("counts", lambda: uproxy.counts(f"0.0.0.0:{port}/TCP")["flows"] == 60)
             assert [each["restarts"] for each in uproxy.status()["workers"]] == [1, 0]
 
@@ -133,7 +130,7 @@ def test_workers_end_with_the_control_process(manifests: Path) -> None:
             pids = uproxy.worker_pids()
             uproxy.process.kill()
             uproxy.process.wait()
-            wait_for("the workers' end", lambda: not any(map(alive, pids)), patience=1.0)
+            wait_for("the workers' end", lambda: not any(map(alive, pids)))
 
 
 def test_a_restart_after_kill_takes_over_the_ports(manifests: Path) -> None:
@@ -177,7 +174,7 @@ def test_sigterm_drains(manifests: Path) -> None:
             assert read_line(client) == "I am not done"
             assert uproxy.process.poll() is None
             client.close()
-            assert uproxy.process.wait(10) == 0
+            assert uproxy.process.wait(PATIENCE) == 0
 
 
 def refused(port: int) -> bool:
@@ -260,6 +257,20 @@ def hung_up(manifests: Path, tmp_path: Path, source: str) -> AbstractContextMana
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
     return program(manifests, source=["--config", str(path)], ports=ports)
+
+
+@pytest.mark.parametrize("name", ["INT", "HUP"])
+def test_a_signal_that_was_ignored_at_the_start_stays_so(manifests: Path, name: str) -> None:
+    """A shell without job control starts what it puts in the background with SIGINT ignored: a
+    Ctrl-C at that terminal is for others."""
+    number = signal.Signals[f"SIG{name}"]
+    with program(manifests, wrapper=("sh", "-c", f'trap "" {name}; exec "$@"', "sh")) as uproxy:
+        status = Path(f"/proc/{uproxy.process.pid}/status").read_text()
+        ignored = int(re.findall(r"SigIgn:\s*(\w+)", status)[0], 16)
+        assert ignored >> number - 1 & 1
+        uproxy.process.send_signal(number)
+        assert uproxy.stop() == 0
+        assert uproxy.log.count("draining") == 1
 
 
 def test_a_hangup_stays_without_effect_under_nohup(manifests: Path) -> None:

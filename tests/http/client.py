@@ -52,8 +52,8 @@ async def refused(address: tuple[str, int]) -> bool:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds; TimeoutError after 10 s."""
-    async with asyncio.timeout(10):
+    """Return once the condition holds; TimeoutError after 20 s."""
+    async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0.001)
 

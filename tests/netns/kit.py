@@ -88,7 +88,7 @@ class Namespace:
         """Words for subprocess: they run in here, as the process itself, with a /sys of here."""
         return ["ip", "netns", "exec", self.name, *words]
 
-    def run(self, *words: str, timeout: float = 20, check: bool = True) -> str:
+    def run(self, *words: str, timeout: float = 60, check: bool = True) -> str:
         """Run a command to its end; returns what it printed."""
         done = subprocess.run(
             self.command(*words), capture_output=True, text=True, timeout=timeout, check=False
@@ -252,7 +252,7 @@ def family_of(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def wait_listening(space: Namespace, address: str, port: int, patience: float = 10) -> None:
+def wait_listening(space: Namespace, address: str, port: int, patience: float = 20) -> None:
     """Wait until somebody in there accepts TCP connections."""
     deadline = time.monotonic() + patience
     while True:

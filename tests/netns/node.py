@@ -30,7 +30,7 @@ class Node(Program):
     def get(self, port: int, path: str) -> tuple[int, str]:
         try:
             with self.space.inside():
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
                 connection.connect()
             try:
                 connection.request("GET", path)

@@ -107,7 +107,7 @@ def ask(
     port: int,
     *,
     source: str = "",
-    patience: float = 5,
+    patience: float = 15,
 ) -> str:
     """What somebody in `space` gets to hear at an address: "NAME CLIENT", or why nothing.
 

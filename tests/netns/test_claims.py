@@ -180,7 +180,7 @@ def test_an_address_that_appears_is_served_at_once(
             wait_for(
                 "service",
                 lambda: ask(net.client.space, "TCP", CLUSTER_IP, 80).startswith("a "),
-                patience=2,
+                patience=4,
             )
         finally:
             net.node.space.ip(f"addr del {CLUSTER_IP}/32 dev eth0")

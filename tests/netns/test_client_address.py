@@ -261,7 +261,7 @@ def test_more_flows_than_a_client_has_ports(net: World, manifests: Path, family:
         with port_range(net.node.space, f"40000 {40000 + ports - 1}"):
             for _ in range(flows):
                 sock = stack.enter_context(net.client.space.socket(kit.family_of(address), 1))
-                sock.settimeout(10)
+                sock.settimeout(20)
                 sock.connect((address, 30080))
                 assert sock.recv(100).startswith(b"a ")
         seen = [(client, number) for _, client, number in it.seen]
@@ -294,7 +294,7 @@ def test_with_a_proxy_header(net: World, manifests: Path, family: str) -> None:
     node, client = net.node.address(family), net.client.address(family)
     with pod("a", net.local[0]) as it, program(net.node.space, manifests):
         with net.client.space.socket(kit.family_of(node), 1) as sock:
-            sock.settimeout(10)
+            sock.settimeout(20)
             sock.connect((node, 30080))
             number = sock.getsockname()[1]
             with sock.makefile("rb") as answer:

@@ -160,12 +160,12 @@ class TestChanges:
             net.node.space.ip(f"addr add {address}/{length} dev eth0 {_nodad(address)}")
             try:
                 for protocol in ("TCP", "UDP"):
-                    wait_for("service", _answers(net, protocol, address, "a"), patience=3)
+                    wait_for("service", _answers(net, protocol, address, "a"), patience=8)
             finally:
                 net.node.space.ip(f"addr del {address}/{length} dev eth0")
             host = f"[{address}]" if ":" in address else address
             name = f"{host}:{NUMBER}/TCP"
-            wait_for("its end", lambda: not uproxy.frontend(name), patience=3)
+            wait_for("its end", lambda: not uproxy.frontend(name), patience=8)
 
     def test_of_the_node_object(self, net: World, backend: Pod, manifests: Path) -> None:
         write(manifests, "node.yaml", node_object(FIRST, FIRST6))
@@ -176,7 +176,7 @@ class TestChanges:
             write(manifests, "node.yaml", node_object(SECOND, SECOND6))
             for address in (SECOND, SECOND6):
                 for protocol in ("TCP", "UDP"):
-                    wait_for("service", _answers(net, protocol, address, "a"), patience=3)
+                    wait_for("service", _answers(net, protocol, address, "a"), patience=8)
             assert _who(net, "TCP", FIRST) == REFUSED
 
 

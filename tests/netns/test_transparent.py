@@ -17,7 +17,7 @@ from uproxy.transparent import ClientAddresses, client_addresses, remove_transpa
 
 pytestmark = kit.needs("nft=nftables")
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 EVERYTHING = [
     "nftables table inet uproxy",
     "IPv4 rule priority 116 iif lo fwmark 0x75 lookup main",

@@ -88,7 +88,8 @@ def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     """Set by the first signal to end, and by the second.
 
     A second SIGHUP is no second wish: when a terminal is closed, its shell sends one, and the
-    kernel another. One that is ignored stays so: that is what nohup(1) is for.
+    kernel another. What is ignored stays so: SIGHUP by nohup(1), and SIGINT in the background of
+    a script, where a Ctrl-C is meant for others.
     """
     stopping, hurrying = asyncio.Event(), asyncio.Event()
 
@@ -99,9 +100,9 @@ def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
             hurrying.set()
 
     loop = asyncio.get_running_loop()
-    numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
+    others = (signal.SIGINT, signal.SIGHUP)
+    heeded = [each for each in others if signal.getsignal(each) is not signal.SIG_IGN]
+    numbers = [signal.SIGTERM, *heeded]
     for number in numbers:
         loop.add_signal_handler(number, stop, number)
     try:
