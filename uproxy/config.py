@@ -68,8 +68,9 @@ class Config:
     max_flows: int = 65536
     """Flows (TCP and UDP) at a time, over all workers."""
     udp_timeout: float = 120.0
-    """Seconds without a datagram after which a UDP flow that was answered is forgotten.
-    One that never was is forgotten after at most 30 s, as in conntrack."""
+    """Seconds without a datagram after which a UDP conversation is forgotten. A flow that nobody
+    answered, or that was over within two seconds, is forgotten after at most 30 s, as in
+    conntrack."""
     tcp_idle_timeout: float = 86400.0
     """Seconds without a byte in either direction after which a TCP flow is closed; 0: never.
     The default is conntrack's nf_conntrack_tcp_timeout_established as kube-proxy sets it, 24 h."""

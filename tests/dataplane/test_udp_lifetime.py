@@ -20,6 +20,7 @@ from uproxy.core.counters import DropReason
 from uproxy.core.flows import FlowTable
 from uproxy.core.route import Route, ServicePortName
 from uproxy.dataplane.udp import UdpListener
+from uproxy.dataplane.udp_flow import CONVERSATION
 from uproxy.sockets import open_listeners
 
 
@@ -115,6 +116,38 @@ class TestEndOfFlows:
             assert w.dropped(DropReason.CAPACITY) == 4
             await client.ask(b"still there")
             assert w.counters.flows == 6
+
+    async def test_capacity_answers_clients_that_come_once_for_as_long_as_they_come(self) -> None:
+        async with world(max_flows=32) as w:
+            slow = w.server()
+            listener = w.listen(slow.backend)
+            for _ in range(32):
+                await w.client(listener).ask(b"the table is full of those that were answered")
+            slow.silent = True
+            for _ in range(20):
+                clients = [w.client(listener) for _ in range(8)]
+                slow.received.clear()
+                for client in clients:
+                    client.send(b"me too")
+                await eventually(lambda: len(slow.received) == 8)
+                for data, flow in slow.received:
+                    slow.sock.sendto(data, flow)
+                for client in clients:
+                    assert (await client.receive())[0] == b"me too"
+                    client.sock.close()
+            assert w.dropped(DropReason.CAPACITY) == 20 * 8
+            assert w.context.active == len(listener.flows) == 32
+
+    async def test_capacity_spares_a_client_that_goes_on_asking(self) -> None:
+        async with world(max_flows=8) as w:
+            listener = w.listen(w.server().backend)
+            client = w.client(listener)
+            for _ in range(1 + CONVERSATION):
+                await client.ask(b"again")
+            for _ in range(40):
+                await w.client(listener).ask(b"once")
+            await client.ask(b"still there")
+            assert w.counters.flows == 41
 
     async def test_capacity_is_not_made_for_a_flow_without_a_backend(self) -> None:
         async with world(max_flows=1) as w:

@@ -238,7 +238,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     _time_option(
         "--udp-timeout",
         _DEFAULTS.udp_timeout,
-        "A UDP flow ends after so long without a datagram.",
+        "A UDP conversation ends after so long without a datagram.",
         POSITIVE_DURATION,
     ),
     _time_option(

@@ -202,8 +202,8 @@ class RingUdpFlow(UdpFlow):
         counters = self.counters
         counters.client_bytes += count
         counters.client_datagrams += 1
-        if not self._replied:
-            self._keep(intake.buffers.view(buffer, begin, begin + count))
+        if self._young:
+            self._look_at(intake.buffers.view(buffer, begin, begin + count))
 
     def _watch(self, sock: Socket) -> None:
         self._fd = sock.fileno()

@@ -59,10 +59,9 @@ class UdpEngine:
 
     def admit(self, flow: Expiring, now: float) -> None:
         """A flow begins."""
-        self.flows.admit(flow)
+        deadline = self.flows.admit(flow)
         self._context.flow_began()
-        deadline = self.flows.next_deadline()
-        if deadline is not None and deadline + RESOLUTION < self._due:
+        if deadline + RESOLUTION < self._due:
             self._arm(deadline, now)
 
     def discard(self, flow: Expiring) -> None:

@@ -32,6 +32,10 @@ KEPT, KEPT_BYTES = 4, 1500
 next backend in case this one refuses. Queries or a handshake fit, which a client would repeat
 only seconds later."""
 
+CONVERSATION = 4
+"""Datagrams that a client sends after a reply until its flow counts as a conversation, even if no
+two seconds have passed. A resolver's query has one at most: AAAA, asked along with A."""
+
 _NEW = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 Address = tuple[str, int] | tuple[str, int, int, int]
@@ -77,9 +81,13 @@ class UdpFlow:
         "_send",
         "_sock",
         "_tried",
+        "_turns",
+        "_young",
         "answered",
         "backend",
+        "began",
         "counters",
+        "established",
         "last",
         "number",
     )
@@ -101,12 +109,17 @@ class UdpFlow:
         self.counters = listener.port.counters
         self._sock = None
         self._replied = False
+        self._young = True
+        """Whether datagrams of the client are looked at: its backend has not replied, or the two
+        have not exchanged much. One question for both, since it is asked for each datagram."""
+        self._turns = 0
+        """Datagrams of the client after a reply, up to CONVERSATION."""
         self._preserving = listener.preserves
         """Whether the backend is to see the client's address, if that is outside."""
         self._tried: list[Backend] = []
         """Backends that failed since the last reply."""
-        self.last = listener.context.reactor.now
-        self.answered = False
+        self.began = self.last = listener.context.reactor.now
+        self.answered = self.established = False
         self.number = 0
         self._kept: list[bytes] = []
         """What the client sent and nobody has replied to yet."""
@@ -135,8 +148,8 @@ class UdpFlow:
                 return
         self.counters.client_bytes += len(data)
         self.counters.client_datagrams += 1
-        if not self._replied:
-            self._keep(data)
+        if self._young:
+            self._look_at(data)
 
     def close(self) -> None:
         """End the flow. The client's next datagram begins another."""
@@ -191,14 +204,22 @@ class UdpFlow:
 
     def _first_reply(self, now: float) -> None:
         """The backend is alive."""
-        self._replied = self.answered = True
+        self._replied = True
+        self._young = self._turns < CONVERSATION
+        self._listener.engine.flows.answer(self)
         self._tried.clear()
         self._kept.clear()
         route = self._listener.route
         self._port.balancer.succeeded(route, self.backend, self._client[0], now)
 
-    def _keep(self, data: memoryview) -> None:
-        if len(self._kept) < KEPT and len(data) + sum(map(len, self._kept)) <= KEPT_BYTES:
+    def _look_at(self, data: memoryview) -> None:
+        """A datagram of the client has been sent."""
+        if self._replied:
+            self._turns += 1
+            if self._turns == CONVERSATION:
+                self._young = False
+                self._listener.engine.flows.establish(self)
+        elif len(self._kept) < KEPT and len(data) + sum(map(len, self._kept)) <= KEPT_BYTES:
             self._kept.append(bytes(data))
 
     def _recover(self, error: OSError, data: memoryview | None) -> bool:
@@ -236,6 +257,7 @@ class UdpFlow:
         self._blame(self.backend)
         self._disconnect()
         self._replied = False
+        self._young = True
         if self._connect():
             return True
         self.close()
