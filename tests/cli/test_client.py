@@ -13,14 +13,20 @@ import pytest
 
 from tests.http.statuses import FULL
 from tests.ports import free_port
+from uproxy.cli import client
 from uproxy.cli.client import NoStatus, base_url, fetch, fetch_both
 from uproxy.http.view import Filter, status_view
 
 VIEW = status_view(FULL, Filter())
 
 
+def said(field: bytes) -> bytes:
+    """A status that begins with an odd field."""
+    return b"{" + field + b"," + msgspec.json.encode(VIEW)[1:]
+
+
 @contextmanager
-def answering(code: int, body: bytes, asked: list[str]) -> Iterator[str]:
+def answering(code: int, body: bytes, asked: list[str], **headers: str) -> Iterator[str]:
     """A server that gives one answer to everything; its URL."""
 
     class Answer(BaseHTTPRequestHandler):
@@ -28,6 +34,8 @@ def answering(code: int, body: bytes, asked: list[str]) -> Iterator[str]:
             asked.append(self.path)
             self.send_response(code)
             self.send_header("Content-Length", str(len(body)))
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
@@ -87,6 +95,12 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatc
         pytest.param(404, b"page not found", "HTTP 404", id="kube-proxy"),
         pytest.param(500, b"", "HTTP 500", id="in trouble"),
         pytest.param(400, b"unknown state 'x'\n", "unknown state 'x'", id="a bad question"),
+        pytest.param(200, said(b'"more":' + b"[" * 99_999), "no uproxy", id="too deep"),
+        pytest.param(200, said(b'"node":"\xff\x9b"'), "not this version", id="no UTF-8"),
+        pytest.param(200, said(b'"node":"\x1b[31m"'), "not this version", id="raw controls"),
+        pytest.param(200, said(b'"workers":[{"index":1e999}]'), "no uproxy", id="too large"),
+        pytest.param(200, said(b'"synced":' + b"9" * 9999), "no uproxy", id="too long a number"),
+        pytest.param(302, b"", "HTTP 302", id="sent elsewhere"),
     ],
 )
 def test_an_answer_that_is_no_status(code: int, body: bytes, words: str) -> None:
@@ -95,6 +109,23 @@ def test_an_answer_that_is_no_status(code: int, body: bytes, words: str) -> None
     assert words in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.exit_code == 2
+
+
+def test_redirects_are_not_followed() -> None:
+    asked: list[str] = []
+    with (
+        answering(200, msgspec.json.encode(VIEW), asked) as elsewhere,
+        answering(302, b"", [], Location=f"{elsewhere}/api/v1/routes") as url,
+        pytest.raises(NoStatus),
+    ):
+        fetch(url)
+    assert asked == []
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_MOST", 1_000_000)
+    with answering(200, b"[" * 1_000_001, []) as url, pytest.raises(NoStatus, match="too long"):
+        fetch(url)
 
 
 def test_nobody_there() -> None:

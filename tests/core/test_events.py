@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.nasty import NASTY
 from uproxy.core.events import BURST, REFILL, SERIES_TIME, EventLog, EventRequest
+from uproxy.core.printable import printable
 from uproxy.core.troubles import Event, Reference, starting
 
 SERVICE = Reference("Service", "shop", "web")
@@ -136,3 +138,12 @@ def test_long_notes_are_cut(note: str) -> None:
 
 def test_a_long_node_name_fits() -> None:
     assert len(asked(EventLog("n" * 250)).body["reportingInstance"]) == 128
+
+
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
+def test_notes_are_fit_to_print(text: str) -> None:
+    note = asked(EventLog("n1"), TAKEN._replace(note=f"port {text} is taken")).body["note"]
+    assert note == f"port {printable(text)} is taken"
+    long = asked(EventLog("n1"), TAKEN._replace(note=text * 1000)).body["note"]
+    assert long.isprintable()
+    assert len(long.encode()) <= 1024

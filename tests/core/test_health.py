@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.nasty import NASTY
 from uproxy.core.health import ProxyHealth, node_eligible, service_health
 from uproxy.core.ip import Family
 from uproxy.core.objects import Node, ObjectName
@@ -300,3 +301,12 @@ def test_service_health(endpoints: int, healthy: bool, status: int) -> None:
         f'\t"serviceProxyHealthy": {"true" if healthy else "false"}\n'
         "}"
     )
+
+
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
+def test_service_health_is_fit_to_print(text: str) -> None:
+    name = text.encode(errors="replace").decode()
+    answer = service_health(ObjectName(name, name), local_endpoints=1, healthy=True)
+    lines = answer.body.decode().split("\n")
+    assert all(line.strip("\t").isprintable() for line in lines)
+    assert msgspec.json.decode(answer.body)["service"] == {"namespace": name, "name": name}

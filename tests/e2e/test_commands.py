@@ -19,11 +19,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from tests.cli import views
+from tests.cli.test_client import answering
 from tests.e2e.pods import Pod, pod, visit
 from tests.e2e.program import PATIENCE, Program, endpoints, program, service, wait_for, write
+from tests.nasty import NASTY, is_fit_to_print
 from tests.ports import free_port
+from uproxy.core.printable import printable
 
 HERE = "127.0.0.1"
 
@@ -205,6 +210,38 @@ def test_watching_on_a_terminal(here: World, words: list[str], shown: str) -> No
         assert process.wait(PATIENCE) == 0
         assert "Traceback" not in screen.text
         assert screen.text.endswith("\x1b[?25h\x1b[?1049l"), "the terminal is as it was"
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "-w"], ["top"]], ids=" ".join)
+@pytest.mark.parametrize("text", [NASTY["title of the window"], "\x1b[31mred", "[red]x[/]"])
+def test_what_a_server_says_does_nothing_to_a_terminal(words: list[str], text: str) -> None:
+    status = views.status(node=text, frontends=[views.frontend(f"{text}/{text}")])
+    with answering(200, msgspec.json.encode(status), []) as url:
+        command = [sys.executable, "-m", "uproxy.cli", *words, "--url", url]
+        with terminal(command) as (process, screen):
+            screen.wait_for(printable(text))
+            if words != ["status"]:
+                process.send_signal(signal.SIGINT)
+            screen.to_the_end()
+            assert process.wait(PATIENCE) == 0
+    assert text == printable(text) or text not in screen.text
+
+
+def test_the_log_is_fit_to_print(tmp_path: Path) -> None:
+    """Names of files, values in them, and names of ports."""
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    texts = [text for name, text in NASTY.items() if name not in ("null", "surrogate")]
+    for number, text in enumerate(texts):
+        (manifests / f"{number}{text}.json").write_text(json.dumps({"kind": text}))
+        ports = [{"name": text, "port": 80, "nodePort": free_port()}]
+        bad = service(f"web{number}", ports=ports, externalIPs=[text])
+        bad["metadata"]["annotations"] = {"uproxy.dev/balancer": text}
+        (manifests / f"{number}.json").write_text(json.dumps(bad))
+    with program(manifests, ready=False) as uproxy:
+        wait_for("the last one", lambda: f"web{len(texts) - 1}:" in uproxy.log)
+        uproxy.stop()
+        assert is_fit_to_print(uproxy.log)
 
 
 def test_status_on_a_terminal_has_colours_and_fits(here: World) -> None:

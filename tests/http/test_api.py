@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -15,12 +16,15 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from tests.http.client import fetch
 from tests.http.statuses import EMPTY, FULL
+from tests.nasty import NASTY, is_fit_to_print
 from uproxy.config import Address
+from uproxy.core.printable import printable
 from uproxy.core.status import FrontendState, Status
 from uproxy.core.telemetry import Telemetry
 from uproxy.http.api import api_app
 from uproxy.http.server import HttpServer
 
+JSON_TEXTS = {name: text for name, text in NASTY.items() if name != "surrogate"}
 PATHS = ["/", "/metrics", "/proxyMode", "/healthz", "/api/v1/routes"]
 
 
@@ -92,6 +96,33 @@ async def test_text_is_escaped_as_json() -> None:
     assert answer.json["frontends"][0]["reason"] == reason
 
 
+@pytest.mark.parametrize("text", JSON_TEXTS.values(), ids=JSON_TEXTS)
+async def test_routes_are_fit_to_print(text: str) -> None:
+    frontend = msgspec.structs.replace(
+        FULL.frontends[0], reason=text, owner=FULL.frontends[0].owner._replace(port=text)
+    )
+    async with serving(msgspec.structs.replace(FULL, frontends=(frontend,))) as address:
+        answer = await fetch(address, "/api/v1/routes")
+        wrong = await fetch(address, f"/api/v1/routes?{quote(text)}=1")
+    assert is_fit_to_print(answer.body.decode())
+    assert answer.json["frontends"][0]["reason"] == text
+    assert wrong.status == 400
+    assert is_fit_to_print(wrong.body.decode())
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text;version=1.0.0"])
+@pytest.mark.parametrize("text", JSON_TEXTS.values(), ids=JSON_TEXTS)
+async def test_metrics_are_fit_to_print(text: str, accept: str) -> None:
+    owner = FULL.frontends[0].owner._replace(port=text)
+    counters = {owner: FULL.counters[FULL.frontends[0].owner]}
+    async with serving(msgspec.structs.replace(FULL, counters=counters)) as address:
+        answer = await fetch(address, "/metrics", Accept=accept)
+    assert is_fit_to_print(answer.body.decode())
+    parse = parse_openmetrics if "openmetrics" in accept else parse_text
+    (flows,) = [each for each in parse(answer.body.decode()) if each.name == "uproxy_flows"]
+    assert flows.samples[0].labels["port"] == printable(text)
+
+
 async def test_metrics_in_the_plain_format() -> None:
     async with serving() as address:
         answer = await fetch(address, "/metrics")
@@ -138,7 +169,7 @@ async def test_label_values_are_escaped() -> None:
     counters = {owner: FULL.counters[FULL.frontends[0].owner]}
     async with serving(msgspec.structs.replace(FULL, counters=counters)) as address:
         answer = await fetch(address, "/metrics")
-    assert rb'service="a\"b\\c\nd"' in answer.body
+    assert rb'service="a\"b\\c\\nd"' in answer.body
 
 
 async def test_page_is_whole_and_may_load_nothing_else() -> None:
@@ -165,6 +196,15 @@ async def test_page_never_makes_markup_of_text() -> None:
     async with serving(EMPTY) as address:
         text = (await fetch(address, "/")).body.decode()
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text)
+
+
+async def test_page_puts_text_into_itself_in_one_place() -> None:
+    """Where characters are escaped that turn the order of letters round."""
+    async with serving(EMPTY) as address:
+        text = (await fetch(address, "/")).body.decode()
+    assert re.findall(r"^.*textContent\s*=[^=].*$", text, re.MULTILINE) == [
+        "  node.textContent = printable(text);"
+    ]
 
 
 @pytest.mark.parametrize("path", PATHS)

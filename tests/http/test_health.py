@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.http.client import fetch
+from tests.nasty import NASTY, is_fit_to_print
 from uproxy.config import Address
 from uproxy.core.health import ProxyHealth
+from uproxy.core.printable import printable
 from uproxy.core.telemetry import Telemetry
 from uproxy.http.health import healthz_app
 from uproxy.http.server import HttpServer
@@ -115,6 +117,17 @@ async def test_readyz_has_notes() -> None:
         scene.not_ready = ("a reason",)
         answer = await fetch(scene.address, "/readyz")
         assert (answer.status, answer.body) == (503, b"a reason\nfrom memory\n")
+
+
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
+async def test_readyz_is_fit_to_print(text: str) -> None:
+    async with serving() as scene:
+        scene.notes = (text,)
+        answer = await fetch(scene.address, "/readyz")
+        assert (answer.status, answer.body.decode()) == (200, f"ok\n{printable(text)}\n")
+        scene.not_ready = (text,)
+        answer = await fetch(scene.address, "/readyz")
+        assert is_fit_to_print(answer.body.decode())
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST"])

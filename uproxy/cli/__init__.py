@@ -8,6 +8,8 @@ import sys
 
 import click
 
+from uproxy.core.printable import printable
+
 _COMMANDS = {
     "run": "Serve the Services of a cluster, or of manifests.",
     "demo": "Serve a small cluster on loopback addresses.",
@@ -70,8 +72,8 @@ def main() -> None:
         click.echo(help_text.format_message())
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "uproxy"
-        click.echo(f"{where}: {error.format_message()}", err=True)
+        click.echo(printable(f"{where}: {error.format_message()}"), err=True)
         sys.exit(2)
     except click.ClickException as error:
-        click.echo(f"uproxy: {error.format_message()}", err=True)
+        click.echo(printable(f"uproxy: {error.format_message()}"), err=True)
         sys.exit(error.exit_code)

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from uproxy.cli.machine import HEALTHZ_PORT, METRICS_PORT, Machine
+from uproxy.core.printable import printable
 from uproxy.sockets import BACKLOG
 
 NODE_PORTS: Final = (30000, 32767)
@@ -51,7 +52,7 @@ class Load(NamedTuple):
 def check(machine: Machine, load: Load) -> Iterator[Finding]:
     """Every check, in the order in which a reader would want them."""
     for one in _CHECKS:
-        yield one(machine)
+        yield _fit_to_print(one(machine))
     yield descriptors(machine, load)
 
 
@@ -260,6 +261,12 @@ _CHECKS: Final[tuple[Callable[[Machine], Finding], ...]] = (
     inotify,
     other_proxy,
 )
+
+
+def _fit_to_print(finding: Finding) -> Finding:
+    """Interfaces may be called anything, and anybody may answer on a port."""
+    text, advice = printable(finding.text), printable(finding.advice)
+    return msgspec.structs.replace(finding, text=text, advice=advice)
 
 
 def _number(machine: Machine, name: str, otherwise: int = 0) -> int:

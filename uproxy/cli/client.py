@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 import urllib.error
 import urllib.request
 from typing import Any, Final
@@ -11,12 +12,18 @@ from urllib.parse import urlencode, urlsplit
 import click
 import msgspec
 
+from uproxy.core.printable import printable, printable_json
 from uproxy.http.view import Filter, StatusView
 
 DEFAULT_URL: Final = "http://127.0.0.1:10249"
 _PATH: Final = "/api/v1/routes"
 _TIMEOUT: Final = 10.0
-"""Seconds. A status of 10,000 Services takes well below one."""
+"""Seconds without a byte. A status of 10,000 Services takes well below one."""
+_LONGEST: Final = 60.0
+"""Seconds for all of it, over the slowest way that somebody would wait for."""
+_MOST: Final = 512 * 1024 * 1024
+"""Bytes; a status of 10,000 Services has some 30 MB."""
+_CHUNK: Final = 1024 * 1024
 
 EVERYTHING: Final = Filter()
 
@@ -25,6 +32,9 @@ class NoStatus(click.ClickException):
     """Nobody there who could say; one line on stderr, exit code 2."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 url_option: Final = click.option(
@@ -44,6 +54,7 @@ def base_url(text: str) -> str:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        good = good and url.isascii() and url.isprintable()
     except ValueError:
         good = False
     if not good:
@@ -57,16 +68,38 @@ def fetch(url: str, wanted: Filter = EVERYTHING) -> StatusView:
 
 
 def fetch_both(url: str, wanted: Filter) -> tuple[StatusView, bytes]:
-    """The selected part of the status, and the JSON that it came as. Raises NoStatus."""
+    """The selected part of the status, and the JSON that it came as. Raises NoStatus.
+
+    Both are fit for a terminal, whoever answers, and whatever names and reasons are made of.
+    """
     body = _fetch_json(url, wanted)
     try:
-        return msgspec.json.decode(body, type=StatusView), body
-    except msgspec.DecodeError as error:
+        view = msgspec.json.decode(body, type=StatusView)
+        if not _is_plain(body):
+            view = msgspec.convert(_fit_to_print(msgspec.json.decode(body)), StatusView)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _not_uproxy(url, str(error)) from None
+    return view, printable_json(body)
+
+
+def _is_plain(body: bytes) -> bool:
+    """Whether no string can have anything odd. Large statuses should not be walked in vain."""
+    return body.isascii() and b"\\" not in body and b"\x7f" not in body
+
+
+def _fit_to_print(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_fit_to_print(each) for each in value]
+    if isinstance(value, dict):
+        return {printable(key): _fit_to_print(each) for key, each in value.items()}
+    return value
 
 
 def _fetch_json(url: str, wanted: Filter) -> bytes:
-    query = urlencode({name: value for name, value in wanted._asdict().items() if value})
+    given = {name: value for name, value in wanted._asdict().items() if value}
+    query = urlencode(given, errors="replace")
     try:
         return _get(f"{url}{_PATH}?{query}" if query else f"{url}{_PATH}")
     except urllib.error.HTTPError as error:
@@ -81,12 +114,24 @@ def _fetch_json(url: str, wanted: Filter) -> bytes:
         raise NoStatus(_nobody(url, error)) from None
 
 
+class _Here(urllib.request.HTTPRedirectHandler):
+    """Follows nobody to another place: a redirect is an answer like others, and no status."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 def _get(url: str) -> bytes:
     # Not through a proxy of the environment: that would ask its loopback addresses.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Here)
+    began = time.monotonic()
+    body = bytearray()
     with opener.open(url, timeout=_TIMEOUT) as answer:
-        body: bytes = answer.read()
-        return body
+        while chunk := answer.read1(_CHUNK):
+            body += chunk
+            if len(body) > _MOST or time.monotonic() - began > _LONGEST:
+                raise _not_uproxy(url, "the answer is too long, or takes too long")
+    return bytes(body)
 
 
 def _nobody(url: str, reason: Any) -> str:

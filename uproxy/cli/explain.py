@@ -11,6 +11,7 @@ import msgspec
 from uproxy.cli.client import fetch, fetch_both, url_option
 from uproxy.cli.columns import terminal
 from uproxy.cli.explanation import explanation, known, unknown
+from uproxy.core.printable import printable
 from uproxy.http.view import Filter
 
 _NAME: Final = re.compile(r"(?:([^/\s]+)/)?([^/\s]+)")
@@ -33,7 +34,7 @@ def command(
     full_name = f"{wanted.namespace}/{wanted.service}"
     status, body = fetch_both(url, wanted)
     if not known(status, full_name):
-        click.echo(f"uproxy explain: {unknown(fetch(url), full_name)}", err=True)
+        click.echo(printable(f"uproxy explain: {unknown(fetch(url), full_name)}"), err=True)
         ctx.exit(1)
     if output == "json":
         click.echo(msgspec.json.format(body, indent=2))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import http.client
 import importlib.metadata
 import os
 import platform
@@ -211,7 +212,7 @@ def _proxy_mode(port: int) -> str:
     """uproxy and kube-proxy say how they work at /proxyMode of their metrics address."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with (
-        contextlib.suppress(OSError, ValueError),
+        contextlib.suppress(OSError, ValueError, http.client.HTTPException),
         opener.open(f"http://127.0.0.1:{port}/proxyMode", timeout=0.5) as answer,
     ):
         text: str = answer.read(40).decode("ascii")

@@ -15,6 +15,7 @@ import uvloop
 
 from uproxy.config import Config
 from uproxy.daemon import Daemon, StartError, running
+from uproxy.logs import formatter
 from uproxy.sources.errors import SourceError
 
 log = logging.getLogger(__name__)
@@ -29,21 +30,7 @@ class CannotStart(click.ClickException):
 def set_up_logging(config: Config) -> None:
     """One line for each event, on stderr, as text or JSON."""
     handler = logging.StreamHandler(sys.stderr)
-    if config.log_format == "json":
-        from pythonjsonlogger.json import JsonFormatter
-
-        handler.setFormatter(
-            JsonFormatter(
-                "{asctime}{levelname}{name}{message}",
-                style="{",
-                rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
-                datefmt="%Y-%m-%dT%H:%M:%S%z",
-            )
-        )
-    else:
-        handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-        )
+    handler.setFormatter(formatter(config.log_format))
     level = logging.DEBUG if config.verbosity else logging.INFO
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("uproxy").setLevel(level)

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+from uproxy.core.printable import printable
 from uproxy.core.troubles import Event, Reference
 
 CONTROLLER: Final = "uproxy"
@@ -120,6 +121,8 @@ class EventLog:
 
 
 def _fitting(note: str) -> str:
+    """What terminals of others may show: kubectl prints notes as they are."""
+    note = printable(note)
     raw = note.encode()
     if len(raw) <= _LONGEST_NOTE:
         return note

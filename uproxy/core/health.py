@@ -15,6 +15,7 @@ import msgspec
 
 from uproxy.core.ip import Family
 from uproxy.core.objects import ObjectName
+from uproxy.core.printable import printable_json
 from uproxy.core.state import NodeFacts
 
 TO_BE_DELETED_TAINT = "ToBeDeletedByClusterAutoscaler"
@@ -121,8 +122,8 @@ def service_health(service: ObjectName, *, local_endpoints: int, healthy: bool) 
     gets traffic: load balancers go elsewhere before it is gone (KEP-1669).
     """
     body = _SERVICE_BODY % (
-        msgspec.json.encode(service.namespace),
-        msgspec.json.encode(service.name),
+        printable_json(msgspec.json.encode(service.namespace)),
+        printable_json(msgspec.json.encode(service.name)),
         local_endpoints,
         b"true" if healthy else b"false",
     )

@@ -37,6 +37,7 @@ from uproxy.dataplane.reactor import Reactor
 from uproxy.dataplane.ring_loop import new_ring_loop
 from uproxy.dataplane.tcp import TcpEngine, TcpListener
 from uproxy.dataplane.udp import UdpEngine, UdpListener
+from uproxy.logs import formatter
 
 log = logging.getLogger(__name__)
 
@@ -248,7 +249,9 @@ def main(descriptor: int, *, ring: bool = True) -> None:
     # when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter("text"))
+    logging.basicConfig(handlers=[handler])
     kind: type[ToWorker] = ToWorker  # type: ignore[assignment]
     channel = Channel(socket.socket(fileno=descriptor), kind)
     gc.collect()

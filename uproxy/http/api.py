@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 import uproxy
+from uproxy.core.printable import printable_json
 from uproxy.core.status import Status
 from uproxy.core.telemetry import Telemetry
 from uproxy.http.metrics import metrics_page
@@ -73,7 +74,7 @@ def _routes(status: Callable[[], Status]) -> Page:
         except ValueError as error:
             return web.Response(status=400, text=f"{error}\n", headers=_NOSNIFF)
         response = web.Response(
-            body=msgspec.json.encode(status_view(status(), wanted)),
+            body=printable_json(msgspec.json.encode(status_view(status(), wanted))),
             content_type="application/json",
             headers=_NOSNIFF | _FRESH,
         )

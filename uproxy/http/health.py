@@ -13,6 +13,7 @@ from uproxy.core.derive import HealthCheck
 from uproxy.core.health import HealthAnswer, ProxyHealth, service_health
 from uproxy.core.ip import Family
 from uproxy.core.objects import ObjectName
+from uproxy.core.printable import printable
 from uproxy.core.telemetry import Telemetry
 from uproxy.http.server import Answering, HttpServer, ServeError
 
@@ -51,7 +52,7 @@ def healthz_app(
         nosniff = {"X-Content-Type-Options": "nosniff"}
         remarks = (*reasons, *notes())
         lines = remarks if reasons else ("ok", *remarks)
-        text = "".join(f"{line}\n" for line in lines) if remarks else "ok"
+        text = "".join(f"{printable(line)}\n" for line in lines) if remarks else "ok"
         return web.Response(status=503 if reasons else 200, text=text, headers=nosniff)
 
     app = web.Application()

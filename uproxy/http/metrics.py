@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from uproxy.core.counters import Counters
+from uproxy.core.printable import printable
 from uproxy.core.route import ServicePortName
 from uproxy.core.status import FrontendState, Status
 from uproxy.core.telemetry import FamilyTelemetry, Histogram, Telemetry
@@ -248,9 +249,9 @@ def _traffic(counters: Mapping[ServicePortName, Counters]) -> Iterator[Metric]:
 
 def _labels(name: ServicePortName) -> dict[str, str]:
     return {
-        "namespace": name.namespace,
-        "service": name.name,
-        "port": name.port,
+        "namespace": printable(name.namespace),
+        "service": printable(name.name),
+        "port": printable(name.port),
         "protocol": name.protocol,
     }
 

@@ -1,0 +1,177 @@
+"""What every command prints when names, reasons and answers are made to harm a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from tests.cli import views
+from tests.cli.test_client import answering
+from tests.nasty import MARKUP, NASTY, is_fit_to_print
+from tests.ports import free_port
+from uproxy import cli
+from uproxy.cli import doctor
+from uproxy.cli.machine import examine
+from uproxy.core.printable import printable
+from uproxy.core.status import ObjectStatus, WorkerStatus
+from uproxy.http.view import StatusView
+
+TEXTS = {name: text for name, text in NASTY.items() if name != "surrogate"} | {"markup": MARKUP}
+"""JSON has no surrogates alone."""
+
+
+def nasty_status(text: str) -> StatusView:
+    """A status with one text in all places that a server could put one."""
+    counts = views.counts(dropped={text: 7}, dial_failures=1, retries=1)
+    frontends = [
+        views.frontend(
+            "default/web",
+            frontend=f"{text}/{state}",
+            address=text,
+            kind=text,
+            service_port=text,
+            protocol=text,
+            state=state,
+            reason=text,
+            backends=[text, f"{text}2"],
+            local_backends=[text],
+            balancer=text,
+            client_address=text,
+            proxy_protocol=version,
+            session_affinity=views.affinity(7),
+            counts=counts,
+        )
+        for state in ("serving", "paused", "failed", text)
+        for version in (text, None)
+    ]
+    return views.status(
+        node=text,
+        frontends=[*frontends, views.frontend(f"{text}/wob")],
+        services=[views.not_served("default/web", text), views.not_served(text, text)],
+        objects=[ObjectStatus(where="Service default/web", field=text, reason=text)],
+        health_checks=[views.health_check("default/web", 1, text), views.health_check(text, 0)],
+        workers=[WorkerStatus(index=0, pid=1, restarts=1, active_flows=0, engine=text)],
+        not_ready=[text],
+        client_address_reason=text,
+    )
+
+
+class Called(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
+) -> Called:
+    """As the shell does it, but within this process."""
+    monkeypatch.setattr(sys, "argv", ["uproxy", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return Called(ended.value.code, out, err)
+
+
+Call = Callable[..., Called]
+
+
+@pytest.fixture
+def uproxy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    monkeypatch.setenv("UPROXY_URL", f"http://127.0.0.1:{free_port()}")
+    return lambda *words: call(monkeypatch, capsys, *words)
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["status", "-o", "wide"],
+        ["status", "--state", "serving"],
+        ["explain", "default/web"],
+        ["explain", "default/wob"],
+        ["top", "--once"],
+    ],
+    ids=" ".join,
+)
+def test_commands_that_ask_a_server(
+    uproxy: Call, monkeypatch: pytest.MonkeyPatch, words: list[str], text: str
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with answering(200, msgspec.json.encode(nasty_status(text)), []) as url:
+        done = uproxy(*words, "--url", url)
+    assert is_fit_to_print(done.out + done.err)
+    assert printable(text) in done.out + done.err
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("words", [["status"], ["explain", "default/web"]], ids=" ".join)
+def test_json_of_a_server(uproxy: Call, words: list[str], text: str) -> None:
+    with answering(200, msgspec.json.encode(nasty_status(text)), []) as url:
+        done = uproxy(*words, "-o", "json", "--url", url)
+    assert done.code == 0
+    assert is_fit_to_print(done.out)
+    assert json.loads(done.out)["node"] == text
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("code", [400, 500])
+@pytest.mark.parametrize("words", [["status"], ["explain", "web"], ["top"]], ids=" ".join)
+def test_refusals_of_a_server(uproxy: Call, words: list[str], code: int, text: str) -> None:
+    with answering(code, text.encode(), []) as url:
+        done = uproxy(*words, "--url", url)
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert is_fit_to_print(done.err)
+
+
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--manifests", "/no/{}"],
+        ["run", "--config", "/no/{}"],
+        ["run", "--kubeconfig", "/no/{}"],
+        ["run", "--nodeport-addresses", "{}"],
+        ["run", "--{}"],
+        ["run", "{}"],
+        ["status", "--url", "{}"],
+        ["status", "--state", "{}"],
+        ["status", "-n", "{}"],
+        ["explain", "{} {}"],
+        ["explain", "{}", "-n", "{}"],
+        ["{}"],
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_one_printable_line(uproxy: Call, words: list[str], text: str) -> None:
+    if "\0" in text:
+        pytest.skip("no argument has one")
+    done = uproxy(*(word.replace("{}", text) for word in words))
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert is_fit_to_print(done.err)
+
+
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_doctor(uproxy: Call, monkeypatch: pytest.MonkeyPatch, output: str, text: str) -> None:
+    machine = replace(
+        examine(),
+        taken_ports={10249: text},
+        strict_interfaces=(text, text),
+        transparent=text,
+        splice=text,
+    )
+    monkeypatch.setattr(doctor, "examine", lambda: machine)
+    done = uproxy("doctor", "-o", output)
+    assert is_fit_to_print(done.out)
+    assert "kube-proxy" in done.out

@@ -1,0 +1,47 @@
+"""How a line of the log is written, as text or as JSON."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from uproxy.core.printable import printable, printable_json
+
+_INDENT: Final = "  "
+
+
+def formatter(style: str) -> logging.Formatter:
+    """For "text" or "json". Whatever is logged, it makes one line; only a traceback has more, and
+    in text these are indented, so that none passes for a line of its own."""
+    if style != "json":
+        return _Text("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    return _Json(_json())
+
+
+class _Text(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: object) -> str:
+        lines = super().formatException(ei).split("\n")  # type: ignore[arg-type]
+        return "\n".join(_INDENT + printable(line) for line in lines)
+
+
+class _Json(logging.Formatter):
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_json(self._inner.format(record).encode()).decode()
+
+
+def _json() -> logging.Formatter:
+    from pythonjsonlogger.json import JsonFormatter
+
+    return JsonFormatter(
+        "{asctime}{levelname}{name}{message}",
+        style="{",
+        rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+    )
