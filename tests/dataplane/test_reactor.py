@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import select
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 
 from tests.dataplane.peers import eventually
+from uproxy.dataplane import reactor as reactor_module
+from uproxy.dataplane.kernel import LINUX, Kernel
 from uproxy.dataplane.reactor import BATCH, Abortable, Callback, Reactor
 
 EVENTS = select.EPOLLIN | select.EPOLLET
 
 
 @asynccontextmanager
-async def reactor() -> AsyncIterator[Reactor]:
-    made = Reactor(asyncio.get_running_loop())
+async def reactor(kernel: Kernel = LINUX) -> AsyncIterator[Reactor]:
+    made = Reactor(asyncio.get_running_loop(), kernel)
     try:
         yield made
     finally:
@@ -177,6 +181,50 @@ async def test_a_failure_ends_its_owner_only(
         assert r.failures == 1
         assert "<Link of the test> failed" in caplog.text
         assert "a bug" in caplog.text
+
+
+class Moody:
+    """An epoll that fails when it is asked for the first time."""
+
+    def __init__(self) -> None:
+        self._real = select.epoll()
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        self.asked += 1
+        if self.asked == 1:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return self._real.poll(timeout, most)
+
+
+async def test_events_go_on_after_they_could_not_be_asked_for(links: list[Link]) -> None:
+    kernel = Kernel(epoll=cast("type[select.epoll]", Moody))
+    async with reactor(kernel) as r:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        r.register(links[0].near.fileno(), links[0].ready, EVENTS)
+        links[0].far.send(b"x")
+        await eventually(lambda: links[0].events == [select.EPOLLIN])
+
+
+async def test_a_log_that_fails_stops_nobody(
+    links: list[Link], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("nobody reads this log any more")
+
+    for name in ("error", "exception"):
+        monkeypatch.setattr(logging.getLogger(reactor_module.__name__), name, fail)
+    async with reactor() as r:
+        for link in links:
+            link.on_event = fail
+            r.register(link.near.fileno(), link.ready, EVENTS)
+            link.far.send(b"x")
+        await eventually(lambda: all(link.events for link in links))
+        assert all(link.aborted for link in links)
+        assert r.failures == len(links)
 
 
 async def test_a_failing_function_and_a_failing_end(

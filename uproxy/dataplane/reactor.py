@@ -171,9 +171,11 @@ class Reactor:
     def _epoll_ready(self, completion: int) -> None:
         assert self.ring is not None
         self.ring.remove(self._epoll_key)
-        self._dispatch()
-        if not self._epoll.closed:
-            self._poll_epoll()  # Which looks first: what was left by this batch is not missed.
+        try:
+            self._dispatch()
+        finally:  # Whatever has failed, or nobody would hear of any socket again.
+            if not self._epoll.closed:
+                self._poll_epoll()  # Which looks first: what this batch has left is not missed.
 
     def _forget_poll(self, fd: int) -> int:
         key = self._polls.pop(fd)
@@ -208,11 +210,14 @@ class Reactor:
         self.guard(callback)
 
     def _failed(self, callback: Callable[..., None] | None, error: Exception) -> None:
+        """Raises nothing, or what else was to be called would be forgotten."""
         self.failures += 1
         owner = getattr(callback, "__self__", callback)
-        logger.error("%r failed", owner, exc_info=error)
+        with suppress(Exception):  # Where the log goes may have ended.
+            logger.error("%r failed", owner, exc_info=error)
         if isinstance(owner, Abortable):
             try:
                 owner.abort()
             except Exception:
-                logger.exception("%r could not be ended", owner)
+                with suppress(Exception):
+                    logger.exception("%r could not be ended", owner)
