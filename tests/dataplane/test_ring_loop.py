@@ -14,7 +14,7 @@ import pytest
 from tests.dataplane.conftest import HAS_RING
 from uproxy.dataplane import ring_loop
 from uproxy.dataplane.ring import BUFFERS, Ring, send_entry
-from uproxy.dataplane.ring_abi import BUFFER_SHIFT, HAS_BUFFER, UNSENT, errno_of
+from uproxy.dataplane.ring_abi import BUFFER_SHIFT, HAS_BUFFER, IGNORED, UNSENT, errno_of
 from uproxy.dataplane.ring_loop import RingLoop, new_ring_loop
 from uproxy.dataplane.worker import new_loop
 
@@ -150,6 +150,34 @@ class TestRing:
                 sock.send(b"x" * 4096)
         except BlockingIOError:
             pass
+
+    def test_only_a_send_that_is_still_queued_waits_for_more(self) -> None:
+        """What takes the place of one that was submitted is somebody else's."""
+        ring = Ring()
+        other, sink = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        near, far = socket.socketpair()
+        try:
+            sink.bind(("127.0.0.1", 0))
+            other.connect(sink.getsockname())
+            sink.setblocking(False)
+            mine, others = (send_entry(each.fileno(), IGNORED) for each in (near, other))
+            number = ring.send(mine, 0, 5)
+            ring.flush()
+            for _ in range(ring._mask):
+                ring.cancel(1)
+            ring.flush()
+            assert (ring.send(others, 1, 5) - number) & ring._mask == 0
+            ring.more_follows(number)
+            ring.flush()
+            assert len(sink.recv(100)) == 5  # One that waits for more does not leave.
+            ring.more_follows(ring.send(others, 1, 5))
+            ring.flush()
+            with pytest.raises(BlockingIOError):
+                sink.recv(100)
+        finally:
+            ring.close()
+            for each in (near, far, other, sink):
+                each.close()
 
     def test_a_callback_that_fails_does_not_stop_the_others(self) -> None:
         ring = Ring()

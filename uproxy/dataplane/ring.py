@@ -111,23 +111,24 @@ class Ring:
 
     def send(self, entry: bytes, buffer: int, count: int) -> int:
         """Queue a `send_entry` for the first bytes of a receive buffer, which it frees. Returns
-        the place for `more_follows`."""
+        its number, for `more_follows`."""
         tail = self._tail
         if tail - self._submitted > self._mask:
             self.flush()
-        slot: int = tail & self._mask
-        at = slot << 6
+        at = (tail & self._mask) << 6
         self._entries[at : at + 64] = entry
         at >>= 3
         self._words[at + 2] = self._base + buffer * SIZE
         self._words[at + 3] = count | STREAM_FLAGS
         self._tail = tail + 1
         self._use(buffer)
-        return slot
+        return tail
 
-    def more_follows(self, slot: int) -> None:
-        """Have a send that was queued in this round wait for what is written next, as a FIN."""
-        self._words[(slot << 3) + 3] |= MORE_FOLLOWS
+    def more_follows(self, number: int) -> None:
+        """Have a send wait for what is written next, as a FIN; unless it was submitted already,
+        and its place may be another's."""
+        if number >= self._submitted:
+            self._words[((number & self._mask) << 3) + 3] |= MORE_FOLLOWS
 
     def poll(self, fd: int, events: int, callback: Completed) -> int:
         """Call back once when a descriptor is ready. Returns the key."""

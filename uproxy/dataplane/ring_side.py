@@ -37,9 +37,9 @@ class RingSide:
     """
 
     __slots__ = ("_armed", "_ending", "_entry", "_half_closed", "_key", "_last", "_leaving",
-                 "_ring", "_round", "_slot", "_streak", "_waiting", "broken", "closed", "eof",
-                 "fd", "flow", "held", "peer", "rejected", "reported", "sock", "special",
-                 "total")  # fmt: skip
+                 "_number", "_ring", "_round", "_streak", "_streak_end", "_waiting", "broken",
+                 "closed", "eof", "fd", "flow", "held", "peer", "rejected", "reported", "sock",
+                 "special", "total")  # fmt: skip
 
     peer: RingSide
     """The other socket; gone when closed, so that no reference cycle stays."""
@@ -74,14 +74,14 @@ class RingSide:
         """Of the ring, when an operation of this side was queued last."""
         self._last = 0
         """The completion whose bytes were sent last."""
-        self._slot = 0
+        self._number = 0
         """Of that send."""
         self._armed = False
         """Whether the ring receives from the socket."""
         self._waiting: list[int] | None = None
         """Completions whose bytes are not sent yet."""
-        self._streak = 0
-        """Full buffers in a row."""
+        self._streak = self._streak_end = 0
+        """Full buffers in a row, and how much of the stream ends with them."""
         self._ending = False
         """Whether the stream has ended, behind bytes that are not delivered yet."""
         self._leaving = False
@@ -149,7 +149,7 @@ class RingSide:
             self._round = ring.round
             self._last = completion
             self.total += count
-            self._slot = ring.send(self._entry, completion >> BUFFER_SHIFT, count)
+            self._number = ring.send(self._entry, completion >> BUFFER_SHIFT, count)
             return
         if not completion & (MORE | UNSENT):
             self._armed = False
@@ -171,7 +171,11 @@ class RingSide:
         if self._leaving:
             self._keep(completion)
             return
-        self._streak = self._streak + 1 if count == SIZE else 0
+        if count == SIZE:
+            # What came the short way, without a look at this, shows in the total.
+            follows = self._streak_end == self.total - SIZE
+            self._streak = self._streak + 1 if follows else 1
+            self._streak_end = self.total
         if not self._waiting and self._round != self._ring.round:
             self._send(completion)
         elif self._waiting:
@@ -189,7 +193,7 @@ class RingSide:
         ring = self._ring
         self._round = ring.round
         self._last = completion
-        self._slot = ring.send(self._entry, completion >> BUFFER_SHIFT, completion & RESULT)
+        self._number = ring.send(self._entry, completion >> BUFFER_SHIFT, completion & RESULT)
 
     def _go_on(self) -> None:
         """The last send is decided."""
@@ -217,7 +221,7 @@ class RingSide:
         elif self._round == self._ring.round:
             # The FIN goes out with the last bytes: a packet less.
             self._ending = True
-            self._ring.more_follows(self._slot)
+            self._ring.more_follows(self._number)
             self._ring.again(self._go_on)
         else:
             self._ended()
