@@ -18,5 +18,7 @@ RUN apt-get update \
 COPY --from=build /rootfs/ /
 # UID 0, as Kubernetes has no ambient capabilities: added ones would be lost for any other user.
 # The DaemonSet in deploy/kustomize drops all that are not needed.
+# Nothing is imported from a current directory, whatever is started here.
+ENV PYTHONSAFEPATH=1
 ENTRYPOINT ["/opt/uproxy/uproxy"]
 CMD ["run"]

@@ -28,6 +28,7 @@ from uproxy.core.overview import (
     service_statuses,
     unserved,
 )
+from uproxy.core.route import ServicePortName
 from uproxy.core.routing import HealthCheck
 from uproxy.core.state import ClusterState, NodeFacts
 from uproxy.core.status import FrontendStatus, Status
@@ -76,7 +77,11 @@ class Daemon:
         self.state = ClusterState(names, node_name=config.node_name)
         self.source = self.cluster or Manifests(config.manifests, name=_MANIFESTS)
         self.workers = Workers(
-            self._settings, config.workers, self._state_of_worker, ring=config.io_uring != "never"
+            self._settings,
+            config.workers,
+            self._state_of_worker,
+            ring=config.io_uring != "never",
+            wanted=self._is_wanted,
         )
         self.claims = Claims(enabled=config.claim_addresses != "never")
         self.listeners = Listeners(
@@ -192,6 +197,11 @@ class Daemon:
 
     def _state_of_worker(self, worker: int) -> Iterator[tuple[ToWorker, socket.socket]]:
         return self.listeners.for_worker(worker)
+
+    def _is_wanted(self, port: ServicePortName) -> bool:
+        """Whether a port of a Service exists, served or not."""
+        service = self.reconciler.table.services.get(ObjectName(port.namespace, port.name))
+        return service is not None and any(route.owner == port for route in service.routes)
 
     def _health_hosts(self, family: Family) -> Sequence[str]:
         addresses = self._options().nodeport_addresses

@@ -14,7 +14,8 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 
 from uproxy.channel import (
@@ -33,14 +34,21 @@ from uproxy.core.backoff import Backoff
 from uproxy.core.counters import Counters
 from uproxy.core.route import ServicePortName
 from uproxy.core.status import WorkerStatus
+from uproxy.core.tally import Tally
 
 log = logging.getLogger(__name__)
 
 _NO_RING = ("--no-io-uring",)
+_BOOT = (
+    "import sys; path = sys.path; path.insert(0, sys.argv.pop(1)); import uproxy; "
+    "path.append(path.pop(0)); from uproxy.dataplane.__main__ import run; run()"
+)
 
 _STABLE = 5.0
 """Seconds after which a worker counts as started well, and the next restart is at once again."""
 _RESTART = Backoff(initial=0.05, maximum=5.0, jitter=0.2)
+_TIDY = 30.0
+"""Seconds between looks for counts that nobody wants any more."""
 _END = 1.0
 """Seconds that a worker gets to end after its channel was closed, before it is killed."""
 
@@ -56,7 +64,6 @@ class Worker:
         self.engine = ""
         """What it relays by, once that is known."""
         self.active_flows = 0
-        self.active: dict[ServicePortName, int] = {}
         self.outbox: list[tuple[ToWorker, socket.socket | None]] = []
         """What was said since the event loop's last turn: sent together, it costs a tenth."""
         self.ready = asyncio.Event()
@@ -82,14 +89,17 @@ class Workers:
         state: Callable[[int], Iterable[tuple[ToWorker, socket.socket]]],
         *,
         ring: bool = True,
+        wanted: Callable[[ServicePortName], bool] = lambda _: True,
     ) -> None:
-        """`ring`: workers relay by io_uring, where the kernel grants it."""
+        """`ring`: workers relay by io_uring, where the kernel grants it. `wanted`: whether a port
+        still exists; the counts of others are forgotten."""
+        self._wanted = wanted
         self._ring = ring
         self._settings = settings
         self._state = state
         self._workers = [Worker(index) for index in range(count)]
         self._clients = LocalClients((), ())
-        self._totals: dict[ServicePortName, Counters] = {}
+        self._tally = Tally()
         self._draining = False
         self._tasks = asyncio.TaskGroup()
         self._supervisors: list[asyncio.Task[None]] = []
@@ -117,6 +127,7 @@ class Workers:
             self._tasks.create_task(self._supervise(worker), name=f"worker-{worker.index}")
             for worker in self._workers
         ]
+        self._supervisors.append(self._tasks.create_task(self._forget(), name="forget"))
         return self
 
     async def __aexit__(
@@ -180,16 +191,8 @@ class Workers:
         )
 
     def counters(self) -> dict[ServicePortName, Counters]:
-        """Sums over all workers, dead ones included, for every port that ever had a flow."""
-        for name, total in self._totals.items():
-            total.active = sum(worker.active.get(name, 0) for worker in self._workers)
-        return self._totals
-
-    def forget(self, known: Mapping[ServicePortName, object]) -> None:
-        """Drop the counters of ports that are gone and have no flow left."""
-        for name in [each for each in self._totals if each not in known]:
-            if not any(worker.active.get(name) for worker in self._workers):
-                del self._totals[name]
+        """Sums over all workers, dead ones included."""
+        return self._tally.totals
 
     async def _supervise(self, worker: Worker) -> None:
         loop, failures = asyncio.get_running_loop(), 0
@@ -248,7 +251,7 @@ class Workers:
             loop.remove_writer(channel.fileno())
             channel.close()
         self._send(worker, [])
-        worker.active.clear()
+        self._tally.ended(worker.index)
         worker.active_flows = 0
         worker.ready.clear()
 
@@ -300,28 +303,41 @@ class Workers:
                     log.info("worker %d relays by %s", worker.index, engine)
                     worker.ready.set()
                 case Report():
-                    self._add(worker, message)
+                    worker.active_flows = message.active
+                    self._tally.add(worker.index, message.ports)
                 case Drained():
                     worker.active_flows = 0
                     worker.drained.set()
 
-    def _add(self, worker: Worker, report: Report) -> None:
-        worker.active_flows = report.active
-        for name, counters in report.ports:
-            worker.active[name] = counters.active
-            counters.active = 0
-            self._totals.setdefault(name, Counters()).add(counters)
+    async def _forget(self) -> None:
+        """Now and then, drop the counts of ports that are gone."""
+        while True:
+            await asyncio.sleep(_TIDY)
+            self._tally.forget(self._wanted, asyncio.get_running_loop().time())
 
 
 async def _start(channel: socket.socket, *, ring: bool) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uproxy.dataplane", str(channel.fileno()), *_NO_RING[ring:]),
+        *_command(),
+        *(str(channel.fileno()), *_NO_RING[ring:]),
         pass_fds=[channel.fileno()],
         stdin=asyncio.subprocess.DEVNULL,
         # A terminal's Ctrl-C goes to the whole group, but the control process decides when a
         # worker ends.
         start_new_session=True,
     )
+
+
+def _command() -> list[str]:
+    """A worker imports from where this process does, but never from the current directory (-P).
+
+    It runs the same uproxy, and whatever else lies in that folder comes last, behind the standard
+    library and what is installed: the folder may be the current directory itself, or a zip file.
+    """
+    flags = sys.flags
+    inherited = ["-I"] * flags.isolated + ["-s"] * flags.no_user_site
+    inherited += ["-E"] * flags.ignore_environment
+    return [sys.executable, "-P", *inherited, "-c", _BOOT, str(Path(__file__).parents[1])]
 
 
 async def _reap(process: asyncio.subprocess.Process) -> None:

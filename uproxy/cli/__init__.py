@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
+if sys.argv[0] == "-m" and not sys.flags.safe_path:
+    # `python -m uproxy.cli` would import from the current directory, which may be anybody's.
+    del sys.path[0]
+
 import difflib
 import importlib
-import sys
 
 import click
 

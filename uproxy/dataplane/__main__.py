@@ -1,4 +1,4 @@
-"""`python -m uproxy.dataplane FD [--no-io-uring]`: a worker, started by uproxy.workers only."""
+"""A worker, started by uproxy.workers only, with FD [--no-io-uring]."""
 
 from __future__ import annotations
 
@@ -9,5 +9,11 @@ sys.modules["ssl"] = None  # type: ignore[assignment]
 
 from uproxy.dataplane.worker import main  # noqa: E402
 
-if __name__ == "__main__":
+
+def run() -> None:
+    """Serve until the control process ends."""
     main(int(sys.argv[1]), ring="--no-io-uring" not in sys.argv[2:])
+
+
+if __name__ == "__main__":
+    run()
