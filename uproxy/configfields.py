@@ -198,7 +198,7 @@ def parse_field(kind: type[Any], value: Any) -> Any:
         return kind(syntax.parse_duration(value))
     if issubclass(kind, PositiveDuration):
         return kind(syntax.positive_duration(value))
-    if not value:
+    if not syntax.split_list(value):
         return kind("")
     return _PARSERS[kind](value)
 

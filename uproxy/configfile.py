@@ -18,6 +18,7 @@ from uproxy.config import Config
 from uproxy.configfields import KubeProxyConfiguration, parse_field
 from uproxy.core.decode import explain
 from uproxy.sources.advice import advise
+from uproxy.sources.brevity import brief, brief_name
 from uproxy.sources.document import Document, Malformed, Parts, decode_text, join_parts
 from uproxy.sources.reading import shown
 from uproxy.sources.yaml_text import yaml_documents
@@ -84,18 +85,18 @@ def read_config(path: Path, raw: bytes, *, workers: int) -> Loaded:
     try:
         document = _only_document(decode_text(raw))
     except Malformed as error:
-        raise ConfigFileError(f"{name}:{error.line}: {error.reason}") from None
+        raise ConfigFileError(f"{name}:{error.line}: {brief(error.reason)}") from None
     try:
         file = _decode(document.data)
         config = _config(file, path.parent, workers)
     except _Wrong as wrong:
-        field = f"{join_parts(wrong.parts)}: " if wrong.parts else ""
+        field = f"{brief_name(join_parts(wrong.parts))}: " if wrong.parts else ""
         line = document.locate(wrong.parts)
-        raise ConfigFileError(f"{name}:{line}: {field}{wrong.reason}") from None
+        raise ConfigFileError(f"{name}:{line}: {field}{brief(wrong.reason)}") from None
     ignored = list(_ignored(document.data))
     if not ignored:
         return Loaded(config, ())
-    fields = ", ".join(ignored)
+    fields = brief(", ".join(ignored))
     return Loaded(config, (f"{name}: ignored, since uproxy has no use for them: {fields}",))
 
 

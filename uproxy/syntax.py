@@ -27,6 +27,8 @@ _UNITS: Final = {
     "m": 60.0,
     "h": 3600.0,
 }
+_LONGEST: Final = 2.0**63 * 1e-9
+"""Seconds; Go, whose syntax it is, has 64 bits for nanoseconds."""
 _PIECE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _DURATION = re.compile(rf"[+-]?(?:{_PIECE.pattern})+")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -48,7 +50,10 @@ def parse_duration(text: str) -> float:
         raise ValueError(f'"{text}" is not a duration; give for example 30s, 1m30s or 250ms')
     if text.startswith("-"):
         raise ValueError(f'"{text}" is negative; give 0 or more')
-    return sum(float(number) * _UNITS[unit] for number, unit in _PIECE.findall(text))
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PIECE.findall(text))
+    if seconds > _LONGEST:
+        raise ValueError(f'"{text}" is longer than 292 years; give less, for example 24h')
+    return seconds
 
 
 def parse_label_value(text: str) -> str:

@@ -72,4 +72,6 @@ def explain(error: msgspec.ValidationError) -> DecodeError:
 
 
 def _describe(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 64:
+        return "a very large number"
     return {type(None): "nothing", list: "a list", str: "text"}.get(type(value), repr(value))

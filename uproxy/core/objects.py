@@ -50,7 +50,7 @@ class ServicePort(_Object, frozen=True):
     name: str = ""
     protocol: str = "TCP"
     node_port: PortOrNone = 0
-    target_port: int | str | None = None
+    target_port: PortOrNone | str | None = None
 
 
 class ClientIPConfig(_Object, frozen=True):

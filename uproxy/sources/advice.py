@@ -15,6 +15,7 @@ _MISSING = re.compile(r"object missing required field (?P<field>\S+)")
 _UNKNOWN = re.compile(r"object contains unknown field (?P<field>\S+)")
 _MISMATCH = re.compile(r"expected (?P<wanted>.+), got (?P<got>\w+)")
 _EXPECTED = re.compile(r"^expected (?P<name>int|float|str)\b")
+_SHORT_NUMBER = re.compile(r"-?[0-9]{1,19}")
 _NAMES = {
     "int": "a whole number",
     "float": "a number",
@@ -73,7 +74,7 @@ def _quotes(wanted: list[str], value: Any) -> str:
     """The usual slip in YAML."""
     if "str" in wanted and isinstance(value, bool | int | float):
         return "; put it in quotes"
-    if wanted == ["int"] and isinstance(value, str) and value.lstrip("-").isdecimal():
+    if wanted == ["int"] and isinstance(value, str) and _SHORT_NUMBER.fullmatch(value):
         return "; write it without quotes"
     return ""
 

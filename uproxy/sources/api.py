@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import os
 import socket
 import ssl
@@ -15,8 +16,11 @@ from urllib.parse import urlsplit
 from uproxy import __version__
 from uproxy.sources import client_library
 from uproxy.sources.access import Access
+from uproxy.sources.brevity import brief
 from uproxy.sources.credentials import CredentialError, Credentials, read_pem
 from uproxy.sources.errors import SourceError
+
+log = logging.getLogger(__name__)
 
 _CONNECT: Final = 10.0
 """Seconds to connect, TLS included."""
@@ -267,6 +271,10 @@ def _named_errors(errors: tuple[type[Exception], ...]) -> Iterator[None]:
         raise ApiUnreachable(str(error)) from None
     except errors as error:
         raise ApiUnreachable(describe(error)) from error
+    except Exception as error:
+        # The library has raised what it does not promise. Its words may be anything.
+        log.debug("unexpected", exc_info=True)
+        raise ApiUnreachable(f"unexpected {type(error).__name__}") from error
 
 
 def describe(error: BaseException) -> str:
@@ -282,7 +290,7 @@ def describe(error: BaseException) -> str:
         # resolved have numbers below 0.
         number = cause.errno or 0
         text = os.strerror(number) if number > 0 else cause.strerror
-    return f"{text[:1].lower()}{text[1:]}"
+    return brief(f"{text[:1].lower()}{text[1:]}")
 
 
 def _describe_certificate(error: ssl.SSLCertVerificationError) -> str:

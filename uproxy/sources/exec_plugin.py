@@ -17,6 +17,8 @@ _PATIENCE = 60.0
 """Seconds that a plugin may take: some go through a cloud's login."""
 _SKEW = timedelta(seconds=30)
 """Credentials are renewed so long before they expire."""
+_ZERO_TIME = datetime.min.replace(tzinfo=UTC)
+"""What plugins in Go print for no time at all; client-go takes it so."""
 
 
 class PluginError(Exception):
@@ -33,7 +35,8 @@ class Issued(NamedTuple):
     """None: when the server refuses it."""
 
     def expired(self, now: datetime) -> bool:
-        return self.expires is not None and now >= self.expires - _SKEW
+        # Not by another time: one in the first year or the last has none before or after it.
+        return self.expires is not None and self.expires - now <= _SKEW
 
 
 class _Status(msgspec.Struct, rename="camel"):
@@ -106,4 +109,6 @@ def read_credential(plugin: ExecPlugin, output: bytes) -> Issued:
     expires = status.expiration_timestamp
     if expires is not None and expires.tzinfo is None:
         expires = expires.replace(tzinfo=UTC)
+    if expires == _ZERO_TIME:
+        expires = None
     return Issued(status.token or "", certificate.encode(), key.encode(), expires)

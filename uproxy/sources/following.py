@@ -132,6 +132,10 @@ class Follower:
             return _Trouble(str(error), Verdict(relist=True))
         except ApiUnreachable as error:
             return _Trouble(str(error), Verdict())
+        except Exception as error:
+            # Whatever it is, it concerns one object: the rest of the cluster is followed.
+            log.exception("%s: unexpected", self.resource.source)
+            return _Trouble(f"unexpected: {type(error).__name__}", Verdict(relist=True))
         return None
 
     def _note(self, trouble: _Trouble, attempts: int) -> None:

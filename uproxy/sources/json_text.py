@@ -10,12 +10,15 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, cached_property
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
+from uproxy.sources.brevity import brief_name
 from uproxy.sources.document import Document, Lines, Malformed, Parts
 
+_MAX_DIGITS = 20
+"""Characters of -2 ** 63 and of 2 ** 64."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """An escape that may be one; most are pairs."""
@@ -23,7 +26,10 @@ _LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 def json_documents(text: str) -> Iterator[Document | Malformed]:
     """The documents of a text; nothing after a malformed one can be told apart."""
-    decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant)
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_unique, parse_constant=_constant, parse_int=_whole
+    )
+    breaks = _Breaks(text)
     start = _skip_space(text, 0)
     while start < len(text):
         try:
@@ -32,15 +38,15 @@ def json_documents(text: str) -> Iterator[Document | Malformed]:
             yield Malformed(f"not JSON: {error.msg[:1].lower()}{error.msg[1:]}", *_place(error))
             return
         except RecursionError:
-            yield Malformed("nested too deep", _line_of(text, start))
+            yield Malformed("nested too deep", breaks.line(start))
             return
         except ValueError as error:
-            yield _refused(text, start, error)
+            yield _refused(text, breaks, start, error)
             return
         if _LONE_SURROGATE.search(text, start, end) and not _encodable(data):
-            yield Malformed("half a surrogate pair in a string", _line_of(text, start))
+            yield Malformed("half a surrogate pair in a string", breaks.line(start))
             return
-        yield Document(data, _locator(text, start))
+        yield Document(data, _locator(text, breaks, start))
         start = _skip_space(text, end)
 
 
@@ -59,6 +65,11 @@ def _constant(word: str) -> Any:
     raise ValueError(f"{word} is not JSON")
 
 
+def _whole(digits: str) -> int | float:
+    """Nothing needs more than 64 bits, and Python refuses to read or show very long numbers."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
+
+
 def _encodable(data: Any) -> bool:
     try:
         json.dumps(data, ensure_ascii=False).encode()
@@ -67,31 +78,29 @@ def _encodable(data: Any) -> bool:
     return True
 
 
-def _refused(text: str, start: int, error: ValueError) -> Malformed:
+def _refused(text: str, breaks: _Breaks, start: int, error: ValueError) -> Malformed:
     """Find out where; the decoder's hooks do not know."""
     try:
-        _Positions(text).read(start)
+        _Positions(text, breaks).read(start)
     except Malformed as found:
         return found
-    return Malformed(str(error), _line_of(text, start))
+    except RecursionError:
+        pass
+    return Malformed(str(error), breaks.line(start))
 
 
-def _locator(text: str, start: int) -> Callable[[Parts], int]:
+def _locator(text: str, breaks: _Breaks, start: int) -> Callable[[Parts], int]:
     @cache
     def lines() -> Lines:
         try:
-            return _Positions(text).read(start)[0]
+            return _Positions(text, breaks).read(start)[0]
         except RecursionError:
-            return Lines(_line_of(text, start))
+            return Lines(breaks.line(start))
 
     def locate(parts: Parts) -> int:
         return lines().at(parts)
 
     return locate
-
-
-def _line_of(text: str, index: int) -> int:
-    return text.count("\n", 0, index) + 1
 
 
 def _skip_space(text: str, index: int) -> int:
@@ -100,13 +109,28 @@ def _skip_space(text: str, index: int) -> int:
     return match.end()
 
 
-class _Positions:
-    """A second, slower reading of a text that the decoder has accepted, for the lines."""
+class _Breaks:
+    """Where the lines of a text end: found once for all its documents, and only if needed."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._breaks = [match.start() for match in re.finditer("\n", text)]
-        self._decoder = json.JSONDecoder(parse_constant=_constant)
+
+    @cached_property
+    def _found(self) -> list[int]:
+        return [match.start() for match in re.finditer("\n", self._text)]
+
+    def line(self, index: int) -> int:
+        """Line of a character, from 1."""
+        return bisect_right(self._found, index) + 1
+
+
+class _Positions:
+    """A second, slower reading of a text that the decoder has accepted, for the lines."""
+
+    def __init__(self, text: str, breaks: _Breaks) -> None:
+        self._text = text
+        self._line = breaks.line
+        self._decoder = json.JSONDecoder(parse_constant=_constant, parse_int=_whole)
 
     def read(self, index: int) -> tuple[Lines, int]:
         """Lines of the value that starts here, and where it ends. Raises Malformed."""
@@ -130,7 +154,7 @@ class _Positions:
             line = self._line(index)
             key, index = scanstring(self._text, index + 1)
             if key in parts:
-                raise Malformed(f'the key "{key}" is given twice; remove one', line)
+                raise Malformed(f'the key "{brief_name(key)}" is given twice; remove one', line)
             colon = _skip_space(self._text, index)
             value, index = self.read(_skip_space(self._text, colon + 1))
             parts[key] = Lines(line, value.parts)
@@ -146,6 +170,3 @@ class _Positions:
             parts[len(parts)], index = self.read(index)
             index = _skip_space(self._text, index)
         return Lines(self._line(start), parts), index + 1
-
-    def _line(self, index: int) -> int:
-        return bisect_right(self._breaks, index) + 1

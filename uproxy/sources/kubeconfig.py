@@ -17,6 +17,7 @@ import msgspec
 from uproxy.core.decode import explain
 from uproxy.sources.access import Access, ExecPlugin, Pem
 from uproxy.sources.advice import advise
+from uproxy.sources.brevity import brief, brief_name
 from uproxy.sources.document import Document, Malformed, decode_text, join_parts
 from uproxy.sources.errors import SourceError
 from uproxy.sources.reading import shown
@@ -124,7 +125,7 @@ def read_kubeconfig(paths: Sequence[Path], context: str = "") -> Access:
         "context",
     )
     context_fields = chosen.context or _Context()
-    where = f'kubeconfig {names}: context "{shown(wanted)}"'
+    where = f'kubeconfig {names}: context "{shown(brief_name(wanted))}"'
     cluster_file, cluster = _find(
         ((file, each) for file in found for each in file.content.clusters or ()),
         context_fields.cluster,
@@ -163,7 +164,7 @@ def _read(path: Path) -> _File:
     except OSError as error:
         raise SourceError(f"kubeconfig {name}: cannot be read: {reason_of(error)}") from None
     except Malformed as error:
-        raise SourceError(f"kubeconfig {name}:{error.line}: {error.reason}") from None
+        raise SourceError(f"kubeconfig {name}:{error.line}: {brief(error.reason)}") from None
     if document is None or document.data is None:
         return _File(path, _Kubeconfig())
     return _File(path, _decode(name, document))
@@ -174,9 +175,9 @@ def _decode(name: str, document: Document) -> _Kubeconfig:
         return msgspec.convert(_without_nulls(document.data), _Kubeconfig)
     except msgspec.ValidationError as error:
         parts, reason = advise(explain(error), document.data, _Kubeconfig)
-        field = f"{join_parts(parts)}: " if parts else ""
+        field = f"{brief_name(join_parts(parts))}: " if parts else ""
         line = document.locate(parts)
-        raise SourceError(f"kubeconfig {name}:{line}: {field}{reason}") from None
+        raise SourceError(f"kubeconfig {name}:{line}: {field}{brief(reason)}") from None
 
 
 def _without_nulls(data: Any) -> Any:
@@ -193,8 +194,8 @@ def _find(
     for file, entry in found:
         if entry.name == name:
             return file, entry
-    names = ", ".join(shown(entry.name) for _, entry in found) or "none"
-    raise SourceError(f'{where}: no {what} "{shown(name)}"; there are: {names}')
+    names = brief(", ".join(shown(brief_name(entry.name)) for _, entry in found)) or "none"
+    raise SourceError(f'{where}: no {what} "{shown(brief_name(name))}"; there are: {names}')
 
 
 class _Reader:
@@ -251,7 +252,9 @@ class _Reader:
         except ValueError:
             usable = False
         if not usable:
-            self._fail("server", f'"{shown(server)}" is not a URL such as https://192.0.2.1:6443')
+            self._fail(
+                "server", f'"{shown(brief(server))}" is not a URL such as https://192.0.2.1:6443'
+            )
         return server.rstrip("/")
 
     def _path(self, field: str, name: str, file: Path) -> Path | None:
@@ -279,7 +282,8 @@ class _Reader:
         if fields is None:
             return None
         if not fields.api_version.startswith(_AUTH_API):
-            self._fail("exec.apiVersion", f'is "{fields.api_version}"; give {_AUTH_API}v1')
+            version = shown(brief_name(fields.api_version))
+            self._fail("exec.apiVersion", f'is "{version}"; give {_AUTH_API}v1')
         if fields.interactive_mode == "Always":
             self._fail("exec.interactiveMode", "is Always, but nobody could answer questions here")
         command = fields.command

@@ -136,7 +136,7 @@ class _Store:
         for path, stamp in stale.items():
             if self._stopping.is_set():
                 break
-            reading = self._read_file(path) if stamp is not None else None
+            reading = self._reading(path) if stamp is not None else None
             if stamp is not None and reading is not None:
                 self._files[path] = stamp
                 readings[path] = reading
@@ -144,6 +144,14 @@ class _Store:
                 readings[path] = None
         _log_ignored(readings)
         return readings
+
+    def _reading(self, path: str) -> Reading | None:
+        try:
+            return self._read_file(path)
+        except Exception as error:
+            # Whatever it is, it concerns one file: the others are read.
+            _log.exception("%s: unexpected", shown(path))
+            return unreadable(path, f"cannot be read: unexpected {type(error).__name__}")
 
 
 def read_file(path: str) -> Reading | None:

@@ -12,6 +12,7 @@ from uproxy.core.decode import DecodeError, from_data, kind_of
 from uproxy.core.objects import Node, Object, ObjectName
 from uproxy.core.status import ObjectStatus
 from uproxy.sources.advice import advise
+from uproxy.sources.brevity import brief, brief_name
 from uproxy.sources.document import Document, Malformed, Parts, decode_text, join_parts
 from uproxy.sources.json_text import json_documents
 from uproxy.sources.yaml_text import yaml_documents
@@ -81,7 +82,7 @@ def read_manifest(path: str, raw: bytes) -> Reading:
     reader = _Reader(path)
     for document in documents(text):
         if isinstance(document, Malformed):
-            reader.complaints.append(_malformed(path, document))
+            reader.malformed(document)
         elif document.data is not None:
             reader.take(document)
     return reader.reading()
@@ -94,7 +95,7 @@ def unreadable(path: str, reason: str) -> Reading:
 
 def complaint(path: str, line: int, field: str, reason: str) -> ObjectStatus:
     where = f"{shown(path)}:{line}" if line else shown(path)
-    return ObjectStatus(where=where, field=field, reason=reason)
+    return ObjectStatus(where=where, field=brief(field), reason=brief(reason))
 
 
 def shown(path: str) -> str:
@@ -114,26 +115,38 @@ class _Reader:
         self._path = path
         self._objects: dict[Key, Located] = {}
         self._ignored = 0
-        self.complaints: list[ObjectStatus] = []
+        self._complaints: list[ObjectStatus] = []
+        self._more = 0
+        """Complaints that are only counted: what to say about one takes most of the time."""
 
     def take(self, document: Document) -> None:
         for item in _items(document.data, (), document):
             self._decode(item)
 
     def reading(self) -> Reading:
-        complaints = self.complaints
-        if len(complaints) > _MAX_COMPLAINTS:
-            rest = len(complaints) - _MAX_COMPLAINTS
-            last = complaint(self._path, 0, "", f"{rest} more complaints about this file")
-            complaints = [*complaints[:_MAX_COMPLAINTS], last]
+        complaints = self._complaints
+        if self._more:
+            last = complaint(self._path, 0, "", f"{self._more} more complaints about this file")
+            complaints = [*complaints, last]
         return Reading(self._objects, tuple(complaints), self._ignored)
+
+    def malformed(self, error: Malformed) -> None:
+        if self._room():
+            self._complaints.append(_malformed(self._path, error))
+
+    def _room(self) -> bool:
+        """Whether one more complaint can be made; one that cannot is counted."""
+        room = len(self._complaints) < _MAX_COMPLAINTS
+        self._more += not room
+        return room
 
     def _decode(self, item: _Item) -> None:
         try:
             kind = _kind_of(item.data)
         except DecodeError as error:
-            parts = (error.path,) if error.path else ()
-            self._complain(item.document, item.prefix + parts, error.what)
+            if self._room():
+                parts = (error.path,) if error.path else ()
+                self._complain(item.document, item.prefix + parts, error.what)
             return
         if kind is None:
             self._ignored += 1
@@ -141,23 +154,23 @@ class _Reader:
         try:
             obj = _named(from_data(item.data, kind))
         except DecodeError as error:
-            field, reason = advise(error, item.data, kind)
-            self._complain(item.document, item.prefix + field, reason)
+            if self._room():
+                field, reason = advise(error, item.data, kind)
+                self._complain(item.document, item.prefix + field, reason)
             return
         self._add(Key(kind, obj.key), obj, item)
 
     def _add(self, key: Key, obj: Object, item: _Item) -> None:
-        line = item.document.locate(item.prefix)
-        if key in self._objects:
+        if key not in self._objects:
+            self._objects[key] = Located(obj, item.document.locate(item.prefix))
+        elif self._room():
             first = self._objects[key].line
             reason = f"{key} is already defined in line {first}; remove one of them"
             self._complain(item.document, (*item.prefix, "metadata", "name"), reason)
-        else:
-            self._objects[key] = Located(obj, line)
 
     def _complain(self, document: Document, parts: Parts, reason: str) -> None:
         line = document.locate(parts)
-        self.complaints.append(complaint(self._path, line, join_parts(parts), reason))
+        self._complaints.append(complaint(self._path, line, join_parts(parts), reason))
 
 
 def _items(data: Any, prefix: Parts, document: Document) -> Iterator[_Item]:
@@ -189,7 +202,8 @@ def _named(obj: Object) -> Object:
     metadata = obj.metadata
     for field, value in (("name", metadata.name), ("namespace", metadata.namespace or "default")):
         if not _NAME.fullmatch(value):
-            reason = f'"{shown(value)}" is not a name of lower-case letters, digits, "-" and "."'
+            name = shown(brief_name(value))
+            reason = f'"{name}" is not a name of lower-case letters, digits, "-" and "."'
             raise DecodeError(reason, f"metadata.{field}")
     if isinstance(obj, Node):
         return obj

@@ -13,6 +13,7 @@ import msgspec
 from uproxy.core.decode import DecodeError, from_json
 from uproxy.core.objects import EndpointSlice, Node, Object, ObjectName, Service
 from uproxy.core.status import ObjectStatus
+from uproxy.sources.brevity import brief
 from uproxy.sources.watchstream import Failure, MalformedAnswer, Metadata, metadata_of
 
 SERVICES: Final = "services"
@@ -23,6 +24,8 @@ SOURCES: Final = (SERVICES, SLICES, NODE)
 
 _PROXY_NAME: Final = "service.kubernetes.io/service-proxy-name"
 _MAX_TOMBSTONES: Final = 10_000
+_MAX_VERSION: Final = 256
+"""Characters of a resourceVersion, which is sent in a URL; etcd's have 19 at most."""
 _MAX_RETRY_AFTER: Final = 300.0
 """Seconds; a server that asks for more has made a mistake."""
 
@@ -137,7 +140,10 @@ class Mirror:
             self._listed_complaints.pop(name, None)
 
     def finish(self, version: str) -> Listed:
-        """The list is complete, as of this version."""
+        """The list is complete, as of this version. Raises MalformedAnswer where a watch could
+        not go on from there."""
+        if not 0 < len(version) <= _MAX_VERSION:
+            raise MalformedAnswer("a list has no usable resourceVersion")
         before, self._objects = self._objects, self._listing
         self._complaints = self._listed_complaints
         self._tombstones.clear()
@@ -200,7 +206,9 @@ class Mirror:
             metadata = metadata_of(raw) or Metadata()
             name = ObjectName(metadata.namespace, metadata.name)
             where = f"{self._kind.__name__} {name if metadata.name else '(without a name)'}"
-            complaints[name] = ObjectStatus(where=where, field=error.path, reason=error.what)
+            complaints[name] = ObjectStatus(
+                where=brief(where), field=brief(error.path), reason=brief(error.what)
+            )
             return name if metadata.name else None
 
     def _bury(self, name: ObjectName, version: str) -> None:
@@ -214,7 +222,7 @@ class Mirror:
 
     def _set_version(self, version: str) -> None:
         # Before the first list is complete there is nothing to go on from.
-        if self.version and _newer(version, self.version):
+        if self.version and len(version) <= _MAX_VERSION and _newer(version, self.version):
             self.version = version
 
 
@@ -222,7 +230,9 @@ def _newer(version: str, than: str) -> bool:
     """Whether a version is later. They are numbers in every server there is, and may be compared
     since Kubernetes 1.35 (KEP-5504); other ones are only told apart."""
     if version.isdecimal() and than.isdecimal():
-        return int(version) > int(than)
+        # Not as numbers: Python refuses those of more than 4,300 digits.
+        first, second = version.lstrip("0"), than.lstrip("0")
+        return (len(first), first) > (len(second), second)
     return bool(version) and version != than
 
 

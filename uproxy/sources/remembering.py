@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from uproxy.core.objects import Object, ObjectName
 from uproxy.core.status import ObjectStatus
+from uproxy.sources.brevity import brief
 from uproxy.sources.sink import Sink
 from uproxy.sources.snapshot import FILE_NAME, Snapshot, SnapshotError, load, rfc3339, save
 
@@ -135,6 +136,9 @@ class Remembering:
         except SnapshotError as error:
             log.warning("the last-known state is ignored: %s", error)
             return
+        except Exception:
+            log.exception("the last-known state is ignored")
+            return
         if known is None:
             log.info("the API server has not answered yet, and no last-known state is there")
             return
@@ -164,6 +168,10 @@ class Remembering:
             await _to_the_end(save, self._path, snapshot)
         except OSError as error:
             self._complain(f"{self._path}: {error.strerror}")
+        except Exception as error:
+            # Whatever it is: to go on serving matters more than to remember.
+            log.debug("the state of the cluster cannot be kept", exc_info=True)
+            self._complain(f"unexpected {type(error).__name__}: {brief(str(error))}")
         else:
             self._complain("")
         return time.monotonic() - began

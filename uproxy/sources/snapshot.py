@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,9 @@ FILE_NAME: Final = "last-known-state.jsonl"
 
 _FORMAT: Final = "uproxy last-known state"
 _VERSION: Final = 1
+_END_OF_TIME: Final = 253402300800.0
+"""Seconds from 1970 to the year 10,000, which no time of Python's can be in."""
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _AT_ONCE: Final = 100
 """Objects in a line: about 2 ms to encode or decode slices of ten endpoints."""
 
@@ -44,7 +47,7 @@ class _Header(msgspec.Struct, rename="camel"):
     format: str
     version: int
     node: str = ""
-    saved_at: float = 0.0
+    saved_at: Annotated[float, msgspec.Meta(ge=0, lt=_END_OF_TIME)] = 0.0
 
 
 class _Objects(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
@@ -113,7 +116,7 @@ def load(path: Path, *, node: str) -> Snapshot | None:
         raise SnapshotError(f"{path}: cannot be read: {error.strerror}") from error
     except SnapshotError as error:
         raise SnapshotError(f"{path}: {error}") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         raise SnapshotError(f"{path}: damaged") from None
 
 
@@ -162,7 +165,7 @@ def _read(lines: Iterable[bytes], node: str) -> Snapshot:
 def _header(line: bytes, node: str) -> _Header:
     try:
         header = msgspec.json.decode(line, type=_Header)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         raise SnapshotError("not a file of this program") from None
     if header.format != _FORMAT:
         raise SnapshotError("not a file of this program")

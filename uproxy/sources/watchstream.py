@@ -7,9 +7,11 @@ structure first costs several times as much.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
+
+from uproxy.sources.brevity import brief
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the decoder raises: not JSON, or of another shape; not UTF-8; nested too deep."""
@@ -74,7 +76,7 @@ def read_event(line: bytes) -> Event | None:
     try:
         found = _LINE.decode(line)
     except UNREADABLE as error:
-        raise MalformedAnswer(f"a watch sent what is no event: {error}") from None
+        raise MalformedAnswer(brief(f"a watch sent what is no event: {error}")) from None
     if found.type and bytes(found.object):
         return Event(found.type, found.object)
     if found.kind.endswith("List"):
@@ -133,24 +135,28 @@ def read_page(body: bytes) -> Page:
     try:
         found = _LIST.decode(body)
     except UNREADABLE as error:
-        raise MalformedAnswer(f"the answer is no list: {error}") from None
+        raise MalformedAnswer(brief(f"the answer is no list: {error}")) from None
     return Page(found.metadata.resource_version, found.metadata.continue_, found.items or ())
 
 
+_Whole = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
+"""int32, as the API has it."""
+
+
 class _Details(msgspec.Struct, rename="camel"):
-    retry_after_seconds: int = 0
+    retry_after_seconds: _Whole = 0
 
 
 class Failure(msgspec.Struct):
     """A Status object: why something was not done."""
 
-    code: int = 0
+    code: _Whole = 0
     reason: str = ""
     message: str = ""
     details: _Details | None = None
 
     def __str__(self) -> str:
-        text = self.message or self.reason
+        text = brief(self.message or self.reason)
         return f"{self.code}: {text}" if text else str(self.code)
 
     @property

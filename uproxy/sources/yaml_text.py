@@ -7,6 +7,7 @@ bound, and recurse in C until a text of brackets overflows the stack and ends th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -20,8 +21,14 @@ _MAX_DEPTH = 200
 """Kubernetes objects nest about 15 deep, the schemas of custom resources about 60."""
 _MAX_REPEATED = 100_000
 """Values that aliases may stand for in one document, all together."""
+_MAX_REPEATED_TEXT = 16 * 1024 * 1024
+"""Characters of those values: one of them may be as long as the file."""
 
 _BOUNDARY = re.compile(r"^(?=---(?:[ \t\r\n]|\Z))", re.MULTILINE)
+_MAX_DIGITS = 100
+"""Characters of a whole number; 64 digits in base 2, with a prefix and underscores."""
+_WHOLE = range(-(2**63), 2**64)
+"""Whole numbers that Kubernetes' decoder has; a longer one is a float to it, or text."""
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = (_TAG + "str", _TAG + "timestamp", "!")
 _TYPED_TAGS = (_TAG + "int", _TAG + "float", _TAG + "bool", _TAG + "null")
@@ -105,12 +112,14 @@ class _Node(NamedTuple):
     lines: Lines
     size: int
     """Values inside, this one included, with everything that aliases stand for."""
+    text: int
+    """Characters of those values."""
 
 
 class _Collection:
     """A mapping or list whose end has not been seen yet."""
 
-    __slots__ = ("anchor", "data", "key", "line", "lines", "merges", "size")
+    __slots__ = ("anchor", "data", "key", "line", "lines", "merges", "size", "text")
 
     def __init__(self, data: dict[str, Any] | list[Any], line: int, anchor: str | None) -> None:
         self.data = data
@@ -118,6 +127,7 @@ class _Collection:
         self.anchor = anchor
         self.lines: dict[str | int, Lines] = {}
         self.size = 1
+        self.text = 0
         self.key: tuple[str, int] | None = None
         """Key (and its line) that waits for its value."""
         self.merges: list[_Node] = []
@@ -133,6 +143,7 @@ class _Builder:
         self._anchors: dict[str, _Node | None] = {}
         """None: not complete yet."""
         self._repeated = 0
+        self._repeated_text = 0
 
     def feed(self, event: yaml.Event) -> _Node | None:
         """Take the next event; returns a document when it is complete. Raises Malformed."""
@@ -146,7 +157,7 @@ class _Builder:
             return self._alias(event)
         elif isinstance(event, yaml.DocumentStartEvent):
             self._anchors.clear()
-            self._repeated = 0
+            self._repeated = self._repeated_text = 0
         return None
 
     def _line(self, event: yaml.Event) -> int:
@@ -166,7 +177,7 @@ class _Builder:
             data = text
         else:
             raise self._error(f"the tag {tag} is not supported; leave it out", event)
-        node = _Node(data, Lines(self._line(event)), 1)
+        node = _Node(data, Lines(self._line(event)), 1, len(text))
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         if data == "<<" and event.implicit[0] and self._wants_key():
@@ -193,7 +204,7 @@ class _Builder:
         done = self._open.pop()
         for merge in done.merges:
             _merge(done, merge)
-        node = _Node(done.data, Lines(done.line, done.lines), done.size)
+        node = _Node(done.data, Lines(done.line, done.lines), done.size, done.text)
         if done.anchor is not None:
             self._anchors[done.anchor] = node
         return self._add(node, None)
@@ -207,6 +218,10 @@ class _Builder:
         self._repeated += node.size
         if self._repeated > _MAX_REPEATED:
             raise self._error(f"aliases stand for more than {_MAX_REPEATED} values", event)
+        self._repeated_text += node.text
+        if self._repeated_text > _MAX_REPEATED_TEXT:
+            most = f"{_MAX_REPEATED_TEXT >> 20} MiB of text"
+            raise self._error(f"aliases stand for more than {most}", event)
         return self._add(node, event)
 
     def _add(self, node: _Node, event: yaml.Event | None) -> _Node | None:
@@ -215,6 +230,7 @@ class _Builder:
             return node
         around = self._open[-1]
         around.size += node.size
+        around.text += node.text
         if isinstance(around.data, list):
             around.lines[len(around.data)] = node.lines
             around.data.append(node.data)
@@ -278,15 +294,21 @@ def plain_value(text: str) -> Any:
 
 
 def _number(text: str) -> int | float | str:
+    number: int | float
     try:
-        if _INTEGER.fullmatch(text):
-            return int(text.replace("_", ""))
-        if match := _PREFIXED.fullmatch(text):
+        if len(text) <= _MAX_DIGITS and _INTEGER.fullmatch(text):
+            number = int(text.replace("_", ""))
+        elif len(text) <= _MAX_DIGITS and (match := _PREFIXED.fullmatch(text)):
             sign, *digits = match.groups()
             base, found = next((b, d) for b, d in zip((16, 2, 8), digits, strict=True) if d)
-            return int(sign + found.replace("_", ""), base)
-        if _FLOAT.fullmatch(text):
-            return float(text.replace("_", ""))
-    except ValueError:  # only underscores, or more digits than Python converts (4300)
+            number = int(sign + found.replace("_", ""), base)
+            return number if number in _WHOLE else text
+        elif _FLOAT.fullmatch(text):
+            number = float(text.replace("_", ""))
+        else:
+            return text
+    except ValueError:  # only underscores
         return text
-    return text
+    if isinstance(number, int) and number in _WHOLE:
+        return number
+    return float(number) if math.isfinite(number) else text

@@ -1,0 +1,110 @@
+"""Errors that nobody foresaw: each stays with the object, the file or the request it came from."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fake_api.server import FakeApi
+from tests.sources.cluster import followed, in_step, service
+from tests.sources.recorder import Recorder
+from tests.sources.test_remembering import until, world
+from uproxy.sources import remembering
+from uproxy.sources.access import Access
+from uproxy.sources.api import Api, ApiUnreachable
+from uproxy.sources.manifests import Manifests, read_file
+from uproxy.sources.reading import Reading
+from uproxy.sources.reflector import Mirror
+
+MANIFEST = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\n"
+
+
+def failing_once(call: Callable[..., Any], *, on: str) -> Callable[..., Any]:
+    """A function that divides by zero the first time that this is in one of its arguments."""
+    left = [on]
+
+    def failing(*arguments: Any, **named: Any) -> Any:
+        if left and any(on in str(each) for each in arguments):
+            left.clear()
+            raise ZeroDivisionError("a surprise")
+        return call(*arguments, **named)
+
+    return failing
+
+
+async def test_one_event_does_not_end_the_source(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    change = Mirror.change
+
+    def raw_change(self: Mirror, raw: Any) -> Any:
+        return surprising(bytes(raw).decode(), self, raw)
+
+    surprising = failing_once(lambda _, mirror, raw: change(mirror, raw), on='"odd"')
+    monkeypatch.setattr(Mirror, "change", raw_change)
+    async with FakeApi() as server, followed(server) as (sink, source):
+        server.apply(service("odd"))
+        await sink.until(lambda: "unexpected" in source.last_error)
+        server.apply(service("fine"))
+        await sink.until(lambda: in_step(sink, server) and source.reachable)
+        assert sink.names() == {"odd", "fine"}
+    assert "ZeroDivisionError" in caplog.text, "with all there is to find the reason"
+
+
+async def test_one_file_does_not_end_the_source(tmp_path: Path) -> None:
+    for name in ("odd", "fine"):
+        (tmp_path / f"{name}.yaml").write_text(MANIFEST.replace("NAME", name))
+    read: Callable[[str], Reading | None] = failing_once(read_file, on="odd.yaml")
+    sink = Recorder()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(Manifests([tmp_path], read=read).run(sink))
+        await sink.until(lambda: sink.names() == {"fine"} and bool(sink.complaints))
+        assert "ZeroDivisionError" in sink.complaints[0]
+        (tmp_path / "odd.yaml").write_text(MANIFEST.replace("NAME", "better"))
+        await sink.until(lambda: sink.names() == {"fine", "better"} and not sink.complaints)
+        running.cancel()
+
+
+async def test_a_request_fails_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeApi() as server, Api(Access(origin="test", server=server.url)) as api:
+        async with api.request("GET", "/api") as answer:
+            assert answer.status == 200
+
+        async def surprise(*_: object, **__: object) -> None:
+            raise ZeroDivisionError("with the password hunter2")
+
+        monkeypatch.setattr(api._client, "call_api", surprise)
+        with pytest.raises(ApiUnreachable, match=r"^unexpected ZeroDivisionError$"):
+            async with api.request("GET", "/api"):
+                pass
+
+
+async def test_the_state_on_disk_does_not_end_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    saved = 0
+
+    def save(path: Path, snapshot: Any) -> None:
+        nonlocal saved
+        saved += 1
+        if saved < 3:
+            raise ZeroDivisionError("a surprise")
+
+    def load(path: Path, *, node: str) -> None:
+        raise ZeroDivisionError("a surprise")
+
+    monkeypatch.setattr(remembering, "save", save)
+    monkeypatch.setattr(remembering, "load", load)
+    async with world(tmp_path) as found:
+        await until(lambda: "the last-known state is ignored" in caplog.text)
+        for count in range(1, 4):
+            found.list("web")
+            await until(lambda count=count: saved >= count)  # type: ignore[misc]
+        await until(lambda: "kept again" in caplog.text)
+    assert caplog.text.count("cannot be kept") == 1

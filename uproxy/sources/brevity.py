@@ -1,0 +1,26 @@
+"""Words of others in a line of ours: short, whoever wrote them, and without passwords."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+LONGEST: Final = 500
+"""Characters of a reason. Those that are written here need about 150; what is longer quotes
+somebody who may have had no end."""
+_NAME: Final = 253
+"""Characters of the longest name that Kubernetes has (RFC 1123)."""
+_USERINFO: Final = re.compile(r"(?<=://)[^/?#\s@]*@(?:[^/?#\s@]*@)*")
+"""USER:PASSWORD@ in a URL."""
+
+
+def brief(text: str, longest: int = LONGEST) -> str:
+    """The text as far as there is room, in one line, and no password of a URL."""
+    # What is cut first cannot be long to look through.
+    line = _USERINFO.sub("", " ".join(text[: 4 * longest].split()))
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."
+
+
+def brief_name(text: str) -> str:
+    """The same for the name of something."""
+    return brief(text, _NAME)
