@@ -13,8 +13,7 @@ import pytest
 
 from tests.dataplane.conftest import HAS_RING
 from uproxy.dataplane import ring_loop
-from uproxy.dataplane.ring import BUFFERS, Ring, send_entry
-from uproxy.dataplane.ring_abi import BUFFER_SHIFT, HAS_BUFFER, IGNORED, UNSENT, errno_of
+from uproxy.dataplane.ring import Ring
 from uproxy.dataplane.ring_loop import RingLoop, new_ring_loop
 from uproxy.dataplane.worker import new_loop
 
@@ -113,125 +112,21 @@ class TestLoop:
             # Not when something else, such as the timeout, wakes the loop anyhow.
             assert runner.run(main()) < 5
 
+    def test_ends_with_its_ring(self) -> None:
+        """A worker that can submit nothing any more is better replaced."""
 
-@needs_ring
-class TestRing:
-    """What its callers rely on."""
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, RingLoop)
+            os.dup2(0, loop.ring._queues.fd)
+            try:
+                loop.ring.cancel(1)
+                loop.ring.flush()
+            except OSError:
+                await asyncio.sleep(3600)
 
-    def test_what_a_full_socket_leaves_is_told_in_the_next_turn(self) -> None:
-        ring = Ring()
-        near, far = socket.socketpair()
-        source, sink = socket.socketpair()
-        told: list[int] = []
-        try:
-            self.fill(far)
-
-            def arrived(completion: int) -> None:
-                if completion & UNSENT:
-                    told.append(errno_of(completion))
-                else:
-                    ring.send(send_entry(far.fileno(), key), completion >> BUFFER_SHIFT, 5)
-
-            key = ring.add(arrived)
-            ring.receive(source.fileno(), key)
-            sink.send(b"hello")
-            ring.turn(wait=True)
-            ring.turn(wait=False)
-            assert told == [errno.EAGAIN]
-        finally:
-            ring.close()
-            for each in (near, far, source, sink):
-                each.close()
-
-    def fill(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        try:
-            while True:
-                sock.send(b"x" * 4096)
-        except BlockingIOError:
-            pass
-
-    def test_only_a_send_that_is_still_queued_waits_for_more(self) -> None:
-        """What takes the place of one that was submitted is somebody else's."""
-        ring = Ring()
-        other, sink = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
-        near, far = socket.socketpair()
-        try:
-            sink.bind(("127.0.0.1", 0))
-            other.connect(sink.getsockname())
-            sink.setblocking(False)
-            mine, others = (send_entry(each.fileno(), IGNORED) for each in (near, other))
-            number = ring.send(mine, 0, 5)
-            ring.flush()
-            for _ in range(ring._mask):
-                ring.cancel(1)
-            ring.flush()
-            assert (ring.send(others, 1, 5) - number) & ring._mask == 0
-            ring.more_follows(number)
-            ring.flush()
-            assert len(sink.recv(100)) == 5  # One that waits for more does not leave.
-            ring.more_follows(ring.send(others, 1, 5))
-            ring.flush()
-            with pytest.raises(BlockingIOError):
-                sink.recv(100)
-        finally:
-            ring.close()
-            for each in (near, far, other, sink):
-                each.close()
-
-    def test_a_callback_that_fails_does_not_stop_the_others(self) -> None:
-        ring = Ring()
-        failures: list[str] = []
-        ring.failed = lambda _, error: failures.append(str(error))
-        near, far = socket.socketpair()
-        called: list[int] = []
-        try:
-            far.send(b"x")
-
-            def bad(completion: int) -> None:
-                raise RuntimeError("bad")
-
-            ring.poll(near.fileno(), 1, bad)
-            ring.poll(near.fileno(), 1, called.append)
-            ring.turn(wait=True)
-            assert failures == ["bad"]
-            assert called == [1]
-        finally:
-            ring.close()
-            near.close()
-            far.close()
-
-    def test_more_receivers_than_buffers(self) -> None:
-        """Nobody's bytes are lost: who finds no buffer is told, and asks again."""
-        ring = Ring()
-        near, far = socket.socketpair()
-        count = 0
-        refused: list[int] = []
-        kept: list[int] = []
-
-        def arrived(completion: int) -> None:
-            nonlocal count
-            if completion & HAS_BUFFER:
-                count += 1
-                kept.append(completion >> BUFFER_SHIFT)
-            else:
-                refused.append(errno_of(completion))
-
-        key = ring.add(arrived)
-        try:
-            far.setblocking(False)
-            ring.receive(near.fileno(), key)
-            for _ in range(BUFFERS):
-                far.send(b"x")
-                ring.turn(wait=False)
-            far.send(b"y")
-            ring.turn(wait=False)
-            assert (count, refused) == (BUFFERS, [errno.ENOBUFS])
-            ring.buffers.free(kept[0])
-            ring.receive(near.fileno(), key)
-            ring.turn(wait=False)
-            assert count == BUFFERS + 1
-        finally:
-            ring.close()
-            near.close()
-            far.close()
+        with (
+            pytest.raises(OSError, match="Operation not supported"),
+            asyncio.Runner(loop_factory=new_ring_loop) as runner,
+        ):
+            runner.run(main())

@@ -11,12 +11,14 @@ runtimes often refuse the calls. Then `Ring` raises OSError, and epoll does all 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import struct
 from collections.abc import Callable
-from time import monotonic
-from typing import Final
+from contextlib import suppress
+from time import monotonic, sleep
+from typing import Final, NoReturn
 
 from uproxy.dataplane.ring_abi import (
     ABSOLUTE_TIME,
@@ -29,6 +31,7 @@ from uproxy.dataplane.ring_abi import (
     IGNORED,
     KEY,
     MORE_FOLLOWS,
+    OVERFLOW,
     POLL,
     RECEIVE,
     RECEIVE_LATER,
@@ -53,6 +56,10 @@ BUFFERS: Final = 512
 """Receive buffers of a worker. They only hold bytes between two calls of the kernel; a socket that
 finds none free is asked again. Their 8 MiB are touched as far as messages are long."""
 
+REFUSALS: Final = 2000
+"""How often in a row the kernel may take nothing, for want of memory, a millisecond or more apart.
+Who has waited that long is better replaced."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -62,10 +69,12 @@ class Ring:
     A send is either complete when `turn` calls back for the first time after it was queued, or its
     owner is told what is left of it: sends never wait in the kernel. So the buffer that it sends
     from is free again, and bytes of a stream cannot overtake each other as long as its owner
-    queues one send in each `round`.
+    queues one send in each `round`. In which order two owners are told is not said: what concerns
+    several is to be looked at when a turn is over, by `again`.
 
-    Descriptors are looked up when an operation is submitted: `flush` before closing one that was
-    named by an operation of this `round`.
+    Descriptors and memory are looked up when an operation is submitted: `flush` before closing or
+    forgetting one that was named by an operation of this `round`. When it raises they must stay:
+    the ring is lost then, and so is who waits for it.
     """
 
     def __init__(
@@ -80,6 +89,10 @@ class Ring:
         """Number of the batch of submissions that is being put together."""
         self.failed: Callable[[Callable[..., None] | None, Exception], None] = _log
         """Told what a callback raised."""
+        self.pause: Callable[[], None] = _pause
+        """Gives the kernel a moment, after it has taken nothing."""
+        self._lost: OSError | None = None
+        """Why nothing can be submitted any more."""
         self._keys = itertools.count(2, 2)
         self._callbacks: dict[int, Completed] = {}
         self._again: list[Callable[[], None]] = []
@@ -177,17 +190,27 @@ class Ring:
         self._again.append(callback)
 
     def flush(self) -> None:
-        """Submit what is queued; nobody is called back."""
-        while self._tail != self._submitted and self._submit(events=False) > 0:
-            pass
+        """Submit what is queued; nobody is called back. Raises OSError."""
+        refusals = 0
+        while self._tail != self._submitted:
+            if self._submit() > 0:
+                refusals = 0
+            elif refusals < REFUSALS:
+                refusals += 1
+                self.pause()
+            else:
+                self._lose(OSError(errno.EAGAIN, "the kernel goes on taking nothing"))
 
     def finish_cancelled(self) -> None:
-        """Have the kernel let go of what was cancelled; nobody is called back."""
-        self._submit(events=True)
+        """Have the kernel let go of what was cancelled; nobody is called back. Raises OSError."""
+        self.flush()
+        self._took(self._queues.enter(0, events=True))
 
     def turn(self, *, wait: bool) -> None:
         """Submit what is queued, wait for a completion if that is wanted, and call back for all
-        there are."""
+        there are. Raises OSError."""
+        if self._lost is not None:
+            raise self._lost
         self._numbers[self._tail_at] = self._tail & RESULT
         queued = self._tail - self._submitted
         if wait and not self._again:
@@ -199,19 +222,16 @@ class Ring:
         else:
             self._took(taken)
             self.flush()
-        decided = self._submitted == self._tail
+        self.round += 1
+        for group in self._groups:
+            group.decide()
         again: list[Callable[[], None]] = []
-        if decided:
-            self.round += 1
-            for group in self._groups:
-                group.decide()
-            if self._again:
-                again, self._again = self._again, again
+        if self._again:
+            again, self._again = self._again, again
         self._reap()
-        if decided:
-            # Not before: owners of failed sends have looked at what is left.
-            for group in self._groups:
-                group.free_decided()
+        # Not before: owners of failed sends have looked at what is left.
+        for group in self._groups:
+            group.free_decided()
         for callback in again:
             try:
                 callback()
@@ -222,7 +242,8 @@ class Ring:
         """Give everything back. Operations end, their sockets stay open."""
         if self._queues.fd < 0:
             return
-        self.turn(wait=False)  # Lets go of sockets that were closed.
+        with suppress(OSError):
+            self.turn(wait=False)  # Lets go of sockets that were closed.
         self._callbacks.clear()
         self._again.clear()
         self._queues.close()
@@ -245,6 +266,8 @@ class Ring:
         if last > self._done_end:
             completions += self._completions[: last - self._done_end].tolist()
         self._done = self._numbers[self._queues.done_head_at] = tail
+        if last - first == self._done_end:
+            completions += self._overflown()
         find = self._callbacks.get
         rest = iter(completions)
         for key, completion in zip(rest, rest, strict=True):
@@ -266,16 +289,42 @@ class Ring:
             if callback is not None:
                 callback(completion | UNSENT | (key & BUFFER_OF_KEY) << BUFFER_TO_COMPLETION)
 
-    def _submit(self, *, events: bool) -> int:
+    def _overflown(self) -> list[int]:
+        """Completions for which the queue had no room. What has become of a send may be among
+        them, so they belong to the turn as well."""
+        queues, numbers, more = self._queues, self._numbers, []
+        while numbers[queues.flags_at] & OVERFLOW:
+            self._took(queues.enter(0, events=True))
+            tail = numbers[queues.done_tail_at]
+            while self._done != tail:
+                at = (self._done & self._done_mask) << 1
+                more += self._completions[at : at + 2].tolist()
+                self._done = self._done + 1 & RESULT
+            numbers[queues.done_head_at] = tail
+        return more
+
+    def _submit(self) -> int:
+        if self._lost is not None:
+            raise self._lost
         self._numbers[self._tail_at] = self._tail & RESULT
-        return self._took(self._queues.enter(self._tail - self._submitted, events=events))
+        return self._took(self._queues.enter(self._tail - self._submitted, events=False))
 
     def _took(self, taken: int) -> int:
         if taken < 0:
-            self._queues.raise_unless_temporary()
+            try:
+                self._queues.raise_unless_temporary()
+            except OSError as error:
+                self._lose(error)
             return 0
         self._submitted += taken
         return taken
+
+    def _lose(self, error: OSError) -> NoReturn:
+        """Nobody knows what becomes of what is queued, so nothing of it may be reused: raise now
+        and in each `turn`, which ends the loop and with it the worker."""
+        self._lost = error
+        logger.critical("io_uring cannot be used any more: %s", error.strerror)
+        raise error
 
 
 def send_entry(fd: int, key: int) -> bytes:
@@ -285,3 +334,7 @@ def send_entry(fd: int, key: int) -> bytes:
 
 def _log(callback: Callable[..., None] | None, error: Exception) -> None:
     logger.error("%r failed", callback, exc_info=error)
+
+
+def _pause() -> None:
+    sleep(0.001)

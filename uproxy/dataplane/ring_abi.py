@@ -19,6 +19,9 @@ UNSENT: Final = 1 << 46
 """Set by us for a send that the kernel has not carried out completely."""
 BUFFER_SHIFT: Final = 48
 
+OVERFLOW: Final = 1 << 1
+"""In the flags of the submission queue: there are more completions than fit into their queue."""
+
 SEND_FAILED: Final = 1 << 62
 """Set in the user data of sends, which complete only when something is left."""
 IGNORED: Final = 1 << 63
