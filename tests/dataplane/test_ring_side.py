@@ -41,6 +41,8 @@ class Relaying:
     def __init__(self, ring: Ring, client: socket.socket, backend: socket.socket) -> None:
         self.ring = ring
         self.asked: list[str] = []
+        self.held: list[bytes] = []
+        """What was not delivered when the flow left: the client's bytes, and the backend's."""
         self.half_closed: list[Tiring] = []
         self.client, self.backend = ring_sides(
             ring, cast("HalfClosed", self), self, client, backend
@@ -52,6 +54,7 @@ class Relaying:
     def leave_ring(self) -> None:
         self.asked.append("leave")
         for side in (self.client, self.backend):
+            self.held.append(bytes(side.held))
             side.close()
 
     def finish(self) -> None:
@@ -106,6 +109,40 @@ def received(sock: socket.socket, size: int) -> bytes:
     while len(data) < size and (part := sock.recv(size - len(data))):
         data += part
     return data
+
+
+@pytest.fixture
+def narrow() -> Iterator[Ends]:
+    """Sockets that take a part of a message only."""
+    made = Ends(send_buffer=4608, receive_buffer=2304)
+    yield made
+    made.close()
+
+
+class TestLeaving:
+    """The ring is left with all that it was entrusted with."""
+
+    SIZE = SIZE - 1
+
+    def both_send(self, ends: Ends, *, end: bool) -> None:
+        """Both peers send a message, and the answer to both is decided in one turn."""
+        for peer, seed in ((ends.client, b"c"), (ends.backend, b"b")):
+            peer.sendall(pattern(self.SIZE, seed))
+            if end:
+                peer.shutdown(socket.SHUT_WR)
+        ends.ring.turn(wait=True)
+        assert ends.flow.client.total == ends.flow.backend.total == self.SIZE
+        ends.flow.settle()
+
+    @pytest.mark.parametrize("end", [True, False], ids=["ended", "open"])
+    def test_when_both_directions_are_refused_in_one_turn(self, narrow: Ends, *, end: bool) -> None:
+        self.both_send(narrow, end=end)
+        assert narrow.flow.asked == ["leave"]
+        for peer, held, seed in zip(
+            (narrow.backend, narrow.client), narrow.flow.held, (b"c", b"b"), strict=True
+        ):
+            assert 0 < len(held) < self.SIZE
+            assert received(peer, self.SIZE - len(held)) + held == pattern(self.SIZE, seed)
 
 
 class TestBulk:

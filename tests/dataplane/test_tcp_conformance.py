@@ -14,6 +14,7 @@ import pytest
 from tests.dataplane.peers import Peer, World, eventually, pattern, world
 from uproxy.dataplane.pipes import CAPACITY
 from uproxy.dataplane.relay import BUFFER, SpliceMode
+from uproxy.dataplane.tcp import TcpListener
 
 every_mode = pytest.mark.parametrize("mode", ["never", "adaptive", "always"])
 
@@ -152,6 +153,29 @@ class TestEnds:
             client.close()
             await w.idle()
 
+    async def test_both_end_behind_messages_for_which_there_is_no_room(
+        self, mode: SpliceMode
+    ) -> None:
+        async with world(mode) as w:
+            server = w.server()
+            server.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            listener = w.listen(server.backend)
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            sock.connect(listener.route.frontend[1:])
+            client, backend = w.client(sock), await server.accept()
+            await eventually(lambda: all(each.client_side for each in listener.flows))
+            narrow_sends(listener)
+            messages = [(client, pattern(16_000, b"c")), (backend, pattern(16_000, b"b"))]
+            for peer, message in messages:  # In one go, so that the relay sees both at once.
+                assert peer.sock.send(message) == len(message)
+                peer.finish()
+            async with asyncio.TaskGroup() as group:
+                answer = group.create_task(client.rest())
+                request = group.create_task(backend.rest())
+            assert request.result() == messages[0][1]
+            assert answer.result() == messages[1][1]
+
     async def test_backend_that_closes_at_once(self, mode: SpliceMode) -> None:
         async with world(mode) as w:
             client, backend = await w.pair()
@@ -288,6 +312,14 @@ class TestBackPressure:
                     turns += 1
                 backend.finish()
             assert turns > 5
+
+
+def narrow_sends(listener: TcpListener) -> None:
+    """Have the sockets of all flows take as little at a time as the kernel allows."""
+    for flow in listener.flows:
+        for sock in (flow.client_sock, flow.sock):
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
 
 
 async def send_all(peer: Peer, data: bytes, pieces: int = MIB) -> None:

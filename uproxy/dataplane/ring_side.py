@@ -153,6 +153,8 @@ class RingSide:
             return
         if not completion & (MORE | UNSENT):
             self._armed = False
+            if self._leaving:
+                ring.again(self._leave_when_quiet)
         if completion & UNSENT:
             self._unsent(completion)
         elif not count:
@@ -161,8 +163,6 @@ class RingSide:
             self._failed(code)
         else:
             self._take(completion)
-        if self._leaving:
-            self._leave_when_quiet()
 
     def _take(self, completion: int) -> None:
         """Bytes that cannot be sent at once, or are many."""
@@ -289,7 +289,8 @@ class RingSide:
         self._ring.again(self._leave_when_quiet)
 
     def _leave_when_quiet(self) -> None:
-        """Once nothing is on its way through the ring, in both directions."""
+        """Once nothing is on its way through the ring, in both directions. Only when a turn is
+        over: what is left of a send of the other one may be told later in the same turn."""
         if self.closed or self._armed or self.peer._armed:
             return
         if self._ring.round in (self._round, self.peer._round):
