@@ -12,13 +12,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from uproxy import processors, sockets
-from uproxy.addresses import AddressMonitor, Claims, local_addresses
+from uproxy.addresses import Claims
 from uproxy.channel import LocalClients, Settings, ToWorker
 from uproxy.clusterlink import ClusterLink
 from uproxy.config import Config
 from uproxy.core.health import ProxyHealth, node_eligible
-from uproxy.core.ip import Family, family_of, parse_network
-from uproxy.core.nodeports import resolve_nodeport_addresses
+from uproxy.core.ip import Family, family_of
 from uproxy.core.objects import ObjectName
 from uproxy.core.options import RoutingOptions
 from uproxy.core.overview import (
@@ -30,13 +29,16 @@ from uproxy.core.overview import (
 )
 from uproxy.core.route import ServicePortName
 from uproxy.core.routing import HealthCheck
-from uproxy.core.state import ClusterState, NodeFacts
+from uproxy.core.state import ClusterState
 from uproxy.core.status import FrontendStatus, Status
 from uproxy.core.telemetry import Telemetry
+from uproxy.holdings import Holdings
 from uproxy.http.api import api_app
 from uproxy.http.health import ServiceHealthServers, healthz_app
 from uproxy.http.server import HttpServer
 from uproxy.listeners import Listeners
+from uproxy.lookout import Lookout
+from uproxy.machine import Machine, routing_options
 from uproxy.reconciler import Reconciler
 from uproxy.sources.api import Api, ApiServer
 from uproxy.sources.credentials import find_access
@@ -51,9 +53,6 @@ from uproxy.workers import Workers
 
 log = logging.getLogger(__name__)
 
-_ADDRESS_PERIOD = 10.0
-"""Seconds after which the addresses of this machine's interfaces are looked at without news."""
-
 _FIRST_SYNC = 60.0
 """Seconds that the first sync may take before garbage is collected all the same."""
 
@@ -67,12 +66,14 @@ class StartError(SourceError):
 class Daemon:
     """A running uproxy. Use `running`; the attributes are for those who watch it."""
 
-    def __init__(self, config: Config, addresses: frozenset[str]) -> None:
+    def __init__(self, config: Config, cluster: Kubernetes | None, machine: Machine) -> None:
+        """`machine` has looked around."""
         self.config = config
         self.telemetry = Telemetry()
         self.health = ProxyHealth(sync_period=config.sync_period)
-        self.cluster = _cluster(config)
+        self.cluster = cluster
         """None: everything comes from manifests."""
+        self.machine = machine
         names = SOURCES if self.cluster is not None else (_MANIFESTS,)
         self.state = ClusterState(names, node_name=config.node_name)
         self.source = self.cluster or Manifests(config.manifests, name=_MANIFESTS)
@@ -87,12 +88,13 @@ class Daemon:
         self.listeners = Listeners(
             self.workers, grace=config.drain_timeout, claimed=self.claims.claimed
         )
+        self.lookout = Lookout(cluster, self._facts_changed)
         self.health_servers = ServiceHealthServers(self._health_hosts, healthy=self._healthy)
         self.reconciler = Reconciler(
             state=self.state,
             listeners=self.listeners,
-            claims=self.claims,
-            options=_routing_options(config, self.state.node, addresses),
+            holdings=Holdings(self.claims, self.lookout.claimed),
+            options=routing_options(config, self.state.node, machine, {}),
             telemetry=self.telemetry,
             health=self.health,
             serve_health_checks=self._serve_health_checks,
@@ -104,7 +106,6 @@ class Daemon:
         self.draining = False
         self.stop_following: Callable[[], object] = lambda: None
         """Ends `run`: what is wanted no longer matters."""
-        self._addresses = addresses
         self._node = self.state.node
         self._send_local_clients()
 
@@ -153,7 +154,8 @@ class Daemon:
             following = self.link.run() if self.link else self.source.run(self.reconciler)
             tasks.create_task(following, name="source")
             tasks.create_task(self.reconciler.run(), name="reconciler")
-            tasks.create_task(self._follow_machine(), name="addresses")
+            tasks.create_task(self.machine.follow(self._machine_changed), name="machine")
+            tasks.create_task(self.lookout.run(), name="lookout")
             tasks.create_task(self._freeze(), name="freeze")
 
     async def drain(self) -> None:
@@ -216,21 +218,9 @@ class Daemon:
         await self.health_servers.sync(wanted)
         return self.health_servers.reasons
 
-    async def _follow_machine(self) -> None:
-        """Notice addresses that come and go on interfaces."""
-        async with AddressMonitor() as monitor:
-            while True:
-                await monitor.wait(_ADDRESS_PERIOD)
-                try:
-                    addresses = await local_addresses()
-                except OSError as error:
-                    log.warning("cannot read the addresses of this machine: %s", error)
-                    continue
-                before, self._addresses = self._addresses, addresses
-                if addresses != before:
-                    log.info("the addresses of this machine have changed")
-                    self._facts_changed()
-                    self.reconciler.addresses_appeared(addresses - before)
+    def _machine_changed(self, appeared: frozenset[str]) -> None:
+        self._facts_changed()
+        self.reconciler.addresses_appeared(appeared)
 
     def _apply_facts(self) -> None:
         """After a step: the Node object may have brought new facts."""
@@ -245,11 +235,11 @@ class Daemon:
         self._send_local_clients()
 
     def _options(self) -> RoutingOptions:
-        return _routing_options(self.config, self.state.node, self._addresses)
+        return routing_options(self.config, self.state.node, self.machine, self.lookout.held_back)
 
     def _send_local_clients(self) -> None:
         networks = self.config.cluster_cidr or self.state.node.pod_cidrs
-        addresses = self._addresses.union(self.state.node.addresses)
+        addresses = self.machine.addresses.union(self.state.node.addresses)
         self.workers.set_local_clients(LocalClients(tuple(sorted(addresses)), networks))
 
     async def _freeze(self) -> None:
@@ -263,23 +253,6 @@ class Daemon:
             gc.freeze()
         finally:
             gc.enable()
-
-
-def _routing_options(config: Config, node: NodeFacts, addresses: frozenset[str]) -> RoutingOptions:
-    return RoutingOptions(
-        nodeport_addresses=resolve_nodeport_addresses(
-            config.nodeport_addresses, sorted(addresses), node.addresses
-        ),
-        balancer=config.balancer,
-        external_ip_addresses=addresses,
-        strict_source_ranges=config.strict_source_ranges,
-        external_ip_cidrs=tuple(
-            network for text in config.external_ip_cidrs if (network := parse_network(text))
-        ),
-        local_addresses=addresses,
-        serve_unallocated=bool(config.manifests),
-        service_proxy_name=config.service_proxy_name,
-    )
 
 
 def _cluster(config: Config) -> Kubernetes | None:
@@ -301,6 +274,14 @@ def _cluster(config: Config) -> Kubernetes | None:
     return Kubernetes(api, node_name=config.node_name, service_proxy_name=config.service_proxy_name)
 
 
+def _api_servers(cluster: Kubernetes | None) -> Sequence[str]:
+    """URLs of what stands between this node and its cluster."""
+    if cluster is None:
+        return ()
+    access = cluster.api.access
+    return access.server, access.proxy
+
+
 def _api(config: Config) -> Api:
     access = find_access(config.kubeconfig, config.context)
     if access is None:
@@ -318,7 +299,10 @@ async def running(config: Config) -> AsyncIterator[Daemon]:
     Raises StartError where it cannot start at all.
     """
     sockets.raise_descriptor_limit()
-    daemon = Daemon(config, await local_addresses())
+    cluster = _cluster(config)
+    machine = Machine(lambda: _api_servers(cluster))
+    await machine.look_around()
+    daemon = Daemon(config, cluster, machine)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(daemon.claims)
         if daemon.cluster is not None:

@@ -14,21 +14,21 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from uproxy import narration
-from uproxy.addresses import Claims
 from uproxy.core.backoff import Backoff
 from uproxy.core.health import ProxyHealth
 from uproxy.core.objects import Object, ObjectName
 from uproxy.core.overview import Failure
 from uproxy.core.plan import Plan, plan
+from uproxy.core.reserved import Reserved
+from uproxy.core.retries import Retries
 from uproxy.core.route import Frontend, FrontendKind, Route
 from uproxy.core.routing import HealthCheck, RoutingOptions, RoutingTable, build
 from uproxy.core.state import ClusterState
 from uproxy.core.status import ObjectStatus
 from uproxy.core.telemetry import Telemetry
-from uproxy.core.vips import Vips
+from uproxy.holdings import Holdings
 from uproxy.listeners import Listeners
 from uproxy.sockets import ListenError
 from uproxy.syncs import Syncs
@@ -42,6 +42,9 @@ seconds, and an address that is not here costs one bind in five seconds."""
 _TOGETHER = 5.0
 """Seconds between the first object and the first step, unless all sources have listed earlier."""
 
+_ALONE = 10.0
+"""Seconds without a word about any object before claims of an earlier process are released."""
+
 _AT_ONCE = 64
 """Services that are derived before the event loop gets its turn, about 5 ms."""
 
@@ -53,13 +56,6 @@ ServeHealthChecks = Callable[[HealthChecks], Awaitable[Mapping[ObjectName, str]]
 """Serves exactly these health check node ports; returns why some cannot be."""
 
 
-class _Retry(NamedTuple):
-    failure: Failure
-    attempts: int
-    at: float
-    """Monotonic time."""
-
-
 class Reconciler:
     """Owns the routing table and keeps the listeners in step with it; a `Sink` for all sources."""
 
@@ -68,7 +64,7 @@ class Reconciler:
         *,
         state: ClusterState,
         listeners: Listeners,
-        claims: Claims,
+        holdings: Holdings,
         options: RoutingOptions,
         telemetry: Telemetry,
         health: ProxyHealth,
@@ -84,8 +80,7 @@ class Reconciler:
         self.served_once = asyncio.Event()
         """Set for good when all that the sources listed at first is served, or has a reason."""
         self._listeners = listeners
-        self._claims = claims
-        self._vips = Vips()
+        self._holdings = holdings
         self._options = options
         self._syncs = Syncs(telemetry, health)
         self._serve_health_checks = serve_health_checks
@@ -94,14 +89,16 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._pending: set[Frontend] = set()
         """Frontends that may differ from what is wanted."""
-        self._retries: dict[Frontend, _Retry] = {}
+        self._retries = Retries(_RETRY)
+        self._all_known = False
+        """Whether all objects were known in the last step."""
         self._checks: HealthChecks = {}
         """Health checks as they are served now."""
 
     @property
     def failures(self) -> dict[Frontend, Failure]:
         """Frontends that could not be opened or resumed, and are being retried."""
-        return {frontend: retry.failure for frontend, retry in self._retries.items()}
+        return self._retries.failures
 
     def replace(self, source: str, objects: Sequence[Object]) -> None:
         for obj in self.state.unknown(source, objects):
@@ -140,13 +137,12 @@ class Reconciler:
 
     def addresses_appeared(self, addresses: Collection[str]) -> None:
         """Interfaces of this machine have new addresses: what waited for them is due now."""
-        for frontend, retry in self._retries.items():
-            if retry.failure.absent and frontend.address in addresses:
-                self._retries[frontend] = retry._replace(at=0.0)
-                self._wake.set()
+        if self._retries.hasten(addresses):
+            self._wake.set()
 
     async def run(self) -> None:
         """Reconcile for ever."""
+        await self._holdings.release_reserved(self._reserved)
         await self._until_listed()
         while True:
             await self._until_woken()
@@ -165,7 +161,7 @@ class Reconciler:
         # Load balancers learn that endpoints are gone before clients are refused, and that there
         # are some after clients are served.
         await self._health_checks(_cautious(self._checks, self.table.health_checks))
-        await self._carry_out(synced=synced)
+        await self._carry_out(synced=synced, servable=servable)
         await self._health_checks(self.table.health_checks)
         if servable:
             seconds, idle = time.monotonic() - started, not self._wake.is_set()
@@ -182,7 +178,11 @@ class Reconciler:
 
         Services without their endpoints would be opened, refuse clients, and be resumed.
         """
-        await self._wake.wait()
+        if not await self._woken(_ALONE):
+            # What an earlier process has claimed leads to nobody. It might be the way to the
+            # objects.
+            await self._holdings.release_all()
+            await self._wake.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_TOGETHER):
                 while not self.state.servable:
@@ -191,13 +191,15 @@ class Reconciler:
         self._wake.set()
 
     async def _until_woken(self) -> None:
-        timeout = None
-        if self._retries:
-            soonest = min(retry.at for retry in self._retries.values())
-            timeout = max(0.0, soonest - time.monotonic())
+        soonest = self._retries.soonest()
+        await self._woken(None if soonest is None else max(0.0, soonest - time.monotonic()))
+
+    async def _woken(self, at_most: float | None) -> bool:
+        """Wait until there is something to do, or so many seconds; whether there is."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(at_most):
                 await self._wake.wait()
+        return self._wake.is_set()
 
     async def _build(self) -> None:
         dirty = list(self.state.take_dirty())
@@ -210,17 +212,21 @@ class Reconciler:
             table = build(self.state, self._options, table, ())
             self._look_at(table, table.changed)
         if table.options != self.table.options:
-            self._look_at(table, self._update_vips(table, table.routes))
+            self._look_at(table, self._look_at_addresses(table, table.routes))
         self.table = table
 
     def _look_at(self, table: RoutingTable, frontends: Collection[Frontend]) -> None:
         self._pending.update(frontends)
-        self._update_vips(table, frontends)
+        self._look_at_addresses(table, frontends)
 
-    def _update_vips(self, table: RoutingTable, frontends: Iterable[Frontend]) -> set[Frontend]:
-        if self._claims.reason:
-            return set()
-        return self._vips.update(frontends, table.routes, self._options.local_addresses)
+    def _look_at_addresses(
+        self, table: RoutingTable, frontends: Iterable[Frontend]
+    ) -> set[Frontend]:
+        return self._holdings.look_at(table, frontends, self._options.local_addresses)
+
+    @property
+    def _reserved(self) -> Reserved:
+        return Reserved(self._options, self.state.hosts)
 
     async def _health_checks(self, wanted: HealthChecks) -> None:
         if wanted == self._checks and not self.health_check_failures:
@@ -229,19 +235,21 @@ class Reconciler:
         narration.tell_health_checks(self.health_check_failures, failures)
         self._checks, self.health_check_failures = wanted, failures
 
-    async def _carry_out(self, *, synced: bool) -> None:
+    async def _carry_out(self, *, synced: bool, servable: bool) -> None:
+        if servable and not self._all_known:
+            self._retries.hasten()
+        self._all_known = servable
         now = time.monotonic()
-        due = {each for each, retry in self._retries.items() if retry.at <= now}
-        waiting = self._retries.keys() - due
-        looked_at = self._pending | due
+        looked_at = self._pending | self._retries.due(now)
         steps = plan(
             self.table.routes,
             self._listeners.actual(looked_at),
             frontends=looked_at,
             synced=synced,
-            blocked=waiting,
-            claimed=self._claims.claimed,
-            vips=self._vips.frontends,
+            blocked=self._retries.not_due(now),
+            claimed=self._holdings.held,
+            vips=self._holdings.needed,
+            reserved=self._reserved,
         )
         failed = await self._apply(steps)
         self._remember(steps, failed, now)
@@ -255,8 +263,10 @@ class Reconciler:
         for frontend in steps.close:
             self._listeners.close(frontend)
             await turn.over()
-        await self._claims.release(steps.release)
-        unclaimed = await self._claims.claim(steps.claim)
+        await self._holdings.release(steps.release)
+        unclaimed = await self._holdings.claim(
+            steps.claim, self.table.routes, all_known=self._all_known
+        )
         for act, routes in (
             (self._listeners.update, (*steps.pause, *steps.update, *steps.resume)),
             (self._listeners.open, steps.open),
@@ -274,26 +284,16 @@ class Reconciler:
 
     def _failure(self, route: Route, error: ListenError, unclaimed: Mapping[str, str]) -> Failure:
         address = route.frontend.address
-        reason = unclaimed.get(address, self._claims.reason)
+        reason = unclaimed.get(address, self._holdings.reason)
         if not error.absent or route.kind is FrontendKind.NODE_PORT or not reason:
             return Failure(str(error), error.absent)
         return Failure(f"{error}, and {reason}", absent=True)
 
     def _remember(self, steps: Plan, failed: Mapping[Frontend, Failure], now: float) -> None:
-        news = {}
-        for frontend, failure in failed.items():
-            before = self._retries.get(frontend)
-            attempts = before.attempts + 1 if before is not None else 1
-            at = now + _RETRY.delay(attempts, random.random())
-            self._retries[frontend] = _Retry(failure, attempts, at)
-            if before is None or before.failure != failure:
-                news[frontend] = failure
+        news = self._retries.failed(failed, now, random.random)
         opened = {route.frontend for route in (*steps.open, *steps.resume)} - failed.keys()
-        recovered = sorted(self._retries.keys() & opened)
-        # Not as a difference of sets, which would walk all routes for each change.
-        gone = [frontend for frontend in self._retries if frontend not in self.table.routes]
-        for frontend in (*recovered, *gone):
-            del self._retries[frontend]
+        recovered = self._retries.opened(opened)
+        self._retries.keep(self.table.routes)
         narration.tell_failures(news, self.table.routes)
         narration.tell_recovered(recovered)
         narration.tell_plan(_without(steps, failed.keys() | set(recovered)))

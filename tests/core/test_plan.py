@@ -207,6 +207,33 @@ class TestAddresses:
         found = plan_for([], [serving(VIP)], claimed={"192.0.2.7"}, frontends=[])
         assert found == Plan()
 
+    def test_reserved_ones_are_given_up_before_all_is_listed(self) -> None:
+        """Else the sources might never list: the API server may be at one of them."""
+        claimed = {"192.0.2.7", "192.0.2.8"}
+        found = plan_for(
+            [],
+            [serving(VIP), serving(DNS)],
+            claimed=claimed,
+            synced=False,
+            claiming=True,
+            reserved={"192.0.2.7"},
+        )
+        assert found == Plan(close=(VIP,), release=("192.0.2.7",))
+        found = plan_for([], [], claimed=claimed, synced=False, reserved={"192.0.2.8"})
+        assert found == Plan(release=("192.0.2.8",))
+
+    def test_a_reserved_one_that_is_needed_is_kept(self) -> None:
+        """As the ClusterIP of the API server is, at which this node asks it."""
+        found = plan_for(
+            [route(VIP, A)],
+            [serving(VIP, A)],
+            claimed={"192.0.2.7"},
+            synced=False,
+            claiming=True,
+            reserved={"192.0.2.7"},
+        )
+        assert found == Plan()
+
     def test_no_claim_for_frontends_that_wait_alone(self) -> None:
         found = plan_for([route(VIP, A)], [], blocked={VIP}, claiming=True)
         assert found == Plan()

@@ -58,6 +58,7 @@ class FakeApi:
     def __init__(
         self,
         *,
+        host: str = "127.0.0.1",
         port: int = 0,
         tls: ssl.SSLContext | None = None,
         history: int = 1000,
@@ -75,6 +76,7 @@ class FakeApi:
         """Seconds; 60 in a real server."""
         self.watch_limit = 1800.0
         """Seconds after which watches end, even if more was asked for."""
+        self.host = host
         self.port = port
         self._tls = tls
         self._faults: list[_Fault] = []
@@ -90,7 +92,7 @@ class FakeApi:
         )
         await self._runner.setup()
         site = web.TCPSite(
-            self._runner, "127.0.0.1", self.port, ssl_context=self._tls, reuse_address=True
+            self._runner, self.host, self.port, ssl_context=self._tls, reuse_address=True
         )
         await site.start()
         self.port = self._runner.addresses[0][1]
@@ -108,7 +110,7 @@ class FakeApi:
 
     @property
     def url(self) -> str:
-        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://{self.host}:{self.port}"
 
     def apply(self, *objects: Data) -> None:
         """Create or replace objects."""

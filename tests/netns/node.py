@@ -64,13 +64,16 @@ def program(
     workers: int = 1,
     ready: bool = True,
     wrapper: Sequence[str] = (),
+    source: Sequence[str] = (),
 ) -> Iterator[Node]:
-    """Run uproxy on the manifests of a directory in a namespace; this node is called "here".
+    """Run uproxy on the manifests of a directory in a namespace, or on another source, given as
+    options; this node is called "here".
 
     `wrapper` goes before the command: words that start it with fewer privileges, for example.
     """
     log = directory.parent / f"{directory.name}-{space.role}.log"
-    command = [*wrapper, sys.executable, "-m", "uproxy.cli", "run", "--manifests", str(directory)]
+    command = [*wrapper, sys.executable, "-m", "uproxy.cli", "run"]
+    command += source or ["--manifests", str(directory)]
     command += ["--healthz-bind-address", f"127.0.0.1:{HEALTH}"]
     command += ["--metrics-bind-address", f"127.0.0.1:{METRICS}"]
     command += ["--workers", str(workers), "--hostname-override", "here"]

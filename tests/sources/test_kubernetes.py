@@ -16,7 +16,7 @@ from tests.fake_api.store import ApiError
 from tests.fake_api.watching import Watching, WatchList, line
 from tests.sources.cluster import FAST, endpointslice, followed, in_step, node, service
 from uproxy.core.backoff import Backoff
-from uproxy.core.objects import ObjectName
+from uproxy.core.objects import Node, ObjectName
 from uproxy.sources.reflector import resources
 
 WEB = service("web")
@@ -32,7 +32,7 @@ async def test_everything_that_concerns_this_node_and_nothing_else() -> None:
         async with followed(server) as (sink, source):
             assert sink.names("services") == {"web"}
             assert sink.names("endpointslices") == {"web-1"}
-            assert sink.names("node") == {"here"}
+            assert sink.names("node") == {"here", "there"}, "their addresses are not for Services"
             assert sink.state.node.known
             assert source.reachable
             assert source.last_error == ""
@@ -68,9 +68,31 @@ async def test_deleted_node_is_not_known_any_more() -> None:
             await sink.until(lambda: not sink.state.node.known)
 
 
+async def test_of_other_nodes_only_addresses_arrive_and_only_changes() -> None:
+    """A Node of 15 kB says every five minutes that it lives."""
+    there = node("there", unschedulable=True)
+    there["metadata"]["labels"] = {"zone": "b"}
+    there["status"] = {"addresses": [{"type": "InternalIP", "address": "192.0.2.2"}]}
+    async with FakeApi() as server:
+        server.apply(node("here"), there)
+        async with followed(server) as (sink, _):
+            assert sink.state.hosts.of("192.0.2.2") == "an address of node there"
+            [kept] = [each for each in sink.state.all_objects() if each.key.name == "there"]
+            assert isinstance(kept, Node)
+            assert (kept.metadata.labels, kept.spec.unschedulable) == (None, False)
+            sink.calls.clear()
+            server.apply({**there, "spec": {"taints": [{"key": "a heartbeat"}]}})
+            moved = [{"type": "InternalIP", "address": "192.0.2.3"}]
+            server.apply({**there, "status": {"addresses": moved}})
+            await sink.until(lambda: sink.state.hosts.of("192.0.2.3") != "")
+            assert sink.calls == ["apply node there"]
+
+
 async def test_node_that_is_not_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    async with FakeApi() as server, followed(server):
-        pass
+    async with FakeApi() as server:
+        server.apply(node("there"))
+        async with followed(server):
+            pass
     assert "the cluster has no node here" in caplog.text
 
 

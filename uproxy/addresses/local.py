@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import socket
 from collections.abc import Iterator
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 log = logging.getLogger(__name__)
 
@@ -21,13 +22,24 @@ _GROUPS: Final = 0x10 | 0x100
 """RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR."""
 
 
-async def local_addresses() -> frozenset[str]:
-    """Every address of every interface, loopback included, in canonical form.
+class Interfaces(NamedTuple):
+    """What the interfaces have, loopback included; in canonical form."""
 
-    Left out are link-local IPv6 addresses, which name nothing without their zone, and those that
-    cannot be bound, because the kernel still looks for duplicates or has found one.
-    """
-    return await asyncio.to_thread(_read_addresses)
+    addresses: frozenset[str] = frozenset()
+    """Left out are link-local IPv6 addresses, which name nothing without their zone, and those
+    that cannot be bound, because the kernel still looks for duplicates or has found one."""
+    broadcast: frozenset[str] = frozenset()
+    """Broadcast addresses of IPv4 networks: their last one, and, as in old times, their first."""
+
+
+async def interfaces() -> Interfaces:
+    """Raises OSError."""
+    return await asyncio.to_thread(_read_interfaces)
+
+
+async def local_addresses() -> frozenset[str]:
+    """The addresses of all interfaces. Raises OSError."""
+    return (await interfaces()).addresses
 
 
 class AddressMonitor:
@@ -82,12 +94,13 @@ def _subscribed() -> socket.socket:
     return sock
 
 
-def _read_addresses() -> frozenset[str]:
+def _read_interfaces() -> Interfaces:
     # Imported late: 0.4 s of CPU that need not delay the first listeners.
     from pyroute2 import IPRoute
 
     with IPRoute() as netlink:
-        return frozenset(_addresses(netlink.get_addr()))
+        messages = list(netlink.get_addr())
+    return Interfaces(frozenset(_addresses(messages)), frozenset(_broadcast(messages)))
 
 
 def _addresses(messages: Any) -> Iterator[str]:
@@ -98,3 +111,13 @@ def _addresses(messages: Any) -> Iterator[str]:
         unusable = flags & _FAILED or flags & (_TENTATIVE | _OPTIMISTIC) == _TENTATIVE
         if address and not unusable and not address.startswith("fe80:"):
             yield address
+
+
+def _broadcast(messages: Any) -> Iterator[str]:
+    for message in messages:
+        address, length = message.get_attr("IFA_ADDRESS"), message["prefixlen"]
+        if not address or ":" in address or length >= 31:  # RFC 3021: two hosts, no broadcast.
+            continue
+        network = ipaddress.ip_network(f"{address}/{length}", strict=False)
+        yield str(network.network_address)
+        yield message.get_attr("IFA_BROADCAST") or str(network.broadcast_address)

@@ -12,6 +12,7 @@ from uproxy.core.ip import Family, family_of
 from uproxy.core.loops import backend_ports, is_near
 from uproxy.core.objects import EndpointSlice, ObjectName, Service, ServicePort
 from uproxy.core.options import RoutingOptions
+from uproxy.core.reserved import Holders
 from uproxy.core.route import (
     Backend,
     BalancerKind,
@@ -101,13 +102,14 @@ def derive(
     slices: Sequence[EndpointSlice],
     node: NodeFacts,
     options: RoutingOptions,
+    hosts: Holders,
 ) -> ServiceRoutes:
     """Everything that a Service wants on this node, with a reason for whatever it cannot have."""
     created = service.metadata.creation_timestamp or _NO_TIMESTAMP
     skip = skip_reason(service, options)
     if skip:
         return ServiceRoutes(service=service.key, created=created, reasons=(skip,))
-    addresses = addresses_of(service, slices, options)
+    addresses = addresses_of(service, slices, options, hosts)
     merged = merge(slices, node.name)
     settings, reasons = _settings(service, node, options)
     ports = list(_ports(service, addresses, merged, node))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from uproxy.core.ip import Family, family_of, parse_ip
 from uproxy.core.objects import EndpointSlice, LoadBalancerIngress, Service
 from uproxy.core.options import RoutingOptions
+from uproxy.core.reserved import Holders, why_reserved
 from uproxy.core.route import FrontendKind
 from uproxy.core.topology import FAMILIES
 
@@ -52,7 +53,7 @@ def skip_reason(service: Service, options: RoutingOptions) -> str:
 
 
 def addresses_of(
-    service: Service, slices: Iterable[EndpointSlice], options: RoutingOptions
+    service: Service, slices: Iterable[EndpointSlice], options: RoutingOptions, hosts: Holders
 ) -> Addresses:
     """Every address that counts, in canonical form, and the reasons for the others.
 
@@ -63,11 +64,15 @@ def addresses_of(
     found.families = tuple(f for f in FAMILIES if any(family_of(a) == f for a in cluster))
     if not cluster and options.serve_unallocated:
         found.families = _unallocated_families(service, slices)
-    found.places += [(FrontendKind.CLUSTER_IP, address) for address in cluster]
+    free = _Free(options, hosts, found.reasons)
+    for address in free(FrontendKind.CLUSTER_IP, "clusterIP", cluster):
+        found.places.append((FrontendKind.CLUSTER_IP, address))
     vips = [each.ip for each in service.ingress if _is_vip(each, found.reasons)]
-    for address in _parsed("load-balancer IP", vips, found.reasons):
+    parsed = _parsed("load-balancer IP", vips, found.reasons)
+    for address in free(FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", parsed):
         _place(found, FrontendKind.LOAD_BALANCER_IP, address)
-    for address in _parsed("externalIP", service.spec.external_ips or (), found.reasons):
+    parsed = _parsed("externalIP", service.spec.external_ips or (), found.reasons)
+    for address in free(FrontendKind.EXTERNAL_IP, "externalIP", parsed):
         if _may_claim(address, options):
             _place(found, FrontendKind.EXTERNAL_IP, address)
         else:
@@ -76,6 +81,22 @@ def addresses_of(
                 " (--external-ip-cidrs would allow it)"
             )
     return found
+
+
+class _Free(NamedTuple):
+    """Leaves out the addresses that others must keep."""
+
+    options: RoutingOptions
+    hosts: Holders
+    reasons: list[str]
+
+    def __call__(self, kind: FrontendKind, label: str, addresses: Iterable[str]) -> Iterator[str]:
+        for address in addresses:
+            whose = why_reserved(address, kind, self.options, self.hosts)
+            if whose:
+                self.reasons.append(f"{label} {address} is {whose}: not claimed")
+            else:
+                yield address
 
 
 def _cluster_ips(service: Service) -> tuple[str, ...]:

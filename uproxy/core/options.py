@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from uproxy.core.ip import Network
 from uproxy.core.route import BalancerKind
@@ -28,6 +29,11 @@ class RoutingOptions:
     is closed; False: as in kube-proxy, for load-balancer VIPs only, family by family."""
     local_addresses: frozenset[str] = frozenset()
     """Addresses of this node's interfaces: there, a wildcard frontend would be reached."""
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Addresses that must not be claimed, with whose they are: of this node's gateways, for one."""
+    servers: Mapping[str, str] = field(default_factory=dict)
+    """The same for those that this node asks by address, which may be the ClusterIPs of Services:
+    the API server, DNS."""
     serve_unallocated: bool = False
     """Serve Services without a clusterIP at their other addresses: for plain manifests, where no
     API server assigns one. False: skip them, as kube-proxy does."""

@@ -65,6 +65,7 @@ def plan(
     blocked: Container[Frontend] = frozenset(),
     claimed: Set[str] = frozenset(),
     vips: Mapping[str, Collection[Frontend]] = MappingProxyType({}),
+    reserved: Container[str] = frozenset(),
 ) -> Plan:
     """What to do about `frontends`; nothing else is looked at, nor touched.
 
@@ -79,7 +80,7 @@ def plan(
     for frontend in looked_at:
         want, have = desired.get(frontend), actual.get(frontend)
         if want is None:
-            if have is not None and synced:
+            if have is not None and (synced or frontend.address in reserved):
                 steps.close.append(frontend)
         elif have is not None:
             steps.change(want, have, synced=synced, blocked=frontend in blocked)
@@ -87,7 +88,7 @@ def plan(
             steps.open.append(want)
     return Plan(
         close=tuple(steps.close),
-        release=_releases(vips, claimed, actual, steps.close) if synced else (),
+        release=_releases(vips, claimed, actual, steps.close, None if synced else reserved),
         claim=_claims(looked_at, vips, claimed, blocked),
         pause=tuple(steps.pause),
         update=tuple(steps.update),
@@ -139,9 +140,12 @@ def _releases(
     claimed: Set[str],
     actual: Iterable[Frontend],
     closing: Collection[Frontend],
+    only: Container[str] | None,
 ) -> tuple[str, ...]:
-    """Claimed addresses that nothing wants and where no listener remains."""
+    """Claimed addresses that nothing wants and where no listener remains; `only` these, or all."""
     candidates = set(claimed - vips.keys())
+    if only is not None:
+        candidates = {address for address in candidates if address in only}
     if candidates:
         closed = set(closing)
         candidates -= {frontend.address for frontend in actual if frontend not in closed}

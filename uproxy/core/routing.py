@@ -79,7 +79,8 @@ def build(
         if service is None:
             draft.put(name, None)
         else:
-            draft.put(name, derive(service, state.slices_of(name), state.node, options))
+            slices = state.slices_of(name)
+            draft.put(name, derive(service, slices, state.node, options, state.hosts))
     draft.guard()
     return draft.finish()
 

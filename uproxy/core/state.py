@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from uproxy.core.ip import parse_ip
 from uproxy.core.legacy import as_slices
 from uproxy.core.objects import Endpoints, EndpointSlice, Node, Object, ObjectName, Service
+from uproxy.core.reserved import API_SERVER, Holders
 
 _ZONE: Final = "topology.kubernetes.io/zone"
 _IP_SLICES: Final = frozenset(("IPv4", "IPv6"))
 _ADDRESS_ORDER: Final = ("InternalIP", "ExternalIP")
+_API: Final = ObjectName("default", "kubernetes")
+"""The Service whose endpoints are the API servers."""
 
 Kind = TypeVar("Kind", bound=Object)
 _Identity = tuple[type[Any], ObjectName]
@@ -51,12 +54,17 @@ class NodeFacts:
 class ClusterState:
     """The objects of all sources, by source; what one says never removes what another does.
 
-    Where several have the same object, the source that was named first counts. Of Nodes only our
-    own is kept, and slices of host names (FQDN) are not, as nothing could be routed to them.
+    Where several have the same object, the source that was named first counts. Of other Nodes than
+    our own only the addresses matter. Slices of host names (FQDN) are not kept, as nothing could be
+    routed to them.
     """
 
     def __init__(self, sources: Iterable[str], *, node_name: str = "") -> None:
         self.node = NodeFacts(name=node_name)
+        self.hosts = Holders()
+        """Addresses of all Nodes and of the API servers."""
+        self._moved: set[str] = set()
+        """Those of them that have come or gone since the last look."""
         self._objects: dict[str, dict[_Identity, Object]] = {source: {} for source in sources}
         self._unsynced = set(self._objects)
         self._presumed: set[str] = set()
@@ -132,6 +140,12 @@ class ClusterState:
     def take_dirty(self) -> set[ObjectName]:
         """Services whose routes may have changed since the last call; they may be gone."""
         taken, self._dirty = self._dirty, set()
+        if _API in taken:
+            found = (each for slice_ in self.slices_of(_API) for each in _endpoints(slice_))
+            self._moved |= self.hosts.put(API_SERVER, found)
+        if self._moved:
+            taken |= self._services_at(self._moved)
+            self._moved = set()
         return taken
 
     def service(self, name: ObjectName) -> Service | None:
@@ -146,6 +160,15 @@ class ClusterState:
             name for objects in self._objects.values() for kind, name in objects if kind is Service
         }
 
+    def _services_at(self, addresses: Container[str]) -> set[ObjectName]:
+        """Services that want to be reached at one of these addresses; walks every object."""
+        return {
+            obj.key
+            for objects in self._objects.values()
+            for obj in objects.values()
+            if isinstance(obj, Service) and any(each in addresses for each in asked_addresses(obj))
+        }
+
     def slices_of(self, service: ObjectName) -> Sequence[EndpointSlice]:
         """Its slices by name; only if there is none at all, its legacy Endpoints as slices.
 
@@ -158,8 +181,6 @@ class ClusterState:
         return as_slices(legacy) if legacy is not None else ()
 
     def _matters(self, obj: Object) -> bool:
-        if isinstance(obj, Node):
-            return obj.metadata.name == self.node.name
         return not isinstance(obj, EndpointSlice) or obj.address_type in _IP_SLICES
 
     def _find(self, kind: type[Kind], name: ObjectName) -> Kind | None:
@@ -179,7 +200,10 @@ class ClusterState:
             self._ungroup(before)
             self._group(after)
         elif kind is Node:
-            self._set_node(after)
+            held = _all_addresses(after) if isinstance(after, Node) else ()
+            self._moved |= self.hosts.put(f"an address of node {name.name}", held)
+            if name.name == self.node.name:
+                self._set_node(after)
 
     def _ungroup(self, before: Object | None) -> None:
         if not isinstance(before, EndpointSlice) or before.service is None:
@@ -201,6 +225,31 @@ class ClusterState:
         # Hints compare with the zone, loadBalancerSourceRanges with the addresses.
         if (self.node.zone, self.node.addresses) != (before.zone, before.addresses):
             self._dirty |= self.service_names()
+
+
+def asked_addresses(service: Service) -> Iterator[str]:
+    """Addresses at which a Service is to be reached, in canonical form, allowed or not."""
+    spec = service.spec
+    cluster = (spec.cluster_ip, *(spec.cluster_ips or ()))
+    ingress = (each.ip for each in service.ingress)
+    for text in (*cluster, *(spec.external_ips or ()), *ingress):
+        address = parse_ip(text)
+        if address is not None:
+            yield address
+
+
+def _endpoints(endpoint_slice: EndpointSlice) -> Iterator[str]:
+    for each in endpoint_slice.endpoints or ():
+        for text in each.addresses or ():
+            address = parse_ip(text)
+            if address is not None:
+                yield address
+
+
+def _all_addresses(node: Node) -> tuple[str, ...]:
+    """Host names that are addresses among them."""
+    listed = node.status.addresses or ()
+    return tuple(filter(None, (parse_ip(each.address) for each in listed)))
 
 
 def _addresses(node: Node) -> tuple[str, ...]:

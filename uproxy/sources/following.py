@@ -101,7 +101,7 @@ class Follower:
         self._watch_list = watch_list
         self._timing = timing
         self._random = random
-        self._mirror = Mirror(resource.kind)
+        self._mirror = Mirror(resource.kind, resource.reduced)
         self._complaints: tuple[ObjectStatus, ...] = ()
         self._relist = True
         self._initial = False
@@ -307,7 +307,7 @@ class Follower:
         self._complain(sink)
         self._relist = False
         self.listed.set()
-        if not objects and self.resource.none:
+        if self.resource.wanted not in ("", *(each.metadata.name for each in objects)):
             log.warning("%s", self.resource.none)
         log.debug("%s: %d listed, version %s", self.resource.source, len(objects), version)
 

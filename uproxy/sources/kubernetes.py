@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 
-from uproxy.sources.api import ApiServer
+from uproxy.sources.api import ApiServer, ApiUnreachable
 from uproxy.sources.connection import Connection, WatchList
 from uproxy.sources.following import Follower, Timing
 from uproxy.sources.reflector import resources
@@ -53,6 +53,14 @@ class Kubernetes:
     def last_error(self) -> str:
         """The latest trouble, over or not; "" if there was none."""
         return self.connection.last_error
+
+    async def answers(self) -> bool:
+        """Whether the server answers a request at this moment, whatever it says."""
+        try:
+            async with self.api.request("GET", "/version"):
+                return True
+        except ApiUnreachable:
+            return False
 
     async def run(self, sink: Sink) -> None:
         """Deliver everything, then every change, until cancelled."""

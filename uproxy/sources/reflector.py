@@ -4,14 +4,15 @@ something goes wrong. Pure; `uproxy.sources.kubernetes` asks the server.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
 
 from uproxy.core.decode import DecodeError, from_json
-from uproxy.core.objects import EndpointSlice, Node, Object, ObjectName, Service
+from uproxy.core.objects import EndpointSlice, Node, Object, ObjectMeta, ObjectName, Service
 from uproxy.core.status import ObjectStatus
 from uproxy.sources.brevity import brief
 from uproxy.sources.watchstream import Failure, MalformedAnswer, Metadata, metadata_of
@@ -43,8 +44,12 @@ class Resource:
     """Field selector."""
     after: str = ""
     """Source that should have delivered first."""
+    wanted: str = ""
+    """Name of an object that there should be."""
     none: str = ""
-    """What to say when there is no such object, where that is a mistake."""
+    """What to say when it is not there."""
+    reduced: Callable[[Object], Object] | None = None
+    """What of an object is kept. What this leaves equal, but for the version, is no change."""
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -53,7 +58,10 @@ class Resource:
 
 
 def resources(node_name: str, service_proxy_name: str = "") -> tuple[Resource, ...]:
-    """What kube-proxy 1.36 watches, with its selectors; or the Services of another proxy's name."""
+    """What kube-proxy 1.36 watches, with its selectors; or the Services of another proxy's name.
+
+    But all Nodes instead of only ours: their addresses must not be claimed.
+    """
     ours = f"{_PROXY_NAME}={service_proxy_name}" if service_proxy_name else f"!{_PROXY_NAME}"
     return (
         Resource(
@@ -74,11 +82,21 @@ def resources(node_name: str, service_proxy_name: str = "") -> tuple[Resource, .
             source=NODE,
             kind=Node,
             path="/api/v1/nodes",
-            fields=f"metadata.name={node_name}",
+            reduced=partial(_without_details, node_name),
+            wanted=node_name,
             none=f"the cluster has no node {node_name}: no endpoint counts as local, and /healthz"
             " fails; --hostname-override names another one",
         ),
     )
+
+
+def _without_details(own: str, node: Object) -> Object:
+    """Of other Nodes just the addresses, which are nobody else's: 5,000 of them, with their labels
+    and annotations, would take 50 MB."""
+    if not isinstance(node, Node) or node.metadata.name == own:
+        return node
+    known = ObjectMeta(name=node.metadata.name, resource_version=node.metadata.resource_version)
+    return Node(metadata=known, status=node.status)
 
 
 class Gone(NamedTuple):
@@ -102,8 +120,11 @@ class Mirror:
     One that cannot be decoded becomes a complaint, and its last good version stays.
     """
 
-    def __init__(self, kind: type[Object]) -> None:
+    def __init__(
+        self, kind: type[Object], reduced: Callable[[Object], Object] | None = None
+    ) -> None:
         self._kind = kind
+        self._reduced = reduced
         self._objects: dict[ObjectName, Object] = {}
         self._complaints: dict[ObjectName, ObjectStatus] = {}
         self._tombstones: dict[ObjectName, str] = {}
@@ -174,6 +195,8 @@ class Mirror:
         self._objects[obj.key] = obj
         self._complaints.pop(obj.key, None)
         self._tombstones.pop(obj.key, None)
+        if self._reduced is not None and known is not None and _same_but_version(known, obj):
+            return None
         return obj
 
     def delete(self, raw: msgspec.Raw) -> Gone | None:
@@ -201,7 +224,8 @@ class Mirror:
     ) -> Object | ObjectName | None:
         """The object, or the name of one that cannot be used, or None where it has no name."""
         try:
-            return from_json(raw, self._kind)
+            obj = from_json(raw, self._kind)
+            return obj if self._reduced is None else self._reduced(obj)
         except DecodeError as error:
             metadata = metadata_of(raw) or Metadata()
             name = ObjectName(metadata.namespace, metadata.name)
@@ -224,6 +248,12 @@ class Mirror:
         # Before the first list is complete there is nothing to go on from.
         if self.version and len(version) <= _MAX_VERSION and _newer(version, self.version):
             self.version = version
+
+
+def _same_but_version(one: Object, other: Object) -> bool:
+    version = other.metadata.resource_version
+    metadata = msgspec.structs.replace(one.metadata, resource_version=version)
+    return msgspec.structs.replace(one, metadata=metadata) == other
 
 
 def _newer(version: str, than: str) -> bool:

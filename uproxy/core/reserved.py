@@ -1,0 +1,90 @@
+"""Addresses that others have to keep. A node that claimed one would talk to itself in their place:
+it would lose its API server, its gateway, its DNS, or another node.
+
+What an interface of this node has is not claimed, so it may be served whatever it is.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from uproxy.core.options import RoutingOptions
+from uproxy.core.route import FrontendKind
+
+API_SERVER: Final = "the API server's address"
+
+_SERVICES_OF_CLOUDS: Final = {
+    "100.100.100.200": "a cloud's metadata service",  # Alibaba
+    "168.63.129.16": "a cloud's DNS and health service",  # Azure
+    "fd00:ec2::253": "a cloud's DNS service",  # AWS
+    "fd00:ec2::254": "a cloud's metadata service",  # AWS
+    "fd20:ce::254": "a cloud's metadata service",  # Google
+}
+"""Those that are not link-local, as 169.254.169.254 is."""
+
+
+class Holders:
+    """Who in the cluster has which addresses. Several may have the same one."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[str, frozenset[str]] = {}
+        """By holder."""
+        self._holders: dict[str, set[str]] = {}
+        """By address; never an empty set."""
+
+    def put(self, holder: str, addresses: Iterable[str]) -> frozenset[str]:
+        """Set all addresses of a holder; returns those that it has got or lost.
+
+        A holder is named as people are told of it: "an address of node worker-2".
+        """
+        before, now = self._addresses.get(holder, frozenset()), frozenset(addresses)
+        for address in before - now:
+            holders = self._holders[address]
+            holders.discard(holder)
+            if not holders:
+                del self._holders[address]
+        for address in now - before:
+            self._holders.setdefault(address, set()).add(holder)
+        self._addresses.pop(holder, None)
+        if now:
+            self._addresses[holder] = now
+        return before ^ now
+
+    def of(self, address: str) -> str:
+        """Who has an address; "" if nobody does. The API server is named before its node."""
+        holders = self._holders.get(address)
+        return max(holders) if holders else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """All addresses that must not be claimed. Not to be asked about ClusterIPs that are wanted."""
+
+    options: RoutingOptions
+    hosts: Holders
+
+    def __contains__(self, address: object) -> bool:
+        kind = FrontendKind.EXTERNAL_IP
+        return bool(why_reserved(str(address), kind, self.options, self.hosts))
+
+
+def why_reserved(address: str, kind: FrontendKind, options: RoutingOptions, hosts: Holders) -> str:
+    """Whose address it is that may not be claimed, to complete "X is ..."; "" if it may.
+
+    What this node asks by address may be a Service itself, at its ClusterIP: DNS, for one.
+    """
+    if address in options.local_addresses:
+        return ""
+    asked = "" if kind is FrontendKind.CLUSTER_IP else options.servers.get(address, "")
+    return _by_nature(address) or asked or hosts.of(address) or options.hosts.get(address, "")
+
+
+@lru_cache(maxsize=65536)
+def _by_nature(address: str) -> str:
+    if ipaddress.ip_address(address).is_link_local:
+        return "link-local"
+    return _SERVICES_OF_CLOUDS.get(address, "")
