@@ -7,6 +7,8 @@ lets a worker be replaced without a port being closed: connections wait in the k
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import socket
 from collections.abc import Container, Iterable, Iterator
 from typing import Protocol
@@ -15,6 +17,8 @@ from uproxy import sockets
 from uproxy.channel import Close, Open, ToWorker, Update
 from uproxy.core.plan import Actual
 from uproxy.core.route import Frontend, Route
+
+log = logging.getLogger(__name__)
 
 _BACKLOG = 500
 """Messages on their way to workers that are no reason to wait."""
@@ -38,12 +42,15 @@ class WorkerPort(Protocol):
 class Listener:
     """One frontend's sockets, one for each worker; none while a UDP frontend is paused."""
 
-    __slots__ = ("paused", "route", "sockets")
+    __slots__ = ("between", "paused", "route", "sockets")
 
     def __init__(self, route: Route, sockets: list[socket.socket], *, paused: bool) -> None:
         self.route = route
         self.sockets = sockets
         self.paused = paused
+        self.between = False
+        """Whether a call has failed when it was being paused or resumed: some of its sockets may
+        accept and others not, so that it counts as open but not as whole."""
 
     def __repr__(self) -> str:
         state = "paused" if self.paused else "open"
@@ -51,8 +58,9 @@ class Listener:
 
 
 class Listeners:
-    """Opens, updates, pauses, resumes and closes listeners. Raises sockets.ListenError where a
-    frontend cannot be opened or resumed; the state then is as before the call.
+    """Opens, updates, pauses, resumes and closes listeners. Raises sockets.ListenError, and
+    nothing else, where a frontend cannot be opened, paused or resumed: it is then to be tried
+    again. To close one never fails.
     """
 
     def __init__(
@@ -80,10 +88,14 @@ class Listeners:
         """Open a frontend. One without usable backends is opened paused, so the port is ours."""
         frontend = route.frontend
         listener = Listener(route, self._sockets(frontend), paused=False)
-        if not route.usable:
-            self._pause(listener)
-        elif route.affinity_timeout:
-            sockets.steer_by_client(listener.sockets[0], self._workers.count)
+        try:
+            if not route.usable:
+                self._pause(listener)
+        except sockets.ListenError:
+            self._release(listener)
+            raise
+        if route.usable and route.affinity_timeout:
+            self._steer(listener)
         self._listeners[frontend] = listener
         self._places.setdefault((frontend.protocol, frontend.port), set()).add(frontend)
         try:
@@ -95,15 +107,15 @@ class Listeners:
     def update(self, route: Route) -> None:
         """Change an open frontend's route in place; pause or resume it where that is called for."""
         listener = self._listeners[route.frontend]
-        if listener.paused and route.usable:
+        if route.usable and (listener.paused or listener.between):
             self._resume(listener, route)
             return
         before, listener.route = listener.route, route
+        self._tell(Update(route))
         if not listener.paused and not route.usable:
             self._pause(listener)
         elif not listener.paused and bool(before.affinity_timeout) != bool(route.affinity_timeout):
             self._steer(listener)
-        self._tell(Update(route))
 
     def close(self, frontend: Frontend, grace: float | None = None) -> None:
         """Close a frontend. A client is refused at once; see Close for what becomes of flows.
@@ -116,7 +128,8 @@ class Listeners:
         if not place:
             del self._places[frontend.protocol, frontend.port]
         if frontend.protocol == "TCP" and not listener.paused:
-            self._pause(listener)
+            with contextlib.suppress(sockets.ListenError):  # It is refused when all have closed it.
+                self._pause(listener)
         self._tell(Close(frontend, self._grace if grace is None else grace))
         self._release(listener)
 
@@ -167,11 +180,16 @@ class Listeners:
             self._workers.send(worker, message)
 
     def _pause(self, listener: Listener) -> None:
-        listener.paused = True
         if listener.route.frontend.protocol == "TCP":
-            for sock in listener.sockets:
-                sockets.pause(sock)
+            listener.between = True
+            try:
+                for sock in listener.sockets:
+                    sockets.pause(sock)
+            except OSError as error:
+                raise sockets.ListenError(error, listener.route.frontend) from error
+            listener.paused, listener.between = True, False
             return
+        listener.paused = True
         # Only a closed UDP socket makes the kernel answer "port unreachable".
         self._tell(Close(listener.route.frontend, 0))
         self._release(listener)
@@ -181,7 +199,7 @@ class Listeners:
             listener.sockets = self._sockets(route.frontend)
         else:
             self._listen_again(listener)
-        listener.route, listener.paused = route, False
+        listener.route, listener.paused, listener.between = route, False, False
         self._steer(listener)
         if route.frontend.protocol == "UDP":
             self._announce(listener)
@@ -193,16 +211,21 @@ class Listeners:
             for sock in listener.sockets:
                 sockets.resume(sock)
         except OSError as error:
-            for sock in listener.sockets:
-                sockets.pause(sock)
+            listener.paused = False
+            with contextlib.suppress(sockets.ListenError):
+                self._pause(listener)
             raise sockets.ListenError(error, listener.route.frontend) from error
 
     def _steer(self, listener: Listener) -> None:
-        # A group that was paused as a whole has forgotten its program.
-        if listener.route.affinity_timeout:
-            sockets.steer_by_client(listener.sockets[0], self._workers.count)
-        else:
-            sockets.stop_steering(listener.sockets[0])
+        """A group that was paused as a whole has forgotten its program. Affinity is kept without
+        it, so that a failure harms nobody."""
+        try:
+            if listener.route.affinity_timeout:
+                sockets.steer_by_client(listener.sockets[0], self._workers.count)
+            else:
+                sockets.stop_steering(listener.sockets[0])
+        except OSError as error:
+            log.info("%s: workers cannot be chosen by client: %s", listener.route.frontend, error)
 
     def _release(self, listener: Listener) -> None:
         for sock in listener.sockets:

@@ -1,0 +1,45 @@
+"""Workers that believe what they are told: what each of them serves, and on which socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.faults.kernel import File
+from tests.faults.sockets import Socket
+from uproxy.channel import Close, Open, ToWorker, Update
+from uproxy.core.route import Frontend, Route
+
+
+@dataclass(slots=True)
+class Serving:
+    """A frontend, as one worker has it."""
+
+    route: Route
+    file: File
+
+
+@dataclass
+class Told:
+    """In the place of Workers."""
+
+    count: int = 2
+    backlog: int = 0
+    serving: list[dict[Frontend, Serving]] = field(default_factory=list)
+    messages: list[ToWorker] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.serving = [{} for _ in range(self.count)]
+
+    def send(self, worker: int, message: ToWorker, sock: Any = None) -> None:
+        mine = self.serving[worker]
+        self.messages.append(message)
+        match message:
+            case Open(route):
+                assert isinstance(sock, Socket)
+                mine[route.frontend] = Serving(route, sock.file)
+            case Update(route):
+                if route.frontend in mine:
+                    mine[route.frontend].route = route
+            case Close(frontend):
+                mine.pop(frontend, None)
