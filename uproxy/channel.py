@@ -85,6 +85,8 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
     ports: list[tuple[ServicePortName, Counters]]
     active: int
     """All flows of the worker."""
+    most: int = 0
+    """Flows that it can have, where it may open too few files for its part of --max-flows."""
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -21,6 +21,7 @@ import os
 import resource
 import socket
 import struct
+import sys
 
 from uproxy.core.route import Frontend
 
@@ -71,7 +72,7 @@ def open_listeners(
         while len(sockets) < count:
             sockets.append(_bound(frontend, shared=True, claimed=claimed))
         # The kernel gives out the lowest free number, so a high one means that few are left.
-        if sockets[-1].fileno() >= _descriptor_limit() - RESERVED_DESCRIPTORS:
+        if sockets[-1].fileno() >= descriptor_limit() - RESERVED_DESCRIPTORS:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if frontend.protocol == "TCP":
             for sock in sockets:
@@ -150,8 +151,10 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
-def _descriptor_limit() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+def descriptor_limit() -> int:
+    """How many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def _bound(frontend: Frontend, *, shared: bool, claimed: bool) -> socket.socket:

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
+
 from uproxy.channel import (
     Channel,
     ChannelClosed,
@@ -64,6 +66,8 @@ class Worker:
         self.engine = ""
         """What it relays by, once that is known."""
         self.active_flows = 0
+        self.most_flows = 0
+        """Where it can open too few files for its part of --max-flows; else 0."""
         self.outbox: list[tuple[ToWorker, socket.socket | None]] = []
         """What was said since the event loop's last turn: sent together, it costs a tenth."""
         self.ready = asyncio.Event()
@@ -186,6 +190,7 @@ class Workers:
                 restarts=each.restarts,
                 active_flows=each.active_flows,
                 engine=each.engine,
+                most_flows=each.most_flows or msgspec.UNSET,
             )
             for each in self._workers
         )
@@ -304,6 +309,7 @@ class Workers:
                     worker.ready.set()
                 case Report():
                     worker.active_flows = message.active
+                    worker.most_flows = message.most
                     self._tally.add(worker.index, message.ports)
                 case Drained():
                     worker.active_flows = 0

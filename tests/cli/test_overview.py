@@ -172,3 +172,9 @@ def test_a_health_check_that_is_not_open() -> None:
 def test_a_worker_that_was_never_replaced() -> None:
     worker = WorkerStatus(index=0, pid=1, restarts=0, active_flows=1)
     assert list(overview(status(workers=[worker])))[-1] == "  0  pid 1  1 active flow"
+
+
+def test_a_worker_that_may_open_too_few_files() -> None:
+    worker = WorkerStatus(index=0, pid=1, restarts=0, active_flows=1, most_flows=1234)
+    last = list(overview(status(workers=[worker])))[-1]
+    assert last == "  0  pid 1  1 active flow, 1,234 at most"

@@ -6,11 +6,12 @@ import asyncio
 import gc
 import hashlib
 import os
+import resource
 import select
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from tests.ports import free_port
 from uproxy.channel import Settings
@@ -279,3 +280,23 @@ def descriptors() -> dict[str, str]:
         except OSError:  # The directory itself.
             continue
     return found
+
+
+@contextmanager
+def free_descriptors(count: int) -> Iterator[None]:
+    """Leave this process so many descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = {int(name) for name in os.listdir("/proc/self/fd")}
+    # The listing had a descriptor of its own.
+    lowest = os.dup(0)
+    os.close(lowest)
+    used.discard(lowest)
+    limit, free = 0, 0
+    while free < count or limit in used:
+        free += limit not in used
+        limit += 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
 import socket
 from _socket import socket as Socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.dataplane.peers import OWNER, Peer, World, eventually, refusing, world
+from tests.dataplane.peers import (
+    OWNER,
+    Peer,
+    World,
+    eventually,
+    free_descriptors,
+    refusing,
+    world,
+)
 from uproxy.core.balancer import Balancer
 from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend
@@ -296,23 +301,3 @@ def port_of(w: World) -> int:
     (listener,) = w.engine.listeners
     assert listener.route.owner == OWNER
     return listener.route.frontend.port
-
-
-@contextmanager
-def free_descriptors(count: int) -> Iterator[None]:
-    """Leave this process so many descriptors."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = {int(name) for name in os.listdir("/proc/self/fd")}
-    # The listing had a descriptor of its own.
-    lowest = os.dup(0)
-    os.close(lowest)
-    used.discard(lowest)
-    limit, free = 0, 0
-    while free < count or limit in used:
-        free += limit not in used
-        limit += 1
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -104,18 +104,9 @@ class OutsideContext(Context):
 class World:
     """A worker's UDP side, with backends and clients."""
 
-    def __init__(self, *, max_flows: int, udp_timeout: float, outside: bool) -> None:
-        settings = Settings(
-            worker=0,
-            workers=1,
-            max_flows=max_flows,
-            udp_timeout=udp_timeout,
-            tcp_idle_timeout=60.0,
-            half_close_timeout=60.0,
-        )
-        self.reactor = Reactor(asyncio.get_running_loop())
-        kind = OutsideContext if outside else Context
-        self.context = kind(self.reactor, settings, lambda: 0.5)
+    def __init__(self, context: Context) -> None:
+        self.reactor = context.reactor
+        self.context = context
         self.engine = UdpEngine(self.context)
         self.listeners: list[UdpListener] = []
         self.servers: list[Server] = []
@@ -159,10 +150,10 @@ class World:
         await eventually(lambda: self.counters.flows == flows)
 
     def close(self) -> None:
+        """Everything but the reactor."""
         for listener in self.listeners:
             listener.close()
         self.engine.close()
-        self.reactor.close()
         for server in self.servers:
             server.close()
         for client in self.clients:
@@ -173,11 +164,21 @@ class World:
 async def world(
     *, max_flows: int = 1000, udp_timeout: float = 60.0, outside: bool = False
 ) -> AsyncIterator[World]:
-    made = World(max_flows=max_flows, udp_timeout=udp_timeout, outside=outside)
+    settings = Settings(
+        worker=0,
+        workers=1,
+        max_flows=max_flows,
+        udp_timeout=udp_timeout,
+        tcp_idle_timeout=60.0,
+        half_close_timeout=60.0,
+    )
+    reactor = Reactor(asyncio.get_running_loop())
+    made = World((OutsideContext if outside else Context)(reactor, settings, lambda: 0.5))
     try:
         yield made
     finally:
         made.close()
+        reactor.close()
     assert made.context.active == 0
     assert made.counters.active == 0
     assert made.reactor.failures == 0

@@ -132,6 +132,8 @@ def _workers(status: StatusView) -> Iterator[tuple[str, ...]]:
     for each in status.workers:
         restarts = f"replaced {counted(each.restarts, 'time')}" if each.restarts else ""
         flows = counted(each.active_flows, "active flow")
+        if isinstance(each.most_flows, int):
+            flows += f", {each.most_flows:,} at most"
         by = f"by {each.engine}" if each.engine else ""
         yield "", str(each.index), f"pid {each.pid}", flows, by, restarts
 

@@ -71,6 +71,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc
     active_flows: int
     engine: str = ""
     """What it relays by: "io_uring" or "epoll"; "" until it has started."""
+    most_flows: int | msgspec.UnsetType = msgspec.UNSET
+    """Flows that it can have; set where its limit of open files allows fewer than --max-flows."""
 
 
 class HealthCheckStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import sys
 from _socket import socket as Socket
 from collections.abc import Callable
 from functools import lru_cache
 
 from uproxy.channel import LocalClients, Settings
 from uproxy.core.balancer import Balancer
+from uproxy.core.capacity import Capacity
 from uproxy.core.counters import Counters
 from uproxy.core.ip import Network, family_of, parse_network
 from uproxy.core.route import Backend, Route, ServicePortName
@@ -29,22 +31,30 @@ class Port:
 class Context:
     """Owned by the worker; the only mutable state that flows of different frontends share."""
 
-    def __init__(self, reactor: Reactor, settings: Settings, random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        settings: Settings,
+        random: Callable[[], float],
+        descriptors: int = sys.maxsize,
+    ) -> None:
+        """`descriptors`: as many as this process may have open."""
         self.reactor = reactor
         self.settings = settings
-        self.active = 0
-        """Flows alive in this worker."""
+        self.capacity = Capacity(settings.max_flows, descriptors)
         self.on_room: list[Callable[[], None]] = []
-        """Called once, then forgotten, when a flow ended while `full`: paused listeners resume."""
+        """Called once, then forgotten, when a flow ended and TCP has room: listeners resume."""
+        self.on_need: list[Callable[[], None]] = []
+        """Called whenever TCP has no room: who has taken more than its share gives it back."""
         self._random = random
         self._ports: dict[ServicePortName, Port] = {}
         self._local_addresses: frozenset[str] = frozenset()
         self._local_networks: tuple[Network, ...] = ()
 
     @property
-    def full(self) -> bool:
-        """Whether --max-flows is reached: accept nothing, let clients wait in the backlog."""
-        return self.active >= self.settings.max_flows
+    def active(self) -> int:
+        """Flows alive in this worker."""
+        return self.capacity.tcp + self.capacity.udp
 
     def port(self, name: ServicePortName) -> Port:
         """The shared state of a ServicePortName, created at first sight."""
@@ -64,14 +74,30 @@ class Context:
         return self._ports
 
     def flow_began(self) -> None:
-        self.active += 1
+        """Of TCP."""
+        self.capacity.tcp += 1
 
     def flow_ended(self) -> None:
-        self.active -= 1
-        if self.on_room and not self.full:
+        """Of TCP."""
+        self.capacity.tcp -= 1
+        if self.on_room:
+            self.resume_if_room()
+
+    def resume_if_room(self) -> None:
+        """A flow of either protocol has ended."""
+        if self.on_room and self.capacity.tcp_room(self.reactor.now) > 0:
             waiting, self.on_room = self.on_room, []
             for resume in waiting:
                 resume()
+
+    def ask_for_room(self) -> None:
+        """TCP clients have to wait."""
+        for give_back in self.on_need:
+            give_back()
+
+    def ran_out(self) -> None:
+        """A descriptor, or memory for one, could not be had."""
+        self.capacity.ran_out(self.reactor.now)
 
     def set_local_clients(self, clients: LocalClients) -> None:
         self._local_addresses = frozenset(clients.addresses)

@@ -35,7 +35,8 @@ class TcpEngine:
         self.listeners: set[TcpListener] = set()
         """Open ones, and closed ones whose flows have not ended yet."""
         self.relay = Relay(context.reactor, splice)
-        self.shortage = Shortage(context.reactor, self.relay.pipes.close)
+        self.relay.pipes.most = context.capacity.pipes
+        self.shortage = Shortage(context, self.relay.pipes.close)
         ring = self.relay.ring is not None
         self.dialer = Dialer(context.reactor, self.shortage, ring=ring)
         self._reactor = context.reactor

@@ -17,8 +17,9 @@ SMALLEST: Final = 64 * 1024
 (fs.pipe-user-pages-soft), new ones get a page or two."""
 
 MOST: Final = 256
-"""Pipes of one worker at a time. Only directions whose reader is slow keep one, with two
-descriptors and up to its capacity of kernel memory; beyond this number bytes are copied."""
+"""Pipes of one worker at a time, unless it has few descriptors. Only directions whose reader is
+slow keep one, with two descriptors and up to its capacity of kernel memory; beyond this number
+bytes are copied."""
 
 KEPT: Final = 32
 """Unused pipes that are kept. Creating one and setting its size costs about 10 us."""
@@ -77,6 +78,8 @@ class PipePool:
 
     def __init__(self, kernel: Kernel = LINUX) -> None:
         self.kernel = kernel
+        self.most = MOST
+        """Beyond this number bytes are copied."""
         self.used = 0
         """Pipes that are lent."""
         self._unused: list[Pipe] = []
@@ -86,7 +89,7 @@ class PipePool:
         if self._unused:
             self.used += 1
             return self._unused.pop()
-        if self.used >= MOST:
+        if self.used >= self.most:
             return None
         try:
             pipe = Pipe(self.kernel)

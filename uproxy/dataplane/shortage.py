@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from uproxy.core.counters import DropReason
-from uproxy.dataplane.reactor import Reactor
 
 if TYPE_CHECKING:
+    from uproxy.dataplane.context import Context
     from uproxy.dataplane.flow import Flow
 
 PAUSE: Final = 0.1
@@ -29,8 +29,9 @@ class Shortage:
     """Nobody is reset for a lack that passes: clients wait in the kernel's queue, and those that
     were accepted already wait here, first in line for what becomes free."""
 
-    def __init__(self, reactor: Reactor, save: Callable[[], None]) -> None:
-        self._reactor = reactor
+    def __init__(self, context: Context, save: Callable[[], None]) -> None:
+        self._context = context
+        self._reactor = context.reactor
         self._save = save
         """Gives up descriptors that are kept for later."""
         self._timer: asyncio.TimerHandle | None = None
@@ -47,6 +48,7 @@ class Shortage:
         """Something could not be had."""
         if self._timer is None:
             self._save()
+            self._context.ask_for_room()
             self._timer = self._reactor.later(PAUSE, self._look_again)
 
     def stand_back(self, acceptor: Acceptor) -> None:
@@ -54,7 +56,8 @@ class Shortage:
         self._acceptors.append(acceptor)
 
     def wait(self, flow: Flow) -> None:
-        """Retry a flow's dial later."""
+        """Retry a flow's dial later, for which a descriptor was refused."""
+        self._context.ran_out()
         self._flows.setdefault(flow, self._reactor.now + PATIENCE)
         self.begin()
 

@@ -73,6 +73,7 @@ class TcpListener:
         # Inherited by what is accepted: an urgent byte keeps its place in the stream.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         engine.listeners.add(self)
+        context.capacity.opened("TCP")
         self.update(route)
 
     def __repr__(self) -> str:
@@ -114,6 +115,7 @@ class TcpListener:
             self.stop_accepting()
             self._closed = True
             self._sock.close()
+            self.context.capacity.closed("TCP")
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
@@ -135,13 +137,17 @@ class TcpListener:
             self._gone()
 
     def _ready(self, mask: int) -> None:
-        room = self.context.settings.max_flows - self.context.active
-        if self.engine.shortage.lasts:
+        capacity = self.context.capacity
+        room = ACCEPT_BATCH
+        if capacity.tcp + capacity.udp > capacity.ample:
+            room = capacity.tcp_room(self.context.reactor.now)
+        if self.engine.shortage.lasts or (room <= 0 and capacity.short):
             self._stand_back()
             return
         if room <= 0:
             self._suspend()
             self.context.on_room.append(self.resume)
+            self.context.ask_for_room()
             return
         accept, batch = self._accept, self._batch
         try:
@@ -189,6 +195,7 @@ class TcpListener:
         if error.errno in RESOURCE_ERRORS:
             if not self.engine.shortage.lasts:
                 self.port.counters.drop(DropReason.DESCRIPTORS)
+            self.context.ran_out()
             self._stand_back()
         elif error.errno == errno.EINVAL:  # Paused, until the next update.
             self._suspend()

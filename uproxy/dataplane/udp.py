@@ -51,6 +51,7 @@ class UdpListener:
             pktinfo.enable(sock)
             self._receive = self._receive_with_local_address
         _enlarge(sock)
+        context.capacity.opened("UDP")
         self.intake: RingIntake | None = None
         self._flow: type[UdpFlow] = UdpFlow
         if engine.datagrams is not None:
@@ -87,6 +88,7 @@ class UdpListener:
             self.intake.close()
         self.context.reactor.unregister(self.sock.fileno())
         self.sock.close()
+        self.context.capacity.closed("UDP")
 
     def _on_event(self, mask: int) -> None:
         receive, flows, buffer = self._receive, self.flows, self.engine.buffer

@@ -18,6 +18,11 @@ RESOLUTION = 0.05
 after the other do not each wake the worker."""
 
 
+SHED = 64
+"""Flows that are ended in one go: about 2 ms of work. More than one has to go only where limits
+have changed, or were met unexpectedly."""
+
+
 class Expiring(Timed, Protocol):
     """A flow, as far as the engine is concerned."""
 
@@ -39,6 +44,8 @@ class UdpEngine:
         self.datagrams = Datagrams(ring) if ring is not None else None
         """What the ring receives into; None: epoll does all the work."""
         self._context = context
+        self._capacity = context.capacity
+        context.on_need.append(self.shed)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
@@ -47,32 +54,53 @@ class UdpEngine:
     def make_room(self) -> bool:
         """Whether another flow may begin; if need be by ending the one that matters least.
 
-        TCP counts towards --max-flows as well, so there may be no UDP flow to end.
+        TCP has a share that it need not give back, so there may be no UDP flow to end.
         """
-        while self._context.full:
-            flow = self.flows.evict()
-            if flow is None:
-                return False
-            flow.counters.drop(DropReason.CAPACITY)
-            flow.close()
-        return True
+        capacity = self._capacity
+        if capacity.tcp + capacity.udp <= capacity.ample:
+            return True
+        room = capacity.udp_room(self._context.reactor.now)
+        return room > 0 or self._end(1 - room)
+
+    def lack(self) -> bool:
+        """Whether there is a descriptor for a flow that got none, now that another was ended."""
+        self._context.ran_out()
+        return self._capacity.udp_room(self._context.reactor.now) <= 0 and self._end(1)
+
+    def shed(self) -> None:
+        """Give back what is more than UDP's share."""
+        room = self._capacity.udp_room(self._context.reactor.now)
+        if room < 0:
+            self._end(-room)
 
     def admit(self, flow: Expiring, now: float) -> None:
         """A flow begins."""
         deadline = self.flows.admit(flow)
-        self._context.flow_began()
+        self._capacity.udp += 1
         if deadline + RESOLUTION < self._due:
             self._arm(deadline, now)
 
     def discard(self, flow: Expiring) -> None:
         """A flow that was admitted has ended."""
         self.flows.discard(flow)
-        self._context.flow_ended()
+        self._capacity.udp -= 1
+        if self._context.on_room:
+            self._context.resume_if_room()
 
     def close(self) -> None:
         """Stop the timer. The listeners end their flows themselves."""
         if self._timer is not None:
             self._timer.cancel()
+
+    def _end(self, count: int) -> bool:
+        """End some flows, those that matter least. False if there was none."""
+        for number in range(min(count, SHED)):
+            flow = self.flows.evict()
+            if flow is None:
+                return number > 0
+            flow.counters.drop(DropReason.CAPACITY)
+            flow.close()
+        return True
 
     def _arm(self, due: float, now: float) -> None:
         self.close()

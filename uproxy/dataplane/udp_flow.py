@@ -14,8 +14,8 @@ from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend, Route
 from uproxy.dataplane import pktinfo
 from uproxy.dataplane.context import Context, Port
-from uproxy.dataplane.transparent import bind_as
 from uproxy.dataplane.udp_engine import UdpEngine
+from uproxy.dataplane.udp_socket import towards, towards_as
 from uproxy.sockets import RESOURCE_ERRORS
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ only seconds later."""
 CONVERSATION = 4
 """Datagrams that a client sends after a reply until its flow counts as a conversation, even if no
 two seconds have passed. A resolver's query has one at most: AAAA, asked along with A."""
-
-_NEW = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 """A client, as the kernel gave it; kept whole, since IPv6 needs the scope to reply."""
@@ -270,6 +268,7 @@ class UdpFlow:
 
     def _connect(self) -> bool:
         """Connect to the backend whose turn it is. Otherwise count why not."""
+        lacking = False
         while len(self._tried) < ATTEMPTS:
             backend = self._pick()
             if backend is None:
@@ -280,6 +279,9 @@ class UdpFlow:
                 self._connect_to(backend)
             except OSError as error:
                 if error.errno in RESOURCE_ERRORS:
+                    if not lacking and self._make_way(error):
+                        lacking = True
+                        continue
                     self.counters.drop(DropReason.DESCRIPTORS)
                     return False
                 self._blame(backend)
@@ -287,6 +289,12 @@ class UdpFlow:
                 return True
         self.counters.drop(DropReason.DIAL_FAILED if self._tried else DropReason.NO_BACKEND)
         return False
+
+    def _make_way(self, error: OSError) -> bool:
+        """Whether a new flow may have the descriptor of another one. What the whole machine lacks,
+        others would take first."""
+        is_new = not self.number
+        return is_new and error.errno == errno.EMFILE and self._listener.engine.lack()
 
     def _pick(self) -> Backend | None:
         context, route, ip = self._listener.context, self._listener.route, self._client[0]
@@ -309,37 +317,14 @@ class UdpFlow:
 
     def _socket_towards(self, backend: Backend) -> Socket:
         """A socket that is connected. Raises OSError."""
-        if self._preserving:
-            sock = self._socket_of_client(backend)
+        context, client = self._listener.context, self._client[0]
+        if self._preserving and context.is_outside(self._listener.route, client):
+            sock = towards_as(client, backend, context)
             if sock is not None:
                 return sock
-        sock = self._listener.context.reactor.kernel.new_socket(
-            socket.AF_INET6 if ":" in backend.address else socket.AF_INET, _NEW
-        )
-        try:
-            sock.connect(backend)
-            if self._listener.context.is_itself(sock, backend):
-                raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    def _socket_of_client(self, backend: Backend) -> Socket | None:
-        """The same with the client's address; None if it is to have the node's."""
-        listener, client = self._listener, self._client[0]
-        if not listener.context.is_outside(listener.route, client):
-            return None
-        if not listener.context.is_here(backend.address):
-            sock = self._listener.context.reactor.kernel.new_socket(
-                socket.AF_INET6 if ":" in backend.address else socket.AF_INET, _NEW
-            )
-            if bind_as(sock, client, backend.address) and not sock.connect_ex(backend):
-                return sock
-            sock.close()
-        self._preserving = False
-        self.counters.masqueraded += 1
-        return None
+            self._preserving = False
+            self.counters.masqueraded += 1
+        return towards(backend, context)
 
     def _disconnect(self) -> None:
         if self._sock is not None:

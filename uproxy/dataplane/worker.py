@@ -38,6 +38,7 @@ from uproxy.dataplane.ring_loop import new_ring_loop
 from uproxy.dataplane.tcp import TcpEngine, TcpListener
 from uproxy.dataplane.udp import UdpEngine, UdpListener
 from uproxy.logs import formatter
+from uproxy.sockets import descriptor_limit
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class Worker:
         self._frontends: dict[ServicePortName, set[Frontend]] = {}
         self._reported: dict[ServicePortName, Counters] = {}
         self._draining = False
+        self._most = 0
+        """Flows at a time, as was reported."""
 
     def handle(self, message: ToWorker, descriptor: int | None) -> None:
         """Act on one message."""
@@ -83,9 +86,12 @@ class Worker:
     def report(self) -> None:
         """Tell what has changed since the last report."""
         self._tcp.collect()
-        changes = self._changes()
-        if changes:
-            self._channel.send([Report(changes, self._context.active)])
+        changes, most = self._changes(), self._context.capacity.most
+        if changes or most != self._most:
+            self._channel.send([Report(changes, self._context.active, most)])
+        if most and not self._most:
+            log.warning("its open files allow for %d flows at a time; raise LimitNOFILE", most)
+        self._most = most
         if self._draining and self._context.active == 0:
             self._draining = False
             self._channel.send([Drained()])
@@ -199,7 +205,9 @@ async def serve(channel: Channel[ToWorker]) -> None:
             for message, descriptor in channel.receive():
                 if isinstance(message, Settings):
                     interval = message.report_interval
-                    worker = Worker(channel, Context(reactor, message, random.random))
+                    worker = Worker(
+                        channel, Context(reactor, message, random.random, descriptor_limit())
+                    )
                     if reactor.ring is not None:
                         reactor.ring.watch.allowed = message.busy_poll
                     channel.send([Ready("io_uring" if reactor.ring is not None else "epoll")])

@@ -1,0 +1,129 @@
+"""What TCP and UDP leave to each other when one of them is flooded."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.dataplane import peers, udp_world
+from tests.dataplane.peers import eventually, free_descriptors
+from uproxy.core.counters import DropReason
+from uproxy.dataplane.udp import UdpListener
+from uproxy.dataplane.udp_flow import CONVERSATION
+
+
+@asynccontextmanager
+async def world(max_flows: int = 1000) -> AsyncIterator[tuple[peers.World, udp_world.World]]:
+    """Both sides of one worker."""
+    async with peers.world(max_flows=max_flows) as tcp:
+        udp = udp_world.World(tcp.context)
+        try:
+            yield tcp, udp
+        finally:
+            udp.close()
+
+
+async def conversation(w: udp_world.World, listener: UdpListener) -> udp_world.Client:
+    client = w.client(listener)
+    for _ in range(1 + CONVERSATION):
+        await client.ask(b"we are talking")
+    return client
+
+
+class TestMaxFlows:
+    async def test_udp_leaves_tcp_its_share(self) -> None:
+        async with world(max_flows=40) as (tcp, udp):
+            server = tcp.server()
+            stream, datagrams = tcp.listen(server.backend), udp.listen(udp.server().backend)
+            talking = await conversation(udp, datagrams)
+            for _ in range(10):
+                for _ in range(10):
+                    await udp.client(datagrams).ask(b"flood")
+                tcp.connect(stream)
+                await server.accept()
+            assert (tcp.context.capacity.tcp, tcp.context.capacity.udp) == (10, 30)
+            await talking.ask(b"still there")
+            assert udp.counters.flows == 101
+
+    async def test_tcp_leaves_udp_its_share(self) -> None:
+        async with world(max_flows=40) as (tcp, udp):
+            server = tcp.server()
+            stream, datagrams = tcp.listen(server.backend), udp.listen(udp.server().backend)
+            for _ in range(40):
+                tcp.connect(stream)
+            for _ in range(30):
+                await server.accept()
+            await eventually(lambda: bool(tcp.context.on_room))
+            talking = await conversation(udp, datagrams)
+            for _ in range(20):
+                await udp.client(datagrams).ask(b"me too")
+            await talking.ask(b"still there")
+            assert (tcp.context.capacity.tcp, tcp.context.capacity.udp) == (30, 10)
+            assert udp.counters.flows == 21
+
+    async def test_tcp_may_have_it_all_where_there_is_no_udp(self) -> None:
+        async with world(max_flows=8) as (tcp, udp):
+            server = tcp.server()
+            stream, datagrams = tcp.listen(server.backend), udp.listen(udp.server().backend)
+            datagrams.close()
+            for _ in range(9):
+                tcp.connect(stream)
+            for _ in range(8):
+                await server.accept()
+            await eventually(lambda: bool(tcp.context.on_room))
+
+    async def test_udp_gives_back_what_is_more_than_its_share(self) -> None:
+        async with world(max_flows=8) as (tcp, udp):
+            datagrams = udp.listen(udp.server().backend)
+            for _ in range(8):
+                await udp.client(datagrams).ask(b"we were first")
+            server = tcp.server()
+            stream = tcp.listen(server.backend)
+            for _ in range(2):
+                tcp.connect(stream)
+                await server.accept()
+            assert tcp.context.capacity.udp == 6
+
+
+class TestDescriptors:
+    async def test_udp_answers_newcomers_without_a_free_descriptor(self) -> None:
+        async with world() as (_, udp):
+            datagrams = udp.listen(udp.server().backend)
+            talking = await conversation(udp, datagrams)
+            clients = [udp.client(datagrams) for _ in range(60)]
+            with free_descriptors(20):
+                for client in clients:
+                    await client.ask(b"flood")
+                await talking.ask(b"still there")
+            assert udp.counters.flows == 61
+            assert udp.counters.dropped == {"capacity": 40}
+
+    async def test_udp_leaves_tcp_its_share_of_descriptors(self) -> None:
+        async with world() as (tcp, udp):
+            server = tcp.server()
+            stream, datagrams = tcp.listen(server.backend), udp.listen(udp.server().backend)
+            clients = [udp.client(datagrams) for _ in range(80)]
+            with socket.socket() as late, free_descriptors(40):
+                for client in clients[:50]:
+                    await client.ask(b"flood")
+                late.connect(stream.route.frontend[1:])
+                for client in clients[50:]:
+                    await client.ask(b"flood")
+                    await asyncio.sleep(0)
+                await eventually(server.accepts)
+            assert tcp.counters.flows == 1
+            assert udp.dropped(DropReason.DESCRIPTORS) == 0
+
+    async def test_nobody_has_to_go_for_what_others_have_taken(self) -> None:
+        """Where flows hold next to nothing, ending them does not help."""
+        async with world() as (_, udp):
+            datagrams = udp.listen(udp.server().backend)
+            client, newcomer = udp.client(datagrams), udp.client(datagrams)
+            await client.ask(b"hello")
+            with free_descriptors(0):
+                newcomer.send(b"me too")
+                await eventually(lambda: udp.dropped(DropReason.DESCRIPTORS) == 1)
+                await client.ask(b"still there")
+            assert udp.counters.flows == 1
