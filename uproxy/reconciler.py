@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from uproxy import narration
 from uproxy.core.backoff import Backoff
+from uproxy.core.complaints import bounded, news
 from uproxy.core.health import ProxyHealth
 from uproxy.core.objects import Object, ObjectName
 from uproxy.core.overview import Failure
@@ -122,11 +123,9 @@ class Reconciler:
         self._queue()
 
     def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
-        before = self.complaints.get(source, ())
-        for each in complaints:
-            if each not in before:
-                field = f" {each.field}:" if each.field else ""
-                log.warning("%s:%s %s", each.where, field, each.reason)
+        complaints = bounded(complaints, source)
+        for line in news(self.complaints.get(source, ()), complaints):
+            log.warning("%s", line)
         self.complaints[source] = complaints
 
     def set_options(self, options: RoutingOptions) -> None:

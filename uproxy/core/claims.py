@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -13,6 +14,10 @@ from uproxy.core.route import Frontend, Route, ServicePortName
 HEALTH_CHECK_PORT: Final = "healthCheckNodePort"
 """Stands for the port name in the owner of a health check. No port can be called that: port
 names are lower case."""
+
+
+_NAMED: Final = 3
+"""Losers that a message names; there may be thousands, and each of them is told."""
 
 
 class Claim(NamedTuple):
@@ -49,16 +54,19 @@ class Conflict:
 
     @property
     def message(self) -> str:
-        losers = ", ".join(map(str, self.losers))
+        count = len(self.claims) - 1
+        shown = count if count <= _NAMED else 1
+        losers = ", ".join(str(claim.owner) for claim in self.claims[1 : shown + 1])
+        more = f", and {count - shown:,} more" if count > shown else ""
         frontend = self.claims[0].frontend
-        return f"{frontend} is served for {self.winner}, which is first by age, not for {losers}"
+        return (
+            f"{frontend} is served for {self.winner}, which is first by age, not for {losers}{more}"
+        )
 
 
-def claims_of(wanted: ServiceRoutes | None) -> dict[Frontend, list[Claim]]:
+def claims_of(wanted: ServiceRoutes) -> dict[Frontend, list[Claim]]:
     """All wishes of a Service by frontend; the health check's come last."""
     found: dict[Frontend, list[Claim]] = {}
-    if wanted is None:
-        return found
     for index, route in enumerate(wanted.routes):
         claim = Claim(wanted.created, *wanted.service, index, route.frontend, route.owner, route)
         found.setdefault(route.frontend, []).append(claim)
@@ -74,4 +82,37 @@ def claims_of(wanted: ServiceRoutes | None) -> dict[Frontend, list[Claim]]:
 
 def ranked(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     """The winner first."""
-    return tuple(sorted(claims, key=lambda claim: claim[:5]))
+    return tuple(sorted(claims, key=_rank))
+
+
+def replaced(
+    claims: tuple[Claim, ...], gone: Iterable[Claim], come: Sequence[Claim]
+) -> tuple[Claim, ...]:
+    """Ranked claims without some of them and with others. Those that stay are not looked at one by
+    one: thousands of Services may want one frontend."""
+    left = list(claims)
+    for claim in gone:
+        del left[bisect_left(left, _rank(claim), key=_rank)]
+    for claim in come:
+        left.insert(bisect_left(left, _rank(claim), key=_rank), claim)
+    return tuple(left)
+
+
+def _rank(claim: Claim) -> tuple[object, ...]:
+    return claim[:5]
+
+
+class Wishes:
+    """What Services want, by frontend, worked out once for each as long as it stays the same."""
+
+    def __init__(self, services: Mapping[ObjectName, ServiceRoutes]) -> None:
+        self._services = services
+        self._known: dict[ObjectName, tuple[ServiceRoutes, dict[Frontend, list[Claim]]]] = {}
+
+    def of(self, name: ObjectName) -> Mapping[Frontend, Sequence[Claim]]:
+        """Those of a Service that is there."""
+        wanted = self._services[name]
+        known = self._known.get(name)
+        if known is None or known[0] is not wanted:
+            known = self._known[name] = wanted, claims_of(wanted)
+        return known[1]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from uproxy.core.claims import Claim, Conflict, claims_of, ranked
+from uproxy.core.claims import Claim, Conflict, Wishes, ranked, replaced
 from uproxy.core.derive import HealthCheck, PolicySide, ServiceRoutes, derive
 from uproxy.core.ip import Family
 from uproxy.core.loops import Appeared, Occupied, guarded
@@ -95,6 +95,7 @@ class _Draft:
         self._options = options
         self._routes = dict(previous.routes)
         self._services = dict(previous.services)
+        self._wishes = Wishes(self._services)
         self._conflicts = dict(previous.conflicts)
         self._health_checks = dict(previous.health_checks)
         self._health_frontends = dict(previous.health_frontends)
@@ -107,6 +108,7 @@ class _Draft:
         old = self._services.get(name)
         if wanted == old:
             return
+        before = self._wishes.of(name) if old is not None else {}
         if wanted is None:
             del self._services[name]
         else:
@@ -115,10 +117,11 @@ class _Draft:
             self._no_local[side] -= 1
         for side in wanted.no_local if wanted is not None else ():
             self._no_local[side] += 1
-        mine = claims_of(wanted)
+        now = self._wishes.of(name) if wanted is not None else {}
         concerned = {name}
-        for frontend in mine | claims_of(old):  # In the order of the Service, for who reads it.
-            concerned |= self._settle(frontend, name, mine.get(frontend, []))
+        for frontend in dict.fromkeys((*now, *before)):  # In the order of the Service.
+            claims = self._claims(frontend, name, before.get(frontend, ()), now.get(frontend, ()))
+            concerned |= self._settle(frontend, claims)
         for each in concerned:
             self._settle_health_check(each)
 
@@ -152,12 +155,12 @@ class _Draft:
             occupied=self._occupied,
         )
 
-    def _settle(self, frontend: Frontend, name: ObjectName, mine: list[Claim]) -> set[ObjectName]:
-        """Give a frontend to its first claim; the Services with health checks among the rivals."""
+    def _settle(self, frontend: Frontend, claims: tuple[Claim, ...]) -> set[ObjectName]:
+        """Give a frontend to the first of its claims; the Services that had it and have it with
+        their health checks."""
         self.touched.add(frontend)
-        claims = ranked([*mine, *self._rivals(frontend, name)])
         had = self._routes.pop(frontend, None) is not None
-        self._health_frontends.pop(frontend, None)
+        concerned = {self._health_frontends.pop(frontend, None)}
         self._conflicts.pop(frontend, None)
         if len(claims) > 1:
             self._conflicts[frontend] = Conflict(claims)
@@ -167,22 +170,25 @@ class _Draft:
                 self._routes[frontend] = winner.want
             else:
                 self._health_frontends[frontend] = winner.service
+                concerned.add(winner.service)
         if had != (frontend in self._routes):
             if self._occupied is self._previous.occupied:
                 self._occupied = self._occupied.copy()
             self._occupied.count(frontend, -1 if had else 1)
-        return {claim.service for claim in claims if not isinstance(claim.want, Route)}
+        return {each for each in concerned if each is not None}
 
-    def _rivals(self, frontend: Frontend, name: ObjectName) -> Iterable[Claim]:
-        """Claims of other Services. Only contested frontends keep theirs; a sole one is found
-        again from what its holder wants."""
+    def _claims(
+        self, frontend: Frontend, name: ObjectName, before: Sequence[Claim], now: Sequence[Claim]
+    ) -> tuple[Claim, ...]:
+        """All claims of a frontend, after those of one Service have changed. Only contested
+        frontends keep theirs; a sole one is found again from what its holder wants."""
         conflict = self._conflicts.get(frontend)
         if conflict is not None:
-            return [claim for claim in conflict.claims if claim.service != name]
+            return replaced(conflict.claims, before, now)
         holder = self._holder(frontend)
         if holder is None or holder == name:
-            return ()
-        return claims_of(self._services[holder])[frontend]
+            return ranked(now)
+        return ranked((*now, *self._wishes.of(holder)[frontend]))
 
     def _holder(self, frontend: Frontend) -> ObjectName | None:
         route = self._routes.get(frontend)
@@ -224,8 +230,9 @@ class _Draft:
         """A route as its Service wants it, before the loop guard."""
         if route.frontend not in self._previous.looping:
             return route
-        wanted = self._services[ObjectName(route.owner.namespace, route.owner.name)].routes
-        return next(r for r in wanted if (r.frontend, r.owner) == (route.frontend, route.owner))
+        wishes = self._wishes.of(ObjectName(route.owner.namespace, route.owner.name))
+        found = (each.want for each in wishes[route.frontend] if each.owner == route.owner)
+        return next(want for want in found if isinstance(want, Route))
 
 
 def _reusing(wanted: ServiceRoutes, old: ServiceRoutes | None) -> ServiceRoutes:

@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
 
+from uproxy.core.complaints import MOST, first_few
 from uproxy.core.decode import DecodeError, from_json
 from uproxy.core.objects import EndpointSlice, Node, Object, ObjectMeta, ObjectName, Service
 from uproxy.core.status import ObjectStatus
@@ -136,7 +138,11 @@ class Mirror:
 
     @property
     def complaints(self) -> tuple[ObjectStatus, ...]:
-        return tuple(self._complaints[name] for name in sorted(self._complaints))
+        """By name; of thousands only the first, as they are asked for after each event."""
+        known = self._complaints
+        names = sorted(islice(known, MOST))
+        found = (known[name] for name in names)
+        return tuple(first_few(found, len(known), f"{self._kind.__name__}s"))
 
     def begin(self) -> None:
         """A list begins; until `finish` nothing else changes."""
