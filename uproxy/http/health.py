@@ -15,10 +15,14 @@ from uproxy.core.ip import Family
 from uproxy.core.objects import ObjectName
 from uproxy.core.printable import printable
 from uproxy.core.telemetry import Telemetry
+from uproxy.http.connections import Room
 from uproxy.http.server import Answering, HttpServer, ServeError
 
 Clock = Callable[[], float]
 """Seconds."""
+
+_CONNECTIONS = 48
+"""At a time, over the health check node ports of all Services."""
 
 
 def healthz_app(
@@ -94,6 +98,7 @@ class ServiceHealthServers:
         self._counts: dict[_Key, int] = {}
         self._serving: dict[_Key, _Serving] = {}
         self._failed: dict[_Key, str] = {}
+        self._room = Room(_CONNECTIONS)
 
     def __repr__(self) -> str:
         return f"<ServiceHealthServers {len(self._serving)} open {len(self._failed)} failed>"
@@ -141,7 +146,8 @@ class ServiceHealthServers:
 
     async def _open(self, key: _Key, place: _Place) -> None:
         addresses = [Address(host, place.port) for host in place.hosts]
-        server = HttpServer(self._answering(key), addresses, name=f"health check of {key.service}")
+        name = f"health check of {key.service}"
+        server = HttpServer(self._answering(key), addresses, name=name, room=self._room)
         try:
             await server.open()
         except ServeError as error:

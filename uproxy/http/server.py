@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from uproxy.config import Address
 from uproxy.core.route import Frontend
+from uproxy.http.connections import Connection, Limits, Room
 from uproxy.sockets import explain
 
 Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -24,11 +26,13 @@ _SHUTDOWN_TIMEOUT = 1.0
 """Seconds that requests in progress get when the server closes; idle connections get none.
 All answers are short, so only a peer that stopped reading needs it."""
 
-_LINGERING_TIME = 1.0
-"""Seconds to read on, and discard, when a request's body was not asked for."""
+_CONNECTIONS = 32
+"""Connections of a server at a time, unless it shares a room with others."""
 
-_KEEPALIVE_TIMEOUT = 75.0
-"""Seconds that a connection may idle. Probes and scrapes come more often, the rest is a leak."""
+_BACKLOG = 32
+"""Connections that may wait to be accepted, and so come on top for a moment."""
+
+_LIMITS = Limits()
 
 _log = logging.getLogger(__name__)
 
@@ -52,9 +56,14 @@ class HttpServer:
         name: str,
         dual_stack: bool = False,
         retry_interval: float = RETRY_INTERVAL,
+        room: Room | None = None,
+        limits: Limits = _LIMITS,
     ) -> None:
-        """`name` is for logs. `dual_stack`: "::" takes IPv4 clients too, where the host can."""
+        """`name` is for logs. `dual_stack`: "::" takes IPv4 clients too, where the host can.
+        `room`: for servers that together may have so many connections."""
         self._target = target
+        self._room = Room(_CONNECTIONS) if room is None else room
+        self._limits = limits
         self._addresses = addresses
         self._name = name
         self._dual_stack = dual_stack
@@ -119,26 +128,62 @@ class HttpServer:
         self._runner = _runner(self._target)
         await self._runner.setup()
         for sock in sockets:
-            await web.SockSite(self._runner, sock).start()
+            await _Site(self._runner, sock, self._room, self._limits).start()
         self.bound = tuple(Address(*sock.getsockname()[:2]) for sock in sockets)
+
+
+class _Site(web.BaseSite):
+    """A listening socket, whose connections have a room."""
+
+    def __init__(
+        self, runner: web.BaseRunner, sock: socket.socket, room: Room, limits: Limits
+    ) -> None:
+        super().__init__(runner, backlog=_BACKLOG)
+        self._sock = sock
+        self._room = room
+        self._limits = limits
+
+    @property
+    def name(self) -> str:
+        return str(self._sock.getsockname())
+
+    async def start(self) -> None:
+        await super().start()
+        loop, server = asyncio.get_running_loop(), self._runner.server
+        assert server is not None
+
+        def connection() -> Connection:
+            return Connection(server, self._room, self._limits, loop)
+
+        self._server = await loop.create_server(connection, sock=self._sock, backlog=_BACKLOG)
 
 
 def _runner(target: web.Application | Answering) -> web.BaseRunner:
     if isinstance(target, web.Application):
-        return web.AppRunner(
-            target,
-            access_log=None,
-            shutdown_timeout=_SHUTDOWN_TIMEOUT,
-            lingering_time=_LINGERING_TIME,
-            keepalive_timeout=_KEEPALIVE_TIMEOUT,
-        )
-    server = web.Server(
-        target,
-        access_log=None,
-        lingering_time=_LINGERING_TIME,
-        keepalive_timeout=_KEEPALIVE_TIMEOUT,
-    )
-    return web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        return web.AppRunner(_observed(target), shutdown_timeout=_SHUTDOWN_TIMEOUT)
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return await _connection(request).answer(target(request))
+
+    return web.ServerRunner(web.Server(answer), shutdown_timeout=_SHUTDOWN_TIMEOUT)
+
+
+def _observed(app: web.Application) -> web.Application:
+    """The application, with its connections knowing when it makes an answer."""
+    if _observe not in app.middlewares:
+        app.middlewares.insert(0, _observe)
+    return app
+
+
+@web.middleware
+async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    return await _connection(request).answer(handler(request))
+
+
+def _connection(request: web.BaseRequest) -> Connection:
+    connection = request.protocol
+    assert isinstance(connection, Connection)
+    return connection
 
 
 def _listening(addresses: Sequence[Address], *, dual_stack: bool) -> list[socket.socket]:
