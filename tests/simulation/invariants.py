@@ -1,0 +1,271 @@
+"""What must hold, whatever the kernel, the network and everybody else have decided."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from tests.simulation.files import File
+from tests.simulation.peers import Peer
+from tests.simulation.world import Violation
+from uproxy.core.counters import Counters
+from uproxy.core.route import ProxyProtocol
+from uproxy.dataplane.side import Side
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Simulation
+
+BOUND: Final = 256 * 1024
+"""Bytes that are held for a direction, beyond sockets and pipes."""
+PATIENCE: Final = 6.0
+"""Seconds in which anything that can move does."""
+
+
+def bounded(simulation: Simulation) -> None:
+    """What is held for a direction has a bound."""
+    for flow in _flows(simulation):
+        for side in (flow.client_side, flow.backend_side):
+            if side is None:
+                continue
+            held = side.held if isinstance(side, Side) else None
+            count = len(held or b"") if isinstance(side, Side) else side.pending
+            if count > BOUND:
+                raise Violation(f"{count} bytes are held for one direction")
+
+
+def goes_on(simulation: Simulation) -> None:
+    """Whoever reads gets what was sent, and what can end does."""
+    now = simulation.world.now
+    for peer in simulation.peers:
+        pair = peer.pair
+        if pair is None:
+            _is_served(simulation, peer)
+            continue
+        if peer.finished or not peer.wants_to_read or now - peer.moved < PATIENCE:
+            continue
+        if pair.stream.far is None or now - pair.moved < PATIENCE:
+            continue
+        there = len(peer.received)
+        header = len(header_of(simulation, peer))
+        if there < pair.stream.taken + header and not pair.stream.was_reset:
+            raise Violation(
+                f"{peer.name} has {there} bytes, and waits for more of the"
+                f" {pair.stream.taken + header} that {pair.name} has sent"
+            )
+
+
+def _is_served(simulation: Simulation, peer: Peer) -> None:
+    """A client that was accepted gets a backend, or is reset."""
+    if peer.finished or peer not in simulation.clients or peer.stream.far is None:
+        return
+    began = simulation.scenario.clients[simulation.clients.index(peer)].at
+    accepted = peer.stream.far.references and peer.stream.far.name[0].isdigit()
+    if accepted and simulation.world.now - 1000.0 - began > 3 * PATIENCE:
+        raise Violation(f"{peer.name} was accepted long ago and has no backend yet")
+
+
+def flows_have_ended(simulation: Simulation) -> None:
+    """Both ends of all flows are gone, and it is a while ago."""
+    flows = list(_flows(simulation))
+    if flows:
+        raise Violation(f"remains: {flows[0]!r}")
+
+
+def nothing_is_left_of_flows(simulation: Simulation) -> None:
+    """After the worker has closed everything, before its loop ends."""
+    reactor, engine, context = simulation.reactor, simulation.engine, simulation.context
+    if context.active:
+        raise Violation(f"{context.active} flows are left")
+    if engine.relay.pipes.used:
+        raise Violation("a pipe is left")
+    for name in ("_callbacks", "_polls"):
+        if left := getattr(reactor, name):
+            raise Violation(f"left in the reactor: {name[1:]} {left}")
+    for name, port in context.ports().items():
+        if port.balancer._flows:
+            raise Violation(f"the balancer of {name} counts flows that are over")
+    if reactor.failures:
+        raise Violation(f"{reactor.failures} callbacks failed")
+
+
+def ring_is_whole(simulation: Simulation) -> None:
+    """After a few turns in which nothing was to be done."""
+    ring, queues = simulation.reactor.ring, simulation.machine.queues
+    simulation._check()
+    pending = [each for each in _scheduled(simulation) if "_report" not in str(each)]
+    if pending:
+        raise Violation(f"a timer is left: {pending[0]!r}")
+    if ring is None or queues is None:
+        return
+    for number, group in queues.groups.items():
+        group.look()
+        if group.lent:
+            raise Violation(f"buffers of group {number} are not given back: {sorted(group.lent)}")
+    others = {key: each for key, each in ring._callbacks.items() if not _is_of_loop(each)}
+    if others:
+        raise Violation(f"callbacks of the ring are left: {others}")
+    own = ring._callbacks.keys()
+    armed = [str(each.entry) for each in queues.armed if each.entry.key not in own]
+    if armed:
+        raise Violation(f"operations of the ring are left: {armed}")
+
+
+def nothing_is_left(simulation: Simulation) -> None:
+    """After all has ended."""
+    files = simulation.machine.descriptors.files
+    left = {fd: file.name for fd, file in files.items() if file.name != "channel"}
+    if left:
+        raise Violation(f"descriptors are left: {left}")
+    network = simulation.machine.network
+    files_ = cast("list[File]", [*network.sent, *network.accepted])
+    held = [file.name for file in files_ if file.references]
+    if held:
+        raise Violation(f"files are left: {held}")
+
+
+def violations(simulation: Simulation) -> list[str]:
+    """Of what clients and backends have seen, and of what was counted."""
+    found: list[str] = []
+    for peer in simulation.clients:
+        found += _of_direction(simulation, peer)
+    for server in simulation.servers:
+        for peer in server.peers:
+            found += _of_direction(simulation, peer)
+    found += _replaced(simulation)
+    found += _miscounted(simulation)
+    if simulation.scenario.gentle:
+        found += _incomplete(simulation)
+    return found
+
+
+def _of_direction(simulation: Simulation, peer: Peer) -> list[str]:
+    """A prefix of what the other one has sent; behind a FIN, all of it."""
+    pair, received = peer.pair, bytes(peer.received)
+    expected = header_of(simulation, peer)
+    if pair is None:
+        if received and not (peer.saw_end and _is_part_of_header(simulation, peer)):
+            return [f"{peer.name} has received {len(received)} bytes from nobody"]
+        if peer.saw_end and peer in simulation.clients:
+            return [f"{peer.name} has seen the end of a stream without a backend"]
+        return []
+    expected += pair.script.data
+    if not expected.startswith(received):
+        at = next(i for i, each in enumerate(received) if expected[i : i + 1] != bytes([each]))
+        return [f"{peer.name} has received something else than {pair.name} has sent, at {at}"]
+    complete = len(header_of(simulation, peer)) + pair.stream.taken
+    if peer.saw_end and not pair.stream.clean:
+        return [f"{peer.name} has seen an end of the stream that {pair.name} has not ended"]
+    if peer.saw_end and len(received) < complete:
+        return [
+            f"{peer.name} has seen the end of the stream of {pair.name} after {len(received)}"
+            f" of {complete} bytes"
+        ]
+    return []
+
+
+def _replaced(simulation: Simulation) -> list[str]:
+    """Of two backends that have bytes of one client, one was replaced too late."""
+    seen: dict[int, str] = {}
+    found = []
+    for server in simulation.servers:
+        for peer in server.peers:
+            rest = peer.received[len(header_of(simulation, peer)) :]
+            if not rest:
+                continue
+            if rest[0] in seen:
+                found.append(f"{peer.name} and {seen[rest[0]]} have bytes of the same client")
+            seen[rest[0]] = peer.name
+    return found
+
+
+def _miscounted(simulation: Simulation) -> list[str]:
+    """Counters are what the kernel has taken, and reports add up to counters."""
+    found = []
+    total = Counters(dropped={})
+    for counters in simulation.channel.sums.values():
+        total.add(counters)
+    for name, port in simulation.context.ports().items():
+        simulation.channel.sums.setdefault(name, Counters(dropped={}))
+        total.add(_difference(port.counters, simulation.worker._reported.get(name)))
+    network = simulation.machine.network
+    headers = sum(
+        min(len(header_of(simulation, each.far.owner)), each.taken)
+        for each in network.sent
+        if each.far is not None
+    )
+    to_backends = sum(each.taken for each in network.sent) - headers
+    to_clients = sum(each.taken for each in network.accepted)
+    if total.client_bytes != to_backends:
+        found.append(f"counted {total.client_bytes} bytes to backends of {to_backends}")
+    if total.backend_bytes != to_clients:
+        found.append(f"counted {total.backend_bytes} bytes to clients of {to_clients}")
+    accepted = sum(1 for each in network.accepted if each.name[0].isdigit())
+    if total.flows != accepted:
+        found.append(f"counted {total.flows} flows of {accepted}")
+    return found
+
+
+def _difference(now: Counters, before: Counters | None) -> Counters:
+    if before is None:
+        return now
+    return Counters(
+        flows=now.flows - before.flows,
+        client_bytes=now.client_bytes - before.client_bytes,
+        backend_bytes=now.backend_bytes - before.backend_bytes,
+        dropped={},
+    )
+
+
+def _incomplete(simulation: Simulation) -> list[str]:
+    """Where nobody is in a hurry and nothing is broken, everything arrives."""
+    found = []
+    for peer in simulation.peers:
+        pair = peer.pair
+        if pair is None:
+            if peer in simulation.clients and peer.script.gentle:
+                found.append(f"{peer.name} was not served")
+            continue
+        if not peer.script.gentle or not pair.script.gentle:
+            continue
+        if not peer.saw_end:
+            found.append(f"{peer.name} has not seen the end of the stream of {pair.name}")
+        elif len(peer.received) < len(pair.script.data):
+            found.append(f"{peer.name} has {len(peer.received)} of {len(pair.script.data)} bytes")
+    return found
+
+
+def header_of(simulation: Simulation, peer: Peer) -> bytes:
+    """What a backend is told about its client first."""
+    pair = peer.pair
+    if peer in simulation.clients or pair is None:
+        return b""
+    number = int(peer.stream.local[0].split(".")[2])
+    version = simulation.scenario.services[number].proxy_protocol
+    if version is None:
+        return b""
+    (client, port), (server, number) = pair.stream.local, pair.stream.remote
+    if version is ProxyProtocol.V1:
+        return f"PROXY TCP4 {client} {server} {port} {number}\r\n".encode()
+    addresses = socket.inet_aton(client) + socket.inet_aton(server)
+    ports = struct.pack("!HH", port, number)
+    return b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + addresses + ports
+
+
+def _is_part_of_header(simulation: Simulation, peer: Peer) -> bool:
+    return peer.received.startswith((b"PROXY"[: len(peer.received)], b"\r\n"[: len(peer.received)]))
+
+
+def _flows(simulation: Simulation) -> Any:
+    for listener in simulation.engine.listeners:
+        yield from listener.flows
+
+
+def _scheduled(simulation: Simulation) -> list[Any]:
+    timers = cast("Any", simulation.loop)._scheduled
+    return [each for each in timers if not each.cancelled()]
+
+
+def _is_of_loop(callback: Any) -> bool:
+    """Whether a callback of the ring belongs to the loop itself: its timers, and its epoll."""
+    return callback.__qualname__.startswith(("Ring.wake_at.", "RingSelector."))

@@ -1,0 +1,133 @@
+"""The simulated kernel as the data plane sees it, and event loops that wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import selectors
+from functools import partial
+from socket import socket as PythonSocket
+from typing import Any, cast
+
+from _socket import socket as BareSocket
+
+from tests.simulation.epolls import Epoll
+from tests.simulation.files import Descriptors, File
+from tests.simulation.network import Network
+from tests.simulation.pipes import Pipes
+from tests.simulation.rings import SimulatedQueues
+from tests.simulation.sockets import Sockets
+from tests.simulation.world import World
+from uproxy.dataplane.kernel import Kernel
+from uproxy.dataplane.ring_loop import RingLoop, RingSelector
+
+
+class Mailbox(File):
+    """What the control process uses to say something: readable while there is a message."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, "channel")
+        self.messages: list[Any] = []
+
+    def poll(self) -> int:
+        return select.EPOLLIN if self.messages else 0
+
+    def post(self, message: Any) -> None:
+        self.messages.append(message)
+        self.wake(select.EPOLLIN)
+
+    def read(self) -> list[Any]:
+        self.world.call()
+        messages, self.messages = self.messages, []
+        return messages
+
+
+class Machine:
+    """A kernel with one process, which runs the data plane."""
+
+    def __init__(self, world: World, *, ring_entries: int, ring_buffers: int) -> None:
+        self.world = world
+        self.descriptors = Descriptors(world)
+        self.network = Network(world)
+        self.pipes = Pipes(world, self.descriptors)
+        self.sockets = Sockets(world, self.descriptors, self.network)
+        self.queues: SimulatedQueues | None = None
+        self._ring_entries = ring_entries
+        self.kernel = Kernel(
+            new_socket=cast("type[BareSocket]", self.sockets.new),
+            adopt=cast("Any", self.sockets.adopt),
+            epoll=cast("type[select.epoll]", self.new_epoll),
+            queues=self._new_queues,
+            ring_buffers=ring_buffers,
+            monotonic=self.monotonic,
+            pipe=self.pipes.pipe,
+            resize_pipe=self.pipes.resize,
+            size_of_pipe=self.pipes.size,
+            splice=self.pipes.splice,
+            set_blocking=self._set_blocking,
+            close=self._close,
+        )
+
+    def monotonic(self) -> float:
+        self.world.call()
+        return self.world.now
+
+    def new_epoll(self) -> Epoll:
+        return Epoll(self.world, self.descriptors)
+
+    def new_loop(self, *, ring: bool) -> asyncio.SelectorEventLoop:
+        return _RingLoop(self) if ring else _EpollLoop(self)
+
+    def _new_queues(self) -> SimulatedQueues:
+        self.queues = SimulatedQueues(self.world, self.descriptors, entries=self._ring_entries)
+        return self.queues
+
+    def _set_blocking(self, fd: int, flag: bool) -> None:
+        self.descriptors.find(fd).blocking = flag  # type: ignore[attr-defined]
+
+    def _close(self, fd: int) -> None:
+        self.world.call()
+        self.descriptors.close(fd)
+
+
+class _WithoutSelfPipe:
+    """No other thread and no signal wakes a simulated loop."""
+
+    def _make_self_pipe(self) -> None:
+        pass
+
+    def _close_self_pipe(self) -> None:
+        pass
+
+
+class _RingSelector(RingSelector):
+    def __init__(self, machine: Machine) -> None:
+        self._selector_cls = machine.new_epoll
+        super().__init__(machine.kernel)
+
+
+class _RingLoop(_WithoutSelfPipe, RingLoop):
+    def __init__(self, machine: Machine) -> None:
+        self._world = machine.world
+        super().__init__(_RingSelector(machine))
+
+    def time(self) -> float:
+        return self._world.now
+
+
+class _EpollSelector(selectors.EpollSelector):
+    def __init__(self, machine: Machine) -> None:
+        self._selector_cls = machine.new_epoll
+        super().__init__()
+
+
+class _EpollLoop(_WithoutSelfPipe, asyncio.SelectorEventLoop):
+    def __init__(self, machine: Machine) -> None:
+        self._world = machine.world
+        super().__init__(_EpollSelector(machine))
+
+    def time(self) -> float:
+        return self._world.now
+
+
+__all__ = ["Machine", "Mailbox", "PythonSocket", "partial"]

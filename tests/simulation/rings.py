@@ -1,0 +1,256 @@
+"""io_uring, as the data plane uses it (Linux 6.1: io_uring/io_uring.c, net.c, poll.c, kbuf.c).
+
+The queues are ordinary memory, and so are the buffers, at the addresses that the process says. What
+the kernel puts off until it is asked for events (DEFER_TASKRUN) is in `_work`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from tests.simulation.files import Descriptors, File, fail
+from tests.simulation.ring_operations import CANCEL, Issued, Operation, start
+from tests.simulation.world import Fault, Violation, World
+
+_ENTRY: Final = struct.Struct("=BBHiQQIIQHHI")
+"""struct io_uring_sqe up to addr_len: opcode, flags, ioprio, fd, off, addr, len, op flags,
+user_data, group, personality, addr_len in the upper half."""
+_SKIP_SUCCESS: Final = 1 << 6
+_TEMPORARY: Final = (errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ENOMEM)
+HAS_BUFFER, MORE = 1, 2
+
+
+class Group:
+    """Buffers that the process offers, in a ring of its own."""
+
+    def __init__(self, address: int, count: int) -> None:
+        self.count = count
+        self.lent: set[int] = set(range(count))
+        """Those that the process has, by number."""
+        self._quads = (ctypes.c_uint64 * (count * 2)).from_address(address)
+        self._halves = (ctypes.c_uint16 * (count * 8)).from_address(address)
+        self._head = 0
+        self._seen = 0
+
+    def look(self) -> None:
+        """What has come back is what was lent, and once."""
+        tail = self._halves[7]
+        while self._seen != tail:
+            number = self._halves[(self._seen & self.count - 1) * 8 + 6]
+            if number not in self.lent:
+                raise Violation(f"buffer {number} of the ring is given back twice")
+            self.lent.discard(number)
+            self._seen = self._seen + 1 & 0xFFFF
+
+    def take(self) -> tuple[int, int, int] | None:
+        """Address, size and number of the next, if there is any."""
+        self.look()
+        if self._head == self._seen:
+            return None
+        at = self._head & self.count - 1
+        number = self._halves[at * 8 + 6]
+        if number in self.lent:
+            raise Violation(f"buffer {number} is offered while a completion has it")
+        return self._quads[at * 2], self._quads[at * 2 + 1] & 0xFFFF_FFFF, number
+
+    def lend(self, number: int) -> None:
+        self._head = self._head + 1 & 0xFFFF
+        self.lent.add(number)
+
+
+class RingFile(File):
+    """What the descriptor of a ring refers to."""
+
+    def __init__(self, world: World, queues: SimulatedQueues) -> None:
+        super().__init__(world, "io_uring")
+        self._queues = queues
+
+    def release(self) -> None:
+        self._queues.end()
+
+
+class SimulatedQueues:
+    """What a ring shares with the kernel, and its system calls."""
+
+    flags_at, tail_at, done_head_at, done_tail_at = 0, 1, 2, 3
+
+    def __init__(self, world: World, descriptors: Descriptors, *, entries: int) -> None:
+        self.world = world
+        self.descriptors = descriptors
+        self._numbers = bytearray(16)
+        self._entries = bytearray(entries * 64)
+        self._completions = bytearray(entries * 2 * 16)
+        self.numbers = memoryview(self._numbers).cast("I")
+        self.entries = memoryview(self._entries)
+        self.words = self.entries.cast("Q")
+        self.completions = memoryview(self._completions).cast("Q")
+        self.mask, self.done_mask = entries - 1, 2 * entries - 1
+        self.groups: dict[int, Group] = {}
+        self.armed: dict[Operation, None] = {}
+        """Operations under way."""
+        self._head = 0
+        self._done_tail = 0
+        self._work: dict[Operation, None] = {}
+        """Operations for which something has happened."""
+        self._overflow: list[tuple[int, int]] = []
+        self._errno = 0
+        self.submissions = 0
+        self.fd = descriptors.install(RingFile(world, self))
+
+    def enter(self, queued: int, *, events: bool) -> int:
+        """As io_uring_enter(2)."""
+        self.world.call()
+        if self.world.chance(Fault.ENTER_REFUSED):
+            self._errno = self.world.random.choice(_TEMPORARY)
+            return -1
+        taken = self._submit(queued)
+        if taken < 0:
+            return taken
+        if events:
+            self._run_work()
+        return taken
+
+    def wait(self, queued: int) -> int:
+        """The same, and wait for a completion, if all was submitted."""
+        taken = self.enter(queued, events=True)
+        if taken == queued:
+            while not self._ready and not self.world.chance(Fault.SPURIOUS_EVENT):
+                self.world.wait(lambda: bool(self._work), None)
+                self._run_work()
+        return taken
+
+    def raise_unless_temporary(self) -> None:
+        if self._errno not in _TEMPORARY:
+            raise fail(self._errno)
+
+    def register(self, address: int, count: int, group: int) -> None:
+        self.groups[group] = Group(address, count)
+
+    def close(self) -> None:
+        for view in (self.completions, self.words, self.entries, self.numbers):
+            view.release()
+        self.descriptors.close(self.fd)
+        self.fd = -1
+
+    def end(self) -> None:
+        """Nobody has the ring any more: operations end, and let go of their files."""
+        for operation in list(self.armed):
+            self.disarm(operation)
+
+    def happened(self, operation: Operation) -> None:
+        """There is something to be done for an operation, when we are asked next."""
+        self._work[operation] = None
+        if self.fd >= 0:
+            self.numbers[self.flags_at] = 1 << 2
+
+    def disarm(self, operation: Operation) -> None:
+        """An operation is over."""
+        self.armed.pop(operation, None)
+        self._work.pop(operation, None)
+        operation.let_go()
+
+    def complete(self, key: int, result: int, flags: int = 0, buffer: int = 0) -> None:
+        """Report, at the end of the queue."""
+        value = result & 0xFFFF_FFFF | (flags | buffer << 16) << 32
+        if self.world.trace is not None:
+            self.world.note("ring", f"done  {_spelled(key)} {result} {_flags(flags, buffer)}")
+        if self._overflow or self._room < 1:
+            self._overflow.append((key, value))
+        else:
+            self._put(key, value)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether completions have to wait for room: multishot operations then end."""
+        return bool(self._overflow) or self._room < 1
+
+    @property
+    def _room(self) -> int:
+        return self.done_mask + 1 - (self._done_tail - self.numbers[self.done_head_at] & 0xFFFF_FFFF)
+
+    @property
+    def _ready(self) -> bool:
+        return self._done_tail & 0xFFFF_FFFF != self.numbers[self.done_head_at]
+
+    def _put(self, key: int, value: int) -> None:
+        at = (self._done_tail & self.done_mask) * 2
+        self.completions[at], self.completions[at + 1] = key, value
+        self._done_tail += 1
+        self.numbers[self.done_tail_at] = self._done_tail & 0xFFFF_FFFF
+
+    def _submit(self, queued: int) -> int:
+        there = self.numbers[self.tail_at] - self._head & 0xFFFF_FFFF
+        if queued > there:
+            raise Violation(f"{queued} operations are submitted, and {there} are there")
+        if queued and self.world.chance(Fault.PART_SUBMITTED):
+            queued = self.world.random.randrange(queued)
+            if not queued:
+                self._errno = errno.EAGAIN
+                return -1
+        for group in self.groups.values():
+            group.look()
+        if queued:
+            self.submissions += 1
+        late: list[Callable[[], None]] = []
+        for _ in range(queued):
+            fields = _ENTRY.unpack_from(self._entries, (self._head & self.mask) * 64)
+            self._head += 1
+            self._issue(Issued(*fields), late)
+        for report in late:
+            report()
+        return queued
+
+    def _issue(self, entry: Issued, late: list[Callable[[], None]]) -> None:
+        if self.world.trace is not None:
+            self.world.note("ring", f"begin {entry} {_spelled(entry.key)}")
+        if entry.opcode == CANCEL:
+            self._cancel(entry)
+            return
+        result = start(self, entry)
+        if result is None or (entry.is_done(result) and entry.flags & _SKIP_SUCCESS):
+            return
+        # Failures of what was done at once are reported behind what was received at once.
+        late.append(lambda: self.complete(entry.key, result))
+
+    def _cancel(self, entry: Issued) -> None:
+        if entry.operation_flags:
+            raise Violation("a cancellation has flags of something else")
+        for operation in self.armed:
+            if operation.entry.key == entry.address and not operation.cancelled:
+                operation.cancelled = True
+                self.happened(operation)
+                return
+        self.complete(entry.key, -errno.ENOENT)
+
+    def _run_work(self) -> None:
+        while self._overflow and self._room:
+            self._put(*self._overflow.pop(0))
+        self.numbers[self.flags_at] = 0
+        waiting = list(self._work)
+        self._work.clear()
+        if len(waiting) > 1 and self.world.chance(Fault.SHUFFLED_EVENTS):
+            self.world.random.shuffle(waiting)
+        for operation in waiting:
+            if operation not in self.armed:
+                continue
+            if not operation.cancelled and self.world.chance(Fault.LATE_WORK):
+                self.happened(operation)
+                continue
+            operation.run()
+        if self._work:
+            self.numbers[self.flags_at] = 1 << 2
+
+
+def _spelled(key: int) -> str:
+    if key >> 63:
+        return "(ignored)"
+    return f"key {key & (1 << 44) - 1}" + (" send" if key >> 62 else "")
+
+
+def _flags(flags: int, buffer: int) -> str:
+    text = f"buffer {buffer} " if flags & HAS_BUFFER else ""
+    return text + ("more" if flags & MORE else "")

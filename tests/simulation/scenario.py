@@ -1,0 +1,235 @@
+"""What a seed stands for: who does what, and what goes wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Literal
+
+from tests.simulation.network import Reply
+from tests.simulation.peers import End, Script, stream_of
+from tests.simulation.world import Fault
+from uproxy.core.route import BalancerKind, ProxyProtocol
+
+Mode = Literal["ring", "epoll", "splice"]
+MODES: Final[tuple[Mode, ...]] = ("ring", "epoll", "splice")
+
+_BUFFERS: Final = (
+    (512, 2048, 4096),
+    (2048, 4096, 16_384),
+    (4096, 16_384, 65_536),
+    (16_384, 65_536, 262_144),
+    (65_536, 262_144, 1 << 20),
+)
+"""Bytes of socket buffers, one row for a simulation."""
+
+HARMLESS: Final = (
+    Fault.SHORT_SEND,
+    Fault.FULL_SEND,
+    Fault.SPURIOUS_EVENT,
+    Fault.SHUFFLED_EVENTS,
+    Fault.NO_BUFFERS,
+    Fault.RECEIVE_ENDS,
+    Fault.LATE_WORK,
+    Fault.PART_SUBMITTED,
+    Fault.ENTER_REFUSED,
+    Fault.SHORT_SPLICE,
+)
+"""Faults that no flow must suffer from."""
+
+HARMFUL: Final = tuple(fault for fault in Fault if fault not in HARMLESS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A frontend with its backends."""
+
+    backends: int
+    replies: tuple[Reply, ...]
+    balancer: BalancerKind
+    proxy_protocol: ProxyProtocol | None
+    affinity: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """A TCP client: when it comes, where to, and what it and its backend do."""
+
+    at: float
+    service: int
+    script: Script
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Something that the control process does."""
+
+    at: float
+    what: Literal["update", "close", "reopen", "pause", "resume", "drain", "collect"]
+    service: int
+    grace: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    seed: str
+    mode: Mode
+    on_ring: bool
+    """Whether the loop is that of a ring, whatever relays."""
+    rates: dict[Fault, float]
+    buffers: tuple[int, ...]
+    ring_entries: int
+    ring_buffers: int
+    largest_pipe: int
+    busy_poll: bool
+    services: tuple[Service, ...]
+    clients: tuple[Client, ...]
+    steps: tuple[Step, ...]
+    max_flows: int
+    idle_timeout: float
+    half_close_timeout: float
+    spare_descriptors: int
+    """How many the process may open beyond those it has at first."""
+    random_seed: int
+    """Of what backends do, and of everything else that is decided on the way."""
+
+    @property
+    def gentle(self) -> bool:
+        """Whether every flow has to be served completely."""
+        return (
+            not any(fault in HARMFUL for fault in self.rates)
+            and not any(step.what != "update" for step in self.steps)
+            and not self.idle_timeout
+            and not self.half_close_timeout
+            and self.spare_descriptors > 100
+            and all(set(service.replies) == {Reply.ACCEPTS} for service in self.services)
+        )
+
+
+def draw(seed: str, mode: Mode) -> Scenario:
+    """Anything that may happen, but most of it seldom: a simulation in which everything goes wrong
+    at once gets nowhere."""
+    random = Random(f"{mode} {seed}")
+    buffers = random.choice(_BUFFERS)
+    services = tuple(_service(random) for _ in range(random.choice((1, 1, 1, 2))))
+    count = random.choice((1, 1, 2, 2, 3, 4, 6))
+    clients = tuple(_client(random, number, services, buffers) for number in range(count))
+    return Scenario(
+        seed=seed,
+        mode=mode,
+        on_ring=mode == "ring" or (mode == "splice" and random.random() < 0.5),
+        rates=_rates(random),
+        buffers=buffers,
+        ring_entries=random.choice((4, 8, 16, 64)),
+        ring_buffers=random.choice((4, 8, 16, 64)),
+        largest_pipe=random.choice((1 << 16, 1 << 17, 1 << 20)),
+        busy_poll=random.random() < 0.3,
+        services=services,
+        clients=clients,
+        steps=_steps(random, len(services)),
+        max_flows=random.choice((1000, 1000, 1000, 2)),
+        idle_timeout=random.choice((0.0, 0.0, 0.0, 0.0, 0.0, 2.0)),
+        half_close_timeout=random.choice((0.0, 0.0, 0.0, 0.0, 0.0, 1.0)),
+        spare_descriptors=random.choice((1000, 1000, 1000, 1000, 1000, 4, 8)),
+        random_seed=random.getrandbits(48),
+    )
+
+
+def _rates(random: Random) -> dict[Fault, float]:
+    rates = {}
+    if random.random() < 0.8:
+        for fault in random.sample(HARMLESS, random.choice((0, 1, 2, 3, 5))):
+            rates[fault] = random.choice((0.02, 0.1, 0.4))
+    if random.random() < 0.3:
+        for fault in random.sample(HARMFUL, random.choice((1, 2))):
+            rates[fault] = random.choice((0.02, 0.1, 0.3))
+    return rates
+
+
+def _service(random: Random) -> Service:
+    count = random.choice((1, 2, 3))
+    replies = [Reply.ACCEPTS] * count
+    if random.random() < 0.2:
+        for index in range(random.randint(0, count - 1) + (random.random() < 0.1)):
+            replies[index] = random.choice((Reply.REFUSES, Reply.SILENT))
+    random.shuffle(replies)
+    return Service(
+        backends=count,
+        replies=tuple(replies),
+        balancer=random.choice(tuple(BalancerKind)),
+        proxy_protocol=random.choice((None,) * 8 + tuple(ProxyProtocol)),
+        affinity=random.choice((0, 0, 0, 60)),
+    )
+
+
+def _client(
+    random: Random, number: int, services: tuple[Service, ...], buffers: tuple[int, ...]
+) -> Client:
+    return Client(
+        at=random.choice((0.0, 0.0, random.random() * 0.001, random.random() * 2)),
+        service=random.randrange(len(services)),
+        script=script(random, number + 1, buffers, waits=False),
+    )
+
+
+def script(random: Random, number: int, buffers: tuple[int, ...], *, waits: bool) -> Script:
+    """What a client or a backend does. `waits`: it may let the other one begin."""
+    size = _size(random, buffers[-1])
+    largest = max(buffers)
+    stall = None
+    if random.random() < 0.15:
+        stall = (random.randrange(size + 2 * largest), random.choice((0.01, 0.3, 3.0)))
+    slow = random.random() < 0.2
+    return Script(
+        data=stream_of(number, size),
+        piece=random.choice((100, 1000, 16_384, largest, 4 * largest)) + size // 50,
+        pause=random.choice((0.0, 0.0, 0.0, 1e-4, 0.01)),
+        waits=random.choice((0, 1, 100)) if waits else 0,
+        reads=(size + largest) // 30 if slow else random.choice((4096, 65_536, 1 << 20)),
+        rest=random.choice((1e-4, 2e-3, 0.05)) if slow else 0.0,
+        stall=stall,
+        end=random.choice((End.FIN,) * 10 + (End.CLOSE, End.CLOSE, End.RESET)),
+        end_after=random.choice((0.0, 0.0, 0.0, 1e-4, 0.2, 2.0)),
+        gives_up=random.choice((1e-4, 1e-3, 0.02, 1.0, 4.0)) if random.random() < 0.12 else None,
+    )
+
+
+def _size(random: Random, largest: int) -> int:
+    die = random.random()
+    if die < 0.08:
+        return 0
+    if die < 0.45:
+        return random.randint(1, 300)
+    if die < 0.55:
+        return 16_384 * random.randint(1, 3)
+    if die < 0.85:
+        return random.randint(1, 3 * largest)
+    return random.randint(1, 12) * min(largest, 131_072)
+
+
+def _steps(random: Random, services: int) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    if random.random() < 0.3:
+        for _ in range(random.choice((1, 2, 3))):
+            _add_step(random, steps, random.randrange(services))
+    return tuple(sorted(steps, key=lambda step: step.at))
+
+
+def _add_step(random: Random, steps: list[Step], service: int) -> None:
+    at = random.choice((random.random() * 0.002, random.random(), 3 * random.random()))
+    what = random.choice(("update", "update", "update", "close", "pause", "drain", "collect"))
+    grace = random.choice((0.0, 0.0, 0.001, 0.5, 5.0))
+    if what == "close":
+        steps.append(Step(at=at, what="close", service=service, grace=grace))
+        if random.random() < 0.5:
+            later = at + random.random()
+            steps.append(Step(at=later, what="reopen", service=service))
+    elif what == "pause":
+        steps.append(Step(at=at, what="pause", service=service))
+        steps.append(Step(at=at + random.random(), what="resume", service=service))
+    elif what == "drain":
+        steps.append(Step(at=at, what="drain", service=service))
+    elif what == "collect":
+        steps.append(Step(at=at, what="collect", service=service))
+    else:
+        steps.append(Step(at=at, what="update", service=service))
