@@ -63,7 +63,9 @@ class DatagramSocket(File):
         self.read += 1
         return data, source, target
 
-    def send(self, data: bytes, target: Address | None = None, source: Address | None = None) -> int:
+    def send(
+        self, data: bytes, target: Address | None = None, source: Address | None = None
+    ) -> int:
         """Raises OSError."""
         if self.error:
             raise self.failure()

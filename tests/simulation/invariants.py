@@ -11,13 +11,15 @@ from tests.simulation.peers import Peer
 from tests.simulation.world import Violation
 from uproxy.core.counters import Counters
 from uproxy.core.route import ProxyProtocol
+from uproxy.dataplane.ring import SIZE
 from uproxy.dataplane.side import Side
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
-BOUND: Final = 256 * 1024
+BOUND: Final = 1024 * 1024
 """Bytes that are held for a direction, beyond sockets and pipes."""
+SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 PATIENCE: Final = 6.0
 """Seconds in which anything that can move does."""
 
@@ -82,9 +84,9 @@ def nothing_is_left_of_flows(simulation: Simulation) -> None:
     for name in ("_callbacks", "_polls"):
         if left := getattr(reactor, name):
             raise Violation(f"left in the reactor: {name[1:]} {left}")
-    for name, port in context.ports().items():
+    for owner, port in context.ports().items():
         if port.balancer._flows:
-            raise Violation(f"the balancer of {name} counts flows that are over")
+            raise Violation(f"the balancer of {owner} counts flows that are over")
     if reactor.failures:
         raise Violation(f"{reactor.failures} callbacks failed")
 
@@ -144,7 +146,7 @@ def _of_direction(simulation: Simulation, peer: Peer) -> list[str]:
     pair, received = peer.pair, bytes(peer.received)
     expected = header_of(simulation, peer)
     if pair is None:
-        if received and not (peer.saw_end and _is_part_of_header(simulation, peer)):
+        if received and not _is_part_of_header(simulation, peer):
             return [f"{peer.name} has received {len(received)} bytes from nobody"]
         if peer.saw_end and peer in simulation.clients:
             return [f"{peer.name} has seen the end of a stream without a backend"]
@@ -180,7 +182,8 @@ def _replaced(simulation: Simulation) -> list[str]:
 
 
 def _miscounted(simulation: Simulation) -> list[str]:
-    """Counters are what the kernel has taken, and reports add up to counters."""
+    """Counters are what the kernel has taken, and reports add up to counters. The last sends of a
+    flow that is reset may be counted although the kernel did not take them."""
     found = []
     total = Counters(dropped={})
     for counters in simulation.channel.sums.values():
@@ -190,15 +193,16 @@ def _miscounted(simulation: Simulation) -> list[str]:
         total.add(_difference(port.counters, simulation.worker._reported.get(name)))
     network = simulation.machine.network
     headers = sum(
-        min(len(header_of(simulation, each.far.owner)), each.taken)
+        min(_length_of_header(simulation, each.far.owner), each.taken)
         for each in network.sent
         if each.far is not None
     )
     to_backends = sum(each.taken for each in network.sent) - headers
     to_clients = sum(each.taken for each in network.accepted)
-    if total.client_bytes != to_backends:
+    unsure = SIZE * sum(peer.error != 0 or not peer.script.gentle for peer in simulation.peers)
+    if not to_backends <= total.client_bytes <= to_backends + unsure:
         found.append(f"counted {total.client_bytes} bytes to backends of {to_backends}")
-    if total.backend_bytes != to_clients:
+    if not to_clients <= total.backend_bytes <= to_clients + unsure:
         found.append(f"counted {total.backend_bytes} bytes to clients of {to_clients}")
     accepted = sum(1 for each in network.accepted if each.name[0].isdigit())
     if total.flows != accepted:
@@ -220,10 +224,16 @@ def _difference(now: Counters, before: Counters | None) -> Counters:
 def _incomplete(simulation: Simulation) -> list[str]:
     """Where nobody is in a hurry and nothing is broken, everything arrives."""
     found = []
+    rough = any(
+        not peer.script.gentle
+        for server in simulation.servers
+        for peer in server.peers
+        if peer.pair is None
+    )
     for peer in simulation.peers:
         pair = peer.pair
         if pair is None:
-            if peer in simulation.clients and peer.script.gentle:
+            if peer in simulation.clients and peer.script.gentle and not rough:
                 found.append(f"{peer.name} was not served")
             continue
         if not peer.script.gentle or not pair.script.gentle:
@@ -240,8 +250,7 @@ def header_of(simulation: Simulation, peer: Peer) -> bytes:
     pair = peer.pair
     if peer in simulation.clients or pair is None:
         return b""
-    number = int(peer.stream.local[0].split(".")[2])
-    version = simulation.scenario.services[number].proxy_protocol
+    version = _version(simulation, peer)
     if version is None:
         return b""
     (client, port), (server, number) = pair.stream.local, pair.stream.remote
@@ -249,11 +258,28 @@ def header_of(simulation: Simulation, peer: Peer) -> bytes:
         return f"PROXY TCP4 {client} {server} {port} {number}\r\n".encode()
     addresses = socket.inet_aton(client) + socket.inet_aton(server)
     ports = struct.pack("!HH", port, number)
-    return b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + addresses + ports
+    return SIGNATURE + b"\x21\x11\0\x0c" + addresses + ports
+
+
+def _version(simulation: Simulation, peer: Peer) -> ProxyProtocol | None:
+    if peer in simulation.clients:
+        return None
+    service = int(peer.stream.local[0].split(".")[2])
+    return simulation.scenario.services[service].proxy_protocol
+
+
+def _length_of_header(simulation: Simulation, peer: Peer) -> int:
+    """Or more than any, where the attempt has failed."""
+    if peer.pair is None and _version(simulation, peer) is not None:
+        return 1000
+    return len(header_of(simulation, peer))
 
 
 def _is_part_of_header(simulation: Simulation, peer: Peer) -> bool:
-    return peer.received.startswith((b"PROXY"[: len(peer.received)], b"\r\n"[: len(peer.received)]))
+    if _version(simulation, peer) is None:
+        return False
+    start, count = bytes(peer.received), len(peer.received)
+    return start[:6] == b"PROXY "[:count] or start[:12] == SIGNATURE[:count]
 
 
 def _flows(simulation: Simulation) -> Any:
@@ -268,4 +294,5 @@ def _scheduled(simulation: Simulation) -> list[Any]:
 
 def _is_of_loop(callback: Any) -> bool:
     """Whether a callback of the ring belongs to the loop itself: its timers, and its epoll."""
-    return callback.__qualname__.startswith(("Ring.wake_at.", "RingSelector."))
+    name: str = callback.__qualname__
+    return name.startswith(("Ring.wake_at.", "RingSelector."))

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import select
 import selectors
-from functools import partial
-from socket import socket as PythonSocket
-from typing import Any, cast
-
 from _socket import socket as BareSocket
+from typing import Any, cast
 
 from tests.simulation.epolls import Epoll
 from tests.simulation.files import Descriptors, File
@@ -128,6 +125,3 @@ class _EpollLoop(_WithoutSelfPipe, asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._world.now
-
-
-__all__ = ["Machine", "Mailbox", "PythonSocket", "partial"]

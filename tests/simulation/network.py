@@ -112,9 +112,7 @@ class Network:
         listener.offer(accepted)
         return accepted
 
-    def carry(
-        self, sender: DatagramSocket, data: bytes, source: Address, target: Address
-    ) -> None:
+    def carry(self, sender: DatagramSocket, data: bytes, source: Address, target: Address) -> None:
         """A datagram of the process is on its way."""
         if not self.world.chance(Fault.LOST_DATAGRAM):
             self.world.soon(lambda: self._deliver(sender, data, source, target))
@@ -143,4 +141,3 @@ class Network:
     def forget(self, socket: DatagramSocket) -> None:
         if self.sockets.get(socket.local) is socket:
             del self.sockets[socket.local]
-

@@ -45,6 +45,13 @@ class Script:
     gives_up: float | None = None
     """Seconds after which it ends whatever has happened: by a reset, or by closing."""
 
+    def __str__(self) -> str:
+        text = f"sends {len(self.data)} by {self.piece}, reads by {self.reads}, {self.end.value}"
+        for name in ("pause", "waits", "rest", "stall", "end_after", "gives_up"):
+            if value := getattr(self, name):
+                text += f", {name} {value}"
+        return text
+
     @property
     def gentle(self) -> bool:
         """Whether both streams can come to their end."""

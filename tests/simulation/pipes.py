@@ -82,7 +82,7 @@ class Pipes:
         if not pipe.content:
             raise fail(errno.EAGAIN)
         self._no_wait(stream)
-        sent = stream.send(pipe.content[: self._some(count)])
+        sent = stream.send(bytes(pipe.content[: self._some(count)]))
         del pipe.content[:sent]
         if not pipe.content:
             pipe.stretched = 0

@@ -274,9 +274,12 @@ def _send_message(entry: Issued, file: File) -> int:
 
 def packed(address: Address) -> bytes:
     """A struct sockaddr_in."""
-    return struct.pack("=H", socket.AF_INET) + address[1].to_bytes(2, "big") + socket.inet_aton(
-        address[0]
-    ) + bytes(8)
+    return (
+        struct.pack("=H", socket.AF_INET)
+        + address[1].to_bytes(2, "big")
+        + socket.inet_aton(address[0])
+        + bytes(8)
+    )
 
 
 def unpacked(name: bytes) -> Address:

@@ -20,6 +20,7 @@ _ENTRY: Final = struct.Struct("=BBHiQQIIQHHI")
 """struct io_uring_sqe up to addr_len: opcode, flags, ioprio, fd, off, addr, len, op flags,
 user_data, group, personality, addr_len in the upper half."""
 _SKIP_SUCCESS: Final = 1 << 6
+_OVERFLOW, _TASKRUN = 1 << 1, 1 << 2
 _TEMPORARY: Final = (errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ENOMEM)
 HAS_BUFFER, MORE = 1, 2
 
@@ -145,7 +146,7 @@ class SimulatedQueues:
         """There is something to be done for an operation, when we are asked next."""
         self._work[operation] = None
         if self.fd >= 0:
-            self.numbers[self.flags_at] = 1 << 2
+            self._show()
 
     def disarm(self, operation: Operation) -> None:
         """An operation is over."""
@@ -160,6 +161,7 @@ class SimulatedQueues:
             self.world.note("ring", f"done  {_spelled(key)} {result} {_flags(flags, buffer)}")
         if self._overflow or self._room < 1:
             self._overflow.append((key, value))
+            self._show()
         else:
             self._put(key, value)
 
@@ -170,7 +172,9 @@ class SimulatedQueues:
 
     @property
     def _room(self) -> int:
-        return self.done_mask + 1 - (self._done_tail - self.numbers[self.done_head_at] & 0xFFFF_FFFF)
+        return (
+            self.done_mask + 1 - (self._done_tail - self.numbers[self.done_head_at] & 0xFFFF_FFFF)
+        )
 
     @property
     def _ready(self) -> bool:
@@ -229,7 +233,6 @@ class SimulatedQueues:
     def _run_work(self) -> None:
         while self._overflow and self._room:
             self._put(*self._overflow.pop(0))
-        self.numbers[self.flags_at] = 0
         waiting = list(self._work)
         self._work.clear()
         if len(waiting) > 1 and self.world.chance(Fault.SHUFFLED_EVENTS):
@@ -241,8 +244,12 @@ class SimulatedQueues:
                 self.happened(operation)
                 continue
             operation.run()
-        if self._work:
-            self.numbers[self.flags_at] = 1 << 2
+        self._show()
+
+    def _show(self) -> None:
+        """Let the process see what it might ask for."""
+        work = _TASKRUN if self._work else 0
+        self.numbers[self.flags_at] = work | (_OVERFLOW if self._overflow else 0)
 
 
 def _spelled(key: int) -> str:

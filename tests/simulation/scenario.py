@@ -105,6 +105,20 @@ class Scenario:
             and all(set(service.replies) == {Reply.ACCEPTS} for service in self.services)
         )
 
+    def describe(self) -> str:
+        """For who reads a trace."""
+        lines = [
+            f"faults: {', '.join(f'{fault.name} {rate}' for fault, rate in self.rates.items())}",
+            f"socket buffers {self.buffers}, ring of {self.ring_entries} entries and"
+            f" {self.ring_buffers} buffers, pipes up to {self.largest_pipe},"
+            f" max_flows {self.max_flows}, {self.spare_descriptors} descriptors to spare,"
+            f" idle timeout {self.idle_timeout}, half-close timeout {self.half_close_timeout}",
+        ]
+        for number, client in enumerate(self.clients):
+            lines.append(f"client {number} at {client.at * 1e3:.3f} ms: {client.script}")
+        lines += [f"{step}" for step in self.steps]
+        return "\n".join(lines)
+
 
 def draw(seed: str, mode: Mode) -> Scenario:
     """Anything that may happen, but most of it seldom: a simulation in which everything goes wrong

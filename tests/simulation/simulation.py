@@ -1,9 +1,10 @@
-"""One run of a scenario: a worker's data plane on a simulated kernel, from its beginning to its end."""
+"""One run of a scenario: a worker's data plane on a simulated kernel, from beginning to end."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
@@ -24,7 +25,7 @@ from uproxy.dataplane.flow import Flow
 from uproxy.dataplane.reactor import Reactor
 from uproxy.dataplane.worker import Worker
 
-REPORT_INTERVAL = 0.5
+REPORT_INTERVAL = 4.0
 DEADLINE = 90.0
 """Seconds after which everybody has ended whatever has happened."""
 SETTLED = 8.0
@@ -93,8 +94,8 @@ class Simulation:
         self.routes: list[Route] = []
         self.listening: dict[int, Listening] = {}
         self.channel = ReportChannel()
-        self.closing = False
-        """Whether the control process has begun to end flows."""
+        self.drained = False
+        """Whether nobody is accepted any more."""
         self._scripts = 100
         self._mailbox = Mailbox(self.world)
 
@@ -132,9 +133,14 @@ class Simulation:
                 loop.call_soon(loop.stop)
                 loop.run_forever()
             invariants.ring_is_whole(self)
+        except Violation as violation:
+            self.violations.append(str(violation))
+            raise
         finally:
             self.machine.descriptors.limit = 1 << 16
-            loop.close()
+            with suppress(Violation):
+                loop.close()
+        self._check()
         invariants.nothing_is_left(self)
 
     def _check(self) -> None:
@@ -159,6 +165,7 @@ class Simulation:
         )
         self.context = Context(self.reactor, settings, self.random.random)
         if self.reactor.ring is not None:
+            self.reactor.ring.pause = self.world.call
             self.reactor.ring.watch.allowed = scenario.busy_poll
         self.worker = Worker(cast("Any", self.channel), self.context)
         if scenario.mode == "splice":
@@ -270,30 +277,31 @@ class Simulation:
         """A step of the control process."""
         self.world.note("control", f"{step.what} service {step.service}")
         number = step.service
-        route = self.routes[number]
-        listening = self.listening.get(number)
         if step.what == "update":
-            self._update(number, route)
+            self._update(number)
         elif step.what == "drain":
             self._say(Drain())
+            self.drained = True
             for each in self.listening.values():
                 self.world.after(1.0, each.pause)
         elif step.what == "collect":
             self.engine.collect()
-        elif step.what == "reopen":
-            if listening is None:
-                self._open(number)
-        elif listening is None:
-            return
-        elif step.what == "close":
-            self._close(number, step.grace)
+        elif number in self.listening:
+            self._take_on_listener(step, self.listening[number])
+        elif step.what == "reopen" and not self.drained:
+            self._open(number)
+
+    def _take_on_listener(self, step: Step, listening: Listening) -> None:
+        if step.what == "close":
+            self._close(step.service, step.grace)
         elif step.what == "pause":
             listening.pause()
-        elif step.what == "resume":
+        elif step.what == "resume" and not self.drained:
             listening.resume()
-            self._say(Update(route))
+            self._say(Update(self.routes[step.service]))
 
-    def _update(self, number: int, route: Route) -> None:
+    def _update(self, number: int) -> None:
+        route = self.routes[number]
         backends = [Backend(*each.address) for each in self._servers_of(number)]
         kept = tuple(each for each in backends if self.random.random() < 0.7)
         self.routes[number] = Route(

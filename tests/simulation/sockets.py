@@ -134,9 +134,7 @@ class Socket:
     def sendto(self, data: bytes | memoryview, address: Address) -> int:
         return self._datagrams().send(bytes(data), address)
 
-    def sendmsg(
-        self, vectors: list[Any], control: list[Any], flags: int, address: Address
-    ) -> int:
+    def sendmsg(self, vectors: list[Any], control: list[Any], flags: int, address: Address) -> int:
         source = None
         for level, kind, data in control:
             if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):

@@ -105,9 +105,7 @@ class Stream(File):
             raise fail(errno.EAGAIN if self.connecting else errno.ENOTCONN)
         raise fail(errno.EAGAIN)
 
-    def send(
-        self, data: bytes | memoryview, *, atomic: bool = False, more: bool = False
-    ) -> int:
+    def send(self, data: bytes | memoryview, *, atomic: bool = False, more: bool = False) -> int:
         """How much was taken. `more`: it may wait for what follows, as a FIN. Raises OSError."""
         if self.error:
             raise self.failure()

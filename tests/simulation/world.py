@@ -1,7 +1,7 @@
 """Time, chance and the trace of one simulation.
 
 Nothing here passes by itself. A system call of the simulated process takes a few microseconds, and
-what other parties do meanwhile (the network, clients, backends, the control process) are events with
+what others do meanwhile (the network, clients, backends, the control process) are events that have
 a time. Whoever waits jumps to the next of them.
 """
 
