@@ -31,7 +31,7 @@ class ClusterLink:
         self._remembering: Remembering | None = None
         if config.state_dir is not None:
             self._remembering = Remembering(
-                reconciler,
+                reconciler.intake,
                 sources=_SOURCES,
                 directory=config.state_dir,
                 node=config.node_name,
@@ -57,7 +57,7 @@ class ClusterLink:
             tasks.create_task(self._events.run(), name="events")
             if self._remembering is not None:
                 tasks.create_task(self._remembering.run(), name="last-known state")
-            sink = self._remembering or self._reconciler
+            sink = self._remembering or self._reconciler.intake
             tasks.create_task(self._source.run(sink), name="source")
 
     async def _send(self, request: EventRequest) -> int:

@@ -118,7 +118,9 @@ class Daemon:
             synced=self.state.synced,
             frontends=frontends,
             services=tuple(service_statuses(table)),
-            objects=tuple(each for found in self.reconciler.complaints.values() for each in found),
+            objects=tuple(
+                each for found in self.reconciler.intake.complaints.values() for each in found
+            ),
             workers=self.workers.status(),
             health_checks=tuple(
                 health_check_statuses(table.health_checks, self.reconciler.health_check_failures)
@@ -151,7 +153,7 @@ class Daemon:
     async def run(self) -> None:
         """Serve until cancelled. The tasks in here never end by themselves."""
         async with asyncio.TaskGroup() as tasks:
-            following = self.link.run() if self.link else self.source.run(self.reconciler)
+            following = self.link.run() if self.link else self.source.run(self.reconciler.intake)
             tasks.create_task(following, name="source")
             tasks.create_task(self.reconciler.run(), name="reconciler")
             tasks.create_task(self.machine.follow(self._machine_changed), name="machine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Final
 
@@ -9,7 +10,10 @@ from uproxy.addresses import Claims
 from uproxy.core.reserved import Reserved
 from uproxy.core.route import Frontend, FrontendKind, Route
 from uproxy.core.routing import RoutingTable
+from uproxy.core.unexpected import unexpected
 from uproxy.core.vips import Vips
+
+log = logging.getLogger(__name__)
 
 _TOO_EARLY: Final = "it is not claimed before all nodes are known, one of which might have it"
 
@@ -55,12 +59,15 @@ class Holdings:
         not on this node, and ". `all_known`: also which addresses other nodes have."""
         others = [each for each in addresses if not self._is_cluster_ip(each, routes)]
         early = {} if all_known else dict.fromkeys(others, _TOO_EARLY)
-        failures = await self._claims.claim([each for each in addresses if each not in early])
+        failures = await self._claimed([each for each in addresses if each not in early])
         self._on_claimed([each for each in others if each not in early and each not in failures])
         return {**failures, **early}
 
     async def release(self, addresses: Sequence[str]) -> None:
-        await self._claims.release(addresses)
+        try:
+            await self._claims.release(addresses)
+        except Exception:  # What is still held is released with what comes next.
+            log.exception("addresses cannot be released")
 
     async def release_reserved(self, reserved: Reserved) -> None:
         """Release what an earlier process has claimed and others must keep."""
@@ -68,6 +75,13 @@ class Holdings:
 
     async def release_all(self) -> None:
         await self.release(sorted(self.held))
+
+    async def _claimed(self, addresses: Sequence[str]) -> Mapping[str, str]:
+        try:
+            return await self._claims.claim(addresses)
+        except Exception as error:
+            log.exception("addresses cannot be claimed")
+            return dict.fromkeys(addresses, f"it cannot be claimed: {unexpected(error)}")
 
     def _is_cluster_ip(self, address: str, routes: Mapping[Frontend, Route]) -> bool:
         frontends = self.needed.get(address, ())

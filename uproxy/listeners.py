@@ -91,7 +91,7 @@ class Listeners:
         try:
             if not route.usable:
                 self._pause(listener)
-        except sockets.ListenError:
+        except BaseException:
             self._release(listener)
             raise
         if route.usable and route.affinity_timeout:
@@ -128,7 +128,7 @@ class Listeners:
         if not place:
             del self._places[frontend.protocol, frontend.port]
         if frontend.protocol == "TCP" and not listener.paused:
-            with contextlib.suppress(sockets.ListenError):  # It is refused when all have closed it.
+            with contextlib.suppress(Exception):  # Clients are refused when all have closed it.
                 self._pause(listener)
         self._tell(Close(frontend, self._grace if grace is None else grace))
         self._release(listener)

@@ -2,7 +2,7 @@
 
 Sources mark Services dirty; a step derives those again, plans from what is open, carries the plan
 out, and remembers what failed. A frontend that fails is retried by itself with back-off, and the
-others do not notice. Every step is safe to repeat.
+others do not notice. Every step is safe to repeat, and is repeated where it fails as a whole.
 """
 
 from __future__ import annotations
@@ -12,14 +12,23 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
 
 from uproxy import narration
+from uproxy.core.again import Again, soonest
 from uproxy.core.backoff import Backoff
-from uproxy.core.complaints import bounded, news
+from uproxy.core.caution import cautious
 from uproxy.core.health import ProxyHealth
-from uproxy.core.objects import Object, ObjectName
+from uproxy.core.objects import ObjectName
 from uproxy.core.overview import Failure
 from uproxy.core.plan import Plan, plan
 from uproxy.core.reserved import Reserved
@@ -27,9 +36,10 @@ from uproxy.core.retries import Retries
 from uproxy.core.route import Frontend, FrontendKind, Route
 from uproxy.core.routing import HealthCheck, RoutingOptions, RoutingTable, build
 from uproxy.core.state import ClusterState
-from uproxy.core.status import ObjectStatus
 from uproxy.core.telemetry import Telemetry
+from uproxy.core.unexpected import unexpected
 from uproxy.holdings import Holdings
+from uproxy.intake import Intake
 from uproxy.listeners import Listeners
 from uproxy.sockets import ListenError
 from uproxy.syncs import Syncs
@@ -58,7 +68,7 @@ ServeHealthChecks = Callable[[HealthChecks], Awaitable[Mapping[ObjectName, str]]
 
 
 class Reconciler:
-    """Owns the routing table and keeps the listeners in step with it; a `Sink` for all sources."""
+    """Owns the routing table and keeps the listeners in step with it."""
 
     def __init__(
         self,
@@ -75,15 +85,17 @@ class Reconciler:
     ) -> None:
         self.state = state
         self.table = RoutingTable(options=options)
-        self.complaints: dict[str, Sequence[ObjectStatus]] = {}
-        """By source: objects that cannot be used."""
         self.health_check_failures: Mapping[ObjectName, str] = {}
         self.served_once = asyncio.Event()
         """Set for good when all that the sources listed at first is served, or has a reason."""
+        self.trouble = ""
+        """Why the last step has failed as a whole; "": it has not."""
         self._listeners = listeners
         self._holdings = holdings
         self._options = options
         self._syncs = Syncs(telemetry, health)
+        self.intake = Intake(state, self._syncs, self._queue)
+        """Where the sources deliver."""
         self._serve_health_checks = serve_health_checks
         self._min_sync_period = min_sync_period
         self._after_step = after_step
@@ -91,6 +103,9 @@ class Reconciler:
         self._pending: set[Frontend] = set()
         """Frontends that may differ from what is wanted."""
         self._retries = Retries(_RETRY)
+        self._underived = Again(_RETRY)
+        self._checking = Again(_RETRY)
+        self._steps = Again(_RETRY)
         self._all_known = False
         """Whether all objects were known in the last step."""
         self._checks: HealthChecks = {}
@@ -100,33 +115,6 @@ class Reconciler:
     def failures(self) -> dict[Frontend, Failure]:
         """Frontends that could not be opened or resumed, and are being retried."""
         return self._retries.failures
-
-    def replace(self, source: str, objects: Sequence[Object]) -> None:
-        for obj in self.state.unknown(source, objects):
-            self._syncs.applying(self.state, obj)
-        self.state.replace(source, objects)
-        self._queue()
-
-    def apply(self, source: str, obj: Object) -> None:
-        self._syncs.applying(self.state, obj)
-        self.state.apply(source, obj)
-        self._queue()
-
-    def presume(self, source: str) -> None:
-        """What a source has delivered so far is its last-known state: see ClusterState.presume."""
-        self.state.presume(source)
-        self._queue()
-
-    def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
-        self._syncs.removing(self.state, kind, key)
-        self.state.remove(source, kind, key)
-        self._queue()
-
-    def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
-        complaints = bounded(complaints, source)
-        for line in news(self.complaints.get(source, ()), complaints):
-            log.warning("%s", line)
-        self.complaints[source] = complaints
 
     def set_options(self, options: RoutingOptions) -> None:
         """Facts about this machine have changed."""
@@ -146,20 +134,36 @@ class Reconciler:
         while True:
             await self._until_woken()
             self._wake.clear()
-            await self.step()
+            await self._attempt()
             # What comes meanwhile is taken together; a change after a quiet time never waits.
             await asyncio.sleep(self._min_sync_period)
+
+    async def _attempt(self) -> None:
+        """A step; one that fails in a way that nobody has thought of is made again."""
+        try:
+            await self.step()
+        except Exception as error:
+            before, self.trouble = self.trouble, unexpected(error)
+            if before != self.trouble:
+                log.exception("what is wanted could not be carried out as a whole; trying again")
+            self._steps.failed(time.monotonic(), random.random())
+        else:
+            self.trouble = ""
+            self._steps.succeeded()
 
     async def step(self) -> None:
         """Bring everything that can be brought to its desired state there, once."""
         started = time.monotonic()
+        self.intake.retry(started)
+        if self._underived.due(started):
+            self.state.mark_dirty(self.table.underived)
         self._syncs.begin()
         full = self.table.options != self._options
         synced, servable = self.state.synced, self.state.servable
         await self._build()
         # Load balancers learn that endpoints are gone before clients are refused, and that there
         # are some after clients are served.
-        await self._health_checks(_cautious(self._checks, self.table.health_checks))
+        await self._health_checks(cautious(self._checks, self.table.health_checks))
         await self._carry_out(synced=synced, servable=servable)
         await self._health_checks(self.table.health_checks)
         if servable:
@@ -190,8 +194,9 @@ class Reconciler:
         self._wake.set()
 
     async def _until_woken(self) -> None:
-        soonest = self._retries.soonest()
-        await self._woken(None if soonest is None else max(0.0, soonest - time.monotonic()))
+        again = (self.intake.again, self._underived, self._checking, self._steps)
+        at = soonest(self._retries.soonest(), *(each.at for each in again))
+        await self._woken(None if at is None else max(0.0, at - time.monotonic()))
 
     async def _woken(self, at_most: float | None) -> bool:
         """Wait until there is something to do, or so many seconds; whether there is."""
@@ -202,6 +207,17 @@ class Reconciler:
 
     async def _build(self) -> None:
         dirty = list(self.state.take_dirty())
+        try:
+            self.table = await self._built(dirty)
+        except BaseException:
+            self.state.mark_dirty(dirty)
+            raise
+        if self.table.underived:
+            self._underived.failed(time.monotonic(), random.random())
+        else:
+            self._underived.succeeded()
+
+    async def _built(self, dirty: Sequence[ObjectName]) -> RoutingTable:
         table = self.table
         for few in _chunks(dirty, _AT_ONCE):
             table = build(self.state, self._options, table, few)
@@ -212,7 +228,7 @@ class Reconciler:
             self._look_at(table, table.changed)
         if table.options != self.table.options:
             self._look_at(table, self._look_at_addresses(table, table.routes))
-        self.table = table
+        return table
 
     def _look_at(self, table: RoutingTable, frontends: Collection[Frontend]) -> None:
         self._pending.update(frontends)
@@ -230,28 +246,36 @@ class Reconciler:
     async def _health_checks(self, wanted: HealthChecks) -> None:
         if wanted == self._checks and not self.health_check_failures:
             return
-        failures = dict(await self._serve_health_checks(wanted))
+        try:
+            failures = dict(await self._serve_health_checks(wanted))
+        except Exception as error:
+            log.exception("health check node ports cannot be served")
+            failures = dict.fromkeys(wanted, unexpected(error))
         narration.tell_health_checks(self.health_check_failures, failures)
         self._checks, self.health_check_failures = wanted, failures
+        if failures:
+            self._checking.failed(time.monotonic(), random.random())
+        else:
+            self._checking.succeeded()
 
     async def _carry_out(self, *, synced: bool, servable: bool) -> None:
         if servable and not self._all_known:
             self._retries.hasten()
         self._all_known = servable
         now = time.monotonic()
-        looked_at = self._pending | self._retries.due(now)
+        looked_at, blocked = self._pending | self._retries.due(now), self._retries.not_due(now)
         steps = plan(
             self.table.routes,
             self._listeners.actual(looked_at),
             frontends=looked_at,
             synced=synced,
-            blocked=self._retries.not_due(now),
+            blocked=blocked,
             claimed=self._holdings.held,
             vips=self._holdings.needed,
             reserved=self._reserved,
         )
         failed = await self._apply(steps)
-        self._remember(steps, failed, now)
+        self._remember(steps, failed, looked_at - blocked, now)
         # What may not be taken away before the sources have listed has to be looked at again.
         self._pending = set() if synced else self._pending - failed.keys()
 
@@ -275,9 +299,9 @@ class Reconciler:
                     act(route)
                 except ListenError as error:
                     failed[route.frontend] = self._failure(route, error, unclaimed)
-                except OSError as error:
+                except Exception as error:
                     log.exception("unexpected error at %s", route.frontend)
-                    failed[route.frontend] = Failure(str(error), absent=False)
+                    failed[route.frontend] = Failure(unexpected(error), absent=False)
                 await turn.over()
         return failed
 
@@ -288,14 +312,20 @@ class Reconciler:
             return Failure(str(error), error.absent)
         return Failure(f"{error}, and {reason}", absent=True)
 
-    def _remember(self, steps: Plan, failed: Mapping[Frontend, Failure], now: float) -> None:
+    def _remember(
+        self,
+        steps: Plan,
+        failed: Mapping[Frontend, Failure],
+        attempted: Set[Frontend],
+        now: float,
+    ) -> None:
+        """`attempted`: what was brought to its desired state, unless it has failed."""
         news = self._retries.failed(failed, now, random.random)
-        opened = {route.frontend for route in (*steps.open, *steps.resume)} - failed.keys()
-        recovered = self._retries.opened(opened)
+        recovered = self._retries.opened(attempted - failed.keys())
         self._retries.keep(self.table.routes)
         narration.tell_failures(news, self.table.routes)
         narration.tell_recovered(recovered)
-        narration.tell_plan(_without(steps, failed.keys() | set(recovered)))
+        narration.tell_plan(steps.without(failed.keys() | set(recovered)))
 
 
 class _Turn:
@@ -315,26 +345,3 @@ class _Turn:
 def _chunks(names: Sequence[ObjectName], size: int) -> Iterator[Sequence[ObjectName]]:
     for start in range(0, len(names), size):
         yield names[start : start + size]
-
-
-def _cautious(now: HealthChecks, wanted: HealthChecks) -> dict[ObjectName, HealthCheck]:
-    """The health checks of now, with counts where fewer endpoints are left."""
-    return {
-        name: replace(
-            check,
-            counts={
-                family: min(count, wanted[name].counts.get(family, 0)) if name in wanted else 0
-                for family, count in check.counts.items()
-            },
-        )
-        for name, check in now.items()
-    }
-
-
-def _without(steps: Plan, frontends: set[Frontend]) -> Plan:
-    """The same steps but for the given frontends."""
-
-    def kept(routes: tuple[Route, ...]) -> tuple[Route, ...]:
-        return tuple(route for route in routes if route.frontend not in frontends)
-
-    return replace(steps, open=kept(steps.open), resume=kept(steps.resume))

@@ -62,6 +62,8 @@ def service_statuses(table: RoutingTable) -> Iterator[ServiceStatus]:
     for name, wanted in table.services.items():
         for reason in wanted.reasons:
             yield ServiceStatus(service=name, reason=reason)
+    for name, reason in table.underived.items():
+        yield ServiceStatus(service=name, reason=reason)
     for conflict in table.conflicts.values():
         for claim in conflict.claims[1:]:
             if not isinstance(claim.want, Route):

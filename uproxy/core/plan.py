@@ -6,7 +6,7 @@ Levels are compared, never events, so that a plan which failed half-way is simpl
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -54,6 +54,12 @@ class Plan:
             or self.resume
             or self.open
         )
+
+    def without(self, frontends: Container[Frontend]) -> Plan:
+        """The same, but these frontends are neither opened nor resumed."""
+        opened = tuple(route for route in self.open if route.frontend not in frontends)
+        resumed = tuple(route for route in self.resume if route.frontend not in frontends)
+        return replace(self, open=opened, resume=resumed)
 
 
 def plan(

@@ -16,6 +16,7 @@ from uproxy.core.options import RoutingOptions
 from uproxy.core.route import Frontend, Route
 from uproxy.core.state import ClusterState
 from uproxy.core.topology import FAMILIES
+from uproxy.core.unexpected import unexpected
 
 __all__ = [
     "Conflict",
@@ -57,6 +58,9 @@ class RoutingTable:
     """Frontends whose route lacks backends because of the loop guard."""
     occupied: Occupied = field(default_factory=Occupied)
     """Where the frontends of `routes` are."""
+    underived: Mapping[ObjectName, str] = field(default_factory=dict)
+    """Services for which it could not be found out what they want, with the reason: what they
+    wanted before still counts."""
 
 
 def build(
@@ -75,14 +79,24 @@ def build(
         dirty = state.service_names() | previous.services.keys()
         draft.touched.update(previous.routes)
     for name in dirty:
-        service = state.service(name)
-        if service is None:
-            draft.put(name, None)
+        try:
+            wanted = _derived(state, options, name)
+        except Exception as error:
+            # Nobody has thought of it, but it concerns one Service: the others are served.
+            draft.keep(name, unexpected(error))
         else:
-            slices = state.slices_of(name)
-            draft.put(name, derive(service, slices, state.node, options, state.hosts))
+            draft.put(name, wanted)
     draft.guard()
     return draft.finish()
+
+
+def _derived(
+    state: ClusterState, options: RoutingOptions, name: ObjectName
+) -> ServiceRoutes | None:
+    service = state.service(name)
+    if service is None:
+        return None
+    return derive(service, state.slices_of(name), state.node, options, state.hosts)
 
 
 class _Draft:
@@ -102,9 +116,15 @@ class _Draft:
         self._no_local = dict(previous.no_local_endpoints)
         self._looping = set(previous.looping)
         self._occupied = previous.occupied
+        self._underived = dict(previous.underived)
+
+    def keep(self, name: ObjectName, why: str) -> None:
+        """Leave it at what a Service wanted before, since it is not known what it wants now."""
+        self._underived[name] = why
 
     def put(self, name: ObjectName, wanted: ServiceRoutes | None) -> None:
         """Set what a Service wants, and decide again who has each of the frontends concerned."""
+        self._underived.pop(name, None)
         old = self._services.get(name)
         if wanted == old:
             return
@@ -153,6 +173,7 @@ class _Draft:
             health_frontends=self._health_frontends,
             looping=frozenset(self._looping),
             occupied=self._occupied,
+            underived=self._underived,
         )
 
     def _settle(self, frontend: Frontend, claims: tuple[Claim, ...]) -> set[ObjectName]:

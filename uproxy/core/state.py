@@ -107,9 +107,14 @@ class ClusterState:
             return
         if objects.get((kind, name)) == obj:
             return
-        before = self._find(kind, name)
+        before, mine = self._find(kind, name), objects.get((kind, name))
         objects[kind, name] = obj
-        self._note(kind, name, before)
+        try:
+            self._note(kind, name, before)
+        except Exception:
+            # As if it had not come, so that it makes a difference when it comes again.
+            _put_back(objects, (kind, name), mine)
+            raise
 
     def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
         """Remove an object; one that is not there is no error. Raises KeyError as above."""
@@ -131,6 +136,14 @@ class ClusterState:
         for kind, name in absent:
             self.remove(source, kind, name)
         self.sync(source)
+
+    def absent(self, source: str, there: Container[_Identity]) -> Sequence[_Identity]:
+        """What a source has delivered that is not among these."""
+        return [identity for identity in self._objects[source] if identity not in there]
+
+    def mark_dirty(self, services: Iterable[ObjectName]) -> None:
+        """Have these looked at once more."""
+        self._dirty.update(services)
 
     def unknown(self, source: str, objects: Iterable[Object]) -> Iterator[Object]:
         """Those that are not exactly what the source has delivered already."""
@@ -209,10 +222,10 @@ class ClusterState:
         if not isinstance(before, EndpointSlice) or before.service is None:
             return
         self._dirty.add(before.service)
-        slices = self._slices[before.service]
-        del slices[before.key]
+        slices = self._slices.get(before.service, {})
+        slices.pop(before.key, None)
         if not slices:
-            del self._slices[before.service]
+            self._slices.pop(before.service, None)
 
     def _group(self, after: Object | None) -> None:
         if isinstance(after, EndpointSlice) and after.service is not None:
@@ -225,6 +238,13 @@ class ClusterState:
         # Hints compare with the zone, loadBalancerSourceRanges with the addresses.
         if (self.node.zone, self.node.addresses) != (before.zone, before.addresses):
             self._dirty |= self.service_names()
+
+
+def _put_back(objects: dict[_Identity, Object], identity: _Identity, before: Object | None) -> None:
+    if before is None:
+        del objects[identity]
+    else:
+        objects[identity] = before
 
 
 def asked_addresses(service: Service) -> Iterator[str]:

@@ -1,0 +1,310 @@
+"""The control loop when something goes wrong that nobody has thought of."""
+
+from __future__ import annotations
+
+import asyncio
+import pkgutil
+import random
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+from unittest.mock import patch
+
+import pytest
+
+from tests.builders import NODE, SOURCE, endpoint_slice, port, service
+from tests.faults.clock import Clock, VirtualLoop
+from tests.faults.installed import installed
+from tests.faults.kernel import Kernel
+from tests.faults.told import Told
+from tests.faults.weather import Bug, Weather
+from uproxy.addresses import Claims
+from uproxy.core.health import ProxyHealth
+from uproxy.core.objects import Object, ObjectName, Service
+from uproxy.core.options import RoutingOptions
+from uproxy.core.overview import service_statuses
+from uproxy.core.state import ClusterState
+from uproxy.core.telemetry import Telemetry
+from uproxy.holdings import Holdings
+from uproxy.listeners import Listeners
+from uproxy.reconciler import HealthChecks, Reconciler
+from uproxy.sources.sink import Sink
+
+BAD, GOOD = ObjectName("default", "bad"), ObjectName("default", "good")
+BAD_IP, GOOD_IP = "192.0.2.1", "127.0.0.1"
+
+
+class FakeClaims:
+    """Claims in memory."""
+
+    reason = ""
+
+    def __init__(self, world: World) -> None:
+        self.claimed: set[str] = set()
+        self._world = world
+
+    async def claim(self, addresses: Sequence[str]) -> Mapping[str, str]:
+        if addresses:
+            self._world.pass_by("claim")
+            self.claimed.update(addresses)
+            self._world.kernel.claims.update(addresses)
+        return {}
+
+    async def release(self, addresses: Sequence[str]) -> None:
+        if addresses:
+            self._world.pass_by("release")
+            self.claimed.difference_update(addresses)
+            self._world.kernel.claims.difference_update(addresses)
+
+
+class World:
+    """A reconciler, and what it deals with."""
+
+    def __init__(self) -> None:
+        self.broken: set[str] = set()
+        """What raises at present."""
+        self.hit: set[str] = set()
+        """What has raised."""
+        self.clock = Clock()
+        self.kernel = Kernel(self.clock, Weather(random.Random(0)), lambda line: None)
+        self.told = Told()
+        self.listeners = Listeners(cast("Any", self.told), grace=0.0)
+        self.claims = FakeClaims(self)
+        self.state = ClusterState([SOURCE], node_name=NODE)
+        self.checks: HealthChecks = {}
+        self.reconciler = Reconciler(
+            state=self.state,
+            listeners=self.listeners,
+            holdings=Holdings(cast("Claims", self.claims)),
+            options=RoutingOptions(local_addresses=frozenset((BAD_IP, GOOD_IP))),
+            telemetry=Telemetry(),
+            health=ProxyHealth(sync_period=30.0),
+            serve_health_checks=self._serve_health_checks,
+            min_sync_period=0.1,
+            after_step=lambda: self.pass_by("after step"),
+        )
+
+    @property
+    def sink(self) -> Sink:
+        return self.reconciler.intake
+
+    def pass_by(self, what: str) -> None:
+        """Raises where something is broken."""
+        if what in self.broken:
+            self.hit.add(what)
+            raise Bug(what)
+
+    def reasons(self) -> list[str]:
+        """Everything that is said to be wrong."""
+        reconciler = self.reconciler
+        found = [str(each.reason) for each in reconciler.failures.values()]
+        found += [each.reason for each in service_statuses(reconciler.table)]
+        found += [each.reason for some in reconciler.intake.complaints.values() for each in some]
+        found += reconciler.health_check_failures.values()
+        return [*found, *filter(None, [reconciler.trouble])]
+
+    def serves(self, address: str) -> bool:
+        return any(
+            frontend.address == address and serving.route.usable
+            for frontend, serving in self.told.serving[0].items()
+        )
+
+    async def _serve_health_checks(self, wanted: HealthChecks) -> Mapping[ObjectName, str]:
+        self.pass_by("health checks")
+        self.checks = wanted
+        return {}
+
+    @contextmanager
+    def bugs(self) -> Iterator[None]:
+        """Have functions raise that deal with the Service "bad", or with everything."""
+        places = {
+            "derive": ("uproxy.core.routing.derive", _is_bad),
+            "take in": ("uproxy.syncs.Syncs.applying", _is_bad),
+            "take out": ("uproxy.syncs.Syncs.removing", _is_bad),
+            "plan": ("uproxy.reconciler.plan", _always),
+            "build": ("uproxy.core.routing._Draft.guard", _always),
+            "open": ("uproxy.sockets.open_listeners", _is_bad),
+            "pause": ("uproxy.sockets.pause", _always),
+        }
+        with ExitStack() as stack:
+            for what, (target, concerns) in places.items():
+                stack.enter_context(self._broken(what, target, concerns))
+            yield
+
+    def _broken(self, what: str, target: str, concerns: Callable[[object], bool]) -> Any:
+        owner, _, name = target.rpartition(".")
+        holder = cast("Any", pkgutil.resolve_name(owner))
+        real = getattr(holder, name)
+
+        def instead(*args: Any, **keywords: Any) -> Any:
+            if any(map(concerns, args)):
+                self.pass_by(what)
+            return real(*args, **keywords)
+
+        return patch.object(holder, name, instead)
+
+
+def _always(_: object) -> bool:
+    return True
+
+
+def _is_bad(argument: object) -> bool:
+    if isinstance(argument, Object):
+        return argument.key == BAD
+    return argument == BAD or getattr(argument, "address", "") == BAD_IP
+
+
+def objects() -> list[Object]:
+    """Two Services that are served, one of them with a health check and a claimed address."""
+    return [
+        service("bad", ip=BAD_IP),
+        endpoint_slice("bad", "198.51.100.1"),
+        service(
+            "good",
+            port(80),
+            ip=GOOD_IP,
+            type="LoadBalancer",
+            external_traffic_policy="Local",
+            health_check_node_port=32000,
+        ),
+        endpoint_slice("good", "198.51.100.2"),
+        service("claimed", ip="10.96.0.7"),
+        endpoint_slice("claimed", "198.51.100.3"),
+    ]
+
+
+def run(main: Callable[[World], Awaitable[None]]) -> None:
+    """A test, and beside it the loop, which must not end."""
+    world = World()
+    kernel = world.kernel
+
+    async def beside() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(world.reconciler.run())
+            await main(world)
+            assert not running.done()
+            running.cancel()
+
+    def new_loop() -> VirtualLoop:
+        return VirtualLoop(world.clock, random.Random(0), kernel.readiness)
+
+    with installed(kernel), world.clock.instead_of_time(), world.bugs():
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(beside())
+        world.listeners.close_all(0.0)
+        assert not kernel.control.files
+
+
+async def settle() -> None:
+    """Longer than any back-off."""
+    await asyncio.sleep(40)
+
+
+@pytest.mark.parametrize("what", ["derive", "take in", "open"])
+def test_what_one_service_brings_about_concerns_no_other(what: str) -> None:
+    async def main(world: World) -> None:
+        world.broken = {what}
+        world.sink.replace(SOURCE, objects())
+        await settle()
+        assert world.hit == {what}
+        assert world.serves(GOOD_IP)
+        assert world.serves("10.96.0.7")
+        assert not world.serves(BAD_IP)
+        assert [each for each in world.reasons() if what in each], "it has a reason"
+        world.broken.clear()
+        await settle()
+        assert world.serves(BAD_IP), "tried again though nothing has changed"
+        assert world.reasons() == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("what", ["derive", "take in"])
+def test_an_object_that_cannot_be_used_keeps_its_last_version(what: str) -> None:
+    async def main(world: World) -> None:
+        world.sink.replace(SOURCE, objects())
+        await settle()
+        world.broken = {what}
+        world.sink.apply(SOURCE, service("bad", port(81), ip=BAD_IP))
+        await settle()
+        assert world.hit == {what}
+        assert {each.port for each in world.told.serving[0] if each.address == BAD_IP} == {80}
+        world.broken.clear()
+        await settle()
+        assert {each.port for each in world.told.serving[0] if each.address == BAD_IP} == {81}
+        assert world.reasons() == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_an_object_that_cannot_be_removed_is_removed_later(listed: bool) -> None:
+    async def main(world: World) -> None:
+        world.sink.replace(SOURCE, objects())
+        await settle()
+        world.broken = {"take out"}
+        if listed:
+            world.sink.replace(SOURCE, objects()[1:])
+        else:
+            world.sink.remove(SOURCE, Service, BAD)
+        await settle()
+        assert world.serves(BAD_IP)
+        assert len(world.reasons()) == 1
+        world.broken.clear()
+        await settle()
+        assert not world.serves(BAD_IP)
+        assert world.reasons() == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("what", ["health checks", "after step", "claim"])
+def test_what_is_beside_a_step_keeps_nobody_from_being_served(what: str) -> None:
+    async def main(world: World) -> None:
+        world.broken = {what}
+        world.sink.replace(SOURCE, objects())
+        await settle()
+        assert world.hit == {what}
+        assert world.serves(BAD_IP)
+        assert world.serves(GOOD_IP)
+
+    run(main)
+
+
+@pytest.mark.parametrize("what", ["plan", "build", "health checks", "after step", "claim"])
+def test_a_step_that_fails_as_a_whole_is_made_again(what: str) -> None:
+    async def main(world: World) -> None:
+        world.broken = {what}
+        world.sink.replace(SOURCE, objects())
+        await settle()
+        assert world.hit == {what}
+        assert [each for each in world.reasons() if what in each], "it has a reason"
+        world.broken.clear()
+        await settle()
+        assert world.serves(BAD_IP)
+        assert world.serves(GOOD_IP)
+        assert world.serves("10.96.0.7")
+        assert GOOD in world.checks
+        assert world.reasons() == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("what", ["release", "pause"])
+def test_what_cannot_be_taken_away_stops_nobody(what: str) -> None:
+    async def main(world: World) -> None:
+        world.sink.replace(SOURCE, objects())
+        await settle()
+        world.broken = {what}
+        world.sink.replace(SOURCE, objects()[:4])
+        world.sink.apply(SOURCE, service("other", port(90), ip=GOOD_IP))
+        await settle()
+        assert world.hit == {what}
+        assert what == "pause" or any(each.port == 90 for each in world.told.serving[0])
+        world.broken.clear()
+        await settle()
+        assert any(each.port == 90 for each in world.told.serving[0])
+        assert not world.serves("10.96.0.7")
+        assert world.reasons() == []
+
+    run(main)

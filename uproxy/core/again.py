@@ -1,0 +1,33 @@
+"""When something that has failed is tried again."""
+
+from __future__ import annotations
+
+from uproxy.core.backoff import Backoff
+
+
+class Again:
+    """Times are seconds of a monotonic clock."""
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._attempts = 0
+        self.at: float | None = None
+        """None: there is nothing to try again."""
+
+    def failed(self, now: float, random: float) -> float:
+        """It has failed, perhaps not for the first time; returns how long to wait."""
+        self._attempts += 1
+        delay = self._backoff.delay(self._attempts, random)
+        self.at = now + delay
+        return delay
+
+    def succeeded(self) -> None:
+        self._attempts, self.at = 0, None
+
+    def due(self, now: float) -> bool:
+        return self.at is not None and self.at <= now
+
+
+def soonest(*times: float | None) -> float | None:
+    """The first of some moments; None: there is none."""
+    return min((each for each in times if each is not None), default=None)
