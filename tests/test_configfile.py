@@ -150,6 +150,12 @@ def test_the_default_number_of_workers_comes_from_outside() -> None:
             ("192.0.2.0/24",),
             id="external-ips",
         ),
+        pytest.param(
+            'metricsAllowedHosts: [Node7.example.com, "*"]',
+            "metrics_allowed_hosts",
+            ("node7.example.com", "*"),
+            id="metrics-hosts",
+        ),
         pytest.param("claimAddresses: never", "claim_addresses", "never", id="claims"),
         pytest.param("strictSourceRanges: true", "strict_source_ranges", True, id="strict"),
         pytest.param(

@@ -99,6 +99,12 @@ def test_defaults_are_those_of_config() -> None:
             ("192.0.2.0/24",),
             id="external-ips",
         ),
+        pytest.param(
+            ["--metrics-allowed-hosts", "Node7.example.com,x", "--metrics-allowed-hosts", "*"],
+            "metrics_allowed_hosts",
+            ("node7.example.com", "x", "*"),
+            id="metrics-hosts",
+        ),
         pytest.param(["--claim-addresses", "never"], "claim_addresses", "never", id="claims"),
         pytest.param(["--strict-source-ranges"], "strict_source_ranges", True, id="strict"),
         pytest.param(

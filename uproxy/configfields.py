@@ -47,6 +47,10 @@ class LabelValue(str):
     """The value of a label."""
 
 
+class HostName(str):
+    """A name of DNS, or "*"."""
+
+
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _MarkBit = Annotated[int, msgspec.Meta(ge=0, le=31)]
 _InterfaceName = Annotated[str, msgspec.Meta(max_length=15)]
@@ -144,6 +148,7 @@ class KubeProxyConfiguration(_Fields, frozen=True):
     context: str | None = None
     service_proxy_name: LabelValue | None = None
     tls_relaxed_x509: bool | None = msgspec.field(default=None, name="tlsRelaxedX509")
+    metrics_allowed_hosts: tuple[HostName, ...] | None = None
     external_ip_cidrs: tuple[Cidr, ...] | None = msgspec.field(default=None, name="externalIPCIDRs")
     claim_addresses: Literal["", "auto", "never"] | None = None
     preserve_client_ip: Literal["", "auto", "never"] | None = msgspec.field(
@@ -237,5 +242,6 @@ _PARSERS: dict[type[Any], Any] = {
     ClusterCidr: _cluster_cidr,
     HostPort: _host_port,
     IpAddress: _ip_address,
+    HostName: lambda value: HostName(syntax.parse_host_name(value)),
     LabelValue: lambda value: LabelValue(syntax.parse_label_value(value)),
 }

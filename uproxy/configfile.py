@@ -36,9 +36,7 @@ _USED: Final = {
     *("hostnameOverride", "nodePortAddresses", "clusterCIDR", "bindAddressHardFail"),
     *("healthzBindAddress", "metricsBindAddress", "udpIdleTimeout"),
     *("manifests", "externalIPCIDRs", "claimAddresses", "strictSourceRanges"),
-    "preserveClientIP",
-    "ioUring",
-    "busyPoll",
+    *("preserveClientIP", "ioUring", "busyPoll", "metricsAllowedHosts"),
     *("workers", "balancer", "maxFlows", "tcpIdleTimeout"),
     *("halfCloseTimeout", "drainTimeout", "minSyncPeriod", "syncPeriod", "stateDir"),
 }
@@ -203,8 +201,11 @@ def _own_settings(file: KubeProxyConfiguration, directory: Path) -> Iterator[tup
             yield name, value
     if file.manifests:
         yield "manifests", tuple(directory / each for each in file.manifests)
-    if file.external_ip_cidrs:
-        yield "external_ip_cidrs", tuple(map(str, file.external_ip_cidrs))
+    for name, texts in (
+        ("external_ip_cidrs", file.external_ip_cidrs),
+        ("metrics_allowed_hosts", file.metrics_allowed_hosts),
+    ):
+        yield name, tuple(map(str, texts or ()))
     yield from _access_settings(file, directory)
     for name, choice in (
         ("claim_addresses", file.claim_addresses),

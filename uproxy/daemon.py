@@ -33,13 +33,12 @@ from uproxy.core.state import ClusterState
 from uproxy.core.status import FrontendStatus, Status
 from uproxy.core.telemetry import Telemetry
 from uproxy.holdings import Holdings
-from uproxy.http.api import api_app
-from uproxy.http.health import ServiceHealthServers, healthz_app
-from uproxy.http.server import HttpServer
+from uproxy.http.health import ServiceHealthServers
 from uproxy.listeners import Listeners
 from uproxy.lookout import Lookout
 from uproxy.machine import Machine, routing_options
 from uproxy.reconciler import Reconciler
+from uproxy.servers import http_servers
 from uproxy.sources.api import Api, ApiServer
 from uproxy.sources.credentials import find_access
 from uproxy.sources.errors import SourceError
@@ -313,21 +312,7 @@ async def running(config: Config) -> AsyncIterator[Daemon]:
         preserving = client_addresses(config.preserve_client_ip)
         daemon.client_addresses = await stack.enter_async_context(preserving)
         await stack.enter_async_context(daemon.workers)
-        healthz = healthz_app(
-            daemon.health,
-            daemon.telemetry,
-            node_eligible=daemon.node_eligible,
-            not_ready=daemon.reasons_not_ready,
-            notes=daemon.notes,
-        )
-        servers = [
-            HttpServer(app, [address], name=name, dual_stack=True)
-            for name, address, app in (
-                ("health", config.healthz_address, healthz),
-                ("metrics", config.metrics_address, api_app(daemon.status, daemon.telemetry)),
-            )
-            if address is not None
-        ]
+        servers = list(http_servers(config, daemon))
         for server in servers:
             await stack.enter_async_context(server)
             if server.reason and config.bind_address_hard_fail:

@@ -32,6 +32,7 @@ _LONGEST: Final = 2.0**63 * 1e-9
 _PIECE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _DURATION = re.compile(rf"[+-]?(?:{_PIECE.pattern})+")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[-a-z0-9_.]*[a-z0-9])?")
 _NODEPORT_KEYWORDS: Final = ("primary", "localhost", "all")
 _BOOLEANS: Final = {
     **dict.fromkeys(("1", "t", "true", "yes", "on"), True),
@@ -101,6 +102,21 @@ def parse_address(text: str, default_port: int | None = None) -> Address | None:
     if not (port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= 65535):
         raise ValueError(f'"{text}" has no valid port; give 1 to 65535, for example {example}')
     return Address(address, int(port))
+
+
+def parse_host_names(text: str) -> tuple[str, ...]:
+    """Names of DNS, or "*", with commas between them."""
+    return tuple(parse_host_name(each) for each in split_list(text))
+
+
+def parse_host_name(text: str) -> str:
+    """A name of DNS in lower case, or "*"."""
+    name = text.strip().lower()
+    if name != "*" and not _HOST_NAME.fullmatch(name):
+        raise ValueError(
+            f'"{text}" is no host name; give it without port, for example node7.example.com'
+        )
+    return name
 
 
 def parse_networks(text: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from tests.http.client import fetch
 from tests.http.statuses import EMPTY, FULL
 from tests.nasty import NASTY, is_fit_to_print
 from uproxy.config import Address
+from uproxy.core.hosts import known_names
 from uproxy.core.printable import printable
 from uproxy.core.status import FrontendState, Status
 from uproxy.core.telemetry import Telemetry
@@ -32,7 +33,7 @@ PATHS = ["/", "/metrics", "/proxyMode", "/healthz", "/api/v1/routes"]
 async def serving(status: Status = FULL) -> AsyncIterator[Address]:
     telemetry = Telemetry()
     telemetry.sync_done("IPv4", 0.25, 1000.0, full=True)
-    app = api_app(lambda: status, telemetry, version="1.2.3")
+    app = api_app(lambda: status, telemetry, names=known_names("node-7"), version="1.2.3")
     async with HttpServer(app, [Address("127.0.0.1", 0)], name="metrics") as server:
         yield server.bound[0]
 
@@ -205,6 +206,30 @@ async def test_page_puts_text_into_itself_in_one_place() -> None:
     assert re.findall(r"^.*textContent\s*=[^=].*$", text, re.MULTILINE) == [
         "  node.textContent = printable(text);"
     ]
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/x"])
+async def test_a_name_that_leads_here_by_somebody_elses_doing_is_refused(path: str) -> None:
+    """DNS rebinding: a web page whose own name has come to mean 127.0.0.1."""
+    async with serving() as address:
+        answer = await fetch(address, path, Host="evil.example:10249")
+        assert answer.status == 421
+        assert b"--metrics-allowed-hosts" in answer.body
+        assert b"kubia" not in answer.body
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:80", "[::1]:1", "192.0.2.9", "node-7"])
+@pytest.mark.parametrize("path", PATHS)
+async def test_addresses_and_known_names_are_answered(path: str, host: str) -> None:
+    async with serving() as address:
+        assert (await fetch(address, path, Host=host)).status == 200
+
+
+async def test_a_refused_name_is_fit_to_print_and_not_too_long() -> None:
+    async with serving() as address:
+        answer = await fetch(address, "/", Host="ev\xffil" * 1000)
+    assert is_fit_to_print(answer.body.decode())
+    assert len(answer.body) < 2000
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -202,6 +202,13 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="IP:PORT",
         help='Address of /metrics, the API and the status page; "" for none.',
     ),
+    _list_option(
+        "--metrics-allowed-hosts",
+        kind=Value("names", syntax.parse_host_names),
+        help="Names by which requests may call that address, beside IP addresses, localhost, and "
+        'the names of this host and node; "*" for any. Others are refused, because of web pages '
+        "that let a name of theirs lead here.",
+    ),
     _option(
         "--bind-address-hard-fail",
         kind=Value("boolean", syntax.parse_boolean),

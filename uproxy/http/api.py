@@ -4,14 +4,16 @@ page. For GET and HEAD only; it changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from importlib import resources
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
 
 import uproxy
-from uproxy.core.printable import printable_json
+from uproxy.core.hosts import answers_to
+from uproxy.core.printable import printable, printable_json
 from uproxy.core.status import Status
 from uproxy.core.telemetry import Telemetry
 from uproxy.http.metrics import metrics_page
@@ -19,6 +21,8 @@ from uproxy.http.view import parse_filter, status_view
 
 Page = Callable[[web.Request], Awaitable[web.Response]]
 
+_LONGEST_NAME = 253
+"""Of DNS; what is longer need not be repeated."""
 _NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 _FRESH = {"Cache-Control": "no-store"}
 _PAGE_POLICY = {
@@ -31,10 +35,17 @@ _PAGE_POLICY = {
 
 
 def api_app(
-    status: Callable[[], Status], telemetry: Telemetry, *, version: str = uproxy.__version__
+    status: Callable[[], Status],
+    telemetry: Telemetry,
+    *,
+    names: Set[str] = frozenset(),
+    version: str = uproxy.__version__,
 ) -> web.Application:
-    """Serves at any time, also before the first sync. `status` is asked for each request."""
-    app = web.Application()
+    """Serves at any time, also before the first sync. `status` is asked for each request.
+
+    `names`: host names that requests may be addressed to, beside addresses; see `core.hosts`.
+    """
+    app = web.Application(middlewares=[_only_for(names)])
     for path, page in (
         ("/", _file("page.html", "text/html")),
         ("/metrics", metrics_page(telemetry, status, version=version)),
@@ -44,6 +55,22 @@ def api_app(
     ):
         app.router.add_get(path, page)
     return app
+
+
+def _only_for(names: Set[str]) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        hosts = request.headers.getall(hdrs.HOST, ())
+        if answers_to(hosts, names):
+            return await handler(request)
+        text = printable(
+            f"uproxy does not answer to the name {', '.join(hosts)[:_LONGEST_NAME]!r}, which a web "
+            "page may have made up: use an IP address, localhost or the name of the node, or allow "
+            "the name with --metrics-allowed-hosts"
+        )
+        return web.Response(status=421, text=f"{text}\n", headers=_NOSNIFF)
+
+    return check
 
 
 def _text(text: str) -> Page:

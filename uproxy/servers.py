@@ -1,0 +1,55 @@
+"""The HTTP servers of the program itself: health for probes, metrics for people and scrapes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from aiohttp import web
+
+from uproxy.config import Address, Config
+from uproxy.core.health import ProxyHealth
+from uproxy.core.hosts import known_names
+from uproxy.core.status import Status
+from uproxy.core.telemetry import Telemetry
+from uproxy.http.api import api_app
+from uproxy.http.health import healthz_app
+from uproxy.http.server import HttpServer
+
+
+class Program(Protocol):
+    """What there is to be told about."""
+
+    @property
+    def health(self) -> ProxyHealth: ...
+    @property
+    def telemetry(self) -> Telemetry: ...
+    def status(self) -> Status: ...
+    def node_eligible(self) -> bool: ...
+    def reasons_not_ready(self) -> Sequence[str]: ...
+    def notes(self) -> Sequence[str]: ...
+
+
+def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
+    """Those that are wanted, not open yet."""
+    if config.healthz_address is not None:
+        yield _server("health", config.healthz_address, _health(program))
+    if config.metrics_address is not None:
+        names = known_names(socket.gethostname(), config.node_name, *config.metrics_allowed_hosts)
+        app = api_app(program.status, program.telemetry, names=names)
+        yield _server("metrics", config.metrics_address, app)
+
+
+def _health(program: Program) -> web.Application:
+    return healthz_app(
+        program.health,
+        program.telemetry,
+        node_eligible=program.node_eligible,
+        not_ready=program.reasons_not_ready,
+        notes=program.notes,
+    )
+
+
+def _server(name: str, address: Address, app: web.Application) -> HttpServer:
+    return HttpServer(app, [address], name=name, dual_stack=True)
