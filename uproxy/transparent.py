@@ -25,10 +25,10 @@ import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Final, NamedTuple
 
-from uproxy.addresses.lock import Locked, take_lock
+from uproxy.addresses.lock import CLIENT_ADDRESSES, Locked, take_lock
 from uproxy.core.ip import Family
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,6 @@ _PERIOD: Final = 10.0
 """Seconds between two looks at whether all is still there: `nft flush ruleset` is common."""
 _TIMEOUT: Final = 10.0
 """Seconds that a command may take."""
-_LOCK: Final = "\0uproxy-client-addresses"
 _PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 _PACKAGES: Final = {"nft": "nftables", "ip": "iproute2"}
 
@@ -150,13 +149,13 @@ async def client_addresses(mode: str, *, period: float = _PERIOD) -> AsyncIterat
         yield made
         return
     try:
-        lock = take_lock(_LOCK)
+        lock = await asyncio.to_thread(take_lock, CLIENT_ADDRESSES)
     except OSError as error:
         taken = isinstance(error, Locked)
         made.reason = "another uproxy on this node does it already" if taken else _explain(error)
         yield made
         return
-    with lock or nullcontext():
+    with lock:
         await asyncio.to_thread(made.arrange)
         if not made.families:
             log.info("pods see this node's address in place of the client's: %s", made.reason)
@@ -181,10 +180,10 @@ def remove_transparency() -> Sequence[str]:
     Raises OSError: EBUSY while a running uproxy needs it.
     """
     try:
-        lock = take_lock(_LOCK)
+        lock = take_lock(CLIENT_ADDRESSES)
     except Locked as error:
         raise OSError(error.errno, "a running uproxy needs them") from None
-    with lock or nullcontext():
+    with lock:
         return _remove()
 
 

@@ -1,21 +1,37 @@
-"""One process at a time has the claims of a network namespace.
+"""One process at a time has the claims of a network namespace, and the way for clients' addresses.
 
 The kernel does not know whose routes are whose, so a second process would take those of the first
-for left over. The lock is an abstract Unix socket, because such names belong to the network
-namespace, as routes do, and go with their process, however that ends (unix(7)).
+for left over. Who may not change them must not get in the way either, nor pass for the first one.
+
+So the lock is a netlink socket that has joined the multicast group of IPv4 multicast routes, which
+takes CAP_NET_ADMIN (rtnetlink_bind in the kernel's net/core/rtnetlink.c) and which nobody else
+does but daemons for multicast routing. It belongs to the network namespace, wherever files are
+mounted; it goes with its process, however that ends; and /proc shows it to everybody. Its number
+tells it from the sockets of those daemons, and what it is for. Numbers can be taken by anybody,
+but without the group they mean nothing, and there are 16 million of them.
 """
 
 from __future__ import annotations
 
 import errno
-import os
+import random
 import socket
-import struct
+import time
+from pathlib import Path
 from typing import Final
 
-CLAIMS: Final = "\0uproxy-claims"
-_CREDENTIALS = struct.Struct("3i")
-"""struct ucred: pid, uid, gid."""
+CLAIMS: Final = 0x75000000
+CLIENT_ADDRESSES: Final = 0x76000000
+"""Numbers of which the last 24 bits are free. Those that the kernel gives out are process ids,
+which are below 2^22, or negative."""
+
+_FREE_BITS: Final = 24
+_GROUP: Final = 1 << 29  # RTNLGRP_IPV4_MROUTE_R
+_LISTING: Final = Path("/proc/thread-self/net/netlink")
+_NUMBER, _GROUPS = 2, 3  # Columns.
+_ATTEMPTS: Final = 5
+"""Two that begin at the same moment both give way; their next attempts are at random moments."""
+_PAUSE: Final = 0.1
 
 
 class Locked(OSError):
@@ -25,33 +41,53 @@ class Locked(OSError):
         super().__init__(errno.EBUSY, "another uproxy claims the addresses of this node")
 
 
-def take_lock(name: str = CLAIMS) -> socket.socket | None:
-    """Take a lock; it is held until the socket is closed. Raises Locked, or OSError.
+def take_lock(kind: int = CLAIMS) -> socket.socket:
+    """Take a lock; it is held until the socket is closed.
 
-    None: somebody without privileges has the name, who could not claim anything; who does so may
-    not keep others from it.
+    Raises Locked, or OSError: without CAP_NET_ADMIN (EPERM), or where it cannot be told whether
+    another process has it.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(name)
-        sock.listen()
-    except OSError as error:
-        sock.close()
-        if error.errno != errno.EADDRINUSE:
-            raise
-        _respect_holder(name)
-        return None
-    return sock
-
-
-def _respect_holder(name: str) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.setblocking(False)
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(random.uniform(0, _PAUSE))
+        if _holders(kind):
+            continue
+        sock = _marked(kind)
         try:
-            sock.connect(name)
+            if _holders(kind) == 1:
+                return sock
         except OSError:
-            return  # It is gone, or does not answer: uproxy would.
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, uid, _ = _CREDENTIALS.unpack(credentials)
-        if uid in (0, os.geteuid()):
-            raise Locked
+            sock.close()
+            raise
+        sock.close()
+    raise Locked
+
+
+def _marked(kind: int) -> socket.socket:
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    try:
+        while True:
+            try:
+                sock.bind((kind | random.getrandbits(_FREE_BITS), _GROUP))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return sock
+    except OSError:
+        sock.close()
+        raise
+
+
+def _holders(kind: int) -> int:
+    """How many processes have this lock, or are about to try."""
+    try:
+        lines = _LISTING.read_text().splitlines()
+    except OSError as error:
+        raise OSError(error.errno, f"{_LISTING}: {error.strerror}") from None
+    found = 0
+    for line in lines[1:]:
+        words = line.split()
+        number, groups = int(words[_NUMBER]), int(words[_GROUPS], 16)
+        found += number >> _FREE_BITS == kind >> _FREE_BITS and bool(groups & _GROUP)
+    return found

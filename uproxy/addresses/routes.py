@@ -68,14 +68,10 @@ def remove_claims() -> Sequence[str]:
     refused = may_claim()
     if refused is not None:
         raise refused
-    lock = take_lock()
-    try:
+    with take_lock():
         held = sorted(held_claims())
         for error in release_claims(held).values():
             raise error
-    finally:
-        if lock is not None:
-            lock.close()
     return held
 
 
