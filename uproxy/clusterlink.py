@@ -12,6 +12,7 @@ from uproxy.core.events import EventRequest
 from uproxy.core.objects import EndpointSlice, Node, Object, ObjectName, Service
 from uproxy.core.troubles import Reference, Troubles, starting, troubles
 from uproxy.events import Events
+from uproxy.lasting import Lasting
 from uproxy.reconciler import Reconciler
 from uproxy.sources.kubernetes import Kubernetes
 from uproxy.sources.reflector import NODE, SERVICES, SLICES
@@ -24,8 +25,11 @@ class ClusterLink:
     """Brings the cluster's objects to the reconciler, keeps a copy of them in `state_dir`, and
     tells the cluster what goes wrong here."""
 
-    def __init__(self, source: Kubernetes, config: Config, reconciler: Reconciler) -> None:
+    def __init__(
+        self, source: Kubernetes, config: Config, reconciler: Reconciler, lasting: Lasting
+    ) -> None:
         self._source = source
+        self._lasting = lasting
         self._node = config.node_name
         self._reconciler = reconciler
         self._remembering: Remembering | None = None
@@ -53,11 +57,13 @@ class ClusterLink:
     async def run(self) -> None:
         """Until cancelled."""
         self._events.tell([starting(self._node, __version__)])
+        sink = self._remembering or self._reconciler.intake
+        tell = self._lasting.run("what writes Events", self._events.run)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._events.run(), name="events")
+            tasks.create_task(tell, name="events")
             if self._remembering is not None:
-                tasks.create_task(self._remembering.run(), name="last-known state")
-            sink = self._remembering or self._reconciler.intake
+                keep = self._lasting.run("what keeps the last-known state", self._remembering.run)
+                tasks.create_task(keep, name="last-known state")
             tasks.create_task(self._source.run(sink), name="source")
 
     async def _send(self, request: EventRequest) -> int:

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from uproxy import processors, sockets
 from uproxy.addresses import Claims
@@ -34,6 +35,7 @@ from uproxy.core.status import FrontendStatus, Status
 from uproxy.core.telemetry import Telemetry
 from uproxy.holdings import Holdings
 from uproxy.http.health import ServiceHealthServers
+from uproxy.lasting import Lasting
 from uproxy.listeners import Listeners
 from uproxy.lookout import Lookout
 from uproxy.machine import Machine, routing_options
@@ -100,7 +102,10 @@ class Daemon:
             min_sync_period=config.min_sync_period,
             after_step=self._apply_facts,
         )
-        self.link = ClusterLink(self.cluster, config, self.reconciler) if self.cluster else None
+        self.lasting = Lasting()
+        self.link: ClusterLink | None = None
+        if cluster is not None:
+            self.link = ClusterLink(cluster, config, self.reconciler, self.lasting)
         self.client_addresses = ClientAddresses()
         self.draining = False
         self.stop_following: Callable[[], object] = lambda: None
@@ -137,7 +142,7 @@ class Daemon:
 
     def notes(self) -> Sequence[str]:
         """What people should know although /readyz is green."""
-        return self.link.notes if self.link is not None else ()
+        return (*(self.link.notes if self.link is not None else ()), *self.lasting.reasons)
 
     def node_eligible(self) -> bool:
         """Whether load balancers should send new connections here."""
@@ -152,12 +157,21 @@ class Daemon:
     async def run(self) -> None:
         """Serve until cancelled. The tasks in here never end by themselves."""
         async with asyncio.TaskGroup() as tasks:
-            following = self.link.run() if self.link else self.source.run(self.reconciler.intake)
-            tasks.create_task(following, name="source")
-            tasks.create_task(self.reconciler.run(), name="reconciler")
-            tasks.create_task(self.machine.follow(self._machine_changed), name="machine")
-            tasks.create_task(self.lookout.run(), name="lookout")
+            for name, task in (
+                ("what follows the objects", self._follow),
+                ("what carries them out", self.reconciler.run),
+                ("what follows this machine", partial(self.machine.follow, self._machine_changed)),
+                ("the lookout", self.lookout.run),
+            ):
+                lasting = self.lasting.run(name, task, refusal=SourceError)
+                tasks.create_task(lasting, name=name)
             tasks.create_task(self._freeze(), name="freeze")
+
+    async def _follow(self) -> None:
+        if self.link is not None:
+            await self.link.run()
+        else:
+            await self.source.run(self.reconciler.intake)
 
     async def drain(self) -> None:
         """Stop accepting, and give flows `drain_timeout` to end."""
@@ -182,6 +196,8 @@ class Daemon:
         reasons = list(not_ready(frontends, served_once=served_once, draining=self.draining))
         if self.cluster is not None and not served_once and self.cluster.last_error:
             reasons.append(f"the cluster cannot be followed: {self.cluster.last_error}")
+        if self.reconciler.trouble:
+            reasons.append(f"what is wanted cannot be carried out: {self.reconciler.trouble}")
         return reasons
 
     def _settings(self, worker: int) -> Settings:
