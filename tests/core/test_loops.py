@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.builders import SOURCE, cluster, endpoint_slice, local, port, service, table
+from tests.builders import SOURCE, cluster, endpoint_slice, local, node, port, service, table
 from uproxy.core.objects import EndpointSlice, Object, ObjectName, Service
 from uproxy.core.route import Frontend, Route
 from uproxy.core.routing import RoutingOptions, RoutingTable, build
@@ -76,6 +76,80 @@ def test_an_ipv4_wildcard_is_no_ipv6_frontend() -> None:
     slices = endpoint_slice("web", "::1", family="IPv6", ports={"": 30080})
     found = table(mine, slices, NODE_PORT)
     assert backends(found.routes[Frontend("TCP", "fd00::1", 80)]) == ["[::1]:30080"]
+
+
+@pytest.mark.parametrize(
+    ("address", "family", "usable"),
+    [
+        pytest.param("0.0.0.0", "IPv4", False, id="whoever connects to it"),
+        pytest.param("0.1.2.3", "IPv4", False, id="this network"),
+        pytest.param("::", "IPv6", False, id="the same in IPv6"),
+        pytest.param("::ffff:0.0.0.0", "IPv6", False, id="the same in disguise"),
+        pytest.param("224.0.0.1", "IPv4", False, id="multicast"),
+        pytest.param("239.255.255.255", "IPv4", False, id="the last multicast address"),
+        pytest.param("255.255.255.255", "IPv4", False, id="broadcast"),
+        pytest.param("ff02::1", "IPv6", False, id="IPv6 multicast"),
+        pytest.param("223.255.255.255", "IPv4", True, id="before multicast"),
+        pytest.param("240.0.0.1", "IPv4", True, id="class E, which clusters use"),
+        pytest.param("1.0.0.1", "IPv4", True, id="the first network"),
+        pytest.param("fe80::1", "IPv6", True, id="before IPv6 multicast"),
+        pytest.param("::2", "IPv6", True, id="beside the loopback address"),
+    ],
+)
+def test_a_backend_that_is_no_single_host(address: str, family: str, usable: bool) -> None:
+    mine = service("web", ip="fd00::1" if family == "IPv6" else "10.96.0.1")
+    slices = endpoint_slice("web", address, family=family, ports={"": 30080})
+    found = table(mine, slices, NODE_PORT)
+    (route,) = (each for each in found.routes.values() if each.owner.name == "web")
+    assert bool(route.backends) is usable
+    (wanted,) = (each for each in found.services.values() if each.service.name == "web")
+    assert wanted.reasons == (() if usable else (f'endpoint address "{address}" cannot be used',))
+
+
+class TestNodePortsOfOtherNodes:
+    """They lead to the same Services, and perhaps back here."""
+
+    @pytest.mark.parametrize(
+        ("backend", "number", "refused"),
+        [
+            pytest.param("192.0.2.2", 30080, True, id="a NodePort of another node"),
+            pytest.param("192.0.2.2", 30081, False, id="no NodePort"),
+            pytest.param("192.0.2.3", 30080, False, id="not a node"),
+            pytest.param("192.0.2.2", 53, False, id="a NodePort of another protocol"),
+        ],
+    )
+    def test_they_are_left_out(self, backend: str, number: int, refused: bool) -> None:
+        datagrams = service("u", port(53, node_port=53, protocol="UDP"), ip="10.96.0.8")
+        slices = endpoint_slice("web", backend, ports={"": number})
+        other = node("node-2", addresses=["192.0.2.2", "2001:db8::2"])
+        route = table(service("web"), slices, NODE_PORT, datagrams, other).routes[WEB]
+        assert backends(route) == ([] if refused else [f"{backend}:{number}"])
+        assert ("left out" in route.reason) is refused
+
+    def test_whatever_addresses_our_own_node_ports_have(self) -> None:
+        slices = endpoint_slice("web", "192.0.2.2", ports={"": 30080})
+        other = node("node-2", addresses=["192.0.2.2"])
+        found = table(
+            *(service("web"), slices, NODE_PORT, other),
+            local_addresses=LOCAL,
+            nodeport_addresses=("192.0.2.1",),
+        )
+        assert backends(found.routes[WEB]) == []
+
+    def test_whatever_the_order(self) -> None:
+        slices: Object = endpoint_slice("web", "192.0.2.2", ports={"": 30080})
+        mine: Object = service("web")
+        other: Object = node("node-2", addresses=["192.0.2.2"])
+        moved: Object = node("node-2", addresses=["192.0.2.3"])
+        there = ["192.0.2.2:30080"]
+        run = TestStepByStep().run
+        options = RoutingOptions()
+        steps = [("+", mine), ("+", slices), ("+", NODE_PORT), ("+", other), ("+", moved)]
+        assert run(options, *steps) == [[], there, there, [], there]
+        steps = [("+", mine), ("+", slices), ("+", other), ("+", NODE_PORT), ("-", NODE_PORT)]
+        assert run(options, *steps) == [[], there, there, [], there]
+        steps = [("+", NODE_PORT), ("+", other), ("+", mine), ("+", slices), ("-", other)]
+        assert run(options, *steps) == [["-"], ["-"], [], [], there]
 
 
 def test_node_ports_on_single_addresses_do_not_catch_others() -> None:

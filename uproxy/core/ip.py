@@ -42,6 +42,15 @@ def parse_ip(text: str) -> str | None:
     return str(address)
 
 
+def is_of_one_host(address: str) -> bool:
+    """Whether an address in canonical form can be that of one host. 0.0.0.0 and :: cannot: who
+    connects to them reaches itself. Nor can those that reach many."""
+    first, dot, _ = address.partition(".")
+    if dot and first.isdecimal():
+        return 0 < int(first) < 224 or (int(first) >= 240 and address != "255.255.255.255")
+    return address != "::" and not address.startswith("ff")
+
+
 def parse_network(text: str) -> Network | None:
     """A CIDR such as "10.0.0.0/8" (host bits are allowed, spaces around it too), or None."""
     address, slash, prefix = text.strip().partition("/")

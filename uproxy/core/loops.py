@@ -2,7 +2,8 @@
 
 Such a flow would go round until every descriptor is used up. A frontend is met exactly, or
 through a wildcard frontend of the same port if the backend's address belongs to this node, as
-those of frontends may do: what no interface has is claimed.
+those of frontends may do: what no interface has is claimed. And a NodePort is met at every node:
+two nodes with each other's NodePort for a backend would hand a flow back and forth.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import msgspec
 
 from uproxy.core.ip import family_of
 from uproxy.core.nodeports import ANY
-from uproxy.core.route import Backend, Frontend, Route
+from uproxy.core.reserved import Holders
+from uproxy.core.route import Backend, Frontend, FrontendKind, Route
 
 _WILDCARDS = frozenset(ANY.values())
-_K = TypeVar("_K", str, int)
+_K = TypeVar("_K", str, int, tuple[str, int])
 
 
 def is_near(routes: Iterable[Route], local_addresses: Container[str]) -> bool:
@@ -44,12 +46,17 @@ class Occupied:
     """Addresses of frontends, with the number of those that have it."""
     wildcard_ports: dict[int, int] = field(default_factory=dict)
     """The same for ports of wildcard frontends."""
+    node_ports: dict[tuple[str, int], int] = field(default_factory=dict)
+    """The same for protocols and ports of NodePorts."""
 
     def copy(self) -> Occupied:
-        return Occupied(self.addresses.copy(), self.wildcard_ports.copy())
+        return Occupied(self.addresses.copy(), self.wildcard_ports.copy(), self.node_ports.copy())
 
-    def count(self, frontend: Frontend, change: int) -> None:
+    def count(self, route: Route, change: int) -> None:
         """A frontend has come (1) or is gone (-1)."""
+        frontend = route.frontend
+        if route.kind is FrontendKind.NODE_PORT:
+            _count(self.node_ports, (frontend.protocol, frontend.port), change)
         if frontend.address in _WILDCARDS:
             _count(self.wildcard_ports, frontend.port, change)
         else:
@@ -60,18 +67,19 @@ def guarded(
     route: Route,
     frontends: Container[Frontend],
     local_addresses: Container[str],
-    occupied: Container[str],
+    occupied: Occupied,
+    hosts: Holders,
 ) -> Route:
-    """The route without backends that are frontends of ours; itself when there is none.
-    `occupied`: addresses of frontends."""
+    """The route without backends that are frontends of ours; itself when there is none."""
     protocol = route.frontend.protocol
+    addresses, node_ports = occupied.addresses, occupied.node_ports
 
     def loops(backend: Backend) -> bool:
         if Frontend(protocol, *backend) in frontends:
             return True
         address = backend.address
-        if address not in occupied and not _is_local(address, local_addresses):
-            return False
+        if address not in addresses and not _is_local(address, local_addresses):
+            return (protocol, backend.port) in node_ports and bool(hosts.of(address))
         return Frontend(protocol, ANY[family_of(backend.address)], backend.port) in frontends
 
     bad = dict.fromkeys(filter(loops, (*route.backends, *(route.local_backends or ()))))
@@ -91,9 +99,10 @@ def guarded(
 class Appeared:
     """Frontends that are new: a quick test for routes that may have one as a backend."""
 
-    def __init__(self, frontends: Collection[Frontend], occupied: Occupied) -> None:
+    def __init__(self, frontends: Collection[Frontend], occupied: Occupied, hosts: Holders) -> None:
         """`occupied`: by all frontends, those that are new among them."""
         self._occupied = occupied
+        self._hosts = hosts
         self._wildcard = any(frontend.address in _WILDCARDS for frontend in frontends)
         self._exact: dict[str, set[tuple[str, int]]] = {"TCP": set(), "UDP": set()}
         for protocol, address, port in frontends:
@@ -120,11 +129,26 @@ class Appeared:
                         return True
                     if wildcards and self._meets_wildcard(backends):
                         return True
+                    if self._meets_node(protocol, backends):
+                        return True
         return False
 
     def _meets_wildcard(self, backends: tuple[Backend, ...]) -> bool:
         addresses, ports = self._occupied.addresses, self._occupied.wildcard_ports
         return any(each.port in ports and each.address in addresses for each in backends)
+
+    def _meets_node(self, protocol: str, backends: tuple[Backend, ...]) -> bool:
+        ports, node_ports, hosts = self._ports, self._occupied.node_ports, self._hosts
+        return any(
+            each.port in ports and (protocol, each.port) in node_ports and hosts.of(each.address)
+            for each in backends
+        )
+
+
+def concerns_nodes(ports: Iterable[int], occupied: Occupied) -> bool:
+    """Whether backends with these ports may be NodePorts at addresses of nodes."""
+    node_ports = occupied.node_ports
+    return any(("TCP", port) in node_ports or ("UDP", port) in node_ports for port in ports)
 
 
 def _count(counts: dict[_K, int], key: _K, change: int) -> None:

@@ -35,6 +35,8 @@ class Holders:
         """By holder."""
         self._holders: dict[str, set[str]] = {}
         """By address; never an empty set."""
+        self.version = 0
+        """Another one after each change."""
 
     def put(self, holder: str, addresses: Iterable[str]) -> frozenset[str]:
         """Set all addresses of a holder; returns those that it has got or lost.
@@ -42,6 +44,7 @@ class Holders:
         A holder is named as people are told of it: "an address of node worker-2".
         """
         before, now = self._addresses.get(holder, frozenset()), frozenset(addresses)
+        self.version += before != now
         for address in before - now:
             holders = self._holders[address]
             holders.discard(holder)

@@ -9,10 +9,11 @@ from itertools import product
 from uproxy.core.claims import Claim, Conflict, Wishes, ranked, replaced
 from uproxy.core.derive import HealthCheck, PolicySide, ServiceRoutes, derive
 from uproxy.core.ip import Family
-from uproxy.core.loops import Appeared, Occupied, guarded
+from uproxy.core.loops import Appeared, Occupied, concerns_nodes, guarded
 from uproxy.core.nodeports import resolve_nodeport_addresses
 from uproxy.core.objects import ObjectName
 from uproxy.core.options import RoutingOptions
+from uproxy.core.reserved import Holders
 from uproxy.core.route import Frontend, Route
 from uproxy.core.state import ClusterState
 from uproxy.core.topology import FAMILIES
@@ -61,6 +62,8 @@ class RoutingTable:
     underived: Mapping[ObjectName, str] = field(default_factory=dict)
     """Services for which it could not be found out what they want, with the reason: what they
     wanted before still counts."""
+    hosts: int = 0
+    """Version of the addresses of all nodes."""
 
 
 def build(
@@ -74,7 +77,7 @@ def build(
     Everything else is reused by identity, and a route that comes out equal stays the old object.
     With other options than before, all Services count as dirty; so also for the first table.
     """
-    draft = _Draft(previous, options)
+    draft = _Draft(previous, options, state.hosts)
     if previous.options != options:
         dirty = state.service_names() | previous.services.keys()
         draft.touched.update(previous.routes)
@@ -102,11 +105,12 @@ def _derived(
 class _Draft:
     """A table in the making."""
 
-    def __init__(self, previous: RoutingTable, options: RoutingOptions) -> None:
+    def __init__(self, previous: RoutingTable, options: RoutingOptions, hosts: Holders) -> None:
         self.touched: set[Frontend] = set()
         """Frontends whose holder or route may differ from before."""
         self._previous = previous
         self._options = options
+        self._hosts = hosts
         self._routes = dict(previous.routes)
         self._services = dict(previous.services)
         self._wishes = Wishes(self._services)
@@ -153,7 +157,10 @@ class _Draft:
         if gone:
             self.touched |= self._looping
         if appeared:
-            self.touched.update(self._concerned_by(Appeared(appeared, self._occupied)))
+            news = Appeared(appeared, self._occupied, self._hosts)
+            self.touched.update(self._concerned_by(news))
+        if self._hosts.version != self._previous.hosts:
+            self.touched.update(self._concerned_by_hosts())
         for frontend in self.touched:
             self._looping.discard(frontend)
             route = self._routes.get(frontend)
@@ -174,13 +181,14 @@ class _Draft:
             looping=frozenset(self._looping),
             occupied=self._occupied,
             underived=self._underived,
+            hosts=self._hosts.version,
         )
 
     def _settle(self, frontend: Frontend, claims: tuple[Claim, ...]) -> set[ObjectName]:
         """Give a frontend to the first of its claims; the Services that had it and have it with
         their health checks."""
         self.touched.add(frontend)
-        had = self._routes.pop(frontend, None) is not None
+        old = self._routes.pop(frontend, None)
         concerned = {self._health_frontends.pop(frontend, None)}
         self._conflicts.pop(frontend, None)
         if len(claims) > 1:
@@ -192,11 +200,18 @@ class _Draft:
             else:
                 self._health_frontends[frontend] = winner.service
                 concerned.add(winner.service)
-        if had != (frontend in self._routes):
-            if self._occupied is self._previous.occupied:
-                self._occupied = self._occupied.copy()
-            self._occupied.count(frontend, -1 if had else 1)
+        self._occupy(old, self._routes.get(frontend))
         return {each for each in concerned if each is not None}
+
+    def _occupy(self, old: Route | None, new: Route | None) -> None:
+        """Note what a frontend is now."""
+        if (old and old.kind) == (new and new.kind):
+            return
+        if self._occupied is self._previous.occupied:
+            self._occupied = self._occupied.copy()
+        for route, change in ((old, -1), (new, 1)):
+            if route is not None:
+                self._occupied.count(route, change)
 
     def _claims(
         self, frontend: Frontend, name: ObjectName, before: Sequence[Claim], now: Sequence[Claim]
@@ -238,10 +253,16 @@ class _Draft:
             if appeared.may_concern(wanted.routes, near=wanted.near, ports=wanted.backend_ports):
                 yield from (route.frontend for route in wanted.routes)
 
+    def _concerned_by_hosts(self) -> Iterable[Frontend]:
+        """Frontends with backends that may be NodePorts, where the addresses of nodes changed."""
+        for wanted in self._services.values():
+            if concerns_nodes(wanted.backend_ports, self._occupied):
+                yield from (route.frontend for route in wanted.routes)
+
     def _guarded(self, route: Route) -> Route:
         wanted = self._wanted(route)
         local = self._options.local_addresses
-        final = guarded(wanted, self._routes, local, self._occupied.addresses)
+        final = guarded(wanted, self._routes, local, self._occupied, self._hosts)
         if final is not wanted:
             self._looping.add(route.frontend)
         before = self._previous.routes.get(route.frontend)

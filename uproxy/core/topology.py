@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Final, NamedTuple
 
-from uproxy.core.ip import Family, family_of, parse_ip
+from uproxy.core.ip import Family, family_of, is_of_one_host, parse_ip
 from uproxy.core.objects import Endpoint, EndpointSlice
 from uproxy.core.route import Backend
 
@@ -52,7 +52,8 @@ class Merged(NamedTuple):
     ports: Mapping[PortKey, tuple[Candidate, ...]]
     """Sorted, so that equal sets are equal tuples."""
     unparsable: tuple[str, ...] = ()
-    """Addresses that are none, or not of their slice's family; they were left out."""
+    """Addresses that are none, not of their slice's family, or not of one host; they were left
+    out."""
 
 
 class Policies(NamedTuple):
@@ -164,7 +165,7 @@ def _address(endpoint: Endpoint, family: Family, unparsable: list[str]) -> str |
     if not endpoint.addresses:
         return None
     address = parse_ip(endpoint.addresses[0])
-    if address is None or family_of(address) != family:
+    if address is None or family_of(address) != family or not is_of_one_host(address):
         unparsable.append(endpoint.addresses[0])
         return None
     return address
