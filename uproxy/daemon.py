@@ -17,17 +17,17 @@ from uproxy.addresses import Claims
 from uproxy.channel import LocalClients, Settings, ToWorker
 from uproxy.clusterlink import ClusterLink
 from uproxy.config import Config
-from uproxy.core.health import ProxyHealth, node_eligible
+from uproxy.core.health import ProxyHealth, not_eligible
 from uproxy.core.ip import Family, family_of
 from uproxy.core.objects import ObjectName
 from uproxy.core.options import RoutingOptions
 from uproxy.core.overview import (
     frontend_statuses,
     health_check_statuses,
-    not_ready,
     service_statuses,
     unserved,
 )
+from uproxy.core.readiness import Kind, Reason, not_ready, texts
 from uproxy.core.route import ServicePortName
 from uproxy.core.routing import HealthCheck
 from uproxy.core.state import ClusterState
@@ -130,11 +130,16 @@ class Daemon:
                 health_check_statuses(table.health_checks, self.reconciler.health_check_failures)
             ),
             counters=self.workers.counters(),
-            not_ready=tuple(self._not_ready(frontends)),
+            not_ready=tuple(texts(self._not_ready(frontends))),
+            not_healthy=tuple(texts(self.reasons_not_healthy())),
             client_address_reason=self.client_addresses.reason,
         )
 
-    def reasons_not_ready(self) -> Sequence[str]:
+    def reasons_not_healthy(self) -> Sequence[Reason]:
+        """Why /healthz is red; nothing: it is green."""
+        return (*self.health.troubles(time.monotonic()), *self._not_eligible())
+
+    def reasons_not_ready(self) -> Sequence[Reason]:
         """Why /readyz is red; nothing: it is green."""
         reconciler = self.reconciler
         missing = unserved(reconciler.table, self.listeners.is_open, reconciler.failures)
@@ -146,8 +151,7 @@ class Daemon:
 
     def node_eligible(self) -> bool:
         """Whether load balancers should send new connections here."""
-        watched = self.cluster is not None
-        return not self.draining and node_eligible(self.state.node, watched=watched)
+        return not any(self._not_eligible())
 
     async def served(self) -> None:
         """Wait until all that the sources listed at first is served, by workers that run."""
@@ -191,13 +195,19 @@ class Daemon:
         preserved = self.client_addresses.families
         return list(frontend_statuses(table, actual, self.reconciler.failures, preserved))
 
-    def _not_ready(self, frontends: Iterable[FrontendStatus]) -> Sequence[str]:
+    def _not_eligible(self) -> Iterator[Reason]:
+        watched = self.cluster is not None
+        return not_eligible(self.state.node, watched=watched, draining=self.draining)
+
+    def _not_ready(self, frontends: Iterable[FrontendStatus]) -> Sequence[Reason]:
         served_once = self.reconciler.served_once.is_set() and self.workers.started
         reasons = list(not_ready(frontends, served_once=served_once, draining=self.draining))
         if self.cluster is not None and not served_once and self.cluster.last_error:
-            reasons.append(f"the cluster cannot be followed: {self.cluster.last_error}")
+            text = f"the cluster cannot be followed: {self.cluster.last_error}"
+            reasons.append(Reason(Kind.CLUSTER, text))
         if self.reconciler.trouble:
-            reasons.append(f"what is wanted cannot be carried out: {self.reconciler.trouble}")
+            text = f"what is wanted cannot be carried out: {self.reconciler.trouble}"
+            reasons.append(Reason(Kind.TROUBLE, text))
         return reasons
 
     def _settings(self, worker: int) -> Settings:

@@ -11,6 +11,7 @@ from aiohttp import web
 from uproxy.config import Address, Config
 from uproxy.core.health import ProxyHealth
 from uproxy.core.hosts import known_names
+from uproxy.core.readiness import Reason
 from uproxy.core.status import Status
 from uproxy.core.telemetry import Telemetry
 from uproxy.http.api import api_app
@@ -27,7 +28,7 @@ class Program(Protocol):
     def telemetry(self) -> Telemetry: ...
     def status(self) -> Status: ...
     def node_eligible(self) -> bool: ...
-    def reasons_not_ready(self) -> Sequence[str]: ...
+    def reasons_not_ready(self) -> Sequence[Reason]: ...
     def notes(self) -> Sequence[str]: ...
 
 
@@ -37,7 +38,13 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
         yield _server("health", config.healthz_address, _health(program))
     if config.metrics_address is not None:
         names = known_names(socket.gethostname(), config.node_name, *config.metrics_allowed_hosts)
-        app = api_app(program.status, program.telemetry, names=names)
+        app = api_app(
+            program.status,
+            program.telemetry,
+            names=names,
+            not_ready=program.reasons_not_ready,
+            notes=program.notes,
+        )
         yield _server("metrics", config.metrics_address, app)
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.views import affinity, counts, frontend, health_check, not_served, status
 from tests.http.statuses import EMPTY, FULL
 from uproxy.cli.columns import plain
-from uproxy.cli.overview import frontend_table, overview, summary, urgency
+from uproxy.cli.overview import frontend_table, overview, readiness, summary, urgency
 from uproxy.core.status import FrontendState, ObjectStatus, WorkerStatus
 from uproxy.http.view import Filter, status_view
 
@@ -134,6 +134,28 @@ def test_eighty_columns_are_enough() -> None:
     text = "\n".join(lines)
     for word in ("ExternalName", '"eighty"', "[fd00:10:96::1:8f2c]:30080/TCP", "another"):
         assert word in text
+
+
+def test_what_healthz_says_is_said() -> None:
+    """A node that the cluster does not know serves its clients, and load balancers go elsewhere."""
+    lines = list(overview(status(not_healthy=["the cluster has no Node of this name"])))
+    assert lines[0].startswith("Node node-1: not healthy; ")
+    assert "  the cluster has no Node of this name" in lines
+
+
+@pytest.mark.parametrize(
+    ("not_ready", "not_healthy", "word"),
+    [
+        ([], [], "ready"),
+        (["x"], [], "not ready"),
+        ([], ["x"], "not healthy"),
+        (["x"], ["x"], "not ready"),
+    ],
+)
+def test_ready_means_that_all_is_well(
+    not_ready: list[str], not_healthy: list[str], word: str
+) -> None:
+    assert readiness(status(not_ready=not_ready, not_healthy=not_healthy)) == word
 
 
 def test_many_reasons_are_cut_short() -> None:

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from tests.nasty import NASTY
-from uproxy.core.health import ProxyHealth, node_eligible, service_health
+from uproxy.core.health import ProxyHealth, not_eligible, service_health
 from uproxy.core.ip import Family
 from uproxy.core.objects import Node, ObjectName
+from uproxy.core.readiness import texts
 from uproxy.core.state import NodeFacts
 
 BEGIN = 1787311751.0  # 2026-08-21T11:29:11Z
@@ -270,7 +271,19 @@ def node(*taints: str, **metadata: str) -> Node:
 )
 def test_node_eligible(known: Node | None, watched: bool, eligible: bool) -> None:
     facts = NodeFacts.of(known) if known is not None else NodeFacts(name="n1")
-    assert node_eligible(facts, watched=watched) is eligible
+    reasons = list(not_eligible(facts, watched=watched, draining=False))
+    assert (not reasons) is eligible
+    assert list(not_eligible(facts, watched=watched, draining=True))
+
+
+def test_what_is_late_is_said_as_long_as_healthz_is_red() -> None:
+    health = ProxyHealth(sync_period=5.0)
+    health.updated("IPv4", wall=BEGIN)
+    health.updated("IPv6", wall=BEGIN)
+    health.queued_update("IPv6", now=0)
+    assert (health.healthy(9), list(health.troubles(9))) == (True, [])
+    assert not health.healthy(11)
+    assert texts(health.troubles(11)) == ["changes of IPv6 have been waiting to be served for 11 s"]
 
 
 @pytest.mark.parametrize(

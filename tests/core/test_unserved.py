@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.builders import port, service, table
-from uproxy.core.overview import Failure, not_ready, unserved
+from uproxy.core.overview import Failure, unserved
+from uproxy.core.readiness import kinds, not_ready, texts
 from uproxy.core.route import Frontend
 
 ONE, TWO = Frontend("TCP", "10.96.0.1", 80), Frontend("TCP", "10.96.0.1", 81)
@@ -31,11 +32,18 @@ def test_reasons(
     opened: set[Frontend], failures: dict[Frontend, Failure], reasons: list[str]
 ) -> None:
     missing = unserved(TABLE, opened.__contains__, failures)
-    assert list(not_ready(missing, served_once=True, draining=False)) == reasons
+    assert texts(not_ready(missing, served_once=True, draining=False)) == reasons
 
 
 def test_at_the_start_one_line_says_it_all() -> None:
     missing = unserved(TABLE, lambda _: False, {})
-    assert list(not_ready(missing, served_once=False, draining=False)) == [
+    assert texts(not_ready(missing, served_once=False, draining=False)) == [
         "waiting until all objects are listed and served"
     ]
+
+
+def test_kinds_are_counted_and_name_nobody() -> None:
+    missing = unserved(TABLE, lambda _: False, {TWO: TAKEN})
+    found = list(not_ready(missing, served_once=True, draining=True))
+    assert kinds(found) == ["draining: 1", "frontend not open: 2"]
+    assert kinds([]) == []

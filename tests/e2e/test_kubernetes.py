@@ -133,10 +133,12 @@ def test_server_that_is_not_there_yet(api: ThreadedApi, tmp_path: Path) -> None:
     with following(api, tmp_path, ready=False) as running:
 
         def says_why() -> bool:
-            code, body = running.get(running.health, "/readyz")
+            code, body = running.get(running.metrics, "/readyz")
             return code == 503 and "connection refused" in body
 
         wait_for("readyz says why", says_why)
+        kinds = "starting: 1\ncluster not followed: 1\n"
+        assert running.get(running.health, "/readyz") == (503, kinds)
         assert f"cannot follow the cluster at {api.url}" in running.log
         api.start()
         running.wait_ready()
@@ -207,3 +209,27 @@ def test_what_cannot_work_ends_with_2(options: list[str], message: str, tmp_path
     assert done.returncode == 2, done.stderr
     assert done.stderr.endswith(message)
     assert "Traceback" not in done.stderr
+
+
+def test_status_says_what_healthz_says(api: ThreadedApi, tmp_path: Path) -> None:
+    """A Node that the cluster does not know, then does, and is about to lose."""
+
+    def agreed(code: int, word: str) -> bool:
+        called = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert called.returncode == (0 if code == 200 else 1), called.stderr
+        said = called.stdout.startswith(f"Node here: {word}; ")
+        return said and running.get(running.health, "/healthz")[0] == code
+
+    api.call(lambda server: server.delete(NODES, "here"))
+    with following(api, tmp_path) as running:
+        url = f"http://127.0.0.1:{running.metrics}"
+        command = [sys.executable, "-m", "uproxy.cli", "status", "--check", "--url", url]
+        assert agreed(503, "not healthy")
+        assert running.get(running.health, "/readyz")[0] == 200, "clients are served all the same"
+        api.call(lambda server: server.apply(NODE))
+        wait_for("a known node", lambda: running.get(running.health, "/healthz")[0] == 200)
+        assert agreed(200, "ready")
+        leaving = {"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}
+        api.call(lambda server: server.apply(NODE | {"spec": {"taints": [leaving]}}))
+        wait_for("a leaving node", lambda: running.get(running.health, "/healthz")[0] == 503)
+        assert agreed(503, "not healthy")

@@ -223,8 +223,8 @@ def test_a_port_in_use_is_one_frontends_trouble(manifests: Path) -> None:
                 f"TCP port {taken} on 0.0.0.0 is already in use by another process"
             )
             wanted = f"default/web: 0.0.0.0:{taken}/TCP is not open"
-            wait_for("its reason", lambda: wanted in uproxy.get(uproxy.health, "/readyz")[1])
-            assert uproxy.get(uproxy.health, "/readyz")[0] == 503
+            wait_for("its reason", lambda: wanted in uproxy.get(uproxy.metrics, "/readyz")[1])
+            assert uproxy.get(uproxy.health, "/readyz") == (503, "frontend not open: 1\n")
             other.close()
             uproxy.wait_ready()
             assert visit(HERE, taken) == "a"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import quote
 
@@ -20,20 +20,30 @@ from tests.nasty import NASTY, is_fit_to_print
 from uproxy.config import Address
 from uproxy.core.hosts import known_names
 from uproxy.core.printable import printable
+from uproxy.core.readiness import Kind, Reason
 from uproxy.core.status import FrontendState, Status
 from uproxy.core.telemetry import Telemetry
 from uproxy.http.api import api_app
 from uproxy.http.server import HttpServer
 
 JSON_TEXTS = {name: text for name, text in NASTY.items() if name != "surrogate"}
-PATHS = ["/", "/metrics", "/proxyMode", "/healthz", "/api/v1/routes"]
+PATHS = ["/", "/metrics", "/proxyMode", "/healthz", "/readyz", "/api/v1/routes"]
 
 
 @asynccontextmanager
-async def serving(status: Status = FULL) -> AsyncIterator[Address]:
+async def serving(
+    status: Status = FULL, not_ready: Sequence[Reason] = (), notes: Sequence[str] = ()
+) -> AsyncIterator[Address]:
     telemetry = Telemetry()
     telemetry.sync_done("IPv4", 0.25, 1000.0, full=True)
-    app = api_app(lambda: status, telemetry, names=known_names("node-7"), version="1.2.3")
+    app = api_app(
+        lambda: status,
+        telemetry,
+        names=known_names("node-7"),
+        not_ready=lambda: not_ready,
+        notes=lambda: notes,
+        version="1.2.3",
+    )
     async with HttpServer(app, [Address("127.0.0.1", 0)], name="metrics") as server:
         yield server.bound[0]
 
@@ -51,6 +61,15 @@ async def test_texts(path: str, body: bytes, content_type: str) -> None:
     assert (answer.status, answer.body) == (200, body)
     assert answer.headers["Content-Type"] == content_type
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("text", [*NASTY.values(), "shop/web: 10.0.0.7:80/TCP: in use"])
+async def test_readyz_has_every_reason_in_full(text: str) -> None:
+    reasons = [Reason(Kind.STARTING, "waiting"), Reason(Kind.FRONTEND, text)]
+    async with serving(not_ready=reasons, notes=["from memory"]) as address:
+        answer = await fetch(address, "/readyz")
+    assert answer.status == 503
+    assert answer.body.decode() == f"waiting\n{printable(text)}\nfrom memory\n"
 
 
 async def test_routes() -> None:

@@ -125,6 +125,7 @@ def test_everything_in_its_order() -> None:
         ("healthChecks", [CHECK]),
         ("notReady", ["10.96.0.7:80/TCP: address 10.96.0.7 is not on this node"]),
         ("clientAddressReason", "IPv6: needs CAP_NET_ADMIN"),
+        ("notHealthy", []),
     ]
 
 
@@ -145,6 +146,7 @@ def test_before_the_first_sync() -> None:
         "healthChecks": [],
         "notReady": ["waiting for the first list of Services"],
         "clientAddressReason": "",
+        "notHealthy": [],
     }
 
 

@@ -11,6 +11,7 @@ from uproxy.cli.units import amount, counted
 from uproxy.core.status import FrontendState
 from uproxy.http.view import FrontendView, HealthCheckView, StatusView
 
+READY: Final = "ready"
 _HEAD: Final = ("SERVICE", "KIND", "FRONTEND", "STATE", "BACKENDS", "FLOWS", "REASON")
 _WIDE: Final = (*_HEAD[:-1], "BALANCER", "AFFINITY", "ENDPOINTS", "REASON")
 _NUMBERS: Final = frozenset({4, 5})
@@ -23,7 +24,11 @@ def overview(
 ) -> Iterator[str]:
     """All of it: a summary, the frontends, and what is not as one might expect."""
     yield from paragraph(summary(status), width=width)
-    yield from _section("Not ready", [("", each) for each in _first(status.not_ready)], width)
+    for title, reasons in (
+        ("Not ready", status.not_ready),
+        ("Not healthy, so that load balancers go elsewhere", status.not_healthy),
+    ):
+        yield from _section(title, [("", each) for each in _first(reasons)], width)
     yield from frontend_table(status.frontends, wide=wide, width=width, paint=paint)
     yield from _section(
         "Not served, or not wholly",
@@ -68,8 +73,14 @@ def summary(status: StatusView) -> str:
         parts[0] += f" ({', '.join(known)})"
     parts.append(counted(sum(each.active_flows for each in status.workers), "active flow"))
     parts.append(counted(len(status.workers), "worker"))
-    ready = "not ready" if status.not_ready else "ready"
-    return f"Node {status.node}: {ready}; {', '.join(parts)}."
+    return f"Node {status.node}: {readiness(status)}; {', '.join(parts)}."
+
+
+def readiness(status: StatusView) -> str:
+    """What /readyz and /healthz say, in a word; READY only if both are green."""
+    if status.not_ready:
+        return "not ready"
+    return "not healthy" if status.not_healthy else READY
 
 
 def backend_count(each: FrontendView) -> str:

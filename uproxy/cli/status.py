@@ -10,7 +10,7 @@ import msgspec
 from uproxy.cli.client import fetch, fetch_both, url_option
 from uproxy.cli.columns import terminal
 from uproxy.cli.live import watch
-from uproxy.cli.overview import frontend_table, overview, urgency
+from uproxy.cli.overview import READY, frontend_table, overview, readiness, urgency
 from uproxy.core.status import FrontendState
 from uproxy.http.view import Filter, StatusView
 
@@ -33,7 +33,7 @@ _PERIOD: Final = 1.0
 @click.option(
     "-w", "--watch", "follow", is_flag=True, help="Look again every second, problems first."
 )
-@click.option("--check", is_flag=True, help="Exit with 1 unless it is ready.")
+@click.option("--check", is_flag=True, help="Exit with 1 unless it is ready and healthy.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -50,7 +50,7 @@ def command(
     FLOWS are the active ones of the Service's port, over all frontends of it. BACKENDS "1/3" means
     that clients from outside get 1 of 3 (externalTrafficPolicy Local).
 
-    Exit code: 0, with --check 1 if it is not ready, 2 if there is no uproxy.
+    Exit code: 0, with --check 1 if it is not ready or not healthy, 2 if there is no uproxy.
     """
     wanted = Filter(namespace=namespace, state=state or "")
     if follow and (check or output == "json"):
@@ -63,7 +63,7 @@ def command(
         click.echo(msgspec.json.format(body, indent=2))
     else:
         click.echo("\n".join(_lines(status, wanted, output)))
-    if check and status.not_ready:
+    if check and readiness(status) != READY:
         ctx.exit(1)
 
 

@@ -7,7 +7,7 @@ the byte. Times: `now` is monotonic, for ages; `wall` is seconds since the Unix 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import msgspec
 from uproxy.core.ip import Family
 from uproxy.core.objects import ObjectName
 from uproxy.core.printable import printable_json
+from uproxy.core.readiness import Kind, Reason
 from uproxy.core.state import NodeFacts
 
 TO_BE_DELETED_TAINT = "ToBeDeletedByClusterAutoscaler"
@@ -71,7 +72,15 @@ class ProxyHealth:
 
     def healthy(self, now: float) -> bool:
         """The proxy's own health; the fate of the node has no part in it."""
-        return not any(self._late(family, now) for family in self._last_updated)
+        return not any(self.troubles(now))
+
+    def troubles(self, now: float) -> Iterator[Reason]:
+        """Why it is not healthy; nothing: it is."""
+        for family in sorted(self._last_updated):
+            if self._late(family, now):
+                waiting = now - self._pending_since[family]
+                text = f"changes of {family} have been waiting to be served for {waiting:.0f} s"
+                yield Reason(Kind.LATE, text)
 
     def healthz(self, *, now: float, wall: float, node_eligible: bool) -> HealthAnswer:
         """For load balancers: 503 also when no new connections should come to this node."""
@@ -104,15 +113,24 @@ class ProxyHealth:
         return HealthAnswer(200 if good else 503, _HEADERS, msgspec.json.encode(body))
 
 
-def node_eligible(node: NodeFacts, *, watched: bool) -> bool:
-    """Whether load balancers should send new connections to this node.
+def not_eligible(node: NodeFacts, *, watched: bool, draining: bool) -> Iterator[Reason]:
+    """Why load balancers should send no new connections to this node; nothing: they should.
 
     A node that the cluster does not know, deletes or is about to remove is not eligible; cordons
     and other taints do not matter. Where nobody watches Nodes, not to know it means nothing.
     """
+    if draining:
+        yield Reason(Kind.DRAINING, "draining: no new connections are accepted")
     if not node.known:
-        return not watched
-    return not node.deleting and TO_BE_DELETED_TAINT not in node.taints
+        if watched:
+            yield Reason(
+                Kind.NODE,
+                "the cluster has no Node of this name: give its own with --hostname-override",
+            )
+    elif node.deleting:
+        yield Reason(Kind.NODE, "the Node is being deleted")
+    elif TO_BE_DELETED_TAINT in node.taints:
+        yield Reason(Kind.NODE, f"the Node is about to be removed: taint {TO_BE_DELETED_TAINT}")
 
 
 def service_health(service: ObjectName, *, local_endpoints: int, healthy: bool) -> HealthAnswer:

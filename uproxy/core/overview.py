@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import NamedTuple
 
 from uproxy.core.claims import Conflict
@@ -81,27 +81,6 @@ def health_check_statuses(
             counts={str(family): count for family, count in check.counts.items()},
             reason=failures.get(name, ""),
         )
-
-
-def not_ready(
-    frontends: Iterable[FrontendStatus], *, served_once: bool, draining: bool
-) -> Iterator[str]:
-    """Why clients are not served as they should be; nothing: ready.
-
-    At the start it is not said of each frontend that it waits too.
-
-    A paused frontend is as it should be. One that was lost to another Service, or whose address
-    another node has, is not an outage of this node either.
-    """
-    if draining:
-        yield "draining: no new connections are accepted"
-    if not served_once:
-        yield "waiting until all objects are listed and served"
-        return
-    for each in frontends:
-        if each.state in (FrontendState.FAILED, FrontendState.PENDING):
-            owner = f"{each.owner.namespace}/{each.owner.name}"
-            yield f"{owner}: {each.frontend} is not open: {each.reason}"
 
 
 def _state(

@@ -99,5 +99,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     counters: dict[ServicePortName, Counters]
     not_ready: tuple[str, ...]
     """Reasons why /readyz is red; empty: green."""
+    not_healthy: tuple[str, ...] = ()
+    """Reasons why /healthz is red; empty: green."""
     client_address_reason: str = ""
     """Why client addresses cannot be preserved, in either family; "": they can."""

@@ -1,10 +1,10 @@
-"""Everything on the metrics address: /metrics, /proxyMode, /healthz, the status as JSON and as a
-page. For GET and HEAD only; it changes nothing.
+"""Everything on the metrics address: /metrics, /proxyMode, /healthz, /readyz, the status as JSON
+and as a page. For GET and HEAD only; it changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from importlib import resources
 
 import msgspec
@@ -14,9 +14,11 @@ from aiohttp.typedefs import Handler, Middleware
 import uproxy
 from uproxy.core.hosts import answers_to
 from uproxy.core.printable import printable, printable_json
+from uproxy.core.readiness import Reason, texts
 from uproxy.core.status import Status
 from uproxy.core.telemetry import Telemetry
 from uproxy.http.metrics import metrics_page
+from uproxy.http.readyz import Notes, readyz_page
 from uproxy.http.view import parse_filter, status_view
 
 Page = Callable[[web.Request], Awaitable[web.Response]]
@@ -39,10 +41,13 @@ def api_app(
     telemetry: Telemetry,
     *,
     names: Set[str] = frozenset(),
+    not_ready: Callable[[], Sequence[Reason]] = tuple,
+    notes: Notes = tuple,
     version: str = uproxy.__version__,
 ) -> web.Application:
     """Serves at any time, also before the first sync. `status` is asked for each request.
 
+    /readyz is that of the health port, with all of its reasons.
     `names`: host names that requests may be addressed to, beside addresses; see `core.hosts`.
     """
     app = web.Application(middlewares=[_only_for(names)])
@@ -51,6 +56,7 @@ def api_app(
         ("/metrics", metrics_page(telemetry, status, version=version)),
         ("/proxyMode", _text("userspace")),
         ("/healthz", _text("ok")),
+        ("/readyz", readyz_page(not_ready, notes, said=texts)),
         ("/api/v1/routes", _routes(status)),
     ):
         app.router.add_get(path, page)

@@ -13,9 +13,10 @@ from uproxy.core.derive import HealthCheck
 from uproxy.core.health import HealthAnswer, ProxyHealth, service_health
 from uproxy.core.ip import Family
 from uproxy.core.objects import ObjectName
-from uproxy.core.printable import printable
+from uproxy.core.readiness import Reason, kinds
 from uproxy.core.telemetry import Telemetry
 from uproxy.http.connections import Room
+from uproxy.http.readyz import Notes, readyz_page
 from uproxy.http.server import Answering, HttpServer, ServeError
 
 Clock = Callable[[], float]
@@ -30,15 +31,15 @@ def healthz_app(
     telemetry: Telemetry,
     *,
     node_eligible: Callable[[], bool],
-    not_ready: Callable[[], Sequence[str]],
-    notes: Callable[[], Sequence[str]] = tuple,
+    not_ready: Callable[[], Sequence[Reason]],
+    notes: Notes = tuple,
     monotonic: Clock = time.monotonic,
     wall: Clock = time.time,
 ) -> web.Application:
     """/healthz, /livez and /readyz, for any method, as in kube-proxy; everything else is 404.
 
-    `not_ready` gives the reasons why clients are not served as they should be; none: ready.
-    `notes` gives what is worth knowing although it makes nothing red; /readyz shows it.
+    `not_ready` gives the reasons why clients are not served as they should be; none: ready. Their
+    kinds are told to everybody who asks, the rest at the metrics address.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -51,18 +52,10 @@ def healthz_app(
         telemetry.probe_answered("livez", answer.status)
         return _response(answer)
 
-    async def readyz(_: web.Request) -> web.Response:
-        reasons = not_ready()
-        nosniff = {"X-Content-Type-Options": "nosniff"}
-        remarks = (*reasons, *notes())
-        lines = remarks if reasons else ("ok", *remarks)
-        text = "".join(f"{printable(line)}\n" for line in lines) if remarks else "ok"
-        return web.Response(status=503 if reasons else 200, text=text, headers=nosniff)
-
     app = web.Application()
     app.router.add_route("*", "/healthz", healthz)
     app.router.add_route("*", "/livez", livez)
-    app.router.add_route("*", "/readyz", readyz)
+    app.router.add_route("*", "/readyz", readyz_page(not_ready, notes, said=kinds))
     return app
 
 

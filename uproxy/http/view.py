@@ -85,6 +85,8 @@ class StatusView(_View):
     health_checks: list[HealthCheckView]
     not_ready: list[str]
     client_address_reason: str
+    not_healthy: list[str] = []
+    """Older versions do not say."""
 
 
 class Filter(NamedTuple):
@@ -133,6 +135,7 @@ def status_view(status: Status, wanted: Filter) -> StatusView:
         ],
         not_ready=list(status.not_ready),
         client_address_reason=status.client_address_reason,
+        not_healthy=list(status.not_healthy),
     )
 
 

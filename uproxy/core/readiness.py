@@ -1,0 +1,65 @@
+"""Why this node does not serve as it should, in kinds for everybody and in words for its operator.
+
+Probes are answered to whoever reaches the health port; names of Services, addresses and errors are
+for those who may ask the metrics address.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from uproxy.core.status import FrontendState, FrontendStatus
+
+
+class Kind(StrEnum):
+    """What is wrong, in the words of the health port."""
+
+    DRAINING = "draining"
+    STARTING = "starting"
+    CLUSTER = "cluster not followed"
+    WORKER = "worker in trouble"
+    FRONTEND = "frontend not open"
+    TROUBLE = "wanted state not carried out"
+    LATE = "changes not served in time"
+    NODE = "node not eligible"
+
+
+class Reason(NamedTuple):
+    kind: Kind
+    text: str
+
+
+def kinds(reasons: Iterable[Reason]) -> list[str]:
+    """A line for each kind, with the number of its reasons."""
+    counts = Counter(reason.kind for reason in reasons)
+    return [f"{kind}: {counts[kind]}" for kind in Kind if kind in counts]
+
+
+def texts(reasons: Iterable[Reason]) -> list[str]:
+    """A line for each reason."""
+    return [reason.text for reason in reasons]
+
+
+def not_ready(
+    frontends: Iterable[FrontendStatus], *, served_once: bool, draining: bool
+) -> Iterator[Reason]:
+    """Why clients are not served as they should be; nothing: ready.
+
+    At the start it is not said of each frontend that it waits too.
+
+    A paused frontend is as it should be. One that was lost to another Service, or whose address
+    another node has, is not an outage of this node either.
+    """
+    if draining:
+        yield Reason(Kind.DRAINING, "draining: no new connections are accepted")
+    if not served_once:
+        yield Reason(Kind.STARTING, "waiting until all objects are listed and served")
+        return
+    for each in frontends:
+        if each.state in (FrontendState.FAILED, FrontendState.PENDING):
+            owner = f"{each.owner.namespace}/{each.owner.name}"
+            text = f"{owner}: {each.frontend} is not open: {each.reason}"
+            yield Reason(Kind.FRONTEND, text)

@@ -1,0 +1,32 @@
+"""/readyz: whether clients of this node are served as they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiohttp import web
+
+from uproxy.core.printable import printable
+from uproxy.core.readiness import Reason
+
+Notes = Callable[[], Sequence[str]]
+"""What is worth knowing although it makes nothing red."""
+
+
+def readyz_page(
+    not_ready: Callable[[], Sequence[Reason]],
+    notes: Notes,
+    *,
+    said: Callable[[Sequence[Reason]], Sequence[str]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """`said`: what is told of the reasons there, line by line."""
+
+    async def page(_: web.Request) -> web.Response:
+        reasons = not_ready()
+        lines = [*(said(reasons) if reasons else ("ok",)), *notes()]
+        text = "ok" if lines == ["ok"] else "".join(f"{printable(line)}\n" for line in lines)
+        return web.Response(
+            status=503 if reasons else 200, text=text, headers={"X-Content-Type-Options": "nosniff"}
+        )
+
+    return page
