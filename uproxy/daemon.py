@@ -90,11 +90,12 @@ class Daemon:
             self.workers, grace=config.drain_timeout, claimed=self.claims.claimed
         )
         self.lookout = Lookout(cluster, self._facts_changed)
+        self.holdings = Holdings(self.claims, self.lookout.claimed)
         self.health_servers = ServiceHealthServers(self._health_hosts, healthy=self._healthy)
         self.reconciler = Reconciler(
             state=self.state,
             listeners=self.listeners,
-            holdings=Holdings(self.claims, self.lookout.claimed),
+            holdings=self.holdings,
             options=routing_options(config, self.state.node, machine, {}),
             telemetry=self.telemetry,
             health=self.health,
@@ -166,10 +167,14 @@ class Daemon:
                 ("what carries them out", self.reconciler.run),
                 ("what follows this machine", partial(self.machine.follow, self._machine_changed)),
                 ("the lookout", self.lookout.run),
+                ("what looks after claims", self._keep_claims),
             ):
                 lasting = self.lasting.run(name, task, refusal=SourceError)
                 tasks.create_task(lasting, name=name)
             tasks.create_task(self._freeze(), name="freeze")
+
+    async def _keep_claims(self) -> None:
+        await self.holdings.keep(self.reconciler.claims_available)
 
     async def _follow(self) -> None:
         if self.link is not None:

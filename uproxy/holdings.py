@@ -69,6 +69,10 @@ class Holdings:
         except Exception:  # What is still held is released with what comes next.
             log.exception("addresses cannot be released")
 
+    async def keep(self, available: Callable[[], None]) -> None:
+        """See Claims."""
+        await self._claims.keep(available)
+
     async def release_reserved(self, reserved: Reserved) -> None:
         """Release what an earlier process has claimed and others must keep."""
         await self.release(sorted(each for each in self.held if each in reserved))

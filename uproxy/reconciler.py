@@ -110,6 +110,8 @@ class Reconciler:
         """Whether all objects were known in the last step."""
         self._checks: HealthChecks = {}
         """Health checks as they are served now."""
+        self._claims_available = False
+        """Whether addresses can be claimed since the last step that could not before."""
 
     @property
     def failures(self) -> dict[Frontend, Failure]:
@@ -126,6 +128,12 @@ class Reconciler:
         """Interfaces of this machine have new addresses: what waited for them is due now."""
         if self._retries.hasten(addresses):
             self._wake.set()
+
+    def claims_available(self) -> None:
+        """Addresses can be claimed that could not before."""
+        self._claims_available = True
+        self._retries.hasten()
+        self._wake.set()
 
     async def run(self) -> None:
         """Reconcile for ever."""
@@ -226,7 +234,8 @@ class Reconciler:
         if table.options != self._options:
             table = build(self.state, self._options, table, ())
             self._look_at(table, table.changed)
-        if table.options != self.table.options:
+        if table.options != self.table.options or self._claims_available:
+            self._claims_available = False
             self._look_at(table, self._look_at_addresses(table, table.routes))
         return table
 

@@ -363,6 +363,26 @@ def test_health_check_node_port(manifests: Path) -> None:
             wait_for("closed", lambda: uproxy.get(health_port, "/healthz")[0] == 0)
 
 
+def test_a_health_check_node_port_that_was_taken_answers_when_it_is_free(manifests: Path) -> None:
+    """Within 15 s, and nothing else has to change for that."""
+    port, health_port = free_port(), free_port()
+    with pod("a") as a, socket.create_server(("127.0.0.1", health_port)) as other:
+        web = service(
+            "web",
+            ports=[{"name": "main", "port": port, "nodePort": port}],
+            type="LoadBalancer",
+            externalTrafficPolicy="Local",
+            healthCheckNodePort=health_port,
+        )
+        write(manifests, "web.yaml", web, *endpoints("web", [a]))
+        with program(manifests) as running:
+            [check] = running.status()["healthChecks"]
+            assert "in use" in check["reason"]
+            other.close()
+            wait_for("an answer", lambda: running.get(health_port, "/")[0] == 200, patience=15)
+            assert running.status()["healthChecks"][0]["reason"] == ""
+
+
 def test_metrics_name_the_service(manifests: Path) -> None:
     port = free_port()
     ports = [{"name": "main", "port": 80, "nodePort": port}]

@@ -22,6 +22,7 @@ pytestmark = kit.needs("setpriv=util-linux")
 CLUSTER_IP, CLUSTER_IP6 = "203.0.113.10", "2001:db8:3::10"
 LB_IP, LB_IP6 = "203.0.113.20", "2001:db8:3::20"
 LEFT_OVER = "local 203.0.113.60 dev lo table local proto 117"
+PORT_OF_SECOND = [{"name": "t", "port": 80, "protocol": "TCP", "nodePort": 30090}]
 OF_WEB = {CLUSTER_IP, CLUSTER_IP6, LB_IP, LB_IP6}
 
 
@@ -165,6 +166,44 @@ def test_an_interface_gets_and_loses_the_address(net: World, backend: Pod, manif
             net.node.space.ip(f"addr del {CLUSTER_IP}/32 dev eth0")
         wait_for("claim", lambda: claimed(net.node.space) == {CLUSTER_IP})
         assert ask(net.client.space, "TCP", CLUSTER_IP, 80).startswith("a ")
+
+
+def test_what_somebody_else_removes_is_claimed_again(
+    net: World, backend: Pod, manifests: Path
+) -> None:
+    """Within 15 s, for both families, and nothing has to happen in the cluster for that."""
+    write(manifests, "web.yaml", *web(net))
+    with program(net.node.space, manifests) as uproxy:
+        words = ("table", "local", "proto", str(routes.PROTOCOL))
+        net.node.space.run("ip", "-4", "route", "flush", *words)
+        net.node.space.run("ip", "-6", "route", "flush", *words)
+        assert claimed(net.node.space) == set()
+        wait_for("claims", lambda: claimed(net.node.space) == OF_WEB, patience=15)
+        for address in OF_WEB:
+            assert ask(net.client.space, "TCP", address, 80).startswith("a ")
+        assert "somebody else removed claims of 4 addresses: restored" in uproxy.log
+        net.node.space.run("ip", "route", "del", "local", LB_IP, "dev", "lo", *words[:2])
+        wait_for("claim", lambda: claimed(net.node.space) == OF_WEB, patience=15)
+
+
+def test_a_second_one_claims_when_the_first_ends(
+    net: World, backend: Pod, manifests: Path, tmp_path: Path
+) -> None:
+    """As in an upgrade that starts the new one first."""
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    write(manifests, "web.yaml", *web(net, ports=PORT_OF_SECOND, status={}))
+    with program(net.node.space, nothing) as first:
+        others = ("--healthz-bind-address=127.0.0.1:1", "--metrics-bind-address=127.0.0.1:2")
+        with program(net.node.space, manifests, *others, ready=False) as second:
+            second.health, second.metrics = 1, 2
+            second.wait_ready()
+            reason = "and another uproxy claims the addresses of this node"
+            assert reason in second.frontend(f"{CLUSTER_IP}:80/TCP")["reason"]
+            assert claimed(net.node.space) == set()
+            first.stop()
+            wait_for("claim", lambda: claimed(net.node.space) == {CLUSTER_IP, CLUSTER_IP6})
+            assert ask(net.client.space, "TCP", CLUSTER_IP, 80).startswith("a ")
 
 
 def test_an_address_that_appears_is_served_at_once(

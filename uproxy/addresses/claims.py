@@ -6,13 +6,16 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Self
 
 from uproxy.addresses import routes
 from uproxy.addresses.lock import Locked, take_lock
 
 log = logging.getLogger(__name__)
+
+_PERIOD = 5.0
+"""Seconds between two looks at whether all is still there: `ip route flush` is quickly typed."""
 
 NEVER = "--claim-addresses is never"
 UNPRIVILEGED = "claiming it needs CAP_NET_ADMIN"
@@ -30,13 +33,16 @@ class Claims:
         self.reason = "" if enabled else NEVER
         """Why nothing can be claimed; "" if something can. Completes "X is not on this node, "."""
         self._claimed: set[str] = set()
+        self._waits = False
+        """Whether another process has to end first."""
         self._lock: socket.socket | None = None
+        self._busy = asyncio.Lock()
+        """Held while netlink is spoken to."""
+        self._trouble = ""
 
     async def __aenter__(self) -> Self:
         if not self.reason:
-            await asyncio.to_thread(self._begin)
-        if self._claimed:
-            log.info("%d claimed addresses of an earlier run are taken over", len(self._claimed))
+            await self._begin()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -53,11 +59,12 @@ class Claims:
         """Claim addresses; returns those that could not be, with the reason (see `reason`)."""
         if not addresses:
             return {}
-        try:
-            failures = await asyncio.to_thread(routes.add_claims, addresses)
-        except OSError as error:
-            failures = dict.fromkeys(addresses, error)
-        self._claimed.update(each for each in addresses if each not in failures)
+        async with self._busy:
+            try:
+                failures = await asyncio.to_thread(routes.add_claims, addresses)
+            except OSError as error:
+                failures = dict.fromkeys(addresses, error)
+            self._claimed.update(each for each in addresses if each not in failures)
         _tell("claimed", [each for each in addresses if each not in failures])
         return {address: explain(error) for address, error in failures.items()}
 
@@ -66,25 +73,77 @@ class Claims:
         finds it."""
         if not addresses:
             return
-        try:
-            failures = await asyncio.to_thread(routes.release_claims, addresses)
-        except OSError as error:
-            failures = dict.fromkeys(addresses, error)
-        self._claimed.difference_update(addresses)
+        async with self._busy:
+            try:
+                failures = await asyncio.to_thread(routes.release_claims, addresses)
+            except OSError as error:
+                failures = dict.fromkeys(addresses, error)
+            self._claimed.difference_update(addresses)
         for address, why in failures.items():
             log.warning("cannot release address %s: %s", address, why.strerror)
         _tell("released", [each for each in addresses if each not in failures])
 
-    def _begin(self) -> None:
+    async def keep(self, available: Callable[[], None], period: float = _PERIOD) -> None:
+        """Put back what somebody else has removed, for ever. `available` is called when the process
+        that claimed addresses has ended, so that now we can."""
+        while True:
+            await asyncio.sleep(period)
+            try:
+                await self._look_after(available)
+            except Exception as error:  # A thread that cannot be started, for one.
+                self._tell_trouble(f"unexpected {type(error).__name__}: {error}")
+
+    async def _look_after(self, available: Callable[[], None]) -> None:
+        if self._waits:
+            await self._begin()
+            if not self.reason:
+                available()
+        elif self._claimed:
+            await self._restore()
+
+    async def _begin(self) -> None:
+        held: frozenset[str] = frozenset()
         try:
-            refused = routes.may_claim()
+            refused = await asyncio.to_thread(routes.may_claim)
             if refused is None:
-                self._lock = take_lock()
-                self._claimed.update(routes.held_claims())
+                self._lock = await asyncio.to_thread(take_lock)
+                held = await asyncio.to_thread(routes.held_claims)
         except OSError as error:
             refused = error
-        if refused is not None:
-            self.reason = explain(refused)
+        self._waits = isinstance(refused, Locked)
+        self.reason = explain(refused) if refused is not None else ""
+        self._claimed.update(held)
+        if held:
+            log.info("%d claimed addresses of an earlier run are taken over", len(held))
+
+    async def _restore(self) -> None:
+        async with self._busy:
+            try:
+                restored, failures = await asyncio.to_thread(_restored, frozenset(self._claimed))
+            except OSError as error:
+                restored, failures = frozenset(), {"claimed addresses": error}
+        if restored:
+            log.warning("somebody else removed claims of %d addresses: restored", len(restored))
+        first = next((f"{each}: {explain(why)}" for each, why in failures.items()), "")
+        more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
+        self._tell_trouble(first + more)
+
+    def _tell_trouble(self, trouble: str) -> None:
+        if trouble and trouble != self._trouble:
+            log.warning("claims that somebody else removed cannot be restored: %s", trouble)
+        self._trouble = trouble
+
+
+def _restored(claimed: frozenset[str]) -> tuple[frozenset[str], Mapping[str, OSError]]:
+    """Claim again what is no longer there; returns what was, and what cannot be. Raises OSError.
+
+    Where an interface has got the address meanwhile, there is nothing to be restored.
+    """
+    missing = claimed - routes.held_claims()
+    if not missing:
+        return missing, {}
+    failures = routes.add_claims(sorted(missing))
+    return missing & routes.held_claims(), failures
 
 
 def explain(error: OSError) -> str:
