@@ -11,6 +11,7 @@ import pytest
 
 from uproxy.sources import json_text, reading
 from uproxy.sources.advice import advise
+from uproxy.sources.errors import SourceError
 from uproxy.sources.reading import Reading, read_manifest
 from uproxy.sources.yaml_text import yaml_documents
 
@@ -95,3 +96,9 @@ def test_text_that_aliases_stand_for_is_counted_through_collections() -> None:
     within = f"a: &a {'x' * 1_000_000}\nb: [{'*a,' * 16}]\n"
     for each in yaml_documents(f"{within}---\n{within}"):
         assert not isinstance(each, ValueError), "each document has room of its own"
+
+
+def test_a_source_that_cannot_work_says_why_in_one_short_line() -> None:
+    error = SourceError("kubeconfig a: tokenFile: " + "9" * 5000 + "\nfile name too long")
+    assert len(str(error)) == 1500
+    assert "\n" not in str(error)
