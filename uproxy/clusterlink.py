@@ -18,6 +18,8 @@ from uproxy.sources.kubernetes import Kubernetes
 from uproxy.sources.reflector import NODE, SERVICES, SLICES
 from uproxy.sources.remembering import Remembering
 
+_MAX_EVENT: Final = 1024 * 1024
+"""Bytes of an answer to an Event; it is the Event."""
 _SOURCES: Final[dict[type[Object], str]] = {Service: SERVICES, EndpointSlice: SLICES, Node: NODE}
 
 
@@ -70,7 +72,7 @@ class ClusterLink:
         async with self._source.api.request(
             request.method, request.path, body=request.body, content_type=request.content_type
         ) as answer:
-            await answer.read()
+            await answer.read(_MAX_EVENT)
             return answer.status
 
     def _troubles(self) -> Troubles | None:

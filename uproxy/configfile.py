@@ -20,6 +20,7 @@ from uproxy.core.decode import explain
 from uproxy.sources.advice import advise
 from uproxy.sources.brevity import brief, brief_name
 from uproxy.sources.document import Document, Malformed, Parts, decode_text, join_parts
+from uproxy.sources.files import read_any
 from uproxy.sources.reading import shown
 from uproxy.sources.yaml_text import yaml_documents
 
@@ -70,7 +71,7 @@ class _Wrong(Exception):
 def load_config(path: Path, *, workers: int) -> Loaded:
     """Read a file; `workers` is the default for that field. Raises ConfigFileError."""
     try:
-        raw = path.read_bytes()
+        raw = read_any(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigFileError(f"{shown(str(path))}: {reason[:1].lower()}{reason[1:]}") from None

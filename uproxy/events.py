@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from uproxy.core.backoff import Backoff
 from uproxy.core.events import EventLog, EventRequest
 from uproxy.core.troubles import Event, Reference, Troubles, news
-from uproxy.sources.api import ApiUnreachable
+from uproxy.sources.unreachable import ApiUnreachable
 
 log = logging.getLogger(__name__)
 

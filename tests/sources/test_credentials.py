@@ -23,9 +23,11 @@ from tests.fake_api.watching import Watching
 from tests.sources.cluster import followed, service
 from uproxy.sources import client_library
 from uproxy.sources.access import Access, ExecPlugin
-from uproxy.sources.api import Api, ApiUnreachable, describe
+from uproxy.sources.api import Api
+from uproxy.sources.credentials import CredentialError, Credentials
 from uproxy.sources.errors import SourceError
 from uproxy.sources.exec_plugin import PluginError, issue, read_credential
+from uproxy.sources.unreachable import ApiUnreachable, describe
 
 _API = "client.authentication.k8s.io/v1"
 
@@ -141,13 +143,14 @@ async def test_exec_plugin_is_run_again_when_its_token_expires(tmp_path: Path) -
             {{"token": "t", "expirationTimestamp": "2026-01-01T00:00:00Z"}}}}))
         """,
     )
-    async with FakeApi() as server:
-        access = Access(origin="test", server=server.url, plugin=plugin_of(plugin))
-        async with Api(access) as api:
-            for _ in range(2):
-                async with api.request("GET", "/api") as answer:
-                    assert answer.status == 200
-        assert len(runs.read_text()) >= 2
+    access = Access(origin="test", server="http://192.0.2.1", plugin=plugin_of(plugin))
+    now = 0.0
+    credentials = Credentials(access, clock=lambda: now)
+    for count in (1, 2, 3):
+        for _ in range(3):
+            assert await credentials.header() == "Bearer t"
+            assert len(runs.read_text()) == count, "not for each request, though it is due"
+        now += 6.0
 
 
 @pytest.mark.parametrize(
@@ -156,7 +159,7 @@ async def test_exec_plugin_is_run_again_when_its_token_expires(tmp_path: Path) -
         pytest.param("print('hello')", "printed no ExecCredential", id="not JSON"),
         pytest.param(
             "import sys; sys.stderr.write('one\\nlog in first\\n'); sys.exit(3)",
-            "ended with 3: log in first",
+            "ended with 3; run it by hand to see why",
             id="fails",
         ),
         pytest.param("import time; time.sleep(60)", "has not ended after 0.2 s", id="hangs"),
@@ -167,7 +170,7 @@ async def test_exec_plugin_is_run_again_when_its_token_expires(tmp_path: Path) -
         ),
         pytest.param(
             'print(\'{"apiVersion": "v0", "status": {}}\')',
-            f"speaks v0, not {_API}",
+            f"speaks another version than {_API}",
             id="another version",
         ),
     ],
@@ -178,6 +181,62 @@ async def test_exec_plugins_that_fail(tmp_path: Path, text: str, message: str) -
     with pytest.raises(PluginError) as caught:
         await issue(plugin, patience=patience)
     assert message in str(caught.value)
+
+
+def counting(path: Path, runs: Path, then: str) -> Path:
+    return script(
+        path, f"import os, sys, time\nopen({str(runs)!r}, 'a').write('.')\n" + textwrap.dedent(then)
+    )
+
+
+def printing(**status: str) -> str:
+    text = msgspec.json.encode({"apiVersion": _API, "status": status}).decode()
+    return f"print({text!r})"
+
+
+async def headers(credentials: Credentials, count: int) -> list[str]:
+    """What so many requests at once would send, or why they cannot."""
+
+    async def header() -> str:
+        try:
+            return await credentials.header()
+        except CredentialError as error:
+            return str(error)
+
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(header()) for _ in range(count)]
+    return [each.result() for each in asked]
+
+
+async def test_requests_that_are_refused_at_once_share_one_run_of_the_plugin(
+    tmp_path: Path,
+) -> None:
+    runs = tmp_path / "runs"
+    plugin = counting(tmp_path / "login", runs, printing(token="always the same"))
+    credentials = Credentials(
+        Access(origin="test", server="http://192.0.2.1", plugin=plugin_of(plugin))
+    )
+    assert set(await headers(credentials, 10)) == {"Bearer always the same"}
+    assert runs.read_text() == "."
+    edition = credentials.edition
+    for _ in range(5):  # Their answers come one after the other, some after the renewal.
+        credentials.refused(edition)
+        await headers(credentials, 2)
+    assert runs.read_text() == "..", "one run, though what it issued is no other token"
+    credentials.refused(credentials.edition)
+    await headers(credentials, 10)
+    assert runs.read_text() == "...", "what is new may be refused too"
+
+
+async def test_requests_at_once_share_a_failure_of_the_plugin(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    plugin = counting(tmp_path / "login", runs, "time.sleep(0.2)\nsys.exit(7)")
+    credentials = Credentials(
+        Access(origin="test", server="http://192.0.2.1", plugin=plugin_of(plugin))
+    )
+    (reason,) = set(await headers(credentials, 10))
+    assert reason.endswith("ended with 7; run it by hand to see why")
+    assert runs.read_text() == "."
 
 
 async def test_exec_plugin_that_is_not_installed() -> None:

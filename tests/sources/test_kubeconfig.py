@@ -197,7 +197,7 @@ def test_exec_plugin(tmp_path: Path) -> None:
         ),
         pytest.param(
             {"users": [{"name": "test", "user": {"token": 5}}]},
-            "kubeconfig {}:16: users[0].user.token: expected text, found 5; put it in quotes",
+            "kubeconfig {}:16: users[0].user.token: expected text; put it in quotes",
             id="wrong type",
         ),
     ],

@@ -459,38 +459,51 @@ def test_any_value_in_any_field_of_a_credential(value: Any, field: str) -> None:
             issued.expired(NOW)
 
 
-@settings(derandomize=True, deadline=None)
-@given(VALUES)
+KUBECONFIG: dict[str, Any] = {
+    "current-context": "c",
+    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    "clusters": [
+        {
+            "name": "c",
+            "cluster": {
+                "server": "https://192.0.2.1",
+                "certificate-authority-data": "",
+                "extensions": [{"name": "x", "extension": {}}],
+                "proxy-url": "",
+                "tls-server-name": "",
+            },
+        }
+    ],
+    "users": [
+        {
+            "name": "u",
+            "user": {
+                "token": "t",
+                "tokenFile": "",
+                "client-key-data": "",
+                "username": "",
+                "exec": {
+                    "apiVersion": "client.authentication.k8s.io/v1",
+                    "command": "x",
+                    "args": ["a"],
+                },
+            },
+        }
+    ],
+}
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.sampled_from(fields(KUBECONFIG)), VALUES)
+@example(("users", 0, "user", "tokenFile"), "\0")
+@example(("users", 0, "user", "client-key-data"), "\u20ac")
+@example(("clusters", 0, "cluster", "server"), "http://[::1")
 def test_any_value_in_any_field_of_a_kubeconfig(
-    tmp_path_factory: pytest.TempPathFactory, value: Any
+    tmp_path_factory: pytest.TempPathFactory, way: tuple[str | int, ...], value: Any
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "kubeconfig"
-    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "x", "args": ["a"]}
-    fine: dict[str, Any] = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [
-            {
-                "name": "c",
-                "cluster": {
-                    "server": "https://192.0.2.1",
-                    "certificate-authority-data": "",
-                    "extensions": [{"name": "x", "extension": {}}],
-                    "proxy-url": "",
-                    "tls-server-name": "",
-                },
-            }
-        ],
-        "users": [
-            {
-                "name": "u",
-                "user": {"token": "t", "tokenFile": "", "username": "", "exec": plugin},
-            }
-        ],
-    }
-    for way in fields(fine):
-        path.write_bytes(as_json(with_value(fine, way, value)))
-        calm(lambda: read_kubeconfig([path]), SourceError)
+    path.write_bytes(as_json(with_value(KUBECONFIG, way, value)))
+    calm(lambda: read_kubeconfig([path]), SourceError)
 
 
 CONFIG: dict[str, Any] = {
@@ -515,16 +528,25 @@ CONFIG: dict[str, Any] = {
 }
 
 
-@settings(derandomize=True, deadline=None)
-@given(VALUES | st.sampled_from(["9" * 400 + "s", "9" * 5000 + "h", "1e999s", ":" + "9" * 5000]))
-def test_any_value_in_any_field_of_the_configuration(value: Any) -> None:
-    for way in fields(CONFIG):
-        raw = as_json(with_value(CONFIG, way, value))
-        loaded = calm(lambda raw=raw: read_config(Path("x"), raw, workers=1))
-        if loaded is not None:
-            for field in ("udp_timeout", "tcp_idle_timeout", "half_close_timeout"):
-                assert math.isfinite(getattr(loaded.config, field))
-            assert all(len(each) < LONGEST for each in loaded.warnings)
+LONG = ["9" * 400 + "s", "9" * 5000 + "h", "1e999s", ":" + "9" * 5000]
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.sampled_from(fields(CONFIG)), VALUES | st.sampled_from(LONG))
+@example(("nodePortAddresses",), [" "])
+@example(("udpIdleTimeout",), LONG[0])
+@example(("healthzBindAddress",), LONG[3])
+@example(("stateDir",), "\0")
+def test_any_value_in_any_field_of_the_configuration(
+    way: tuple[str | int, ...], value: Any
+) -> None:
+    loaded = calm(
+        lambda: read_config(Path("x"), as_json(with_value(CONFIG, way, value)), workers=1)
+    )
+    if loaded is not None:
+        for field in ("udp_timeout", "tcp_idle_timeout", "half_close_timeout"):
+            assert math.isfinite(getattr(loaded.config, field))
+        assert all(len(each) < LONGEST for each in loaded.warnings)
 
 
 @settings(derandomize=True, deadline=None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from uproxy.core.objects import ObjectName, Service
 from uproxy.sources.reflector import Gone, Mirror, Verdict, judge
@@ -17,6 +20,7 @@ from uproxy.sources.watchstream import (
     read_event,
     read_failure,
     read_page,
+    retry_after,
 )
 
 WEB = ObjectName("default", "web")
@@ -37,6 +41,72 @@ def test_lines(chunks: list[bytes], lines: list[bytes], cut: bool) -> None:
     splitter = Lines()
     assert [line for chunk in chunks for line in splitter.feed(chunk)] == lines
     assert bool(splitter.rest) == cut
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        pytest.param([b"x" * 6] * 2, id="without an end"),
+        pytest.param([b"ok\n" + b"x" * 6, b"x" * 5 + b"\n"], id="with an end"),
+        pytest.param([b"x" * 11 + b"\nok\n"], id="at once"),
+        pytest.param([b"ok\n", b"x" * 11], id="after another one"),
+    ],
+)
+def test_lines_that_are_too_long(chunks: list[bytes]) -> None:
+    splitter = Lines(longest=10)
+    *before, last = chunks
+    for chunk in before:
+        splitter.feed(chunk)
+    with pytest.raises(MalformedAnswer, match="a line of more than"):
+        splitter.feed(last)
+
+
+def test_lines_are_bounded_one_by_one() -> None:
+    splitter = Lines(longest=10)
+    for _ in range(100):
+        assert list(splitter.feed(b"x" * 5)) == []
+        assert list(splitter.feed(b"x" * 5 + b"\nx" * 3 + b"\n")) == [b"x" * 10, *[b"x"] * 3]
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        pytest.param({}, None, id="none"),
+        pytest.param({"Retry-After": "7"}, 7.0, id="seconds"),
+        pytest.param({"Retry-After": "Thu, 01 Jan 1970 00:02:00 GMT"}, 20.0, id="date"),
+        pytest.param({"Retry-After": "Thu, 01 Jan 1970 00:01:00 GMT"}, 0.0, id="past"),
+        pytest.param({"Retry-After": "Thursday, 01-Jan-70 00:02:00 GMT"}, 20.0, id="RFC 850"),
+        pytest.param(
+            {
+                "Retry-After": "Fri, 02 Jan 1970 00:00:05 GMT",
+                "Date": "Fri, 02 Jan 1970 00:00:00 GMT",
+            },
+            5.0,
+            id="date by the server's clock",
+        ),
+        pytest.param(
+            {"Retry-After": "Thu, 01 Jan 1970 00:02:00 GMT", "Date": "x"}, 20.0, id="no date"
+        ),
+        pytest.param({"Retry-After": "soon"}, None, id="words"),
+        pytest.param({"Retry-After": "-5"}, None, id="negative"),
+        pytest.param({"Retry-After": "9" * 5000}, math.inf, id="many digits"),
+        pytest.param({"Retry-After": "Thu, 01 Jan 99999 00:00:00 GMT"}, None, id="far away"),
+        pytest.param({"Retry-After": "\N{ARABIC-INDIC DIGIT SEVEN}"}, None, id="other digits"),
+    ],
+)
+def test_when_the_server_wants_to_be_asked_again(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert retry_after(headers, now=100.0) == seconds
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_no_text_in_these_headers_raises(text: str, date: str) -> None:
+    wait = judge(
+        Failure(code=429), retry_after=retry_after({"Retry-After": text, "Date": date}, 0.0)
+    ).retry_after
+    assert wait is None or 0 <= wait <= 300
 
 
 @pytest.mark.parametrize(

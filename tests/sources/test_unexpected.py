@@ -16,10 +16,11 @@ from tests.sources.recorder import Recorder
 from tests.sources.test_remembering import until, world
 from uproxy.sources import remembering
 from uproxy.sources.access import Access
-from uproxy.sources.api import Api, ApiUnreachable
+from uproxy.sources.api import Api
 from uproxy.sources.manifests import Manifests, read_file
 from uproxy.sources.reading import Reading
 from uproxy.sources.reflector import Mirror
+from uproxy.sources.unreachable import ApiUnreachable
 
 MANIFEST = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\n"
 

@@ -32,21 +32,21 @@ class Access:
     origin: str
     """Where this was found, for messages."""
     server: str
-    """http(s)://HOST:PORT, without a slash at the end."""
+    """http(s)://HOST:PORT, without a slash at the end, a user or a password."""
     authority: Pem | None = None
     """Certificates that vouch for the server; None: those of the system."""
     verify: bool = True
     tls_server_name: str = ""
     """The name that the server's certificate has, where it is not the host; "": the host."""
-    proxy: str = ""
+    proxy: str = field(default="", repr=False)
     """URL of an HTTP proxy."""
     certificate: Pem | None = None
-    key: Pem | None = None
+    key: Pem | None = field(default=None, repr=False)
     token_file: Path | None = None
     """Read for every request: tokens of Pods are replaced about every hour."""
-    token: str = ""
+    token: str = field(default="", repr=False)
     username: str = ""
-    password: str = ""
-    plugin: ExecPlugin | None = None
-    auth_provider: Mapping[str, Any] | None = None
+    password: str = field(default="", repr=False)
+    plugin: ExecPlugin | None = field(default=None, repr=False)
+    auth_provider: Mapping[str, Any] | None = field(default=None, repr=False)
     """Settings of a built-in provider (oidc), as kubeconfig has them."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import logging
 import os
-import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
@@ -16,65 +14,13 @@ from urllib.parse import urlsplit
 from uproxy import __version__
 from uproxy.sources import client_library
 from uproxy.sources.access import Access
-from uproxy.sources.brevity import brief
+from uproxy.sources.answer import Answer
 from uproxy.sources.credentials import CredentialError, Credentials, read_pem
 from uproxy.sources.errors import SourceError
-
-log = logging.getLogger(__name__)
+from uproxy.sources.unreachable import named_errors
 
 _CONNECT: Final = 10.0
 """Seconds to connect, TLS included."""
-_KEEPALIVE: Final = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-)
-"""A server that is cut off without a word is noticed after a minute, even by a watch that waits."""
-_STRICT_ONLY: Final = range(80, 94)
-"""X509_V_ERR_* codes of OpenSSL that only VERIFY_X509_STRICT brings about: a certificate lacks
-an extension that RFC 5280 wants. Python sets that flag from 3.13 on."""
-
-
-class ApiUnreachable(Exception):
-    """No answer, or not all of one; the reason in one line."""
-
-
-class Answer:
-    """An answer, perhaps still arriving."""
-
-    def __init__(self, response: Any, errors: tuple[type[Exception], ...]) -> None:
-        self._response = response
-        self._errors = errors
-        self.status: int = response.status
-        self.headers: Mapping[str, str] = response.headers
-        """Not case-sensitive."""
-
-    async def read(self) -> bytes:
-        """The rest of the body. Raises ApiUnreachable where it ends too early."""
-        with _named_errors(self._errors):
-            body: bytes = await self._response.read()
-            return body
-
-    async def chunk(self) -> bytes:
-        """The next bytes, b"" at the end. Raises ApiUnreachable where it ends too early."""
-        with _named_errors(self._errors):
-            some: bytes = await self._response.content.readany()
-            return some
-
-    def close(self) -> None:
-        """Keeps the connection for other requests if the answer was read to the end."""
-        self._response.release() if self._response.content.at_eof() else self._response.close()
-
-    def keep_alive(self) -> None:
-        """Have the kernel probe a connection on which nothing may happen for minutes."""
-        connection = self._response.connection
-        transport = connection.transport if connection is not None else None
-        sock = transport.get_extra_info("socket") if transport is not None else None
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                for option in _KEEPALIVE:
-                    sock.setsockopt(*option)
 
 
 class ApiServer(Protocol):
@@ -104,6 +50,20 @@ class _Identity(NamedTuple):
 
     authority: bytes | None
     certificate: tuple[bytes, bytes] | None
+
+
+class _Straight:
+    """The library's HTTP session, but for redirects: an API server sends none, and whoever is
+    asked instead would be believed."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def request(self, **settings: Any) -> Any:
+        return self._session.request(**settings, allow_redirects=False)
+
+    async def close(self) -> None:
+        await self._session.close()
 
 
 class Api:
@@ -169,8 +129,9 @@ class Api:
     async def _send(
         self, method: str, path: str, headers: Mapping[str, str], settings: Mapping[str, Any]
     ) -> Answer:
-        with _named_errors(self._errors):
+        with named_errors(self._errors):
             header = await self._credentials.header()
+            shown = self._credentials.edition
             client = await self._connected()
             authorization = {"Authorization": header} if header else {}
             response = await client.call_api(
@@ -183,7 +144,7 @@ class Api:
                 _request_timeout=settings["timeout"],
             )
         if response.status == 401:
-            self._credentials.refused(header)
+            self._credentials.refused(shown)
         return Answer(response, self._errors)
 
     async def _connected(self) -> Any:
@@ -216,6 +177,8 @@ class Api:
                 configuration.cert_file = _file(files, identity.certificate[0])
                 configuration.key_file = _file(files, identity.certificate[1])
             client = self._library.ApiClient(configuration)
+        rest = client.rest_client
+        rest.pool_manager = _Straight(rest.pool_manager)
         if not self._compression:
             # aiohttp would ask for compressed answers, which cost more than they save here.
             client.set_default_header("Accept-Encoding", "identity")
@@ -261,40 +224,3 @@ def _on_loopback(server: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-@contextlib.contextmanager
-def _named_errors(errors: tuple[type[Exception], ...]) -> Iterator[None]:
-    try:
-        yield
-    except CredentialError as error:
-        raise ApiUnreachable(str(error)) from None
-    except errors as error:
-        raise ApiUnreachable(describe(error)) from error
-    except Exception as error:
-        # The library has raised what it does not promise. Its words may be anything.
-        log.debug("unexpected", exc_info=True)
-        raise ApiUnreachable(f"unexpected {type(error).__name__}") from error
-
-
-def describe(error: BaseException) -> str:
-    """What has gone wrong with a request, in one line, and what may help."""
-    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return _describe_certificate(cause)
-    if isinstance(cause, TimeoutError):
-        return "no answer in time"
-    text = str(cause) or type(cause).__name__
-    if isinstance(cause, OSError) and cause.strerror:
-        # asyncio puts words of its own in place of "Connection refused"; names that cannot be
-        # resolved have numbers below 0.
-        number = cause.errno or 0
-        text = os.strerror(number) if number > 0 else cause.strerror
-    return brief(f"{text[:1].lower()}{text[1:]}")
-
-
-def _describe_certificate(error: ssl.SSLCertVerificationError) -> str:
-    text = f"the server's certificate is refused: {error.verify_message}"
-    if error.verify_code in _STRICT_ONLY:
-        text += "; the cluster's certificates are older than this rule: try --tls-relaxed-x509"
-    return text

@@ -10,14 +10,14 @@ LONGEST: Final = 500
 somebody who may have had no end."""
 _NAME: Final = 253
 """Characters of the longest name that Kubernetes has (RFC 1123)."""
-_USERINFO: Final = re.compile(r"(?<=://)[^/?#\s@]*@(?:[^/?#\s@]*@)*")
+_USERINFO: Final = re.compile(r"(?<=://)(?:[^/?#\s@]*@)+")
 """USER:PASSWORD@ in a URL."""
 
 
 def brief(text: str, longest: int = LONGEST) -> str:
     """The text as far as there is room, in one line, and no password of a URL."""
-    # What is cut first cannot be long to look through.
-    line = _USERINFO.sub("", " ".join(text[: 4 * longest].split()))
+    # Not the other way round: a cut could hide that it is a password.
+    line = " ".join(_USERINFO.sub("", text)[: 4 * longest].split())
     return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 

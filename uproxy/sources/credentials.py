@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import logging
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from uproxy.sources import client_library
-from uproxy.sources.access import Access
+from uproxy.sources.access import Access, ExecPlugin
+from uproxy.sources.brevity import brief_name
 from uproxy.sources.errors import SourceError
 from uproxy.sources.exec_plugin import Issued, PluginError, issue
+from uproxy.sources.files import read_small
 from uproxy.sources.kubeconfig import read_kubeconfig
 from uproxy.sources.tree import reason_of
 
-log = logging.getLogger(__name__)
-
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a Pod finds its token and the cluster's certificates."""
+
+_MOST: Final = 1024 * 1024
+"""Bytes of a file with a token; the largest header that servers take has 1 MiB."""
+_REST: Final = 5.0
+"""Seconds between two runs of a plugin whose credentials have not been refused."""
 
 
 class CredentialError(Exception):
@@ -62,7 +67,7 @@ def _in_cluster(environ: Mapping[str, str], directory: Path) -> Access | None:
         return None
     for path in (token, authority):
         try:
-            path.read_bytes()
+            read_small(path)
         except OSError as error:
             raise SourceError(f"service account: {path}: {reason_of(error)}") from None
     return Access(
@@ -76,11 +81,17 @@ def _in_cluster(environ: Mapping[str, str], directory: Path) -> Access | None:
 class Credentials:
     """Of one user; what can be renewed is renewed when it is due, or when it was refused."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.access = access
-        self._issued: Issued | None = None
+        self.edition = 0
+        """Changes whenever a plugin has run; which one a request showed decides whether it was
+        refused with what would be shown again."""
+        self._clock = clock
+        self._outcome: Issued | PluginError | None = None
+        """Of the latest run of the plugin."""
+        self._refused = False
+        self._ran_at = 0.0
         self._issuing = asyncio.Lock()
-        """Requests at the same time share one run of the plugin."""
         self._loader: Any = None
 
     async def header(self) -> str:
@@ -111,22 +122,39 @@ class Credentials:
             return None
         return read_pem(access.certificate), read_pem(access.key)
 
-    def refused(self, header: str) -> None:
-        """The server has answered 401 to this Authorization header: if it is still the one that
-        would be sent, get another one before the next request."""
+    def refused(self, edition: int) -> None:
+        """The server has answered 401 to what was current then: unless there is something newer
+        by now, get it before the next request."""
         self._loader = None
-        if self._issued is not None and header in ("", f"Bearer {self._issued.token}"):
-            self._issued = None
+        if edition == self.edition:
+            self._refused = True
 
     async def _from_plugin(self) -> Issued:
         assert self.access.plugin is not None
+        edition = self.edition
         async with self._issuing:
-            if self._issued is None or self._issued.expired(datetime.now(UTC)):
-                try:
-                    self._issued = await issue(self.access.plugin)
-                except PluginError as error:
-                    raise CredentialError(str(error)) from None
-            return self._issued
+            # Requests at the same time share one run, and its failure.
+            if edition == self.edition and self._due():
+                await self._run(self.access.plugin)
+        if isinstance(self._outcome, PluginError):
+            raise CredentialError(str(self._outcome)) from None
+        assert self._outcome is not None
+        return self._outcome
+
+    def _due(self) -> bool:
+        if self._refused or not isinstance(self._outcome, Issued):
+            return True
+        # A plugin that issues what has expired already is not run for each request.
+        rested = self._clock() - self._ran_at >= _REST
+        return rested and self._outcome.expired(datetime.now(UTC))
+
+    async def _run(self, plugin: ExecPlugin) -> None:
+        try:
+            self._outcome = await issue(plugin)
+        except PluginError as error:
+            self._outcome = error
+        self._refused, self._ran_at = False, self._clock()
+        self.edition += 1
 
     async def _from_provider(self, provider: Mapping[str, Any]) -> str:
         """The library knows how to renew OpenID Connect tokens."""
@@ -137,10 +165,10 @@ class Credentials:
             scratch = library.Configuration()
             await self._loader.load_and_set(scratch)
             header: str = scratch.api_key["BearerToken"]
-        except Exception as error:  # Of any kind: it is not said which.
-            log.debug("auth-provider", exc_info=True)
-            reason = str(error) or type(error).__name__
-            raise CredentialError(f"auth-provider {provider.get('name')}: {reason}") from None
+        except Exception as error:  # Of any kind, and with any words: an answer, or a token.
+            name = brief_name(str(provider.get("name")))
+            reason = f"no token could be had ({type(error).__name__})"
+            raise CredentialError(f"auth-provider {name}: {reason}") from None
         return header
 
 
@@ -149,14 +177,14 @@ def read_pem(pem: Path | bytes) -> bytes:
     if isinstance(pem, bytes):
         return pem
     try:
-        return pem.read_bytes()
+        return read_small(pem)
     except OSError as error:
         raise CredentialError(f"{pem}: {reason_of(error)}") from None
 
 
 def _read_token(path: Path, otherwise: str) -> str:
     try:
-        token = path.read_text().strip()
+        token = read_small(path, _MOST).decode().strip()
     except (OSError, ValueError) as error:
         if otherwise:
             return otherwise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from uproxy.sources.access import ExecPlugin
+from uproxy.sources.brevity import brief, brief_name
+from uproxy.sources.plugin_run import MOST, run
 from uproxy.sources.watchstream import UNREADABLE
 
 _PATIENCE = 60.0
@@ -34,6 +35,9 @@ class Issued(NamedTuple):
     expires: datetime | None = None
     """None: when the server refuses it."""
 
+    def __repr__(self) -> str:
+        return f"Issued(expires={self.expires})"
+
     def expired(self, now: datetime) -> bool:
         # Not by another time: one in the first year or the last has none before or after it.
         return self.expires is not None and self.expires - now <= _SKEW
@@ -54,32 +58,30 @@ class _Credential(msgspec.Struct, rename="camel"):
 async def issue(
     plugin: ExecPlugin, environ: Mapping[str, str] = os.environ, patience: float = _PATIENCE
 ) -> Issued:
-    """Run a plugin, which cannot ask anybody anything. Raises PluginError."""
+    """Run a plugin, which cannot ask anybody anything. Raises PluginError.
+
+    Nothing that it prints is ever shown, not even where it fails: it may be a secret.
+    """
+    name = _name(plugin)
     try:
-        process = await asyncio.create_subprocess_exec(
-            plugin.command,
-            *plugin.args,
-            env={**environ, **plugin.env, "KUBERNETES_EXEC_INFO": request_for(plugin)},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        ended = await run(
+            (plugin.command, *plugin.args),
+            {**environ, **plugin.env, "KUBERNETES_EXEC_INFO": request_for(plugin)},
+            patience=patience,
         )
-    except OSError as error:
-        hint = f"; {plugin.install_hint.strip()}" if plugin.install_hint else ""
-        raise PluginError(f"cannot run {plugin.command}: {error.strerror}{hint}") from None
-    try:
-        async with asyncio.timeout(patience):
-            output, complaint = await process.communicate()
     except TimeoutError:
-        raise PluginError(f"{plugin.command} has not ended after {patience:g} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        lines = complaint.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise PluginError(f"{plugin.command} ended with {process.returncode}: {lines[-1]}")
-    return read_credential(plugin, output)
+        raise PluginError(f"{name} has not ended after {patience:g} s") from None
+    except OSError as error:
+        hint = f"; {brief(plugin.install_hint)}" if plugin.install_hint else ""
+        raise PluginError(f"cannot run {name}: {error.strerror}{hint}") from None
+    except ValueError:
+        raise PluginError(f"cannot run {name}: its arguments or its env are no text") from None
+    if len(ended.output) > MOST:
+        raise PluginError(f"{name} printed more than {MOST >> 20} MiB")
+    if ended.status:
+        by = f"with {ended.status}" if ended.status > 0 else f"by signal {-ended.status}"
+        raise PluginError(f"{name} ended {by}; run it by hand to see why")
+    return read_credential(plugin, ended.output)
 
 
 def request_for(plugin: ExecPlugin) -> str:
@@ -93,22 +95,26 @@ def request_for(plugin: ExecPlugin) -> str:
 
 def read_credential(plugin: ExecPlugin, output: bytes) -> Issued:
     """What the plugin has printed. Raises PluginError."""
+    name = _name(plugin)
     try:
         credential = msgspec.json.decode(output, type=_Credential)
     except UNREADABLE as error:
-        raise PluginError(f"{plugin.command} printed no ExecCredential: {error}") from None
+        raise PluginError(f"{name} printed no ExecCredential: {brief(str(error))}") from None
     if credential.api_version != plugin.api_version:
-        found = credential.api_version
-        raise PluginError(f"{plugin.command} speaks {found}, not {plugin.api_version}")
+        raise PluginError(f"{name} speaks another version than {brief_name(plugin.api_version)}")
     status = credential.status
     certificate, key = status.client_certificate_data or "", status.client_key_data or ""
     if bool(certificate) != bool(key):
-        raise PluginError(f"{plugin.command} issued a certificate without its key, or the reverse")
+        raise PluginError(f"{name} issued a certificate without its key, or the reverse")
     if not status.token and not certificate:
-        raise PluginError(f"{plugin.command} issued neither a token nor a certificate")
+        raise PluginError(f"{name} issued neither a token nor a certificate")
     expires = status.expiration_timestamp
     if expires is not None and expires.tzinfo is None:
         expires = expires.replace(tzinfo=UTC)
     if expires == _ZERO_TIME:
         expires = None
     return Issued(status.token or "", certificate.encode(), key.encode(), expires)
+
+
+def _name(plugin: ExecPlugin) -> str:
+    return brief_name(plugin.command)

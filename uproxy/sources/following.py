@@ -12,16 +12,18 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from uproxy.core.backoff import Backoff
 from uproxy.core.status import ObjectStatus
-from uproxy.sources.api import Answer, ApiServer, ApiUnreachable
+from uproxy.sources.answer import Answer
+from uproxy.sources.api import ApiServer
 from uproxy.sources.connection import Connection, WatchList
 from uproxy.sources.reflector import Mirror, Resource, Verdict, judge
 from uproxy.sources.sink import Sink
+from uproxy.sources.unreachable import ApiUnreachable
 from uproxy.sources.watchstream import (
     INITIAL_EVENTS_END,
     Event,
@@ -30,6 +32,7 @@ from uproxy.sources.watchstream import (
     read_event,
     read_failure,
     read_page,
+    retry_after,
 )
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,8 @@ _PAGE: Final = 500
 """Objects in a part of a list, as client-go has it."""
 _BACKOFF: Final = Backoff(initial=1.6, maximum=30.0, jitter=0.5)
 """0.8 to 1.6 s at first, as client-go has it."""
+_MAX_ERROR: Final = 1024 * 1024
+"""Bytes of an answer that says why there is no other one."""
 _EXPECTED_IN_A_ROW: Final = 3
 """What is part of normal operation is trouble when it comes again and again."""
 _NO_WATCH_LIST: Final = Verdict(relist=True, expected=True, no_watch_list=True)
@@ -220,8 +225,9 @@ class Follower:
 
     async def _check(self, answer: Answer, *, initial: bool = False) -> None:
         if answer.status != 200:
-            failure = read_failure(await answer.read(), answer.status)
-            verdict = judge(failure, retry_after=_retry_after(answer), initial=initial)
+            wait = retry_after(answer.headers, time.time())
+            failure = read_failure(await _some(answer), answer.status)
+            verdict = judge(failure, retry_after=wait, initial=initial)
             raise _Trouble(str(failure), verdict)
 
     async def _read(self, answer: Answer, sink: Sink) -> None:
@@ -230,7 +236,7 @@ class Follower:
         if not self._initial:
             self._connection.following(self.resource.source)
         while chunk := await self._chunk(answer, began):
-            for line in lines.feed(chunk):
+            for line in self._lines(lines, chunk):
                 await self._take(line, sink)
                 await turn.over()
         if self._initial and lines.cut:
@@ -241,6 +247,15 @@ class Follower:
             raise _Trouble("a watch ended in the middle of an event", Verdict())
         if time.monotonic() - began < self._timing.short:
             raise _Trouble("the server ended a watch at once", Verdict(expected=True))
+
+    def _lines(self, lines: Lines, chunk: bytes) -> Sequence[bytes]:
+        try:
+            return lines.feed(chunk)
+        except MalformedAnswer as error:
+            if not self._initial:
+                raise
+            # A list in one line, perhaps, from a server that has more to say than fits in one.
+            raise _Trouble(str(error), _NO_WATCH_LIST) from None
 
     async def _chunk(self, answer: Answer, began: float) -> bytes:
         if not self._initial:
@@ -330,6 +345,9 @@ class _Turn:
             self._began = time.monotonic()
 
 
-def _retry_after(answer: Answer) -> float | None:
-    text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isdecimal() else None
+async def _some(answer: Answer) -> bytes:
+    """What an answer says about an error, if it can be had: its status says enough."""
+    try:
+        return await answer.read(_MAX_ERROR)
+    except ApiUnreachable:
+        return b""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -20,89 +21,35 @@ from uproxy.sources.advice import advise
 from uproxy.sources.brevity import brief, brief_name
 from uproxy.sources.document import Document, Malformed, decode_text, join_parts
 from uproxy.sources.errors import SourceError
+from uproxy.sources.files import read_any, read_small
+from uproxy.sources.kubeconfigfields import (
+    Cluster,
+    Context,
+    Exec,
+    Kubeconfig,
+    NamedCluster,
+    NamedContext,
+    NamedUser,
+    User,
+)
 from uproxy.sources.reading import shown
 from uproxy.sources.tree import reason_of
 from uproxy.sources.yaml_text import yaml_documents
 
+_PUBLIC = frozenset(("contexts", "clusters"))
+"""Parts whose values may be told in an error."""
+_FOUND = re.compile(r", found [^;]*")
+_QUOTED = re.compile(r"(the (?:alias|tag)) \S+")
+"""What YAML takes a value for that begins with "*" or "!"; a password may."""
 _AUTH_API = "client.authentication.k8s.io/"
-
-
-class _Fields(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """Options shared by all parts; unknown fields are somebody else's."""
-
-
-class _Cluster(_Fields, frozen=True):
-    server: str = ""
-    certificate_authority: str = ""
-    certificate_authority_data: str = ""
-    insecure_skip_tls_verify: bool = False
-    tls_server_name: str = ""
-    proxy_url: str = ""
-    extensions: list[Any] | None = None
-
-
-class _Variable(_Fields, frozen=True):
-    name: str
-    value: str = ""
-
-
-class _Exec(_Fields, frozen=True, rename="camel"):
-    api_version: str
-    command: str
-    args: list[str] | None = None
-    env: list[_Variable] | None = None
-    install_hint: str = ""
-    provide_cluster_info: bool = False
-    interactive_mode: str = ""
-
-
-class _User(_Fields, frozen=True):
-    client_certificate: str = ""
-    client_certificate_data: str = ""
-    client_key: str = ""
-    client_key_data: str = ""
-    token: str = ""
-    token_file: str = msgspec.field(default="", name="tokenFile")
-    username: str = ""
-    password: str = ""
-    exec: _Exec | None = None
-    auth_provider: dict[str, Any] | None = None
-    impersonate: str = msgspec.field(default="", name="as")
-
-
-class _Context(_Fields, frozen=True):
-    cluster: str = ""
-    user: str = ""
-
-
-class _NamedCluster(_Fields, frozen=True):
-    name: str
-    cluster: _Cluster | None = None
-
-
-class _NamedUser(_Fields, frozen=True):
-    name: str
-    user: _User | None = None
-
-
-class _NamedContext(_Fields, frozen=True):
-    name: str
-    context: _Context | None = None
-
-
-class _Kubeconfig(_Fields, frozen=True):
-    current_context: str | None = None
-    clusters: list[_NamedCluster] | None = None
-    users: list[_NamedUser] | None = None
-    contexts: list[_NamedContext] | None = None
 
 
 class _File(NamedTuple):
     path: Path
-    content: _Kubeconfig
+    content: Kubeconfig
 
 
-_Named = TypeVar("_Named", _NamedCluster, _NamedUser, _NamedContext)
+_Named = TypeVar("_Named", NamedCluster, NamedUser, NamedContext)
 
 
 def read_kubeconfig(paths: Sequence[Path], context: str = "") -> Access:
@@ -124,7 +71,7 @@ def read_kubeconfig(paths: Sequence[Path], context: str = "") -> Access:
         f"kubeconfig {names}",
         "context",
     )
-    context_fields = chosen.context or _Context()
+    context_fields = chosen.context or Context()
     where = f'kubeconfig {names}: context "{shown(brief_name(wanted))}"'
     cluster_file, cluster = _find(
         ((file, each) for file in found for each in file.content.clusters or ()),
@@ -134,7 +81,7 @@ def read_kubeconfig(paths: Sequence[Path], context: str = "") -> Access:
     )
     if not context_fields.user:
         return _Reader(where, cluster_file.path, cluster_file.path).access(
-            cluster.cluster or _Cluster(), _User()
+            cluster.cluster or Cluster(), User()
         )
     user_file, user = _find(
         ((file, each) for file in found for each in file.content.users or ()),
@@ -143,7 +90,7 @@ def read_kubeconfig(paths: Sequence[Path], context: str = "") -> Access:
         "user",
     )
     return _Reader(where, cluster_file.path, user_file.path).access(
-        cluster.cluster or _Cluster(), user.user or _User()
+        cluster.cluster or Cluster(), user.user or User()
     )
 
 
@@ -157,24 +104,28 @@ def _exists(path: Path) -> bool:
 def _read(path: Path) -> _File:
     name = shown(str(path))
     try:
-        text = decode_text(path.read_bytes())
+        text = decode_text(read_any(path))
         document = next(iter(yaml_documents(text)), None)
         if isinstance(document, Malformed):
             raise document
     except OSError as error:
         raise SourceError(f"kubeconfig {name}: cannot be read: {reason_of(error)}") from None
     except Malformed as error:
-        raise SourceError(f"kubeconfig {name}:{error.line}: {brief(error.reason)}") from None
+        reason = brief(_QUOTED.sub(r"\1", error.reason))
+        raise SourceError(f"kubeconfig {name}:{error.line}: {reason}") from None
     if document is None or document.data is None:
-        return _File(path, _Kubeconfig())
+        return _File(path, Kubeconfig())
     return _File(path, _decode(name, document))
 
 
-def _decode(name: str, document: Document) -> _Kubeconfig:
+def _decode(name: str, document: Document) -> Kubeconfig:
     try:
-        return msgspec.convert(_without_nulls(document.data), _Kubeconfig)
+        return msgspec.convert(_without_nulls(document.data), Kubeconfig)
     except msgspec.ValidationError as error:
-        parts, reason = advise(explain(error), document.data, _Kubeconfig)
+        parts, reason = advise(explain(error), document.data, Kubeconfig)
+        if _PUBLIC.isdisjoint(parts):
+            # The value may be a token or a password that has no quotes around it.
+            reason = _FOUND.sub("", reason)
         field = f"{brief_name(join_parts(parts))}: " if parts else ""
         line = document.locate(parts)
         raise SourceError(f"kubeconfig {name}:{line}: {field}{brief(reason)}") from None
@@ -198,6 +149,14 @@ def _find(
     raise SourceError(f'{where}: no {what} "{shown(brief_name(name))}"; there are: {names}')
 
 
+class _Server(NamedTuple):
+    """The URL of an API server, and what was in it about the user."""
+
+    url: str
+    username: str
+    password: str
+
+
 class _Reader:
     """Turns the fields of a cluster and a user into an Access."""
 
@@ -206,7 +165,7 @@ class _Reader:
         self._cluster_file = cluster_file
         self._user_file = user_file
 
-    def access(self, cluster: _Cluster, user: _User) -> Access:
+    def access(self, cluster: Cluster, user: User) -> Access:
         if user.impersonate:
             self._fail("as", "impersonation is not supported; name a user who may do it himself")
         certificate = self._pem(
@@ -224,9 +183,13 @@ class _Reader:
             cluster.certificate_authority_data,
             self._cluster_file,
         )
+        server = self._server(cluster.server)
+        username, password = user.username, user.password
+        if not (username or user.token or user.token_file or user.exec or user.auth_provider):
+            username, password = server.username, server.password
         return Access(
             origin=self._where,
-            server=self._server(cluster.server),
+            server=server.url,
             authority=authority,
             verify=not cluster.insecure_skip_tls_verify,
             tls_server_name=cluster.tls_server_name,
@@ -235,34 +198,38 @@ class _Reader:
             key=key,
             token_file=self._path("tokenFile", user.token_file, self._user_file),
             token=user.token,
-            username=user.username,
-            password=user.password,
-            plugin=self._plugin(user.exec, cluster, authority),
+            username=username,
+            password=password,
+            plugin=self._plugin(user.exec, server.url, cluster, authority),
             auth_provider=user.auth_provider,
         )
 
     def _fail(self, field: str, reason: str) -> None:
         raise SourceError(f"{self._where}: {field}: {reason}")
 
-    def _server(self, server: str) -> str:
+    def _server(self, server: str) -> _Server:
+        """A password in it is used as Go's HTTP client does, and is never shown."""
         try:
             url = urlsplit(server)
             usable = url.scheme in ("http", "https") and bool(url.hostname)
+            usable = usable and server.isprintable() and not (url.query or url.fragment)
+            usable = usable and "@" not in url.path
             _ = url.port
         except ValueError:
             usable = False
         if not usable:
-            self._fail(
-                "server", f'"{shown(brief(server))}" is not a URL such as https://192.0.2.1:6443'
-            )
-        return server.rstrip("/")
+            # Where the password ends cannot be told; certainly before the last "@".
+            text = shown(brief(server.rpartition("@")[2]))
+            self._fail("server", f'"{text}" is not a URL such as https://192.0.2.1:6443')
+        clean = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl().rstrip("/")
+        return _Server(clean, unquote(url.username or ""), unquote(url.password or ""))
 
     def _path(self, field: str, name: str, file: Path) -> Path | None:
         if not name:
             return None
         path = file.parent.absolute() / name
         try:
-            path.open("rb").close()
+            read_small(path)
         except OSError as error:
             self._fail(field, f"{shown(str(path))}: {reason_of(error)}")
         return path
@@ -277,7 +244,7 @@ class _Reader:
         return None
 
     def _plugin(
-        self, fields: _Exec | None, cluster: _Cluster, authority: Pem | None
+        self, fields: Exec | None, server: str, cluster: Cluster, authority: Pem | None
     ) -> ExecPlugin | None:
         if fields is None:
             return None
@@ -295,13 +262,13 @@ class _Reader:
             args=tuple(fields.args or ()),
             env={each.name: each.value for each in fields.env or ()},
             install_hint=fields.install_hint,
-            cluster=_told(cluster, authority) if fields.provide_cluster_info else None,
+            cluster=_told(server, cluster, authority) if fields.provide_cluster_info else None,
         )
 
 
-def _told(cluster: _Cluster, authority: Pem | None) -> dict[str, Any]:
+def _told(server: str, cluster: Cluster, authority: Pem | None) -> dict[str, Any]:
     """The cluster as an ExecCredential describes it (client.authentication.k8s.io/v1)."""
-    pem = authority.read_bytes() if isinstance(authority, Path) else authority or b""
+    pem = read_small(authority) if isinstance(authority, Path) else authority or b""
     config = next(
         (
             each.get("extension")
@@ -311,7 +278,7 @@ def _told(cluster: _Cluster, authority: Pem | None) -> dict[str, Any]:
         None,
     )
     told = {
-        "server": cluster.server,
+        "server": server,
         "tls-server-name": cluster.tls_server_name,
         "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
         "certificate-authority-data": base64.b64encode(pem).decode(),

@@ -7,11 +7,12 @@ import logging
 import random
 from collections.abc import Callable
 
-from uproxy.sources.api import ApiServer, ApiUnreachable
+from uproxy.sources.api import ApiServer
 from uproxy.sources.connection import Connection, WatchList
 from uproxy.sources.following import Follower, Timing
 from uproxy.sources.reflector import resources
 from uproxy.sources.sink import Sink
+from uproxy.sources.unreachable import ApiUnreachable
 
 log = logging.getLogger(__name__)
 

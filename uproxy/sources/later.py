@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from uproxy.sources.access import Access
-from uproxy.sources.api import Answer, Api, ApiUnreachable
+from uproxy.sources.answer import Answer
+from uproxy.sources.api import Api
 from uproxy.sources.errors import SourceError
+from uproxy.sources.unreachable import ApiUnreachable
 
 
 class LaterApi:

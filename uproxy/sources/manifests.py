@@ -186,6 +186,8 @@ def _check(path: Path) -> None:
             trouble = "neither a file nor a directory"
     except OSError as error:
         trouble = reason_of(error)
+    except ValueError:
+        trouble = "not a file name"
     if trouble:
         raise SourceError(f"{shown(str(path))}: {trouble}")
 

@@ -6,7 +6,9 @@ structure first costs several times as much.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -16,15 +18,26 @@ from uproxy.sources.brevity import brief
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the decoder raises: not JSON, or of another shape; not UTF-8; nested too deep."""
 
+LONGEST_LINE: Final = 64 * 1024 * 1024
+"""Bytes. An event has one object, of 1.5 MiB in etcd, which may be several times as long in JSON;
+some servers send a whole list in one line instead."""
+
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 """Annotation of the bookmark after the last initial event (KEP-3157)."""
 
 
-class Lines:
-    """Puts chunks of a stream together to lines, however long; watch events have no size limit."""
+class MalformedAnswer(Exception):
+    """Something that no API server says; the reason in one line."""
 
-    def __init__(self) -> None:
+
+class Lines:
+    """Puts chunks of a stream together to lines."""
+
+    def __init__(self, longest: int = LONGEST_LINE) -> None:
+        self._longest = longest
         self._pieces: list[bytes] = []
+        self._size = 0
+        """Bytes in them."""
 
     @property
     def cut(self) -> bool:
@@ -37,18 +50,21 @@ class Lines:
         return b"".join(self._pieces)
 
     def feed(self, chunk: bytes) -> Sequence[bytes]:
-        """The lines that end in this chunk, without empty ones."""
+        """The lines that end in this chunk, without empty ones.
+
+        Raises MalformedAnswer where one is too long, whether it has ended or not.
+        """
         first, *others = chunk.split(b"\n")
+        self._size += len(first)
+        if self._size > self._longest:
+            raise MalformedAnswer(f"a line of more than {self._longest >> 20} MiB")
         if not others:
             self._pieces.append(first)
             return ()
         ended = [b"".join((*self._pieces, first)), *others[:-1]]
         self._pieces = [others[-1]] if others[-1] else []
+        self._size = len(others[-1])
         return [each for each in ended if each.strip()]
-
-
-class MalformedAnswer(Exception):
-    """Something that no API server says; the reason in one line."""
 
 
 class Event(NamedTuple):
@@ -128,6 +144,29 @@ class Page(NamedTuple):
     next: str
     """What to ask for the next part with; "": this is the last."""
     items: Sequence[msgspec.Raw]
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that an answer asks to wait, as a number or a date (RFC 9110, 10.2.3).
+
+    `now` is Unix time, for servers that do not say what time it is for them.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text)
+    moment = _http_date(text)
+    if moment is None:
+        return None
+    theirs = _http_date(headers.get("Date", ""))
+    return max(0.0, moment - (now if theirs is None else theirs))
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text[:100])
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 def read_page(body: bytes) -> Page:
