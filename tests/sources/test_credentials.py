@@ -445,7 +445,7 @@ def test_the_library_is_not_loaded_before_it_is_needed() -> None:
     output = run_python(
         """
         import sys
-        import uproxy.daemon
+        import uproxy.startup
         print([name for name in sys.modules if name.startswith("kubernetes_asyncio")])
         """
     )

@@ -21,9 +21,10 @@ from uproxy.cli.values import POSITIVE_DURATION, number
 from uproxy.config import Address, Config
 from uproxy.core.route import Frontend
 from uproxy.core.status import Status
-from uproxy.daemon import Daemon, StartError
+from uproxy.daemon import Daemon
 from uproxy.demo import backends, cluster, tour
 from uproxy.sources.reading import read_manifest
+from uproxy.startup import StartError
 
 _WAY_OUT = "choose other ports: uproxy demo --port-offset 1000"
 

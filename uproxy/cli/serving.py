@@ -14,9 +14,10 @@ import click
 import uvloop
 
 from uproxy.config import Config
-from uproxy.daemon import Daemon, StartError, running
+from uproxy.daemon import Daemon
 from uproxy.logs import formatter
 from uproxy.sources.errors import SourceError
+from uproxy.startup import StartError, running
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,99 @@
+"""Starts the program: finds its cluster, opens its parts one after the other, and closes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from uproxy import sockets
+from uproxy.config import Config
+from uproxy.daemon import Daemon
+from uproxy.machine import Machine
+from uproxy.servers import http_servers
+from uproxy.sources.api import Api, ApiServer
+from uproxy.sources.credentials import find_access
+from uproxy.sources.errors import SourceError
+from uproxy.sources.kubernetes import Kubernetes
+from uproxy.sources.later import LaterApi
+from uproxy.sources.snapshot import is_there
+from uproxy.transparent import client_addresses
+
+log = logging.getLogger(__name__)
+
+
+class StartError(SourceError):
+    """The program cannot start; one line that says why and what to do."""
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Daemon]:
+    """A daemon that serves while the context is open, and ends what it started when it closes.
+
+    Raises StartError where it cannot start at all.
+    """
+    sockets.raise_descriptor_limit()
+    cluster = _cluster(config)
+    machine = Machine(lambda: _api_servers(cluster))
+    await machine.look_around()
+    daemon = Daemon(config, cluster, machine)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(daemon.claims)
+        if daemon.cluster is not None:
+            await stack.enter_async_context(daemon.cluster.api)
+        await stack.enter_async_context(daemon.health_servers)
+        preserving = client_addresses(config.preserve_client_ip)
+        daemon.client_addresses = await stack.enter_async_context(preserving)
+        await stack.enter_async_context(daemon.workers)
+        servers = list(http_servers(config, daemon))
+        for server in servers:
+            await stack.enter_async_context(server)
+            if server.reason and config.bind_address_hard_fail:
+                raise StartError(server.reason)
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(server.retry(), name="retry") for server in servers]
+            background.append(tasks.create_task(daemon.run(), name="daemon"))
+            daemon.stop_following = background[-1].cancel
+            try:
+                yield daemon
+            finally:
+                for task in background:
+                    task.cancel()
+
+
+def _cluster(config: Config) -> Kubernetes | None:
+    """The cluster to follow, unless there are manifests.
+
+    Raises StartError where there is neither, SourceError where access is not possible at all and
+    no last-known state can be served meanwhile.
+    """
+    if config.manifests:
+        return None
+    api: ApiServer
+    try:
+        api = _api(config)
+    except SourceError as error:
+        if config.state_dir is None or not is_there(config.state_dir, config.node_name):
+            raise
+        log.error("%s; serving the last-known state until that is put right", error)
+        api = LaterApi(lambda: _api(config), error)
+    return Kubernetes(api, node_name=config.node_name, service_proxy_name=config.service_proxy_name)
+
+
+def _api_servers(cluster: Kubernetes | None) -> Sequence[str]:
+    """URLs of what stands between this node and its cluster."""
+    if cluster is None:
+        return ()
+    access = cluster.api.access
+    return access.server, access.proxy
+
+
+def _api(config: Config) -> Api:
+    access = find_access(config.kubeconfig, config.context)
+    if access is None:
+        raise StartError(
+            "nothing to serve: no cluster was found (not a Pod of one, and no kubeconfig); give "
+            "--kubeconfig FILE, or --manifests PATH, or try: uproxy demo"
+        )
+    return Api(access, relaxed_x509=config.tls_relaxed_x509)
