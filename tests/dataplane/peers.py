@@ -34,6 +34,7 @@ from uproxy.dataplane.tcp import TcpEngine, TcpListener
 from uproxy.sockets import open_listeners
 
 OWNER = ServicePortName("default", "web", "http", "TCP")
+MIB = 1 << 20
 PATIENCE = 20.0
 """Seconds until a condition counts as never met."""
 
@@ -269,6 +270,23 @@ async def world(splice: SpliceMode = "adaptive", **settings: float) -> AsyncIter
     finally:
         made.close()
         gc.enable()
+
+
+async def fill(w: World, sender: Peer) -> int:
+    """Send until nothing goes any more. The number of bytes sent."""
+    sent = 0
+    block = pattern(MIB)
+
+    def full() -> bool:
+        nonlocal sent
+        try:
+            sent += sender.sock.send(block)
+        except BlockingIOError:
+            return w.engine.pending > 0
+        return False
+
+    await eventually(full)
+    return sent
 
 
 def descriptors() -> dict[str, str]:

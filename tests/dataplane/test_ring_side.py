@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from time import monotonic
 from typing import cast
 
@@ -11,8 +12,10 @@ import pytest
 
 from tests.dataplane.conftest import HAS_RING
 from tests.dataplane.peers import PATIENCE, pattern
+from uproxy.dataplane import ring as ring_module
 from uproxy.dataplane.relay import HalfClosed, Tiring
-from uproxy.dataplane.ring import SIZE, Ring
+from uproxy.dataplane.ring import LIMIT, SIZE, Ring
+from uproxy.dataplane.ring_abi import RECEIVE_ONCE
 from uproxy.dataplane.ring_side import BULK, ring_sides
 
 pytestmark = pytest.mark.skipif(not HAS_RING, reason="the kernel grants no io_uring")
@@ -84,8 +87,10 @@ class Relaying:
 class Ends:
     """Both connections of a flow, and the flow."""
 
-    def __init__(self, *, send_buffer: int = 0, receive_buffer: int = 0) -> None:
+    def __init__(self, *, limited: bool, send_buffer: int = 0, receive_buffer: int = 0) -> None:
+        """`limited`: by a kernel that heeds a limit for what is received."""
         self.ring = Ring()
+        self.ring.limited = limited
         buffers = {"send_buffer": send_buffer, "receive_buffer": receive_buffer}
         self.near_client, self.client = connected(**buffers)
         self.near_backend, self.backend = connected(**buffers)
@@ -97,9 +102,14 @@ class Ends:
             each.close()
 
 
+@pytest.fixture(params=[True, False], ids=["limited", "one at a time"])
+def limited(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
 @pytest.fixture
-def ends() -> Iterator[Ends]:
-    made = Ends()
+def ends(*, limited: bool) -> Iterator[Ends]:
+    made = Ends(limited=limited)
     yield made
     made.close()
 
@@ -112,9 +122,9 @@ def received(sock: socket.socket, size: int) -> bytes:
 
 
 @pytest.fixture
-def narrow() -> Iterator[Ends]:
+def narrow(*, limited: bool) -> Iterator[Ends]:
     """Sockets that take a part of a message only."""
-    made = Ends(send_buffer=4608, receive_buffer=2304)
+    made = Ends(limited=limited, send_buffer=4608, receive_buffer=2304)
     yield made
     made.close()
 
@@ -143,6 +153,48 @@ class TestLeaving:
         ):
             assert 0 < len(held) < self.SIZE
             assert received(peer, self.SIZE - len(held)) + held == pattern(self.SIZE, seed)
+
+
+class TestBounds:
+    def test_a_burst_for_who_does_not_read(self, narrow: Ends) -> None:
+        """However much has arrived, little of it is ours until it is delivered."""
+        block, sent, most = pattern(1 << 20), 0, 0
+        narrow.backend.setblocking(False)
+        for _ in range(TURNS):
+            with suppress(BlockingIOError):
+                sent += narrow.backend.send(block[sent:])
+            if not narrow.flow.asked:
+                narrow.ring.turn(wait=False)
+                most = max(most, narrow.flow.backend.pending)
+        assert narrow.flow.asked == ["leave"]
+        held, total = narrow.flow.held[1], narrow.flow.backend.total
+        assert sent > 2 * LIMIT
+        assert max(most, len(held)) <= LIMIT
+        assert received(narrow.client, total - len(held)) + held == block[:total]
+
+    def test_more_than_the_limit_for_who_reads(self, ends: Ends) -> None:
+        """With messages that are short of a buffer, and so are no bulk."""
+        for number in range(3 * LIMIT // 10_000):
+            message = pattern(10_000, bytes([number]))
+            ends.client.sendall(message)
+            ends.flow.turn_until_read(len(message))
+            assert received(ends.backend, len(message)) == message
+        assert not ends.flow.asked
+
+    def test_a_kernel_that_knows_no_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It refuses the first receive of each socket, without having taken a byte."""
+        # So does a newer one if the limit is not for all that will come.
+        monkeypatch.setattr(ring_module, "RECEIVE", RECEIVE_ONCE)
+        ends = Ends(limited=True)
+        try:
+            for message in (b"first", b"second"):
+                ends.client.sendall(message)
+                ends.flow.turn_until_read(len(message))
+                assert received(ends.backend, len(message)) == message
+            assert not ends.ring.limited
+            assert not ends.flow.asked
+        finally:
+            ends.close()
 
 
 class TestBulk:

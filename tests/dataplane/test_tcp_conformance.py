@@ -5,20 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import resource
 import socket
-from pathlib import Path
 
 import pytest
 
-from tests.dataplane.peers import Peer, World, eventually, pattern, world
-from uproxy.dataplane.pipes import CAPACITY
-from uproxy.dataplane.relay import BUFFER, SpliceMode
+from tests.dataplane.peers import MIB, Peer, eventually, fill, pattern, world
+from uproxy.dataplane.relay import SpliceMode
 from uproxy.dataplane.tcp import TcpListener
 
 every_mode = pytest.mark.parametrize("mode", ["never", "adaptive", "always"])
-
-MIB = 1 << 20
 
 
 @every_mode
@@ -270,50 +265,6 @@ class TestResets:
             await w.idle()
 
 
-@every_mode
-class TestBackPressure:
-    @pytest.mark.asyncio(loop_factories=["uvloop"])
-    async def test_200_mb_for_a_client_that_does_not_read(self, mode: SpliceMode) -> None:
-        async with world(mode) as w:
-            client, backend = await w.pair()
-            block = pattern(MIB)
-            progress = [0]
-            expected = hashlib.sha256()
-            rss = resident()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(send_blocks(backend, block, 200, progress, expected))
-                await stuck(w, progress)
-                assert progress[0] < 200
-                assert 0 < w.engine.pending <= max(BUFFER, CAPACITY)
-                assert resident() - rss < 40 * MIB
-                size, digest = await client.digest()
-            assert (size, digest) == (200 * MIB, expected.hexdigest())
-            assert w.engine.pending == 0
-
-    async def test_one_direction_does_not_hold_up_the_other(self, mode: SpliceMode) -> None:
-        async with world(mode) as w:
-            client, backend = await w.pair()
-            await fill(w, backend)
-            await client.send(b"still here")
-            assert await backend.receive(10) == b"still here"
-            client.reset()
-
-    async def test_a_busy_flow_leaves_turns_to_others(self, mode: SpliceMode) -> None:
-        async with world(mode) as w:
-            client, backend = await w.pair()
-            other, other_backend = await w.pair()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(send_all(backend, pattern(64 * MIB)))
-                received = group.create_task(client.digest())
-                turns = 0
-                while not received.done():
-                    await other.send(b"?")
-                    assert await other_backend.receive(1) == b"?"
-                    turns += 1
-                backend.finish()
-            assert turns > 5
-
-
 def narrow_sends(listener: TcpListener) -> None:
     """Have the sockets of all flows take as little at a time as the kernel allows."""
     for flow in listener.flows:
@@ -333,47 +284,6 @@ async def expect(peer: Peer, data: bytes) -> None:
     assert await peer.rest() == data
 
 
-async def send_blocks(
-    peer: Peer, block: bytes, count: int, progress: list[int], sent: hashlib._Hash
-) -> None:
-    for number in range(count):
-        data = number.to_bytes(4, "big") + block[4:]
-        sent.update(data)
-        await peer.send(data)
-        progress[0] += 1
-    peer.finish()
-
-
-async def stuck(w: World, progress: list[int]) -> None:
-    """Wait until a sender has made no progress for fifty rounds in a row, with bytes held."""
-    seen, rounds = -1, 0
-
-    def quiet() -> bool:
-        nonlocal seen, rounds
-        rounds = rounds + 1 if progress[0] == seen and w.engine.pending else 0
-        seen = progress[0]
-        return rounds > 50
-
-    await eventually(quiet)
-
-
-async def fill(w: World, sender: Peer) -> int:
-    """Send until nothing goes any more. The number of bytes sent."""
-    sent = 0
-    block = pattern(MIB)
-
-    def full() -> bool:
-        nonlocal sent
-        try:
-            sent += sender.sock.send(block)
-        except BlockingIOError:
-            return w.engine.pending > 0
-        return False
-
-    await eventually(full)
-    return sent
-
-
 async def backend_write_fails(backend: Peer) -> bool:
     """Whether the other end has gone; a reset that came without a read shows in a write."""
     try:
@@ -383,9 +293,3 @@ async def backend_write_fails(backend: Peer) -> bool:
                 await asyncio.sleep(0.001)
     except (ConnectionResetError, BrokenPipeError):
         return True
-
-
-def resident() -> int:
-    """Bytes of memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()

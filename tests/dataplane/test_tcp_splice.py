@@ -71,7 +71,7 @@ class TestSplice:
 
 
 class UnsupportedPipe(Pipe):
-    def fill(self, fd: int) -> int:
+    def fill(self, fd: int, most: int = 0) -> int:
         raise OSError(errno.EINVAL, "no splice here")
 
 

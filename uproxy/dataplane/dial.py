@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend
+from uproxy.dataplane.events import EVENTS
 from uproxy.dataplane.reactor import Reactor
-from uproxy.dataplane.side import EVENTS
 from uproxy.dataplane.transparent import UNUSABLE, bind_as
 from uproxy.sockets import RESOURCE_ERRORS
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend, Route
+from uproxy.dataplane.events import EVENTS
 from uproxy.dataplane.relay import Relay
 from uproxy.dataplane.ring_side import RingSide, ring_sides
-from uproxy.dataplane.side import EVENTS, Side
+from uproxy.dataplane.side import Side
 
 if TYPE_CHECKING:
     from uproxy.dataplane.tcp import TcpListener

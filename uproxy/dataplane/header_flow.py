@@ -6,9 +6,9 @@ import select
 import socket
 from typing import Final
 
+from uproxy.dataplane.events import EVENTS
 from uproxy.dataplane.flow import Flow
 from uproxy.dataplane.proxy_protocol import End, header
-from uproxy.dataplane.side import EVENTS
 
 _SEND: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _FAILED: Final = select.EPOLLERR | select.EPOLLHUP

@@ -50,13 +50,13 @@ class Pipe:
             self.close()
             raise OSError(f"the kernel grants pipes of {self._capacity} bytes only")
 
-    def fill(self, fd: int) -> int:
+    def fill(self, fd: int, most: int = CAPACITY) -> int:
         """Take what a socket has into the pipe, which must be empty; 0 at the end of its stream.
 
         Less than what is there may fit, as small packets occupy whole pages: only BlockingIOError
         says that the socket is empty. Raises OSError.
         """
-        count = self._splice(fd, self._writer, self._capacity, flags=_FLAGS)
+        count = self._splice(fd, self._writer, min(most, self._capacity), flags=_FLAGS)
         self.size += count
         return count
 

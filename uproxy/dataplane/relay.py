@@ -9,15 +9,15 @@ from typing import Final, Literal, Protocol
 from uproxy.dataplane.pipes import PipePool
 from uproxy.dataplane.reactor import Reactor
 
-BUFFER: Final = 256 * 1024
-"""Bytes of the receive buffer, one for the whole worker. Measured without splice, per byte: 64 KiB
-takes 22 % more CPU, 128 KiB 15 % more, 512 KiB 13 % less. But every direction whose receiver is
-slow keeps up to this much, and bulk is spliced anyway."""
+BUFFER: Final = 64 * 1024
+"""Bytes of the receive buffer, one for the whole worker, and so the most that a direction keeps
+whose receiver is slow. Measured without splice, per byte: 256 KiB takes 18 % less CPU. But bulk is
+spliced, and a thousand slow receivers would take four times the memory."""
 
 ROUNDS: Final = 4
-"""Full reads that a direction may do before all other flows get their turn: 1 MiB, about 0.3 ms."""
+"""Full reads, or pipes, that a direction may do before all other flows get their turn."""
 
-SPLICE_AFTER: Final = 3
+SPLICE_AFTER: Final = 4
 """Reads in a row that fill the buffer before a direction changes to splice. Measured: 10 MB bodies
 take half the CPU of copying; for bodies of 0.1 to 1 MB there is no difference."""
 

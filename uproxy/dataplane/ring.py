@@ -33,8 +33,9 @@ from uproxy.dataplane.ring_abi import (
     MORE_FOLLOWS,
     OVERFLOW,
     POLL,
+    POLL_FIRST,
     RECEIVE,
-    RECEIVE_LATER,
+    RECEIVE_ONCE,
     RESULT,
     SEND,
     SEND_FAILED,
@@ -55,6 +56,10 @@ SIZE: Final = 16 * 1024
 BUFFERS: Final = 512
 """Receive buffers of a worker. They only hold bytes between two calls of the kernel; a socket that
 finds none free is asked again. Their 8 MiB are touched as far as messages are long."""
+
+LIMIT: Final = 4 * SIZE - 1
+"""Bytes that a stream socket receives at most before it is armed again: what a slow peer can make
+us hold. The kernel stops behind the message that reaches what it was told, a buffer less."""
 
 REFUSALS: Final = 2000
 """How often in a row the kernel may take nothing, for want of memory, a millisecond or more apart.
@@ -106,6 +111,9 @@ class Ring:
         self._done_end = len(made.completions)
         self._done = 0
         self._time = bytearray(16)
+        self.limited = True
+        """Whether the kernel heeds a limit (Linux 6.17). Otherwise each message is received by an
+        operation of its own: all that has arrived could be any amount."""
         self.buffers = Buffers(made.register, group=0, count=buffers, size=SIZE)
         """For streams."""
         self._base, self._use = self.buffers.base, self.buffers.used.append
@@ -118,9 +126,10 @@ class Ring:
         return made
 
     def receive(self, fd: int, key: int, *, empty: bool = False) -> None:
-        """Call back for all that a stream socket receives, until a completion without MORE.
-        `empty`: nothing is expected to be there yet."""
-        self.queue((RECEIVE_LATER if empty else RECEIVE) | fd << 32, 0, 0, 0, key)
+        """Call back for what a stream socket receives, up to LIMIT, until a completion without
+        MORE. `empty`: nothing is expected to be there yet."""
+        kind, limit = (RECEIVE, LIMIT + 1 - SIZE << 32) if self.limited else (RECEIVE_ONCE, 0)
+        self.queue(kind | POLL_FIRST * empty | fd << 32, 0, 0, 0, key, limit)
 
     def send(self, entry: bytes, buffer: int, count: int) -> int:
         """Queue a `send_entry` for the first bytes of a receive buffer, which it frees. Returns

@@ -16,10 +16,22 @@ from typing import Final, Protocol
 
 from uproxy.dataplane.relay import Ends, HalfClosed
 from uproxy.dataplane.ring import SIZE, Ring, send_entry
-from uproxy.dataplane.ring_abi import BUFFER_SHIFT, MORE, RESULT, UNSENT, errno_of
+from uproxy.dataplane.ring_abi import (
+    BUFFER_SHIFT,
+    FAILED,
+    HAS_BUFFER,
+    MORE,
+    RESULT,
+    UNSENT,
+    errno_of,
+)
 
 BULK: Final = 8
 """Full buffers in a row after which a flow leaves the ring: 128 KiB."""
+
+
+_PASSING: Final = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
+"""Why nothing could be received, though the socket is sound: ask again."""
 
 
 class RingFlow(Ends, Protocol):
@@ -33,13 +45,14 @@ class RingSide:
     """One socket of a flow, and the direction of the bytes that are read from it, by a ring.
 
     Of each direction one send at most is undecided. What arrives meanwhile waits in `_waiting`, in
-    the ring's buffers, for less than a round.
+    the ring's buffers, a round for each. As nothing is received until all before is delivered, no
+    more than ring.LIMIT bytes are ever held.
     """
 
     __slots__ = ("_armed", "_ending", "_entry", "_half_closed", "_key", "_last", "_leaving",
-                 "_number", "_ring", "_round", "_streak", "_streak_end", "_waiting", "broken",
-                 "closed", "eof", "fd", "flow", "held", "peer", "rejected", "reported", "sock",
-                 "special", "total")  # fmt: skip
+                 "_limited", "_number", "_ring", "_round", "_streak", "_streak_end", "_waiting",
+                 "broken", "closed", "eof", "fd", "flow", "held", "peer", "rejected", "reported",
+                 "sock", "special", "total")  # fmt: skip
 
     peer: RingSide
     """The other socket; gone when closed, so that no reference cycle stays."""
@@ -55,7 +68,7 @@ class RingSide:
         """Bytes read."""
         self.reported = 0
         """Bytes that the counters of the port know about already."""
-        self.held = b""
+        self.held: bytes | bytearray = b""
         """Bytes read that the peer has not taken, for who goes on by epoll."""
         self.eof = False
         self.special = False
@@ -68,7 +81,9 @@ class RingSide:
         self.closed = False
         self._ring = ring
         self._half_closed = half_closed
-        self._key = ring.add(self._arrived)
+        self._limited = ring.limited
+        """Whether the ring was told how much to receive."""
+        self._key = ring.add(self._arrived if ring.limited else self._arrived_once)
         self._entry = send_entry(target, self._key)
         self._round = -1
         """Of the ring, when an operation of this side was queued last."""
@@ -110,6 +125,7 @@ class RingSide:
     def arm(self, *, empty: bool = False) -> None:
         """Receive."""
         self._armed = True
+        self._limited = self._ring.limited
         self._round = self._ring.round
         self._ring.receive(self.fd, self._key, empty=empty)
 
@@ -157,12 +173,34 @@ class RingSide:
                 ring.again(self._leave_when_quiet)
         if completion & UNSENT:
             self._unsent(completion)
-        elif not count:
-            self._end()
-        elif code := errno_of(completion):
-            self._failed(code)
-        else:
+        elif 0 < count < FAILED:
             self._take(completion)
+        else:
+            if completion & HAS_BUFFER:
+                ring.buffers.free(completion >> BUFFER_SHIFT)
+            if count:
+                self._failed(errno_of(completion))
+            else:
+                self._end()
+
+    def _arrived_once(self, completion: int) -> None:
+        """The same where each message is received by an operation of its own."""
+        ring = self._ring
+        count = completion & RESULT
+        if (
+            0 < count < SIZE
+            and completion & HAS_BUFFER
+            and not self.special
+            and self._round != ring.round
+        ):
+            self._round = ring.round
+            self._last = completion
+            self.total += count
+            self._number = ring.send(self._entry, completion >> BUFFER_SHIFT, count)
+            # Not before what the send has left is told: that is in the completions of this batch.
+            ring.receive(self.fd, self._key, empty=True)
+        else:
+            self._arrived(completion)
 
     def _take(self, completion: int) -> None:
         """Bytes that cannot be sent at once, or are many."""
@@ -241,7 +279,10 @@ class RingSide:
 
     def _failed(self, code: int) -> None:
         """The socket is broken, or what the ring did with it has been cancelled."""
-        if code == errno.ENOBUFS:
+        if code == errno.EINVAL and self._limited:
+            self._ring.limited = False
+            code = errno.EAGAIN
+        if code in _PASSING:
             if not self._leaving:
                 self._ring.again(self._rearm)
         elif not self._leaving:
@@ -251,10 +292,11 @@ class RingSide:
             self.broken = True
 
     def _rearm(self) -> None:
+        """Receive more, once all that was is delivered."""
         if self.closed or self._leaving or self._armed:
             return
-        if self._round == self._ring.round:
-            # What is received at once would be reported before what the send has left.
+        if self._waiting or self._round == self._ring.round:
+            # Nor before that is known: what is received at once would be reported earlier.
             self._ring.again(self._rearm)
         else:
             self.arm()
@@ -265,12 +307,14 @@ class RingSide:
         self.rejected = code not in (0, errno.EAGAIN)
         sent = 0 if code else completion & RESULT
         rest = self._ring.buffers.view(self._last >> BUFFER_SHIFT, sent, self._last & RESULT)
-        self.held = bytes(rest) + self.held
+        self.held = bytearray(rest) + self.held
         self._leave()
 
     def _keep(self, completion: int) -> None:
         """Hold bytes, behind what is held already, in place of the ring."""
         buffer = completion >> BUFFER_SHIFT
+        if not self.held:
+            self.held = bytearray()
         self.held += self._ring.buffers.view(buffer, 0, completion & RESULT)
         self._ring.buffers.free(buffer)
 

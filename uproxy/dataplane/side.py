@@ -10,27 +10,15 @@ takes a third to a half of the CPU per byte, but more per request.
 from __future__ import annotations
 
 import errno
-import select
 import socket
 import sys
 from _socket import socket as Socket
 from contextlib import suppress
 from typing import Final
 
+from uproxy.dataplane.events import BROKEN, IN, LAST, NOT_LAST, OUT, READ, SHUT, URGENT
 from uproxy.dataplane.relay import BUFFER, ROUNDS, Ends, Relay
 from uproxy.dataplane.splice import Splice
-
-EVENTS: Final = (
-    select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
-)
-_OUT: Final = select.EPOLLOUT
-_IN: Final = select.EPOLLIN
-_URGENT: Final = select.EPOLLPRI
-_BROKEN: Final = select.EPOLLERR
-_SHUT: Final = select.EPOLLERR | select.EPOLLHUP
-_READ: Final = ~select.EPOLLOUT
-_LAST: Final = select.EPOLLIN | select.EPOLLRDHUP
-_NOT_LAST: Final = ~(select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLOUT | select.EPOLLHUP)
 
 _RECV: Final = int(socket.MSG_DONTWAIT)
 _SEND: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -101,13 +89,13 @@ class Side:
         self.reported = delivered
         return count
 
-    def follow(self, total: int, reported: int, held: bytes, *, eof: bool) -> None:
+    def follow(self, total: int, reported: int, held: bytes | bytearray, *, eof: bool) -> None:
         """Go on where somebody else has stopped."""
         self.total, self.reported, self.eof = total, reported, eof
         if eof:
             self.special = True
         if held:
-            self.held = memoryview(held)
+            self.held = memoryview(bytes(held))
             self._owe()
 
     def reject(self) -> None:
@@ -136,8 +124,8 @@ class Side:
     def ready(self, mask: int) -> None:
         """The socket's events. What is most frequent comes first, and calls nothing of ours."""
         flags = _SEND
-        if self.special or mask & _READ != _IN:
-            if self.special or mask & _LAST != _LAST or mask & _NOT_LAST:
+        if self.special or mask & READ != IN:
+            if self.special or mask & LAST != LAST or mask & NOT_LAST:
                 self._attend(mask)
                 return
             # The end of the stream has arrived, so a short read is the last one. It goes out
@@ -168,18 +156,18 @@ class Side:
 
     def _attend(self, mask: int) -> None:
         """Events that need thought."""
-        if self.owed and mask & _OUT:
+        if self.owed and mask & OUT:
             self.peer.flush()
             if self.closed:
                 return
-        if mask & _URGENT:
+        if mask & URGENT:
             self._inline_urgent_data()
         if self.eof or self.pending:
             # Nothing to read (now). Both ends of a socket shut, while we have shut neither or
             # have yet to see the end of the stream, means that it was reset.
-            if mask & (_SHUT if self.eof else _BROKEN):
+            if mask & (SHUT if self.eof else BROKEN):
                 self.flow.abort()
-        elif mask & _READ and not self.deferred:
+        elif mask & READ and not self.deferred:
             self._pump()
 
     def flush(self) -> None:
@@ -315,7 +303,7 @@ class Side:
 
     def _change_to_splice(self) -> Splice | None:
         if self.streak >= self.relay.splice_after and self.splices:
-            self.splice = Splice(self.relay.pipes, self.fd, self.peer.fd)
+            self.splice = Splice(self.relay.pipes, self.sock, self.peer.sock)
         return self.splice
 
     def _stop_splicing(self) -> None:

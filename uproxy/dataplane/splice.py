@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+from _socket import SOL_SOCKET
+from _socket import socket as Socket
 from typing import Final
 
 from uproxy.dataplane.pipes import Pipe, PipePool
+
+HELD: Final = 64 * 1024
+"""Bytes that may be left in the pipe of a direction whose receiver is slow."""
 
 LEAN: Final = 64 * 1024
 """Bytes. A splice of fewer would have been as cheap a copy."""
@@ -13,21 +19,26 @@ LEAN_ENOUGH: Final = 3
 """Lean splices in a row after which copying is better."""
 
 
+_SO_MEMINFO: Final = 55
+_MEMORY: Final = struct.Struct("=12xI4xI")
+"""Of what that says: the size of the send buffer, and how much of it is taken."""
+
+
 class Splice:
     """Borrows a pipe while there is need: idle directions have none."""
 
-    __slots__ = ("_lean", "_pipe", "_pipes", "_source", "_target")
+    __slots__ = ("_ask", "_lean", "_pipe", "_pipes", "_source", "_target")
 
-    def __init__(self, pipes: PipePool, source: int, target: int) -> None:
-        """Between the sockets with these descriptors."""
+    def __init__(self, pipes: PipePool, source: Socket, target: Socket) -> None:
         self._pipes = pipes
-        self._source = source
-        self._target = target
+        self._source = source.fileno()
+        self._target = target.fileno()
+        self._ask = target.getsockopt
         self._pipe: Pipe | None = None
         self._lean = 0
         # Accepted sockets are blocking for the kernel, and splice(2) has no MSG_DONTWAIT.
-        pipes.kernel.set_blocking(source, False)
-        pipes.kernel.set_blocking(target, False)
+        pipes.kernel.set_blocking(self._source, False)
+        pipes.kernel.set_blocking(self._target, False)
 
     @property
     def pending(self) -> int:
@@ -46,7 +57,7 @@ class Splice:
             self._pipe = self._pipes.borrow()
             if self._pipe is None:
                 return None
-        count = self._pipe.fill(self._source)
+        count = self._pipe.fill(self._source, self._room())
         self._lean = self._lean + 1 if count < LEAN else 0
         return count
 
@@ -65,3 +76,13 @@ class Splice:
         if self._pipe is not None:
             self._pipes.give_back(self._pipe)
             self._pipe = None
+
+    def _room(self) -> int:
+        """Bytes that the target is sure to take, so that the pipe does not keep them; HELD at
+        least. A quarter of its buffer is left for what packets take beside their bytes."""
+        try:
+            size, taken = _MEMORY.unpack(self._ask(SOL_SOCKET, _SO_MEMINFO, _MEMORY.size))
+        except OSError:
+            return HELD
+        room: int = (size - taken) * 3 // 4
+        return max(room, HELD)
