@@ -12,6 +12,7 @@ import pytest
 
 from tests.builders import endpoint, endpoint_slice, local, node, service
 from uproxy.core.objects import Endpoints, EndpointSubset, Object, ObjectMeta
+from uproxy.sources.ownfile import replacing
 from uproxy.sources.snapshot import Snapshot, SnapshotError, load, save
 
 ENDPOINTS = Endpoints(metadata=ObjectMeta(name="old"), subsets=(EndpointSubset(),))
@@ -75,14 +76,130 @@ def test_a_failed_write_leaves_the_file_and_nothing_else(path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_a_link_in_place_of_the_temporary_file_is_not_followed(path: Path) -> None:
+def link(place: Path, victim: Path) -> None:
+    place.symlink_to(victim)
+
+
+def hard_link(place: Path, victim: Path) -> None:
+    place.hardlink_to(victim)
+
+
+def fifo(place: Path, victim: Path) -> None:
+    os.mkfifo(place)
+
+
+def directory(place: Path, victim: Path) -> None:
+    place.mkdir()
+
+
+IN_THE_WAY = pytest.mark.parametrize("put", [link, hard_link, fifo, directory])
+
+
+@IN_THE_WAY
+def test_what_is_in_place_of_the_temporary_file_is_neither_written_nor_removed(
+    path: Path, put: Callable[[Path, Path], None]
+) -> None:
     path.parent.mkdir()
     victim = path.parent / "victim"
     victim.write_text("precious")
-    path.with_name(f".{path.name}.new").symlink_to(victim)
-    with pytest.raises(OSError, match="symbolic"):
-        save(path, Snapshot("here", 1.0, OBJECTS))
+    place = path.with_name(f".{path.name}.guessed.new")
+    put(place, victim)
+    with pytest.raises(FileExistsError), replacing(path, unique=lambda: "guessed"):
+        pytest.fail("it was opened")
     assert victim.read_text() == "precious"
+    assert os.path.lexists(place)
+    assert not path.exists()
+
+
+def test_nobody_can_guess_the_name_of_the_temporary_file(path: Path) -> None:
+    names = set()
+    for _ in range(5):
+        with replacing(path):
+            names |= set(os.listdir(path.parent)) - {path.name}
+    assert len(names) == 5
+    assert all(len(each) >= len(path.name) + 32 for each in names)
+
+
+@IN_THE_WAY
+def test_what_is_in_place_of_the_file_is_replaced_and_not_written_to(
+    path: Path, put: Callable[[Path, Path], None]
+) -> None:
+    path.parent.mkdir()
+    victim = path.parent / "victim"
+    victim.write_text("precious")
+    put(path, victim)
+    if put is directory:
+        with pytest.raises(IsADirectoryError):
+            save(path, Snapshot("here", 1.0, OBJECTS))
+    else:
+        save(path, Snapshot("here", 1.0, OBJECTS))
+        assert load(path, node="here") is not None
+    assert victim.read_text() == "precious"
+    assert len(os.listdir(path.parent)) == 2, "no temporary file is left"
+
+
+def test_what_a_killed_process_left_behind_is_removed_later(path: Path) -> None:
+    path.parent.mkdir()
+    left = [path.with_name(f".{path.name}.abc.new"), path.with_name(f".{path.name}.new")]
+    other = path.with_name(".other.abc.new")
+    for each in (*left, other):
+        each.touch()
+    for seconds, there in ((599.0, True), (601.0, False)):
+        with replacing(path, wall=lambda later=seconds: left[0].stat().st_mtime + later):  # type: ignore[misc]
+            pass
+        assert [each.exists() for each in left] == [there, there]
+    assert other.exists()
+
+
+def test_a_symbolic_link_in_its_place_is_not_followed(path: Path, tmp_path: Path) -> None:
+    save(tmp_path / "other", Snapshot("here", 1.0, OBJECTS))
+    path.parent.mkdir()
+    path.symlink_to(tmp_path / "other")
+    with pytest.raises(SnapshotError, match="cannot be read: a symbolic link"):
+        load(path, node="here")
+
+
+def test_a_file_with_another_name_is_refused(path: Path) -> None:
+    save(path, Snapshot("here", 1.0, OBJECTS))
+    path.with_name("other").hardlink_to(path)
+    with pytest.raises(SnapshotError, match="a hard link"):
+        load(path, node="here")
+
+
+@pytest.mark.parametrize("writer", [False, True], ids=["no writer", "writer"])
+def test_a_fifo_in_its_place_is_not_waited_for(path: Path, writer: bool) -> None:
+    path.parent.mkdir()
+    os.mkfifo(path)
+    descriptor = os.open(path, os.O_RDWR) if writer else -1
+    try:
+        with pytest.raises(SnapshotError, match="not a regular file"):
+            load(path, node="here")
+    finally:
+        if writer:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_a_file_that_others_may_write_is_refused(path: Path, mode: int) -> None:
+    save(path, Snapshot("here", 1.0, OBJECTS))
+    path.chmod(mode)
+    with pytest.raises(SnapshotError, match="others may write it"):
+        load(path, node="here")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_file_of_another_owner_is_refused(path: Path) -> None:
+    save(path, Snapshot("here", 1.0, OBJECTS))
+    os.chown(path, 12345, 12345)
+    with pytest.raises(SnapshotError, match=r"of another owner \(user 12345\)"):
+        load(path, node="here")
+
+
+def test_a_file_that_is_too_large_is_not_read(path: Path) -> None:
+    save(path, Snapshot("here", 1.0, OBJECTS))
+    os.truncate(path, 2 * 1024**3)  # A hole.
+    with pytest.raises(SnapshotError, match="larger than 1024 MiB"):
+        load(path, node="here")
 
 
 def _edit(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
@@ -142,7 +259,12 @@ def test_what_cannot_be_trusted_is_refused(
         load(path, node="here")
 
 
+def test_a_name_that_no_file_can_have_is_told() -> None:
+    with pytest.raises(SnapshotError, match="no file can have"):
+        load(Path("a\0b"), node="here")
+
+
 def test_a_directory_in_its_place_is_told(path: Path) -> None:
     path.mkdir(parents=True)
-    with pytest.raises(SnapshotError, match="cannot be read: Is a directory"):
+    with pytest.raises(SnapshotError, match="cannot be read: not a regular file"):
         load(path, node="here")

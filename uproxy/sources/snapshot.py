@@ -7,21 +7,26 @@ event loop waits for it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
 from uproxy.core.objects import Endpoints, EndpointSlice, Node, Object, Service
+from uproxy.sources.ownfile import open_own, replacing
 
 FILE_NAME: Final = "last-known-state.jsonl"
 
 _FORMAT: Final = "uproxy last-known state"
 _VERSION: Final = 1
+_MOST: Final = 1024 * 1024 * 1024
+"""Bytes of a file: 20,000 Services and slices have 30 MiB."""
+_LONGEST_LINE: Final = 256 * 1024 * 1024
+"""Bytes; what is cut there is damaged. An object in etcd has 1.5 MiB at most."""
 _END_OF_TIME: Final = 253402300800.0
 """Seconds from 1970 to the year 10,000, which no time of Python's can be in."""
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -81,20 +86,9 @@ def save(path: Path, snapshot: Snapshot) -> None:
 
     Only its owner may read it. Blocks; raises OSError.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(temporary, flags, 0o600), "wb") as file:
-            for line in _lines(snapshot):
-                file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
+    with replacing(path) as file:
+        for line in _lines(snapshot):
+            file.write(line)
 
 
 def is_there(directory: Path, node: str) -> bool:
@@ -108,16 +102,19 @@ def is_there(directory: Path, node: str) -> bool:
 def load(path: Path, *, node: str) -> Snapshot | None:
     """What was saved for a node; None where nothing was. Blocks; raises SnapshotError."""
     try:
-        with path.open("rb") as file:
-            return _read(file, node)
+        with open_own(path, most=_MOST) as file:
+            return _read(_lines_of(file), node)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SnapshotError(f"{path}: cannot be read: {error.strerror}") from error
+        reason = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise SnapshotError(f"{path}: cannot be read: {reason}") from error
     except SnapshotError as error:
         raise SnapshotError(f"{path}: {error}") from None
     except _UNREADABLE:
         raise SnapshotError(f"{path}: damaged") from None
+    except ValueError:
+        raise SnapshotError("the state directory has a name that no file can have") from None
 
 
 def rfc3339(wall: float) -> str:
@@ -176,10 +173,6 @@ def _header(line: bytes, node: str) -> _Header:
     return header
 
 
-def _sync_directory(directory: Path) -> None:
-    """Make the new name survive a power failure."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _lines_of(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(_LONGEST_LINE):
+        yield line
