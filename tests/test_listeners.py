@@ -21,7 +21,6 @@ class Told:
     """Workers that remember what they were told."""
 
     count = 2
-    backlog = 0
 
     def __init__(self) -> None:
         self.messages: list[ToWorker] = []

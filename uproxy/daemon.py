@@ -13,7 +13,7 @@ from functools import partial
 
 from uproxy import processors
 from uproxy.addresses import Claims
-from uproxy.channel import LocalClients, Settings, ToWorker
+from uproxy.channel import LocalClients, Open, Settings
 from uproxy.clusterlink import ClusterLink
 from uproxy.config import Config
 from uproxy.core.health import ProxyHealth, not_eligible
@@ -44,7 +44,7 @@ from uproxy.sources.kubernetes import Kubernetes
 from uproxy.sources.manifests import Manifests
 from uproxy.sources.reflector import SOURCES
 from uproxy.transparent import ClientAddresses
-from uproxy.workers import Workers
+from uproxy.workers import Workers, start_worker
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,11 @@ class Daemon:
         """`machine` has looked around."""
         self.config = config
         self.telemetry = Telemetry()
-        self.health = ProxyHealth(sync_period=config.sync_period)
+        self.health = ProxyHealth(
+            sync_period=config.sync_period,
+            outages=lambda: self.workers.outages,
+            hopeless=lambda: self.workers.hopeless,
+        )
         self.cluster = cluster
         """None: everything comes from manifests."""
         self.machine = machine
@@ -72,8 +76,8 @@ class Daemon:
             self._settings,
             config.workers,
             self._state_of_worker,
-            ring=config.io_uring != "never",
             wanted=self._is_wanted,
+            start=partial(start_worker, ring=config.io_uring != "never"),
         )
         self.claims = Claims(enabled=config.claim_addresses != "never")
         self.listeners = Listeners(
@@ -197,6 +201,7 @@ class Daemon:
     def _not_ready(self, frontends: Iterable[FrontendStatus]) -> Sequence[Reason]:
         served_once = self.reconciler.served_once.is_set() and self.workers.started
         reasons = list(not_ready(frontends, served_once=served_once, draining=self.draining))
+        reasons += (Reason(Kind.WORKER, each) for each in self.workers.problems)
         if self.cluster is not None and not served_once and self.cluster.last_error:
             text = f"the cluster cannot be followed: {self.cluster.last_error}"
             reasons.append(Reason(Kind.CLUSTER, text))
@@ -219,7 +224,7 @@ class Daemon:
             busy_poll=config.busy_poll != "never" and processors.are_spare(),
         )
 
-    def _state_of_worker(self, worker: int) -> Iterator[tuple[ToWorker, socket.socket]]:
+    def _state_of_worker(self, worker: int) -> Iterator[tuple[Open, socket.socket]]:
         return self.listeners.for_worker(worker)
 
     def _is_wanted(self, port: ServicePortName) -> bool:

@@ -6,7 +6,6 @@ lets a worker be replaced without a port being closed: connections wait in the k
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import socket
@@ -20,11 +19,6 @@ from uproxy.core.route import Frontend, Route
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 500
-"""Messages on their way to workers that are no reason to wait."""
-_PATIENCE = 200
-"""Times 5 ms."""
-
 
 class WorkerPort(Protocol):
     """What listeners need of the workers."""
@@ -32,11 +26,8 @@ class WorkerPort(Protocol):
     @property
     def count(self) -> int: ...
 
-    @property
-    def backlog(self) -> int:
-        """Messages that wait to be sent, over all workers."""
-
-    def send(self, worker: int, message: ToWorker, sock: socket.socket | None = None) -> None: ...
+    def send(self, worker: int, message: ToWorker, sock: socket.socket | None = None) -> None:
+        """Tell a worker. A socket has to stay open until the `Close` of its frontend is sent."""
 
 
 class Listener:
@@ -98,11 +89,7 @@ class Listeners:
             self._steer(listener)
         self._listeners[frontend] = listener
         self._places.setdefault((frontend.protocol, frontend.port), set()).add(frontend)
-        try:
-            self._announce(listener)
-        except OSError as error:
-            self.close(frontend)
-            raise sockets.ListenError(error, frontend) from error
+        self._announce(listener)
 
     def update(self, route: Route) -> None:
         """Change an open frontend's route in place; pause or resume it where that is called for."""
@@ -138,15 +125,7 @@ class Listeners:
         for frontend in tuple(self._listeners):
             self.close(frontend, grace)
 
-    async def caught_up(self) -> None:
-        """Wait until most of what was said has been sent: each socket on its way to a worker
-        takes a descriptor. A worker that does not listen is waited for in vain, and not long."""
-        for _ in range(_PATIENCE):
-            if self._workers.backlog < _BACKLOG:
-                return
-            await asyncio.sleep(0.005)
-
-    def for_worker(self, worker: int) -> Iterator[tuple[ToWorker, socket.socket]]:
+    def for_worker(self, worker: int) -> Iterator[tuple[Open, socket.socket]]:
         """All that a new worker has to be told, in place of the one it follows."""
         for listener in self._listeners.values():
             if listener.sockets:

@@ -291,7 +291,7 @@ class Reconciler:
     async def _apply(self, steps: Plan) -> dict[Frontend, Failure]:
         """Carry a plan out; returns what could not be opened or resumed."""
         failed: dict[Frontend, Failure] = {}
-        turn = _Turn(self._listeners)
+        turn = _Turn()
         for frontend in steps.close:
             self._listeners.close(frontend)
             await turn.over()
@@ -340,14 +340,12 @@ class Reconciler:
 class _Turn:
     """Gives the event loop its turn now and then in a long run of short steps."""
 
-    def __init__(self, listeners: Listeners) -> None:
-        self._listeners = listeners
+    def __init__(self) -> None:
         self._began = time.monotonic()
 
     async def over(self) -> None:
         if time.monotonic() - self._began > _SLICE:
             await asyncio.sleep(0)
-            await self._listeners.caught_up()
             self._began = time.monotonic()
 
 

@@ -47,6 +47,14 @@ def test_everything_at_once_through_a_pipe() -> None:
     ]
 
 
+def test_a_worker_that_does_not_serve_says_why() -> None:
+    worker = WorkerStatus(
+        index=0, pid=7, restarts=1, active_flows=0, reason="has not answered for 6 s"
+    )
+    line = list(overview(status(workers=[worker])))[-1]
+    assert line.split("  ")[-1] == "replaced 1 time; has not answered for 6 s"
+
+
 def test_nothing_yet() -> None:
     assert list(overview(status_view(EMPTY, Filter()))) == [
         "Node : not ready; 0 frontends, 0 active flows, 0 workers.",

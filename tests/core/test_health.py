@@ -12,7 +12,7 @@ from tests.nasty import NASTY
 from uproxy.core.health import ProxyHealth, not_eligible, service_health
 from uproxy.core.ip import Family
 from uproxy.core.objects import Node, ObjectName
-from uproxy.core.readiness import texts
+from uproxy.core.readiness import Kind, Reason, texts
 from uproxy.core.state import NodeFacts
 
 BEGIN = 1787311751.0  # 2026-08-21T11:29:11Z
@@ -218,6 +218,29 @@ def test_not_eligible_turns_healthz_red_but_neither_livez_nor_healthy() -> None:
     livez = health.livez(now=125, wall=BEGIN + 25)
     assert livez.status == 200
     assert "nodeEligible" not in json.loads(livez.body)
+
+
+@pytest.mark.parametrize(
+    ("outages", "hopeless", "healthz", "livez"),
+    [
+        pytest.param([], False, 200, 200, id="all serve"),
+        pytest.param(["worker 0"], False, 503, 200, id="a restart would harm the others"),
+        pytest.param(["worker 0"], True, 503, 503, id="none does, for long"),
+    ],
+)
+def test_without_workers_nothing_is_healthy(
+    outages: list[str], hopeless: bool, healthz: int, livez: int
+) -> None:
+    health = ProxyHealth(sync_period=5.0, outages=lambda: outages, hopeless=lambda: hopeless)
+    health.updated("IPv4", wall=1.0)
+    answers = [
+        health.healthz(now=2.0, wall=2.0, node_eligible=True),
+        health.livez(now=2.0, wall=2.0),
+    ]
+    assert [each.status for each in answers] == [healthz, livez]
+    healthy = [json.loads(each.body)["healthy"] for each in answers]
+    assert healthy == [healthz == 200, livez == 200]
+    assert list(health.troubles(2.0)) == [Reason(Kind.WORKER, each) for each in outages]
 
 
 def test_never_updated_is_gos_zero_time() -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from tests.dataplane.conftest import HAS_RING
 from uproxy.dataplane import ring_loop
+from uproxy.dataplane.program import new_loop
 from uproxy.dataplane.ring import Ring
 from uproxy.dataplane.ring_loop import RingLoop, new_ring_loop
-from uproxy.dataplane.worker import new_loop
 
 needs_ring = pytest.mark.skipif(not HAS_RING, reason="the kernel grants no io_uring")
 

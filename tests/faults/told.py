@@ -24,7 +24,6 @@ class Told:
     """In the place of Workers."""
 
     count: int = 2
-    backlog: int = 0
     serving: list[dict[Frontend, Serving]] = field(default_factory=list)
     messages: list[ToWorker] = field(default_factory=list)
 

@@ -118,8 +118,22 @@ def test_everything_in_its_order() -> None:
         (
             "workers",
             [
-                {"index": 0, "pid": 4711, "restarts": 1, "activeFlows": 4, "engine": "io_uring"},
-                {"index": 1, "pid": 4712, "restarts": 2, "activeFlows": 5, "engine": "epoll"},
+                {
+                    "index": 0,
+                    "pid": 4711,
+                    "restarts": 1,
+                    "activeFlows": 4,
+                    "engine": "io_uring",
+                    "reason": "",
+                },
+                {
+                    "index": 1,
+                    "pid": 4712,
+                    "restarts": 2,
+                    "activeFlows": 5,
+                    "engine": "epoll",
+                    "reason": "",
+                },
             ],
         ),
         ("healthChecks", [CHECK]),

@@ -188,9 +188,10 @@ def _miscounted(simulation: Simulation) -> list[str]:
     total = Counters(dropped={})
     for counters in simulation.channel.sums.values():
         total.add(counters)
+    told = simulation.worker._counting._told
     for name, port in simulation.context.ports().items():
         simulation.channel.sums.setdefault(name, Counters(dropped={}))
-        total.add(_difference(port.counters, simulation.worker._reported.get(name)))
+        total.add(_difference(port.counters, told.get(name)))
     network = simulation.machine.network
     headers = sum(
         min(_length_of_header(simulation, each.far.owner), each.taken)

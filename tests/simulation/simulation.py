@@ -63,10 +63,15 @@ class Listeners(Ordered):
 class ReportChannel:
     """The worker's end of the channel, as far as it says something."""
 
+    wants_write = False
+
     def __init__(self) -> None:
         self.sums: dict[ServicePortName, Counters] = {}
 
-    def send(self, messages: list[FromWorker]) -> None:
+    def flush(self) -> None:
+        """Nothing ever waits."""
+
+    def post(self, *messages: FromWorker) -> None:
         for message in messages:
             if isinstance(message, Report):
                 for name, counters in message.ports:

@@ -146,7 +146,8 @@ def _workers(status: StatusView) -> Iterator[tuple[str, ...]]:
         if isinstance(each.most_flows, int):
             flows += f", {each.most_flows:,} at most"
         by = f"by {each.engine}" if each.engine else ""
-        yield "", str(each.index), f"pid {each.pid}", flows, by, restarts
+        remarks = "; ".join(filter(None, (restarts, each.reason)))
+        yield "", str(each.index), f"pid {each.pid}", flows, by, remarks
 
 
 def _section(title: str, rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:

@@ -7,7 +7,7 @@ the byte. Times: `now` is monotonic, for ages; `wall` is seconds since the Unix 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -54,9 +54,20 @@ class ProxyHealth:
 
     A family is late when its oldest change has waited for twice the sync period. One that never
     had a sync is not judged: kube-proxy is healthy until then, and /readyz covers the start.
+    Without workers nothing reaches anybody, whatever the syncs.
     """
 
-    def __init__(self, *, sync_period: float) -> None:
+    def __init__(
+        self,
+        *,
+        sync_period: float,
+        outages: Callable[[], Iterable[str]] = tuple,
+        hopeless: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`outages`: workers for which clients wait in vain; `hopeless`: there has been none for so
+        long that another process may do better."""
+        self._outages = outages
+        self._hopeless = hopeless
         self._timeout = 2 * sync_period
         self._pending_since: dict[Family, float] = {}
         self._last_updated: dict[Family, float] = {}
@@ -76,27 +87,34 @@ class ProxyHealth:
 
     def troubles(self, now: float) -> Iterator[Reason]:
         """Why it is not healthy; nothing: it is."""
+        yield from self._delays(now)
+        for outage in self._outages():
+            yield Reason(Kind.WORKER, outage)
+
+    def healthz(self, *, now: float, wall: float, node_eligible: bool) -> HealthAnswer:
+        """For load balancers: 503 also when no new connections should come to this node."""
+        healthy = self.healthy(now)
+        good = healthy and node_eligible
+        return self._answer(good, healthy, now=now, wall=wall, node_eligible=node_eligible)
+
+    def livez(self, *, now: float, wall: float) -> HealthAnswer:
+        """For a livenessProbe: 503 only when a restart of the proxy could help (KEP-3836)."""
+        good = not any(self._delays(now)) and not self._hopeless()
+        return self._answer(good, good, now=now, wall=wall, node_eligible=None)
+
+    def _delays(self, now: float) -> Iterator[Reason]:
         for family in sorted(self._last_updated):
             if self._late(family, now):
                 waiting = now - self._pending_since[family]
                 text = f"changes of {family} have been waiting to be served for {waiting:.0f} s"
                 yield Reason(Kind.LATE, text)
 
-    def healthz(self, *, now: float, wall: float, node_eligible: bool) -> HealthAnswer:
-        """For load balancers: 503 also when no new connections should come to this node."""
-        good = self.healthy(now) and node_eligible
-        return self._answer(good, now=now, wall=wall, node_eligible=node_eligible)
-
-    def livez(self, *, now: float, wall: float) -> HealthAnswer:
-        """For a livenessProbe: 503 only when a restart of the proxy could help (KEP-3836)."""
-        return self._answer(self.healthy(now), now=now, wall=wall, node_eligible=None)
-
     def _late(self, family: Family, now: float) -> bool:
         since = self._pending_since.get(family)
         return since is not None and now - since >= self._timeout
 
     def _answer(
-        self, good: bool, *, now: float, wall: float, node_eligible: bool | None
+        self, good: bool, healthy: bool, *, now: float, wall: float, node_eligible: bool | None
     ) -> HealthAnswer:
         latest = max(self._last_updated.values(), default=None)
         body = _Body(
@@ -104,7 +122,7 @@ class ProxyHealth:
             last_updated=_rfc3339(wall if good else latest),
             current_time=_rfc3339(wall),
             node_eligible=node_eligible,
-            healthy=self.healthy(now),
+            healthy=healthy,
             status={
                 family: _FamilyHealth(_rfc3339(updated), not self._late(family, now))
                 for family, updated in sorted(self._last_updated.items())

@@ -73,6 +73,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc
     """What it relays by: "io_uring" or "epoll"; "" until it has started."""
     most_flows: int | msgspec.UnsetType = msgspec.UNSET
     """Flows that it can have; set where its limit of open files allows fewer than --max-flows."""
+    reason: str = ""
+    """Why clients may have to wait for it; "": it serves."""
 
 
 class HealthCheckStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):

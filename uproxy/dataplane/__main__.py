@@ -7,7 +7,7 @@ import sys
 # asyncio does without TLS if there is none, and a worker has no use for it: 1.4 MiB less.
 sys.modules["ssl"] = None  # type: ignore[assignment]
 
-from uproxy.dataplane.worker import main  # noqa: E402
+from uproxy.dataplane.program import main  # noqa: E402
 
 
 def run() -> None:

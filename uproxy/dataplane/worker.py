@@ -1,51 +1,36 @@
-"""A worker process: listens to the control process, and serves what it is told to.
-
-It ends when its channel does, whatever flows it has: a worker without a control process would
-serve routes that nobody keeps up to date.
-"""
+"""What a worker does: it serves what the control process says, and tells what it has counted."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import gc
 import logging
-import random
-import signal
 import socket
-import sys
-from functools import partial
 
 from uproxy.channel import (
     Channel,
-    ChannelClosed,
     Close,
     Drain,
     Drained,
+    Lacking,
     LocalClients,
     Open,
-    Ready,
     Report,
     Settings,
     ToWorker,
     Update,
 )
-from uproxy.core.counters import Counters
 from uproxy.core.route import Backend, Frontend, Route, ServicePortName
 from uproxy.dataplane.context import Context
-from uproxy.dataplane.reactor import Reactor
-from uproxy.dataplane.ring_loop import new_ring_loop
+from uproxy.dataplane.counting import Counting
+from uproxy.dataplane.lack import Lack
 from uproxy.dataplane.tcp import TcpEngine, TcpListener
 from uproxy.dataplane.udp import UdpEngine, UdpListener
-from uproxy.logs import formatter
-from uproxy.sockets import descriptor_limit
 
 log = logging.getLogger(__name__)
 
 Listener = TcpListener | UdpListener
-_GC_THRESHOLD = 20_000
-"""Allocations between young collections. Flows are free of reference cycles, so what the
-collector could find is next to nothing, and looking for it costs every flow some time."""
+
+_SIGN_OF_LIFE = 2
+"""Every so many reports one comes even if there is nothing to tell."""
 
 
 class Worker:
@@ -58,43 +43,56 @@ class Worker:
         self._udp = UdpEngine(context)
         self._listeners: dict[Frontend, Listener] = {}
         self._frontends: dict[ServicePortName, set[Frontend]] = {}
-        self._reported: dict[ServicePortName, Counters] = {}
+        self._counting = Counting(context)
+        self._lacking = Lack()
+        self._unchanged = 0
+        """Reports that had nothing to tell, in a row."""
+        self._accepts = True
         self._draining = False
+        self._drained = False
         self._most = 0
         """Flows at a time, as was reported."""
 
+    @property
+    def lacks(self) -> bool:
+        """Whether descriptors are on their way that have been lost before."""
+        return bool(self._lacking)
+
     def handle(self, message: ToWorker, descriptor: int | None) -> None:
-        """Act on one message."""
-        match message:
-            case Open(route):
-                assert descriptor is not None
-                self._open(route, self._context.reactor.kernel.adopt(descriptor))
-            case Update(route):
-                self._update(route)
-            case Close(frontend, grace):
-                self._close(frontend, grace)
-            case LocalClients():
-                self._context.set_local_clients(message)
-            case Drain():
-                self._draining = True
-                for listener in self._listeners.values():
-                    listener.stop_accepting()
-                self.report()
-            case Settings():
-                raise AssertionError("settings come first, and once")
+        """Act on one message. A failure concerns what it is about, and nothing else."""
+        try:
+            self._act(message, descriptor)
+        except Exception:
+            log.exception("%s could not be carried out", type(message).__name__)
+            if isinstance(message, Open | Update):
+                self._lacking.add(message.route.frontend)
 
     def report(self) -> None:
-        """Tell what has changed since the last report."""
+        """Tell what has changed since the last report, or now and then that nothing has."""
+        channel = self._channel
+        channel.flush()
+        if channel.wants_write:
+            return  # Nobody listens. What is counted meanwhile is told later, at once.
         self._tcp.collect()
-        changes, most = self._changes(), self._context.capacity.most
-        if changes or most != self._most:
-            self._channel.send([Report(changes, self._context.active, most)])
+        changes, most = self._counting.changes(self._frontends), self._context.capacity.most
+        self._unchanged = 0 if changes or most != self._most else self._unchanged + 1
+        if self._unchanged % _SIGN_OF_LIFE == 0:
+            channel.post(Report(changes, self._context.active, most))
         if most and not self._most:
             log.warning("its open files allow for %d flows at a time; raise LimitNOFILE", most)
         self._most = most
-        if self._draining and self._context.active == 0:
-            self._draining = False
-            self._channel.send([Drained()])
+        wanted = self._lacking.to_ask()
+        if wanted is not None:
+            channel.post(Lacking(wanted))
+        if self._draining and not self._drained and self._context.active == 0:
+            self._drained = True
+            channel.post(Drained())
+
+    def stop_accepting(self) -> None:
+        """Leave all clients to others, from now on; flows go on."""
+        self._accepts = False
+        for listener in self._listeners.values():
+            self._context.reactor.guard(listener.stop_accepting)
 
     def close(self) -> None:
         for listener in self._listeners.values():
@@ -103,20 +101,59 @@ class Worker:
         self._tcp.close()
         self._udp.close()
 
-    def _open(self, route: Route, sock: socket.socket) -> None:
-        self._close(route.frontend, 0)
-        listener: Listener
-        if route.frontend.protocol == "TCP":
-            listener = TcpListener(self._context, self._tcp, sock, route)
-        else:
-            listener = UdpListener(self._context, self._udp, sock, route)
+    def _act(self, message: ToWorker, descriptor: int | None) -> None:
+        match message:
+            case Open(route):
+                self._open(route, descriptor)
+            case Update(route):
+                self._update(route)
+            case Close(frontend, grace):
+                self._close(frontend, grace)
+            case LocalClients():
+                self._context.set_local_clients(message)
+            case Drain():
+                self._draining = True
+                self.stop_accepting()
+                self.report()
+            case Settings():
+                raise AssertionError("settings come first, and once")
+
+    def _open(self, route: Route, descriptor: int | None) -> None:
+        kernel = self._context.reactor.kernel
+        if descriptor is None:
+            self._lacking.add(route.frontend)
+            return
+        self._lacking.discard(route.frontend)
+        if route.frontend in self._listeners:
+            kernel.close(descriptor)
+            self._update(route)
+            return
+        try:
+            sock = kernel.adopt(descriptor)
+        except OSError:
+            kernel.close(descriptor)
+            raise
+        try:
+            listener = self._listener(sock, route)
+        except BaseException:
+            sock.close()
+            raise
         self._add(listener)
+        if not self._accepts:
+            listener.stop_accepting()
+
+    def _listener(self, sock: socket.socket, route: Route) -> Listener:
+        if route.frontend.protocol == "TCP":
+            return TcpListener(self._context, self._tcp, sock, route)
+        return UdpListener(self._context, self._udp, sock, route)
 
     def _update(self, route: Route) -> None:
         listener = self._take(route.frontend)
         if listener is not None:
-            listener.update(route)
-            self._add(listener)
+            try:
+                listener.update(route)
+            finally:
+                self._add(listener)
             self._retain(route.owner)
 
     def _retain(self, owner: ServicePortName) -> None:
@@ -142,128 +179,7 @@ class Worker:
         return listener
 
     def _close(self, frontend: Frontend, grace: float) -> None:
+        self._lacking.discard(frontend)
         listener = self._take(frontend)
         if listener is not None:
             listener.close(grace)
-
-    def _changes(self) -> list[tuple[ServicePortName, Counters]]:
-        changes = []
-        gone = set()
-        for name, port in self._context.ports().items():
-            before = self._reported.get(name, _NOTHING)
-            if port.counters != before:
-                changes.append((name, _difference(port.counters, before)))
-                self._reported[name] = _copy(port.counters)
-            elif name not in self._frontends and port.counters.active == 0:
-                gone.add(name)
-        self._context.forget(gone)
-        for name in gone:
-            self._reported.pop(name, None)
-        return changes
-
-
-_NOTHING = Counters()
-
-
-def _copy(counters: Counters) -> Counters:
-    copy = Counters(dropped={})
-    copy.add(counters)
-    return copy
-
-
-def _difference(now: Counters, before: Counters) -> Counters:
-    """What was added since; `active` is absolute."""
-    return Counters(
-        flows=now.flows - before.flows,
-        active=now.active,
-        client_bytes=now.client_bytes - before.client_bytes,
-        backend_bytes=now.backend_bytes - before.backend_bytes,
-        client_datagrams=now.client_datagrams - before.client_datagrams,
-        backend_datagrams=now.backend_datagrams - before.backend_datagrams,
-        dial_failures=now.dial_failures - before.dial_failures,
-        retries=now.retries - before.retries,
-        masqueraded=now.masqueraded - before.masqueraded,
-        dropped={
-            reason: count - before.dropped.get(reason, 0)
-            for reason, count in now.dropped.items()
-            if count != before.dropped.get(reason, 0)
-        },
-    )
-
-
-async def serve(channel: Channel[ToWorker]) -> None:
-    """Run until the control process closes the channel."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    reactor = Reactor(loop)
-    worker: Worker | None = None
-    interval = 0.5
-
-    def receive() -> None:
-        nonlocal worker, interval
-        try:
-            for message, descriptor in channel.receive():
-                if isinstance(message, Settings):
-                    interval = message.report_interval
-                    worker = Worker(
-                        channel, Context(reactor, message, random.random, descriptor_limit())
-                    )
-                    if reactor.ring is not None:
-                        reactor.ring.watch.allowed = message.busy_poll
-                    channel.send([Ready("io_uring" if reactor.ring is not None else "epoll")])
-                else:
-                    assert worker is not None
-                    worker.handle(message, descriptor)
-        except ChannelClosed:
-            ended.set()
-
-    loop.add_reader(channel.fileno(), receive)
-    try:
-        while not ended.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(interval):
-                    await ended.wait()
-            if worker is not None:
-                with contextlib.suppress(ChannelClosed):
-                    worker.report()
-                    channel.flush()
-    finally:
-        loop.remove_reader(channel.fileno())
-        if worker is not None:
-            worker.close()
-        reactor.close()
-        channel.close()
-
-
-def new_loop(*, ring: bool) -> asyncio.AbstractEventLoop:
-    """With `ring` one around an io_uring, if the kernel grants it."""
-    if ring:
-        try:
-            return new_ring_loop()
-        except OSError as error:
-            # Old kernels, seccomp profiles, sysctl kernel.io_uring_disabled: `uproxy doctor` says.
-            log.info("io_uring cannot be used (%s); epoll is", error.strerror)
-    # Only now: a worker with a ring does without, and saves the memory. uvloop wants TLS.
-    if sys.modules.get("ssl", sys) is None:
-        del sys.modules["ssl"]
-    import uvloop
-
-    return uvloop.new_event_loop()
-
-
-def main(descriptor: int, *, ring: bool = True) -> None:
-    """Run a worker whose channel is the given descriptor."""
-    # A supervisor may send SIGTERM to all processes of a service, but the control process decides
-    # when a worker ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter("text"))
-    logging.basicConfig(handlers=[handler])
-    kind: type[ToWorker] = ToWorker  # type: ignore[assignment]
-    channel = Channel(socket.socket(fileno=descriptor), kind)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD, 20, 50)
-    with asyncio.Runner(loop_factory=partial(new_loop, ring=ring)) as runner:
-        runner.run(serve(channel))

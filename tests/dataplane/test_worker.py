@@ -1,0 +1,271 @@
+"""What a worker does with what it is told, and what it tells."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.dataplane.peers import OWNER, Peer, Server, eventually
+from tests.ports import free_port
+from uproxy.channel import (
+    Channel,
+    Close,
+    Drain,
+    Drained,
+    FromWorker,
+    Lacking,
+    LocalClients,
+    Open,
+    Report,
+    Settings,
+    ToWorker,
+    Update,
+)
+from uproxy.core.route import Backend, Frontend, FrontendKind, Route
+from uproxy.dataplane.context import Context
+from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.worker import Worker
+from uproxy.sockets import open_listeners
+
+SETTINGS = Settings(
+    worker=0,
+    workers=1,
+    max_flows=1000,
+    udp_timeout=30.0,
+    tcp_idle_timeout=0.0,
+    half_close_timeout=0.0,
+)
+
+
+class Told:
+    """A worker, and the control process that the test plays."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        kind: type[FromWorker] = FromWorker  # type: ignore[assignment]
+        other: type[ToWorker] = ToWorker  # type: ignore[assignment]
+        self.channel = Channel(ours, kind)
+        self.theirs = Channel(theirs, other)
+        self.server = Server()
+        self.reactor = Reactor(asyncio.get_running_loop())
+        context = Context(self.reactor, SETTINGS, lambda: 0.5, 10000)
+        self.worker = Worker(self.theirs, context)
+        self.sockets: list[socket.socket] = []
+
+    def route(self, port: int, backend: Backend | None = None) -> Route:
+        return Route(
+            frontend=Frontend("TCP", "127.0.0.1", port),
+            owner=OWNER,
+            kind=FrontendKind.NODE_PORT,
+            backends=(backend or self.server.backend,),
+        )
+
+    def open(self, route: Route) -> None:
+        """Open a frontend, as often as asked for."""
+        if not self.sockets:
+            self.sockets = open_listeners(route.frontend, 1)
+        self.worker.handle(Open(route), os.dup(self.sockets[0].fileno()))
+
+    def said(self) -> list[FromWorker]:
+        """What it tells now."""
+        self.worker.report()
+        return [message for message, _ in self.channel.receive()]
+
+    async def connect(self, route: Route) -> tuple[Peer, Peer]:
+        sock = socket.create_connection((route.frontend.address, route.frontend.port))
+        client = Peer(sock)
+        return client, await self.server.accept()
+
+    def close(self) -> None:
+        self.worker.close()
+        self.reactor.close()
+        self.server.close()
+        self.channel.close()
+        self.theirs.close()
+        for sock in self.sockets:
+            sock.close()
+
+
+@asynccontextmanager
+async def told() -> AsyncIterator[Told]:
+    made = Told()
+    try:
+        yield made
+    finally:
+        made.close()
+        await asyncio.sleep(0)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_what_came_without_its_descriptor_is_asked_for_less_and_less_often() -> None:
+    async with told() as made:
+        lost = [made.route(1), made.route(2)]
+        for each in lost:
+            made.worker.handle(Open(each), None)
+        asked = [
+            number
+            for number in range(100)
+            for each in made.said()
+            if each == Lacking([route.frontend for route in lost])
+        ]
+        assert asked[:5] == [0, 1, 3, 7, 15]
+        assert asked[-1] - asked[-2] == 16
+
+
+async def test_it_is_asked_for_at_once_when_more_is_lost_or_some_was_found() -> None:
+    async with told() as made:
+        route = made.route(free_port())
+        made.worker.handle(Open(made.route(1)), None)
+        for _ in range(20):
+            made.said()
+        made.worker.handle(Open(route), None)
+        assert Lacking(sorted([made.route(1).frontend, route.frontend])) in made.said()
+        made.open(route)
+        assert Lacking([made.route(1).frontend]) in made.said()
+        made.worker.handle(Close(made.route(1).frontend, 0.0), None)
+        assert Lacking([]) in made.said()
+        assert not any(isinstance(each, Lacking) for _ in range(50) for each in made.said())
+        assert not made.worker.lacks
+
+
+async def test_a_frontend_that_is_sent_twice_keeps_its_flows() -> None:
+    """What was asked for twice comes twice."""
+    async with told() as made:
+        route = made.route(free_port())
+        made.open(route)
+        client, backend = await made.connect(route)
+        before = descriptors()
+        made.open(route)
+        assert descriptors() == before
+        await client.send(b"still there")
+        assert await backend.receive(11) == b"still there"
+        client.close()
+        backend.close()
+
+
+async def test_a_frontend_that_is_sent_again_has_its_latest_route() -> None:
+    async with told() as made:
+        route = made.route(free_port())
+        other = Server()
+        made.open(route)
+        made.open(made.route(route.frontend.port, backend=other.backend))
+        client = socket.create_connection((route.frontend.address, route.frontend.port))
+        backend = await other.accept()
+        client.close()
+        backend.close()
+        other.close()
+
+
+async def test_a_message_that_fails_leaves_the_others_alone_and_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with told() as made:
+        route = made.route(free_port())
+        with open(os.devnull) as no_socket:  # noqa: ASYNC230
+            number = os.dup(no_socket.fileno())
+        before = descriptors()
+        made.worker.handle(Open(made.route(1)), number)
+        assert descriptors() == before - 1, "the descriptor that came with it is closed"
+        made.open(route)
+        assert Lacking([made.route(1).frontend]) in made.said()
+        assert "Open could not be carried out" in caplog.text
+        client, backend = await made.connect(route)
+        client.close()
+        backend.close()
+
+
+async def test_an_update_that_fails_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with told() as made:
+        route = made.route(free_port())
+        made.open(route)
+        listener = made.worker._listeners[route.frontend]
+
+        def fail(_: Route) -> None:
+            raise OSError("odd")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(listener, "update", fail)
+            made.worker.handle(Update(route), None)
+        assert Lacking([route.frontend]) in made.said()
+        made.open(route)
+        assert not made.worker.lacks
+        client, backend = await made.connect(route)
+        client.close()
+        backend.close()
+
+
+async def test_there_is_a_sign_of_life_when_there_is_nothing_to_tell() -> None:
+    async with told() as made:
+        made.worker.handle(LocalClients((), ()), None)
+        said = [each for _ in range(10) for each in made.said()]
+        assert said == [Report([], 0)] * 5
+
+
+async def test_what_is_counted_while_nobody_listens_waits_and_takes_no_room() -> None:
+    """A control process that is stopped."""
+    async with told() as made:
+        route = made.route(free_port())
+        made.open(route)
+        port = made.worker._context.port(route.owner)
+        for number in range(20000):
+            port.counters.client_bytes = number
+            made.worker.report()
+        assert made.theirs.wants_write
+        assert len(made.theirs._unsent) < 1000
+        total = 0
+        while messages := made.channel.receive():
+            made.worker.report()
+            for message, _ in messages:
+                assert isinstance(message, Report)
+                total += sum(counters.client_bytes for _, counters in message.ports)
+        assert total == 19999
+
+
+async def test_an_open_while_it_drains_accepts_nobody() -> None:
+    async with told() as made:
+        made.worker.handle(Drain(), None)
+        route = made.route(free_port())
+        made.open(route)
+        client = socket.create_connection((route.frontend.address, route.frontend.port))
+        await asyncio.sleep(0.05)
+        assert not made.server.has_client()
+        client.close()
+
+
+async def test_it_says_once_that_it_has_drained() -> None:
+    async with told() as made:
+        route = made.route(free_port())
+        made.open(route)
+        client, backend = await made.connect(route)
+        made.worker.handle(Drain(), None)
+        assert Drained() not in made.said()
+        client.close()
+        backend.close()
+        await eventually(lambda: made.worker._context.active == 0)
+        said = [each for _ in range(5) for each in made.said()]
+        assert said.count(Drained()) == 1
+
+
+async def test_ports_that_are_gone_are_forgotten_when_all_is_told() -> None:
+    async with told() as made:
+        route = made.route(free_port())
+        made.open(route)
+        client, backend = await made.connect(route)
+        made.worker.handle(Close(route.frontend, 30.0), None)
+        assert [each.ports[0][1].flows for each in made.said() if isinstance(each, Report)] == [1]
+        assert made.said() == []
+        assert route.owner in made.worker._context.ports(), "its flow goes on"
+        client.close()
+        backend.close()
+        await eventually(lambda: made.worker._context.active == 0)
+        for _ in range(3):
+            made.said()
+        assert made.worker._context.ports() == {}

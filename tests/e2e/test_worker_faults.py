@@ -1,0 +1,129 @@
+"""Workers that hang, starve or cannot be started: who notices, and what clients see."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+import uproxy as package
+from tests.e2e.pods import pod, read_line, visit
+from tests.e2e.program import endpoints, program, service, wait_for, write
+from tests.e2e.test_processes import alive
+from tests.ports import free_port
+
+HERE = "127.0.0.1"
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    directory = tmp_path / "manifests"
+    directory.mkdir()
+    return directory
+
+
+def limited(descriptors: int) -> list[str]:
+    """A program with at most so many."""
+    return ["prlimit", f"--nofile={descriptors}:{descriptors}"]
+
+
+def test_a_worker_is_replaced_though_few_descriptors_are_free(manifests: Path) -> None:
+    """Not one for each listener; this is what `RESERVED_DESCRIPTORS` leaves."""
+    ports = [free_port() for _ in range(350)]
+    numbered = [{"name": f"p{port}", "port": port, "nodePort": port} for port in ports]
+    with pod("a") as a:
+        slices = endpoints("web", [a], port=f"p{ports[-1]}")
+        write(manifests, "web.yaml", service("web", ports=numbered), *slices)
+        with program(manifests, workers=1, wrapper=limited(600)) as uproxy:
+            assert visit(HERE, ports[-1]) == "a"
+            (pid,) = uproxy.worker_pids()
+            os.kill(pid, signal.SIGKILL)
+            wait_for("successor", lambda: uproxy.worker_pids() != [pid])
+            assert visit(HERE, ports[-1]) == "a"
+            assert uproxy.process.poll() is None
+
+
+def test_a_worker_full_of_flows_hears_what_is_said_to_it(manifests: Path) -> None:
+    """Descriptors that come with a message are lost where none is free, but not the message."""
+    ports = [free_port() for _ in range(40)]
+    first = [{"name": "main", "port": 80, "nodePort": ports[0]}]
+    rest = [{"name": f"p{port}", "port": port, "nodePort": port} for port in ports[1:]]
+    last = f"p{ports[-1]}"
+    with pod("a") as a, contextlib.ExitStack() as clients:
+        write(manifests, "web.yaml", service("web", ports=first), *endpoints("web", [a]))
+        with program(manifests, workers=1, wrapper=limited(400)) as uproxy:
+            for _ in range(250):
+                clients.enter_context(socket.create_connection((HERE, ports[0])))
+            (pid,) = uproxy.worker_pids()
+            wait_for("full", lambda: len(os.listdir(f"/proc/{pid}/fd")) > 250)
+            more = [service("more", ports=rest), *endpoints("more", [a], port=last)]
+            write(manifests, "more.yaml", *more)
+            wait_for("told", lambda: uproxy.frontend(f"0.0.0.0:{ports[-1]}/TCP"))
+            clients.close()
+            assert visit(HERE, ports[-1]) == "a"
+            assert uproxy.worker_pids() == [pid]
+            wait_for("ready", lambda: uproxy.get(uproxy.health, "/readyz")[0] == 200)
+
+
+@pytest.mark.parametrize("engine", ["auto", "never"])
+def test_a_worker_that_is_stopped_is_noticed_and_replaced(manifests: Path, engine: str) -> None:
+    """It is not ready after 5 s; after 10 s clients that wait are served by its successor."""
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with program(manifests, f"--io-uring={engine}", workers=1) as uproxy:
+            (pid,) = uproxy.worker_pids()
+            with socket.create_connection((HERE, port)) as client:
+                assert read_line(client) == "a"
+                os.kill(pid, signal.SIGSTOP)
+                with socket.create_connection((HERE, port), timeout=60) as waiting:
+                    wait_for("not ready", lambda: uproxy.get(uproxy.health, "/readyz")[0] == 503)
+                    assert "worker 0 has not answered" in uproxy.status()["notReady"][0]
+                    assert uproxy.get(uproxy.health, "/healthz")[0] == 503
+                    assert uproxy.get(uproxy.health, "/livez")[0] == 200
+                    assert uproxy.worker_pids() == [pid]
+                    assert read_line(waiting) == "a"
+                # Its flows have not ended as if they were complete.
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+            wait_for("ready", lambda: uproxy.get(uproxy.health, "/readyz")[0] == 200)
+            assert not alive(pid)
+
+
+def test_a_stopped_worker_does_not_outlive_the_control_process(manifests: Path) -> None:
+    """It would keep its ports, and clients in their queues."""
+    with program(manifests) as uproxy:
+        pids = uproxy.worker_pids()
+        os.kill(pids[0], signal.SIGSTOP)
+        uproxy.process.kill()
+        uproxy.process.wait()
+        wait_for("the workers' end", lambda: not any(map(alive, pids)))
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A uproxy whose workers fail as soon as they are started."""
+    tree = tmp_path / "broken"
+    shutil.copytree(Path(package.__file__).parent, tree / "uproxy")
+    (tree / "uproxy" / "dataplane" / "program.py").write_text("raise ImportError('no such thing')")
+    return tree
+
+
+def test_a_node_on_which_no_worker_can_start_says_so(manifests: Path, broken: Path) -> None:
+    wrapper = ["env", f"--chdir={broken}", "--unset=PYTHONSAFEPATH"]
+    with program(manifests, ready=False, wrapper=wrapper) as running:
+        wait_for("a look", lambda: running.get(running.health, "/healthz")[0])
+        assert running.get(running.health, "/readyz")[0] == 503
+        wait_for("out", lambda: running.get(running.health, "/healthz")[0] == 503)
+        assert "worker in trouble: 2" in running.get(running.health, "/readyz")[1]
+        assert "worker 0 ended by itself with exit code 1" in str(running.status()["notReady"])
+        (first, second) = running.status()["workers"]
+        assert "ended by itself with exit code 1" in first["reason"]
+        assert "times in a row" in second["reason"]
+        assert running.process.poll() is None

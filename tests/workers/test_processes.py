@@ -1,0 +1,162 @@
+"""Workers as real processes, with less patience than usual."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import resource
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from tests.workers.world import PATIENCE, WEB, eventually
+from uproxy.channel import Open, Settings
+from uproxy.core.pulse import Patience
+from uproxy.core.route import Backend, Frontend, FrontendKind, Route
+from uproxy.workers import Periods, Started, Workers, start_worker
+
+HASTY = Patience(doubt=1.5, silence=3, start=PATIENCE)
+CALM = Patience(doubt=60, silence=60)
+LOOPS = """
+import socket, sys
+from uproxy.channel import Channel, Ready, ToWorker
+channel = Channel(socket.socket(fileno=int(sys.argv[1])), ToWorker)
+channel.post(Ready("none"))
+while True: pass
+"""
+
+
+def settings(worker: int) -> Settings:
+    return Settings(
+        worker=worker,
+        workers=1,
+        max_flows=1000,
+        udp_timeout=1.0,
+        tcp_idle_timeout=0.0,
+        half_close_timeout=0.0,
+        report_interval=0.1,
+    )
+
+
+class Site:
+    """Listeners, a backend that greets, and workers."""
+
+    def __init__(self) -> None:
+        self.opens: list[tuple[Open, socket.socket]] = []
+        self.backend = Backend("127.0.0.1", 0)
+
+    def state(self, worker: int) -> list[tuple[Open, socket.socket]]:
+        return self.opens
+
+    def listen(self, stack: AsyncExitStack, number: int) -> list[tuple[Open, socket.socket]]:
+        made = []
+        for _ in range(number):
+            sock = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            route = Route(
+                frontend=Frontend("TCP", "127.0.0.1", sock.getsockname()[1]),
+                owner=WEB,
+                kind=FrontendKind.NODE_PORT,
+                backends=(self.backend,),
+            )
+            made.append((Open(route), sock))
+        self.opens += made
+        return made
+
+
+async def visit(sock: socket.socket) -> bytes:
+    reader, writer = await asyncio.open_connection(*sock.getsockname())
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def site() -> AsyncIterator[tuple[Site, AsyncExitStack]]:
+    def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        writer.close()
+
+    made = Site()
+    async with AsyncExitStack() as stack:
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
+        stack.callback(server.close)
+        made.backend = Backend(*server.sockets[0].getsockname())
+        yield made, stack
+
+
+def only(workers: Workers) -> int:
+    (worker,) = workers.status()
+    return worker.pid
+
+
+def limit(pid: int, number: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (number, hard))
+
+
+async def test_listeners_that_come_when_no_descriptor_is_free_are_served_in_the_end() -> None:
+    """Those for which the reserve is enough at once, others when there is room again."""
+    async with site() as (made, stack):
+        workers = await stack.enter_async_context(Workers(settings, 1, made.state, patience=CALM))
+        await workers.ready()
+        limit(only(workers), 1 + max(map(int, os.listdir(f"/proc/{only(workers)}/fd"))))
+        for opening, sock in made.listen(stack, 250):
+            workers.send(0, opening, sock)
+        # There may have been some room below the limit.
+        few = re.compile("cannot serve (50|[1-4]?[0-9]) frontends").match
+        await eventually(lambda: few(workers.status()[0].reason))
+        limit(only(workers), 2000)
+        await eventually(lambda: not workers.status()[0].reason)
+        assert await visit(made.opens[-1][1]) == b"hello"
+        assert workers.status()[0].restarts == 0
+
+
+async def test_one_that_is_stopped_leaves_its_clients_to_its_successor() -> None:
+    async with site() as (made, stack):
+        made.listen(stack, 1)
+        workers = await stack.enter_async_context(Workers(settings, 1, made.state, patience=HASTY))
+        await workers.ready()
+        stopped = only(workers)
+        os.kill(stopped, signal.SIGSTOP)
+        assert await visit(made.opens[0][1]) == b"hello"
+        assert only(workers) != stopped
+        assert workers.status()[0].restarts == 1
+
+
+async def test_one_that_loops_for_ever_is_killed() -> None:
+    hang = True
+
+    async def start() -> Started:
+        if not hang:
+            return await start_worker()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", LOOPS, str(theirs.fileno())), pass_fds=[theirs.fileno()]
+            )
+        return Started(process, ours)
+
+    async with site() as (made, stack):
+        made.listen(stack, 1)
+        workers = Workers(
+            settings,
+            1,
+            made.state,
+            start=start,
+            patience=HASTY._replace(doubt=0.3, silence=0.6),
+            periods=Periods(look=0.1, end=0.1),
+        )
+        await stack.enter_async_context(workers)
+        await workers.ready()
+        looping, hang = only(workers), False
+        await eventually(lambda: list(workers.outages))
+        assert await visit(made.opens[0][1]) == b"hello"
+        with pytest.raises(ProcessLookupError):
+            os.kill(looping, 0)

@@ -1,0 +1,62 @@
+"""What a worker has counted since it was last told to the control process."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from uproxy.core.counters import Counters
+from uproxy.core.route import ServicePortName
+from uproxy.dataplane.context import Context
+
+_NOTHING = Counters()
+
+
+class Counting:
+    """Remembers what was told."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._told: dict[ServicePortName, Counters] = {}
+
+    def changes(self, served: Container[ServicePortName]) -> list[tuple[ServicePortName, Counters]]:
+        """What was counted since the last call. Ports that are not `served` and have no flow are
+        forgotten once all is told."""
+        changes = []
+        gone = set()
+        for name, port in self._context.ports().items():
+            before = self._told.get(name, _NOTHING)
+            if port.counters != before:
+                changes.append((name, _difference(port.counters, before)))
+                self._told[name] = _copy(port.counters)
+            elif name not in served and port.counters.active == 0:
+                gone.add(name)
+        self._context.forget(gone)
+        for name in gone:
+            self._told.pop(name, None)
+        return changes
+
+
+def _copy(counters: Counters) -> Counters:
+    copy = Counters(dropped={})
+    copy.add(counters)
+    return copy
+
+
+def _difference(now: Counters, before: Counters) -> Counters:
+    """What was added since; `active` is absolute."""
+    return Counters(
+        flows=now.flows - before.flows,
+        active=now.active,
+        client_bytes=now.client_bytes - before.client_bytes,
+        backend_bytes=now.backend_bytes - before.backend_bytes,
+        client_datagrams=now.client_datagrams - before.client_datagrams,
+        backend_datagrams=now.backend_datagrams - before.backend_datagrams,
+        dial_failures=now.dial_failures - before.dial_failures,
+        retries=now.retries - before.retries,
+        masqueraded=now.masqueraded - before.masqueraded,
+        dropped={
+            reason: count - before.dropped.get(reason, 0)
+            for reason, count in now.dropped.items()
+            if count != before.dropped.get(reason, 0)
+        },
+    )

@@ -1,0 +1,152 @@
+"""The process of a worker. It listens to the control process, and ends when its channel does,
+whatever flows it has: a worker without a control process would serve routes that nobody keeps up to
+date.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import random
+import select
+import signal
+import socket
+import sys
+from functools import partial
+
+from uproxy.channel import Channel, Ready, Settings, ToWorker
+from uproxy.dataplane.context import Context
+from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.reserve import Reserve
+from uproxy.dataplane.ring_loop import new_ring_loop
+from uproxy.dataplane.worker import Worker
+from uproxy.logs import formatter
+from uproxy.sockets import descriptor_limit
+
+log = logging.getLogger(__name__)
+
+_GC_THRESHOLD = 20_000
+"""Allocations between young collections. Flows are free of reference cycles, so what the
+collector could find is next to nothing, and looking for it costs every flow some time."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Service:
+    """A worker and its channel."""
+
+    def __init__(self, channel: Channel[ToWorker]) -> None:
+        self.ended = asyncio.Event()
+        self.interval = 0.5
+        self._channel = channel
+        self._reserve = Reserve()
+        self._reactor = Reactor(asyncio.get_running_loop())
+        self._worker: Worker | None = None
+
+    def receive(self) -> None:
+        try:
+            self._receive()
+        except Exception:
+            log.exception("what the control process said cannot be carried out")
+            self.ended.set()
+        if self._channel.ended:
+            self.ended.set()
+
+    def report(self) -> None:
+        if self._worker is not None:
+            self._worker.report()
+
+    def continued(self, *_: object) -> None:
+        """After SIGCONT, before anything that has happened meanwhile is looked at. Where the
+        control process has not waited for us, clients in our queues are for our successor."""
+        poll = select.poll()
+        poll.register(self._channel.fileno(), select.POLLHUP)
+        if self._worker is not None and poll.poll(0):
+            self._worker.stop_accepting()
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+        self._reactor.close()
+        self._reserve.close()
+        self._channel.close()
+
+    def _receive(self) -> None:
+        if self._worker is not None and self._worker.lacks:
+            self._reserve.give()
+        for message, descriptor in self._channel.receive():
+            if isinstance(message, Settings):
+                self._begin(message)
+            else:
+                assert self._worker is not None
+                self._worker.handle(message, descriptor)
+        self._reserve.fill()
+
+    def _begin(self, settings: Settings) -> None:
+        ring = self._reactor.ring
+        self.interval = settings.report_interval
+        context = Context(self._reactor, settings, random.random, descriptor_limit())
+        self._worker = Worker(self._channel, context)
+        if ring is not None:
+            ring.watch.allowed = settings.busy_poll
+        self._channel.post(Ready("io_uring" if ring is not None else "epoll"))
+
+
+async def serve(channel: Channel[ToWorker]) -> None:
+    """Run until the control process closes the channel."""
+    loop = asyncio.get_running_loop()
+    service = _Service(channel)
+    loop.add_reader(channel.fileno(), service.receive)
+    signal.signal(signal.SIGCONT, service.continued)
+    try:
+        while not service.ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(service.interval):
+                    await service.ended.wait()
+            service.report()
+    finally:
+        loop.remove_reader(channel.fileno())
+        service.close()
+
+
+def new_loop(*, ring: bool) -> asyncio.AbstractEventLoop:
+    """With `ring` one around an io_uring, if the kernel grants it."""
+    if ring:
+        try:
+            return new_ring_loop()
+        except OSError as error:
+            # Old kernels, seccomp profiles, sysctl kernel.io_uring_disabled: `uproxy doctor` says.
+            log.info("io_uring cannot be used (%s); epoll is", error.strerror)
+    # Only now: a worker with a ring does without, and saves the memory. uvloop wants TLS.
+    if sys.modules.get("ssl", sys) is None:
+        del sys.modules["ssl"]
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+def main(descriptor: int, *, ring: bool = True) -> None:
+    """Run a worker whose channel is the given descriptor."""
+    _leave_signals_to_the_control_process()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter("text"))
+    logging.basicConfig(handlers=[handler])
+    kind: type[ToWorker] = ToWorker  # type: ignore[assignment]
+    channel = Channel(socket.socket(fileno=descriptor), kind)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 20, 50)
+    with asyncio.Runner(loop_factory=partial(new_loop, ring=ring)) as runner:
+        runner.run(serve(channel))
+
+
+def _leave_signals_to_the_control_process() -> None:
+    # A supervisor may send SIGTERM to all processes of a service, but the control process decides
+    # when a worker ends.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # A worker that is stopped could not see the end of its channel, and would keep its ports.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
