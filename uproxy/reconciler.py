@@ -16,10 +16,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Iterable,
-    Iterator,
     Mapping,
-    Sequence,
     Set,
 )
 
@@ -34,10 +31,11 @@ from uproxy.core.plan import Plan, plan
 from uproxy.core.reserved import Reserved
 from uproxy.core.retries import Retries
 from uproxy.core.route import Frontend, FrontendKind, Route
-from uproxy.core.routing import HealthCheck, RoutingOptions, RoutingTable, build
+from uproxy.core.routing import HealthCheck, RoutingOptions, RoutingTable
 from uproxy.core.state import ClusterState
 from uproxy.core.telemetry import Telemetry
 from uproxy.core.unexpected import unexpected
+from uproxy.derivation import Derivation
 from uproxy.holdings import Holdings
 from uproxy.intake import Intake
 from uproxy.listeners import Listeners
@@ -55,9 +53,6 @@ _TOGETHER = 5.0
 
 _ALONE = 10.0
 """Seconds without a word about any object before claims of an earlier process are released."""
-
-_AT_ONCE = 64
-"""Services that are derived before the event loop gets its turn, about 5 ms."""
 
 _SLICE = 0.005
 """Seconds of opening and closing sockets before the event loop gets its turn."""
@@ -84,7 +79,6 @@ class Reconciler:
         after_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.state = state
-        self.table = RoutingTable(options=options)
         self.health_check_failures: Mapping[ObjectName, str] = {}
         self.served_once = asyncio.Event()
         """Set for good when all that the sources listed at first is served, or has a reason."""
@@ -93,6 +87,7 @@ class Reconciler:
         self._listeners = listeners
         self._holdings = holdings
         self._options = options
+        self._derivation = Derivation(state, holdings, options, _RETRY)
         self._syncs = Syncs(telemetry, health)
         self.intake = Intake(state, self._syncs, self._queue)
         """Where the sources deliver."""
@@ -103,15 +98,17 @@ class Reconciler:
         self._pending: set[Frontend] = set()
         """Frontends that may differ from what is wanted."""
         self._retries = Retries(_RETRY)
-        self._underived = Again(_RETRY)
         self._checking = Again(_RETRY)
         self._steps = Again(_RETRY)
         self._all_known = False
         """Whether all objects were known in the last step."""
         self._checks: HealthChecks = {}
         """Health checks as they are served now."""
-        self._claims_available = False
-        """Whether addresses can be claimed since the last step that could not before."""
+
+    @property
+    def table(self) -> RoutingTable:
+        """What should be served."""
+        return self._derivation.table
 
     @property
     def failures(self) -> dict[Frontend, Failure]:
@@ -131,7 +128,7 @@ class Reconciler:
 
     def claims_available(self) -> None:
         """Addresses can be claimed that could not before."""
-        self._claims_available = True
+        self._derivation.look_at_all_addresses()
         self._retries.hasten()
         self._wake.set()
 
@@ -163,12 +160,10 @@ class Reconciler:
         """Bring everything that can be brought to its desired state there, once."""
         started = time.monotonic()
         self.intake.retry(started)
-        if self._underived.due(started):
-            self.state.mark_dirty(self.table.underived)
         self._syncs.begin()
         full = self.table.options != self._options
         synced, servable = self.state.synced, self.state.servable
-        await self._build()
+        self._pending |= await self._derivation.follow(self._options)
         # Load balancers learn that endpoints are gone before clients are refused, and that there
         # are some after clients are served.
         await self._health_checks(cautious(self._checks, self.table.health_checks))
@@ -202,7 +197,7 @@ class Reconciler:
         self._wake.set()
 
     async def _until_woken(self) -> None:
-        again = (self.intake.again, self._underived, self._checking, self._steps)
+        again = (self.intake.again, self._derivation.again, self._checking, self._steps)
         at = soonest(self._retries.soonest(), *(each.at for each in again))
         await self._woken(None if at is None else max(0.0, at - time.monotonic()))
 
@@ -212,41 +207,6 @@ class Reconciler:
             async with asyncio.timeout(at_most):
                 await self._wake.wait()
         return self._wake.is_set()
-
-    async def _build(self) -> None:
-        dirty = list(self.state.take_dirty())
-        try:
-            self.table = await self._built(dirty)
-        except BaseException:
-            self.state.mark_dirty(dirty)
-            raise
-        if self.table.underived:
-            self._underived.failed(time.monotonic(), random.random())
-        else:
-            self._underived.succeeded()
-
-    async def _built(self, dirty: Sequence[ObjectName]) -> RoutingTable:
-        table = self.table
-        for few in _chunks(dirty, _AT_ONCE):
-            table = build(self.state, self._options, table, few)
-            self._look_at(table, table.changed)
-            await asyncio.sleep(0)
-        if table.options != self._options:
-            table = build(self.state, self._options, table, ())
-            self._look_at(table, table.changed)
-        if table.options != self.table.options or self._claims_available:
-            self._claims_available = False
-            self._look_at(table, self._look_at_addresses(table, table.routes))
-        return table
-
-    def _look_at(self, table: RoutingTable, frontends: Collection[Frontend]) -> None:
-        self._pending.update(frontends)
-        self._look_at_addresses(table, frontends)
-
-    def _look_at_addresses(
-        self, table: RoutingTable, frontends: Iterable[Frontend]
-    ) -> set[Frontend]:
-        return self._holdings.look_at(table, frontends, self._options.local_addresses)
 
     @property
     def _reserved(self) -> Reserved:
@@ -347,8 +307,3 @@ class _Turn:
         if time.monotonic() - self._began > _SLICE:
             await asyncio.sleep(0)
             self._began = time.monotonic()
-
-
-def _chunks(names: Sequence[ObjectName], size: int) -> Iterator[Sequence[ObjectName]]:
-    for start in range(0, len(names), size):
-        yield names[start : start + size]

@@ -27,15 +27,15 @@ def is_near(routes: Iterable[Route], local_addresses: Container[str]) -> bool:
     """Whether a backend has an address of this node, so that wildcard frontends may be it."""
     return any(
         _is_local(backend.address, local_addresses)
-        for backends in _backend_sets(routes)
+        for backends in backend_sets(routes)
         for backend in backends
     )
 
 
 def backend_ports(routes: Iterable[Route]) -> tuple[int, ...]:
     """The ports that backends have, each once: rarely more than a few."""
-    backend_sets = _backend_sets(routes)
-    return tuple(sorted({backend.port for backends in backend_sets for backend in backends}))
+    found = backend_sets(routes)
+    return tuple(sorted({backend.port for backends in found for backend in backends}))
 
 
 @dataclass(slots=True)
@@ -159,7 +159,8 @@ def _count(counts: dict[_K, int], key: _K, change: int) -> None:
         del counts[key]
 
 
-def _backend_sets(routes: Iterable[Route]) -> Iterator[tuple[Backend, ...]]:
+def backend_sets(routes: Iterable[Route]) -> Iterator[tuple[Backend, ...]]:
+    """What routes have for backends; those that share a set have it once, as a rule."""
     seen: tuple[Backend, ...] | None = None
     for route in routes:
         for backends in (route.backends, route.local_backends):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from uproxy.core.claims import Claim, Conflict, Wishes, ranked, replaced
+from uproxy.core.concern import Concern
 from uproxy.core.derive import HealthCheck, PolicySide, ServiceRoutes, derive
 from uproxy.core.ip import Family
 from uproxy.core.loops import Appeared, Occupied, concerns_nodes, guarded
@@ -74,13 +75,37 @@ def build(
 ) -> RoutingTable:
     """The table that follows `previous` after the Services in `dirty` have changed.
 
+    With other options than before, the Services that these concern count as dirty too; for the
+    first table, all do.
+    """
+    if previous.options is None:
+        dirty = state.service_names()
+    elif previous.options != options:
+        concern = Concern(previous.options, options)
+        dirty = {
+            *dirty,
+            *(each for each in previous.services if concerns(concern, state, previous, each)),
+        }
+    return advance(state, options, previous, dirty)
+
+
+def concerns(concern: Concern, state: ClusterState, table: RoutingTable, name: ObjectName) -> bool:
+    """Whether a Service of a table has to be derived again. One that is gone is dirty anyway."""
+    service = state.service(name)
+    return service is not None and concern.includes(service, table.services[name])
+
+
+def advance(
+    state: ClusterState,
+    options: RoutingOptions,
+    previous: RoutingTable,
+    dirty: Collection[ObjectName],
+) -> RoutingTable:
+    """The table that follows `previous` after these Services were derived again, and no other.
+
     Everything else is reused by identity, and a route that comes out equal stays the old object.
-    With other options than before, all Services count as dirty; so also for the first table.
     """
     draft = _Draft(previous, options, state.hosts)
-    if previous.options != options:
-        dirty = state.service_names() | previous.services.keys()
-        draft.touched.update(previous.routes)
     for name in dirty:
         try:
             wanted = _derived(state, options, name)
@@ -131,6 +156,8 @@ class _Draft:
         self._underived.pop(name, None)
         old = self._services.get(name)
         if wanted == old:
+            # The guard decides again nevertheless: it may be for its sake that it was derived.
+            self.touched.update(route.frontend for route in (old.routes if old else ()))
             return
         before = self._wishes.of(name) if old is not None else {}
         if wanted is None:

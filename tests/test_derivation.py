@@ -1,0 +1,83 @@
+"""The routing table is made a few Services at a time, so that the loop goes on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+from unittest.mock import patch
+
+import pytest
+
+from tests.builders import cluster, node, service
+from tests.test_holdings import FakeClaims
+from uproxy.addresses import Claims
+from uproxy.core.backoff import Backoff
+from uproxy.core.derive import derive
+from uproxy.core.options import RoutingOptions
+from uproxy.derivation import Derivation
+from uproxy.holdings import Holdings
+
+_MANY = 1000
+RANGES = ("192.0.2.0/24",)
+
+
+def derivation(**options: Any) -> Derivation:
+    services = [
+        service(
+            f"s{index}",
+            ip=f"10.96.{index >> 8}.{index & 255}",
+            load_balancer_source_ranges=RANGES if index % 2 else (),
+        )
+        for index in range(_MANY)
+    ]
+    state = cluster(*services, node(zone="a"))
+    holdings = Holdings(cast("Claims", FakeClaims()))
+    return Derivation(state, holdings, RoutingOptions(**options), Backoff(initial=1, maximum=1))
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        pytest.param({"local_addresses": frozenset({"192.0.2.1"})}, _MANY // 2, id="an address"),
+        pytest.param({"strict_source_ranges": True}, _MANY, id="a setting"),
+    ],
+)
+async def test_a_change_of_this_machine_leaves_the_loop_its_turns(
+    after: dict[str, Any], expected: int
+) -> None:
+    made = derivation()
+    await made.follow(RoutingOptions())
+    derived: list[int] = [0]
+
+    def counting(*args: Any) -> Any:
+        derived[-1] += 1
+        return derive(*args)
+
+    async def turns() -> None:
+        while True:
+            derived.append(0)
+            await asyncio.sleep(0)
+
+    with patch("uproxy.core.routing.derive", counting):
+        async with asyncio.TaskGroup() as tasks:
+            ticking = tasks.create_task(turns())
+            await made.follow(RoutingOptions(**after))
+            ticking.cancel()
+    assert sum(derived) == expected
+    assert max(derived) <= 64
+    assert made.table.options == RoutingOptions(**after)
+
+
+async def test_claims_that_become_possible_are_noticed() -> None:
+    claims = FakeClaims()
+    claims.reason = "another uproxy claims the addresses of this node"
+    state = cluster(service("a", ip="10.96.0.1"), service("b", ip="10.96.0.2"))
+    holdings = Holdings(cast("Claims", claims))
+    made = Derivation(state, holdings, RoutingOptions(), Backoff(initial=1, maximum=1))
+    await made.follow(RoutingOptions())
+    assert holdings.needed == {}
+    claims.reason = ""
+    made.look_at_all_addresses()
+    pending = await made.follow(RoutingOptions())
+    assert {each.address for each in pending} == {"10.96.0.1", "10.96.0.2"}
+    assert holdings.needed.keys() == {"10.96.0.1", "10.96.0.2"}
