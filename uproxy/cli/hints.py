@@ -25,6 +25,8 @@ _DROPS: Final = {
     DropReason.SEND_FAILED: "the kernel would not send a datagram: too long, no route, or a "
     "firewall",
     DropReason.DRAINING: "a worker was about to stop",
+    DropReason.LOOP: "a backend leads back to uproxy itself, by another address, another node or a "
+    "load balancer",
     DropReason.IDLE: "nothing was transferred for --tcp-idle-timeout, or half-closed for too long",
 }
 

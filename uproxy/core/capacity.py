@@ -29,6 +29,10 @@ _BELIEVED: Final = 0.5
 _AMPLE: Final = 64
 """Flows that may begin before anybody has to count again."""
 
+_GROWTH: Final = 4
+"""A quarter more flows than before, and 64 at least, are so many more that it is worth a look where
+they come from."""
+
 
 class Capacity:
     """The flows of a worker, in number. Its owner keeps `tcp` and `udp` up to date.
@@ -37,9 +41,9 @@ class Capacity:
     whole machine is short, or something else took them), the first flow that gets none says so.
     """
 
-    __slots__ = ("_descriptors", "_for_flows", "_limit", "_listening", "_max_flows", "_met",
-                 "_most_tcp", "_most_udp", "_until", "ample", "flows", "pipes", "tcp",
-                 "udp")  # fmt: skip
+    __slots__ = ("_descriptors", "_for_flows", "_listening", "_mark", "_max_flows",
+                 "_met", "_most_tcp", "_most_udp", "_until", "ample", "calm", "flows", "pipes",
+                 "tcp", "udp")  # fmt: skip
 
     def __init__(self, max_flows: int, descriptors: int) -> None:
         self.tcp = 0
@@ -50,6 +54,8 @@ class Capacity:
         """The most flows of both protocols together, should half of them be TCP."""
         self.ample = 0
         """With so many flows or fewer, there is room for 64 of either protocol."""
+        self.calm = 0
+        """The same, and there are not many more than before."""
         usable = descriptors - min(_RESERVE, descriptors // 4)
         self.pipes = min(_MOST_PIPES, usable // (8 * 2))
         """The most pipes for splice: an eighth of the descriptors."""
@@ -58,6 +64,7 @@ class Capacity:
         self._listening: dict[str, int] = {"TCP": 0, "UDP": 0}
         self._met: int | None = None
         self._until = 0.0
+        self._mark = _AMPLE
         self._divide()
 
     def opened(self, protocol: Protocol) -> None:
@@ -88,6 +95,18 @@ class Capacity:
         self._until = now + _BELIEVED
         self._divide()
 
+    def grown(self) -> bool:
+        """Whether there are many more flows than before. Says so once."""
+        grown = self.tcp + self.udp > self._mark
+        if grown:
+            self._set_mark(self._next_mark())
+        return grown
+
+    def settle(self) -> None:
+        """Now and then: where flows have become few, that is what more are compared to."""
+        if 2 * self._next_mark() <= self._mark:
+            self._set_mark(self._next_mark())
+
     @property
     def most(self) -> int:
         """`flows`, where that is fewer than was asked for; else 0."""
@@ -97,6 +116,14 @@ class Capacity:
     def short(self) -> bool:
         """Whether that holds. It will not last, and no flow has to end for it to be over."""
         return self._met is not None
+
+    def _next_mark(self) -> int:
+        flows = self.tcp + self.udp
+        return flows + max(_AMPLE, flows // _GROWTH)
+
+    def _set_mark(self, mark: int) -> None:
+        self._mark = mark
+        self.calm = min(self.ample, mark)
 
     def _taken(self) -> int:
         return PER_TCP_FLOW * self.tcp + self.udp
@@ -118,3 +145,4 @@ class Capacity:
         self._most_tcp = min(self._max_flows - to_udp, (descriptors - to_udp) // PER_TCP_FLOW)
         self._most_udp = min(self._max_flows - to_tcp, descriptors - PER_TCP_FLOW * to_tcp)
         self.ample = min(self._most_tcp, self._most_udp, self.flows) - _AMPLE
+        self._set_mark(self._mark)

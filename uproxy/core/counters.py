@@ -28,6 +28,8 @@ class DropReason(StrEnum):
     """UDP: the kernel would not send a datagram: too long, no route to the client, a firewall."""
     DRAINING = "draining"
     """UDP: the worker is about to stop and takes no new flows."""
+    LOOP = "loop"
+    """The backend is uproxy itself, by some way round."""
     IDLE = "idle"
     """TCP: nothing was transferred for --tcp-idle-timeout, or half-closed for too long."""
 

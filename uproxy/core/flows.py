@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Generic, Protocol, TypeVar
@@ -87,6 +87,14 @@ class FlowTable(Generic[F]):
 
     def __len__(self) -> int:
         return len(self._flows)
+
+    def __iter__(self) -> Iterator[F]:
+        """As of now: they may end meanwhile."""
+        return iter(list(self._flows.values()))
+
+    def get(self, number: int) -> F | None:
+        """The flow with a number, if it is still there."""
+        return self._flows.get(number)
 
     def admit(self, flow: F) -> float:
         """A flow begins, with a datagram from its client. Returns when it is over, unless there is

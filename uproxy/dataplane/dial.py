@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from uproxy.core.counters import DropReason
 from uproxy.core.route import Backend
 from uproxy.dataplane.events import EVENTS
+from uproxy.dataplane.hops import Hops
 from uproxy.dataplane.reactor import Reactor
 from uproxy.dataplane.transparent import UNUSABLE, bind_as
 from uproxy.sockets import RESOURCE_ERRORS
@@ -53,6 +54,7 @@ class Dialer:
         self._reactor = reactor
         self._ring = ring
         self._shortage = shortage
+        self.hops = Hops(reactor)
         self._queues: tuple[OrderedDict[Flow, float], ...] = tuple(OrderedDict() for _ in TIMEOUTS)
         """Flows to the time when their attempt is over."""
         self._timer: asyncio.TimerHandle | None = None
@@ -84,6 +86,9 @@ class Dialer:
                 sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
                 # A ring sees no urgent mark; epoll does, and then sets it where it is needed.
                 sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
+            if self.hops.watched and not self.hops.pass_on(flow.client_sock, sock):
+                flow.drop(DropReason.LOOP)
+                return
             if flow.preserving:
                 self._preserve(flow, backend)
             code = sock.connect_ex(backend)

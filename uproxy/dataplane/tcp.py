@@ -73,8 +73,8 @@ class TcpListener:
         # Inherited by what is accepted: an urgent byte keeps its place in the stream.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         engine.listeners.add(self)
-        context.capacity.opened("TCP")
         self.update(route)
+        context.capacity.opened("TCP")
 
     def __repr__(self) -> str:
         return f"<TcpListener {self.route.frontend}, {len(self.flows)} flows>"
@@ -139,8 +139,10 @@ class TcpListener:
     def _ready(self, mask: int) -> None:
         capacity = self.context.capacity
         room = ACCEPT_BATCH
-        if capacity.tcp + capacity.udp > capacity.ample:
+        if capacity.tcp + capacity.udp > capacity.calm:
             room = capacity.tcp_room(self.context.reactor.now)
+            if capacity.grown():
+                self.engine.dialer.hops.watch()
         if self.engine.shortage.lasts or (room <= 0 and capacity.short):
             self._stand_back()
             return

@@ -51,7 +51,6 @@ class UdpListener:
             pktinfo.enable(sock)
             self._receive = self._receive_with_local_address
         _enlarge(sock)
-        context.capacity.opened("UDP")
         self.intake: RingIntake | None = None
         self._flow: type[UdpFlow] = UdpFlow
         if engine.datagrams is not None:
@@ -59,6 +58,7 @@ class UdpListener:
             self.intake = RingIntake(engine.datagrams, self, wildcard=self._wildcard)
         else:
             context.reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
+        context.capacity.opened("UDP")
 
     def update(self, route: Route) -> None:
         """Use another route for what comes from now on.
@@ -116,7 +116,10 @@ class UdpListener:
 
     def admit(self, key: Key, client: Address, local: bytes) -> UdpFlow | None:
         """Begin a flow, or count why not."""
-        reason = self._refusal(client[0])
+        if client[1] == self.engine.circles.port and self.engine.goes_round(client[:2]):
+            reason: DropReason | None = DropReason.LOOP
+        else:
+            reason = self._refusal(client[0])
         if reason is not None:
             self.port.counters.drop(reason)
             return None

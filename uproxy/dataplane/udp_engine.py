@@ -7,6 +7,8 @@ from typing import Protocol
 
 from uproxy.core.counters import Counters, DropReason
 from uproxy.core.flows import FlowTable, Timed
+from uproxy.core.route import Backend
+from uproxy.dataplane.circles import Circles
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.ring_datagrams import Datagrams
 
@@ -26,8 +28,12 @@ have changed, or were met unexpectedly."""
 class Expiring(Timed, Protocol):
     """A flow, as far as the engine is concerned."""
 
+    backend: Backend
+
     @property
     def counters(self) -> Counters: ...
+
+    def source(self) -> tuple[str, int]: ...
 
     def close(self) -> None: ...
 
@@ -45,6 +51,7 @@ class UdpEngine:
         """What the ring receives into; None: epoll does all the work."""
         self._context = context
         self._capacity = context.capacity
+        self.circles = Circles(context)
         context.on_need.append(self.shed)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -62,6 +69,16 @@ class UdpEngine:
         room = capacity.udp_room(self._context.reactor.now)
         return room > 0 or self._end(1 - room)
 
+    def goes_round(self, client: tuple[str, int]) -> bool:
+        """Whether a client, with the port of the bait, is ourselves. Flows of its kind then end."""
+        backend = self.circles.closes(self.flows.get(self.circles.bait), client)
+        if backend is None:
+            return False
+        for flow in self.flows:
+            if flow.backend == backend:
+                flow.close()
+        return True
+
     def lack(self) -> bool:
         """Whether there is a descriptor for a flow that got none, now that another was ended."""
         self._context.ran_out()
@@ -77,6 +94,8 @@ class UdpEngine:
         """A flow begins."""
         deadline = self.flows.admit(flow)
         self._capacity.udp += 1
+        if flow.number >= self.circles.due:
+            self.circles.lay(flow)
         if deadline + RESOLUTION < self._due:
             self._arm(deadline, now)
 

@@ -160,6 +160,10 @@ class UdpFlow:
 
     abort = close
 
+    def source(self) -> tuple[str, int]:
+        """Address and port of the socket towards the backend; "" and 0 without one."""
+        return ("", 0) if self._sock is None else self._sock.getsockname()[:2]
+
     def _watch(self, sock: Socket) -> None:
         """Have what a backend replies. Raises OSError."""
         reactor = self._listener.context.reactor
@@ -287,8 +291,13 @@ class UdpFlow:
                 self._blame(backend)
             else:
                 return True
-        self.counters.drop(DropReason.DIAL_FAILED if self._tried else DropReason.NO_BACKEND)
+        self.counters.drop(self._lack_of_backends())
         return False
+
+    def _lack_of_backends(self) -> DropReason:
+        if self._listener.engine.circles.found:
+            return DropReason.LOOP
+        return DropReason.DIAL_FAILED if self._tried else DropReason.NO_BACKEND
 
     def _make_way(self, error: OSError) -> bool:
         """Whether a new flow may have the descriptor of another one. What the whole machine lacks,
@@ -299,7 +308,10 @@ class UdpFlow:
     def _pick(self) -> Backend | None:
         context, route, ip = self._listener.context, self._listener.route, self._client[0]
         backends = context.backends_for(route, ip)
-        return self._port.balancer.pick(route, backends, ip, context.reactor.now, self._tried)
+        tried = self._tried
+        if self._listener.engine.circles.found:
+            tried = [*tried, *self._listener.engine.circles.avoided()]
+        return self._port.balancer.pick(route, backends, ip, context.reactor.now, tried)
 
     def _connect_to(self, backend: Backend) -> None:
         context = self._listener.context

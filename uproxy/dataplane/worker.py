@@ -69,6 +69,7 @@ class Worker:
 
     def report(self) -> None:
         """Tell what has changed since the last report, or now and then that nothing has."""
+        self._context.capacity.settle()
         channel = self._channel
         channel.flush()
         if channel.wants_write:

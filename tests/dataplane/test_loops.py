@@ -1,0 +1,140 @@
+"""Backends that lead back to a frontend, which no address has told beforehand."""
+
+from __future__ import annotations
+
+import socket
+
+import msgspec
+import pytest
+
+from tests.dataplane import udp_world
+from tests.dataplane.peers import eventually, world
+from uproxy.core.counters import DropReason
+from uproxy.core.route import Backend
+from uproxy.dataplane.circles import EVERY, PROOF
+from uproxy.dataplane.hops import MOST, STEP, WATCHED
+from uproxy.dataplane.tcp import ACCEPT_BATCH, TcpListener
+
+
+def lead_back(listener: TcpListener, *more: Backend) -> None:
+    """Have a frontend for its own backend."""
+    itself = Backend(listener.route.frontend.address, listener.route.frontend.port)
+    listener.update(msgspec.structs.replace(listener.route, backends=(itself, *more)))
+
+
+class TestTcp:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+    async def test_one_connection_does_not_become_thousands(self, host: str) -> None:
+        async with world() as w:
+            listener = w.listen(host=host)
+            lead_back(listener)
+            client = w.connect(listener)
+            assert await client.was_reset()
+            await w.idle()
+            assert w.dropped(DropReason.LOOP) >= 1
+            assert w.counters.flows < 64 + ACCEPT_BATCH + 2 * MOST // STEP
+
+    async def test_the_next_one_becomes_even_fewer(self) -> None:
+        async with world() as w:
+            listener = w.listen()
+            lead_back(listener)
+            assert await w.connect(listener).was_reset()
+            await w.idle()
+            before = w.counters.flows
+            assert await w.connect(listener).was_reset()
+            await w.idle()
+            assert w.counters.flows - before == MOST // STEP
+
+    async def test_two_frontends_that_lead_to_each_other(self) -> None:
+        async with world() as w:
+            first, second = w.listen(), w.listen()
+            for one, other in ((first, second), (second, first)):
+                there = Backend(other.route.frontend.address, other.route.frontend.port)
+                one.update(msgspec.structs.replace(one.route, backends=(there,)))
+            assert await w.connect(first).was_reset()
+            await w.idle()
+            assert w.counters.flows < 64 + ACCEPT_BATCH + 2 * MOST // STEP
+
+    async def test_clients_that_go_round_once_are_served(self) -> None:
+        """A frontend that is the backend of another one, as with a load balancer before nodes."""
+        async with world() as w:
+            server = w.server()
+            inner = w.listen(server.backend)
+            outer = w.listen(Backend(inner.route.frontend.address, inner.route.frontend.port))
+            for _ in range(60):
+                w.connect(outer)
+                await server.accept()
+            assert w.engine.dialer.hops.watched < WATCHED
+            assert not w.counters.dropped
+
+    async def test_many_clients_are_looked_at_for_a_while(self) -> None:
+        async with world() as w:
+            server = w.server()
+            listener = w.listen(server.backend)
+            for _ in range(65 + WATCHED):
+                w.connect(listener)
+            await eventually(lambda: w.counters.flows == 65 + WATCHED)
+            assert 0 < w.engine.dialer.hops.watched < WATCHED
+            assert not w.counters.dropped
+
+    async def test_a_backend_sees_less_than_the_client_had(self) -> None:
+        async with world() as w:
+            hops = w.engine.dialer.hops
+            for host, level, option in (
+                ("127.0.0.1", socket.IPPROTO_IP, socket.IP_TTL),
+                ("::1", socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
+            ):
+                family = socket.AF_INET6 if ":" in host else socket.AF_INET
+                with socket.create_server((host, 0), family=family) as server:
+                    for had, gets in ((255, 56), (64, 56), (40, 32), (9, 1), (8, 0), (1, 0)):
+                        with socket.socket(family) as client, socket.socket(family) as backend:
+                            client.setsockopt(level, option, had)
+                            client.connect(server.getsockname())
+                            with server.accept()[0] as accepted:
+                                assert hops.pass_on(accepted, backend) is (gets > 0)
+                            assert not gets or backend.getsockopt(level, option) == gets
+
+
+class TestUdp:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])
+    async def test_one_datagram_does_not_go_round_for_ever(self, host: str) -> None:
+        async with udp_world.world(max_flows=400) as w:
+            listener = w.listen(address=host)
+            there = Backend(host.replace("0.0.0.0", "127.0.0.5"), listener.route.frontend.port)
+            listener.update(udp_world.rerouted(listener, there))
+            w.client(listener, host.replace("0.0.0.0", "127.0.0.1")).send(b"round and round")
+            await eventually(lambda: w.dropped(DropReason.LOOP) == 1)
+            assert w.counters.flows <= EVERY + PROOF + 1
+            assert not listener.flows
+            w.client(listener, host.replace("0.0.0.0", "127.0.0.1")).send(b"and again")
+            await eventually(lambda: w.dropped(DropReason.LOOP) == 2)
+            assert not listener.flows
+
+    async def test_two_frontends_that_lead_to_each_other(self) -> None:
+        async with udp_world.world(max_flows=400) as w:
+            first, second = w.listen(), w.listen()
+            for one, other in ((first, second), (second, first)):
+                there = Backend("127.0.0.1", other.route.frontend.port)
+                one.update(udp_world.rerouted(one, there))
+            w.client(first).send(b"back and forth")
+            await eventually(lambda: w.dropped(DropReason.LOOP) == 1)
+            w.client(first).send(b"back and forth")
+            await eventually(lambda: w.dropped(DropReason.LOOP) == 2)
+
+    async def test_other_backends_are_served(self) -> None:
+        async with udp_world.world(max_flows=400) as w:
+            listener = w.listen()
+            there = Backend("127.0.0.1", listener.route.frontend.port)
+            listener.update(udp_world.rerouted(listener, there))
+            w.client(listener).send(b"round and round")
+            await eventually(lambda: w.dropped(DropReason.LOOP) == 1)
+            listener.update(udp_world.rerouted(listener, there, w.server(b"good ").backend))
+            for _ in range(4):
+                assert await w.client(listener).ask(b"hello") == b"good hello"
+
+    async def test_clients_on_this_node_are_served(self) -> None:
+        async with udp_world.world() as w:
+            listener = w.listen(w.server().backend)
+            for _ in range(3 * EVERY):
+                await w.client(listener).ask(b"hello")
+            assert not w.counters.dropped

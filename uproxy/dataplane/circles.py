@@ -1,0 +1,90 @@
+"""Datagrams that go round: their backend leads back to a frontend of ours (see hops.py for TCP).
+
+Every pass is a flow of its own, from another port, and nothing ends it: one datagram would go on
+for ever. So the socket of each 64th flow to a backend on this node is a bait, and a client with
+the same address and port is ourselves. What goes round through other nodes, or comes back with
+another address, is not seen: it takes no more than the room of newcomers.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, Protocol
+
+from uproxy.core.route import Backend
+from uproxy.dataplane.context import Context
+
+EVERY: Final = 64
+"""Flows for one bait: getsockname() takes 1 us, a new flow 50."""
+
+PROOF: Final = 3
+"""Baits of one backend that have to come back. One may do so by chance: a pod behind this node's
+address had the same port."""
+
+_PATIENCE: Final = 10.0
+"""Seconds for that."""
+
+_AVOIDED: Final = 60.0
+"""Seconds for which nothing is sent to a backend that leads back. The address may move away."""
+
+logger = logging.getLogger(__name__)
+
+
+class Baited(Protocol):
+    """A flow, as far as baits are concerned."""
+
+    backend: Backend
+    number: int
+
+    def source(self) -> tuple[str, int]:
+        """Address and port of its socket towards the backend."""
+
+
+class Circles:
+    """The backends of a worker that lead back to it."""
+
+    def __init__(self, context: Context) -> None:
+        self.port = 0
+        """Of the bait; 0: there is none."""
+        self.bait = 0
+        """Number of the flow that has it."""
+        self.due = 0
+        """Number of the flow whose socket is the next bait, or of one before."""
+        self.found: dict[Backend, float] = {}
+        """Backends that lead back, and until when they are avoided."""
+        self._context = context
+        self._met: dict[Backend, tuple[int, float]] = {}
+        """Baits that came back, and until when they count."""
+
+    def lay(self, flow: Baited) -> None:
+        """Make a flow the bait that has just begun, and has sent nothing yet."""
+        self.bait = flow.number
+        self.due = flow.number + EVERY
+        source, backend = flow.source(), flow.backend
+        # To an address that is its own, but on no interface, this machine talks from that address.
+        here = source[0] == backend.address or self._context.is_here(backend.address)
+        self.port = source[1] if here else 0
+
+    def closes(self, bait: Baited | None, client: tuple[str, int]) -> Backend | None:
+        """The backend that is proven to lead back by a client with the bait's port. `bait`: the
+        flow that has it, unless that is over."""
+        self.port = 0
+        if bait is None or bait.source() != client:
+            return None
+        self.due = 0
+        backend, now = bait.backend, self._context.reactor.now
+        met = {each: (times, end) for each, (times, end) in self._met.items() if now < end}
+        times = met.get(backend, (0, now))[0] + 1
+        self._met = met | {backend: (times, now + _PATIENCE)}
+        if times < PROOF:
+            return None
+        logger.warning("%s leads back to uproxy itself, and gets no datagrams for a while", backend)
+        self._met.clear()
+        self.found[backend] = now + _AVOIDED
+        return backend
+
+    def avoided(self) -> list[Backend]:
+        """Those that are avoided still."""
+        now = self._context.reactor.now
+        self.found = {each: end for each, end in self.found.items() if now < end}
+        return list(self.found)

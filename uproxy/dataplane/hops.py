@@ -1,0 +1,92 @@
+"""Connections that go round: their backend leads back to a frontend of ours, by a way that no
+address tells. The node may have an address that no interface has; another node, a load balancer
+or a translation of addresses may send them back.
+
+Routers take one from the TTL of what they forward, so nothing goes round for ever. A proxy begins
+anew, and one connection becomes as many as there may be. So where flows become many in a short
+time, the next ones are looked at: a backend gets less of a TTL than the client's packets had, and
+who comes with next to nothing has been here before. Proxies on the way that begin anew hide it.
+"""
+
+from __future__ import annotations
+
+import socket
+from _socket import socket as Socket
+from contextlib import closing
+from typing import Final
+
+from uproxy.dataplane.kernel import Kernel
+from uproxy.dataplane.reactor import Reactor
+
+STEP: Final = 8
+"""What one pass takes. With one, as in a router, a connection would pass 64 times; with this 8
+times, and a connection from 30 routers away still has what it needs for the way to a pod."""
+
+MOST: Final = 64
+"""What the first of us makes of the TTL of a client that begins with 128 or 255."""
+
+WATCHED: Final = 256
+"""Dials that are looked at, for 1 us each, once there are many more flows than before: enough for
+all workers to look at the same time, and for the 8 passes."""
+
+WATCHED_LONGER: Final = 65536
+"""The same once something has gone round."""
+
+_PROBE: Final = 77
+
+
+class Hops:
+    """What has been seen of connections that go round; one for a worker."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.watched = 0
+        """Dials that are still to be looked at."""
+        self._reactor = reactor
+        self._works = False
+
+    def watch(self, dials: int = WATCHED) -> None:
+        """Look at the next dials."""
+        self._works = self._works or _works(self._reactor.kernel)
+        if self._works:
+            self.watched = max(self.watched, dials)
+
+    def pass_on(self, client: Socket, backend: Socket) -> bool:
+        """Let a backend's socket, not connected yet, go on with the client's TTL. False: the
+        client's connection has been here before, too often."""
+        self.watched -= 1
+        left = min(_received(client), MOST) - STEP
+        if left <= 0:
+            self.watch(WATCHED_LONGER)
+            return False
+        if backend.family == socket.AF_INET6:
+            backend.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, left)
+        else:
+            backend.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, left)
+        return True
+
+
+def _received(accepted: Socket) -> int:
+    """The TTL of the packet that completed the handshake. Linux keeps it where sockets for
+    datagrams have their TTL for multicast, and no option is needed beforehand."""
+    if accepted.family == socket.AF_INET6:
+        return accepted.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS)
+    return accepted.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL)
+
+
+def _works(kernel: Kernel) -> bool:
+    """Whether this kernel does so. Others that are called Linux (gVisor) need not."""
+    kind = socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC
+    try:
+        with (
+            closing(kernel.new_socket(*kind)) as listener,
+            closing(kernel.new_socket(*kind)) as client,
+        ):
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(1)
+            client.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _PROBE)
+            client.connect(listener.getsockname())
+            fd, _ = listener._accept()  # type: ignore[attr-defined]
+            with closing(kernel.new_socket(*kind, 0, fd)) as accepted:
+                return _received(accepted) == _PROBE
+    except OSError:
+        return False
