@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,29 @@ def test_hosts_of_urls() -> None:
     urls = ("https://192.0.2.9:6443", "https://[2001:DB8::9]", "http://u:p@192.0.2.8:3128", "", "?")
     assert resolved(urls) == {"192.0.2.9", "2001:db8::9", "192.0.2.8"}
     assert "127.0.0.1" in resolved(["https://localhost:6443"])
+
+
+async def test_a_start_without_the_addresses_of_the_machine_is_a_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They come later; the loopback ones, and wildcards, are served all the same."""
+    answers = iter([OSError("no memory"), ValueError("not a message")])
+
+    async def interfaces() -> Interfaces:
+        for error in answers:
+            raise error
+        return Interfaces(frozenset({"192.0.2.1"}))
+
+    changes: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+    monkeypatch.setattr(machine, "interfaces", interfaces)
+    found = Machine()
+    await found.look_around()
+    assert found.trouble == "cannot read the addresses of this machine: no memory"
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(found.follow(changes.put_nowait))
+        assert await changes.get() == {"192.0.2.1"}
+        following.cancel()
+    assert found.trouble == ""
 
 
 async def test_what_cannot_be_read_stays_as_it_was(

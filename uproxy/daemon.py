@@ -142,7 +142,9 @@ class Daemon:
 
     def notes(self) -> Sequence[str]:
         """What people should know although /readyz is green."""
-        return (*(self.link.notes if self.link is not None else ()), *self.lasting.reasons)
+        cluster = self.link.notes if self.link is not None else ()
+        machine = filter(None, [self.machine.trouble])
+        return (*cluster, *machine, *self.lasting.reasons)
 
     def node_eligible(self) -> bool:
         """Whether load balancers should send new connections here."""

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _PERIOD: Final = 10.0
 """Seconds after which interfaces and routes are looked at without news."""
+_SOON: Final = 1.0
+"""The same, after they could not be read."""
 _DNS_PERIOD: Final = 60.0
 """Seconds between two look-ups of the API server's name."""
 _DNS_TIMEOUT: Final = 5.0
@@ -42,6 +44,8 @@ class Machine:
         self._gateways: frozenset[str] = frozenset()
         self._name_servers: frozenset[str] = frozenset()
         self._api_addresses: frozenset[str] = frozenset()
+        self.trouble = ""
+        """Why the addresses cannot be read at present; "": they can."""
         self._trouble: dict[str, str] = {}
 
     @property
@@ -62,18 +66,23 @@ class Machine:
         return dns | dict.fromkeys(self._api_addresses, API_SERVER)
 
     async def look_around(self) -> None:
-        """Look at everything. Raises OSError as `look` does."""
+        """Look at everything."""
         await self.look()
         await self.look_up()
 
     async def look(self) -> None:
-        """Look at everything but DNS, which may be slow. Raises OSError if not even the addresses
-        of interfaces can be read."""
-        self._interfaces = await interfaces()
-        self._name_servers = await asyncio.to_thread(name_servers)
+        """Look at everything but DNS, which may be slow. What cannot be read stays as it was."""
+        try:
+            self._interfaces = await interfaces()
+            self._name_servers = await asyncio.to_thread(name_servers)
+        except Exception as error:
+            self.trouble = f"cannot read the addresses of this machine: {error}"
+            self._tell("interfaces", self.trouble)
+            return
+        self._read()
         try:
             self._gateways = await asyncio.to_thread(gateways)
-        except OSError as error:
+        except Exception as error:
             self._tell("routes", f"cannot read the routes of this machine: {error}")
 
     async def look_up(self) -> None:
@@ -81,7 +90,7 @@ class Machine:
         try:
             async with asyncio.timeout(_DNS_TIMEOUT):
                 self._api_addresses = await asyncio.to_thread(resolved, self._api_servers())
-        except (OSError, TimeoutError) as error:
+        except Exception as error:
             self._tell("dns", f"cannot tell the API server's address: {error or 'no answer'}")
 
     async def follow(self, changed: Callable[[frozenset[str]], None]) -> None:
@@ -94,13 +103,9 @@ class Machine:
     async def _follow_interfaces(self, changed: Callable[[frozenset[str]], None]) -> None:
         async with AddressMonitor() as monitor:
             while True:
-                await monitor.wait(_PERIOD)
+                await monitor.wait(_SOON if self.trouble else _PERIOD)
                 before = self._interfaces, self.hosts, self.servers
-                try:
-                    await self.look()
-                except OSError as error:
-                    log.warning("cannot read the addresses of this machine: %s", error)
-                    continue
+                await self.look()
                 if self._interfaces != before[0]:
                     log.info("the addresses of this machine have changed")
                 if (self._interfaces, self.hosts, self.servers) != before:
@@ -113,6 +118,13 @@ class Machine:
             await self.look_up()
             if self.servers != before:
                 changed(frozenset())
+
+    def _read(self) -> None:
+        """The addresses were read."""
+        if self.trouble:
+            log.info("the addresses of this machine can be read again")
+        self.trouble = ""
+        self._trouble.pop("interfaces", None)
 
     def _tell(self, what: str, trouble: str) -> None:
         """Once, as long as it stays the same."""

@@ -91,16 +91,18 @@ class _Selector(selectors.BaseSelector):
         self._clock = clock
         self._readiness = readiness
         self._keys: dict[int, selectors.SelectorKey] = {}
-        self._own: int | None = None
+        self._pipe = -1
         """The loop's pipe to itself, which is registered first and for which nothing comes."""
+        self._own: int | None = None
+        """What it is called in here."""
         self._second = 0.0
         self._turns = 0
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         number = fileobj if isinstance(fileobj, int) else fileobj.fileno()
         if self._own is None:
-            self._own = -1 - number
-            number = self._own
+            self._pipe = number
+            self._own = number = -1 - number
         key = selectors.SelectorKey(fileobj, number, events, data)
         self._keys[number] = key
         return key
@@ -137,7 +139,7 @@ class _Selector(selectors.BaseSelector):
 
     def _number(self, fileobj: Any) -> int:
         number = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        if self._own is not None and -1 - number == self._own and number not in self._keys:
+        if self._own is not None and number == self._pipe:
             return self._own
         return int(number)
 

@@ -26,6 +26,8 @@ ROOM: Final = 16 * 1024
 """Bytes in a socket pair's buffer: small, so that it is full now and then."""
 _FOREIGN: Final = 1 << 20
 """Between the numbers of one process and those of the next: one event loop watches them all."""
+_FIRST: Final = 10_000
+"""Far from any descriptor that the event loop really has."""
 _FREEBIND: Final = 78
 
 
@@ -64,14 +66,14 @@ class Process:
         self.name = name
         self.limit = limit
         self.files: dict[int, File] = {}
-        self._first = first
+        self.first = first
 
     def install(self, file: File) -> int:
         """A new descriptor, of the lowest free number. Raises OSError."""
-        number = self._first
+        number = self.first
         while number in self.files:
             number += 1
-        if number - self._first >= self.limit:
+        if number - self.first >= self.limit:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self.files[number] = file
         file.copies += 1
@@ -111,7 +113,8 @@ class Kernel:
 
     def process(self, name: str, limit: int) -> Process:
         """A new process, which has nothing open but what every process has."""
-        made = Process(self, name, len(self._processes) * _FOREIGN + 3, limit)
+        first = len(self._processes) * _FOREIGN + _FIRST
+        made = Process(self, name, first, limit)
         self._processes.append(made)
         return made
 
@@ -141,7 +144,7 @@ class Kernel:
 
     def portion(self, size: int) -> int:
         """How much of so many bytes is taken at once: at least one."""
-        return self.weather.portion(size)
+        return self.weather.portion(size) if current.get() is self.control else size
 
     def readiness(self, number: int) -> int:
         """Of a descriptor of any process."""

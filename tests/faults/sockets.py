@@ -193,10 +193,12 @@ class Resource:
         return getattr(resource, name)
 
     def getrlimit(self, which: int) -> tuple[int, int]:
-        return current.get().limit, current.get().limit
+        process = current.get()
+        return process.first + process.limit, process.first + process.limit
 
     def setrlimit(self, which: int, limits: Sequence[int]) -> None:
-        current.get().limit = limits[0]
+        process = current.get()
+        process.limit = limits[0] - process.first
 
 
 def _error(number: int) -> OSError:

@@ -17,6 +17,8 @@ class Serving:
 
     route: Route
     file: File
+    number: int = -1
+    """Of its descriptor."""
 
 
 @dataclass

@@ -26,15 +26,21 @@ ERRORS: Final[dict[str, tuple[int, ...]]] = {
     "sendmsg": (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS, errno.ENOMEM, errno.EPIPE),
     "recvmsg": (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ECONNRESET),
     "spawn": (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENOENT, errno.EACCES),
-    "netlink": (errno.ENOBUFS, errno.EPERM, errno.EMFILE, errno.ETIMEDOUT),
+    "netlink": (errno.ENOBUFS, errno.EMFILE, errno.ETIMEDOUT, errno.ENOMEM),
     "route": (errno.ENODEV, errno.EPERM, errno.ENOMEM, errno.EACCES),
     "addresses": (errno.ENOBUFS, errno.EMFILE, errno.EACCES),
     "http": (errno.EADDRINUSE, errno.EMFILE, errno.EADDRNOTAVAIL),
     "write": (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES, errno.EDQUOT),
     "read": (errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE),
-    "lock": (errno.EADDRINUSE, errno.EPERM, errno.EMFILE),
+    "lock": (errno.EBUSY, errno.EMFILE, errno.ENOMEM),
 }
 """By call, what it may say."""
+
+
+MADE_UP: Final = "made up"
+
+
+NOT_YET: tuple[str, ...] = ("limit", "spawn bug", "hang", "babble", "odd", "cut", "dup", "recvmsg")
 
 
 class Bug(Exception):
@@ -74,21 +80,39 @@ class Weather:
         """What a call fails with; None: it succeeds."""
         if not self.strikes(kind):
             return None
-        number = self._rng.choice(ERRORS[kind])
-        return _error(number)
+        return made_up(self._rng.choice(ERRORS[kind]))
 
     def portion(self, size: int) -> int:
         """How much of so many bytes is taken at once: at least one."""
         return self._rng.randint(1, size) if self.strikes("short") else size
 
     def _some(self) -> list[str]:
-        kinds = [*ERRORS, *OTHER]
+        kinds = [each for each in (*ERRORS, *OTHER) if each not in NOT_YET]
         return self._rng.sample(kinds, self._rng.randrange(1, 1 + len(kinds) // 3))
 
 
-OTHER: Final = ("bug", "derive", "nonsense", "hang", "die", "cut", "short")
+OTHER: Final = (
+    "babble",
+    "bug",
+    "cut",
+    "cut answer",
+    "derive",
+    "die",
+    "hang",
+    "nonsense",
+    "odd",
+    "short",
+    "silence",
+    "slow",
+    "spoil",
+    "status",
+    "unreachable",
+)
 """What happens beside calls that fail: see where each is asked for."""
 
 
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
+def made_up(number: int) -> OSError:
+    """An error of the kernel's that can be told from one that nobody has asked for."""
+    error = OSError(number, os.strerror(number))
+    error.add_note(MADE_UP)
+    return error

@@ -11,6 +11,7 @@ from typing import Self
 
 from uproxy.addresses import routes
 from uproxy.addresses.lock import Locked, take_lock
+from uproxy.core.unexpected import unexpected
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,10 @@ class Claims:
         self.reason = "" if enabled else NEVER
         """Why nothing can be claimed; "" if something can. Completes "X is not on this node, "."""
         self._claimed: set[str] = set()
+        self._left_over: set[str] = set()
+        """Addresses that could not be released yet."""
         self._waits = False
-        """Whether another process has to end first."""
+        """Whether what stands in the way may pass: another process, or want of memory."""
         self._lock: socket.socket | None = None
         self._busy = asyncio.Lock()
         """Held while netlink is spoken to."""
@@ -46,7 +49,7 @@ class Claims:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.release(sorted(self._claimed))
+        await self.release(sorted(self._claimed | self._left_over))
         if self._lock is not None:
             self._lock.close()
 
@@ -60,45 +63,45 @@ class Claims:
         if not addresses:
             return {}
         async with self._busy:
-            try:
-                failures = await asyncio.to_thread(routes.add_claims, addresses)
-            except OSError as error:
-                failures = dict.fromkeys(addresses, error)
+            failures = await _carried_out(routes.add_claims, addresses)
             self._claimed.update(each for each in addresses if each not in failures)
+            self._left_over.difference_update(addresses)
         _tell("claimed", [each for each in addresses if each not in failures])
         return {address: explain(error) for address, error in failures.items()}
 
     async def release(self, addresses: Sequence[str]) -> None:
-        """Release addresses. What cannot be released is logged, and forgotten: `uproxy cleanup`
-        finds it."""
+        """Release addresses. What cannot be released is logged, and tried again by `keep`; what is
+        left in the end is found by `uproxy cleanup`."""
         if not addresses:
             return
         async with self._busy:
-            try:
-                failures = await asyncio.to_thread(routes.release_claims, addresses)
-            except OSError as error:
-                failures = dict.fromkeys(addresses, error)
+            failures = await _carried_out(routes.release_claims, addresses)
             self._claimed.difference_update(addresses)
-        for address, why in failures.items():
-            log.warning("cannot release address %s: %s", address, why.strerror)
+            news = failures.keys() - self._left_over
+            self._left_over = (self._left_over - set(addresses)) | failures.keys()
+        for address in sorted(news):
+            log.warning("cannot release address %s: %s", address, failures[address].strerror)
         _tell("released", [each for each in addresses if each not in failures])
 
     async def keep(self, available: Callable[[], None], period: float = _PERIOD) -> None:
-        """Put back what somebody else has removed, for ever. `available` is called when the process
-        that claimed addresses has ended, so that now we can."""
+        """Put back what somebody else has removed, and remove what could not be, for ever.
+        `available` is called when addresses can be claimed after all."""
         while True:
             await asyncio.sleep(period)
             try:
                 await self._look_after(available)
             except Exception as error:  # A thread that cannot be started, for one.
-                self._tell_trouble(f"unexpected {type(error).__name__}: {error}")
+                self._tell_trouble(unexpected(error))
 
     async def _look_after(self, available: Callable[[], None]) -> None:
         if self._waits:
             await self._begin()
             if not self.reason:
                 available()
-        elif self._claimed:
+            return
+        if self._left_over:
+            await self.release(sorted(self._left_over))
+        if self._claimed:
             await self._restore()
 
     async def _begin(self) -> None:
@@ -106,11 +109,12 @@ class Claims:
         try:
             refused = await asyncio.to_thread(routes.may_claim)
             if refused is None:
-                self._lock = await asyncio.to_thread(take_lock)
+                self._lock = self._lock or await asyncio.to_thread(take_lock)
                 held = await asyncio.to_thread(routes.held_claims)
-        except OSError as error:
-            refused = error
-        self._waits = isinstance(refused, Locked)
+        except Exception as error:
+            refused = _as_os_error(error)
+        # A lack of privileges is for good.
+        self._waits = refused is not None and refused.errno != errno.EPERM
         self.reason = explain(refused) if refused is not None else ""
         self._claimed.update(held)
         if held:
@@ -132,6 +136,23 @@ class Claims:
         if trouble and trouble != self._trouble:
             log.warning("claims that somebody else removed cannot be restored: %s", trouble)
         self._trouble = trouble
+
+
+async def _carried_out(
+    act: Callable[[Sequence[str]], Mapping[str, OSError]], addresses: Sequence[str]
+) -> Mapping[str, OSError]:
+    """Do something about addresses in a thread; returns those for which it has failed."""
+    try:
+        return await asyncio.to_thread(act, addresses)
+    except Exception as error:
+        return dict.fromkeys(addresses, _as_os_error(error))
+
+
+def _as_os_error(error: Exception) -> OSError:
+    if isinstance(error, OSError):
+        return error
+    log.error("unexpected error with netlink", exc_info=error)
+    return OSError(0, unexpected(error))
 
 
 def _restored(claimed: frozenset[str]) -> tuple[frozenset[str], Mapping[str, OSError]]:

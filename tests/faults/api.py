@@ -1,0 +1,219 @@
+"""An API server in memory: what the cluster is to be like, told as badly as the weather says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tests.faults.weather import Bug, Weather
+from uproxy.sources.access import Access
+from uproxy.sources.unreachable import ApiUnreachable
+from uproxy.sources.watchstream import INITIAL_EVENTS_END
+
+_BOOKMARKS: Final = 30.0
+"""Seconds between two of them."""
+_HISTORY: Final = 20
+"""Changes that a watch may go back."""
+_STATUSES: Final = (401, 403, 404, 410, 422, 429, 500, 503, 504)
+_GARBAGE: Final = (
+    b"\xff\xfe\x00",
+    b"{",
+    b"[" * 5000,
+    b"null",
+    b'{"type": "ADDED"}',
+    b'{"type": "MODIFIED", "object": 7}',
+    b'{"type": "MODIFIED", "object": {"metadata": {"name": "s1", "namespace": []}}}',
+    b'{"type": "SOMETHING", "object": {"metadata": {"name": "s1"}}}',
+    b'{"type": "ERROR", "object": {"code": 410}}',
+    b'{"type": "ERROR", "object": {"code": "x"}}',
+    b'{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "' + b"9" * 5000 + b'"}}}',
+    b'{"type": "DELETED", "object": {"metadata": {"name": "s1"}}, "x": 1' + b"0" * 4000 + b"}",
+)
+Key = tuple[str, str, str]
+"""Resource, namespace, name."""
+
+
+class Cluster:
+    """The objects that there are, and how they came to be."""
+
+    def __init__(self) -> None:
+        self.version = 1
+        self.objects: dict[Key, dict[str, Any]] = {}
+        self.history: list[tuple[int, str, str, dict[str, Any]]] = []
+        """Version, resource, type of the event, object."""
+        self.changed: dict[asyncio.Event, None] = {}
+        """Set at each change."""
+
+    def put(self, resource: str, obj: dict[str, Any]) -> None:
+        """Add an object, or replace it."""
+        key = _key(resource, obj)
+        self._change(resource, "MODIFIED" if key in self.objects else "ADDED", obj)
+        self.objects[key] = obj
+
+    def drop(self, key: Key) -> None:
+        self._change(key[0], "DELETED", dict(self.objects.pop(key)))
+
+    def _change(self, resource: str, kind: str, obj: dict[str, Any]) -> None:
+        self.version += 1
+        obj["metadata"] = {**obj["metadata"], "resourceVersion": str(self.version)}
+        self.history.append((self.version, resource, kind, obj))
+        for event in self.changed:
+            event.set()
+
+    def of(self, resource: str) -> list[dict[str, Any]]:
+        return [obj for key, obj in self.objects.items() if key[0] == resource]
+
+    def since(self, version: int, resource: str) -> list[tuple[int, str, dict[str, Any]]] | None:
+        """None: that is too long ago."""
+        if version < self.version - _HISTORY:
+            return None
+        return [
+            (at, kind, obj) for at, of, kind, obj in self.history if at > version and of == resource
+        ]
+
+
+def _key(resource: str, obj: Mapping[str, Any]) -> Key:
+    metadata = obj["metadata"]
+    return resource, metadata.get("namespace", ""), metadata["name"]
+
+
+@dataclass
+class Answered:
+    """An answer, in the place of the real one."""
+
+    weather: Weather
+    rng: random.Random
+    status: int
+    body: bytes = b""
+    stream: AsyncIterator[bytes] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    async def read(self, *_: object) -> bytes:
+        if self.weather.strikes("cut answer"):
+            raise ApiUnreachable("the connection was lost")
+        if self.weather.strikes("nonsense"):
+            return self.rng.choice(_GARBAGE)
+        return self.body
+
+    async def chunk(self) -> bytes:
+        assert self.stream is not None
+        return await anext(self.stream, b"")
+
+    def keep_alive(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class FakeApi:
+    """In the place of Api."""
+
+    def __init__(self, cluster: Cluster, weather: Weather, rng: random.Random) -> None:
+        self.access = Access(origin="a test", server="https://192.0.2.250:6443")
+        self.cluster = cluster
+        self._weather = weather
+        self._rng = rng
+
+    async def __aenter__(self) -> FakeApi:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        body: Any = None,
+        content_type: str = "",
+        read_timeout: float = 60.0,
+    ) -> AsyncIterator[Answered]:
+        await asyncio.sleep(0.002)
+        if self._weather.strikes("bug"):
+            raise Bug("a library of ours")
+        if self._weather.strikes("slow"):
+            await asyncio.sleep(self._rng.choice((1.0, 20.0)))
+        if self._weather.strikes("unreachable"):
+            raise ApiUnreachable("refused")
+        if self._weather.strikes("status"):
+            yield self._answer(self._rng.choice(_STATUSES), b'{"code": 500, "message": "no"}')
+            return
+        yield self._answered(method, path, query or {})
+
+    def _answered(self, method: str, path: str, query: Mapping[str, str | int]) -> Answered:
+        resource = path.rpartition("/")[2]
+        if method != "GET" or resource not in ("services", "endpointslices", "nodes"):
+            return self._answer(201 if method == "POST" else 200, b"{}")
+        if query.get("watch") != "true":
+            items = self.cluster.of(resource)
+            metadata = {"resourceVersion": str(self.cluster.version)}
+            return self._answer(200, json.dumps({"metadata": metadata, "items": items}).encode())
+        stream = self._watch(resource, query)
+        return Answered(self._weather, self._rng, 200, stream=stream)
+
+    def _answer(self, status: int, body: bytes) -> Answered:
+        return Answered(self._weather, self._rng, status, body)
+
+    async def _watch(self, resource: str, query: Mapping[str, str | int]) -> AsyncIterator[bytes]:
+        initial = query.get("sendInitialEvents") == "true"
+        until = asyncio.get_running_loop().time() + int(query["timeoutSeconds"])
+        version = self.cluster.version if initial else int(query["resourceVersion"])
+        if initial:
+            for obj in self.cluster.of(resource):
+                yield _event("ADDED", obj)
+            yield _bookmark(version, {INITIAL_EVENTS_END: "true"})
+        changed = asyncio.Event()
+        self.cluster.changed[changed] = None
+        try:
+            while (now := asyncio.get_running_loop().time()) < until:
+                async for line in self._spoiled():
+                    yield line
+                changes = self.cluster.since(version, resource)
+                if changes is None:
+                    yield _event("ERROR", {"code": 410, "message": "too old"})
+                    return
+                version = self.cluster.version
+                for _, kind, obj in changes:
+                    yield _event(kind, obj)
+                if not changes:
+                    yield _bookmark(version, {})
+                await _either(changed, min(_BOOKMARKS, until - now))
+        finally:
+            del self.cluster.changed[changed]
+
+    async def _spoiled(self) -> AsyncIterator[bytes]:
+        """What goes wrong in the middle of a watch."""
+        if self._weather.strikes("cut answer"):
+            raise ApiUnreachable("the connection was lost")
+        if self._weather.strikes("nonsense"):
+            yield self._rng.choice(_GARBAGE) + b"\n"
+        if self._weather.strikes("silence"):
+            await asyncio.Event().wait()
+
+
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    """Wait for one or the other."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+    event.clear()
+
+
+def _event(kind: str, obj: Mapping[str, Any]) -> bytes:
+    return json.dumps({"type": kind, "object": obj}).encode() + b"\n"
+
+
+def _bookmark(version: int, annotations: Mapping[str, str]) -> bytes:
+    metadata = {"resourceVersion": str(version), "annotations": annotations}
+    return _event("BOOKMARK", {"metadata": metadata})

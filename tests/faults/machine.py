@@ -1,0 +1,175 @@
+"""What the control process finds around it: addresses, routes, HTTP ports, files."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.faults.kernel import Kernel
+from tests.faults.weather import Bug, Weather
+from uproxy.addresses import Interfaces
+from uproxy.http.server import ServeError
+
+
+class Surroundings:
+    """In the place of netlink."""
+
+    def __init__(self, kernel: Kernel, weather: Weather) -> None:
+        self.kernel = kernel
+        self._weather = weather
+        self._monitors: list[Monitor] = []
+
+    async def interfaces(self) -> Interfaces:
+        await asyncio.sleep(0.001)
+        self.kernel.call("addresses")
+        if self._weather.strikes("bug"):
+            raise Bug("a message of the kernel's")
+        return Interfaces(frozenset(self.kernel.addresses), frozenset())
+
+    def gateways(self) -> frozenset[str]:
+        self.kernel.call("addresses")
+        return frozenset(("192.0.2.254",))
+
+    def name_servers(self) -> frozenset[str]:
+        return frozenset()
+
+    def resolved(self, urls: Sequence[str]) -> frozenset[str]:
+        self.kernel.call("addresses")
+        return frozenset(("192.0.2.250",))
+
+    def monitor(self) -> Monitor:
+        return Monitor(self._monitors)
+
+    def changed(self) -> None:
+        """The kernel tells, and sometimes it does not."""
+        if not self._weather.strikes("silence"):
+            for each in self._monitors:
+                each.changed.set()
+
+    def add_claims(self, addresses: Sequence[str]) -> Mapping[str, OSError]:
+        return self._request(addresses, self.kernel.claims.add)
+
+    def release_claims(self, addresses: Sequence[str]) -> Mapping[str, OSError]:
+        return self._request(addresses, self.kernel.claims.discard)
+
+    def _request(
+        self, addresses: Sequence[str], act: Callable[[str], None]
+    ) -> Mapping[str, OSError]:
+        self.kernel.call("netlink")
+        if self._weather.strikes("bug"):
+            raise Bug("netlink")
+        failures = {}
+        for each in addresses:
+            error = self._weather.error("route")
+            if error is not None:
+                failures[each] = error
+            else:
+                act(each)
+        return failures
+
+    def held_claims(self) -> frozenset[str]:
+        self.kernel.call("netlink")
+        return frozenset(self.kernel.claims)
+
+    def may_claim(self) -> OSError | None:
+        return None
+
+    def take_lock(self, *_: object) -> Lock:
+        self.kernel.call("lock")
+        return Lock()
+
+
+class Monitor:
+    """In the place of AddressMonitor."""
+
+    def __init__(self, all_of_them: list[Monitor]) -> None:
+        self.changed = asyncio.Event()
+        self._all = all_of_them
+
+    async def __aenter__(self) -> Monitor:
+        self._all.append(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._all.remove(self)
+
+    async def wait(self, at_most: float) -> bool:
+        try:
+            async with asyncio.timeout(at_most):
+                await self.changed.wait()
+        except TimeoutError:
+            return False
+        self.changed.clear()
+        return True
+
+
+class Lock:
+    """In the place of the socket that says who has the claims."""
+
+    def close(self) -> None:
+        pass
+
+
+class HttpServers:
+    """In the place of HTTP servers."""
+
+    def __init__(self, kernel: Kernel, weather: Weather) -> None:
+        self.open: dict[tuple[str, int], HttpServer] = {}
+        self.kernel = kernel
+        self.weather = weather
+
+    def server(
+        self, target: object, addresses: Sequence[Any], *, name: str, **_: Any
+    ) -> HttpServer:
+        return HttpServer(self, [(each.host, each.port) for each in addresses], name)
+
+
+class HttpServer:
+    """One of them, on all of its addresses or on none."""
+
+    def __init__(self, servers: HttpServers, places: Sequence[tuple[str, int]], name: str) -> None:
+        self._servers = servers
+        self._places = places
+        self._name = name
+
+    async def open(self) -> None:
+        await asyncio.sleep(0.001)
+        try:
+            self._servers.kernel.call("http", self._name)
+            if any(place in self._servers.open for place in self._places):
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        except OSError as error:
+            raise ServeError(f"{self._name}: {error.strerror}") from error
+        if self._servers.weather.strikes("bug"):
+            raise Bug("the HTTP library")
+        self._servers.open |= dict.fromkeys(self._places, self)
+
+    async def close(self) -> None:
+        await asyncio.sleep(0.001)
+        for place in self._places:
+            if self._servers.open.get(place) is self:
+                del self._servers.open[place]
+
+
+class Disk:
+    """Files that are real, but not always."""
+
+    def __init__(self, kernel: Kernel, save: Callable[..., None], load: Callable[..., Any]) -> None:
+        self._kernel = kernel
+        self._save, self._load = save, load
+
+    def save(self, path: Path, snapshot: Any) -> None:
+        self._kernel.call("write", path.name)
+        if self._kernel.weather.strikes("bug"):
+            raise Bug("encoding")
+        self._save(path, snapshot)
+        if self._kernel.weather.strikes("spoil"):
+            path.write_bytes(path.read_bytes()[:-40])
+
+    def load(self, path: Path, **keywords: Any) -> Any:
+        self._kernel.call("read", path.name)
+        return self._load(path, **keywords)

@@ -1,0 +1,128 @@
+"""Claims when netlink fails, and when it no longer does."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import pytest
+
+from tests.faults.clock import Clock, VirtualLoop
+from tests.faults.kernel import Kernel
+from tests.faults.machine import Surroundings
+from tests.faults.weather import Weather
+from uproxy.addresses import Claims
+
+ADDRESS = "203.0.113.1"
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.weather = Weather(random.Random(0))
+        self.kernel = Kernel(self.clock, self.weather, lambda line: None)
+        self.netlink = Surroundings(self.kernel, self.weather)
+        self.available = 0
+
+    def tell(self) -> None:
+        self.available += 1
+
+
+def run(main: Callable[[World, Claims], Awaitable[None]], *, broken: str = "") -> World:
+    """`broken`: what fails from the beginning."""
+    world = World()
+    if broken:
+        world.weather.storm([broken], 1.0)
+
+    async def beside() -> None:
+        async with asyncio.TaskGroup() as tasks, Claims(enabled=True) as claims:
+            keeping = tasks.create_task(claims.keep(world.tell))
+            await main(world, claims)
+            keeping.cancel()
+
+    def new_loop() -> VirtualLoop:
+        return VirtualLoop(world.clock, random.Random(0), world.kernel.readiness)
+
+    with ExitStack() as stack:
+        for name in ("add_claims", "release_claims", "held_claims", "may_claim"):
+            model = getattr(world.netlink, name)
+            stack.enter_context(patch(f"uproxy.addresses.routes.{name}", model))
+        lock = world.netlink.take_lock
+        stack.enter_context(patch("uproxy.addresses.claims.take_lock", lock))
+        stack.enter_context(world.clock.instead_of_time())
+        runner = stack.enter_context(asyncio.Runner(loop_factory=new_loop))
+        runner.run(beside())
+    return world
+
+
+@pytest.mark.parametrize("what", ["lock", "netlink"])
+def test_a_lack_at_the_start_does_not_last(what: str) -> None:
+    """For instance of descriptors; a lack of privileges does."""
+
+    async def main(world: World, claims: Claims) -> None:
+        assert "cannot be claimed" in claims.reason
+        await asyncio.sleep(20)
+        assert world.available == 0
+        world.weather.clear()
+        await asyncio.sleep(10)
+        assert claims.reason == ""
+        assert world.available == 1
+        assert await claims.claim([ADDRESS]) == {}
+
+    assert run(main, broken=what).kernel.claims == set()
+
+
+def test_a_lack_of_privileges_is_for_good() -> None:
+    async def main(world: World, claims: Claims) -> None:
+        assert claims.reason == "claiming it needs CAP_NET_ADMIN"
+        await asyncio.sleep(20)
+        assert claims.reason == "claiming it needs CAP_NET_ADMIN"
+
+    refused = PermissionError(errno.EPERM, "Operation not permitted")
+    with patch.object(Surroundings, "may_claim", lambda self: refused):
+        run(main)
+
+
+@pytest.mark.parametrize("what", ["netlink", "route", "bug"])
+def test_what_cannot_be_released_is_released_later(what: str) -> None:
+    async def main(world: World, claims: Claims) -> None:
+        assert await claims.claim([ADDRESS]) == {}
+        world.weather.storm([what], 1.0)
+        await claims.release([ADDRESS])
+        assert claims.claimed == set()
+        await asyncio.sleep(20)
+        assert world.kernel.claims == {ADDRESS}
+        world.weather.clear()
+        await asyncio.sleep(10)
+        assert world.kernel.claims == set()
+
+    run(main)
+
+
+@pytest.mark.parametrize("what", ["netlink", "route", "bug"])
+def test_what_cannot_be_claimed_has_a_reason_and_nothing_else_fails(what: str) -> None:
+    async def main(world: World, claims: Claims) -> None:
+        world.weather.storm([what], 1.0)
+        assert (await claims.claim([ADDRESS])).keys() == {ADDRESS}
+        assert claims.claimed == set()
+        world.weather.clear()
+        assert await claims.claim([ADDRESS]) == {}
+
+    assert run(main).kernel.claims == set()
+
+
+def test_what_could_not_be_released_and_is_wanted_again_stays() -> None:
+    async def main(world: World, claims: Claims) -> None:
+        await claims.claim([ADDRESS])
+        world.weather.storm(["netlink"], 1.0)
+        await claims.release([ADDRESS])
+        world.weather.clear()
+        await claims.claim([ADDRESS])
+        await asyncio.sleep(20)
+        assert world.kernel.claims == {ADDRESS}
+
+    run(main)
