@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import resource
+import select
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -105,6 +107,37 @@ def test_paused_is_refused_and_still_ours(opened: Opener) -> None:
     for sock in group:
         sockets.resume(sock)
     connect(frontend).close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_newcomers_are_ignored_and_who_waits_stays(opened: Opener, address: str) -> None:
+    frontend = tcp(address)
+    (sock,) = opened(frontend, 1)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with connect(frontend) as client, socket.socket(family) as newcomer:
+        sockets.ignore_newcomers(sock)
+        newcomer.setblocking(False)
+        assert newcomer.connect_ex((address, frontend.port)) == errno.EINPROGRESS
+        accepted, _ = sock.accept()
+        with pytest.raises(BlockingIOError):
+            sock.accept()
+        sockets.pause(sock)
+        with accepted:
+            accepted.sendall(b"served")
+            assert client.recv(100) == b"served"
+        assert select.select([], [newcomer], [], 15)[1]
+        assert newcomer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+
+
+def test_newcomers_are_welcome_again(opened: Opener) -> None:
+    frontend = tcp()
+    (sock,) = opened(frontend, 1)
+    for pause in (False, True):
+        sockets.ignore_newcomers(sock)
+        if pause:
+            sockets.pause(sock)
+        sockets.resume(sock)
+        connect(frontend).close()
 
 
 def test_pausing_leaves_accepted_connections_alone(opened: Opener) -> None:

@@ -81,7 +81,10 @@ class Daemon:
         )
         self.claims = Claims(enabled=config.claim_addresses != "never")
         self.listeners = Listeners(
-            self.workers, grace=config.drain_timeout, claimed=self.claims.claimed
+            self.workers,
+            grace=config.drain_timeout,
+            claimed=self.claims.claimed,
+            later=asyncio.get_running_loop().call_later,
         )
         self.lookout = Lookout(cluster, self._facts_changed)
         self.holdings = Holdings(self.claims, self.lookout.claimed)

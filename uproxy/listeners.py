@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from functools import partial
 from typing import Protocol
 
 from uproxy import sockets
@@ -18,6 +19,17 @@ from uproxy.core.plan import Actual
 from uproxy.core.route import Frontend, Route
 
 log = logging.getLogger(__name__)
+
+
+WAITING = 0.1
+"""Seconds that workers get to accept who has connected before a listener is paused. Meanwhile
+nobody can join them; who tries is refused a second later, when the kernel tries again."""
+
+
+class Timer(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None: ...
 
 
 class WorkerPort(Protocol):
@@ -33,7 +45,7 @@ class WorkerPort(Protocol):
 class Listener:
     """One frontend's sockets, one for each worker; none while a UDP frontend is paused."""
 
-    __slots__ = ("between", "paused", "route", "sockets")
+    __slots__ = ("between", "paused", "route", "sockets", "timer")
 
     def __init__(self, route: Route, sockets: list[socket.socket], *, paused: bool) -> None:
         self.route = route
@@ -42,6 +54,8 @@ class Listener:
         self.between = False
         """Whether a call has failed when it was being paused or resumed: some of its sockets may
         accept and others not, so that it counts as open but not as whole."""
+        self.timer: Timer | None = None
+        """Runs while a paused one still keeps those who have connected."""
 
     def __repr__(self) -> str:
         state = "paused" if self.paused else "open"
@@ -55,9 +69,17 @@ class Listeners:
     """
 
     def __init__(
-        self, workers: WorkerPort, *, grace: float, claimed: Container[str] = frozenset()
+        self,
+        workers: WorkerPort,
+        *,
+        grace: float,
+        claimed: Container[str] = frozenset(),
+        later: Callable[[float, Callable[[], None]], Timer] | None = None,
     ) -> None:
+        """`later` calls in so many seconds; without it who waits to be accepted when a listener is
+        paused is reset."""
         self._workers = workers
+        self._later = later
         self._claimed = claimed
         """Addresses that are this node's own though no interface has them, at any moment."""
         self._grace = grace
@@ -100,7 +122,7 @@ class Listeners:
         before, listener.route = listener.route, route
         self._tell(Update(route))
         if not listener.paused and not route.usable:
-            self._pause(listener)
+            self._pause_politely(listener)
         elif not listener.paused and bool(before.affinity_timeout) != bool(route.affinity_timeout):
             self._steer(listener)
 
@@ -114,7 +136,7 @@ class Listeners:
         place.discard(frontend)
         if not place:
             del self._places[frontend.protocol, frontend.port]
-        if frontend.protocol == "TCP" and not listener.paused:
+        if frontend.protocol == "TCP" and not (listener.paused and listener.timer is None):
             with contextlib.suppress(Exception):  # Clients are refused when all have closed it.
                 self._pause(listener)
         self._tell(Close(frontend, self._grace if grace is None else grace))
@@ -158,6 +180,29 @@ class Listeners:
         for worker in range(self._workers.count):
             self._workers.send(worker, message)
 
+    def _pause_politely(self, listener: Listener) -> None:
+        """Pause, once workers had the time to accept who has connected already."""
+        if self._later is None or listener.route.frontend.protocol != "TCP" or listener.between:
+            self._pause(listener)
+            return
+        try:
+            for sock in listener.sockets:
+                sockets.ignore_newcomers(sock)
+        except OSError:  # Not every kernel has it, as gVisor.
+            self._pause(listener)
+            return
+        listener.paused = True
+        listener.timer = self._later(WAITING, partial(self._pause_late, listener))
+
+    def _pause_late(self, listener: Listener) -> None:
+        listener.timer = None
+        try:
+            self._pause(listener)
+        except sockets.ListenError as error:
+            log.warning("%s cannot be paused: %s", listener.route.frontend, error)
+            if self._later is not None:
+                listener.timer = self._later(WAITING, partial(self._pause_late, listener))
+
     def _pause(self, listener: Listener) -> None:
         if listener.route.frontend.protocol == "TCP":
             listener.between = True
@@ -186,6 +231,7 @@ class Listeners:
             self._tell(Update(route))
 
     def _listen_again(self, listener: Listener) -> None:
+        _stop_timer(listener)
         try:
             for sock in listener.sockets:
                 sockets.resume(sock)
@@ -207,9 +253,16 @@ class Listeners:
             log.info("%s: workers cannot be chosen by client: %s", listener.route.frontend, error)
 
     def _release(self, listener: Listener) -> None:
+        _stop_timer(listener)
         for sock in listener.sockets:
             sock.close()
         listener.sockets = []
+
+
+def _stop_timer(listener: Listener) -> None:
+    if listener.timer is not None:
+        listener.timer.cancel()
+        listener.timer = None
 
 
 def _wildcard(address: str) -> str:

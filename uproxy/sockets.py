@@ -35,6 +35,7 @@ KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
 
 _IP_PKTINFO = 8
 _IPV6_FREEBIND = 78
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_DETACH_REUSEPORT_BPF = 68
 
@@ -97,10 +98,21 @@ def pause(sock: socket.socket) -> None:
             raise
 
 
+def ignore_newcomers(sock: socket.socket) -> None:
+    """Have a TCP listener ignore SYNs, so that nobody joins those who wait to be accepted; to pause
+    it would reset them. A client sends its SYN again after a second, and then meets a listener
+    that is paused, or resumed. Raises OSError."""
+    # Of the TCP header, with which classic BPF of a TCP socket begins, the flags SYN and ACK.
+    load, mask, equal, ret = 0x30, 0x54, 0x15, 0x06
+    code = [(load, 0, 0, 13), (mask, 0, 0, 0x12), (equal, 0, 1, 0x02), (ret, 0, 0, 0)]
+    _attach(sock, _SO_ATTACH_FILTER, [*code, (ret, 0, 0, 0xFFFF_FFFF)])
+
+
 def resume(sock: socket.socket) -> None:
-    """Let a paused TCP listener accept again. Raises OSError."""
+    """Let a TCP listener that was paused, or ignores newcomers, accept again. Raises OSError."""
     sock.listen(BACKLOG)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _detach(sock, _SO_DETACH_FILTER)
 
 
 def steer_by_client(sock: socket.socket, workers: int) -> None:
@@ -110,20 +122,12 @@ def steer_by_client(sock: socket.socket, workers: int) -> None:
     the kernel numbers in the order of their bind. Affinity stays correct without it, since the
     first pick does not depend on the worker; with it, pins are kept in one place.
     """
-    program = _steering(sock.family, workers)
-    code = b"".join(struct.pack("HBBI", *each) for each in program)
-    buffer = _Pinned(code)
-    option = struct.pack("HL", len(program), buffer.address)
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, option)
+    _attach(sock, _SO_ATTACH_REUSEPORT_CBPF, _steering(sock.family, workers))
 
 
 def stop_steering(sock: socket.socket) -> None:
     """Let the kernel spread connections by itself again."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
-    except OSError as error:
-        if error.errno != errno.ENOENT:  # None attached.
-            raise
+    _detach(sock, _SO_DETACH_REUSEPORT_BPF)
 
 
 def explain(error: OSError, frontend: Frontend) -> str:
@@ -213,6 +217,19 @@ def _steering(family: int, workers: int) -> list[tuple[int, int, int, int]]:
             source += [(to_x, 0, 0, 0), (load, 0, 0, network + offset), (xor_x, 0, 0, 0)]
     mix = [(multiply, 0, 0, 0x9E3779B1), (shift, 0, 0, 16)]  # Knuth's multiplicative hash
     return [*source, *mix, (modulo, 0, 0, workers), (ret, 0, 0, 0)]
+
+
+def _attach(sock: socket.socket, option: int, program: list[tuple[int, int, int, int]]) -> None:
+    buffer = _Pinned(b"".join(struct.pack("HBBI", *each) for each in program))
+    sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("HL", len(program), buffer.address))
+
+
+def _detach(sock: socket.socket, option: int) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, option, 0)
+    except OSError as error:
+        if error.errno != errno.ENOENT:  # None attached.
+            raise
 
 
 class _Pinned:

@@ -12,6 +12,7 @@ from tests.dataplane.peers import OWNER, PATIENCE, World, eventually, pattern, w
 from uproxy import sockets
 from uproxy.core.counters import DropReason
 from uproxy.core.route import BalancerKind, ServicePortName
+from uproxy.dataplane.tcp import ACCEPT_BATCH
 
 
 class TestAdmission:
@@ -121,6 +122,20 @@ class TestUpdates:
                 listener.update(listener.route)
                 w.connect(listener)
                 await server.accept()
+
+    async def test_who_waits_is_served_before_the_listener_is_paused(self) -> None:
+        async with world() as w:
+            server = w.server()
+            listener = w.listen(server.backend)
+            waiting = [w.connect(listener) for _ in range(ACCEPT_BATCH + 10)]
+            listener.update(msgspec.structs.replace(listener.route, backends=()))
+            with listener._sock.dup() as held:
+                sockets.pause(held)
+            for _ in waiting:
+                (await server.accept()).sock.send(b"served")
+            for client in waiting:
+                assert await client.receive(6) == b"served"
+            await eventually(lambda: not listener._accepting)
 
     async def test_opened_without_backends_and_resumed_later(self) -> None:
         async with world() as w:

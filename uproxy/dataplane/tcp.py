@@ -17,7 +17,7 @@ from uproxy.dataplane.dial import NON_BLOCKING
 from uproxy.dataplane.engine import TcpEngine
 from uproxy.dataplane.flow import Flow, reset
 from uproxy.dataplane.header_flow import HeaderFlow
-from uproxy.sockets import RESOURCE_ERRORS
+from uproxy.sockets import BACKLOG, RESOURCE_ERRORS
 
 __all__ = ["TcpEngine", "TcpListener"]
 
@@ -81,6 +81,8 @@ class TcpListener:
 
     def update(self, route: Route) -> None:
         """Serve new clients by another route; flows stay as they are."""
+        if self._accepting and not route.usable:
+            self.context.reactor.guard(self._accept_waiting)
         self.route = route
         self.port = self.context.port(route.owner)
         """Balancer and counters, of new flows."""
@@ -162,6 +164,15 @@ class TcpListener:
             self._batch = max(batch // 2, 1)
         except OSError as error:
             self._could_not_accept(error)
+
+    def _accept_waiting(self) -> None:
+        """Admit all who have connected, by the route that they have met: the socket is about to be
+        paused, which resets who is still in its queue."""
+        self._batch = ACCEPT_BATCH
+        for _ in range(BACKLOG // ACCEPT_BATCH):
+            self._ready(select.EPOLLIN)
+            if not self._accepting or self._batch < ACCEPT_BATCH:
+                return
 
     def _begin(self, sock: Socket, client: str) -> None:
         """Admit a client, or refuse it by RST before any backend hears of it."""
