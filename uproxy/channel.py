@@ -24,7 +24,7 @@ import msgspec
 
 from uproxy.core.counters import Counters
 from uproxy.core.ip import Family
-from uproxy.core.route import Frontend, Route, ServicePortName
+from uproxy.core.route import Backend, Frontend, Route, ServicePortName
 from uproxy.sockets import RESOURCE_ERRORS
 
 MOST_DESCRIPTORS = 200
@@ -111,6 +111,8 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """All flows of the worker."""
     most: int = 0
     """Flows that it can have, where it may open too few files for its part of --max-flows."""
+    failing: list[tuple[ServicePortName, tuple[Backend, ...]]] = []
+    """Where attempts to reach backends have failed: some that have not answered since."""
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):

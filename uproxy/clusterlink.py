@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from uproxy import __version__
 from uproxy.config import Config
 from uproxy.core.events import EventRequest
 from uproxy.core.objects import EndpointSlice, Node, Object, ObjectName, Service
+from uproxy.core.reachability import Unanswered
+from uproxy.core.route import ServicePortName
 from uproxy.core.troubles import Reference, Troubles, starting, troubles
 from uproxy.events import Events
 from uproxy.lasting import Lasting
@@ -28,8 +30,19 @@ class ClusterLink:
     tells the cluster what goes wrong here."""
 
     def __init__(
-        self, source: Kubernetes, config: Config, reconciler: Reconciler, lasting: Lasting
+        self,
+        source: Kubernetes,
+        config: Config,
+        reconciler: Reconciler,
+        lasting: Lasting,
+        *,
+        unanswered: Callable[[], Mapping[ServicePortName, Unanswered]],
+        servers: Callable[[], Mapping[str, str]],
     ) -> None:
+        """`unanswered`: ports of which no backend answers. `servers`: what is wrong with those of
+        this program, by the reasons of Events."""
+        self._unanswered = unanswered
+        self._servers = servers
         self._source = source
         self._lasting = lasting
         self._node = config.node_name
@@ -53,7 +66,7 @@ class ClusterLink:
         return self._remembering.notes if self._remembering is not None else ()
 
     def changed(self) -> None:
-        """The reconciler has made a step."""
+        """Something may have gone wrong, or be well again."""
         self._events.changed()
 
     async def run(self) -> None:
@@ -80,7 +93,12 @@ class ClusterLink:
         if not reconciler.served_once.is_set():
             return None
         return troubles(
-            self._node, reconciler.table, reconciler.failures, reconciler.health_check_failures
+            self._node,
+            reconciler.table,
+            reconciler.failures,
+            reconciler.health_check_failures,
+            unanswered=self._unanswered(),
+            servers=self._servers(),
         )
 
     def _uid(self, regarding: Reference) -> str | None:

@@ -13,6 +13,7 @@ from functools import partial
 
 from uproxy import processors
 from uproxy.addresses import Claims
+from uproxy.answering import Answering
 from uproxy.channel import LocalClients, Open, Settings
 from uproxy.clusterlink import ClusterLink
 from uproxy.config import Config
@@ -27,7 +28,7 @@ from uproxy.core.overview import (
     unserved,
 )
 from uproxy.core.readiness import Kind, Reason, not_ready, texts
-from uproxy.core.route import ServicePortName
+from uproxy.core.route import Backend, ServicePortName
 from uproxy.core.routing import HealthCheck
 from uproxy.core.state import ClusterState
 from uproxy.core.status import FrontendStatus, Status
@@ -39,6 +40,7 @@ from uproxy.listeners import Listeners
 from uproxy.lookout import Lookout
 from uproxy.machine import Machine, routing_options
 from uproxy.reconciler import Reconciler
+from uproxy.servers import http_servers, server_troubles
 from uproxy.sources.errors import SourceError
 from uproxy.sources.kubernetes import Kubernetes
 from uproxy.sources.manifests import Manifests
@@ -72,11 +74,13 @@ class Daemon:
         names = SOURCES if self.cluster is not None else (_MANIFESTS,)
         self.state = ClusterState(names, node_name=config.node_name)
         self.source = self.cluster or Manifests(config.manifests, name=_MANIFESTS)
+        self.answering = Answering(self._backends, self._reachability_changed)
         self.workers = Workers(
             self._settings,
             config.workers,
             self._state_of_worker,
             wanted=self._is_wanted,
+            reported=self.answering.reported,
             start=partial(start_worker, ring=config.io_uring != "never"),
         )
         self.claims = Claims(enabled=config.claim_addresses != "never")
@@ -101,9 +105,17 @@ class Daemon:
             after_step=self._apply_facts,
         )
         self.lasting = Lasting()
+        self.servers = list(http_servers(config, self))
         self.link: ClusterLink | None = None
         if cluster is not None:
-            self.link = ClusterLink(cluster, config, self.reconciler, self.lasting)
+            self.link = ClusterLink(
+                cluster,
+                config,
+                self.reconciler,
+                self.lasting,
+                unanswered=lambda: self.answering.unanswered,
+                servers=lambda: server_troubles(self.servers),
+            )
         self.client_addresses = ClientAddresses()
         self.draining = False
         self.stop_following: Callable[[], object] = lambda: None
@@ -143,11 +155,13 @@ class Daemon:
         missing = unserved(reconciler.table, self.listeners.is_open, reconciler.failures)
         return tuple(self._not_ready(missing))
 
-    def notes(self) -> Sequence[str]:
+    def notes(self) -> Sequence[Reason]:
         """What people should know although /readyz is green."""
-        cluster = self.link.notes if self.link is not None else ()
-        machine = filter(None, [self.machine.trouble])
-        return (*cluster, *machine, *self.lasting.reasons)
+        reasons = [(Kind.REMEMBERED, text) for text in (self.link.notes if self.link else ())]
+        reasons += [(Kind.MACHINE, self.machine.trouble)]
+        reasons += [(Kind.UNEXPECTED, text) for text in self.lasting.reasons]
+        reasons += [(Kind.SERVER, f"{e.name}: {e.reason}") for e in self.servers if e.reason]
+        return [Reason(kind, text) for kind, text in reasons if text]
 
     def node_eligible(self) -> bool:
         """Whether load balancers should send new connections here."""
@@ -167,6 +181,7 @@ class Daemon:
                 ("what follows this machine", partial(self.machine.follow, self._machine_changed)),
                 ("the lookout", self.lookout.run),
                 ("what looks after claims", self._keep_claims),
+                ("what notices that nobody answers", self.answering.run),
             ):
                 lasting = self.lasting.run(name, task, refusal=SourceError)
                 tasks.create_task(lasting, name=name)
@@ -197,7 +212,8 @@ class Daemon:
         table = self.reconciler.table
         actual = self.listeners.actual(table.routes)
         preserved = self.client_addresses.families
-        return list(frontend_statuses(table, actual, self.reconciler.failures, preserved))
+        failures, unanswered = self.reconciler.failures, self.answering.unanswered
+        return list(frontend_statuses(table, actual, failures, preserved, unanswered))
 
     def _not_eligible(self) -> Iterator[Reason]:
         watched = self.cluster is not None
@@ -236,6 +252,21 @@ class Daemon:
         """Whether a port of a Service exists, served or not."""
         service = self.reconciler.table.services.get(ObjectName(port.namespace, port.name))
         return service is not None and any(route.owner == port for route in service.routes)
+
+    def _backends(self, port: ServicePortName) -> set[Backend]:
+        """All that a port of a Service may lead to."""
+        service = self.reconciler.table.services.get(ObjectName(port.namespace, port.name))
+        routes = service.routes if service is not None else ()
+        return {
+            backend
+            for route in routes
+            if route.owner == port
+            for backend in (*route.backends, *(route.local_backends or ()))
+        }
+
+    def _reachability_changed(self) -> None:
+        if self.link is not None:
+            self.link.changed()
 
     def _health_hosts(self, family: Family) -> Sequence[str]:
         addresses = self._options().nodeport_addresses

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from uproxy.core.objects import ObjectName
 from uproxy.core.overview import Failure
 from uproxy.core.plan import Plan
+from uproxy.core.reachability import Changes
 from uproxy.core.route import Frontend, Route
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,20 @@ def tell_health_checks(before: Mapping[ObjectName, str], now: Mapping[ObjectName
             log.warning("health check of %s: %s; retrying", name, reason)
     for name in before.keys() - now.keys():
         log.info("health check of %s answers now", name)
+
+
+def tell_reachability(changes: Changes) -> None:
+    """Service ports of which no backend answers, and those of which one does again."""
+    if len(changes.degraded) > _MANY:
+        log.warning("no backend of %d Service ports answers", len(changes.degraded))
+    else:
+        for name, port in changes.degraded.items():
+            log.warning("%s: %s; uproxy explain says more", name, port.reason)
+    if len(changes.recovered) > _MANY:
+        log.info("backends of %d Service ports may answer again", len(changes.recovered))
+    else:
+        for name in sorted(changes.recovered):
+            log.info("%s: backends answer again, or have changed", name)
 
 
 def _described(route: Route) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Protocol
 
 from aiohttp import web
 
@@ -14,9 +14,14 @@ from uproxy.core.hosts import known_names
 from uproxy.core.readiness import Reason
 from uproxy.core.status import Status
 from uproxy.core.telemetry import Telemetry
+from uproxy.core.troubles import HEALTH_SERVER, METRICS_SERVER
 from uproxy.http.api import api_app
 from uproxy.http.health import healthz_app
 from uproxy.http.server import HttpServer
+
+HEALTH: Final = "health"
+METRICS: Final = "metrics"
+_TROUBLES: Final = {HEALTH: HEALTH_SERVER, METRICS: METRICS_SERVER}
 
 
 class Program(Protocol):
@@ -29,13 +34,13 @@ class Program(Protocol):
     def status(self) -> Status: ...
     def node_eligible(self) -> bool: ...
     def reasons_not_ready(self) -> Sequence[Reason]: ...
-    def notes(self) -> Sequence[str]: ...
+    def notes(self) -> Sequence[Reason]: ...
 
 
 def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
     """Those that are wanted, not open yet."""
     if config.healthz_address is not None:
-        yield _server("health", config.healthz_address, _health(program))
+        yield _server(HEALTH, config.healthz_address, _health(program))
     if config.metrics_address is not None:
         names = known_names(socket.gethostname(), config.node_name, *config.metrics_allowed_hosts)
         app = api_app(
@@ -45,7 +50,12 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
             not_ready=program.reasons_not_ready,
             notes=program.notes,
         )
-        yield _server("metrics", config.metrics_address, app)
+        yield _server(METRICS, config.metrics_address, app)
+
+
+def server_troubles(servers: Iterable[HttpServer]) -> dict[str, str]:
+    """Why some cannot listen now, by the reasons of Events."""
+    return {_TROUBLES[each.name]: each.reason for each in servers if each.reason}
 
 
 def _health(program: Program) -> web.Application:

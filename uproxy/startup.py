@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from uproxy import sockets
 from uproxy.config import Config
 from uproxy.daemon import Daemon
+from uproxy.http.server import HttpServer
 from uproxy.machine import Machine
-from uproxy.servers import http_servers
 from uproxy.sources.api import Api, ApiServer
 from uproxy.sources.credentials import find_access
 from uproxy.sources.errors import SourceError
@@ -39,6 +39,11 @@ async def running(config: Config) -> AsyncIterator[Daemon]:
     await machine.look_around()
     daemon = Daemon(config, cluster, machine)
     async with AsyncExitStack() as stack:
+        # First: what follows may take its time, and probes are told so meanwhile.
+        for server in daemon.servers:
+            await stack.enter_async_context(server)
+            if server.reason and config.bind_address_hard_fail:
+                raise StartError(server.reason)
         await stack.enter_async_context(daemon.claims)
         if daemon.cluster is not None:
             await stack.enter_async_context(daemon.cluster.api)
@@ -46,13 +51,11 @@ async def running(config: Config) -> AsyncIterator[Daemon]:
         preserving = client_addresses(config.preserve_client_ip)
         daemon.client_addresses = await stack.enter_async_context(preserving)
         await stack.enter_async_context(daemon.workers)
-        servers = list(http_servers(config, daemon))
-        for server in servers:
-            await stack.enter_async_context(server)
-            if server.reason and config.bind_address_hard_fail:
-                raise StartError(server.reason)
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(server.retry(), name="retry") for server in servers]
+            background = [
+                tasks.create_task(_keep_trying(server, daemon), name=server.name)
+                for server in daemon.servers
+            ]
             background.append(tasks.create_task(daemon.run(), name="daemon"))
             daemon.stop_following = background[-1].cancel
             try:
@@ -60,6 +63,13 @@ async def running(config: Config) -> AsyncIterator[Daemon]:
             finally:
                 for task in background:
                     task.cancel()
+
+
+async def _keep_trying(server: HttpServer, daemon: Daemon) -> None:
+    """Until the server listens; then its Event is over."""
+    await server.retry()
+    if daemon.link is not None:
+        daemon.link.changed()
 
 
 def _cluster(config: Config) -> Kubernetes | None:

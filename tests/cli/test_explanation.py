@@ -128,6 +128,16 @@ def test_a_service_that_is_served_in_part_says_why() -> None:
             id="in part",
         ),
         pytest.param(
+            {"frontends": [frontend(state="degraded")]},
+            "default/web is open on its only frontend, and no backend answers.",
+            id="nobody answers",
+        ),
+        pytest.param(
+            {"frontends": [frontend(state="degraded"), frontend(state="serving")]},
+            "default/web is open on 1 of its 2 frontends, and no backend answers.",
+            id="nobody answers on one of two ports",
+        ),
+        pytest.param(
             {"frontends": [frontend(state="paused")]},
             "default/web is not served on its frontend.",
             id="its only one is paused",
@@ -141,6 +151,19 @@ def test_a_service_that_is_served_in_part_says_why() -> None:
 )
 def test_verdict(parts: dict[str, Any], sentence: str) -> None:
     assert verdict(status(**parts), WEB) == sentence
+
+
+def test_backends_that_do_not_answer_are_named() -> None:
+    """First of all, where there are too many to show them all."""
+    many = [f"10.0.0.{number}:8080" for number in range(100)]
+    degraded = frontend(state="degraded", backends=many, failing=["10.0.0.98:8080"])
+    lines = list(explanation(status(frontends=[degraded]), WEB))
+    assert [line.split(maxsplit=1) for line in lines if "does not answer" in line] == [
+        ["10.0.0.98:8080", "does not answer"]
+    ]
+    advice = "\n".join(lines[lines.index("What to do:") :])
+    assert "is port 8080 what the pods listen on" in advice
+    assert "nc -zv 10.0.0.98 8080" in advice
 
 
 def test_many_backends_are_cut_short() -> None:

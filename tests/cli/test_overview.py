@@ -178,6 +178,7 @@ def test_problems_first() -> None:
     frontends = [frontend(state=state.value) for state in FrontendState]
     assert [each.state for each in sorted(frontends, key=urgency)] == [
         "failed",
+        "degraded",
         "conflict",
         "pending",
         "paused",

@@ -9,7 +9,8 @@ import pytest
 from tests.builders import endpoint_slice, port, service, table
 from uproxy.core.objects import ObjectName
 from uproxy.core.overview import Failure
-from uproxy.core.route import Frontend
+from uproxy.core.reachability import Unanswered
+from uproxy.core.route import Backend, Frontend, ServicePortName
 from uproxy.core.routing import RoutingTable
 from uproxy.core.troubles import Event, Reference, Trouble, news, node_reference, troubles
 
@@ -100,6 +101,31 @@ def test_a_health_check_that_cannot_listen_is_told_as_kube_proxy_does() -> None:
         "Listen",
         'node n1 failed to start healthcheck "default/web" on port 30900: in use',
     )
+
+
+def test_backends_that_do_not_answer_are_told() -> None:
+    port = Unanswered(0.0)
+    port.backends = {Backend("10.0.0.1", 80): None}
+    names = [ServicePortName("default", "web", port, "TCP") for port in ("http", "")]
+    found = troubles("n1", web(), {}, NOTHING, dict.fromkeys(names, port))
+    assert found == {
+        Trouble(WEB, "BackendsUnreachable"): Event(
+            WEB,
+            "Warning",
+            "BackendsUnreachable",
+            "Listen",
+            "node n1: port http/TCP: no backend answers: 10.0.0.1:80; "
+            "port (unnamed)/TCP: no backend answers: 10.0.0.1:80",
+        )
+    }
+
+
+def test_health_and_metrics_ports_that_are_taken_are_told_of_the_node() -> None:
+    servers = {"FailedToStartProxierHealthcheck": "TCP port 10256 is already in use"}
+    (event,) = troubles("n1", web(), {}, NOTHING, servers=servers).values()
+    assert event.regarding == HERE
+    assert (event.type, event.reason) == ("Warning", "FailedToStartProxierHealthcheck")
+    assert event.note == "node n1: TCP port 10256 is already in use; retrying"
 
 
 def test_frontends_that_nobody_wants_any_more_are_no_trouble() -> None:

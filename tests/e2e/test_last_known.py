@@ -74,7 +74,9 @@ def test_a_start_without_an_api_server(api: ThreadedApi, tmp_path: Path) -> None
             assert first.stop() == 0
         api.stop()
         with following(api, tmp_path) as second:
-            code, text = second.get(second.health, "/readyz")
+            kinds = "ok\nlast-known state served: 1\n"
+            assert second.get(second.health, "/readyz") == (200, kinds)
+            code, text = second.get(second.metrics, "/readyz")
             assert code == 200
             assert re.fullmatch(r"ok\nserving the last-known state of \S+Z: the API .*\n", text)
             assert "serving the last-known state of" in second.log
@@ -182,7 +184,7 @@ def test_a_start_with_a_kubeconfig_that_no_longer_works(
         with program(tmp_path, *options, source=["--kubeconfig", str(kubeconfig)]) as second:
             assert visit(WEB, port) == "a"
             assert str(kubeconfig) in second.log
-            assert "serving the last-known state" in second.get(second.health, "/readyz")[1]
+            assert "serving the last-known state" in second.get(second.metrics, "/readyz")[1]
             (old,) = endpoints("web", [a])
             api.call(lambda server: server.delete(SLICES, old["metadata"]["name"]))
             apply(api, *endpoints("web", [b]))
@@ -197,3 +199,20 @@ def test_a_broken_kubeconfig_without_a_state_ends_the_start(tmp_path: Path) -> N
     with program(tmp_path, *options, source=source, ready=False) as uproxy:
         assert uproxy.process.wait(20) == 2
         assert str(kubeconfig) in uproxy.log
+
+
+def test_a_health_port_that_is_taken_is_told_of_the_node_and_tried_again(
+    api: ThreadedApi, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken, metrics = other.getsockname()[1], free_port()
+        with following(api, tmp_path, ready=False, ports=(taken, metrics)) as running:
+            name = "FailedToStartProxierHealthcheck"
+            wait_for("the Event", lambda: name in events(api))
+            assert events(api)[name]["regarding"]["kind"] == "Node"
+            assert f"TCP port {taken} on 127.0.0.1 is already in use" in events(api)[name]["note"]
+            assert running.get(metrics, "/readyz")[0] == 200, "clients are served all the same"
+            assert "already in use" in running.get(metrics, "/readyz")[1]
+            other.close()
+            wait_for("the port", lambda: running.get(taken, "/readyz") == (200, "ok"))
+            wait_for("the end of it", lambda: "Recovered" in events(api))

@@ -229,7 +229,7 @@ class World:
 
     def _reasons(self, daemon: Daemon) -> Iterator[str]:
         yield from map(str, daemon.reasons_not_ready())
-        yield from daemon.notes()
+        yield from map(str, daemon.notes())
         needed = set(daemon.reconciler._holdings.needed)
         if self.kernel.claims != needed:
             yield f"claimed is {self.kernel.claims}, not {needed}"

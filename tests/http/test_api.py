@@ -32,7 +32,7 @@ PATHS = ["/", "/metrics", "/proxyMode", "/healthz", "/readyz", "/api/v1/routes"]
 
 @asynccontextmanager
 async def serving(
-    status: Status = FULL, not_ready: Sequence[Reason] = (), notes: Sequence[str] = ()
+    status: Status = FULL, not_ready: Sequence[Reason] = (), notes: Sequence[Reason] = ()
 ) -> AsyncIterator[Address]:
     telemetry = Telemetry()
     telemetry.sync_done("IPv4", 0.25, 1000.0, full=True)
@@ -66,10 +66,19 @@ async def test_texts(path: str, body: bytes, content_type: str) -> None:
 @pytest.mark.parametrize("text", [*NASTY.values(), "shop/web: 10.0.0.7:80/TCP: in use"])
 async def test_readyz_has_every_reason_in_full(text: str) -> None:
     reasons = [Reason(Kind.STARTING, "waiting"), Reason(Kind.FRONTEND, text)]
-    async with serving(not_ready=reasons, notes=["from memory"]) as address:
+    async with serving(
+        not_ready=reasons, notes=[Reason(Kind.REMEMBERED, "from memory")]
+    ) as address:
         answer = await fetch(address, "/readyz")
     assert answer.status == 503
     assert answer.body.decode() == f"waiting\n{printable(text)}\nfrom memory\n"
+
+
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
+async def test_notes_are_fit_to_print(text: str) -> None:
+    async with serving(notes=[Reason(Kind.UNEXPECTED, text)]) as address:
+        answer = await fetch(address, "/readyz")
+    assert (answer.status, answer.body.decode()) == (200, f"ok\n{printable(text)}\n")
 
 
 async def test_routes() -> None:

@@ -19,9 +19,11 @@ from tests.http.client import (
 )
 from tests.ports import free_port
 from uproxy.config import Address
+from uproxy.core.backoff import Backoff
 from uproxy.http.server import HttpServer, ServeError
 
 ANY = Address("127.0.0.1", 0)
+AT_ONCE = Backoff(initial=0.001, maximum=0.001)
 
 
 async def say_hello(_: web.BaseRequest) -> web.Response:
@@ -35,9 +37,7 @@ def application() -> web.Application:
 
 
 def server(*addresses: Address, dual_stack: bool = False) -> HttpServer:
-    return HttpServer(
-        say_hello, addresses, name="test", dual_stack=dual_stack, retry_interval=0.001
-    )
+    return HttpServer(say_hello, addresses, name="test", dual_stack=dual_stack, retry=AT_ONCE)
 
 
 async def test_serves_an_application_until_it_is_closed() -> None:

@@ -50,6 +50,7 @@ FAILED = {
     "clientAddress": "node",
     "proxyProtocol": None,
     "counts": KUBIA_COUNTS,
+    "failing": [],
 }
 SERVING = {
     "frontend": "127.0.0.1:30123/TCP",
@@ -68,6 +69,7 @@ SERVING = {
     "clientAddress": "preserved",
     "proxyProtocol": "v2",
     "counts": KUBIA_COUNTS,
+    "failing": [],
 }
 PAUSED = {
     "frontend": "[fd00::a]:53/UDP",
@@ -86,6 +88,7 @@ PAUSED = {
     "clientAddress": "node",
     "proxyProtocol": None,
     "counts": ZERO | {"flows": 1, "clientDatagrams": 11, "backendDatagrams": 12},
+    "failing": [],
 }
 KUBIA_SERVICE = {"service": "default/kubia", "reason": "no ports"}
 SCTP_SERVICE = {"service": "kube-system/sctp", "reason": "SCTP is not served"}
@@ -147,6 +150,15 @@ def test_the_keys_of_a_frontend_keep_their_order() -> None:
     (frontend,) = shown(FULL, Filter(state="serving"))["frontends"]
     assert list(frontend) == list(SERVING)
     assert list(frontend["counts"]) == list(ZERO)
+
+
+def test_a_degraded_frontend_names_backends_that_do_not_answer() -> None:
+    degraded = msgspec.structs.replace(
+        FULL.frontends[1], state=FrontendState.DEGRADED, failing=FULL.frontends[1].backends
+    )
+    status = msgspec.structs.replace(FULL, frontends=(degraded,))
+    (frontend,) = shown(status, Filter(state="degraded"))["frontends"]
+    assert frontend["failing"] == frontend["backends"] == ["127.0.1.1:8080", "[fd00::2]:8080"]
 
 
 def test_before_the_first_sync() -> None:

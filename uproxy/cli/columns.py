@@ -20,6 +20,7 @@ _LEAST: Final = 30
 
 _COLOURS: Final = {
     "serving": "green",
+    "degraded": "red",
     "paused": "yellow",
     "pending": "yellow",
     "elsewhere": "cyan",

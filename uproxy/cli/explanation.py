@@ -50,7 +50,11 @@ def verdict(status: StatusView, service: str) -> str:
     if not total:
         reasons = "; ".join(each.reason for each in status.services)
         return f"{service} is not served: {reasons or 'it wants no frontends'}."
+    degraded = sum(each.state == FrontendState.DEGRADED for each in status.frontends)
     serving = sum(each.state == FrontendState.SERVING for each in status.frontends)
+    if degraded:
+        where = _all_of(total) if degraded == total else f"{degraded} of its {total} frontends"
+        return f"{service} is open on {where}, and no backend answers."
     if serving == total:
         return f"{service} is served on {_all_of(total)}."
     if serving:
@@ -170,10 +174,19 @@ def _backends(frontends: Sequence[FrontendView]) -> Iterator[str]:
         yield ""
         yield f"  Backends{of}"
         shown = list(dict.fromkeys([*(local or ()), *backends]))
-        rows = [("  ", each, _place(each, local)) for each in shown[:_MOST_BACKENDS]]
+        failing = frozenset(having[0].failing)
+        shown.sort(key=lambda each: each not in failing)
+        rows = [
+            ("  ", each, _remarks(_place(each, local), each in failing))
+            for each in shown[:_MOST_BACKENDS]
+        ]
         yield from columns((), rows)
         if len(shown) > _MOST_BACKENDS:
             yield f"    ... and {len(shown) - _MOST_BACKENDS:,} more: -o json"
+
+
+def _remarks(place: str, failing: bool) -> str:
+    return ", ".join(filter(None, ("does not answer" if failing else "", place)))
 
 
 def _place(backend: str, local: list[str] | None) -> str:

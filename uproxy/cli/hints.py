@@ -74,6 +74,12 @@ def _frontend_hints(namespace: str, name: str, each: FrontendView) -> Iterator[s
                 "only pods on other nodes are ready: with externalTrafficPolicy Local clients from "
                 "outside are refused here, and load balancers are told so by the health check"
             )
+    if each.state == FrontendState.DEGRADED:
+        yield (
+            f"no backend answers: is {_of_targets(each)} what the pods listen on, and on their own "
+            "address rather than on localhost? does a NetworkPolicy forbid it? try it from this "
+            f"node: {_try(each)}"
+        )
     if each.state == FrontendState.SERVING and each.counts.dial_failures:
         yield (
             "dials have failed: a pod that is ready and does not answer has a readinessProbe that "
@@ -84,6 +90,17 @@ def _frontend_hints(namespace: str, name: str, each: FrontendView) -> Iterator[s
             "an endpoint must be the address of a pod, not one that uproxy listens on: traffic "
             "would go round in circles"
         )
+
+
+def _of_targets(each: FrontendView) -> str:
+    ports = sorted({backend.rpartition(":")[2] for backend in each.failing})
+    return f"port {ports[0]}" if len(ports) == 1 else "targetPort"
+
+
+def _try(each: FrontendView) -> str:
+    address, _, port = (each.failing or each.backends)[0].rpartition(":")
+    flag = "u" if each.protocol == "UDP" else ""
+    return f"nc -zv{flag} {address.strip('[]')} {port}"
 
 
 def _paused(namespace: str, name: str, each: FrontendView) -> Iterator[str]:

@@ -16,7 +16,7 @@ _HEAD: Final = ("SERVICE", "KIND", "FRONTEND", "STATE", "BACKENDS", "FLOWS", "RE
 _WIDE: Final = (*_HEAD[:-1], "BALANCER", "AFFINITY", "ENDPOINTS", "REASON")
 _NUMBERS: Final = frozenset({4, 5})
 _MOST_REASONS: Final = 5
-_URGENCY: Final = ("failed", "conflict", "pending", "paused", "elsewhere", "serving")
+_URGENCY: Final = ("failed", "degraded", "conflict", "pending", "paused", "elsewhere", "serving")
 
 
 def overview(

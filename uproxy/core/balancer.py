@@ -16,6 +16,9 @@ _REMEMBERED = 64
 """Sets of backends whose place in the rotation is kept. A ServicePort has as many as it has
 policies, times its frontends, as every message to a worker brings tuples of its own."""
 
+_TOLD = 8
+"""Backends that are named where more have failed."""
+
 _ROUND_ROBIN = BalancerKind.ROUND_ROBIN
 _RANDOM = BalancerKind.RANDOM
 
@@ -88,6 +91,10 @@ class Balancer:
         until = now + SET_ASIDE.delay(failures + 1)
         self._aside[backend] = (failures + 1, until)
         self._aside_until = max(self._aside_until, until)
+
+    def failing(self) -> tuple[Backend, ...]:
+        """Some that have failed and not answered since."""
+        return tuple(self._aside)[-_TOLD:]
 
     def succeeded(self, route: Route, backend: Backend, client: str, now: float) -> None:
         """A backend answered: it is no longer set aside, and the client stays with it."""

@@ -55,6 +55,8 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
     """By DropReason."""
     masqueraded: int = 0
     """Flows whose backend was to see the client's address and saw the node's."""
+    dials: int = 0
+    """TCP: attempts to reach a backend that succeeded."""
 
     def drop(self, reason: DropReason) -> None:
         """Count one dropped flow or datagram."""
@@ -71,5 +73,6 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
         self.dial_failures += other.dial_failures
         self.retries += other.retries
         self.masqueraded += other.masqueraded
+        self.dials += other.dials
         for reason, count in other.dropped.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + count

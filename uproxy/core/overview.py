@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import msgspec
 
 from uproxy.core.claims import Conflict
 from uproxy.core.ip import Family, family_of
 from uproxy.core.objects import ObjectName
 from uproxy.core.plan import Actual
-from uproxy.core.route import Frontend, Route
+from uproxy.core.reachability import Unanswered
+from uproxy.core.route import Frontend, Route, ServicePortName
 from uproxy.core.routing import HealthCheck, RoutingTable
 from uproxy.core.status import (
     FrontendState,
@@ -17,6 +21,8 @@ from uproxy.core.status import (
     HealthCheckStatus,
     ServiceStatus,
 )
+
+_NONE: Final[Mapping[ServicePortName, Unanswered]] = MappingProxyType({})
 
 
 class Failure(NamedTuple):
@@ -32,15 +38,21 @@ def frontend_statuses(
     actual: Mapping[Frontend, Actual],
     failures: Mapping[Frontend, Failure],
     preserved: Container[Family] = (),
+    unanswered: Mapping[ServicePortName, Unanswered] = _NONE,
 ) -> Iterator[FrontendStatus]:
     """Every frontend that some Service wants: those routed, then those lost to another one.
 
-    `preserved`: families in which backends can be shown the addresses of clients.
+    `preserved`: families in which backends can be shown the addresses of clients. `unanswered`:
+    Service ports of which no backend answers.
     """
     for frontend, route in table.routes.items():
         state, reason = _state(route, actual.get(frontend), failures.get(frontend))
         shown = route.local_backends is not None and family_of(frontend.address) in preserved
-        yield _status(route, state, reason, preserved=shown)
+        status = _status(route, state, reason, preserved=shown)
+        port = unanswered.get(route.owner)
+        if port is not None and state is FrontendState.SERVING:
+            status = _degraded(status, port)
+        yield status
     for conflict in table.conflicts.values():
         for route in _losing_routes(conflict):
             yield _status(route, FrontendState.CONFLICT, conflict.message)
@@ -111,6 +123,13 @@ def _status(
         balancer=route.balancer.value,
         client_address="preserved" if preserved else "node",
         proxy_protocol="" if route.proxy_protocol is None else route.proxy_protocol.value,
+    )
+
+
+def _degraded(status: FrontendStatus, port: Unanswered) -> FrontendStatus:
+    reason = f"{status.reason}; {port.reason}" if status.reason else port.reason
+    return msgspec.structs.replace(
+        status, state=FrontendState.DEGRADED, reason=reason, failing=tuple(port.backends)
     )
 
 

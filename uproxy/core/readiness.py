@@ -25,6 +25,10 @@ class Kind(StrEnum):
     TROUBLE = "wanted state not carried out"
     LATE = "changes not served in time"
     NODE = "node not eligible"
+    REMEMBERED = "last-known state served"
+    MACHINE = "addresses of this machine not known"
+    UNEXPECTED = "unexpected error"
+    SERVER = "address of ours not open"
 
 
 class Reason(NamedTuple):

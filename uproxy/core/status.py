@@ -17,6 +17,8 @@ class FrontendState(StrEnum):
 
     SERVING = "serving"
     """Open, with at least one backend."""
+    DEGRADED = "degraded"
+    """Open, and no backend has answered for a while."""
     PAUSED = "paused"
     """The port is held, clients are refused: no usable backend."""
     PENDING = "pending"
@@ -39,6 +41,8 @@ class FrontendStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     reason: str = ""
     backends: tuple[Backend, ...] = ()
     local_backends: tuple[Backend, ...] | None = None
+    failing: tuple[Backend, ...] = ()
+    """Backends that have not answered, where it is degraded."""
     affinity_timeout: int = 0
     balancer: str = ""
     client_address: Literal["preserved", "node"] = "node"

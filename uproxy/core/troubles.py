@@ -6,12 +6,14 @@ Troubles are levels: what is wrong at one moment. The difference of two moments 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple
 
 from uproxy.core.derive import HealthCheck
 from uproxy.core.objects import ObjectName
 from uproxy.core.overview import Failure
-from uproxy.core.route import Frontend
+from uproxy.core.reachability import Unanswered
+from uproxy.core.route import Frontend, ServicePortName
 from uproxy.core.routing import RoutingTable
 
 _SHOWN: Final = 3
@@ -21,9 +23,15 @@ CONFLICT: Final = "PortConflict"
 FAILED: Final = "FailedToListen"
 HEALTH_CHECK: Final = "FailedToStartServiceHealthcheck"
 """kube-proxy's name for it."""
+UNANSWERED: Final = "BackendsUnreachable"
 ABSENT: Final = "AddressesNotOnNode"
 RECOVERED: Final = "Recovered"
 STARTING: Final = "Starting"
+HEALTH_SERVER: Final = "FailedToStartProxierHealthcheck"
+"""kube-proxy's name for it."""
+METRICS_SERVER: Final = "FailedToStartMetricsServer"
+
+_NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
 class Reference(NamedTuple):
@@ -70,8 +78,11 @@ def troubles(
     table: RoutingTable,
     failures: Mapping[Frontend, Failure],
     health_check_failures: Mapping[ObjectName, str],
+    unanswered: Mapping[ServicePortName, Unanswered] = _NOTHING,
+    servers: Mapping[str, str] = _NOTHING,
 ) -> Troubles:
-    """All that is wrong now.
+    """All that is wrong now. `unanswered`: ports of which no backend answers; `servers`: reasons of
+    this program that cannot listen for HTTP, by the reasons' names.
 
     Addresses that are not on this node are one trouble of the Node: it is the normal state of a
     node without the right to add addresses, and would else be told for every Service by each.
@@ -80,9 +91,12 @@ def troubles(
     for reason, concerned in (
         (CONFLICT, _conflicts(table)),
         (FAILED, _failures(table, failures)),
+        (UNANSWERED, _unanswered(unanswered)),
     ):
         for name, lines in concerned.items():
             _put(found, _service(name), reason, f"node {node}: {_some(lines)}")
+    for reason, text in servers.items():
+        _put(found, node_reference(node), reason, f"node {node}: {text}; retrying")
     for name, text in health_check_failures.items():
         check = table.health_checks.get(name)
         if check is not None:
@@ -128,6 +142,15 @@ def _failures(
         if route is not None and not failure.absent:
             name = ObjectName(route.owner.namespace, route.owner.name)
             found.setdefault(name, []).append(failure.reason)
+    return found
+
+
+def _unanswered(ports: Mapping[ServicePortName, Unanswered]) -> dict[ObjectName, list[str]]:
+    found = dict[ObjectName, list[str]]()
+    for name, port in ports.items():
+        found.setdefault(ObjectName(name.namespace, name.name), []).append(
+            f"port {name.port or '(unnamed)'}/{name.protocol}: {port.reason}"
+        )
     return found
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from uproxy.core.counters import Counters
-from uproxy.core.route import ServicePortName
+from uproxy.core.route import Backend, ServicePortName
 from uproxy.dataplane.context import Context
 
 _NOTHING = Counters()
@@ -35,6 +35,17 @@ class Counting:
             self._told.pop(name, None)
         return changes
 
+    def failing(
+        self, changes: Iterable[tuple[ServicePortName, Counters]]
+    ) -> list[tuple[ServicePortName, tuple[Backend, ...]]]:
+        """Backends that have not answered, of the ports among the changes where some have not."""
+        ports = self._context.ports()
+        return [
+            (name, ports[name].balancer.failing())
+            for name, counters in changes
+            if counters.dial_failures and name in ports
+        ]
+
 
 def _copy(counters: Counters) -> Counters:
     copy = Counters(dropped={})
@@ -54,6 +65,7 @@ def _difference(now: Counters, before: Counters) -> Counters:
         dial_failures=now.dial_failures - before.dial_failures,
         retries=now.retries - before.retries,
         masqueraded=now.masqueraded - before.masqueraded,
+        dials=now.dials - before.dials,
         dropped={
             reason: count - before.dropped.get(reason, 0)
             for reason, count in now.dropped.items()

@@ -105,6 +105,7 @@ class Dialer:
         """The backend has answered."""
         del self._queues[flow.attempt][flow]
         assert flow.backend is not None
+        flow.port.counters.dials += 1
         flow.port.balancer.succeeded(flow.route, flow.backend, flow.client, self._reactor.now)
 
     def failed(self, flow: Flow) -> None:

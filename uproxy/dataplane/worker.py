@@ -78,7 +78,8 @@ class Worker:
         changes, most = self._counting.changes(self._frontends), self._context.capacity.most
         self._unchanged = 0 if changes or most != self._most else self._unchanged + 1
         if self._unchanged % _SIGN_OF_LIFE == 0:
-            channel.post(Report(changes, self._context.active, most))
+            failing = self._counting.failing(changes)
+            channel.post(Report(changes, self._context.active, most, failing))
         if most and not self._most:
             log.warning("its open files allow for %d flows at a time; raise LimitNOFILE", most)
         self._most = most

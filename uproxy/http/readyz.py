@@ -9,7 +9,7 @@ from aiohttp import web
 from uproxy.core.printable import printable
 from uproxy.core.readiness import Reason
 
-Notes = Callable[[], Sequence[str]]
+Notes = Callable[[], Sequence[Reason]]
 """What is worth knowing although it makes nothing red."""
 
 
@@ -19,11 +19,11 @@ def readyz_page(
     *,
     said: Callable[[Sequence[Reason]], Sequence[str]],
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """`said`: what is told of the reasons there, line by line."""
+    """`said`: what is told of reasons and notes there, line by line."""
 
     async def page(_: web.Request) -> web.Response:
         reasons = not_ready()
-        lines = [*(said(reasons) if reasons else ("ok",)), *notes()]
+        lines = [*(said(reasons) if reasons else ("ok",)), *said(notes())]
         text = "ok" if lines == ["ok"] else "".join(f"{printable(line)}\n" for line in lines)
         return web.Response(
             status=503 if reasons else 200, text=text, headers={"X-Content-Type-Options": "nosniff"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
@@ -12,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from uproxy.config import Address
+from uproxy.core.backoff import Backoff
 from uproxy.core.route import Frontend
 from uproxy.http.connections import Connection, Limits, Room
 from uproxy.sockets import explain
@@ -19,8 +21,8 @@ from uproxy.sockets import explain
 Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 """Answers any method and path."""
 
-RETRY_INTERVAL = 5.0
-"""Seconds between two attempts to listen, as in kube-proxy."""
+_RETRY = Backoff(initial=0.5, maximum=5.0, jitter=0.2)
+"""Between two attempts to listen; kube-proxy tries every 5 s."""
 
 _SHUTDOWN_TIMEOUT = 1.0
 """Seconds that requests in progress get when the server closes; idle connections get none.
@@ -55,19 +57,19 @@ class HttpServer:
         *,
         name: str,
         dual_stack: bool = False,
-        retry_interval: float = RETRY_INTERVAL,
+        retry: Backoff = _RETRY,
         room: Room | None = None,
         limits: Limits = _LIMITS,
     ) -> None:
-        """`name` is for logs. `dual_stack`: "::" takes IPv4 clients too, where the host can.
+        """`name` is for people. `dual_stack`: "::" takes IPv4 clients too, where the host can.
         `room`: for servers that together may have so many connections."""
         self._target = target
         self._room = Room(_CONNECTIONS) if room is None else room
         self._limits = limits
         self._addresses = addresses
-        self._name = name
+        self.name = name
         self._dual_stack = dual_stack
-        self._retry_interval = retry_interval
+        self._retry = retry
         self._runner: web.BaseRunner | None = None
         self.reason = ""
         """Why the last attempt failed; "" when it serves."""
@@ -76,13 +78,13 @@ class HttpServer:
 
     def __repr__(self) -> str:
         state = "listening" if self.bound else "closed"
-        return f"<HttpServer {self._name} {state} {len(self._addresses)} addresses>"
+        return f"<HttpServer {self.name} {state} {len(self._addresses)} addresses>"
 
     async def __aenter__(self) -> Self:
         try:
             await self.open()
         except ServeError as error:
-            _log.warning("%s: %s", self._name, error)
+            _log.warning("%s: %s", self.name, error)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,23 +101,28 @@ class HttpServer:
             raise
         try:
             await self._serve(sockets)
-        except BaseException:
+        except BaseException as error:
             for sock in sockets:
                 sock.close()
             await self.close()
-            raise
+            if not isinstance(error, OSError):
+                raise
+            self.reason = error.strerror or str(error)
+            raise ServeError(self.reason) from error
         self.reason = ""
 
     async def retry(self) -> None:
         """Try until it listens, then return. For a task of the one who opened the server."""
+        attempt = 0
         while self._runner is None:
-            await asyncio.sleep(self._retry_interval)
+            attempt += 1
+            await asyncio.sleep(self._retry.delay(attempt, random.random()))
             try:
                 await self.open()
             except ServeError as error:
-                _log.debug("%s: still %s", self._name, error)
+                _log.debug("%s: still %s", self.name, error)
             else:
-                _log.info("%s: now listening on %s", self._name, self.bound)
+                _log.info("%s: now listening on %s", self.name, self.bound)
 
     async def close(self) -> None:
         """Stop listening and cut the connections."""

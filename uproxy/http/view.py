@@ -61,6 +61,8 @@ class FrontendView(_View):
     client_address: str
     proxy_protocol: str | None
     counts: CountsView
+    failing: list[str] = []
+    """Backends that do not answer, where it is degraded. Older versions do not say."""
 
 
 class ServiceView(_View):
@@ -182,6 +184,7 @@ def _frontend(each: FrontendStatus, written: _Written) -> FrontendView:
         client_address=each.client_address,
         proxy_protocol=each.proxy_protocol or None,
         counts=written.counts(each),
+        failing=written.backends(each.failing),
     )
 
 

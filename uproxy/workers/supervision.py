@@ -66,12 +66,14 @@ class Workers:
         state: Callable[[int], Iterable[tuple[Open, socket.socket]]],
         *,
         wanted: Callable[[ServicePortName], bool] = lambda _: True,
+        reported: Callable[[Report], None] = lambda _: None,
         start: Callable[[], Awaitable[Started]] = start_worker,
         patience: Patience = _PATIENCE,
         periods: Periods = _PERIODS,
     ) -> None:
-        """`wanted`: whether a port still exists; the counts of others are forgotten. `start`
-        starts a process."""
+        """`wanted`: whether a port still exists; the counts of others are forgotten. `reported` is
+        told what a worker reports. `start` starts a process."""
+        self._reported = reported
         self._settings = settings
         self._state = state
         self._wanted = wanted
@@ -224,6 +226,7 @@ class Workers:
             case Ready(engine):
                 log.info("worker %d relays by %s", worker.index, engine)
             case Report(ports):
+                self._reported(message)
                 self._tally.add(worker.index, ports)
             case Lacking(frontends):
                 self._tell_again(worker, frontends)
