@@ -59,7 +59,8 @@ class Circles:
     def lay(self, flow: Baited) -> None:
         """Make a flow the bait that has just begun, and has sent nothing yet."""
         self.bait = flow.number
-        self.due = flow.number + EVERY
+        # Where one has come back, the next ones follow: other workers get some of them.
+        self.due = flow.number + (1 if self._suspects() else EVERY)
         source, backend = flow.source(), flow.backend
         # To an address that is its own, but on no interface, this machine talks from that address.
         here = source[0] == backend.address or self._context.is_here(backend.address)
@@ -73,15 +74,20 @@ class Circles:
             return None
         self.due = 0
         backend, now = bait.backend, self._context.reactor.now
-        met = {each: (times, end) for each, (times, end) in self._met.items() if now < end}
-        times = met.get(backend, (0, now))[0] + 1
-        self._met = met | {backend: (times, now + _PATIENCE)}
+        times = self._suspects().get(backend, (0, now))[0] + 1
+        self._met[backend] = times, now + _PATIENCE
         if times < PROOF:
             return None
         logger.warning("%s leads back to uproxy itself, and gets no datagrams for a while", backend)
         self._met.clear()
         self.found[backend] = now + _AVOIDED
         return backend
+
+    def _suspects(self) -> dict[Backend, tuple[int, float]]:
+        if self._met:
+            now = self._context.reactor.now
+            self._met = {each: met for each, met in self._met.items() if now < met[1]}
+        return self._met
 
     def avoided(self) -> list[Backend]:
         """Those that are avoided still."""
