@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from tests.descriptors import free_descriptors
 from uproxy.channel import (
     Channel,
     Close,
@@ -82,29 +81,6 @@ def exchange(
                 os.close(descriptor)
         if not arrived and not waiting and not control.wants_write:
             return received
-
-
-def is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True
-
-
-@contextmanager
-def free_descriptors(number: int) -> Iterator[None]:
-    """So many can be opened, and no more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = 0
-    while number or is_open(limit):
-        number -= not is_open(limit)
-        limit += 1
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_each_open_comes_with_its_own_descriptor(ends: Ends) -> None:

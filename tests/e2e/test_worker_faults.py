@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -46,6 +47,26 @@ def test_a_worker_is_replaced_though_few_descriptors_are_free(manifests: Path) -
             wait_for("successor", lambda: uproxy.worker_pids() != [pid])
             assert visit(HERE, ports[-1]) == "a"
             assert uproxy.process.poll() is None
+
+
+def test_a_control_process_without_descriptors_replaces_a_worker_when_it_can(
+    manifests: Path,
+) -> None:
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        with program(manifests, workers=1) as uproxy:
+            (worker,) = uproxy.worker_pids()
+            control = uproxy.process.pid
+            before = resource.prlimit(control, resource.RLIMIT_NOFILE)
+            resource.prlimit(control, resource.RLIMIT_NOFILE, (3, before[1]))
+            os.kill(worker, signal.SIGKILL)
+            wait_for("failure", lambda: "could not be started" in uproxy.log)
+            with socket.create_connection((HERE, port)) as waiting:
+                resource.prlimit(control, resource.RLIMIT_NOFILE, before)
+                assert read_line(waiting) == "a"
+            assert "Traceback" not in uproxy.log
 
 
 def test_a_worker_full_of_flows_hears_what_is_said_to_it(manifests: Path) -> None:

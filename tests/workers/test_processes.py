@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import resource
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from tests.descriptors import free_descriptors
 from tests.workers.world import PATIENCE, WEB, eventually
 from uproxy.channel import Open, Settings
 from uproxy.core.pulse import Patience
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route
 from uproxy.workers import Periods, Started, Workers, start_worker
+from uproxy.workers.process import reap
 
 HASTY = Patience(doubt=1.5, silence=3, start=PATIENCE)
 CALM = Patience(doubt=60, silence=60)
@@ -118,6 +122,21 @@ async def test_listeners_that_come_when_no_descriptor_is_free_are_served_in_the_
         assert workers.status()[0].restarts == 0
 
 
+@pytest.mark.parametrize("free", range(12))
+async def test_a_start_that_fails_for_want_of_descriptors_keeps_none(free: int) -> None:
+    before = os.listdir("/proc/self/fd")
+    with free_descriptors(free):
+        try:
+            process, sock = await start_worker()
+        except OSError as error:
+            ending = errno.errorcode[error.errno or 0]
+        else:
+            sock.close()
+            ending = await reap(process, grace=PATIENCE)
+    assert ending in ("EMFILE", "ended by itself with exit code 0")
+    assert os.listdir("/proc/self/fd") == before
+
+
 async def test_one_that_is_stopped_leaves_its_clients_to_its_successor() -> None:
     async with site() as (made, stack):
         made.listen(stack, 1)
@@ -138,9 +157,8 @@ async def test_one_that_loops_for_ever_is_killed() -> None:
             return await start_worker()
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", LOOPS, str(theirs.fileno())), pass_fds=[theirs.fileno()]
-            )
+            command = [sys.executable, "-c", LOOPS, str(theirs.fileno())]
+            process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: ASYNC220
         return Started(process, ours)
 
     async with site() as (made, stack):

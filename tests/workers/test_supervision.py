@@ -21,6 +21,7 @@ from uproxy.channel import (
     Lacking,
     LocalClients,
     Open,
+    Report,
     Settings,
     Update,
 )
@@ -108,6 +109,44 @@ async def test_a_process_that_cannot_be_started_is_tried_again(error: Exception)
         await eventually(lambda: len(made.processes) == 3)
         await eventually(lambda: not any(each.reason for each in made.workers.status()))
         assert made.workers.status()[0].restarts == 2
+
+
+async def test_one_that_cannot_be_told_what_to_do_is_tried_again() -> None:
+    async with world(2, routes=3) as made:
+        await made.workers.ready()
+        state, made.routes = made.routes, None  # type: ignore[assignment]
+        made.processes[0].end(1)
+        await eventually(lambda: made.workers.status()[0].restarts > 2)
+        assert "could not be looked after" in made.workers.status()[0].reason
+        made.routes = state
+        await eventually(lambda: opened(made.processes[-1]) == [1, 2, 3])
+        assert made.processes[1].alive
+
+
+async def test_a_message_that_cannot_be_used_leaves_those_behind_it_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with world(routes=3) as made:
+        await eventually(lambda: made.processes and len(opened(made.processes[0])) == 3)
+        made.routes = None  # type: ignore[assignment]
+        channel = made.processes[0].channel
+        channel.post(Lacking([route(1).frontend]), Report([(WEB, Counters(flows=7))], 0))
+        await eventually(lambda: WEB in made.workers.counters())
+        assert "Lacking cannot be used" in caplog.text
+
+
+async def test_counts_go_on_though_it_is_not_known_who_is_wanted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_: object) -> bool:
+        raise KeyError("odd")
+
+    async with world(wanted=fail) as made:
+        await made.workers.ready()
+        made.processes[0].count(flows=1, active=0)
+        await eventually(lambda: "tidied" in caplog.text)
+        made.processes[0].count(flows=1, active=0)
+        await eventually(lambda: made.workers.counters()[WEB].flows == 2)
 
 
 async def test_no_process_can_be_started_and_nothing_is_said_to_be_fine() -> None:

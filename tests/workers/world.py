@@ -51,14 +51,14 @@ class Played:
         self.obedient = True
         """It ends with its channel."""
         self.killable = True
-        self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._code: int | None = None
 
     def __repr__(self) -> str:
         return f"<Played {self.pid}, heard {len(self.heard)}>"
 
     @property
     def alive(self) -> bool:
-        return not self._code.done()
+        return self._code is None
 
     def listen(self) -> None:
         """Hear what is said from now on."""
@@ -83,16 +83,16 @@ class Played:
         if self.alive:
             asyncio.get_running_loop().remove_reader(self.channel.fileno())
             self.channel.close()
-            self._code.set_result(code)
+            self._code = code
 
-    def send_signal(self, number: int) -> None:
+    def send_signal(self, sig: int) -> None:
         if not self.alive:
             raise ProcessLookupError
-        if number == signal.SIGKILL and self.killable:
+        if sig == signal.SIGKILL and self.killable:
             self.end(-signal.SIGKILL)
 
-    async def wait(self) -> int:
-        return await asyncio.shield(self._code)
+    def poll(self) -> int | None:
+        return self._code
 
     def _receive(self) -> None:
         for message, descriptor in self.channel.receive():

@@ -56,6 +56,7 @@ class _Service:
             self.ended.set()
 
     def report(self) -> None:
+        self._reserve.fill()
         if self._worker is not None:
             self._worker.report()
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import signal
 import socket
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -23,19 +24,21 @@ _BOOT = (
     "import sys; path = sys.path; path.insert(0, sys.argv.pop(1)); import uproxy; "
     "path.append(path.pop(0)); from uproxy.dataplane.__main__ import run; run()"
 )
+_LOOK = 0.01
+"""Seconds between looks whether a process is gone."""
 _DEATH = 5.0
 """Seconds that a killed process gets to be gone; one that waits for a device may never be."""
 
 
 class Process(Protocol):
-    """What is needed of asyncio.subprocess.Process."""
+    """What is needed of subprocess.Popen."""
 
     @property
     def pid(self) -> int: ...
 
-    async def wait(self) -> int: ...
+    def poll(self) -> int | None: ...
 
-    def send_signal(self, signal: int) -> None: ...
+    def send_signal(self, sig: int) -> None: ...
 
 
 class Started(NamedTuple):
@@ -52,21 +55,25 @@ async def start_worker(*, ring: bool = True) -> Started:
     """
     ours, theirs = socket.socketpair()
     try:
-        process = await asyncio.create_subprocess_exec(
-            *_command(),
-            *(str(theirs.fileno()), *_NO_RING[ring:]),
-            pass_fds=[theirs.fileno()],
-            stdin=asyncio.subprocess.DEVNULL,
-            # A terminal's Ctrl-C goes to the whole group, but the control process decides when a
-            # worker ends.
-            start_new_session=True,
-        )
+        return Started(_spawn(theirs.fileno(), ring=ring), ours)
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
-    return Started(process, ours)
+
+
+def _spawn(channel: int, *, ring: bool) -> Process:
+    """Not by the event loop: uvloop keeps what it has opened when it runs out of descriptors. Nor
+    is there need to watch the process, as its channel tells of its end."""
+    return subprocess.Popen(
+        [*_command(), str(channel), *_NO_RING[ring:]],
+        pass_fds=[channel],
+        stdin=subprocess.DEVNULL,
+        # A terminal's Ctrl-C goes to the whole group, but the control process decides when a
+        # worker ends.
+        start_new_session=True,
+    )
 
 
 def _command() -> list[str]:
@@ -104,11 +111,11 @@ def _signal(process: Process, number: int) -> None:
 
 
 async def _ended(process: Process, seconds: float) -> int | None:
-    try:
-        async with asyncio.timeout(seconds):
-            return await process.wait()
-    except TimeoutError:
-        return None
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while (code := process.poll()) is None and loop.time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK)
+    return code
 
 
 def _ending(code: int) -> str:

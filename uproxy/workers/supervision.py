@@ -102,7 +102,7 @@ class Workers:
     @property
     def outages(self) -> Iterator[str]:
         """Why clients of some worker have to wait longer than its replacement takes."""
-        return (str(worker) for worker in self._workers if worker.pulse.out)
+        return (str(worker) for worker in self._places if worker.pulse.out)
 
     @property
     def hopeless(self) -> bool:
@@ -113,7 +113,7 @@ class Workers:
     def problems(self) -> Iterator[str]:
         """Why clients are not served as they should be."""
         nobody = not any(worker.pulse.serving for worker in self._workers)
-        for worker in self._workers:
+        for worker in self._places:
             pulse = worker.pulse
             if pulse.out or pulse.lacking or (nobody and pulse.failures):
                 yield str(worker)
@@ -169,13 +169,22 @@ class Workers:
         """Sums over all workers, dead ones included."""
         return self._tally.totals
 
+    @property
+    def _places(self) -> list[Worker]:
+        """Those for whom there is always to be a process."""
+        return [] if self._draining.is_set() else self._workers
+
     def _tell_all(self, message: ToWorker) -> None:
         for worker in self._workers:
             worker.tell(message)
 
     async def _supervise(self, worker: Worker) -> None:
         while not self._draining.is_set():
-            ending = await self._life(worker)
+            try:
+                ending = await self._life(worker)
+            except Exception as error:
+                log.exception("worker %d", worker.index)
+                ending = f"could not be looked after ({error!r})"
             self._tally.ended(worker.index)
             worker.pulse.ended(ending)
             if self._draining.is_set():
@@ -195,21 +204,16 @@ class Workers:
             process, sock = await self._start()
         except OSError as error:
             return f"could not be started ({error})"
-        except Exception as error:
-            log.exception("worker %d could not be started", worker.index)
-            return f"could not be started ({error!r})"
         worker.pid = process.pid
-        ending = ""
         try:
             self._connect(worker, sock)
             await worker.over.wait()
-        except Exception as error:
-            log.exception("worker %d could not be told what to do", worker.index)
-            worker.give_up(f"could not be told what to do ({error!r})")
         finally:
-            worker.disconnect()
-            sock.close()
-            ending = await reap(process, grace=self._periods.end)
+            try:
+                worker.disconnect()
+            finally:
+                sock.close()
+                ending = await reap(process, grace=self._periods.end)
         return worker.why_over or ending
 
     def _connect(self, worker: Worker, sock: socket.socket) -> None:
@@ -263,4 +267,7 @@ class Workers:
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(self._periods.tidy)
-            self._tally.forget(self._wanted, asyncio.get_running_loop().time())
+            try:
+                self._tally.forget(self._wanted, asyncio.get_running_loop().time())
+            except Exception:
+                log.exception("counts cannot be tidied up")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ from uproxy.channel import Channel, FromWorker, Ready, Report, ToWorker
 from uproxy.core.pulse import Patience, Pulse
 from uproxy.core.status import WorkerStatus
 from uproxy.workers.outbox import Outbox
+
+log = logging.getLogger(__name__)
 
 _FRAMES = 8
 """Sent in a row, before others get their turn."""
@@ -151,16 +154,22 @@ class Worker:
     def _take(self, channel: Channel[FromWorker]) -> bool:
         messages = channel.receive()
         for message, _ in messages:
-            match message:
-                case Ready(engine):
-                    self.engine = engine
-                    self.pulse.ready()
-                    self.ready.set()
-                case Report(_, active, most):
-                    self.active_flows, self.most_flows = active, most
-            self.pulse.heard()
-            self._said(self, message)
+            try:
+                self._hear(message)
+            except Exception:
+                log.exception("%r: %s cannot be used", self, type(message).__name__)
         return bool(messages)
+
+    def _hear(self, message: FromWorker) -> None:
+        match message:
+            case Ready(engine):
+                self.engine = engine
+                self.pulse.ready()
+                self.ready.set()
+            case Report(_, active, most):
+                self.active_flows, self.most_flows = active, most
+        self.pulse.heard()
+        self._said(self, message)
 
     def _over(self, channel: Channel[FromWorker]) -> None:
         """Nothing can be said or heard any more."""
