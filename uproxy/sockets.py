@@ -43,8 +43,9 @@ RESERVED_DESCRIPTORS = 200
 """Descriptors that frontends must leave free: for probes, scrapes, files and new workers, without
 which nobody could find out why frontends are missing."""
 
-RESOURCE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""This process or machine is short of something; no peer is to blame, and waiting helps."""
+RESOURCE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
+"""This process or machine is short of something; no peer is to blame, and waiting helps. ENOSPC is
+epoll's, where a user watches as much as it may (fs.epoll.max_user_watches)."""
 
 
 class ListenError(Exception):

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tests.simulation.files import ANY, ERR, IN, OUT, File, fail
-from tests.simulation.streams import NOWHERE, Address
+from tests.simulation.streams import NODE, NOWHERE, WILDCARD, Address
 from tests.simulation.world import Fault, World
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ class DatagramSocket(File):
             raise fail(errno.ENOBUFS)
         self.taken += 1
         self.taken_bytes += len(data)
-        self.network.carry(self, data, source or self.local, target)
+        if source is None:
+            source = (NODE, self.local[1]) if self.local[0] == WILDCARD else self.local
+        self.network.carry(self, data, source, target)
         return len(data)
 
     def failure(self) -> OSError:

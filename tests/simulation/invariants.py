@@ -6,9 +6,11 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from tests.simulation import udp_invariants
 from tests.simulation.files import File
+from tests.simulation.network import Reply
 from tests.simulation.peers import Peer
-from tests.simulation.world import Violation
+from tests.simulation.world import Fault, Violation
 from uproxy.core.counters import Counters
 from uproxy.core.route import ProxyProtocol
 from uproxy.dataplane.ring import SIZE
@@ -70,8 +72,8 @@ def _is_served(simulation: Simulation, peer: Peer) -> None:
 def flows_have_ended(simulation: Simulation) -> None:
     """Both ends of all flows are gone, and it is a while ago."""
     flows = list(_flows(simulation))
-    if flows:
-        raise Violation(f"remains: {flows[0]!r}")
+    if flows or simulation.context.active:
+        raise Violation(f"remains: {flows[0]!r}" if flows else "UDP flows remain")
 
 
 def nothing_is_left_of_flows(simulation: Simulation) -> None:
@@ -120,7 +122,7 @@ def nothing_is_left(simulation: Simulation) -> None:
     if left:
         raise Violation(f"descriptors are left: {left}")
     network = simulation.machine.network
-    files_ = cast("list[File]", [*network.sent, *network.accepted])
+    files_ = cast("list[File]", [*network.sent, *network.accepted, *network.opened])
     held = [file.name for file in files_ if file.references]
     if held:
         raise Violation(f"files are left: {held}")
@@ -135,7 +137,11 @@ def violations(simulation: Simulation) -> list[str]:
         for peer in server.peers:
             found += _of_direction(simulation, peer)
     found += _replaced(simulation)
-    found += _miscounted(simulation)
+    total = _total(simulation)
+    if simulation.udp_servers:
+        return found + udp_invariants.violations(simulation, total)
+    found += _miscounted(simulation, total)
+    found += _blamed(simulation, total)
     if simulation.scenario.gentle:
         found += _incomplete(simulation)
     return found
@@ -181,17 +187,21 @@ def _replaced(simulation: Simulation) -> list[str]:
     return found
 
 
-def _miscounted(simulation: Simulation) -> list[str]:
-    """Counters are what the kernel has taken, and reports add up to counters. The last sends of a
-    flow that is reset may be counted although the kernel did not take them."""
-    found = []
+def _total(simulation: Simulation) -> Counters:
+    """Of what was reported, and what would be next."""
     total = Counters(dropped={})
     for counters in simulation.channel.sums.values():
         total.add(counters)
     told = simulation.worker._counting._told
     for name, port in simulation.context.ports().items():
-        simulation.channel.sums.setdefault(name, Counters(dropped={}))
         total.add(_difference(port.counters, told.get(name)))
+    return total
+
+
+def _miscounted(simulation: Simulation, total: Counters) -> list[str]:
+    """Counters are what the kernel has taken, and reports add up to counters. The last sends of a
+    flow that is reset may be counted although the kernel did not take them."""
+    found = []
     network = simulation.machine.network
     headers = sum(
         min(_length_of_header(simulation, each.far.owner), each.taken)
@@ -216,21 +226,40 @@ def _difference(now: Counters, before: Counters | None) -> Counters:
         return now
     return Counters(
         flows=now.flows - before.flows,
+        dial_failures=now.dial_failures - before.dial_failures,
         client_bytes=now.client_bytes - before.client_bytes,
         backend_bytes=now.backend_bytes - before.backend_bytes,
+        client_datagrams=now.client_datagrams - before.client_datagrams,
+        backend_datagrams=now.backend_datagrams - before.backend_datagrams,
         dropped={},
+    )
+
+
+def _blamed(simulation: Simulation, total: Counters) -> list[str]:
+    """Nobody is blamed for what this process lacks."""
+    services, happened = simulation.scenario.services, simulation.world.happened
+    others = (Fault.NO_PORT, Fault.NO_ROUTE, Fault.OPTION_FAILS)
+    if any(set(service.replies) != {Reply.ACCEPTS} for service in services):
+        return []
+    if any(happened[fault] for fault in others) or _rough(simulation) or not total.dial_failures:
+        return []
+    return [f"{total.dial_failures} dials have failed, and no backend has done anything"]
+
+
+def _rough(simulation: Simulation) -> bool:
+    """Whether a backend may have ended a connection before a client could use it."""
+    return any(
+        not peer.script.gentle
+        for server in simulation.servers
+        for peer in server.peers
+        if peer.pair is None
     )
 
 
 def _incomplete(simulation: Simulation) -> list[str]:
     """Where nobody is in a hurry and nothing is broken, everything arrives."""
     found = []
-    rough = any(
-        not peer.script.gentle
-        for server in simulation.servers
-        for peer in server.peers
-        if peer.pair is None
-    )
+    rough = _rough(simulation)
     for peer in simulation.peers:
         pair = peer.pair
         if pair is None:

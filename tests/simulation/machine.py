@@ -42,7 +42,9 @@ class Mailbox(File):
 class Machine:
     """A kernel with one process, which runs the data plane."""
 
-    def __init__(self, world: World, *, ring_entries: int, ring_buffers: int) -> None:
+    def __init__(
+        self, world: World, *, ring_entries: int, ring_buffers: int, datagram_buffers: int
+    ) -> None:
         self.world = world
         self.descriptors = Descriptors(world)
         self.network = Network(world)
@@ -56,6 +58,7 @@ class Machine:
             epoll=cast("type[select.epoll]", self.new_epoll),
             queues=self._new_queues,
             ring_buffers=ring_buffers,
+            datagram_buffers=datagram_buffers,
             monotonic=self.monotonic,
             pipe=self.pipes.pipe,
             resize_pipe=self.pipes.resize,

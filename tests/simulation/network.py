@@ -7,12 +7,9 @@ from enum import Enum
 from typing import Final, Protocol
 
 from tests.simulation.datagrams import DatagramSocket
-from tests.simulation.streams import Address, Listening, Stream
+from tests.simulation.streams import NODE, WILDCARD, Address, Listening, Stream
 from tests.simulation.world import Fault, World
 
-NODE: Final = "10.9.9.9"
-"""The address of the node that the simulated process runs on."""
-WILDCARD: Final = "0.0.0.0"
 UNANSWERED: Final = 20.0
 """Seconds after which the kernel gives up a connection that nobody answers."""
 
@@ -54,6 +51,10 @@ class Network:
         """Of socket buffers, in bytes: each connection has some of them."""
         self.accepted: list[Stream] = []
         """Streams that clients have opened, in order."""
+        self.opened: list[DatagramSocket] = []
+        """UDP sockets of the process, whatever became of them."""
+        self.refused = 0
+        """Datagrams that nobody wanted."""
         self._port = 30_000
 
     def stream(self, name: str) -> Stream:
@@ -122,20 +123,21 @@ class Network:
     ) -> None:
         host = self.hosts.get(target) or self.clients.get(target)
         if host is None or host.reply is Reply.REFUSES:
+            self.refused += 1
             self.world.soon(sender.refused)
         elif host.reply is Reply.ACCEPTS:
             host.datagram(data, source)
 
     def to_process(self, data: bytes, source: Address, target: Address) -> bool:
         """A datagram for the process has arrived. Whether anybody has got it."""
-        for socket in list(self.sockets.values()):
-            if socket.local == target and socket.remote == source:
-                return socket.arrive(data, source, target)
         bound = self.sockets.get(target) or self.sockets.get((WILDCARD, target[1]))
-        return bound is not None and bound.remote is None and bound.arrive(data, source, target)
+        if bound is None or (bound.remote is not None and bound.remote != source):
+            return False
+        return bound.arrive(data, source, target)
 
     def bind(self, socket: DatagramSocket, address: Address) -> None:
         socket.local = address
+        self.opened.append(socket)
         self.sockets[address] = socket
 
     def forget(self, socket: DatagramSocket) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from tests.simulation.network import Reply
 from tests.simulation.peers import End, Script, stream_of
+from tests.simulation.udp_peers import Replying, Sending
 from tests.simulation.world import Fault
 from uproxy.core.route import BalancerKind, ProxyProtocol
 
-Mode = Literal["ring", "epoll", "splice"]
-MODES: Final[tuple[Mode, ...]] = ("ring", "epoll", "splice")
+Mode = Literal["ring", "epoll", "splice", "udp"]
+MODES: Final[tuple[Mode, ...]] = ("ring", "epoll", "splice", "udp")
 
 _BUFFERS: Final = (
     (512, 2048, 4096),
@@ -49,6 +50,8 @@ class Service:
     balancer: BalancerKind
     proxy_protocol: ProxyProtocol | None
     affinity: int
+    protocol: Literal["TCP", "UDP"]
+    replying: Replying
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +64,23 @@ class Client:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UdpSender:
+    """A UDP client."""
+
+    service: int
+    sending: Sending
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """Something that the control process does."""
 
     at: float
-    what: Literal["update", "close", "reopen", "pause", "resume", "drain", "collect"]
+    what: Literal["update", "close", "reopen", "pause", "resume", "drain", "collect", "turn"]
+    """turn: a backend refuses from now on, or no longer."""
     service: int
     grace: float = 0.0
+    backend: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,16 +93,20 @@ class Scenario:
     buffers: tuple[int, ...]
     ring_entries: int
     ring_buffers: int
+    datagram_buffers: int
     largest_pipe: int
     busy_poll: bool
     services: tuple[Service, ...]
     clients: tuple[Client, ...]
+    senders: tuple[UdpSender, ...] = ()
     steps: tuple[Step, ...]
     max_flows: int
     idle_timeout: float
     half_close_timeout: float
     spare_descriptors: int
     """How many the process may open beyond those it has at first."""
+    answer: Script | None = None
+    """What backends do, but for the bytes that they send; None: anything."""
     random_seed: int
     """Of what backends do, and of everything else that is decided on the way."""
 
@@ -102,6 +119,7 @@ class Scenario:
             and not self.idle_timeout
             and not self.half_close_timeout
             and self.spare_descriptors > 100
+            and not (self.senders and self.max_flows < 100)
             and all(set(service.replies) == {Reply.ACCEPTS} for service in self.services)
         )
 
@@ -116,8 +134,54 @@ class Scenario:
         ]
         for number, client in enumerate(self.clients):
             lines.append(f"client {number} at {client.at * 1e3:.3f} ms: {client.script}")
+        lines += [f"{sender}" for sender in self.senders]
         lines += [f"{step}" for step in self.steps]
         return "\n".join(lines)
+
+
+def plain(seed: int, mode: Mode, **different: Any) -> Scenario:
+    """One client, one backend and nothing that goes wrong, unless said otherwise; for tests of
+    what was found once."""
+    service = Service(
+        backends=1,
+        replies=(Reply.ACCEPTS,),
+        balancer=BalancerKind.ROUND_ROBIN,
+        proxy_protocol=None,
+        affinity=0,
+        protocol="UDP" if mode == "udp" else "TCP",
+        replying=Replying(replies=(1,), sizes=(64,), delay=0.001),
+    )
+    client = Client(at=0.0, service=0, script=saying(stream_of(1, 1000)))
+    sender = UdpSender(service=0, sending=Sending(at=(0.0, 0.01), sizes=(64, 64), port=40_000))
+    ordinary = Scenario(
+        seed=str(seed),
+        mode=mode,
+        on_ring=mode in ("ring", "udp"),
+        rates={},
+        buffers=(65_536,),
+        ring_entries=16,
+        ring_buffers=16,
+        datagram_buffers=16,
+        largest_pipe=1 << 20,
+        busy_poll=False,
+        services=(service,),
+        clients=() if mode == "udp" else (client,),
+        senders=(sender,) if mode == "udp" else (),
+        steps=(),
+        max_flows=1000,
+        idle_timeout=0.0,
+        half_close_timeout=0.0,
+        spare_descriptors=1000,
+        answer=saying(b""),
+        random_seed=seed,
+    )
+    return replace(ordinary, **different)
+
+
+def saying(data: bytes, **different: Any) -> Script:
+    """A script that sends this in one go, reads all there is, and ends by a FIN."""
+    ordinary = Script(data=data, piece=len(data) + 1, pause=0.0, reads=1 << 20, rest=0.0)
+    return replace(ordinary, **different)
 
 
 def draw(seed: str, mode: Mode) -> Scenario:
@@ -125,22 +189,29 @@ def draw(seed: str, mode: Mode) -> Scenario:
     at once gets nowhere."""
     random = Random(f"{mode} {seed}")
     buffers = random.choice(_BUFFERS)
-    services = tuple(_service(random) for _ in range(random.choice((1, 1, 1, 2))))
+    services = tuple(_service(random, mode) for _ in range(random.choice((1, 1, 1, 2))))
     count = random.choice((1, 1, 2, 2, 3, 4, 6))
-    clients = tuple(_client(random, number, services, buffers) for number in range(count))
+    clients: tuple[Client, ...] = ()
+    senders: tuple[UdpSender, ...] = ()
+    if mode == "udp":
+        senders = tuple(_sender(random, number, services) for number in range(count))
+    else:
+        clients = tuple(_client(random, number, services, buffers) for number in range(count))
     return Scenario(
         seed=seed,
         mode=mode,
-        on_ring=mode == "ring" or (mode == "splice" and random.random() < 0.5),
+        on_ring=mode == "ring" or (mode in ("splice", "udp") and random.random() < 0.5),
         rates=_rates(random),
         buffers=buffers,
         ring_entries=random.choice((4, 8, 16, 64)),
         ring_buffers=random.choice((4, 8, 16, 64)),
+        datagram_buffers=random.choice((2, 4, 16)),
         largest_pipe=random.choice((1 << 16, 1 << 17, 1 << 20)),
         busy_poll=random.random() < 0.3,
         services=services,
         clients=clients,
-        steps=_steps(random, len(services)),
+        senders=senders,
+        steps=_steps(random, len(services), mode),
         max_flows=random.choice((1000, 1000, 1000, 2)),
         idle_timeout=random.choice((0.0, 0.0, 0.0, 0.0, 0.0, 2.0)),
         half_close_timeout=random.choice((0.0, 0.0, 0.0, 0.0, 0.0, 1.0)),
@@ -160,7 +231,7 @@ def _rates(random: Random) -> dict[Fault, float]:
     return rates
 
 
-def _service(random: Random) -> Service:
+def _service(random: Random, mode: Mode) -> Service:
     count = random.choice((1, 2, 3))
     replies = [Reply.ACCEPTS] * count
     if random.random() < 0.2:
@@ -173,6 +244,34 @@ def _service(random: Random) -> Service:
         balancer=random.choice(tuple(BalancerKind)),
         proxy_protocol=random.choice((None,) * 8 + tuple(ProxyProtocol)),
         affinity=random.choice((0, 0, 0, 60)),
+        protocol="UDP" if mode == "udp" else "TCP",
+        replying=_replying(random),
+    )
+
+
+def _replying(random: Random) -> Replying:
+    return Replying(
+        replies=random.choice(((1,), (1,), (0, 1), (0,), (1, 1, 5))),
+        sizes=random.choice(((64,), (0, 4, 100), (1400, 9000), (4, 60_000))),
+        delay=random.choice((0.0, 0.001, 0.1)),
+    )
+
+
+def _sender(random: Random, number: int, services: tuple[Service, ...]) -> UdpSender:
+    count = random.choice((1, 1, 2, 5, 5, 20, 40))
+    pace = random.choice((0.0, 1e-4, 0.01, 1.0))
+    sizes = random.choice(((64,), (0, 4, 100), (512, 1400), (4, 60_000)))
+    at, times = random.choice((0.0, 0.0, random.random())), []
+    for _ in range(count):
+        times.append(at)
+        at += random.random() * pace
+    return UdpSender(
+        service=random.randrange(len(services)),
+        sending=Sending(
+            at=tuple(times),
+            sizes=tuple(random.choice(sizes) for _ in range(count)),
+            port=40_000 + random.randrange(2) * number,
+        ),
     )
 
 
@@ -221,8 +320,14 @@ def _size(random: Random, largest: int) -> int:
     return random.randint(1, 12) * min(largest, 131_072)
 
 
-def _steps(random: Random, services: int) -> tuple[Step, ...]:
+def _steps(random: Random, services: int, mode: Mode) -> tuple[Step, ...]:
     steps: list[Step] = []
+    if mode == "udp" and random.random() < 0.4:
+        for _ in range(random.choice((1, 2, 4))):
+            at = random.choice((random.random() * 0.01, random.random()))
+            backend = random.randrange(3)
+            service = random.randrange(services)
+            steps.append(Step(at=at, what="turn", service=service, backend=backend))
     if random.random() < 0.3:
         for _ in range(random.choice((1, 2, 3))):
             _add_step(random, steps, random.randrange(services))

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, cast
 
 from tests.simulation import invariants
 from tests.simulation.backends import Backend as Server
+from tests.simulation.datagrams import DatagramSocket
+from tests.simulation.files import File
 from tests.simulation.machine import Machine, Mailbox
-from tests.simulation.peers import Peer
+from tests.simulation.network import Reply
+from tests.simulation.peers import Peer, Script, stream_of
 from tests.simulation.scenario import Client, Mode, Scenario, Step, draw, script
 from tests.simulation.streams import Address, Listening
+from tests.simulation.udp_peers import Replying, UdpClient, UdpServer
 from tests.simulation.world import Violation, World
 from uproxy.channel import Close, Drain, FromWorker, Open, Report, Settings, ToWorker, Update
 from uproxy.core.counters import Counters
@@ -87,7 +91,10 @@ class Simulation:
         self.world.looks.append(lambda: invariants.bounded(self))
         self.random = Random(scenario.random_seed)
         self.machine = Machine(
-            self.world, ring_entries=scenario.ring_entries, ring_buffers=scenario.ring_buffers
+            self.world,
+            ring_entries=scenario.ring_entries,
+            ring_buffers=scenario.ring_buffers,
+            datagram_buffers=scenario.datagram_buffers,
         )
         self.machine.network.sizes = scenario.buffers
         self.machine.pipes.largest = scenario.largest_pipe
@@ -96,12 +103,15 @@ class Simulation:
         self.refused: list[int] = []
         """Clients that found nobody listening, by number."""
         self.servers: list[Server] = []
+        self.udp_clients: list[UdpClient] = []
+        self.udp_servers: list[UdpServer] = []
         self.routes: list[Route] = []
-        self.listening: dict[int, Listening] = {}
+        self.listening: dict[int, Listening | DatagramSocket] = {}
         self.channel = ReportChannel()
         self.drained = False
         """Whether nobody is accepted any more."""
         self._scripts = 100
+        self._replies = 0
         self._mailbox = Mailbox(self.world)
 
     @property
@@ -185,8 +195,12 @@ class Simulation:
         for number in range(len(scenario.services)):
             self._add_service(number)
         descriptors.limit = len(descriptors.files) + len(self.routes) + scenario.spare_descriptors
-        for number, client in enumerate(scenario.clients):
-            self._add_client(number, client)
+        for number, each in enumerate(scenario.clients):
+            self._add_client(number, each)
+        for number, sender in enumerate(scenario.senders):
+            target = ("192.0.2.1", self.routes[sender.service].frontend.port)
+            client = UdpClient(self.world, self.machine.network, number, target, sender.sending)
+            self.udp_clients.append(client)
         for step in scenario.steps:
             self.world.after(step.at, lambda step=step: self._take(step))  # type: ignore[misc]
         self.world.after(0.5, self._look)
@@ -208,20 +222,26 @@ class Simulation:
         dialer.succeeded = watched  # type: ignore[method-assign]
 
     def _add_service(self, number: int) -> None:
-        service = self.scenario.services[number]
-        servers = []
+        service, hosts = self.scenario.services[number], self.machine.network.hosts
+        addresses = []
         for index, reply in enumerate(service.replies):
             address = (f"10.0.{number}.{index + 1}", 8080)
-            servers.append(Server(self.world, address, reply, self._next_script))
-            self.machine.network.hosts[address] = servers[-1]
-        self.servers += servers
-        frontend = Frontend("TCP", "192.0.2.1" if number else "0.0.0.0", 80 + number)
+            addresses.append(address)
+            if service.protocol == "TCP":
+                server = Server(self.world, address, reply, self._next_script)
+                self.servers.append(server)
+                hosts[address] = server
+            else:
+                hosts[address] = self._udp_server(address, reply, service.replying)
+        wildcard = (number + self.scenario.random_seed) % 2
+        frontend = Frontend(service.protocol, "0.0.0.0" if wildcard else "192.0.2.1", 80 + number)
         self.routes.append(
             Route(
                 frontend=frontend,
-                owner=ServicePortName("default", f"service-{number}", "", "TCP"),
+                owner=ServicePortName("default", f"service-{number}", "", service.protocol),
                 kind=FrontendKind.CLUSTER_IP,
-                backends=tuple(Backend(*server.address) for server in servers),
+                backends=tuple(Backend(*address) for address in addresses),
+                serving=tuple(Backend(*address) for address in addresses),
                 balancer=service.balancer,
                 proxy_protocol=service.proxy_protocol,
                 affinity_timeout=service.affinity,
@@ -229,10 +249,22 @@ class Simulation:
         )
         self._open(number)
 
-    def _next_script(self) -> Any:
+    def _udp_server(self, address: Address, reply: Reply, replying: Replying) -> UdpServer:
+        network = self.machine.network
+        server = UdpServer(self.world, network, address, reply, replying, self._next_reply)
+        self.udp_servers.append(server)
+        return server
+
+    def _next_reply(self) -> int:
+        self._replies += 1
+        return self._replies
+
+    def _next_script(self) -> Script:
         self._scripts += 1
         if self._scripts > 250:
             raise Violation("far too many connections for so few clients")
+        if self.scenario.answer is not None:
+            return replace(self.scenario.answer, data=stream_of(self._scripts, 20_000))
         return script(self.random, self._scripts, self.scenario.buffers, waits=True)
 
     def _add_client(self, number: int, client: Client) -> None:
@@ -254,13 +286,21 @@ class Simulation:
             peer.begin()
 
     def _open(self, number: int) -> None:
-        address = (self.routes[number].frontend.address, self.routes[number].frontend.port)
-        listening = self.listening[number] = Listening(self.world, address)
+        frontend, network = self.routes[number].frontend, self.machine.network
+        address = (frontend.address, frontend.port)
+        listening: Listening | DatagramSocket
+        if frontend.protocol == "TCP":
+            listening = Listening(self.world, address)
+            network.listeners[address] = [listening]
+        else:
+            room = self.scenario.buffers[-1] * 16
+            listening = DatagramSocket(self.world, network, f"listener {address}", receives=room)
+            network.bind(listening, address)
         listening.take()
-        self.machine.network.listeners[address] = [listening]
+        self.listening[number] = listening
         self._say(Open(self.routes[number]), listening)
 
-    def _say(self, message: ToWorker, listening: Listening | None = None) -> None:
+    def _say(self, message: ToWorker, listening: File | None = None) -> None:
         self._mailbox.post((message, listening))
 
     def _hear(self) -> None:
@@ -272,7 +312,9 @@ class Simulation:
                 self.loop.stop()
             else:
                 self.world.note("control", str(message)[:60])
+                self.world.faulty = not isinstance(message, Open)
                 self.worker.handle(message, descriptor)
+                self.world.faulty = True
 
     def _report(self) -> None:
         self.worker.report()
@@ -288,7 +330,8 @@ class Simulation:
             self._say(Drain())
             self.drained = True
             for each in self.listening.values():
-                self.world.after(1.0, each.pause)
+                if isinstance(each, Listening):
+                    self.world.after(1.0, each.pause)
         elif step.what == "collect":
             self.engine.collect()
         elif number in self.listening:
@@ -296,29 +339,37 @@ class Simulation:
         elif step.what == "reopen" and not self.drained:
             self._open(number)
 
-    def _take_on_listener(self, step: Step, listening: Listening) -> None:
+    def _take_on_listener(self, step: Step, listening: Listening | DatagramSocket) -> None:
         if step.what == "close":
             self._close(step.service, step.grace)
+        elif step.what == "turn":
+            self._turn(step)
+        elif isinstance(listening, DatagramSocket):
+            return
         elif step.what == "pause":
             listening.pause()
         elif step.what == "resume" and not self.drained:
             listening.resume()
             self._say(Update(self.routes[step.service]))
 
+    def _turn(self, step: Step) -> None:
+        server = self.udp_servers[step.backend % len(self.udp_servers)]
+        accepts = server.reply is Reply.ACCEPTS
+        server.reply = Reply.REFUSES if accepts else Reply.ACCEPTS
+
     def _update(self, number: int) -> None:
         route = self.routes[number]
-        backends = [Backend(*each.address) for each in self._servers_of(number)]
+        addresses = sorted(self.machine.network.hosts)
+        of_service = [each for each in addresses if each[0].startswith(f"10.0.{number}.")]
+        backends = [Backend(*each) for each in of_service]
         kept = tuple(each for each in backends if self.random.random() < 0.7)
         self.routes[number] = Route(
             frontend=route.frontend, owner=route.owner, kind=route.kind,
-            backends=kept or tuple(backends), balancer=route.balancer,
+            backends=kept or tuple(backends), serving=kept, balancer=route.balancer,
             proxy_protocol=route.proxy_protocol, affinity_timeout=route.affinity_timeout,
         )  # fmt: skip
         if number in self.listening:
             self._say(Update(self.routes[number]))
-
-    def _servers_of(self, number: int) -> list[Server]:
-        return [each for each in self.servers if each.address[0].startswith(f"10.0.{number}.")]
 
     def _close(self, number: int, grace: float) -> None:
         self._say(Close(self.routes[number].frontend, grace))
@@ -327,7 +378,7 @@ class Simulation:
     def _look(self) -> None:
         """Twice a second: whether all goes on, and whether all has ended."""
         invariants.goes_on(self)
-        if all(peer.finished for peer in self.peers):
+        if self._all_finished():
             self.world.after(SETTLED, self._settled)
         elif self.world.now > 1000.0 + DEADLINE:
             waiting = [peer.name for peer in self.peers if not peer.finished]
@@ -335,8 +386,12 @@ class Simulation:
         else:
             self.world.after(0.5, self._look)
 
+    def _all_finished(self) -> bool:
+        finished = all(peer.finished for peer in self.peers)
+        return finished and all(client.finished for client in self.udp_clients)
+
     def _settled(self) -> None:
-        if not all(peer.finished for peer in self.peers):
+        if not self._all_finished():
             self._look()
             return
         invariants.flows_have_ended(self)
@@ -375,4 +430,4 @@ def run(scenario: Scenario, *, tracing: bool = False) -> Outcome:
     except Violation as violation:
         violations.append(str(violation))
     world = simulation.world
-    return Outcome(scenario, violations, world.trace or [], world.count, world.faults)
+    return Outcome(scenario, violations, world.trace or [], world.count, world.happened.total())

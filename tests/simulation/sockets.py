@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from tests.simulation.datagrams import DatagramSocket
 from tests.simulation.files import Descriptors, File, fail
-from tests.simulation.network import NODE, Network
-from tests.simulation.streams import Address, Listening, Stream
+from tests.simulation.network import Network
+from tests.simulation.streams import NODE, Address, Listening, Stream
 from tests.simulation.world import Fault, Violation, World
 
 _NO_LINGER: Final = struct.pack("ii", 1, 0)

@@ -10,7 +10,10 @@ from tests.simulation.files import ANY, ERR, HUP, IN, OUT, RDHUP, File, fail
 from tests.simulation.world import Fault, Violation, World
 
 Address = tuple[str, int]
-NOWHERE: Final = ("0.0.0.0", 0)
+NODE: Final = "10.9.9.9"
+"""The address of the node that the simulated process runs on."""
+WILDCARD: Final = "0.0.0.0"
+NOWHERE: Final = (WILDCARD, 0)
 PATIENCE: Final = 0.2
 """Seconds that Linux waits for what is to follow a send with MSG_MORE."""
 

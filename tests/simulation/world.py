@@ -7,6 +7,7 @@ a time. Whoever waits jumps to the next of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from heapq import heappop, heappush
@@ -59,7 +60,7 @@ class World:
         self.trace: list[str] | None = [] if tracing else None
         self.faulty = False
         """Whether faults may happen at all; not while everything is set up or taken down."""
-        self.faults = 0
+        self.happened: Counter[Fault] = Counter()
         """How many there were."""
         self.looks: list[Callable[[], None]] = []
         """Called whenever the process is about to wait."""
@@ -72,7 +73,7 @@ class World:
         rate = self.rates.get(fault) if self.faulty else None
         if rate is None or self.random.random() >= rate:
             return False
-        self.faults += 1
+        self.happened[fault] += 1
         if self.trace is not None:
             self.note("kernel", f"fault: {fault.value}")
         return True

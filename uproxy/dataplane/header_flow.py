@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import select
 import socket
+from _socket import socket as Socket
 from typing import Final
 
+from uproxy.core.counters import DropReason
 from uproxy.dataplane.events import EVENTS
 from uproxy.dataplane.flow import Flow
 from uproxy.dataplane.proxy_protocol import End, header
@@ -63,13 +65,19 @@ class HeaderFlow(Flow):
         self.unsent = self.unsent[sent:]
         if self.unsent:
             # It fits into the smallest send buffer, but the kernel may be short of memory.
-            reactor = self.listener.context.reactor
-            if reactor.watches(sock.fileno()):
-                reactor.replace(sock.fileno(), self.introduce)
-            else:
-                reactor.register(sock.fileno(), self.introduce, EVENTS)
+            self._wait_for_room(sock)
         else:
             super().connected(self.events)
+
+    def _wait_for_room(self, sock: Socket) -> None:
+        reactor = self.listener.context.reactor
+        if reactor.watches(sock.fileno()):
+            reactor.replace(sock.fileno(), self.introduce)
+            return
+        try:
+            reactor.register(sock.fileno(), self.introduce, EVENTS)
+        except OSError:  # Out of memory, or over fs.epoll.max_user_watches.
+            self.drop(DropReason.DESCRIPTORS)
 
     def _ends(self) -> tuple[End, End]:
         """The connection that was accepted. Raises OSError if it is gone."""

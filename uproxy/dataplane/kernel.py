@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Final
 
 from uproxy.dataplane.ring import BUFFERS
+from uproxy.dataplane.ring_datagrams import COUNT
 from uproxy.dataplane.ring_queues import Queues, RingQueues
 
 
@@ -44,6 +45,8 @@ class Kernel:
     """Those of a new io_uring."""
     ring_buffers: int = BUFFERS
     """How many it receives streams into."""
+    datagram_buffers: int = COUNT
+    """How many it receives datagrams into; not more than that."""
     monotonic: Callable[[], float] = monotonic
     pipe: Callable[[], tuple[int, int]] = _pipe
     resize_pipe: Callable[[int, int], None] = _resize_pipe

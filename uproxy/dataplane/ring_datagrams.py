@@ -22,9 +22,9 @@ _GROUP: Final = 1
 class Datagrams:
     """Buffers for datagrams of any length, and operations that fill them; one for a ring."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Ring, count: int = COUNT) -> None:
         self.ring = ring
-        self.buffers = ring.add_buffers(count=COUNT, size=SIZE)
+        self.buffers = ring.add_buffers(count=count, size=SIZE)
         self._queue = ring.queue
 
     def add(self, callback: Completed) -> int:

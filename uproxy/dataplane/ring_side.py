@@ -261,6 +261,11 @@ class RingSide:
             self._ending = True
             self._ring.more_follows(self._number)
             self._ring.again(self._go_on)
+        elif self.peer._round >= self._ring.round - 1:
+            # A send to this socket is not decided, or it was in this turn. Linux tells of a reset
+            # once; when it has told a send, the stream looks as if it had ended.
+            self._ending = True
+            self._ring.again(self._go_on)
         else:
             self._ended()
 

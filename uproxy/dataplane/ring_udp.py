@@ -255,11 +255,14 @@ class RingUdpFlow(UdpFlow):
             self._unsent(completion)
             return
         code, key = errno_of(completion), self._ring_key
-        if completion & HAS_BUFFER:
+        if completion & HAS_BUFFER and completion & RESULT:
+            # The receive has ended with a reply, as it does where completions have no room.
+            self._arrived(completion | MORE)
+        elif completion & HAS_BUFFER:
             self._intake.buffers.free(completion >> BUFFER_SHIFT)
-        if not code:
+        if not completion & RESULT:
             self._to_client(memoryview(b""))
-        elif code != errno.ENOBUFS:
+        elif code and code != errno.ENOBUFS:
             self._recover(OSError(code, os.strerror(code)), None)
         self._ring.again(lambda: self._arm_again(key))
 

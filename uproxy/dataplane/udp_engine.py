@@ -47,7 +47,9 @@ class UdpEngine:
         self.buffer = memoryview(buffer)
         """Where datagrams are received without a ring; the content is valid until the next one."""
         ring = context.reactor.ring
-        self.datagrams = Datagrams(ring) if ring is not None else None
+        self.datagrams = (
+            None if ring is None else Datagrams(ring, context.reactor.kernel.datagram_buffers)
+        )
         """What the ring receives into; None: epoll does all the work."""
         self._context = context
         self._capacity = context.capacity

@@ -1,0 +1,102 @@
+"""What must hold for datagrams: they may get lost, but nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tests.simulation.udp_peers import UdpClient, UdpServer
+from tests.simulation.world import Fault
+from uproxy.core.counters import Counters
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Simulation
+
+NOBODY = 255
+"""Whose datagrams are too short to say it."""
+NAMED = 4
+"""Bytes from which on a datagram says whose it is."""
+
+
+def violations(simulation: Simulation, total: Counters) -> list[str]:
+    """`total`: of all that was counted."""
+    found: list[str] = []
+    for client in simulation.udp_clients:
+        found += _of_client(simulation, client)
+    for server in simulation.udp_servers:
+        found += _of_server(simulation, server)
+    found += _miscounted(simulation, total)
+    if simulation.scenario.gentle and not simulation.world.happened:
+        found += _incomplete(simulation)
+    return found
+
+
+def _of_client(simulation: Simulation, client: UdpClient) -> list[str]:
+    """It gets replies to itself only, from where it has sent to, each once."""
+    replies = Counter(data for server in simulation.udp_servers for data in server.sent)
+    for data, source in client.received:
+        if source != client.target:
+            return [f"{client.name} has a reply from {source}, and has asked {client.target}"]
+        if len(data) >= NAMED and data[1] not in (client.number, NOBODY):
+            return [f"{client.name} has a reply to client {data[1]}"]
+        if not replies[data]:
+            return [f"{client.name} has a reply that no backend has sent, or twice"]
+        replies[data] -= 1
+    return []
+
+
+def _of_server(simulation: Simulation, server: UdpServer) -> list[str]:
+    """It gets what clients have sent, through one socket each, and over each once."""
+    sent = {data for client in simulation.udp_clients for data in client.sent}
+    seen: Counter[tuple[bytes, object]] = Counter()
+    clients: dict[object, int] = {}
+    for data, source in server.received:
+        if data not in sent:
+            return [f"{server.address} has received a datagram that nobody has sent"]
+        if len(data) < NAMED:
+            continue
+        seen[data, source] += 1
+        if seen[data, source] > 1:
+            return [f"{server.address} has received a datagram twice"]
+        if clients.setdefault(source, data[1]) != data[1]:
+            return [f"{server.address} hears two clients from one port"]
+    return []
+
+
+def _miscounted(simulation: Simulation, total: Counters) -> list[str]:
+    """Datagrams that were counted are those that the kernel has taken. Those that nobody has
+    replied to are sent again when a backend refuses, and counted once."""
+    sockets = simulation.machine.network.opened
+    back = [each for each in sockets if each.remote is None]
+    forth = [each for each in sockets if each.remote is not None]
+    taken, taken_bytes = sum(each.taken for each in forth), sum(each.taken_bytes for each in forth)
+    counted, counted_bytes = total.client_datagrams, total.client_bytes
+    found = []
+    # A flow that is closed, or has gone to another backend, does not hear any more what became
+    # of its last datagrams.
+    happened, scenario = simulation.world.happened, simulation.scenario
+    closes = bool(scenario.steps) or min(scenario.max_flows, scenario.spare_descriptors) < 100
+    unsure = closes * (happened[Fault.FULL_SEND] + happened[Fault.NO_MEMORY_SEND])
+    unsure += simulation.machine.network.refused
+    if counted > taken + unsure or (counted_bytes > taken_bytes and not unsure):
+        found.append(f"counted {counted} datagrams to backends of {taken}")
+    if not unsure and (counted, counted_bytes) != (taken, taken_bytes):
+        found.append(f"counted {counted} datagrams to backends of {taken}, and nobody refuses")
+    taken, taken_bytes = sum(each.taken for each in back), sum(each.taken_bytes for each in back)
+    if (total.backend_datagrams, total.backend_bytes) != (taken, taken_bytes):
+        found.append(f"counted {total.backend_datagrams} datagrams to clients of {taken}")
+    return found
+
+
+def _incomplete(simulation: Simulation) -> list[str]:
+    """Where nothing goes wrong, every datagram arrives."""
+    sent = sum(len(client.sent) - client.lost for client in simulation.udp_clients)
+    received = sum(len(server.received) for server in simulation.udp_servers)
+    found = []
+    if received < sent:
+        found.append(f"backends have {received} of {sent} datagrams")
+    sent = sum(len(server.sent) - server.lost for server in simulation.udp_servers)
+    received = sum(len(client.received) for client in simulation.udp_clients)
+    if received < sent:
+        found.append(f"clients have {received} of {sent} replies")
+    return found
