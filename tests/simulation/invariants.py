@@ -19,7 +19,7 @@ from uproxy.dataplane.side import Side
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
-BOUND: Final = 1024 * 1024
+BOUND: Final = 64 * 1024
 """Bytes that are held for a direction, beyond sockets and pipes."""
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 PATIENCE: Final = 6.0
@@ -238,7 +238,7 @@ def _difference(now: Counters, before: Counters | None) -> Counters:
 def _blamed(simulation: Simulation, total: Counters) -> list[str]:
     """Nobody is blamed for what this process lacks."""
     services, happened = simulation.scenario.services, simulation.world.happened
-    others = (Fault.NO_PORT, Fault.NO_ROUTE, Fault.OPTION_FAILS)
+    others = (Fault.NO_PORT, Fault.NO_ROUTE, Fault.OPTION_FAILS, Fault.NO_MEMORY_SEND)
     if any(set(service.replies) != {Reply.ACCEPTS} for service in services):
         return []
     if any(happened[fault] for fault in others) or _rough(simulation) or not total.dial_failures:

@@ -6,7 +6,7 @@ import asyncio
 import select
 import selectors
 from _socket import socket as BareSocket
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from tests.simulation.epolls import Epoll
 from tests.simulation.files import Descriptors, File
@@ -39,26 +39,41 @@ class Mailbox(File):
         return messages
 
 
+class Memory(Protocol):
+    """How much of it there is, and what the kernel knows to do with it."""
+
+    @property
+    def ring_entries(self) -> int: ...
+
+    @property
+    def ring_buffers(self) -> int: ...
+
+    @property
+    def datagram_buffers(self) -> int: ...
+
+    @property
+    def limits(self) -> bool:
+        """Whether receives of a ring may have a limit (Linux 6.17)."""
+
+
 class Machine:
     """A kernel with one process, which runs the data plane."""
 
-    def __init__(
-        self, world: World, *, ring_entries: int, ring_buffers: int, datagram_buffers: int
-    ) -> None:
+    def __init__(self, world: World, memory: Memory) -> None:
         self.world = world
         self.descriptors = Descriptors(world)
         self.network = Network(world)
         self.pipes = Pipes(world, self.descriptors)
         self.sockets = Sockets(world, self.descriptors, self.network)
         self.queues: SimulatedQueues | None = None
-        self._ring_entries = ring_entries
+        self._memory = memory
         self.kernel = Kernel(
             new_socket=cast("type[BareSocket]", self.sockets.new),
             adopt=cast("Any", self.sockets.adopt),
             epoll=cast("type[select.epoll]", self.new_epoll),
             queues=self._new_queues,
-            ring_buffers=ring_buffers,
-            datagram_buffers=datagram_buffers,
+            ring_buffers=memory.ring_buffers,
+            datagram_buffers=memory.datagram_buffers,
             monotonic=self.monotonic,
             pipe=self.pipes.pipe,
             resize_pipe=self.pipes.resize,
@@ -79,8 +94,10 @@ class Machine:
         return _RingLoop(self) if ring else _EpollLoop(self)
 
     def _new_queues(self) -> SimulatedQueues:
-        self.queues = SimulatedQueues(self.world, self.descriptors, entries=self._ring_entries)
-        return self.queues
+        entries, limits = self._memory.ring_entries, self._memory.limits
+        made = SimulatedQueues(self.world, self.descriptors, entries=entries, limits=limits)
+        self.queues = made
+        return made
 
     def _set_blocking(self, fd: int, flag: bool) -> None:
         self.descriptors.find(fd).blocking = flag  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import socket
 import struct
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +22,7 @@ _POLL, _SEND_MESSAGE, _RECEIVE_MESSAGE, _TIMEOUT, CANCEL, _SEND, _RECEIVE = 6, 9
 _NAMES: Final = {
     6: "poll", 9: "sendmsg", 10: "recvmsg", 11: "timeout", 14: "cancel", 26: "send", 27: "recv",
 }  # fmt: skip
-_POLL_FIRST: Final = 1
+_POLL_FIRST, _MULTISHOT = 1, 2
 _WAIT_ALL: Final = 0x100
 _DONT_WAIT: Final = 0x40
 _MORE: Final = 0x8000
@@ -50,6 +51,7 @@ class Issued:
     group: int
     personality: int
     rest: int
+    """Length of an address, or limit of a receive."""
 
     def is_done(self, result: int) -> bool:
         """Whether a result is a success: with MSG_WAITALL, a short send is none."""
@@ -124,6 +126,12 @@ class Timeout(Operation):
 class Receive(Operation):
     """A multishot receive: each completion has a buffer, and says whether more will follow."""
 
+    def __init__(self, queues: SimulatedQueues, entry: Issued, file: File) -> None:
+        super().__init__(queues, entry, file)
+        self._once = not entry.priority & _MULTISHOT
+        self._limit = entry.rest or sys.maxsize
+        """Bytes after which it ends."""
+
     def concerns(self, events: int) -> bool:
         return bool(events & (IN | ERR | HUP | RDHUP))
 
@@ -150,7 +158,9 @@ class Receive(Operation):
                 return
             group.lend(number)
             ctypes.memmove(address, data, len(data))
-            if self.queues.crowded or world.chance(Fault.RECEIVE_ENDS):
+            self._limit -= len(data)
+            last = self._once or self._limit <= 0 or self.queues.crowded
+            if last or world.chance(Fault.RECEIVE_ENDS):
                 self.finish(len(data), HAS_BUFFER, number)
                 return
             self.queues.complete(self.entry.key, len(data), HAS_BUFFER | MORE, number)
@@ -220,6 +230,8 @@ def _start(queues: SimulatedQueues, entry: Issued, file: File) -> int | None:
     elif entry.opcode == _RECEIVE:
         if not isinstance(file, Stream | DatagramSocket):
             raise fail(errno.ENOTSOCK)
+        if entry.rest and not queues.limits:
+            raise fail(errno.EINVAL)
         _receive(Receive(queues, entry, file))
     elif entry.opcode == _RECEIVE_MESSAGE:
         if not isinstance(file, DatagramSocket):

@@ -18,7 +18,7 @@ from tests.simulation.world import Fault, Violation, World
 
 _ENTRY: Final = struct.Struct("=BBHiQQIIQHHI")
 """struct io_uring_sqe up to addr_len: opcode, flags, ioprio, fd, off, addr, len, op flags,
-user_data, group, personality, addr_len in the upper half."""
+user_data, group, personality, and addr_len or optlen."""
 _SKIP_SUCCESS: Final = 1 << 6
 _OVERFLOW, _TASKRUN = 1 << 1, 1 << 2
 _TEMPORARY: Final = (errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ENOMEM)
@@ -79,9 +79,13 @@ class SimulatedQueues:
 
     flags_at, tail_at, done_head_at, done_tail_at = 0, 1, 2, 3
 
-    def __init__(self, world: World, descriptors: Descriptors, *, entries: int) -> None:
+    def __init__(
+        self, world: World, descriptors: Descriptors, *, entries: int, limits: bool
+    ) -> None:
         self.world = world
         self.descriptors = descriptors
+        self.limits = limits
+        """Whether receives may have a limit (Linux 6.17)."""
         self._numbers = bytearray(16)
         self._entries = bytearray(entries * 64)
         self._completions = bytearray(entries * 2 * 16)
@@ -99,7 +103,6 @@ class SimulatedQueues:
         """Operations for which something has happened."""
         self._overflow: list[tuple[int, int]] = []
         self._errno = 0
-        self.submissions = 0
         self.fd = descriptors.install(RingFile(world, self))
 
     def enter(self, queued: int, *, events: bool) -> int:
@@ -195,8 +198,6 @@ class SimulatedQueues:
                 return -1
         for group in self.groups.values():
             group.look()
-        if queued:
-            self.submissions += 1
         late: list[Callable[[], None]] = []
         for _ in range(queued):
             fields = _ENTRY.unpack_from(self._entries, (self._head & self.mask) * 64)

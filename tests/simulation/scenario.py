@@ -94,6 +94,8 @@ class Scenario:
     ring_entries: int
     ring_buffers: int
     datagram_buffers: int
+    limits: bool
+    """Whether receives of the ring may have a limit (Linux 6.17)."""
     largest_pipe: int
     busy_poll: bool
     services: tuple[Service, ...]
@@ -128,8 +130,9 @@ class Scenario:
         lines = [
             f"faults: {', '.join(f'{fault.name} {rate}' for fault, rate in self.rates.items())}",
             f"socket buffers {self.buffers}, ring of {self.ring_entries} entries and"
-            f" {self.ring_buffers} buffers, pipes up to {self.largest_pipe},"
-            f" max_flows {self.max_flows}, {self.spare_descriptors} descriptors to spare,"
+            f" {self.ring_buffers} buffers, {'with' if self.limits else 'without'} limits,"
+            f" pipes up to {self.largest_pipe}, max_flows {self.max_flows},"
+            f" {self.spare_descriptors} descriptors to spare,"
             f" idle timeout {self.idle_timeout}, half-close timeout {self.half_close_timeout}",
         ]
         for number, client in enumerate(self.clients):
@@ -162,6 +165,7 @@ def plain(seed: int, mode: Mode, **different: Any) -> Scenario:
         ring_entries=16,
         ring_buffers=16,
         datagram_buffers=16,
+        limits=True,
         largest_pipe=1 << 20,
         busy_poll=False,
         services=(service,),
@@ -206,6 +210,7 @@ def draw(seed: str, mode: Mode) -> Scenario:
         ring_entries=random.choice((4, 8, 16, 64)),
         ring_buffers=random.choice((4, 8, 16, 64)),
         datagram_buffers=random.choice((2, 4, 16)),
+        limits=random.random() < 0.6,
         largest_pipe=random.choice((1 << 16, 1 << 17, 1 << 20)),
         busy_poll=random.random() < 0.3,
         services=services,

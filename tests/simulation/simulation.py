@@ -90,12 +90,7 @@ class Simulation:
         self.world = World(str(scenario.random_seed), scenario.rates, tracing=tracing)
         self.world.looks.append(lambda: invariants.bounded(self))
         self.random = Random(scenario.random_seed)
-        self.machine = Machine(
-            self.world,
-            ring_entries=scenario.ring_entries,
-            ring_buffers=scenario.ring_buffers,
-            datagram_buffers=scenario.datagram_buffers,
-        )
+        self.machine = Machine(self.world, scenario)
         self.machine.network.sizes = scenario.buffers
         self.machine.pipes.largest = scenario.largest_pipe
         self.violations: list[str] = []

@@ -15,6 +15,7 @@ from tests.simulation.world import Fault, Violation, World
 
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 _IP_PKTINFO: Final = 8
+_SO_MEMINFO: Final = 55
 
 
 class Sockets:
@@ -71,6 +72,20 @@ class Socket:
             file.hard = value == _NO_LINGER
         elif isinstance(file, Stream) and self._world.chance(Fault.OPTION_FAILS):
             raise fail(errno.ENOBUFS)
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        file = self._open()
+        assert isinstance(file, Stream)
+        assert (level, option) == (socket.SOL_SOCKET, _SO_MEMINFO)
+        numbers = (
+            len(file.inbox),
+            file.receives,
+            len(file.outbox),
+            file.sends,
+            0,
+            len(file.outbox),
+        )
+        return struct.pack("=6I", *numbers)[:size]
 
     def getsockname(self) -> Address:
         file = self._open()
