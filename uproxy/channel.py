@@ -61,8 +61,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=T
     report_interval: float = 0.5
     """Seconds between reports of counters; every other one comes even if there is nothing new, as
     a sign of life."""
-    preserved: tuple[Family, ...] = ()
-    """Families in which local backends can be shown the addresses of outside clients."""
     busy_poll: bool = False
     """Whether the worker may look for completions before it sleeps."""
 
@@ -72,6 +70,8 @@ class LocalClients(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     addresses: tuple[str, ...]
     networks: tuple[str, ...]
+    preserved: tuple[Family, ...] = ()
+    """Families in which local backends can be shown the addresses of the others."""
 
 
 class Open(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -8,7 +8,7 @@ import gc
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from uproxy import processors
@@ -39,13 +39,13 @@ from uproxy.lasting import Lasting
 from uproxy.listeners import Listeners
 from uproxy.lookout import Lookout
 from uproxy.machine import Machine, routing_options
+from uproxy.preservation import Preservation
 from uproxy.reconciler import Reconciler
 from uproxy.servers import http_servers, server_troubles
 from uproxy.sources.errors import SourceError
 from uproxy.sources.kubernetes import Kubernetes
 from uproxy.sources.manifests import Manifests
 from uproxy.sources.reflector import SOURCES
-from uproxy.transparent import ClientAddresses
 from uproxy.workers import Workers, start_worker
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,11 @@ class Daemon:
             health=self.health,
             serve_health_checks=self._serve_health_checks,
             min_sync_period=config.min_sync_period,
+            prepare=lambda table: self.preservation.prepare(table.local),
             after_step=self._apply_facts,
+        )
+        self.preservation = Preservation(
+            config.preserve_client_ip, changed=self._send_local_clients, in_use=self._have_flows
         )
         self.lasting = Lasting()
         self.servers = list(http_servers(config, self))
@@ -116,7 +120,6 @@ class Daemon:
                 unanswered=lambda: self.answering.unanswered,
                 servers=lambda: server_troubles(self.servers),
             )
-        self.client_addresses = ClientAddresses()
         self.draining = False
         self.stop_following: Callable[[], object] = lambda: None
         """Ends `run`: what is wanted no longer matters."""
@@ -142,7 +145,7 @@ class Daemon:
             counters=self.workers.counters(),
             not_ready=tuple(texts(self._not_ready(frontends))),
             not_healthy=tuple(texts(self.reasons_not_healthy())),
-            client_address_reason=self.client_addresses.reason,
+            client_address_reason=self.preservation.reason,
         )
 
     def reasons_not_healthy(self) -> Sequence[Reason]:
@@ -182,6 +185,7 @@ class Daemon:
                 ("the lookout", self.lookout.run),
                 ("what looks after claims", self._keep_claims),
                 ("what notices that nobody answers", self.answering.run),
+                ("what shows clients' addresses", self.preservation.run),
             ):
                 lasting = self.lasting.run(name, task, refusal=SourceError)
                 tasks.create_task(lasting, name=name)
@@ -211,7 +215,7 @@ class Daemon:
     def _frontends(self) -> list[FrontendStatus]:
         table = self.reconciler.table
         actual = self.listeners.actual(table.routes)
-        preserved = self.client_addresses.families
+        preserved = self.preservation.families
         failures, unanswered = self.reconciler.failures, self.answering.unanswered
         return list(frontend_statuses(table, actual, failures, preserved, unanswered))
 
@@ -241,7 +245,6 @@ class Daemon:
             udp_timeout=config.udp_timeout,
             tcp_idle_timeout=config.tcp_idle_timeout,
             half_close_timeout=config.half_close_timeout,
-            preserved=self.client_addresses.families,
             busy_poll=config.busy_poll != "never" and processors.are_spare(),
         )
 
@@ -267,6 +270,12 @@ class Daemon:
     def _reachability_changed(self) -> None:
         if self.link is not None:
             self.link.changed()
+
+    def _have_flows(self, services: Collection[ObjectName]) -> bool:
+        return any(
+            counters.active and ObjectName(port.namespace, port.name) in services
+            for port, counters in self.workers.counters().items()
+        )
 
     def _health_hosts(self, family: Family) -> Sequence[str]:
         addresses = self._options().nodeport_addresses
@@ -303,7 +312,8 @@ class Daemon:
     def _send_local_clients(self) -> None:
         networks = self.config.cluster_cidr or self.state.node.pod_cidrs
         addresses = self.machine.addresses.union(self.state.node.addresses)
-        self.workers.set_local_clients(LocalClients(tuple(sorted(addresses)), networks))
+        families = tuple(self.preservation.families)
+        self.workers.set_local_clients(LocalClients(tuple(sorted(addresses)), networks, families))
 
     async def _freeze(self) -> None:
         """Spare the garbage collector what will stay: a full collection over the objects of a

@@ -62,6 +62,10 @@ ServeHealthChecks = Callable[[HealthChecks], Awaitable[Mapping[ObjectName, str]]
 """Serves exactly these health check node ports; returns why some cannot be."""
 
 
+async def _nothing(_: RoutingTable) -> None:
+    pass
+
+
 class Reconciler:
     """Owns the routing table and keeps the listeners in step with it."""
 
@@ -76,8 +80,10 @@ class Reconciler:
         health: ProxyHealth,
         serve_health_checks: ServeHealthChecks,
         min_sync_period: float,
+        prepare: Callable[[RoutingTable], Awaitable[None]] = _nothing,
         after_step: Callable[[], None] = lambda: None,
     ) -> None:
+        """`prepare` is called before what a new table wants is opened."""
         self.state = state
         self.health_check_failures: Mapping[ObjectName, str] = {}
         self.served_once = asyncio.Event()
@@ -93,6 +99,7 @@ class Reconciler:
         """Where the sources deliver."""
         self._serve_health_checks = serve_health_checks
         self._min_sync_period = min_sync_period
+        self._prepare = prepare
         self._after_step = after_step
         self._wake = asyncio.Event()
         self._pending: set[Frontend] = set()
@@ -164,6 +171,7 @@ class Reconciler:
         full = self.table.options != self._options
         synced, servable = self.state.synced, self.state.servable
         self._pending |= await self._derivation.follow(self._options)
+        await self._prepare(self.table)
         # Load balancers learn that endpoints are gone before clients are refused, and that there
         # are some after clients are served.
         await self._health_checks(cautious(self._checks, self.table.health_checks))

@@ -18,7 +18,6 @@ from uproxy.sources.errors import SourceError
 from uproxy.sources.kubernetes import Kubernetes
 from uproxy.sources.later import LaterApi
 from uproxy.sources.snapshot import is_there
-from uproxy.transparent import client_addresses
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +47,7 @@ async def running(config: Config) -> AsyncIterator[Daemon]:
         if daemon.cluster is not None:
             await stack.enter_async_context(daemon.cluster.api)
         await stack.enter_async_context(daemon.health_servers)
-        preserving = client_addresses(config.preserve_client_ip)
-        daemon.client_addresses = await stack.enter_async_context(preserving)
+        await stack.enter_async_context(daemon.preservation)
         await stack.enter_async_context(daemon.workers)
         async with asyncio.TaskGroup() as tasks:
             background = [

@@ -10,28 +10,23 @@ IPv4 needs another rule where the sysctl src_valid_mark is set, as wg-quick(8) d
 then looks up the way back to a packet's source by the packet's mark, would find itself, and drop
 it as martian. Those look-ups have the incoming interface lo.
 
-All of it is ours by name or number, is made anew if somebody removes it, and goes when we go. What
-a killed process leaves behind does no harm, and its successor takes it over.
+All of it is ours by name or number. When it is made and removed, `uproxy.preservation` decides.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
-import logging
 import os
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from uproxy.addresses.lock import CLIENT_ADDRESSES, Locked, take_lock
 from uproxy.core.ip import Family
-
-log = logging.getLogger(__name__)
 
 TABLE: Final = "uproxy"
 """Of nftables, family inet."""
@@ -52,8 +47,6 @@ table inet {TABLE} {{
 """One transaction; the first line is there so that the second one finds something. No pod is on
 the other side of lo, whose packets are spared the look-up."""
 
-_PERIOD: Final = 10.0
-"""Seconds between two looks at whether all is still there: `nft flush ruleset` is common."""
 _TIMEOUT: Final = 10.0
 """Seconds that a command may take."""
 _PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
@@ -95,7 +88,7 @@ _VERSIONS: Final = (
 
 
 class ClientAddresses:
-    """Whether backends can be shown the addresses of clients. From `client_addresses`."""
+    """Whether backends can be shown the addresses of clients."""
 
     def __init__(self) -> None:
         self.families: tuple[Family, ...] = ()
@@ -114,16 +107,7 @@ class ClientAddresses:
             _run("nft", "-f", "-", text=_RULES)
             self.families, self.reason = tuple(working), ""
         except OSError as error:
-            self.families, self.reason = (), _explain(error)
-
-    async def keep(self, period: float) -> None:
-        """Put back what somebody has removed, for ever."""
-        while True:
-            await asyncio.sleep(period)
-            if not await asyncio.to_thread(self.intact):
-                await asyncio.to_thread(self.arrange)
-                outcome = self.reason or "repaired"
-                log.warning("somebody removed what shows clients' addresses to pods: %s", outcome)
+            self.families, self.reason = (), explain(error)
 
     def intact(self) -> bool:
         """Whether all is there that `arrange` has made."""
@@ -132,46 +116,6 @@ class ClientAddresses:
                 way_back_is_there(each) for each in _VERSIONS if each.family in self.families
             )
         return False
-
-
-@asynccontextmanager
-async def client_addresses(mode: str, *, period: float = _PERIOD) -> AsyncIterator[ClientAddresses]:
-    """Show clients' addresses to backends while the context is open, as far as that is possible.
-
-    `mode`: "auto" or "never". Where it is not possible, the result has a reason. Only one process
-    in a network namespace can have it. Every `period` seconds it is looked after.
-    """
-    made = ClientAddresses()
-    if mode == "never":
-        made.reason = "switched off by --preserve-client-ip never"
-        with suppress(OSError):
-            await asyncio.to_thread(remove_transparency)
-        yield made
-        return
-    try:
-        lock = await asyncio.to_thread(take_lock, CLIENT_ADDRESSES)
-    except OSError as error:
-        taken = isinstance(error, Locked)
-        made.reason = "another uproxy on this node does it already" if taken else _explain(error)
-        yield made
-        return
-    with lock:
-        await asyncio.to_thread(made.arrange)
-        if not made.families:
-            log.info("pods see this node's address in place of the client's: %s", made.reason)
-            with suppress(OSError):
-                await asyncio.to_thread(_remove)
-            yield made
-            return
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                keeper = tasks.create_task(made.keep(period), name="client addresses")
-                try:
-                    yield made
-                finally:
-                    keeper.cancel()
-        finally:
-            await asyncio.to_thread(_remove_and_tell)
 
 
 def remove_transparency() -> Sequence[str]:
@@ -184,7 +128,7 @@ def remove_transparency() -> Sequence[str]:
     except Locked as error:
         raise OSError(error.errno, "a running uproxy needs them") from None
     with lock:
-        return _remove()
+        return remove_all()
 
 
 def table_is_there() -> bool:
@@ -231,14 +175,7 @@ def _route(version: _Version) -> tuple[str, ...]:
     return ("local", version.everything, "dev", "lo", "table", ROUTES)
 
 
-def _remove_and_tell() -> None:
-    try:
-        _remove()
-    except OSError as error:
-        log.warning("cannot remove what showed clients' addresses to pods: %s", error.strerror)
-
-
-def _remove() -> Sequence[str]:
+def remove_all() -> Sequence[str]:
     """Remove what is there; returns what it was. Raises OSError."""
     return [name for name, command in _ours() if _removed(*command)]
 
@@ -291,7 +228,7 @@ def _run(*words: str, text: str = "", fine: Sequence[str] = ()) -> str:
     raise OSError(number, f"{words[0]}: {' '.join(done.stderr.split())}")
 
 
-def _explain(error: OSError) -> str:
+def explain(error: OSError) -> str:
     if error.errno in (errno.EPERM, errno.EACCES):
         return "needs CAP_NET_ADMIN"
     return error.strerror or str(error)

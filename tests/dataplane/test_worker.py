@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from tests.dataplane.peers import OWNER, Peer, Server, eventually
@@ -29,6 +30,7 @@ from uproxy.channel import (
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.tcp import TcpListener
 from uproxy.dataplane.worker import Worker
 from uproxy.sockets import open_listeners
 
@@ -197,6 +199,21 @@ async def test_an_update_that_fails_is_asked_for_again(monkeypatch: pytest.Monke
         assert Lacking([route.frontend]) in made.said()
         made.open(route)
         assert not made.worker.lacks
+        client, backend = await made.connect(route)
+        client.close()
+        backend.close()
+
+
+async def test_what_clients_addresses_are_shown_in_reaches_listeners_that_are_open() -> None:
+    async with told() as made:
+        local = (made.server.backend,)
+        route = msgspec.structs.replace(made.route(free_port()), local_backends=local)
+        made.open(route)
+        listener = made.worker._listeners[route.frontend]
+        assert isinstance(listener, TcpListener)
+        for families in (("IPv4",), (), ("IPv6", "IPv4")):
+            made.worker.handle(LocalClients((), (), families), None)
+            assert listener._preserves == ("IPv4" in families)
         client, backend = await made.connect(route)
         client.close()
         backend.close()

@@ -163,6 +163,32 @@ def test_the_node_address(
         assert status["clientAddressReason"] == reason
 
 
+def test_set_up_with_the_first_service_that_wants_it(net: World, manifests: Path) -> None:
+    """And taken away with the last; flows in between see whose address they were promised."""
+    before = kernel_state(net.node.space)
+    options = ("--udp-timeout", "2s")
+    with serving(net, manifests, *options, externalTrafficPolicy="Cluster") as served:
+        assert kernel_state(net.node.space) == before == ""
+        pods = [(net.local[0], "here", "ready")]
+
+        def switch(policy: str, wanted: str) -> None:
+            write(manifests, "web.yaml", web(externalTrafficPolicy=policy), *slices("web", pods))
+            status = served.uproxy.status
+            wait_for(
+                policy,
+                lambda: {each["clientAddress"] for each in status()["frontends"]} == {wanted},
+            )
+            for protocol in ("TCP", "UDP"):
+                answer = ask(net.client.space, protocol, net.node.ipv4, 30080)
+                assert (net.client.ipv4 in answer) == (wanted == "preserved")
+
+        switch("Local", "preserved")
+        assert "socket transparent" in kernel_state(net.node.space)
+        switch("Cluster", "node")
+        wait_for("removal", lambda: kernel_state(net.node.space) == "", patience=40)
+        assert served.uproxy.status()["clientAddressReason"] == ""
+
+
 def test_without_the_privilege(net: World, manifests: Path) -> None:
     """The flow works all the same, and the status says why pods see the node."""
     unprivileged = ("setpriv", "--bounding-set", "-net_admin,-net_raw", "--")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ import pytest
 from tests.netns import kit
 from tests.netns.kit import Namespace, namespace
 from uproxy import transparent
-from uproxy.transparent import ClientAddresses, client_addresses, remove_transparency
+from uproxy.core.objects import ObjectName
+from uproxy.preservation import Preservation
+from uproxy.transparent import ClientAddresses, remove_transparency
 
 pytestmark = kit.needs("nft=nftables")
 
 PATIENCE = 20.0
+WEB, API = ObjectName("default", "web"), ObjectName("default", "api")
 EVERYTHING = [
     "nftables table inet uproxy",
     "IPv4 rule priority 116 iif lo fwmark 0x75 lookup main",
@@ -43,6 +47,19 @@ def state(space: Namespace) -> str:
     return "\n".join(space.run(*each.split(), check=False) for each in commands)
 
 
+@asynccontextmanager
+async def client_addresses(
+    mode: str, *, period: float = 10.0, wanted: Collection[ObjectName] = (WEB,)
+) -> AsyncIterator[Preservation]:
+    """Clients' addresses are shown, for these Services."""
+    made = Preservation(mode, changed=lambda: None, in_use=lambda _: False, period=period)
+    async with made, asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(made.run())
+        await made.prepare(wanted)
+        yield made
+        running.cancel()
+
+
 async def test_made_and_removed(space: Namespace) -> None:
     before = state(space)
     async with client_addresses("auto") as made:
@@ -57,6 +74,70 @@ async def test_removed_when_the_program_fails(space: Namespace) -> None:
         async with client_addresses("auto"):
             raise RuntimeError("on purpose")
     assert state(space) == before
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+class TestNeed:
+    async def test_nothing_is_made_before_a_service_wants_it(self, space: Namespace) -> None:
+        before = state(space)
+        async with client_addresses("auto", wanted=()) as made:
+            assert (made.families, made.reason, state(space)) == ((), "", before)
+            await made.prepare([WEB])
+            assert made.families == ("IPv4", "IPv6")
+            assert "socket transparent 1" in state(space)
+        assert state(space) == before
+
+    async def test_it_goes_with_the_last_service_when_its_flows_have_ended(
+        self, space: Namespace
+    ) -> None:
+        before = state(space)
+        changes: list[tuple[str, ...]] = []
+        flows = {WEB, API}
+        made = Preservation(
+            "auto",
+            changed=lambda: changes.append(tuple(made.families)),
+            in_use=lambda names: bool(flows & set(names)),
+            period=0.05,
+        )
+        async with made, asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(made.run())
+            await made.prepare([WEB, API])
+            during = state(space)
+            await made.prepare([WEB])
+            flows.discard(API)
+            await made.prepare([])
+            await asyncio.sleep(0.2)
+            assert state(space) == during, "replies would go astray"
+            flows.clear()
+            await until(lambda: not made.families)
+            await until(lambda: state(space) == before)
+            await made.prepare([API])
+            assert state(space) == during
+            running.cancel()
+        assert changes == [("IPv4", "IPv6"), (), ("IPv4", "IPv6")]
+
+    async def test_leftovers_of_a_killed_process_go_if_nobody_wants_it(
+        self, space: Namespace
+    ) -> None:
+        before = state(space)
+        ClientAddresses().arrange()
+        async with client_addresses("auto", wanted=()):
+            await until(lambda: state(space) == before)
+
+    async def test_the_second_one_has_it_when_the_first_ends(self, space: Namespace) -> None:
+        async with (
+            client_addresses("auto", period=0.05) as first,
+            client_addresses("auto", period=0.05) as second,
+        ):
+            assert second.reason == "another uproxy on this node does it already"
+            await first.prepare([])
+            await until(lambda: second.families)
+            assert second.reason == ""
 
 
 async def test_never_makes_nothing_and_removes_leftovers(space: Namespace) -> None:

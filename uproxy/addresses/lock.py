@@ -41,13 +41,14 @@ class Locked(OSError):
         super().__init__(errno.EBUSY, "another uproxy claims the addresses of this node")
 
 
-def take_lock(kind: int = CLAIMS) -> socket.socket:
-    """Take a lock; it is held until the socket is closed.
+def take_lock(kind: int = CLAIMS, attempts: int = _ATTEMPTS) -> socket.socket:
+    """Take a lock; it is held until the socket is closed. With one attempt that takes 1 ms, and two
+    that begin at the same moment may both fail.
 
     Raises Locked, or OSError: without CAP_NET_ADMIN (EPERM), or where it cannot be told whether
     another process has it.
     """
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(attempts):
         if attempt:
             time.sleep(random.uniform(0, _PAUSE))
         if _holders(kind):

@@ -65,6 +65,8 @@ class RoutingTable:
     wanted before still counts."""
     hosts: int = 0
     """Version of the addresses of all nodes."""
+    local: frozenset[ObjectName] = frozenset()
+    """Services that treat clients from outside differently (externalTrafficPolicy Local)."""
 
 
 def build(
@@ -146,6 +148,7 @@ class _Draft:
         self._looping = set(previous.looping)
         self._occupied = previous.occupied
         self._underived = dict(previous.underived)
+        self._local = set(previous.local)
 
     def keep(self, name: ObjectName, why: str) -> None:
         """Leave it at what a Service wanted before, since it is not known what it wants now."""
@@ -164,6 +167,9 @@ class _Draft:
             del self._services[name]
         else:
             self._services[name] = wanted = _reusing(wanted, old)
+        self._local.discard(name)
+        if wanted is not None and any(each.local_backends is not None for each in wanted.routes):
+            self._local.add(name)
         for side in old.no_local if old is not None else ():
             self._no_local[side] -= 1
         for side in wanted.no_local if wanted is not None else ():
@@ -209,6 +215,7 @@ class _Draft:
             occupied=self._occupied,
             underived=self._underived,
             hosts=self._hosts.version,
+            local=frozenset(self._local),
         )
 
     def _settle(self, frontend: Frontend, claims: tuple[Claim, ...]) -> set[ObjectName]:

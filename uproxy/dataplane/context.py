@@ -12,7 +12,7 @@ from uproxy.channel import LocalClients, Settings
 from uproxy.core.balancer import Balancer
 from uproxy.core.capacity import Capacity
 from uproxy.core.counters import Counters
-from uproxy.core.ip import Network, family_of, parse_network
+from uproxy.core.ip import Family, Network, family_of, parse_network
 from uproxy.core.route import Backend, Route, ServicePortName
 from uproxy.dataplane.reactor import Reactor
 
@@ -50,6 +50,7 @@ class Context:
         self._ports: dict[ServicePortName, Port] = {}
         self._local_addresses: frozenset[str] = frozenset()
         self._local_networks: tuple[Network, ...] = ()
+        self._preserved: tuple[Family, ...] = ()
 
     @property
     def active(self) -> int:
@@ -99,10 +100,13 @@ class Context:
         """A descriptor, or memory for one, could not be had."""
         self.capacity.ran_out(self.reactor.now)
 
-    def set_local_clients(self, clients: LocalClients) -> None:
+    def set_local_clients(self, clients: LocalClients) -> bool:
+        """Whether listeners have to be given their routes again."""
+        before, self._preserved = self._preserved, clients.preserved
         self._local_addresses = frozenset(clients.addresses)
         networks = (parse_network(text) for text in clients.networks)
         self._local_networks = tuple(each for each in networks if each is not None)
+        return before != self._preserved
 
     def is_local(self, client: str) -> bool:
         """Whether an address is this node's or a pod's: those bypass policy Local."""
@@ -143,7 +147,7 @@ class Context:
     def preserves(self, route: Route) -> bool:
         """Whether backends see the address of clients that are outside."""
         family = family_of(route.frontend.address)
-        return route.local_backends is not None and family in self.settings.preserved
+        return route.local_backends is not None and family in self._preserved
 
 
 @lru_cache(maxsize=4096)

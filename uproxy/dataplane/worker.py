@@ -112,7 +112,9 @@ class Worker:
             case Close(frontend, grace):
                 self._close(frontend, grace)
             case LocalClients():
-                self._context.set_local_clients(message)
+                if self._context.set_local_clients(message):
+                    for listener in tuple(self._listeners.values()):
+                        self.handle(Update(listener.route), None)
             case Drain():
                 self._draining = True
                 self.stop_accepting()
