@@ -33,6 +33,7 @@ class Pod:
         """Protocol, address and port of clients, in order."""
         self._closed = False
         self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         try:
             for address in (place.ipv4, place.ipv6):
                 self._serve(address, socket.SOCK_STREAM, self._accept)
@@ -50,6 +51,9 @@ class Pod:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
+        # A socket that a thread waits for stays in the kernel until it has woken up.
+        for thread in self._threads:
+            thread.join(15)
 
     def _serve(self, address: str, kind: int, target: object) -> None:
         sock = self.place.space.socket(family_of(address), kind)
@@ -61,7 +65,9 @@ class Pod:
         sock.bind((address, self.port))
         if kind == socket.SOCK_STREAM:
             sock.listen(128)
-        threading.Thread(target=target, args=(sock,), daemon=True).start()  # type: ignore[arg-type]
+        thread = threading.Thread(target=target, args=(sock,), daemon=True)  # type: ignore[arg-type]
+        thread.start()
+        self._threads.append(thread)
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
