@@ -70,6 +70,8 @@ class FakeApi:
         self.tokens: set[str] | None = None
         """Bearer tokens that are accepted; None: no token is needed."""
         self.watch_list: WatchList = "served"
+        self.forbids = False
+        """Whether everything is forbidden, as while a server has not read its roles yet."""
         self.gone_as_status = False
         """Whether a watch from a version too old is answered 410, instead of an ERROR event."""
         self.bookmark_period = bookmark_period
@@ -127,7 +129,7 @@ class FakeApi:
         on: str = "",
         watch: bool | None = None,
         times: int = 1,
-        retry_after: int | None = None,
+        retry_after: int | str | None = None,
     ) -> None:
         """Answer the next requests with an error; `on` is part of the path, `watch`: (no) watch."""
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
@@ -173,6 +175,8 @@ class FakeApi:
             if (fault := self._fault(request)) is not None:
                 error = ApiError(fault.code, "Fault", "as ordered by the test")
                 return web.json_response(error.status(), status=fault.code, headers=fault.headers)
+            if self.forbids:
+                raise ApiError(403, "Forbidden", f"{request.path} is forbidden: not yet synced")
             self._authenticate(request)
             found = discovery(request.path.rstrip("/"))
             if found is not None:

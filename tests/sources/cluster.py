@@ -16,15 +16,17 @@ from uproxy.core.state import ClusterState
 from uproxy.core.status import ObjectStatus
 from uproxy.sources.access import Access
 from uproxy.sources.api import Api
-from uproxy.sources.following import Timing
 from uproxy.sources.kubernetes import Kubernetes
+from uproxy.sources.recovery import Spacing
 from uproxy.sources.reflector import SOURCES, resources
+from uproxy.sources.timing import Timing
 
 FAST = Timing(
     order=0.2,
     quiet=0.3,
     short=0.001,
     backoff=Backoff(initial=0.02, maximum=0.2, jitter=0.5),
+    spacing=Spacing(first=0.02, away=0.2, refusing=0.2, together=0.02),
     grace=0.5,
 )
 _DEADLINE = 20.0

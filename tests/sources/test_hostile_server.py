@@ -7,6 +7,7 @@ import gzip
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.sources.cluster import FAST, Collector
 from uproxy.sources.access import Access
 from uproxy.sources.api import Api
 from uproxy.sources.kubernetes import Kubernetes
+from uproxy.sources.timing import Timing
 from uproxy.sources.unreachable import ApiUnreachable
 
 Respond = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
@@ -60,11 +62,13 @@ async def served(respond: Respond) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def following(server: Server) -> AsyncIterator[tuple[Collector, Kubernetes]]:
+async def following(
+    server: Server, timing: Timing = FAST
+) -> AsyncIterator[tuple[Collector, Kubernetes]]:
     sink = Collector()
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(Api(Access(origin="test", server=server.url)))
-        source = Kubernetes(api, node_name="here", timing=FAST)
+        source = Kubernetes(api, node_name="here", timing=timing)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         running = tasks.create_task(source.run(sink))
         yield sink, source
@@ -186,6 +190,58 @@ async def test_events_that_are_none(line: bytes) -> None:
     async with served(respond) as server, following(server) as (sink, _):
         await sink.until(lambda: sum("/services" in each for each in server.asked) >= 4)
         await sink.until(lambda: sink.names() == {"web"})
+
+
+def dripping(target: str, drip: bytes, otherwise: Respond) -> Respond:
+    """Answers that matter come in drops, for ever."""
+
+    async def respond(asked: str, writer: asyncio.StreamWriter) -> None:
+        if target not in asked:
+            return await otherwise(asked, writer)
+        writer.write(OK)
+        while True:
+            writer.write(drip)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    return respond
+
+
+@pytest.mark.parametrize("drip", [b"x", b" \n"], ids=["one line", "empty lines"])
+async def test_a_watch_that_comes_in_drops_is_replaced(drip: bytes) -> None:
+    async with (
+        served(dripping("resourceVersion=", drip, lists(LIST + b"[]}"))) as server,
+        following(server, replace(FAST, silence=0.3)) as (sink, source),
+    ):
+        await sink.until(lambda: sum("resourceVersion=" in each for each in server.asked) >= 6)
+        assert source.last_error == ""
+
+
+async def test_a_list_that_comes_in_drops_is_given_up() -> None:
+    async with (
+        served(dripping("limit=", b" ", lists(LIST + b"[]}"))) as server,
+        following(server, replace(FAST, initial=0.3)) as (sink, source),
+    ):
+        await sink.until(lambda: "no answer in time" in source.last_error)
+        server.respond = lists(LIST + b"[]}")
+        await sink.until(lambda: sink.state.synced)
+
+
+async def test_a_list_in_parts_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uproxy.sources.following._MOST_PAGES", 20)
+    part = b'{"metadata":{"resourceVersion":"1","continue":"more"},"items":[]}'
+    async with served(lists(part)) as server, following(server) as (sink, source):
+        await sink.until(lambda: "more than 20 parts" in source.last_error)
+        assert not sink.state.synced
+
+
+async def test_a_list_of_too_many_objects_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uproxy.sources.reflector._MOST_OBJECTS", 20)
+    items = b",".join(b'{"metadata":{"name":"s%d"}}' % number for number in range(21))
+    async with served(lists(LIST + b"[" + items + b"]}")) as server, following(server) as both:
+        sink, source = both
+        await sink.until(lambda: "more than 20 objects" in source.last_error)
+        assert not sink.state.synced
 
 
 async def test_a_redirect_is_not_followed() -> None:

@@ -17,9 +17,12 @@ from tests.fake_api.watching import Watching, WatchList, line
 from tests.sources.cluster import FAST, endpointslice, followed, in_step, node, service
 from uproxy.core.backoff import Backoff
 from uproxy.core.objects import Node, ObjectName
+from uproxy.sources.recovery import Spacing
 from uproxy.sources.reflector import resources
+from uproxy.sources.timing import Timing
 
 WEB = service("web")
+NEVER = Backoff(initial=3600.0, maximum=3600.0)
 
 
 async def test_everything_that_concerns_this_node_and_nothing_else() -> None:
@@ -345,6 +348,73 @@ async def test_retry_after_is_respected() -> None:
         began = loop.time()
         async with followed(server):
             assert loop.time() - began >= 1
+
+
+async def test_server_that_is_restarted_is_followed_again_by_all_at_once() -> None:
+    """With the real times, but for those that would show that a failure is held against others."""
+    timing = Timing(backoff=NEVER, short=0.0)
+    async with FakeApi(bookmark_period=1000) as server:
+        server.apply(WEB, endpointslice("web", "192.0.2.1"), node("here"))
+        async with followed(server, timing) as (sink, source):
+            await server.until(lambda: len(server.watches) == 3)
+            server.order(Watching.close)
+            await server.stop()
+            await sink.until(lambda: "connection refused" in source.last_error)
+            server.apply(service("new"))
+            server.store.forget()
+            server.forbids = True
+            server.requests.clear()
+            async with server:
+                await server.until(lambda: len(server.requests) >= 3)
+                server.forbids = False
+                refused = len(server.requests)
+                await sink.until(lambda: source.reachable and in_step(sink, server))
+                for part in ("/services", "/endpointslices", "/nodes"):
+                    asked = [each for each in server.requests[refused:] if part in each.path]
+                    how = ["sendInitialEvents" in each.query for each in asked]
+                    assert how == [False, True], "too old (410), then all"
+
+
+async def test_success_of_one_kind_ends_the_wait_of_others() -> None:
+    spacing = Spacing(first=3600.0, away=3600.0, refusing=3600.0, together=0.0)
+    timing = replace(FAST, spacing=spacing, short=0.0)
+    async with FakeApi() as server, followed(server, timing) as (sink, source):
+        await server.until(lambda: len(server.watches) == 3)
+        server.answer(403, on="/services")
+        server.answer(503, on="/nodes")
+        server.order(Watching.close, on="services")
+        server.order(Watching.close, on="nodes")
+        await sink.until(lambda: len(source.connection.troubles) == 2)
+        server.order(Watching.close, on="endpointslices")
+        await sink.until(lambda: source.reachable)
+
+
+async def test_watch_that_is_silent_is_replaced() -> None:
+    timing = replace(FAST, silence=0.2)
+    async with FakeApi(bookmark_period=1000) as server, followed(server, timing) as (sink, source):
+        server.order(Watching.stall)
+        await server.until(lambda: len(server.asked("/services", watch="true")) >= 3)
+        server.apply(WEB)
+        await sink.until(lambda: sink.names() == {"web"})
+        assert sink.calls.count("replace services 0") == 1, "it goes on where it was"
+        assert source.last_error == "", "nothing is wrong"
+
+
+async def test_watch_that_is_kept_up_by_bookmarks_is_not_replaced() -> None:
+    async with FakeApi(bookmark_period=0.05) as server:
+        sent: list[str] = []
+        bookmark = Watching.bookmark
+
+        async def counted(self: Watching, *, initial_end: bool = False) -> None:
+            sent.append(self.kind.plural)
+            await bookmark(self, initial_end=initial_end)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Watching, "bookmark", counted)
+            async with followed(server, replace(FAST, silence=2.0)):
+                # Four seconds' worth: twice as long as a silent one would be left alone.
+                await server.until(lambda: sent.count("services") >= 80)
+                assert len(server.asked("/services")) == 1
 
 
 async def test_server_that_ends_every_watch_is_not_hurried() -> None:

@@ -22,12 +22,18 @@ class Connection:
         self._was_reachable = False
         """At any time before."""
         self._lost_at: float | None = None
-        self._told = ""
+        self._told: dict[str, str] = {}
+        """By resource, since all were followed."""
 
     @property
     def reachable(self) -> bool:
         """Whether every resource is being followed."""
         return len(self._following) == self._wanted
+
+    @property
+    def following_any(self) -> bool:
+        """Whether at least one is."""
+        return bool(self._following)
 
     def following(self, resource: str) -> None:
         """A resource is followed (again)."""
@@ -42,7 +48,8 @@ class Connection:
         else:
             away = time.monotonic() - self._lost_at
             log.info("following the cluster at %s again, after %.1f s", self._server, away)
-        self._lost_at, self._told, self._was_reachable = None, "", True
+        self._lost_at, self._was_reachable = None, True
+        self._told.clear()
 
     def failed(self, resource: str, reason: str) -> None:
         """A resource cannot be followed."""
@@ -51,10 +58,11 @@ class Connection:
         self.last_error = f"{resource}: {reason}"
         if self._lost_at is None and self._was_reachable:
             self._lost_at = time.monotonic()
-        if reason != self._told:
+        told = reason in self._told.values()
+        self._told[resource] = reason
+        if not told:
             what = "lost the cluster" if self._was_reachable else "cannot follow the cluster"
             log.warning("%s at %s: %s: %s", what, self._server, resource, reason)
-            self._told = reason
 
 
 class WatchList:

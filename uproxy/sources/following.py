@@ -12,23 +12,22 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from uproxy.core.backoff import Backoff
-from uproxy.core.status import ObjectStatus
 from uproxy.sources.answer import Answer
 from uproxy.sources.api import ApiServer
 from uproxy.sources.connection import Connection, WatchList
-from uproxy.sources.reflector import Mirror, Resource, Verdict, judge
+from uproxy.sources.delivery import Delivery, Turn
+from uproxy.sources.recovery import Failures, Turns
+from uproxy.sources.reflector import Resource, Verdict, judge
 from uproxy.sources.sink import Sink
+from uproxy.sources.timing import Timing
 from uproxy.sources.unreachable import ApiUnreachable
 from uproxy.sources.watchstream import (
-    INITIAL_EVENTS_END,
-    Event,
     Lines,
     MalformedAnswer,
+    Page,
     read_event,
     read_failure,
     read_page,
@@ -37,51 +36,26 @@ from uproxy.sources.watchstream import (
 
 log = logging.getLogger(__name__)
 
-_SLICE: Final = 0.005
-"""Seconds of decoding before the event loop gets its turn."""
 _PAGE: Final = 500
 """Objects in a part of a list, as client-go has it."""
-_BACKOFF: Final = Backoff(initial=1.6, maximum=30.0, jitter=0.5)
-"""0.8 to 1.6 s at first, as client-go has it."""
+_MOST_PAGES: Final = 10_000
 _MAX_ERROR: Final = 1024 * 1024
 """Bytes of an answer that says why there is no other one."""
 _EXPECTED_IN_A_ROW: Final = 3
 """What is part of normal operation is trouble when it comes again and again."""
+_AWAY: Final = (502, 503)
+"""What stands in front of API servers says so when there is none, and one that starts."""
 _NO_WATCH_LIST: Final = Verdict(relist=True, expected=True, no_watch_list=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """How long things take. Seconds."""
-
-    watch: float = 300.0
-    """A watch is asked for anew after between this and twice as long (client-go's rule), so that
-    many clients do not come at once."""
-    grace: float = 30.0
-    """The server gets so much longer to end it before it is taken for dead."""
-    quiet: float = 10.0
-    """Nothing for so long before the initial events are complete: the server does not know that
-    it should say when they are."""
-    initial: float = 120.0
-    """The initial events together may take so long."""
-    healthy: float = 10.0
-    """A watch that has lasted so long makes earlier failures forgotten."""
-    short: float = 1.0
-    """One that the server ends sooner counts as failed: it would be asked for again a thousand
-    times a second."""
-    order: float = 5.0
-    """So long Services wait for EndpointSlices to be listed first: without them they would be
-    opened only to refuse."""
-    backoff: Backoff = _BACKOFF
-    """0.8 to 1.6 s at first, as client-go has it."""
 
 
 class _Trouble(Exception):
     """A list or a watch has failed."""
 
-    def __init__(self, reason: str, verdict: Verdict) -> None:
+    def __init__(self, reason: str, verdict: Verdict, *, away: bool = False) -> None:
         super().__init__(reason)
         self.verdict = verdict
+        self.away = away
+        """Whether nobody is there who could answer."""
 
 
 class Follower:
@@ -93,6 +67,7 @@ class Follower:
         api: ApiServer,
         connection: Connection,
         watch_list: WatchList,
+        turns: Turns,
         timing: Timing,
         random: Callable[[], float],
         after: Follower | None,
@@ -104,96 +79,108 @@ class Follower:
         self._api = api
         self._connection = connection
         self._watch_list = watch_list
+        self._turns = turns
         self._timing = timing
         self._random = random
-        self._mirror = Mirror(resource.kind, resource.reduced)
-        self._complaints: tuple[ObjectStatus, ...] = ()
+        self._delivery = Delivery(resource)
         self._relist = True
-        self._initial = False
-        """Whether initial events are arriving."""
-        self._unknown: set[str] = set()
+        self._answered = False
+        """Whether the server has begun what it was asked for last."""
+        self._live_since: float | None = None
+        """Since when the present watch brings changes."""
+        self._failures = Failures()
 
     async def run(self, sink: Sink) -> None:
         """List and watch for ever."""
-        attempts = 0
         while True:
-            began = time.monotonic()
+            self._answered, self._live_since = False, None
             trouble = await self._step(sink)
-            if time.monotonic() - began > self._timing.healthy:
-                attempts = 0
-            if trouble is None:
-                continue
-            attempts += 1
-            self._note(trouble, attempts)
-            if not (trouble.verdict.expected and attempts == 1):
-                await asyncio.sleep(self._delay(trouble.verdict, attempts))
+            self._forgive()
+            if trouble is not None:
+                await self._recover(trouble)
 
     async def _step(self, sink: Sink) -> _Trouble | None:
+        """One step: a list, or a watch until the server ends it as agreed."""
         try:
-            await self._follow(sink)
+            if self._relist and not self._watch_list.usable:
+                await self._list(sink)
+            else:
+                await self._watch(sink, initial=self._relist)
         except _Trouble as trouble:
             return trouble
         except MalformedAnswer as error:
             return _Trouble(str(error), Verdict(relist=True))
         except ApiUnreachable as error:
-            return _Trouble(str(error), Verdict())
+            return _Trouble(str(error), Verdict(), away=not error.refused)
         except Exception as error:
             # Whatever it is, it concerns one object: the rest of the cluster is followed.
             log.exception("%s: unexpected", self.resource.source)
+            self._answered = True
             return _Trouble(f"unexpected: {type(error).__name__}", Verdict(relist=True))
         return None
 
-    def _note(self, trouble: _Trouble, attempts: int) -> None:
-        reason, verdict = str(trouble), trouble.verdict
+    def _forgive(self) -> None:
+        live = time.monotonic() - self._live_since if self._live_since is not None else 0.0
+        self._failures.forgive(self._turns.outages, lasted=live > self._timing.healthy)
+
+    async def _recover(self, trouble: _Trouble) -> None:
+        """Note what has gone wrong, and wait as long as is right."""
+        source, verdict = self.resource.source, trouble.verdict
         self._relist = self._relist or verdict.relist
         if verdict.no_watch_list:
-            self._watch_list.refused(reason)
+            self._watch_list.refused(str(trouble))
+        if verdict.expected:
+            self._turns.succeeded(source)
+        attempts = self._failures.count(verdict) if self._answered or verdict.expected else 0
         if verdict.expected and attempts <= _EXPECTED_IN_A_ROW:
-            log.debug("%s: %s", self.resource.source, reason)
+            log.debug("%s: %s", source, trouble)
         else:
-            self._connection.failed(self.resource.source, reason)
-
-    def _delay(self, verdict: Verdict, attempts: int) -> float:
-        delay = self._timing.backoff.delay(attempts, self._random())
-        if verdict.retry_after is not None:
-            delay = max(delay, verdict.retry_after * (1 + 0.25 * self._random()))
-        return delay
-
-    async def _follow(self, sink: Sink) -> None:
-        """One step: a list, or a watch until the server ends it as agreed.
-
-        Only time makes failures forgotten: a list may succeed again and again, and each watch
-        after it fail.
-        """
-        if not self._relist:
-            await self._watch(sink, initial=False)
-        elif self._watch_list.usable:
-            await self._watch(sink, initial=True)
+            self._connection.failed(source, str(trouble))
+        if verdict.expected and attempts <= 1:
+            return
+        wait = verdict.retry_after or 0.0
+        if attempts:
+            delay = self._timing.backoff.delay(attempts, self._random())
+            await asyncio.sleep(max(delay, wait * (1 + 0.25 * self._random())))
         else:
-            await self._list(sink)
+            alone = self._connection.following_any
+            self._turns.failed(source, there=not trouble.away, alone=alone, wait=wait)
+            await self._turns.wait(source)
 
     async def _list(self, sink: Sink) -> None:
-        limit, token, turn = _PAGE, "", _Turn()
-        self._mirror.begin()
-        while True:
+        limit, token, turn = _PAGE, "", Turn()
+        self._delivery.begin()
+        for _ in range(_MOST_PAGES):
             query: dict[str, str | int] = {**self.resource.query, "limit": limit}
             if token:
                 query["continue"] = token
-            async with self._api.request("GET", self.resource.path, query=query) as answer:
-                if answer.status == 410 and token:
-                    # The list has become too old while it was read. Larger parts are faster.
-                    limit, token = limit * 10, ""
-                    self._mirror.begin()
-                    continue
-                await self._check(answer)
-                page = read_page(await answer.read())
+            try:
+                page = await self._page(query)
+            except _Trouble as trouble:
+                if not (trouble.verdict.gone and token and limit == _PAGE):
+                    raise
+                # The list has become too old while it was read. Larger parts are faster.
+                limit, token = limit * 10, ""
+                self._delivery.begin()
+                continue
             for raw in page.items:
-                self._mirror.list(raw)
+                self._delivery.list(raw)
                 await turn.over()
             if not page.next:
-                break
+                return await self._complete(sink, page.version)
             token = page.next
-        await self._deliver(sink, page.version)
+        raise MalformedAnswer(f"a list has more than {_MOST_PAGES:,} parts")
+
+    async def _page(self, query: Mapping[str, str | int]) -> Page:
+        try:
+            async with (
+                asyncio.timeout(self._timing.initial),
+                self._api.request("GET", self.resource.path, query=query) as answer,
+            ):
+                await self._check(answer)
+                return read_page(await answer.read())
+        except TimeoutError:
+            raise ApiUnreachable("no answer in time") from None
 
     async def _watch(self, sink: Sink, *, initial: bool) -> None:
         seconds = self._timing.watch * (1 + self._random())
@@ -205,68 +192,83 @@ class Follower:
         }
         if initial:
             query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
-            self._mirror.begin()
+            self._delivery.begin()
         else:
-            query["resourceVersion"] = self._mirror.version
-        self._initial = initial
-        limit = seconds + self._timing.grace
+            query["resourceVersion"] = self._delivery.version
+        self._delivery.initial = initial
+        most = seconds + self._timing.grace
         try:
             async with (
-                asyncio.timeout(limit),
+                asyncio.timeout(self._timing.answer) as patience,
                 self._api.request(
-                    "GET", self.resource.path, query=query, read_timeout=limit
+                    "GET", self.resource.path, query=query, read_timeout=most
                 ) as answer,
             ):
                 await self._check(answer, initial=initial)
+                patience.reschedule(None)
                 answer.keep_alive()
-                await self._read(answer, sink)
+                await self._read(answer, sink, most)
         except TimeoutError:
-            raise _Trouble("the server has not ended a watch when it should", Verdict()) from None
+            raise ApiUnreachable("no answer in time") from None
 
     async def _check(self, answer: Answer, *, initial: bool = False) -> None:
         if answer.status != 200:
             wait = retry_after(answer.headers, time.time())
             failure = read_failure(await _some(answer), answer.status)
             verdict = judge(failure, retry_after=wait, initial=initial)
-            raise _Trouble(str(failure), verdict)
+            raise _Trouble(str(failure), verdict, away=answer.status in _AWAY)
+        self._answered = True
+        self._turns.succeeded(self.resource.source)
 
-    async def _read(self, answer: Answer, sink: Sink) -> None:
+    async def _read(self, answer: Answer, sink: Sink, most: float) -> None:
         """Take the events of a watch until its end."""
-        lines, turn, began = Lines(), _Turn(), time.monotonic()
-        if not self._initial:
-            self._connection.following(self.resource.source)
-        while chunk := await self._chunk(answer, began):
+        loop, lines, turn = asyncio.get_running_loop(), Lines(), Turn()
+        began = heard = loop.time()
+        if not self._delivery.initial:
+            self._live()
+        while chunk := await self._chunk(answer, self._limit(began, heard, loop.time(), most)):
             for line in self._lines(lines, chunk):
                 await self._take(line, sink)
                 await turn.over()
-        if self._initial and lines.cut:
+                heard = loop.time()
+        if self._delivery.initial and lines.cut:
             await self._take(lines.rest, sink)  # A list need not end with a line feed.
-        if self._initial:
+        if self._delivery.initial:
             raise _Trouble("the server ended a watch before all was listed", _NO_WATCH_LIST)
         if lines.cut:
             raise _Trouble("a watch ended in the middle of an event", Verdict())
-        if time.monotonic() - began < self._timing.short:
+        if loop.time() - began < self._timing.short:
             raise _Trouble("the server ended a watch at once", Verdict(expected=True))
+
+    def _limit(self, began: float, heard: float, now: float, most: float) -> tuple[float, _Trouble]:
+        """When to give a watch up unless more of it comes, and why. Only whole events count:
+        bytes may go on coming for ever."""
+        timing = self._timing
+        if self._delivery.initial:
+            reason = "a watch has not said that its list is complete"
+            return min(now + timing.quiet, began + timing.initial), _Trouble(reason, _NO_WATCH_LIST)
+        if began + most < heard + timing.silence:
+            reason = "the server has not ended a watch when it should"
+            return began + most, _Trouble(reason, Verdict())
+        reason = f"nothing has come over a watch for {timing.silence:g} s"
+        return heard + timing.silence, _Trouble(reason, Verdict(expected=True))
+
+    async def _chunk(self, answer: Answer, limit: tuple[float, _Trouble]) -> bytes:
+        at, trouble = limit
+        try:
+            async with asyncio.timeout_at(at):
+                return await answer.chunk()
+        except TimeoutError:
+            raise trouble from None
 
     def _lines(self, lines: Lines, chunk: bytes) -> Sequence[bytes]:
         try:
             return lines.feed(chunk)
         except MalformedAnswer as error:
-            if not self._initial:
+            if not self._delivery.initial:
                 raise
             # A list in one line, perhaps, from a server that has more to say than fits in one.
             raise _Trouble(str(error), _NO_WATCH_LIST) from None
-
-    async def _chunk(self, answer: Answer, began: float) -> bytes:
-        if not self._initial:
-            return await answer.chunk()
-        left = began + self._timing.initial - time.monotonic()
-        try:
-            async with asyncio.timeout(min(self._timing.quiet, left)):
-                return await answer.chunk()
-        except TimeoutError:
-            reason = "a watch has not said that its list is complete"
-            raise _Trouble(reason, _NO_WATCH_LIST) from None
 
     async def _take(self, line: bytes, sink: Sink) -> None:
         event = read_event(line)
@@ -274,75 +276,27 @@ class Follower:
             raise _Trouble("a list was sent instead of a watch", _NO_WATCH_LIST)
         if event.type == "ERROR":
             failure = read_failure(event.obj)
-            raise _Trouble(str(failure), judge(failure, initial=self._initial))
-        if event.type == "BOOKMARK":
-            await self._take_bookmark(event, sink)
-        elif event.type not in ("ADDED", "MODIFIED", "DELETED"):
-            if event.type not in self._unknown:
-                self._unknown.add(event.type)
-                log.warning("%s: unknown event type %r", self.resource.source, event.type)
-        elif self._initial:
-            (self._mirror.unlist if event.type == "DELETED" else self._mirror.list)(event.obj)
-        else:
-            self._take_change(event, sink)
+            raise _Trouble(str(failure), judge(failure, initial=self._delivery.initial))
+        if event.type != "BOOKMARK":
+            self._delivery.take(event, sink)
+        elif (end := self._delivery.bookmark(event)) is not None:
+            await self._complete(sink, end.resource_version)
+            self._live()
 
-    async def _take_bookmark(self, event: Event, sink: Sink) -> None:
-        metadata = self._mirror.bookmark(event.obj)
-        if not self._initial or metadata is None:
-            return
-        if (metadata.annotations or {}).get(INITIAL_EVENTS_END) == "true":
-            self._initial = False
-            await self._deliver(sink, metadata.resource_version)
-            self._connection.following(self.resource.source)
-
-    def _take_change(self, event: Event, sink: Sink) -> None:
-        if event.type == "DELETED":
-            gone = self._mirror.delete(event.obj)
-            if gone is not None:
-                sink.remove(self.resource.source, self.resource.kind, gone.name)
-        else:
-            obj = self._mirror.change(event.obj)
-            if obj is not None:
-                sink.apply(self.resource.source, obj)
-        self._complain(sink)
-
-    async def _deliver(self, sink: Sink, version: str) -> None:
-        """Hand a complete list on: first what is new in it, in small portions, as the list of a
-        large cluster would hold up the event loop for 0.2 s."""
+    async def _complete(self, sink: Sink, version: str) -> None:
+        """Hand a complete list on."""
         if self._after is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timing.order):
                     await self._after.listed.wait()
-        objects, changed = self._mirror.finish(version)
-        turn = _Turn()
-        for obj in changed:
-            sink.apply(self.resource.source, obj)
-            await turn.over()
-        sink.replace(self.resource.source, objects)
-        self._complain(sink)
+        await self._delivery.complete(sink, version)
         self._relist = False
         self.listed.set()
-        if self.resource.wanted not in ("", *(each.metadata.name for each in objects)):
-            log.warning("%s", self.resource.none)
-        log.debug("%s: %d listed, version %s", self.resource.source, len(objects), version)
 
-    def _complain(self, sink: Sink) -> None:
-        complaints = self._mirror.complaints
-        if complaints != self._complaints:
-            self._complaints = complaints
-            sink.complain(self.resource.source, complaints)
-
-
-class _Turn:
-    """Gives the event loop its turn now and then in a long run of short steps."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    async def over(self) -> None:
-        if time.monotonic() - self._began > _SLICE:
-            await asyncio.sleep(0)
-            self._began = time.monotonic()
+    def _live(self) -> None:
+        """From here on a watch brings every change."""
+        self._live_since = time.monotonic()
+        self._connection.following(self.resource.source)
 
 
 async def _some(answer: Answer) -> bytes:

@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 from uproxy.sources.api import ApiServer
 from uproxy.sources.connection import Connection, WatchList
-from uproxy.sources.following import Follower, Timing
+from uproxy.sources.following import Follower
+from uproxy.sources.recovery import Turns
 from uproxy.sources.reflector import resources
 from uproxy.sources.sink import Sink
+from uproxy.sources.timing import Timing
 from uproxy.sources.unreachable import ApiUnreachable
 
 log = logging.getLogger(__name__)
@@ -37,12 +39,12 @@ class Kubernetes:
         self.api = api
         found = resources(node_name, service_proxy_name)
         self.connection = Connection(api.access.server, len(found))
-        self._watch_list = WatchList()
+        watch_list, turns = WatchList(), Turns(random, timing.spacing)
         self._followers: list[Follower] = []
         for each in found:
             after = next((it for it in self._followers if each.after == it.resource.source), None)
             self._followers.append(
-                Follower(each, api, self.connection, self._watch_list, timing, random, after)
+                Follower(each, api, self.connection, watch_list, turns, timing, random, after)
             )
 
     @property

@@ -26,6 +26,8 @@ SOURCES: Final = (SERVICES, SLICES, NODE)
 """Names under which the Kubernetes API delivers: nothing is taken away before all have listed."""
 
 _PROXY_NAME: Final = "service.kubernetes.io/service-proxy-name"
+_MOST_OBJECTS: Final = 500_000
+"""Of one kind; clusters of 5,000 nodes and 150,000 pods have a tenth of it."""
 _MAX_TOMBSTONES: Final = 10_000
 _MAX_VERSION: Final = 256
 """Characters of a resourceVersion, which is sent in a URL; etcd's have 19 at most."""
@@ -149,7 +151,9 @@ class Mirror:
         self._listing, self._listed_complaints = {}, {}
 
     def list(self, raw: msgspec.Raw) -> None:
-        """An object of the list."""
+        """An object of the list. Raises MalformedAnswer where there are too many."""
+        if len(self._listing) + len(self._listed_complaints) >= _MOST_OBJECTS:
+            raise MalformedAnswer(f"a list has more than {_MOST_OBJECTS:,} objects")
         obj = self._decode(raw, self._listed_complaints)
         if isinstance(obj, ObjectName):
             if obj in self._objects:
@@ -284,6 +288,11 @@ class Verdict(NamedTuple):
     to wait for."""
     no_watch_list: bool = False
     """Whether the server does not stream lists: do not ask for it again."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the server's history does not reach back far enough."""
+        return self.relist and self.expected and not self.no_watch_list
 
 
 def judge(failure: Failure, *, retry_after: float | None = None, initial: bool = False) -> Verdict:

@@ -23,6 +23,12 @@ an extension that RFC 5280 wants. Python sets that flag from 3.13 on."""
 class ApiUnreachable(Exception):
     """No answer, or not all of one; the reason in one line."""
 
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
+        """Whether it is no use to ask again soon: somebody is there, and will not have it, or this
+        side has nothing to show."""
+
 
 @contextlib.contextmanager
 def named_errors(errors: tuple[type[Exception], ...]) -> Iterator[None]:
@@ -30,19 +36,24 @@ def named_errors(errors: tuple[type[Exception], ...]) -> Iterator[None]:
     try:
         yield
     except CredentialError as error:
-        raise ApiUnreachable(str(error)) from None
+        raise ApiUnreachable(str(error), refused=True) from None
     except errors as error:
-        raise ApiUnreachable(describe(error)) from None
+        refused = isinstance(_cause(error), ssl.SSLError | ssl.CertificateError)
+        raise ApiUnreachable(describe(error), refused=refused) from None
     except Exception as error:
         # The library raises what it does not promise. Its words may be anything, so they stay.
         name, frames = type(error).__name__, traceback.format_tb(error.__traceback__)
         log.debug("unexpected %s:\n%s", name, "".join(frames))
-        raise ApiUnreachable(f"unexpected {name}") from None
+        raise ApiUnreachable(f"unexpected {name}", refused=True) from None
+
+
+def _cause(error: BaseException) -> BaseException:
+    return getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
 
 
 def describe(error: BaseException) -> str:
     """What has gone wrong with a request, in one line, and what may help."""
-    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    cause = _cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _describe_certificate(cause)
     if isinstance(cause, TimeoutError):

@@ -1,0 +1,64 @@
+"""`python -m bench.comeback`: how soon the cluster is followed again after its API server was away.
+
+The fake API server goes away, comes back and forbids everything for a while, as one does that has
+not read its roles, and has forgotten its history, so that every watch is told 410.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import time
+
+from tests.fake_api.server import FakeApi
+from tests.sources.cluster import Collector, endpointslice, node, service
+from uproxy.sources.access import Access
+from uproxy.sources.api import Api
+from uproxy.sources.kubernetes import Kubernetes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.comeback", description=__doc__)
+    parser.add_argument("--away", type=float, default=5.0, help="seconds, default 5")
+    parser.add_argument("--forbidding", type=float, default=3.0, help="seconds, default 3")
+    parser.add_argument("--rounds", type=int, default=5, help="default 5")
+    arguments = parser.parse_args()
+    found = asyncio.run(_measure(arguments.away, arguments.forbidding, arguments.rounds))
+    print("all kinds followed again after", ", ".join(f"{each:.1f} s" for each in found))
+    print(f"median {statistics.median(found):.1f} s")
+
+
+async def _measure(away: float, forbidding: float, rounds: int) -> list[float]:
+    found = []
+    async with FakeApi() as server, Api(Access(origin="bench", server=server.url)) as api:
+        server.apply(service("web"), endpointslice("web", "192.0.2.1"), node("here"))
+        source, sink = Kubernetes(api, node_name="here"), Collector()
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(source.run(sink))
+            for number in range(rounds):
+                await server.until(lambda: source.reachable, 120.0)
+                await asyncio.sleep(11.0)  # A watch that has lasted so long is a healthy one.
+                found.append(await _restart(server, source, f"new-{number}", away, forbidding))
+            running.cancel()
+    return found
+
+
+async def _restart(
+    server: FakeApi, source: Kubernetes, name: str, away: float, forbidding: float
+) -> float:
+    await server.stop()
+    await asyncio.sleep(away)
+    server.apply(service(name))
+    server.store.forget()
+    server.forbids = True
+    await server.__aenter__()
+    await asyncio.sleep(forbidding)
+    server.forbids = False
+    ready = time.monotonic()
+    await server.until(lambda: source.reachable, 120.0)
+    return time.monotonic() - ready
+
+
+if __name__ == "__main__":
+    main()
