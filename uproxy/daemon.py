@@ -170,6 +170,18 @@ class Daemon:
         """Whether load balancers should send new connections here."""
         return not any(self._not_eligible())
 
+    def waiting_for(self) -> Sequence[str]:
+        """What has to be there before all is served for the first time."""
+        found = []
+        if self.state.unlisted:
+            found.append(f"{', '.join(self.state.unlisted)} to be listed")
+        elif not self.reconciler.served_once.is_set():
+            found.append("everything to be opened")
+        missing = self.config.workers - self.workers.started
+        if missing:
+            found.append(f"{missing} of {self.config.workers} workers to start")
+        return found
+
     async def served(self) -> None:
         """Wait until all that the sources listed at first is served, by workers that run."""
         await self.workers.ready()
@@ -224,10 +236,10 @@ class Daemon:
         return not_eligible(self.state.node, watched=watched, draining=self.draining)
 
     def _not_ready(self, frontends: Iterable[FrontendStatus]) -> Sequence[Reason]:
-        served_once = self.reconciler.served_once.is_set() and self.workers.started
-        reasons = list(not_ready(frontends, served_once=served_once, draining=self.draining))
+        waiting_for = self.waiting_for()
+        reasons = list(not_ready(frontends, waiting_for=waiting_for, draining=self.draining))
         reasons += (Reason(Kind.WORKER, each) for each in self.workers.problems)
-        if self.cluster is not None and not served_once and self.cluster.last_error:
+        if self.cluster is not None and waiting_for and self.cluster.last_error:
             text = f"the cluster cannot be followed: {self.cluster.last_error}"
             reasons.append(Reason(Kind.CLUSTER, text))
         if self.reconciler.trouble:

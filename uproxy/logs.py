@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Final
 
 from uproxy.core.printable import printable, printable_json
@@ -16,6 +17,14 @@ def formatter(style: str) -> logging.Formatter:
     if style != "json":
         return _Text("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     return _Json(_json())
+
+
+def set_up(style: str, *, verbose: bool) -> None:
+    """One line for each event, on stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(style))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("uproxy").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 class _Text(logging.Formatter):

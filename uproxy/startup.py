@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from uproxy import sockets
@@ -26,13 +26,26 @@ class StartError(SourceError):
     """The program cannot start; one line that says why and what to do."""
 
 
+class Start:
+    """How far a start has come."""
+
+    def __init__(self) -> None:
+        self.waiting_for: Callable[[], Sequence[str]] = tuple
+        """What it takes until all is served; nothing: it is."""
+
+    def waits_for(self, what: str) -> None:
+        self.waiting_for = lambda: (what,)
+
+
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Daemon]:
+async def running(config: Config, start: Start | None = None) -> AsyncIterator[Daemon]:
     """A daemon that serves while the context is open, and ends what it started when it closes.
 
-    Raises StartError where it cannot start at all.
+    `start` is told how far it is. Raises StartError where it cannot start at all.
     """
+    start = start or Start()
     sockets.raise_descriptor_limit()
+    start.waits_for("the addresses of this machine")
     cluster = _cluster(config)
     machine = Machine(lambda: _api_servers(cluster))
     await machine.look_around()
@@ -43,12 +56,14 @@ async def running(config: Config) -> AsyncIterator[Daemon]:
             await stack.enter_async_context(server)
             if server.reason and config.bind_address_hard_fail:
                 raise StartError(server.reason)
+        start.waits_for("what is left of an earlier uproxy to be found")
         await stack.enter_async_context(daemon.claims)
         if daemon.cluster is not None:
             await stack.enter_async_context(daemon.cluster.api)
         await stack.enter_async_context(daemon.health_servers)
         await stack.enter_async_context(daemon.preservation)
         await stack.enter_async_context(daemon.workers)
+        start.waiting_for = daemon.waiting_for
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(_keep_trying(server, daemon), name=server.name)

@@ -29,7 +29,7 @@ def test_open_frontends_of_a_port_that_nobody_answers() -> None:
             each.frontend: Actual(route=each, paused=paused) for each in found.routes.values()
         }
         statuses = list(frontend_statuses(found, actual, {}, unanswered=ports))
-        assert not list(not_ready(statuses, served_once=True, draining=False))
+        assert not list(not_ready(statuses, waiting_for=(), draining=False))
         return [f"{each.state}: {each.reason}" for each in statuses]
 
     assert states(paused=False) == ["degraded: no backend answers: 10.0.0.1:8080", "serving: "]

@@ -32,18 +32,17 @@ def test_reasons(
     opened: set[Frontend], failures: dict[Frontend, Failure], reasons: list[str]
 ) -> None:
     missing = unserved(TABLE, opened.__contains__, failures)
-    assert texts(not_ready(missing, served_once=True, draining=False)) == reasons
+    assert texts(not_ready(missing, waiting_for=(), draining=False)) == reasons
 
 
 def test_at_the_start_one_line_says_it_all() -> None:
     missing = unserved(TABLE, lambda _: False, {})
-    assert texts(not_ready(missing, served_once=False, draining=False)) == [
-        "waiting until all objects are listed and served"
-    ]
+    waiting = not_ready(missing, waiting_for=["Services to be listed", "a worker"], draining=False)
+    assert texts(waiting) == ["waiting for Services to be listed and a worker"]
 
 
 def test_kinds_are_counted_and_name_nobody() -> None:
     missing = unserved(TABLE, lambda _: False, {TWO: TAKEN})
-    found = list(not_ready(missing, served_once=True, draining=True))
+    found = list(not_ready(missing, waiting_for=(), draining=True))
     assert kinds(found) == ["draining: 1", "frontend not open: 2"]
     assert kinds([]) == []

@@ -137,6 +137,8 @@ def test_server_that_is_not_there_yet(api: ThreadedApi, tmp_path: Path) -> None:
             return code == 503 and "connection refused" in body
 
         wait_for("readyz says why", says_why)
+        missing = "waiting for endpointslices, node, services to be listed"
+        wait_for("a slow start says why", lambda: missing in running.log)
         kinds = "starting: 1\ncluster not followed: 1\n"
         assert running.get(running.health, "/readyz") == (503, kinds)
         assert f"cannot follow the cluster at {api.url}" in running.log

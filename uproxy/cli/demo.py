@@ -14,9 +14,9 @@ from pathlib import Path
 
 import click
 
-from uproxy import syntax
+from uproxy import logs, syntax
 from uproxy.cli.client import DEFAULT_URL
-from uproxy.cli.serving import CannotStart, run_to_the_end, serve, set_up_logging
+from uproxy.cli.serving import CannotStart, run_to_the_end, serve
 from uproxy.cli.values import POSITIVE_DURATION, number
 from uproxy.config import Address, Config
 from uproxy.core.route import Frontend
@@ -74,7 +74,7 @@ def command(port_offset: int, exit_after: float | None, workers: int, verbose: i
             bind_address_hard_fail=True,
             verbosity=verbose,
         )
-        set_up_logging(config)
+        logs.set_up(config.log_format, verbose=config.verbosity > 0)
         if not verbose:
             logging.getLogger("uproxy").setLevel(logging.WARNING)  # The table says it better.
         try:

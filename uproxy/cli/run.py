@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from uproxy import logs
 from uproxy.cli.options import config_options, resolve
-from uproxy.cli.serving import run_to_the_end, serve, set_up_logging
-from uproxy.daemon import Daemon
+from uproxy.cli.waiting import tell_while_busy
+
+if TYPE_CHECKING:
+    from uproxy.daemon import Daemon
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +34,11 @@ def command(ctx: click.Context, /, **_: Any) -> None:
             "leave one out",
             ctx,
         )
-    set_up_logging(config)
+    logs.set_up(config.log_format, verbose=config.verbosity > 0)
     for warning in warnings:
         log.warning("%s", warning)
+    with tell_while_busy("Python to load the program"):
+        from uproxy.cli.serving import run_to_the_end, serve
     run_to_the_end(serve(config, _advise))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,11 +12,11 @@ from typing import Any
 import click
 import uvloop
 
+from uproxy.cli.waiting import tell_while_waiting
 from uproxy.config import Config
 from uproxy.daemon import Daemon
-from uproxy.logs import formatter
 from uproxy.sources.errors import SourceError
-from uproxy.startup import StartError, running
+from uproxy.startup import Start, StartError, running
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +25,6 @@ class CannotStart(click.ClickException):
     """One line on stderr, exit code 2."""
 
     exit_code = 2
-
-
-def set_up_logging(config: Config) -> None:
-    """One line for each event, on stderr, as text or JSON."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter(config.log_format))
-    level = logging.DEBUG if config.verbosity else logging.INFO
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("uproxy").setLevel(level)
 
 
 def run_to_the_end(main: Coroutine[Any, Any, None]) -> None:
@@ -60,11 +50,13 @@ async def serve(
     config: Config, when_served: Callable[[Daemon], Awaitable[None]] | None = None
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second signal ends the draining."""
+    start = Start()
     with _signals() as (stopping, hurrying):
-        async with running(config) as daemon:
+        async with tell_while_waiting(start), running(config, start) as daemon:
             if when_served is not None and await _first(daemon.served(), stopping.wait()) == 0:
                 await when_served(daemon)
             await stopping.wait()
+            start.waiting_for = tuple
             log.info("draining for up to %g s", config.drain_timeout)
             await _first(daemon.drain(), hurrying.wait())
             left = daemon.workers.active_flows

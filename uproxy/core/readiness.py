@@ -7,7 +7,7 @@ for those who may ask the metrics address.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -48,19 +48,20 @@ def texts(reasons: Iterable[Reason]) -> list[str]:
 
 
 def not_ready(
-    frontends: Iterable[FrontendStatus], *, served_once: bool, draining: bool
+    frontends: Iterable[FrontendStatus], *, waiting_for: Sequence[str], draining: bool
 ) -> Iterator[Reason]:
     """Why clients are not served as they should be; nothing: ready.
 
-    At the start it is not said of each frontend that it waits too.
+    At the start, which is `waiting_for` something, it is not said of each frontend that it waits
+    too.
 
     A paused frontend is as it should be. One that was lost to another Service, or whose address
     another node has, is not an outage of this node either.
     """
     if draining:
         yield Reason(Kind.DRAINING, "draining: no new connections are accepted")
-    if not served_once:
-        yield Reason(Kind.STARTING, "waiting until all objects are listed and served")
+    if waiting_for:
+        yield Reason(Kind.STARTING, f"waiting for {' and '.join(waiting_for)}")
         return
     for each in frontends:
         if each.state in (FrontendState.FAILED, FrontendState.PENDING):

@@ -72,6 +72,11 @@ class ClusterState:
         self._dirty: set[ObjectName] = set()
 
     @property
+    def unlisted(self) -> Sequence[str]:
+        """Sources of which not even the last-known state is there."""
+        return sorted(self._unsynced - self._presumed)
+
+    @property
     def synced(self) -> bool:
         """Whether every source has listed once. Stays true: later silence is not emptiness."""
         return not self._unsynced

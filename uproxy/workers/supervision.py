@@ -95,9 +95,9 @@ class Workers:
         return sum(worker.active_flows for worker in self._workers)
 
     @property
-    def started(self) -> bool:
-        """Whether every worker has started once; a successor is not waited for."""
-        return all(worker.pulse.served_once for worker in self._workers)
+    def started(self) -> int:
+        """Workers that have started once; a successor is not waited for."""
+        return sum(worker.pulse.served_once for worker in self._workers)
 
     @property
     def outages(self) -> Iterator[str]:
