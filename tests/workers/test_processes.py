@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,19 @@ channel = Channel(socket.socket(fileno=int(sys.argv[1])), ToWorker)
 channel.post(Ready("none"))
 while True: pass
 """
+
+
+HANGS = """
+import os, sys
+from uproxy.dataplane.worker import Worker
+def report(self, report=Worker.report):
+    report(self)
+    while os.path.exists(sys.argv[2]): pass
+Worker.report = report
+from uproxy.dataplane.program import main
+main(int(sys.argv[1]), ring=sys.argv[3] == "True")
+"""
+"""A worker that loops for ever while there is a file."""
 
 
 def settings(worker: int) -> Settings:
@@ -95,6 +109,14 @@ async def site() -> AsyncIterator[tuple[Site, AsyncExitStack]]:
         yield made, stack
 
 
+def run(program: str, *arguments: str) -> Started:
+    """What plays a worker."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-c", program, str(theirs.fileno()), *arguments]
+        return Started(subprocess.Popen(command, pass_fds=[theirs.fileno()]), ours)
+
+
 def only(workers: Workers) -> int:
     (worker,) = workers.status()
     return worker.pid
@@ -153,13 +175,7 @@ async def test_one_that_loops_for_ever_is_killed() -> None:
     hang = True
 
     async def start() -> Started:
-        if not hang:
-            return await start_worker()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-c", LOOPS, str(theirs.fileno())]
-            process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: ASYNC220
-        return Started(process, ours)
+        return run(LOOPS) if hang else await start_worker()
 
     async with site() as (made, stack):
         made.listen(stack, 1)
@@ -178,3 +194,36 @@ async def test_one_that_loops_for_ever_is_killed() -> None:
         assert await visit(made.opens[0][1]) == b"hello"
         with pytest.raises(ProcessLookupError):
             os.kill(looping, 0)
+
+
+@pytest.mark.parametrize("ring", [True, False])
+async def test_flows_of_one_that_hangs_do_not_end_as_if_they_were_complete(
+    tmp_path: Path, ring: bool
+) -> None:
+    """What is killed ends them so (FIN); a signal reaches it even in an endless loop."""
+    hang = tmp_path / "hang"
+
+    async def start() -> Started:
+        return run(HANGS, str(hang), str(ring))
+
+    async with site() as (made, stack):
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        made.backend = Backend(*silent.getsockname())
+        made.listen(stack, 1)
+        workers = Workers(settings, 1, made.state, start=start, patience=HASTY)
+        await stack.enter_async_context(workers)
+        await workers.ready()
+        reader, writer = await asyncio.open_connection(*made.opens[0][1].getsockname())
+        stack.callback(writer.close)
+        writer.write(b"question")
+        backend, _ = await asyncio.get_running_loop().run_in_executor(None, silent.accept)
+        with backend:
+            assert backend.recv(8) == b"question"
+            backend.send(b"half of an ")
+            assert await reader.readexactly(11) == b"half of an "
+            hang.touch()
+            with pytest.raises(ConnectionResetError):
+                async with asyncio.timeout(PATIENCE):
+                    await reader.read()
+            hang.unlink(missing_ok=True)
+        await eventually(lambda: workers.status()[0].restarts == 1)

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import os
 import random
 import select
 import signal
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 _GC_THRESHOLD = 20_000
 """Allocations between young collections. Flows are free of reference cycles, so what the
 collector could find is next to nothing, and looking for it costs every flow some time."""
+
+_LAST_MOMENTS = 0.3
+"""Seconds that the event loop gets to end by itself; the control process waits for one."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -66,7 +70,16 @@ class _Service:
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLHUP)
         if self._worker is not None and poll.poll(0):
+            signal.setitimer(signal.ITIMER_REAL, _LAST_MOMENTS)
             self._worker.stop_accepting()
+
+    def cut(self, *_: object) -> None:
+        """The event loop hangs, and its process is about to be killed. Flows would end as if they
+        were complete then; so they are reset."""
+        try:
+            self.close()
+        finally:
+            os._exit(1)
 
     def close(self) -> None:
         if self._worker is not None:
@@ -102,6 +115,7 @@ async def serve(channel: Channel[ToWorker]) -> None:
     service = _Service(channel)
     loop.add_reader(channel.fileno(), service.receive)
     signal.signal(signal.SIGCONT, service.continued)
+    signal.signal(signal.SIGALRM, service.cut)
     try:
         while not service.ended.is_set():
             with contextlib.suppress(TimeoutError):

@@ -113,8 +113,12 @@ def _signal(process: Process, number: int) -> None:
 async def _ended(process: Process, seconds: float) -> int | None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    while (code := process.poll()) is None and loop.time() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(_LOOK)
+    try:
+        while (code := process.poll()) is None and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK)
+    except asyncio.CancelledError:  # Whoever is in such a hurry leaves nobody behind.
+        _signal(process, signal.SIGKILL)
+        raise
     return code
 
 

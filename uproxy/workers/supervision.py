@@ -135,6 +135,8 @@ class Workers:
     ) -> None:
         for task in self._running:
             task.cancel()
+        # A task group would cancel them again if there was an error, while they end processes.
+        await asyncio.wait(self._running)
         await self._tasks.__aexit__(kind, error, trace)
 
     async def ready(self) -> None:
