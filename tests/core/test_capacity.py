@@ -120,8 +120,20 @@ class TestRunningOut:
         assert made.tcp_room(5.5) == 650
         assert not made.short
 
-    def test_flows_are_not_to_blame_where_there_are_none(self) -> None:
+    def test_it_is_not_what_is_reported(self) -> None:
         made = capacity(1000)
+        made.tcp = 100
         made.ran_out(5.0)
-        assert made.tcp_room(5.0) == 1
-        assert made.udp_room(5.0) == 2
+        assert (made.flows, made.most) == (1000, 0)
+        made = capacity(1000, 1024)
+        before, made.udp = made.most, 10
+        made.ran_out(5.0)
+        assert made.short
+        assert before == made.most == 335
+
+    def test_few_flows_are_not_to_blame(self) -> None:
+        made = capacity(1000)
+        made.tcp, made.udp = 3, 1
+        made.ran_out(5.0)
+        assert not made.short
+        assert (made.tcp_room(5.0), made.udp_room(5.0)) == (747, 749)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from tests.dataplane import peers, udp_world
 from tests.dataplane.peers import eventually, free_descriptors
 from uproxy.core.counters import DropReason
+from uproxy.dataplane.reactor import Callback
 from uproxy.dataplane.udp import UdpListener
 from uproxy.dataplane.udp_flow import CONVERSATION
 
@@ -115,6 +119,36 @@ class TestDescriptors:
                 await eventually(server.accepts)
             assert tcp.counters.flows == 1
             assert udp.dropped(DropReason.DESCRIPTORS) == 0
+
+    @pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOSPC])
+    async def test_no_backend_is_to_blame_for_what_epoll_lacks(
+        self, code: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """ENOSPC: the user's watches are used up (fs.epoll.max_user_watches)."""
+        async with world() as (tcp, udp):
+            server = tcp.server()
+            stream, datagrams = tcp.listen(server.backend), udp.listen(udp.server().backend)
+            if tcp.reactor.ring is not None:
+                return  # Which is asked instead.
+            register = tcp.reactor.register
+
+            def refuse(fd: int, callback: Callback, events: int) -> None:
+                if fd not in (stream._fd, datagrams.sock.fileno()):
+                    raise OSError(code, "no more")
+                register(fd, callback, events)
+
+            client = udp.client(datagrams)
+            monkeypatch.setattr(tcp.reactor, "register", refuse)
+            client.send(b"hello?")
+            await eventually(lambda: udp.dropped(DropReason.DESCRIPTORS) == 1)
+            waiting = tcp.connect(stream)
+            await eventually(lambda: tcp.engine.shortage.lasts)
+            monkeypatch.undo()
+            await waiting.send(b"x")
+            while await (await server.accept()).receive(1) != b"x":
+                pass  # An attempt that could not be watched.
+            assert await client.ask(b"hello?") == b"hello?"
+            assert udp.counters.dial_failures == tcp.counters.dial_failures == 0
 
     async def test_nobody_has_to_go_for_what_others_have_taken(self) -> None:
         """Where flows hold next to nothing, ending them does not help."""

@@ -20,7 +20,7 @@ with one message (200)."""
 _MOST_PIPES: Final = 256
 """Each has two descriptors and up to 1 MiB of kernel memory."""
 
-_LEAST: Final = 2
+_LEAST: Final = 8
 """Descriptors below which flows are not to blame for a lack."""
 
 _BELIEVED: Final = 0.5
@@ -91,9 +91,10 @@ class Capacity:
 
     def ran_out(self, now: float) -> None:
         """A descriptor was refused: what flows have now is the most that they can have."""
-        self._met = max(_LEAST, self._taken())
-        self._until = now + _BELIEVED
-        self._divide()
+        if self._taken() >= _LEAST:
+            self._met = self._taken()
+            self._until = now + _BELIEVED
+            self._divide()
 
     def grown(self) -> bool:
         """Whether there are many more flows than before. Says so once."""
@@ -110,7 +111,7 @@ class Capacity:
     @property
     def most(self) -> int:
         """`flows`, where that is fewer than was asked for; else 0."""
-        return self.flows if self.flows < self._max_flows and not self.short else 0
+        return self.flows if self.flows < self._max_flows else 0
 
     @property
     def short(self) -> bool:
@@ -134,15 +135,16 @@ class Capacity:
             self._divide()
 
     def _divide(self) -> None:
-        descriptors = self._descriptors - sum(self._listening.values())
+        descriptors = max(self._descriptors - sum(self._listening.values()), PER_TCP_FLOW)
+        self.flows = min(self._max_flows, descriptors // PER_TCP_FLOW)
         if self._met is not None:
             descriptors = min(descriptors, self._met)
-        self._for_flows = descriptors = max(descriptors, PER_TCP_FLOW)
-        self.flows = min(self._max_flows, descriptors // PER_TCP_FLOW)
-        owed = self.flows // 4
+        self._for_flows = descriptors
+        flows = min(self._max_flows, descriptors // PER_TCP_FLOW)
+        owed = flows // 4
         to_tcp = owed if self._listening["TCP"] else 0
         to_udp = owed if self._listening["UDP"] else 0
         self._most_tcp = min(self._max_flows - to_udp, (descriptors - to_udp) // PER_TCP_FLOW)
         self._most_udp = min(self._max_flows - to_tcp, descriptors - PER_TCP_FLOW * to_tcp)
-        self.ample = min(self._most_tcp, self._most_udp, self.flows) - _AMPLE
+        self.ample = min(self._most_tcp, self._most_udp, flows) - _AMPLE
         self._set_mark(self._mark)
