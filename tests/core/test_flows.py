@@ -118,6 +118,11 @@ def test_flows_expire_in_order_of_silence() -> None:
     assert len(flows) == 0
 
 
+def test_no_more_flows_expire_in_one_go_than_are_asked_for() -> None:
+    flows = table("0+a 0+b 0+c 0+d 1<a 2<b")
+    assert [names(flows.expire(200.0, 3)), names(flows.expire(200.0, 3))] == ["cda", "b"]
+
+
 @pytest.mark.parametrize(
     ("script", "victims"),
     [

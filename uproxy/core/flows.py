@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -139,11 +140,13 @@ class FlowTable(Generic[F]):
             heap, last = (heap, last) if established is None else (self._established, established)
         return self._take(heap) if last is not None else None
 
-    def expire(self, now: float) -> list[F]:
-        """Take out the flows whose time is over."""
-        over = []
+    def expire(self, now: float, most: int = sys.maxsize) -> list[F]:
+        """Take out the flows whose time is over, or so many of them."""
+        over: list[F] = []
         for heap, timeout in self._classes():
             while (last := self._settle(heap)) is not None and last + timeout <= now:
+                if len(over) == most:
+                    return over
                 over.append(self._take(heap))
         return over
 

@@ -71,8 +71,7 @@ class UdpListener:
         self.port = self.context.port(route.owner)
         self.preserves = self.context.preserves(route)
         flows = list(self.flows.values())
-        for flow in flows if moved else stale(flows, frozenset(route.serving)):
-            flow.close()
+        self.engine.end(flows if moved else stale(flows, frozenset(route.serving)))
 
     def stop_accepting(self) -> None:
         """Begin no new flows; those that exist go on."""
