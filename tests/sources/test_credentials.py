@@ -20,7 +20,7 @@ import pytest
 from tests.fake_api.kubeconfigs import Authority
 from tests.fake_api.server import FakeApi
 from tests.fake_api.watching import Watching
-from tests.sources.cluster import followed, service
+from tests.sources.cluster import FAST, followed, service
 from uproxy.sources import client_library
 from uproxy.sources.access import Access, ExecPlugin
 from uproxy.sources.api import Api
@@ -206,6 +206,15 @@ async def headers(credentials: Credentials, count: int) -> list[str]:
     async with asyncio.TaskGroup() as tasks:
         asked = [tasks.create_task(header()) for _ in range(count)]
     return [each.result() for each in asked]
+
+
+async def test_a_plugin_may_take_longer_than_an_answer(tmp_path: Path) -> None:
+    plugin = script(tmp_path / "login", f"import time\ntime.sleep(1)\n{printing(token='t')}")
+    async with FakeApi() as server:
+        server.tokens = {"t"}
+        access = Access(origin="test", server=server.url, plugin=plugin_of(plugin))
+        async with followed(server, replace(FAST, answer=0.5), access) as (_, source):
+            assert source.last_error == ""
 
 
 async def test_requests_that_are_refused_at_once_share_one_run_of_the_plugin(

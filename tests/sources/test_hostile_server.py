@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -34,13 +34,22 @@ class Server:
         self.running: list[asyncio.Task[None]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer), suppress(ConnectionError, asyncio.IncompleteReadError):
+        try:
+            await self._answer(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # RuntimeError: uvloop's word for a connection that the other side has closed.
+        with suppress(ConnectionError, RuntimeError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             target = head.split(b" ")[1].decode()
             self.asked.append(target)
             self.heads.append(head)
             await self.respond(target, writer)
             await writer.drain()
+            writer.close()
+            await writer.wait_closed()
 
 
 @asynccontextmanager
@@ -59,6 +68,7 @@ async def served(respond: Respond) -> AsyncIterator[Server]:
             listening.close()
             for each in server.running:
                 each.cancel()
+    await asyncio.sleep(0)  # Transports are gone a turn after they were told to.
 
 
 @asynccontextmanager
@@ -211,10 +221,37 @@ def dripping(target: str, drip: bytes, otherwise: Respond) -> Respond:
 async def test_a_watch_that_comes_in_drops_is_replaced(drip: bytes) -> None:
     async with (
         served(dripping("resourceVersion=", drip, lists(LIST + b"[]}"))) as server,
-        following(server, replace(FAST, silence=0.3)) as (sink, source),
+        following(server, replace(FAST, silence=0.3)) as (sink, _),
     ):
         await sink.until(lambda: sum("resourceVersion=" in each for each in server.asked) >= 6)
-        assert source.last_error == ""
+        assert sum("limit=" in each for each in server.asked) == 3, "it goes on where it was"
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
+    async def silent(target: str, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    timing = replace(FAST, answer=0.2)
+    async with served(silent) as server, following(server, timing) as (sink, source):
+        await sink.until(lambda: "no answer in time" in source.last_error)
+        server.respond = lists(LIST + b"[]}")
+        await sink.until(lambda: sink.state.synced)
+
+
+async def test_an_error_whose_reason_comes_in_drops_is_one_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("uproxy.sources.following._ERROR", 0.2)
+
+    async def respond(target: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with served(respond) as server, following(server) as (sink, source):
+        await sink.until(lambda: source.last_error.endswith(": 403"))
 
 
 async def test_a_list_that_comes_in_drops_is_given_up() -> None:

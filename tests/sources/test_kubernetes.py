@@ -390,7 +390,7 @@ async def test_success_of_one_kind_ends_the_wait_of_others() -> None:
 
 
 async def test_watch_that_is_silent_is_replaced() -> None:
-    timing = replace(FAST, silence=0.2)
+    timing = replace(FAST, silence=0.2, healthy=0.1)
     async with FakeApi(bookmark_period=1000) as server, followed(server, timing) as (sink, source):
         server.order(Watching.stall)
         await server.until(lambda: len(server.asked("/services", watch="true")) >= 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import os
@@ -41,6 +42,7 @@ class ApiServer(Protocol):
         query: Mapping[str, str | int] | None = None,
         body: Any = None,
         content_type: str = "application/json",
+        answer_timeout: float = 60.0,
         read_timeout: float = 60.0,
     ) -> AbstractAsyncContextManager[Answer]: ...
 
@@ -104,16 +106,19 @@ class Api:
         query: Mapping[str, str | int] | None = None,
         body: Any = None,
         content_type: str = "application/json",
+        answer_timeout: float = 60.0,
         read_timeout: float = 60.0,
     ) -> AsyncIterator[Answer]:
         """Send a request; an answer 401 is asked for once more, with renewed credentials.
 
-        `body` is plain data, `read_timeout` the seconds that may pass between two parts of the
-        answer. Raises ApiUnreachable.
+        `body` is plain data, `answer_timeout` the seconds in which the answer has to begin once
+        there are credentials, `read_timeout` those that may pass between two parts of it. Raises
+        ApiUnreachable.
         """
         settings = {
             "query_params": list((query or {}).items()),
             "body": body,
+            "answer": answer_timeout,
             "timeout": (_CONNECT, read_timeout),
         }
         headers = {"Content-Type": content_type, "Accept": "application/json"}
@@ -134,15 +139,16 @@ class Api:
             shown = self._credentials.edition
             client = await self._connected()
             authorization = {"Authorization": header} if header else {}
-            response = await client.call_api(
-                path,
-                method,
-                query_params=settings["query_params"],
-                header_params={**headers, **self._compression, **authorization},
-                body=settings["body"],
-                _preload_content=False,
-                _request_timeout=settings["timeout"],
-            )
+            async with asyncio.timeout(settings["answer"]):
+                response = await client.call_api(
+                    path,
+                    method,
+                    query_params=settings["query_params"],
+                    header_params={**headers, **self._compression, **authorization},
+                    body=settings["body"],
+                    _preload_content=False,
+                    _request_timeout=settings["timeout"],
+                )
         if response.status == 401:
             self._credentials.refused(shown)
         return Answer(response, self._errors)

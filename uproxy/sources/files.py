@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
+import time
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -22,11 +24,27 @@ def read_small(path: Path, most: int = MOST) -> bytes:
         return _content(file, path, most)
 
 
-def read_any(path: Path, most: int = MOST) -> bytes:
-    """The same for a file that a person has named just now, and that may be the output of a
-    program; it is waited for."""
-    with open(_opened(path, 0), "rb") as file:
-        return _content(file, path, most)
+def read_any(path: Path, most: int = MOST, *, patience: float = 10.0) -> bytes:
+    """The same for a file that a person has named just now: it may be the output of a program,
+    which is waited for, though not for ever."""
+    descriptor = _opened(path, os.O_NONBLOCK)
+    with open(descriptor, "rb", 0) as file:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return _content(file, path, most)
+        return _printed(descriptor, path, most, time.monotonic() + patience)
+
+
+def _printed(descriptor: int, path: Path, most: int, until: float) -> bytes:
+    content, poll = bytearray(), select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while len(content) <= most:
+        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+            raise OSError(errno.ETIMEDOUT, "Nothing more has come, and no end", str(path))
+        piece = os.read(descriptor, 65536)
+        if not piece:
+            return bytes(content)
+        content += piece
+    raise _too_large(path)
 
 
 def _opened(path: Path, flags: int) -> int:
@@ -39,5 +57,9 @@ def _opened(path: Path, flags: int) -> int:
 def _content(file: BinaryIO, path: Path, most: int) -> bytes:
     content = file.read(most + 1)
     if len(content) > most:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        raise _too_large(path)
     return content
+
+
+def _too_large(path: Path) -> OSError:
+    return OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))

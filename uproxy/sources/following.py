@@ -41,6 +41,8 @@ _PAGE: Final = 500
 _MOST_PAGES: Final = 10_000
 _MAX_ERROR: Final = 1024 * 1024
 """Bytes of an answer that says why there is no other one."""
+_ERROR: Final = 10.0
+"""Seconds for it."""
 _EXPECTED_IN_A_ROW: Final = 3
 """What is part of normal operation is trouble when it comes again and again."""
 _AWAY: Final = (502, 503)
@@ -197,19 +199,16 @@ class Follower:
             query["resourceVersion"] = self._delivery.version
         self._delivery.initial = initial
         most = seconds + self._timing.grace
-        try:
-            async with (
-                asyncio.timeout(self._timing.answer) as patience,
-                self._api.request(
-                    "GET", self.resource.path, query=query, read_timeout=most
-                ) as answer,
-            ):
-                await self._check(answer, initial=initial)
-                patience.reschedule(None)
-                answer.keep_alive()
-                await self._read(answer, sink, most)
-        except TimeoutError:
-            raise ApiUnreachable("no answer in time") from None
+        async with self._api.request(
+            "GET",
+            self.resource.path,
+            query=query,
+            answer_timeout=self._timing.answer,
+            read_timeout=most,
+        ) as answer:
+            await self._check(answer, initial=initial)
+            answer.keep_alive()
+            await self._read(answer, sink, most)
 
     async def _check(self, answer: Answer, *, initial: bool = False) -> None:
         if answer.status != 200:
@@ -302,6 +301,7 @@ class Follower:
 async def _some(answer: Answer) -> bytes:
     """What an answer says about an error, if it can be had: its status says enough."""
     try:
-        return await answer.read(_MAX_ERROR)
-    except ApiUnreachable:
+        async with asyncio.timeout(_ERROR):
+            return await answer.read(_MAX_ERROR)
+    except (ApiUnreachable, TimeoutError):
         return b""

@@ -41,6 +41,7 @@ class LaterApi:
         query: Mapping[str, str | int] | None = None,
         body: Any = None,
         content_type: str = "application/json",
+        answer_timeout: float = 60.0,
         read_timeout: float = 60.0,
     ) -> AsyncIterator[Answer]:
         """As `Api.request`. Raises ApiUnreachable, also while there is no access."""
@@ -50,6 +51,7 @@ class LaterApi:
             query=query,
             body=body,
             content_type=content_type,
+            answer_timeout=answer_timeout,
             read_timeout=read_timeout,
         ) as answer:
             yield answer

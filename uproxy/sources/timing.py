@@ -23,7 +23,7 @@ class Timing:
     """The server gets so much longer to end it before it is taken for dead."""
     answer: float = 30.0
     """A watch that the server has not begun by then is given up; it begins before there is
-    anything to say."""
+    anything to say. What a plugin takes to log in does not count."""
     silence: float = 90.0
     """Nothing for so long, and a watch is replaced: the server sends a bookmark every minute."""
     quiet: float = 10.0
