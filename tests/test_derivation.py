@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.builders import cluster, node, service
+from tests.builders import SOURCE, cluster, node, service
 from tests.test_holdings import FakeClaims
 from uproxy.addresses import Claims
 from uproxy.core.backoff import Backoff
@@ -81,3 +81,17 @@ async def test_claims_that_become_possible_are_noticed() -> None:
     pending = await made.follow(RoutingOptions())
     assert {each.address for each in pending} == {"10.96.0.1", "10.96.0.2"}
     assert holdings.needed.keys() == {"10.96.0.1", "10.96.0.2"}
+
+
+async def test_an_address_of_this_node_is_not_claimed() -> None:
+    """Neither while no interface has it, nor if it is known late that it is one."""
+    state = cluster(service("a", ip="10.96.0.1", ingress=["192.0.2.1"]))
+    holdings = Holdings(cast("Claims", FakeClaims()))
+    made = Derivation(state, holdings, RoutingOptions(), Backoff(initial=1, maximum=1))
+    await made.follow(RoutingOptions())
+    assert holdings.needed.keys() == {"10.96.0.1", "192.0.2.1"}
+    state.apply(SOURCE, node(addresses=["192.0.2.1"]))
+    pending = await made.follow(RoutingOptions())
+    assert holdings.needed.keys() == {"10.96.0.1"}
+    assert {each.address for each in pending} >= {"192.0.2.1"}
+    assert {each.address for each in made.table.routes} == {"10.96.0.1", "192.0.2.1"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import TypeVar
 
 from uproxy.core.again import Again
@@ -42,6 +42,9 @@ class Derivation:
         """When to derive again what could not be derived."""
         self._state = state
         self._holdings = holdings
+        self._own = state.hosts.own
+        self._here = options.local_addresses
+        """Addresses that are not to be claimed: those of interfaces, and of our Node."""
         self._all_addresses = False
         self._pending: set[Frontend] = set()
         """What `follow` is going to return."""
@@ -70,16 +73,20 @@ class Derivation:
     async def _follow(self, dirty: set[ObjectName], options: RoutingOptions) -> None:
         table = self.table
         concern = Concern(table.options or options, options)
+        own = self._state.hosts.own
+        moved = concern.moved | (self._own ^ own)
+        if moved:
+            self._here = options.local_addresses | own
         if table.options != options:
             dirty = dirty | await self._concerned(concern)
             table = advance(self._state, options, table, ())
         for few in _chunks(list(dirty), _AT_ONCE):
             table = advance(self._state, options, table, few)
             self._pending |= table.changed
-            self._holdings.look_at(table, table.changed, options.local_addresses)
+            self._holdings.look_at(table, table.changed, self._here)
             await asyncio.sleep(0)
-        await self._look_at_addresses(table, concern, options)
-        self.table = table
+        await self._look_at_addresses(table, moved)
+        self.table, self._own = table, own
 
     async def _concerned(self, concern: Concern) -> set[ObjectName]:
         table, found = self.table, set[ObjectName]()
@@ -88,16 +95,14 @@ class Derivation:
             await asyncio.sleep(0)
         return found
 
-    async def _look_at_addresses(
-        self, table: RoutingTable, concern: Concern, options: RoutingOptions
-    ) -> None:
+    async def _look_at_addresses(self, table: RoutingTable, moved: Set[str]) -> None:
         """Find out which addresses have to be claimed now, or no longer."""
         everything = self._all_addresses
-        if not everything and not concern.moved:
+        if not everything and not moved:
             return
         for few in _chunks(list(table.routes), _LOOKED_AT):
-            some = few if everything else [each for each in few if each.address in concern.moved]
-            self._pending |= self._holdings.look_at(table, some, options.local_addresses)
+            some = few if everything else [each for each in few if each.address in moved]
+            self._pending |= self._holdings.look_at(table, some, self._here)
             await asyncio.sleep(0)
         self._all_addresses = False
 

@@ -143,12 +143,6 @@ class TestChanges:
         self.state.remove(SOURCE, Node, ObjectName("", "worker-2"))
         assert self.build() == {"192.0.2.2", "192.0.2.9"}
 
-    def test_this_node_counts_too(self) -> None:
-        """Its address may be missing for a moment: that is no reason to claim it."""
-        self.state.apply(SOURCE, node(NODE, addresses=["192.0.2.2"]))
-        self.table = RoutingTable()
-        assert self.build() == {"192.0.2.9"}
-
     def test_api_servers_that_move(self) -> None:
         self.state.apply(SOURCE, API)
         assert self.build() == {"192.0.2.2"}
@@ -162,6 +156,18 @@ class TestChanges:
         again = node("worker-2", addresses=["192.0.2.2", "2001:DB8::2"], version="17")
         self.state.apply(SOURCE, again)
         assert self.state.take_dirty() == set()
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_this_node_s_own_address_stays_while_no_interface_has_it(local: bool) -> None:
+    """As when its lease is renewed: clients that come back find the listener."""
+    addresses = frozenset({"192.0.2.2"} if local else ())
+    given = service("web", external_ips=("192.0.2.2",), ingress=["192.0.2.2", "192.0.2.4"])
+    mine = node(NODE, addresses=["192.0.2.2", "192.0.2.4"])
+    options: dict[str, Any] = dict.fromkeys(("external_ip_addresses", "local_addresses"), addresses)
+    found = table(given, mine, endpoint_slice("default/kubernetes", "192.0.2.2"), **options)
+    assert {each.address for each in found.routes} == {"10.96.0.1", "192.0.2.2", "192.0.2.4"}
+    assert found.services[WEB].reasons == ()
 
 
 def test_holders_share_an_address() -> None:

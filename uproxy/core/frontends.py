@@ -73,7 +73,7 @@ def addresses_of(
         _place(found, FrontendKind.LOAD_BALANCER_IP, address)
     parsed = _parsed("externalIP", service.spec.external_ips or (), found.reasons)
     for address in free(FrontendKind.EXTERNAL_IP, "externalIP", parsed):
-        if _may_claim(address, options):
+        if address in hosts.own or _may_claim(address, options):
             _place(found, FrontendKind.EXTERNAL_IP, address)
         else:
             found.reasons.append(

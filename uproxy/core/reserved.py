@@ -35,6 +35,9 @@ class Holders:
         """By holder."""
         self._holders: dict[str, set[str]] = {}
         """By address; never an empty set."""
+        self.own: frozenset[str] = frozenset()
+        """Those of this node. They are served, but not claimed either, also while no interface has
+        them: a renewed lease may take an address away for a second."""
         self.version = 0
         """Another one after each change."""
 
@@ -71,6 +74,8 @@ class Reserved:
     hosts: Holders
 
     def __contains__(self, address: object) -> bool:
+        if address in self.hosts.own:
+            return True
         kind = FrontendKind.EXTERNAL_IP
         return bool(why_reserved(str(address), kind, self.options, self.hosts))
 
@@ -80,7 +85,7 @@ def why_reserved(address: str, kind: FrontendKind, options: RoutingOptions, host
 
     What this node asks by address may be a Service itself, at its ClusterIP: DNS, for one.
     """
-    if address in options.local_addresses:
+    if address in options.local_addresses or address in hosts.own:
         return ""
     asked = "" if kind is FrontendKind.CLUSTER_IP else options.servers.get(address, "")
     return _by_nature(address) or asked or hosts.of(address) or options.hosts.get(address, "")

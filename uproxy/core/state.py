@@ -221,6 +221,7 @@ class ClusterState:
             held = _all_addresses(after) if isinstance(after, Node) else ()
             self._moved |= self.hosts.put(f"an address of node {name.name}", held)
             if name.name == self.node.name:
+                self.hosts.own = frozenset(held)
                 self._set_node(after)
 
     def _ungroup(self, before: Object | None) -> None:
