@@ -9,6 +9,7 @@ import pytest
 
 from uproxy import machine
 from uproxy.addresses import Interfaces, name_servers, resolved
+from uproxy.core.lately import Lately
 from uproxy.machine import Machine
 
 
@@ -52,6 +53,15 @@ async def test_a_start_without_the_addresses_of_the_machine_is_a_start(
     assert found.trouble == ""
 
 
+def test_what_was_seen_lately_still_counts() -> None:
+    seen = Lately(600.0)
+    seen.see(["192.0.2.1", "192.0.2.2"], 0.0)
+    seen.see(["192.0.2.2"], 600.0)
+    assert seen.items == {"192.0.2.1", "192.0.2.2"}
+    seen.see([], 600.5)
+    assert seen.items == {"192.0.2.2"}
+
+
 async def test_what_cannot_be_read_stays_as_it_was(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -66,6 +76,7 @@ async def test_what_cannot_be_read_stays_as_it_was(
     monkeypatch.setattr(machine, "gateways", lambda: frozenset({"192.0.2.254"}))
     monkeypatch.setattr(machine, "name_servers", lambda: frozenset({"192.0.2.53"}))
     found = Machine(lambda: urls)
+    monkeypatch.setattr(machine, "_SHARE", 0)
     await found.look_around()
     before = found.hosts, found.servers
     assert before == (
@@ -73,6 +84,7 @@ async def test_what_cannot_be_read_stays_as_it_was(
         {"192.0.2.9": "the API server's address", "192.0.2.53": "a DNS server of this node"},
     )
     monkeypatch.setattr(machine, "gateways", fail)
+    monkeypatch.setattr(machine, "name_servers", frozenset)  # A file that is being written.
     urls[:] = ["https://not.a.name.invalid"]
     await found.look_around()
     await found.look_around()

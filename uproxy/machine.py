@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ from uproxy.addresses import (
 )
 from uproxy.config import Config
 from uproxy.core.ip import parse_network
+from uproxy.core.lately import Lately
 from uproxy.core.nodeports import resolve_nodeport_addresses
 from uproxy.core.options import RoutingOptions
 from uproxy.core.reserved import API_SERVER
@@ -28,6 +30,14 @@ _PERIOD: Final = 10.0
 """Seconds after which interfaces and routes are looked at without news."""
 _SOON: Final = 1.0
 """The same, after they could not be read."""
+_PAUSE: Final = 0.05
+"""Seconds between two looks at least."""
+_SHARE: Final = 50
+"""Routes are read at most for a fiftieth of the time: a router may have a million."""
+_KEEP: Final = 600.0
+"""Seconds that a gateway or DNS server counts after it was last seen."""
+_KEEP_DNS: Final = 3600.0
+"""The same for an address of the API server: DNS may give another part of them each time."""
 _DNS_PERIOD: Final = 60.0
 """Seconds between two look-ups of the API server's name."""
 _DNS_TIMEOUT: Final = 5.0
@@ -41,9 +51,10 @@ class Machine:
         """`api_servers`: URLs of what stands between this node and its cluster."""
         self._api_servers = api_servers
         self._interfaces = Interfaces()
-        self._gateways: frozenset[str] = frozenset()
-        self._name_servers: frozenset[str] = frozenset()
-        self._api_addresses: frozenset[str] = frozenset()
+        self._gateways = Lately(_KEEP)
+        self._gateways_due = 0.0
+        self._name_servers = Lately(_KEEP)
+        self._api_addresses = Lately(_KEEP_DNS)
         self.trouble = ""
         """Why the addresses cannot be read at present; "": they can."""
         self._trouble: dict[str, str] = {}
@@ -57,13 +68,13 @@ class Machine:
     def hosts(self) -> Mapping[str, str]:
         """Addresses that no Service may have here: see RoutingOptions."""
         broadcast = dict.fromkeys(self._interfaces.broadcast, "a broadcast address of this node")
-        return broadcast | dict.fromkeys(self._gateways, "this node's gateway")
+        return broadcast | dict.fromkeys(self._gateways.items, "this node's gateway")
 
     @property
     def servers(self) -> Mapping[str, str]:
         """The same, but for ClusterIPs."""
-        dns = dict.fromkeys(self._name_servers, "a DNS server of this node")
-        return dns | dict.fromkeys(self._api_addresses, API_SERVER)
+        dns = dict.fromkeys(self._name_servers.items, "a DNS server of this node")
+        return dns | dict.fromkeys(self._api_addresses.items, API_SERVER)
 
     async def look_around(self) -> None:
         """Look at everything."""
@@ -72,24 +83,33 @@ class Machine:
 
     async def look(self) -> None:
         """Look at everything but DNS, which may be slow. What cannot be read stays as it was."""
+        began = time.monotonic()
         try:
             self._interfaces = await interfaces()
-            self._name_servers = await asyncio.to_thread(name_servers)
+            self._name_servers.see(await asyncio.to_thread(name_servers), began)
         except Exception as error:
             self.trouble = f"cannot read the addresses of this machine: {error}"
             self._tell("interfaces", self.trouble)
             return
         self._read()
+        if began >= self._gateways_due:
+            await self._look_at_routes()
+
+    async def _look_at_routes(self) -> None:
+        began = time.monotonic()
         try:
-            self._gateways = await asyncio.to_thread(gateways)
+            self._gateways.see(await asyncio.to_thread(gateways), began)
         except Exception as error:
             self._tell("routes", f"cannot read the routes of this machine: {error}")
+        now = time.monotonic()
+        self._gateways_due = now + _SHARE * (now - began)
 
     async def look_up(self) -> None:
         """Find out where the API server is."""
         try:
             async with asyncio.timeout(_DNS_TIMEOUT):
-                self._api_addresses = await asyncio.to_thread(resolved, self._api_servers())
+                found = await asyncio.to_thread(resolved, self._api_servers())
+                self._api_addresses.see(found, time.monotonic())
         except Exception as error:
             self._tell("dns", f"cannot tell the API server's address: {error or 'no answer'}")
 
@@ -110,6 +130,8 @@ class Machine:
                     log.info("the addresses of this machine have changed")
                 if (self._interfaces, self.hosts, self.servers) != before:
                     changed(self.addresses - before[0].addresses)
+                # Thousands of addresses that come or go one by one are thousands of news.
+                await asyncio.sleep(_PAUSE)
 
     async def _follow_dns(self, changed: Callable[[frozenset[str]], None]) -> None:
         while True:
