@@ -44,6 +44,8 @@ async def test_probes_are_answered_while_something_takes_its_time(
         async with asyncio.timeout(15):
             await begun.wait()
         assert (await fetch(health, "/livez")).status == 200
+        answer = await fetch(health, "/healthz")
+        assert (answer.status, answer.json["healthy"]) == (503, False), "clients would be refused"
         answer = await fetch(health, "/readyz")
         assert (answer.status, answer.body) == (503, b"starting: 1\n")
         assert (await fetch(metrics, "/readyz")).body == (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -24,7 +23,8 @@ class World:
         self.state = ClusterState([SOURCE])
         self.telemetry = Telemetry()
         self.health = ProxyHealth(sync_period=30.0)
-        self.syncs = Syncs(self.telemetry, self.health)
+        self.now = 0.0
+        self.syncs = Syncs(self.telemetry, self.health, monotonic=lambda: self.now)
 
     def apply(self, obj: Object) -> None:
         self.syncs.applying(self.state, obj)
@@ -35,9 +35,9 @@ class World:
         self.syncs.removing(self.state, kind, key)
         self.state.remove(SOURCE, kind, key)
 
-    def sync(self, *, idle: bool = True) -> None:
+    def sync(self) -> None:
         self.syncs.begin()
-        self.syncs.done(RoutingTable(), 0.5, full=False, idle=idle)
+        self.syncs.done(RoutingTable(), 0.5, full=False)
 
     @property
     def pending(self) -> tuple[int, int]:
@@ -77,7 +77,7 @@ def test_programming_time_is_told_when_the_sync_ends() -> None:
     world.apply(triggered(after=1.0))
     world.syncs.begin()
     assert world.programmed() == 0
-    world.syncs.done(RoutingTable(), 0.5, full=False, idle=True)
+    world.syncs.done(RoutingTable(), 0.5, full=False)
     assert world.programmed() == 1
     assert -1.0 <= world.telemetry.families["IPv4"].programming.sum < 0.0
     world.sync()
@@ -103,8 +103,39 @@ def test_what_is_gone_before_it_was_served_is_not_told() -> None:
 def test_health_waits_for_the_change_that_came_last() -> None:
     world = World()
     world.sync()
+    world.syncs.begin()
+    world.now = 10.0
     world.syncs.queued()
-    world.sync(idle=False)
-    assert not world.health.healthy(time.monotonic() + 61)
-    world.sync(idle=True)
-    assert world.health.healthy(time.monotonic() + 61)
+    world.syncs.done(RoutingTable(), 0.5, full=False)
+    assert world.health.healthy(69.0)
+    assert not world.health.healthy(71.0), "it came at 10 s, and may wait for 60"
+    world.sync()
+    assert world.health.healthy(71.0)
+
+
+def test_changes_that_never_end_are_no_delay() -> None:
+    """Each is served in time; that there is always another one is no reason to be restarted."""
+    world = World()
+    world.sync()
+    for second in range(300):
+        world.syncs.begin()
+        world.now = second + 0.5
+        world.syncs.queued()
+        world.syncs.done(RoutingTable(), 0.5, full=False)
+        world.now = second + 1.0
+        assert world.health.healthy(world.now), second
+
+
+def test_a_sync_that_is_begun_again_has_been_waited_for_all_the_time() -> None:
+    world = World()
+    world.sync()
+    world.syncs.queued()
+    for second in range(59):
+        world.now = float(second)
+        world.syncs.begin()
+        world.syncs.queued()
+        assert world.health.healthy(world.now)
+    world.now = 61.0
+    assert not world.health.healthy(world.now)
+    world.sync()
+    assert world.health.healthy(world.now)

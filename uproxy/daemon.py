@@ -65,6 +65,7 @@ class Daemon:
         self.telemetry = Telemetry()
         self.health = ProxyHealth(
             sync_period=config.sync_period,
+            starting=self.waiting_for,
             outages=lambda: self.workers.outages,
             hopeless=lambda: self.workers.hopeless,
         )

@@ -178,8 +178,7 @@ class Reconciler:
         await self._carry_out(synced=synced, servable=servable)
         await self._health_checks(self.table.health_checks)
         if servable:
-            seconds, idle = time.monotonic() - started, not self._wake.is_set()
-            self._syncs.done(self.table, seconds, full=full, idle=idle)
+            self._syncs.done(self.table, time.monotonic() - started, full=full)
             self.served_once.set()
         self._after_step()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from uproxy.core.health import ProxyHealth
 from uproxy.core.objects import Endpoints, EndpointSlice, Object, ObjectName, Service
@@ -16,7 +17,16 @@ from uproxy.core.topology import FAMILIES
 class Syncs:
     """Counts changes as they arrive, and syncs as they begin and end."""
 
-    def __init__(self, telemetry: Telemetry, health: ProxyHealth) -> None:
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        health: ProxyHealth,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._monotonic = monotonic
+        self._later: float | None = None
+        """When the first change came that the sync which runs now does not serve."""
         self._telemetry = telemetry
         self._health = health
         self._programming = Programming(started=time.time())
@@ -37,18 +47,21 @@ class Syncs:
 
     def queued(self) -> None:
         """A sync has been asked for."""
-        now, wall = time.monotonic(), time.time()
+        now, wall = self._monotonic(), time.time()
+        if self._later is None:
+            self._later = now
         for family in FAMILIES:
             self._health.queued_update(family, now=now)
             self._telemetry.sync_queued(family, wall)
 
     def begin(self) -> None:
         """A sync takes all changes so far."""
+        self._later = None
         self._telemetry.changes_taken()
         self._serving += self._programming.take()
 
-    def done(self, table: RoutingTable, seconds: float, *, full: bool, idle: bool) -> None:
-        """A sync has ended. `full`: every Service was looked at; `idle`: no other is queued."""
+    def done(self, table: RoutingTable, seconds: float, *, full: bool) -> None:
+        """A sync has ended. `full`: every Service was looked at."""
         wall = time.time()
         for family in FAMILIES:
             self._telemetry.sync_done(family, seconds, wall, full=full)
@@ -57,8 +70,9 @@ class Syncs:
                 internal=table.no_local_endpoints["internal", family],
                 external=table.no_local_endpoints["external", family],
             )
-            if idle:
-                self._health.updated(family, wall=wall)
+            self._health.updated(family, wall=wall)
+            if self._later is not None:
+                self._health.queued_update(family, now=self._later)
         for trigger in self._serving:
             self._telemetry.network_programmed(wall - trigger.wall, trigger.family)
         self._serving.clear()

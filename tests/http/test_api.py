@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -181,6 +182,50 @@ async def test_metrics_in_the_openmetrics_format() -> None:
         "uproxy_dropped",
         "kubeproxy_network_programming_duration_seconds",
     }
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text;version=abc",
+        "application/openmetrics-text;version=",
+        "application/openmetrics-text; version=-1.-1",
+        "text/plain;version=1.0.0;escaping=nonsense",
+        ";;=,,",
+    ],
+)
+async def test_a_format_that_makes_no_sense_is_not_given(accept: str) -> None:
+    async with serving() as address:
+        answer = await fetch(address, "/metrics", Accept=accept)
+    assert answer.status == 200
+    assert b"uproxy_flows_total" in answer.body
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/routes"])
+async def test_probes_get_their_turn_between_long_answers(path: str) -> None:
+    """Each may take half a second: a dozen browsers must not stop the loop for all of theirs."""
+    turns, asked_in = 0, list[int]()
+    loop = asyncio.get_running_loop()
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn)
+
+    def status() -> Status:
+        asked_in.append(turns)
+        return FULL
+
+    app = api_app(status, Telemetry())
+    async with HttpServer(app, [Address("127.0.0.1", 0)], name="metrics") as server:
+        clients = [await asyncio.open_connection(*server.bound[0]) for _ in range(12)]
+        turn()
+        for _, writer in clients:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        for reader, writer in clients:
+            assert b" 200 " in await reader.readline()
+            writer.close()
+    assert len(asked_in) == len(set(asked_in)) == 12
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/api/v1/routes"])

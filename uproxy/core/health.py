@@ -54,18 +54,21 @@ class ProxyHealth:
 
     A family is late when its oldest change has waited for twice the sync period. One that never
     had a sync is not judged: kube-proxy is healthy until then, and /readyz covers the start.
-    Without workers nothing reaches anybody, whatever the syncs.
+    Without workers nothing reaches anybody, whatever the syncs. While a start is not over, load
+    balancers had better go elsewhere: unlike kube-proxy's rules, nothing of ours outlives us.
     """
 
     def __init__(
         self,
         *,
         sync_period: float,
+        starting: Callable[[], Iterable[str]] = tuple,
         outages: Callable[[], Iterable[str]] = tuple,
         hopeless: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`outages`: workers for which clients wait in vain; `hopeless`: there has been none for so
-        long that another process may do better."""
+        """`starting`: what a start waits for; `outages`: workers for which clients wait in vain;
+        `hopeless`: there has been none for so long that another process may do better."""
+        self._starting = starting
         self._outages = outages
         self._hopeless = hopeless
         self._timeout = 2 * sync_period
@@ -88,6 +91,8 @@ class ProxyHealth:
     def troubles(self, now: float) -> Iterator[Reason]:
         """Why it is not healthy; nothing: it is."""
         yield from self._delays(now)
+        for missing in self._starting():
+            yield Reason(Kind.STARTING, f"waiting for {missing}")
         for outage in self._outages():
             yield Reason(Kind.WORKER, outage)
 

@@ -4,6 +4,7 @@ and as a page. For GET and HEAD only; it changes nothing.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence, Set
 from importlib import resources
 
@@ -50,17 +51,35 @@ def api_app(
     /readyz is that of the health port, with all of its reasons.
     `names`: host names that requests may be addressed to, beside addresses; see `core.hosts`.
     """
+    one_at_a_time = _Turns()
     app = web.Application(middlewares=[_only_for(names)])
     for path, page in (
         ("/", _file("page.html", "text/html")),
-        ("/metrics", metrics_page(telemetry, status, version=version)),
+        ("/metrics", one_at_a_time(metrics_page(telemetry, status, version=version))),
         ("/proxyMode", _text("userspace")),
         ("/healthz", _text("ok")),
         ("/readyz", readyz_page(not_ready, notes, said=texts)),
-        ("/api/v1/routes", _routes(status)),
+        ("/api/v1/routes", one_at_a_time(_routes(status))),
     ):
         app.router.add_get(path, page)
     return app
+
+
+class _Turns:
+    """Makes one of the long answers at a time, and lets others go first: with 10,000 Services, each
+    keeps the loop busy for up to half a second."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Semaphore(1)
+
+    def __call__(self, page: Page) -> Page:
+        async def in_turn(request: web.Request) -> web.Response:
+            async with self._turn:
+                response = await page(request)
+                await asyncio.sleep(0)
+                return response
+
+        return in_turn
 
 
 def _only_for(names: Set[str]) -> Middleware:

@@ -38,13 +38,21 @@ def metrics_page(
 
     async def metrics(request: web.Request) -> web.Response:
         scrape = _Scrape(samples(telemetry, status(), version=version), process)
-        encode, content_type = choose_encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
+        encode, content_type = _encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
         body = await asyncio.to_thread(encode, scrape)
         response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
         response.enable_compression()
         return response
 
     return metrics
+
+
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """Of the format that is asked for; of the plain one where it makes no sense."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):
+        return choose_encoder("")
 
 
 class _Scrape(Collector):
