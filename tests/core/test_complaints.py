@@ -42,6 +42,13 @@ def test_of_many_news_few_are_told() -> None:
     assert list(news(complaints(500), complaints(501))) == ["Service a/500: "]
 
 
+def test_that_a_count_has_changed_is_no_news() -> None:
+    before, after = bounded(complaints(20_000), "x"), bounded(complaints(20_001), "x")
+    assert before[-1] != after[-1]
+    assert list(news(before, after)) == []
+    assert list(news(complaints(MOST), after)) == ["x: 19,501 more cannot be used"]
+
+
 def test_a_further_one_is_no_more_work_among_many() -> None:
     def work(number: int) -> int:
         mirror = Mirror(Service)

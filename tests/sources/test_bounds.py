@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from uproxy.sources import json_text, reading
+from uproxy.core.complaints import MOST
+from uproxy.sources import json_text, reading, yaml_text
 from uproxy.sources.advice import advise
+from uproxy.sources.catalog import Catalog
 from uproxy.sources.errors import SourceError
+from uproxy.sources.manifests import rest_after
 from uproxy.sources.reading import Reading, read_manifest
 from uproxy.sources.yaml_text import yaml_documents
 
@@ -64,6 +67,52 @@ def test_only_complaints_that_are_told_are_worked_out(
     assert len(found.complaints) == 101
     assert found.complaints[-1].reason == "200 more complaints about this file"
     assert len(advised) == 100
+
+
+@pytest.fixture
+def few_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (json_text, yaml_text):
+        monkeypatch.setattr(module, "MAX_VALUES", 1000)
+
+
+@pytest.mark.usefixtures("few_values")
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        pytest.param("x.yaml", "[" + "1," * 1001 + "]", id="YAML"),
+        pytest.param("x.json", "[" + "1," * 2001 + "1]", id="JSON"),
+        pytest.param("x.json", "[" + '{"":1},' * 701 + "1]", id="JSON mappings"),
+    ],
+)
+def test_a_document_of_too_many_values_is_refused(path: str, text: str) -> None:
+    found = read_manifest(path, text.encode())
+    assert len(found.complaints) == 1
+    assert "more than 1,000 values; split it" in found.complaints[0].reason
+
+
+@pytest.mark.usefixtures("few_values")
+def test_documents_of_many_values_together_are_read() -> None:
+    text = "---\n".join(f"kind: X\napiVersion: v1\nspec: [{'1,' * 600}]\n" for _ in range(4))
+    found = read_manifest("x.yaml", text.encode())
+    assert (found.ignored, found.complaints) == (4, ())
+    text = f'{{"kind":"X","apiVersion":"v1","spec":[{"1," * 600}1]}}'
+    assert read_manifest("x.json", text.encode()).ignored == 1
+
+
+def test_complaints_of_many_files_are_shown_in_part() -> None:
+    catalog = Catalog()
+    bad = read_manifest("x.yaml", b"]")
+    catalog.update({f"{number:06}.yaml": bad for number in range(20_000)})
+    contested = read_manifest("x.yaml", (OBJECT % (1, "")).encode())
+    catalog.update({f"a{number:06}.yaml": contested for number in range(2_000)})
+    found = catalog.complaints()
+    assert len(found) == MOST + 1
+    assert found[-1].reason == f"{20_000 + 1_999 - MOST:,} more cannot be used"
+
+
+def test_reading_takes_half_a_processor_at_most() -> None:
+    assert rest_after(0.1) == 0.0
+    assert rest_after(30.0) == 30.0
 
 
 def aliased(count: int, length: int) -> bytes:

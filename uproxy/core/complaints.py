@@ -10,6 +10,7 @@ from uproxy.core.status import ObjectStatus
 
 MOST: Final = 500
 """Complaints of one source that are shown. Whoever has more needs their number, not their list."""
+_MORE: Final = "more cannot be used"
 _TOLD: Final = 20
 """Complaints that come at once and are told one by one."""
 
@@ -19,7 +20,7 @@ def first_few(complaints: Iterable[ObjectStatus], total: int, where: str) -> lis
     shown = list(islice(complaints, MOST))
     more = total - len(shown)
     if more > 0:
-        shown.append(ObjectStatus(where=where, field="", reason=f"{more:,} more cannot be used"))
+        shown.append(ObjectStatus(where=where, field="", reason=f"{more:,} {_MORE}"))
     return shown
 
 
@@ -31,11 +32,20 @@ def bounded(complaints: Sequence[ObjectStatus], source: str) -> Sequence[ObjectS
 
 
 def news(before: Iterable[ObjectStatus], now: Sequence[ObjectStatus]) -> Iterator[str]:
-    """Lines for the log."""
+    """Lines for the log. That a count has changed is none: it does so with each event."""
     known = set(before)
-    new = [each for each in now if each not in known]
+    counted = {each.where for each in known if _is_count(each)}
+    new = [
+        each
+        for each in now
+        if each not in known and not (_is_count(each) and each.where in counted)
+    ]
     for each in new[:_TOLD]:
         field = f" {each.field}:" if each.field else ""
         yield f"{each.where}:{field} {each.reason}"
     if len(new) > _TOLD:
         yield f"and {len(new) - _TOLD:,} more objects that cannot be used; uproxy status has them"
+
+
+def _is_count(status: ObjectStatus) -> bool:
+    return status.reason.endswith(_MORE)

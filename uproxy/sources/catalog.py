@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
+from heapq import nsmallest
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
+from uproxy.core.complaints import MOST, first_few
 from uproxy.core.objects import Object
 from uproxy.core.status import ObjectStatus
 from uproxy.sources.reading import Key, Located, Reading, complaint, shown
@@ -52,12 +55,15 @@ class Catalog:
         return [obj for key in self._holders if (obj := self._winner(key)) is not None]
 
     def complaints(self) -> list[ObjectStatus]:
-        """All that is wrong at present, sorted by file."""
-        found = [
-            (path, each) for path in self._complaining for each in self._files[path].complaints
-        ]
-        found += [entry for key in self._contested for entry in self._losers(key)]
-        return [each for _, each in sorted(found, key=lambda entry: entry[0])]
+        """What is wrong at present, sorted by file: the first few, and how many more there are."""
+        total = sum(len(self._files[path].complaints) for path in self._complaining)
+        total += sum(len(self._holders[key]) - 1 for key in self._contested)
+        paths = nsmallest(MOST, self._complaining)
+        found = [(path, each) for path in paths for each in self._files[path].complaints]
+        contested = islice(self._contested, MOST)
+        found += [entry for key in contested for entry in islice(self._losers(key), MOST)]
+        found.sort(key=lambda entry: entry[0])
+        return first_few((each for _, each in found), total, "files")
 
     def update(self, readings: Mapping[str, Reading | None]) -> list[Change]:
         """Take over what files say now; None: the file is gone.

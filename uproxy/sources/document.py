@@ -6,6 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+MAX_VALUES = 1_000_000
+"""Values in one document, about 300 bytes each while it is read; a List of 25,000 Services."""
+
 Parts = tuple[str | int, ...]
 """Way from a document to one of its fields: names and list indexes."""
 

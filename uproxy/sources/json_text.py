@@ -15,7 +15,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
 from uproxy.sources.brevity import brief_name
-from uproxy.sources.document import Document, Lines, Malformed, Parts
+from uproxy.sources.document import MAX_VALUES, Document, Lines, Malformed, Parts
 
 _MAX_DIGITS = 20
 """Characters of -2 ** 63 and of 2 ** 64."""
@@ -31,6 +31,9 @@ def json_documents(text: str) -> Iterator[Document | Malformed]:
     )
     breaks = _Breaks(text)
     start = _skip_space(text, 0)
+    if _too_many_values(text):
+        yield Malformed(f"more than {MAX_VALUES:,} values; split it into several files", 1)
+        return
     while start < len(text):
         try:
             data, end = decoder.raw_decode(text, start)
@@ -48,6 +51,13 @@ def json_documents(text: str) -> Iterator[Document | Malformed]:
             return
         yield Document(data, _locator(text, breaks, start))
         start = _skip_space(text, end)
+
+
+def _too_many_values(text: str) -> bool:
+    """Each value but the first follows one of these, and those within strings hardly matter."""
+    if len(text) <= MAX_VALUES:
+        return False
+    return sum(text.count(each) for each in "{[,:") > 2 * MAX_VALUES
 
 
 def _place(error: json.JSONDecodeError) -> tuple[int, int]:

@@ -7,9 +7,10 @@ import logging
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from uproxy.core.status import ObjectStatus
 from uproxy.sources.catalog import Catalog, Change, difference
@@ -20,6 +21,9 @@ from uproxy.sources.tree import MAX_FILES, Listing, Stamp, is_manifest, reason_o
 from uproxy.sources.watch import Hints, Watch
 
 _log = logging.getLogger(__name__)
+
+_LONG: Final = 0.2
+"""Seconds; a manifest of a hundred Services takes 0.02 s."""
 
 
 class Manifests:
@@ -52,7 +56,9 @@ class Manifests:
             hints, delivered = Hints(everywhere=True), None
             try:
                 while True:
+                    began = time.monotonic()
                     news = await asyncio.to_thread(store.refresh, hints)
+                    took = time.monotonic() - began
                     if delivered is None:
                         sink.replace(self.name, await asyncio.to_thread(store.catalog.objects))
                     else:
@@ -60,6 +66,7 @@ class Manifests:
                     if news.complaints != delivered:
                         sink.complain(self.name, news.complaints)
                     delivered = news.complaints
+                    await asyncio.sleep(rest_after(took))
                     hints = await watch.changes()
             finally:
                 stopping.set()
@@ -70,6 +77,12 @@ class Manifests:
                 sink.remove(self.name, kind, name)
             else:
                 sink.apply(self.name, obj)
+
+
+def rest_after(seconds: float) -> float:
+    """How long to do nothing after so much reading: a large file that is written all the time,
+    which is not a manifest, perhaps, takes half a processor at most."""
+    return seconds if seconds > _LONG else 0.0
 
 
 class _News(NamedTuple):

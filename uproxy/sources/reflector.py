@@ -131,6 +131,8 @@ class Mirror:
         self._reduced = reduced
         self._objects: dict[ObjectName, Object] = {}
         self._complaints: dict[ObjectName, ObjectStatus] = {}
+        self._told: tuple[ObjectStatus, ...] | None = ()
+        """What was made of them; None: they have changed since."""
         self._tombstones: dict[ObjectName, str] = {}
         """Versions of deletions, so that an event from before does not bring an object back."""
         self._listing: dict[ObjectName, Object] = {}
@@ -141,10 +143,12 @@ class Mirror:
     @property
     def complaints(self) -> tuple[ObjectStatus, ...]:
         """By name; of thousands only the first, as they are asked for after each event."""
-        known = self._complaints
-        names = sorted(islice(known, MOST))
-        found = (known[name] for name in names)
-        return tuple(first_few(found, len(known), f"{self._kind.__name__}s"))
+        if self._told is None:
+            known = self._complaints
+            names = sorted(islice(known, MOST))
+            found = (known[name] for name in names)
+            self._told = tuple(first_few(found, len(known), f"{self._kind.__name__}s"))
+        return self._told
 
     def begin(self) -> None:
         """A list begins; until `finish` nothing else changes."""
@@ -176,7 +180,7 @@ class Mirror:
         if not 0 < len(version) <= _MAX_VERSION:
             raise MalformedAnswer("a list has no usable resourceVersion")
         before, self._objects = self._objects, self._listing
-        self._complaints = self._listed_complaints
+        self._complaints, self._told = self._listed_complaints, None
         self._tombstones.clear()
         self.begin()
         self.version = version
@@ -192,7 +196,9 @@ class Mirror:
         obj = self._decode(raw, complaints)
         if obj is None:
             raise MalformedAnswer("a watch sent an object without a name")
-        self._complaints |= complaints
+        if complaints:
+            self._complaints |= complaints
+            self._told = None
         if isinstance(obj, ObjectName):
             self._advance(metadata_of(raw))
             return None
@@ -203,7 +209,7 @@ class Mirror:
         if not _newer(version, before):
             return None
         self._objects[obj.key] = obj
-        self._complaints.pop(obj.key, None)
+        self._drop_complaint(obj.key)
         self._tombstones.pop(obj.key, None)
         if self._reduced is not None and known is not None and _same_but_version(known, obj):
             return None
@@ -220,7 +226,7 @@ class Mirror:
         if known is not None and _newer(known.metadata.resource_version, metadata.resource_version):
             return None
         self._bury(name, metadata.resource_version)
-        self._complaints.pop(name, None)
+        self._drop_complaint(name)
         return Gone(name) if self._objects.pop(name, None) is not None else None
 
     def bookmark(self, raw: msgspec.Raw) -> Metadata | None:
@@ -244,6 +250,10 @@ class Mirror:
                 where=brief(where), field=brief(error.path), reason=brief(error.what)
             )
             return name if metadata.name else None
+
+    def _drop_complaint(self, name: ObjectName) -> None:
+        if self._complaints.pop(name, None) is not None:
+            self._told = None
 
     def _bury(self, name: ObjectName, version: str) -> None:
         self._tombstones[name] = version

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from uproxy.sources.document import Document, Lines, Malformed
+from uproxy.sources.document import MAX_VALUES, Document, Lines, Malformed
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH = 200
@@ -144,9 +144,14 @@ class _Builder:
         """None: not complete yet."""
         self._repeated = 0
         self._repeated_text = 0
+        self._values = 0
+        """And ends of collections."""
 
     def feed(self, event: yaml.Event) -> _Node | None:
         """Take the next event; returns a document when it is complete. Raises Malformed."""
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise self._error(f"more than {MAX_VALUES:,} values; split it", event)
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event)
         if isinstance(event, yaml.CollectionStartEvent):
@@ -157,7 +162,7 @@ class _Builder:
             return self._alias(event)
         elif isinstance(event, yaml.DocumentStartEvent):
             self._anchors.clear()
-            self._repeated = self._repeated_text = 0
+            self._repeated = self._repeated_text = self._values = 0
         return None
 
     def _line(self, event: yaml.Event) -> int:
