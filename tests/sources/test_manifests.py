@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +19,7 @@ from tests.sources.recorder import Recorder
 from uproxy.core.objects import ObjectName, Service
 from uproxy.sources.catalog import Catalog, Change, difference
 from uproxy.sources.errors import SourceError
+from uproxy.sources.inotify import Inotify
 from uproxy.sources.manifests import Manifests, read_file
 from uproxy.sources.reading import Key, Located, Reading, complaint, read_manifest
 from uproxy.sources.tree import list_files, trail
@@ -152,6 +155,40 @@ def test_too_many_files_are_one_trouble(tmp_path: Path) -> None:
     files, troubles = listed(tmp_path, limit=3)
     assert files == ["0.yaml", "1.yaml", "2.yaml"]
     assert troubles == {".": "more than 3 files; the rest is not read"}
+
+
+def test_directories_that_go_very_deep_are_one_trouble(tmp_path: Path) -> None:
+    (tmp_path / "fine.yaml").touch()
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(700):
+            os.mkdir("a")
+            os.chdir("a")
+            Path("x.yaml").touch()
+        listing = list_files([str(tmp_path)], lambda _: None)
+        for _ in range(700):  # By hand: shutil.rmtree would recurse as deep.
+            os.unlink("x.yaml")
+            os.chdir("..")
+            os.rmdir("a")
+    finally:
+        os.chdir(before)
+    assert str(tmp_path / "fine.yaml") in listing.files
+    assert len(listing.files) == 101
+    (trouble,) = listing.troubles.values()
+    assert trouble == "more than 100 directories deep; it is not read"
+
+
+def test_events_that_come_as_fast_as_they_are_read_do_not_hold_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = struct.pack("iIII", 1, 0x2, 0, 16) + b"x.yaml".ljust(16, b"\0")
+    monkeypatch.setattr("uproxy.sources.inotify.os.read", lambda *_: event * 2000)
+    notifier = Inotify()
+    try:
+        assert sum(1 for _ in itertools.islice(notifier.read(), 1_000_000)) == 16_000
+    finally:
+        notifier.close()
 
 
 def test_the_trail_names_every_link_on_the_way(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.sources.test_remembering import until, world
 from uproxy.sources import remembering
 from uproxy.sources.access import Access
 from uproxy.sources.api import Api
+from uproxy.sources.catalog import Catalog
 from uproxy.sources.manifests import Manifests, read_file
 from uproxy.sources.reading import Reading
 from uproxy.sources.reflector import Mirror
@@ -69,6 +70,25 @@ async def test_one_file_does_not_end_the_source(tmp_path: Path) -> None:
         (tmp_path / "odd.yaml").write_text(MANIFEST.replace("NAME", "better"))
         await sink.until(lambda: sink.names() == {"fine", "better"} and not sink.complaints)
         running.cancel()
+
+
+async def test_one_look_at_files_does_not_end_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uproxy.sources.manifests._AGAIN", 0.01)
+    path = tmp_path / "x.yaml"
+    path.write_text(MANIFEST.replace("NAME", "web"))
+    sink = Recorder()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(Manifests([tmp_path]).run(sink))
+        await sink.until(lambda: sink.names() == {"web"})
+        update = Catalog.update
+        surprising = failing_once(lambda _, catalog, read: update(catalog, read), on="")
+        monkeypatch.setattr(Catalog, "update", lambda self, read: surprising("", self, read))
+        path.write_text(MANIFEST.replace("NAME", "other"))
+        await sink.until(lambda: sink.names() == {"other"} and not sink.complaints)
+        running.cancel()
+    assert sink.calls.count("complain") >= 3, "none, one, none"
 
 
 async def test_a_request_fails_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,8 @@ APPEARED: Final = _CREATE | _MOVED_TO
 
 _EVENT = struct.Struct("iIII")
 _READ = 64 * 1024
+_BUFFERS = 8
+"""Read in one call: 16,000 events, and 20 ms."""
 
 
 class Event(NamedTuple):
@@ -84,8 +86,9 @@ class Inotify:
                 self._libc.inotify_rm_watch(self._fd, watch)
 
     def read(self) -> Iterator[Event]:
-        """All events that are waiting."""
-        while True:
+        """The events that are waiting; where there are very many, the rest waits for the next
+        call, as they may come as fast as they are read."""
+        for _ in range(_BUFFERS):
             try:
                 buffer = os.read(self._fd, _READ)
             except BlockingIOError:

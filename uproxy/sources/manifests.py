@@ -22,6 +22,8 @@ from uproxy.sources.watch import Hints, Watch
 
 _log = logging.getLogger(__name__)
 
+_AGAIN: Final = 1.0
+"""Seconds before all is read again after an error that nobody foresaw."""
 _LONG: Final = 0.2
 """Seconds; a manifest of a hundred Services takes 0.02 s."""
 
@@ -52,24 +54,34 @@ class Manifests:
         """Deliver everything, then every change, until cancelled."""
         stopping = threading.Event()
         with Watch(self._roots, use_inotify=self._use_inotify) as watch:
-            store = _Store(watch, self._read, stopping)
-            hints, delivered = Hints(everywhere=True), None
             try:
                 while True:
-                    began = time.monotonic()
-                    news = await asyncio.to_thread(store.refresh, hints)
-                    took = time.monotonic() - began
-                    if delivered is None:
-                        sink.replace(self.name, await asyncio.to_thread(store.catalog.objects))
-                    else:
-                        self._deliver(news.changes, sink)
-                    if news.complaints != delivered:
-                        sink.complain(self.name, news.complaints)
-                    delivered = news.complaints
-                    await asyncio.sleep(rest_after(took))
-                    hints = await watch.changes()
+                    try:
+                        await self._follow(watch, _Store(watch, self._read, stopping), sink)
+                    except Exception as error:
+                        # Whatever it is: what was delivered stays, and all is read again.
+                        _log.exception("%s: unexpected", self.name)
+                        reason = f"cannot be read: unexpected {type(error).__name__}"
+                        sink.complain(self.name, [complaint(self.name, 0, "", reason)])
+                        await asyncio.sleep(_AGAIN)
             finally:
                 stopping.set()
+
+    async def _follow(self, watch: Watch, store: _Store, sink: Sink) -> None:
+        hints, delivered = Hints(everywhere=True), None
+        while True:
+            began = time.monotonic()
+            news = await asyncio.to_thread(store.refresh, hints)
+            took = time.monotonic() - began
+            if delivered is None:
+                sink.replace(self.name, await asyncio.to_thread(store.catalog.objects))
+            else:
+                self._deliver(news.changes, sink)
+            if news.complaints != delivered:
+                sink.complain(self.name, news.complaints)
+            delivered = news.complaints
+            await asyncio.sleep(rest_after(took))
+            hints = await watch.changes()
 
     def _deliver(self, changes: Iterable[Change], sink: Sink) -> None:
         for (kind, name), obj in changes:

@@ -18,6 +18,8 @@ SUFFIXES: Final = (".yaml", ".yml", ".json")
 MAX_FILES = 200_000
 """More are an accident such as `--manifests /`; each costs memory for as long as it is there."""
 _MAX_DIRECTORIES = 100_000
+_MAX_DEPTH = 100
+"""Directories within each other; what is deeper was not made by hand."""
 _MAX_LINKS = 40
 """On one way, as in the kernel (MAXSYMLINKS)."""
 
@@ -129,14 +131,17 @@ class _Walk:
         real = self._follow(root)
         status = os.stat(root)
         if stat.S_ISDIR(status.st_mode):
-            self._directory(root, real)
+            self._directory(root, real, 0)
         elif stat.S_ISREG(status.st_mode):
             self._file(root, real, status)
         else:
             self._found.troubles[root] = "neither a file nor a directory"
 
-    def _directory(self, path: str, real: str) -> None:
+    def _directory(self, path: str, real: str, depth: int) -> None:
         if real in self._found.directories:
+            return
+        if depth > _MAX_DEPTH:
+            self._found.troubles[path] = f"more than {_MAX_DEPTH} directories deep; it is not read"
             return
         if len(self._found.directories) == _MAX_DIRECTORIES:
             raise _Full(f"more than {_MAX_DIRECTORIES} directories; the rest is not read")
@@ -146,12 +151,13 @@ class _Walk:
             listed = sorted(entries, key=lambda entry: entry.name)
         for entry in listed:
             if not entry.name.startswith("."):
-                self._entry(entry, os.path.join(real, entry.name))
+                self._entry(entry, os.path.join(real, entry.name), depth + 1)
 
-    def _entry(self, entry: os.DirEntry[str], real: str) -> None:
+    def _entry(self, entry: os.DirEntry[str], real: str, depth: int) -> None:
         try:
             if entry.is_dir():
-                self._directory(entry.path, self._follow(real) if entry.is_symlink() else real)
+                end = self._follow(real) if entry.is_symlink() else real
+                self._directory(entry.path, end, depth)
             elif is_manifest(entry.name):
                 self._named_file(entry, self._follow(real) if entry.is_symlink() else real)
         except OSError as error:
