@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
+from uproxy.core import limits
 from uproxy.core.annotations import BALANCER, PROXY_PROTOCOL, choice, without_header
 from uproxy.core.frontends import Addresses, addresses_of, skip_reason
 from uproxy.core.ip import Family, family_of
@@ -77,6 +79,10 @@ class ServiceRoutes:
     there are some elsewhere."""
 
 
+Places = Mapping[Family, list[tuple[FrontendKind, str]]]
+"""What a Service may be reached at in each of its families, apart from NodePorts."""
+
+
 class _Settings(NamedTuple):
     """What all ports of a Service have in common."""
 
@@ -112,11 +118,18 @@ def derive(
     addresses = addresses_of(service, slices, options, hosts)
     merged = merge(slices, node.name)
     settings, reasons = _settings(service, node, options)
-    ports = list(_ports(service, addresses, merged, node))
-    routes = tuple(
-        route for port, spec in ports for route in _routes(port, spec, addresses, settings, options)
+    places = {family: addresses.of(family) for family in addresses.families}
+    most = _most(settings, options)
+    ports = list(islice(_ports(service, places, merged, node), most))
+    all_routes = (
+        route
+        for port, spec in ports
+        for route in _routes(port, spec, places[port.family], settings, options)
     )
+    routes = tuple(islice(all_routes, most))
     reasons = [*addresses.reasons, *reasons, *_port_reasons(service, options)]
+    if len(routes) == most:
+        reasons += limits.left_out(_total(service, places, options), most)
     reasons += [f'endpoint address "{text}" cannot be used' for text in merged.unparsable]
     if not routes and not reasons:
         reasons.append("no clusterIP, externalIP, load-balancer IP or nodePort to listen on")
@@ -124,7 +137,7 @@ def derive(
         service=service.key,
         created=created,
         routes=routes,
-        reasons=tuple(reasons),
+        reasons=limits.few(reasons),
         health_check=_health_check(service, addresses, merged, options),
         near=is_near(routes, options.local_addresses),
         backend_ports=backend_ports(routes),
@@ -148,6 +161,19 @@ def _settings(
     return _Settings(timeout, balancer, header, ranges, node_addresses), reasons
 
 
+def _most(settings: _Settings, options: RoutingOptions) -> int:
+    ranges = len(settings.ranges.networks)
+    return limits.frontends(ranges + len(options.local_addresses) if ranges else 0)
+
+
+def _total(service: Service, places: Places, options: RoutingOptions) -> int:
+    """How many frontends it has."""
+    ports = [port for port in service.ports if port.protocol in _PROTOCOLS]
+    node_ports = sum(1 for port in ports if port.node_port)
+    nodes = sum(family_of(address) in places for address in options.nodeport_addresses)
+    return len(ports) * sum(map(len, places.values())) + node_ports * nodes
+
+
 def _affinity_timeout(service: Service) -> int:
     if service.spec.session_affinity != "ClientIP":
         return 0
@@ -167,18 +193,21 @@ def _port_reasons(service: Service, options: RoutingOptions) -> Iterator[str]:
 
 
 def _ports(
-    service: Service, addresses: Addresses, merged: Merged, node: NodeFacts
+    service: Service, places: Places, merged: Merged, node: NodeFacts
 ) -> Iterator[tuple[_Port, ServicePort]]:
     spec = service.spec
+    external = {
+        family: any(kind is not FrontendKind.CLUSTER_IP for kind, _ in found)
+        for family, found in places.items()
+    }
     for port in service.ports:
         if port.protocol not in _PROTOCOLS:
             continue
-        for family in addresses.families:
+        for family in places:
             policies = Policies(
                 internal_local=spec.internal_traffic_policy == "Local",
                 external_local=spec.external_traffic_policy == "Local",
-                external=port.node_port != 0
-                or any(kind is not FrontendKind.CLUSTER_IP for kind, _ in addresses.of(family)),
+                external=port.node_port != 0 or external[family],
             )
             candidates = merged.ports.get(PortKey(family, port.name, port.protocol), ())
             usable = categorize(candidates, policies, node_name=node.name, zone=node.zone)
@@ -189,12 +218,12 @@ def _ports(
 def _routes(
     port: _Port,
     spec: ServicePort,
-    addresses: Addresses,
+    places: list[tuple[FrontendKind, str]],
     settings: _Settings,
     options: RoutingOptions,
 ) -> Iterator[Route]:
     serving = _serving(port)
-    for kind, address, number in _frontends(port.family, spec, addresses, options):
+    for kind, address, number in _frontends(port.family, spec, places, options):
         backends, local_backends = _sets(port, kind)
         allowed = None
         if _is_filtered(kind, options):
@@ -227,11 +256,14 @@ def _is_filtered(kind: FrontendKind, options: RoutingOptions) -> bool:
 
 
 def _frontends(
-    family: Family, spec: ServicePort, addresses: Addresses, options: RoutingOptions
+    family: Family,
+    spec: ServicePort,
+    places: list[tuple[FrontendKind, str]],
+    options: RoutingOptions,
 ) -> Iterator[tuple[FrontendKind, str, int]]:
     """Each frontend of a port once, whatever the number of fields that ask for it."""
     seen: set[tuple[str, int]] = set()
-    for kind, address in addresses.of(family):
+    for kind, address in places:
         seen.add((address, spec.port))
         yield kind, address, spec.port
     if spec.node_port:

@@ -29,9 +29,16 @@ class Addresses:
     subject to loadBalancerSourceRanges, and those must hold."""
     reasons: list[str] = field(default_factory=list)
     """Why some addresses were left out."""
+    _seen: set[str] = field(default_factory=set)
 
     def of(self, family: Family) -> list[tuple[FrontendKind, str]]:
+        """In that order. Walks all, so not for each port."""
         return [(kind, address) for kind, address in self.places if family_of(address) == family]
+
+    def put(self, kind: FrontendKind, address: str) -> None:
+        if address not in self._seen:
+            self._seen.add(address)
+            self.places.append((kind, address))
 
 
 def skip_reason(service: Service, options: RoutingOptions) -> str:
@@ -66,7 +73,7 @@ def addresses_of(
         found.families = _unallocated_families(service, slices)
     free = _Free(options, hosts, found.reasons)
     for address in free(FrontendKind.CLUSTER_IP, "clusterIP", cluster):
-        found.places.append((FrontendKind.CLUSTER_IP, address))
+        found.put(FrontendKind.CLUSTER_IP, address)
     vips = [each.ip for each in service.ingress if _is_vip(each, found.reasons)]
     parsed = _parsed("load-balancer IP", vips, found.reasons)
     for address in free(FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", parsed):
@@ -153,5 +160,5 @@ def _place(found: Addresses, kind: FrontendKind, address: str) -> None:
     family = family_of(address)
     if family not in found.families:
         found.reasons.append(f"{kind.value} {address} is {family}, a family that the Service lacks")
-    elif all(address != other for _, other in found.places):
-        found.places.append((kind, address))
+    else:
+        found.put(kind, address)

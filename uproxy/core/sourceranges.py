@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from uproxy.core.ip import Family, Network, family_of, parse_network
+from uproxy.core.networks import Networks
 
 _LENGTH: Final[dict[Family, int]] = {"IPv4": 32, "IPv6": 128}
 _OF_NODE: Final = {"0.0.0.0": "127.0.0.0/8", "::": "::1/128"}
@@ -53,16 +54,16 @@ class SourceRanges:
         if any(network.prefixlen == 0 for network in own) or not (own or strict):
             return None
         allowed = [str(network) for network in own]
-        if any(_within(each, own) for each in node_addresses):
+        networks = Networks(own)
+        if any(each in networks for each in node_addresses):
             allowed.append(_OF_NODE.get(address) or f"{address}/{_LENGTH[family]}")
-            allowed += [
-                f"{each}/{_LENGTH[family]}"
-                for each in sorted(interface_addresses)
-                if family_of(each) == family
-            ]
+            allowed += _each_alone(frozenset(interface_addresses), family)
         return tuple(dict.fromkeys(allowed))
 
 
-def _within(address: str, networks: list[Network]) -> bool:
-    parsed = ipaddress.ip_address(address)
-    return any(parsed in network for network in networks)
+@lru_cache(maxsize=8)
+def _each_alone(addresses: frozenset[str], family: Family) -> tuple[str, ...]:
+    """Networks of one address each. There may be thousands, for each Service the same."""
+    return tuple(
+        f"{each}/{_LENGTH[family]}" for each in sorted(addresses) if family_of(each) == family
+    )

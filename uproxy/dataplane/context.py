@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from _socket import socket as Socket
 from collections.abc import Callable
@@ -12,7 +11,8 @@ from uproxy.channel import LocalClients, Settings
 from uproxy.core.balancer import Balancer
 from uproxy.core.capacity import Capacity
 from uproxy.core.counters import Counters
-from uproxy.core.ip import Family, Network, family_of, parse_network
+from uproxy.core.ip import Family, family_of, parse_network
+from uproxy.core.networks import Networks
 from uproxy.core.route import Backend, Route, ServicePortName
 from uproxy.dataplane.reactor import Reactor
 
@@ -49,7 +49,7 @@ class Context:
         self._random = random
         self._ports: dict[ServicePortName, Port] = {}
         self._local_addresses: frozenset[str] = frozenset()
-        self._local_networks: tuple[Network, ...] = ()
+        self._local_networks = Networks(())
         self._preserved: tuple[Family, ...] = ()
 
     @property
@@ -104,18 +104,14 @@ class Context:
         """Whether listeners have to be given their routes again."""
         before, self._preserved = self._preserved, clients.preserved
         self._local_addresses = frozenset(clients.addresses)
-        networks = (parse_network(text) for text in clients.networks)
-        self._local_networks = tuple(each for each in networks if each is not None)
+        self._local_networks = _parse_networks(clients.networks)
         return before != self._preserved
 
     def is_local(self, client: str) -> bool:
         """Whether an address is this node's or a pod's: those bypass policy Local."""
         if self.is_here(client):
             return True
-        if not self._local_networks:
-            return False
-        address = ipaddress.ip_address(client)
-        return any(address in network for network in self._local_networks)
+        return bool(self._local_networks) and client in self._local_networks
 
     def is_here(self, address: str) -> bool:
         """Whether an address is this node's own."""
@@ -150,15 +146,11 @@ class Context:
         return route.local_backends is not None and family in self._preserved
 
 
-@lru_cache(maxsize=4096)
-def _parse_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
-    networks = (parse_network(text) for text in texts)
-    return tuple(each for each in networks if each is not None)
+def allowed_sources(route: Route) -> Networks | None:
+    """Who is let in by loadBalancerSourceRanges, which are per family (kube-proxy); None: all."""
+    return None if route.allowed_sources is None else _parse_networks(route.allowed_sources)
 
 
-def source_allowed(allowed: tuple[str, ...] | None, client: str) -> bool:
-    """Whether loadBalancerSourceRanges let a client in; they are per family (kube-proxy)."""
-    if allowed is None:
-        return True
-    address = ipaddress.ip_address(client)
-    return any(address in network for network in _parse_networks(allowed))
+@lru_cache(maxsize=1024)
+def _parse_networks(texts: tuple[str, ...]) -> Networks:
+    return Networks(each for each in map(parse_network, texts) if each is not None)

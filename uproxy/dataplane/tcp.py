@@ -12,7 +12,7 @@ from typing import Final
 
 from uproxy.core.counters import DropReason
 from uproxy.core.route import Route
-from uproxy.dataplane.context import Context, source_allowed
+from uproxy.dataplane.context import Context, allowed_sources
 from uproxy.dataplane.dial import NON_BLOCKING
 from uproxy.dataplane.engine import TcpEngine
 from uproxy.dataplane.flow import Flow, reset
@@ -91,6 +91,7 @@ class TcpListener:
         self._everybody = route.backends if plain else ()
         self._flow = Flow if route.proxy_protocol is None else HeaderFlow
         self._preserves = self.context.preserves(route)
+        self._allowed = allowed_sources(route)
         if route.usable:
             self.resume()
 
@@ -192,7 +193,7 @@ class TcpListener:
         route = self.route
         outside = self.context.is_outside(route, client)
         backends = (route.local_backends or ()) if outside else route.backends
-        if not source_allowed(route.allowed_sources, client):
+        if self._allowed is not None and client not in self._allowed:
             reason = DropReason.SOURCE_REFUSED
         elif not backends:
             reason = DropReason.NO_BACKEND

@@ -17,7 +17,7 @@ from uproxy.core.counters import DropReason
 from uproxy.core.flows import stale
 from uproxy.core.route import Route
 from uproxy.dataplane import pktinfo
-from uproxy.dataplane.context import Context, source_allowed
+from uproxy.dataplane.context import Context, allowed_sources
 from uproxy.dataplane.ring_udp import RingIntake, RingUdpFlow
 from uproxy.dataplane.udp_engine import UdpEngine
 from uproxy.dataplane.udp_flow import BATCH, Address, Key, UdpFlow
@@ -43,6 +43,7 @@ class UdpListener:
         self.sock = sock
         self.port = context.port(route.owner)
         self.preserves = context.preserves(route)
+        self._allowed = allowed_sources(route)
         self.flows: dict[Key, UdpFlow] = {}
         self._accepting = True
         self._wildcard = route.frontend.address in ("0.0.0.0", "::")
@@ -70,6 +71,7 @@ class UdpListener:
         self.route = route
         self.port = self.context.port(route.owner)
         self.preserves = self.context.preserves(route)
+        self._allowed = allowed_sources(route)
         flows = list(self.flows.values())
         self.engine.end(flows if moved else stale(flows, frozenset(route.serving)))
 
@@ -128,7 +130,7 @@ class UdpListener:
     def _refusal(self, client: str) -> DropReason | None:
         if not self._accepting:
             return DropReason.DRAINING
-        if not source_allowed(self.route.allowed_sources, client):
+        if self._allowed is not None and client not in self._allowed:
             return DropReason.SOURCE_REFUSED
         if not self.context.backends_for(self.route, client):
             return DropReason.NO_BACKEND
