@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PLOTTING := $(VENV)/.plotting
 INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format simulate bench bench-quick bench-scale clean
+.PHONY: demo test check format simulate faults bench bench-quick bench-scale clean
 
 demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
@@ -28,6 +28,11 @@ format: $(READY)
 simulate: $(READY)
 	$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) $(ARGS)
+
+# The control process in worlds where everything may fail: SEEDS=10000, or SEED=123 with its trace.
+faults: $(READY)
+	$(BIN)/python -m tests.faults $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: $(PLOTTING)
 	$(BIN)/python -m bench.wire --charts $(ARGS)

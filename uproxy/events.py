@@ -78,6 +78,7 @@ class Events:
 
     async def run(self) -> None:
         """Look and send, until cancelled."""
+        self._wake.set()  # It may begin again, after it has ended in the middle of something.
         while True:
             await self._wake.wait()
             self._wake.clear()

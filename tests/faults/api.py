@@ -135,13 +135,17 @@ class FakeApi:
         query: Mapping[str, str | int] | None = None,
         body: Any = None,
         content_type: str = "",
+        answer_timeout: float = 60.0,
         read_timeout: float = 60.0,
     ) -> AsyncIterator[Answered]:
         await asyncio.sleep(0.002)
         if self._weather.strikes("bug"):
             raise Bug("a library of ours")
         if self._weather.strikes("slow"):
-            await asyncio.sleep(self._rng.choice((1.0, 20.0)))
+            slow = self._rng.choice((1.0, 20.0))
+            await asyncio.sleep(min(slow, answer_timeout))
+            if slow > answer_timeout:
+                raise ApiUnreachable("no answer in time")
         if self._weather.strikes("unreachable"):
             raise ApiUnreachable("refused")
         if self._weather.strikes("status"):
@@ -151,6 +155,8 @@ class FakeApi:
 
     def _answered(self, method: str, path: str, query: Mapping[str, str | int]) -> Answered:
         resource = path.rpartition("/")[2]
+        if resource == "events" and self._weather.strikes("events"):
+            raise Bug("Events")
         if method != "GET" or resource not in ("services", "endpointslices", "nodes"):
             return self._answer(201 if method == "POST" else 200, b"{}")
         if query.get("watch") != "true":

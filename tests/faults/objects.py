@@ -17,8 +17,8 @@ _ODD: Final[tuple[dict[str, Any], ...]] = (
 )
 
 
-def some_service(rng: random.Random) -> dict[str, Any]:
-    name = rng.choice(_NAMES)
+def some_service(rng: random.Random, name: str = "") -> dict[str, Any]:
+    name = name or rng.choice(_NAMES)
     number = _NAMES.index(name) + 1
     metadata = {
         "name": name,

@@ -18,9 +18,19 @@ import msgspec
 from tests.faults.kernel import File, Kernel, current
 from tests.faults.sockets import Socket
 from tests.faults.told import Serving
-from tests.faults.weather import NOT_YET, Bug, Weather
-from uproxy import channel
-from uproxy.channel import Close, Drain, Drained, Open, Ready, Report, Settings, ToWorker, Update
+from tests.faults.weather import Bug, Weather
+from uproxy.channel import (
+    Close,
+    Drain,
+    Drained,
+    Lacking,
+    Open,
+    Ready,
+    Report,
+    Settings,
+    ToWorker,
+    Update,
+)
 from uproxy.core.counters import Counters
 from uproxy.core.route import Frontend, ServicePortName
 
@@ -58,12 +68,15 @@ class Worker:
     lacking: set[Frontend] = field(default_factory=set)
     settings: Settings | None = None
     hung: bool = False
+    """It does nothing any more."""
+    stopped: bool = False
+    """By SIGSTOP, so that SIGCONT helps."""
 
     def __post_init__(self) -> None:
-        self.ended = asyncio.Event()
         self.process = self.kernel.process(f"worker {self.pid}", _LIMIT)
         self._received = bytearray()
         self._unsent = bytearray()
+        self._lacked = False
         self._descriptors: list[int] = []
         self._cut = False
         self._sock: Socket | None = None
@@ -76,25 +89,18 @@ class Worker:
             self._sock = Socket(self.kernel, file)
         self._later(0.2, self._start)
 
-    async def wait(self) -> int:
-        await self.ended.wait()
-        assert self.returncode is not None
+    def poll(self) -> int | None:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
         if self.returncode is not None:
-            raise ProcessLookupError
+            return
+        self.kernel.tell(f"worker {self.pid} gets {signal.Signals(number).name}")
         if number == signal.SIGKILL:
             self.end(-number)
-        elif number == signal.SIGCONT and self.hung:
-            self.hung = False
-
-    def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self.send_signal(signal.SIGKILL)
-
-    def terminate(self) -> None:
-        """Workers ignore SIGTERM."""
+        elif number == signal.SIGCONT and self.stopped:
+            self.hung = self.stopped = False
+            self._start()
 
     def end(self, code: int) -> None:
         """Whatever the reason."""
@@ -108,20 +114,24 @@ class Worker:
         assert self._sock is not None
         loop.remove_reader(self._sock.fileno())
         self.process.end()
-        self.ended.set()
+
+    def hang(self) -> None:
+        """For ever, or until somebody continues it."""
+        self.hung = True
+        self.stopped = self.rng.random() < 0.5
+        self.kernel.tell(f"worker {self.pid} {'is stopped' if self.stopped else 'hangs'}")
+        self._mute()
 
     def _start(self) -> None:
         if self.weather.strikes("die"):
             self.end(self.rng.choice((1, -9, -11)))
-        elif not self.weather.strikes("hang"):
+        elif self.weather.strikes("hang"):
+            self.hang()
+        else:
             assert self._sock is not None
             asyncio.get_running_loop().add_reader(self._sock.fileno(), self._as_me(self._receive))
 
     def _receive(self) -> None:
-        if self.hung:
-            # It does not read any more, so it must not be asked again and again.
-            self._mute()
-            return
         assert self._sock is not None
         try:
             data, ancillary, flags, _ = self._sock.recvmsg(65536, 4096)
@@ -168,7 +178,6 @@ class Worker:
         if not self._descriptors:
             assert self._cut, "an Open without a descriptor"
             self.lacking.add(frontend)
-            self._say_lacking()
             return
         number = self._descriptors.pop(0)
         file = self.process.files[number]
@@ -178,17 +187,13 @@ class Worker:
             before.route = message.route
         else:
             self.serving[frontend] = Serving(message.route, file, number)
-        if frontend in self.lacking:
-            self.lacking.discard(frontend)
-            self._say_lacking()
+        self.lacking.discard(frontend)
 
     def _close(self, frontend: Frontend) -> None:
         before = self.serving.pop(frontend, None)
         if before is not None:
             self.process.close(before.number)
-        if frontend in self.lacking:
-            self.lacking.discard(frontend)
-            self._say_lacking()
+        self.lacking.discard(frontend)
 
     def _report(self) -> None:
         assert self.settings is not None
@@ -196,22 +201,17 @@ class Worker:
             self.end(self.rng.choice((1, -9, -11)))
             return
         if self.weather.strikes("hang"):
-            self.kernel.tell(f"worker {self.pid} hangs")
-            self.hung = True
+            self.hang()
         if not self.hung:
             if self.weather.strikes("babble"):
                 self._send(self.rng.choice(_GARBAGE))
             if self.weather.strikes("odd"):
                 self._say(self.rng.choice(_ODD))
-            if self.lacking:
-                self._say_lacking()
+            if self.lacking or self._lacked:
+                self._lacked = bool(self.lacking)
+                self._say(Lacking(sorted(self.lacking)))
             self._say(Report([], 0))
         self._later(2 * self.settings.report_interval, self._report)
-
-    def _say_lacking(self) -> None:
-        lacking = getattr(channel, "Lacking", None)
-        if lacking is not None:
-            self._say(lacking(sorted(self.lacking)))
 
     def _say(self, message: object) -> None:
         body = msgspec.msgpack.encode([message])
@@ -256,14 +256,13 @@ class Processes:
     def living(self) -> list[Worker]:
         return [each for each in self.all if each.returncode is None]
 
-    async def spawn(self, *words: Any, pass_fds: Any = (), **_: Any) -> Worker:
-        """In the place of asyncio.create_subprocess_exec."""
+    def spawn(self, words: Any, *, pass_fds: Any = (), **_: Any) -> Worker:
+        """In the place of subprocess.Popen."""
         (number,) = pass_fds
         file = self._kernel.control.files[number]
         self._kernel.call("spawn")
-        if self._weather.strikes("bug") and "spawn bug" not in NOT_YET:
+        if self._weather.strikes("bug"):
             raise Bug("spawn")
-        await asyncio.sleep(0.001)
         made = Worker(self._kernel, self._weather, self._rng, pid=1000 + len(self.all))
         made.begin(file)
         self.all.append(made)

@@ -35,9 +35,15 @@ def mutated(module: str, mutation: Mutation) -> str:
 
 def apply(name: str) -> None:
     """Before the data plane is imported."""
-    if "uproxy.dataplane.reactor" in sys.modules:
-        raise RuntimeError("too late: the data plane was imported already")
-    sys.meta_path.insert(0, _Finder(MUTATIONS[name]))
+    put_in(MUTATIONS[name])
+
+
+def put_in(mutation: Mutation) -> None:
+    """Before any of its modules is imported."""
+    for change in mutation.changes:
+        if f"uproxy.{change.module}" in sys.modules:
+            raise RuntimeError(f"too late: uproxy.{change.module} was imported already")
+    sys.meta_path.insert(0, _Finder(mutation))
 
 
 class _Finder(MetaPathFinder):

@@ -63,10 +63,13 @@ class Claims:
         if not addresses:
             return {}
         async with self._busy:
-            failures = await _carried_out(routes.add_claims, addresses)
-            self._claimed.update(each for each in addresses if each not in failures)
-            self._left_over.difference_update(addresses)
-        _tell("claimed", [each for each in addresses if each not in failures])
+            there = self._left_over.intersection(addresses)
+            wanted = [each for each in addresses if each not in there]
+            failures = await _carried_out(routes.add_claims, wanted)
+            claimed = [each for each in addresses if each not in failures]
+            self._claimed.update(claimed)
+            self._left_over -= there
+        _tell("claimed", claimed)
         return {address: explain(error) for address, error in failures.items()}
 
     async def release(self, addresses: Sequence[str]) -> None:

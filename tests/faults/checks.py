@@ -1,0 +1,180 @@
+"""What has to be true of a control process, seen from outside."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from tests.faults.api import Cluster
+from tests.faults.kernel import File, Kernel
+from tests.faults.machine import HttpServers
+from tests.faults.objects import NODE
+from tests.faults.processes import Processes, Worker
+from uproxy.core.decode import DecodeError, from_json
+from uproxy.core.objects import EndpointSlice, Node, Object, Service
+from uproxy.core.overview import service_statuses
+from uproxy.core.route import Frontend, Route
+from uproxy.core.routing import RoutingOptions, RoutingTable, build
+from uproxy.core.state import ClusterState
+from uproxy.daemon import Daemon
+from uproxy.sources.reflector import NODE as NODES
+from uproxy.sources.reflector import SERVICES, SLICES, SOURCES
+
+_KINDS: Final[dict[str, tuple[str, type[Object]]]] = {
+    "services": (SERVICES, Service),
+    "endpointslices": (SLICES, EndpointSlice),
+    "nodes": (NODES, Node),
+}
+Concerned = Callable[[Frontend], bool]
+"""Whether something that fails at present concerns a frontend."""
+
+
+class Broken(AssertionError):
+    """Something is not as it must be."""
+
+
+class Checks:
+    """Compares what there is with what the cluster is like."""
+
+    def __init__(
+        self, kernel: Kernel, processes: Processes, http: HttpServers, cluster: Cluster
+    ) -> None:
+        self._kernel = kernel
+        self._processes = processes
+        self._http = http
+        self._cluster = cluster
+        self._known: tuple[int, RoutingOptions, RoutingTable] | None = None
+        """The table that follows from a version of the cluster."""
+
+    def expected(self, daemon: Daemon) -> RoutingTable:
+        """From what the cluster has now, in one go."""
+        options = daemon._options()
+        if self._known is None or self._known[:2] != (self._cluster.version, options):
+            self._known = (self._cluster.version, options, self._built(options))
+        return self._known[2]
+
+    def unwell(self, daemon: Daemon) -> Iterator[str]:
+        """What is not as it should be when nothing fails."""
+        told = list(self._reasons(daemon))
+        if told:
+            yield from told
+            return  # As this is asked often.
+        expected = self.expected(daemon)
+        table = daemon.reconciler.table
+        if table.routes != expected.routes:
+            yield f"routes are {table.routes}, not {expected.routes}"
+            return
+        if daemon.machine.addresses != self._kernel.addresses:
+            yield "the addresses of the machine are not known"
+        yield from self._wrong_sockets(daemon, expected)
+        wanted = {check.port for check in expected.health_checks.values()}
+        if {port for _, port in self._http.open} != wanted:
+            yield f"health checks are at {self._http.open.keys()}, not at {wanted}"
+
+    def unserved(self, daemon: Daemon, concerned: Concerned) -> Iterator[str]:
+        """Frontends that should be served in spite of what fails, and are not."""
+        workers = self._workers(daemon)
+        if workers is None:
+            yield "not all workers live"
+            return
+        routes = daemon.reconciler.table.routes
+        for frontend, route in self.expected(daemon).routes.items():
+            if concerned(frontend):
+                continue
+            if routes.get(frontend) != route:
+                yield f"the route of {frontend} is {routes.get(frontend)}, not {route}"
+            else:
+                yield from self._wrong(frontend, route, workers)
+        for frontend in routes.keys() - self.expected(daemon).routes.keys():
+            if not concerned(frontend):
+                yield f"{frontend} is still served"
+
+    def left_over(self) -> Iterator[str]:
+        """What a control process has left behind."""
+        if self._kernel.control.files or self._kernel.bound:
+            yield f"descriptors are left: {self._kernel.control.files}"
+        if self._http.open:
+            yield f"HTTP servers are left: {self._http.open}"
+        if self._processes.living:
+            yield f"workers are left: {self._processes.living}"
+
+    def _built(self, options: RoutingOptions) -> RoutingTable:
+        state = ClusterState(SOURCES, node_name=NODE)
+        for resource, (source, _) in _KINDS.items():
+            found = (decoded(resource, obj) for obj in self._cluster.of(resource))
+            state.replace(source, [obj for obj in found if obj is not None])
+        return build(state, options, RoutingTable(), state.take_dirty())
+
+    def _reasons(self, daemon: Daemon) -> Iterator[str]:
+        """Whatever is said to be wrong."""
+        reconciler = daemon.reconciler
+        yield from map(str, daemon.reasons_not_ready())
+        yield from map(str, daemon.notes())
+        needed = set(reconciler._holdings.needed)
+        if self._kernel.claims != needed:
+            yield f"claimed is {self._kernel.claims}, not {needed}"
+        for complaints in reconciler.intake.complaints.values():
+            yield from map(str, complaints)
+        for failure in reconciler.failures.values():
+            yield failure.reason
+        yield from reconciler.health_check_failures.values()
+        for status in service_statuses(reconciler.table):
+            if "unexpected" in status.reason:
+                yield status.reason
+        assert daemon.cluster is not None
+        if not daemon.cluster.reachable:
+            yield f"the cluster is not followed: {daemon.cluster.last_error}"
+
+    def _wrong_sockets(self, daemon: Daemon, expected: RoutingTable) -> Iterator[str]:
+        workers = self._workers(daemon)
+        if workers is None:
+            yield "not all workers live"
+            return
+        for frontend, route in expected.routes.items():
+            yield from self._wrong(frontend, route, workers)
+        count = sum(_sockets(frontend, route) for frontend, route in expected.routes.items())
+        if len(self._kernel.bound) != count:
+            yield f"{len(self._kernel.bound)} sockets are bound in place of {count}"
+        channels = len(workers)
+        if len(self._kernel.control.files) != count + channels:
+            yield f"{len(self._kernel.control.files)} descriptors are open, not {count + channels}"
+
+    def _wrong(self, frontend: Frontend, route: Route, workers: list[Worker]) -> Iterator[str]:
+        """What is wrong about one frontend."""
+        mine = self._bound(frontend)
+        if len(mine) != _sockets(frontend, route):
+            yield f"{frontend} has {len(mine)} sockets"
+            return
+        if frontend.protocol == "TCP" and any(it.listening is not route.usable for it in mine):
+            yield f"{frontend} listens: {[file.listening for file in mine]}"
+        for worker, file in zip(workers, mine, strict=False):
+            serving = worker.serving.get(frontend)
+            if serving is None or serving.file is not file or serving.route != route:
+                yield f"worker {worker.pid} has {serving} for {route}"
+
+    def _bound(self, frontend: Frontend) -> list[File]:
+        """Its sockets, in the order of the workers."""
+        kind = socket.SOCK_STREAM if frontend.protocol == "TCP" else socket.SOCK_DGRAM
+        place = (frontend.address, frontend.port)
+        return [each for each in self._kernel.listeners(kind, frontend.port) if each.place == place]
+
+    def _workers(self, daemon: Daemon) -> list[Worker] | None:
+        """Those that serve, in their order; None unless each place has one."""
+        by_pid = {each.pid: each for each in self._processes.living if not each.hung}
+        found = [by_pid.get(place.pid) for place in daemon.workers.status()]
+        there = [each for each in found if each is not None]
+        return there if len(there) == len(found) else None
+
+
+def _sockets(frontend: Frontend, route: Route) -> int:
+    return 2 if frontend.protocol == "TCP" or route.usable else 0
+
+
+def decoded(resource: str, obj: dict[str, Any]) -> Object | None:
+    """None where it is not as it should be."""
+    try:
+        return from_json(json.dumps(obj).encode(), _KINDS[resource][1])
+    except DecodeError:
+        return None

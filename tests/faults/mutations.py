@@ -1,0 +1,164 @@
+"""Defects for the control process, which its runs in bad weather must notice."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.simulation.mutate import put_in
+from tests.simulation.mutations import Change, Mutation
+
+
+def _one(name: str, says: str, module: str, old: str, new: str) -> Mutation:
+    return Mutation(name, says, (Change(module, old, new),))
+
+
+ALL: Final = (
+    _one(
+        "derive-raises",
+        "a Service whose routes cannot be derived stops all others",
+        "core.routing",
+        "        except Exception as error:\n            # Nobody has",
+        "        except ZeroDivisionError as error:\n            # Nobody has",
+    ),
+    _one(
+        "derive-once",
+        "a Service whose routes could not be derived is not tried again",
+        "derivation",
+        "mark_dirty(self.table.underived)",
+        "mark_dirty(())",
+    ),
+    _one(
+        "take-in-once",
+        "an object that could not be taken in is forgotten",
+        "intake",
+        "        self._refused[identity] = _Refused(obj, reason)\n",
+        "",
+    ),
+    _one(
+        "health-checks-once",
+        "a health check node port that was taken is not tried again",
+        "reconciler",
+        "self._derivation.again, self._checking, self._steps)",
+        "self._derivation.again, self._steps)",
+    ),
+    _one(
+        "recovered-if-opened",
+        "a frontend that could not be paused, and is wanted again, stays failed for ever",
+        "reconciler",
+        "self._retries.opened(attempted - failed.keys())",
+        "self._retries.opened({route.frontend for route in (*steps.open, *steps.resume)}"
+        " - failed.keys())",
+    ),
+    _one(
+        "retry-late",
+        "a frontend that has failed is looked at only when something else happens",
+        "reconciler",
+        "soonest(self._retries.soonest(), *(each.at for each in again))",
+        "soonest(*(each.at for each in again))",
+    ),
+    _one(
+        "between-is-paused",
+        "a listener of which only some sockets could be paused counts as paused",
+        "listeners",
+        "            listener.between = True\n            try:\n",
+        "            listener.paused = True\n            try:\n",
+    ),
+    _one(
+        "leak-at-open",
+        "sockets stay open of a frontend that could not be opened",
+        "sockets",
+        "    except OSError as error:\n        for sock in sockets:\n            sock.close()\n"
+        "        raise ListenError",
+        "    except OSError as error:\n        raise ListenError",
+    ),
+    _one(
+        "leak-at-start",
+        "our end of the channel stays open when a worker cannot be started",
+        "workers.process",
+        "    except BaseException:\n        ours.close()\n        raise\n",
+        "    except BaseException:\n        raise\n",
+    ),
+    _one(
+        "deaf-to-hanging",
+        "a worker that hangs is not replaced",
+        "workers.supervision",
+        "                    worker.give_up(worker.pulse.verdict)\n",
+        "                    pass\n",
+    ),
+    _one(
+        "deaf-to-lacking",
+        "a worker is not told again what it could not take",
+        "workers.supervision",
+        "                worker.tell(opening, sock)\n\n    async def _watch",
+        "                pass\n\n    async def _watch",
+    ),
+    _one(
+        "short-of-memory",
+        "what the kernel had no memory for is not sent again",
+        "workers.worker",
+        "            self._retry = asyncio.get_running_loop().call_later(_RETRY, self._send)\n",
+        "",
+    ),
+    _one(
+        "overtaken",
+        "a worker is told to open what was closed before it could be told",
+        "workers.outbox",
+        "                self._waiting.pop((frontend, Open), None)\n",
+        "",
+    ),
+    _one(
+        "spawn-raises",
+        "a worker that cannot be started ends everything",
+        "workers.supervision",
+        '            except Exception as error:\n                log.exception("worker %d"',
+        '            except ZeroDivisionError as error:\n                log.exception("worker %d"',
+    ),
+    _one(
+        "claims-for-good",
+        "a lack of descriptors at the start means that no address is ever claimed",
+        "addresses.claims",
+        "refused is not None and refused.errno != errno.EPERM",
+        "isinstance(refused, Locked)",
+    ),
+    _one(
+        "claims-left-over",
+        "an address that could not be released stays claimed",
+        "addresses.claims",
+        "        if self._left_over:\n            await",
+        "        if None:\n            await",
+    ),
+    _one(
+        "follower-raises",
+        "what one event brings about ends the source",
+        "sources.following",
+        "        except Exception as error:\n            # Whatever it is",
+        "        except ZeroDivisionError as error:\n            # Whatever it is",
+    ),
+    _one(
+        "silent-watch",
+        "a watch over which nothing comes is waited for",
+        "sources.following",
+        "        if began + most < heard + timing.silence:",
+        "        if True:",
+    ),
+    _one(
+        "tasks-end",
+        "an exception ends the task that it comes up in, and all others",
+        "lasting",
+        "                why = unexpected(error)\n",
+        "                raise\n",
+    ),
+    _one(
+        "addresses-end",
+        "addresses that cannot be read end what follows the machine",
+        "machine",
+        "        except Exception as error:\n            self.trouble =",
+        "        except ZeroDivisionError as error:\n            self.trouble =",
+    ),
+)
+MUTATIONS: Final = {mutation.name: mutation for mutation in ALL}
+
+
+def apply(name: str) -> None:
+    """Before the control process is imported."""
+    put_in(MUTATIONS[name])

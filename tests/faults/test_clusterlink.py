@@ -1,0 +1,151 @@
+"""What goes on between the program and its cluster: the failure of one is none of the others'."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import patch
+
+import pytest
+
+from tests.faults.api import Cluster, FakeApi
+from tests.faults.clock import Clock, VirtualLoop
+from tests.faults.objects import NODE, node
+from tests.faults.weather import Bug, Weather
+from uproxy.clusterlink import ClusterLink
+from uproxy.config import Config
+from uproxy.core.objects import Object, ObjectName
+from uproxy.core.routing import RoutingTable
+from uproxy.core.state import ClusterState
+from uproxy.lasting import Lasting
+from uproxy.sources.kubernetes import Kubernetes
+from uproxy.sources.recovery import Turns
+from uproxy.sources.reflector import SOURCES
+
+
+class Reconciler:
+    """Takes objects in, and does nothing about them."""
+
+    def __init__(self) -> None:
+        self.state = ClusterState(SOURCES, node_name=NODE)
+        self.intake = self
+        self.table = RoutingTable()
+        self.failures: dict[Any, Any] = {}
+        self.health_check_failures: dict[Any, Any] = {}
+        self.served_once = asyncio.Event()
+        self.served_once.set()
+
+    def replace(self, source: str, objects: Any) -> None:
+        self.state.replace(source, objects)
+
+    def apply(self, source: str, obj: Object) -> None:
+        self.state.apply(source, obj)
+
+    def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
+        self.state.remove(source, kind, key)
+
+    def presume(self, source: str) -> None:
+        self.state.presume(source)
+
+    def complain(self, source: str, complaints: Any) -> None:
+        pass
+
+
+class World:
+    def __init__(self, directory: Path) -> None:
+        self.clock = Clock()
+        self.weather = Weather(random.Random(0))
+        self.cluster = Cluster()
+        self.cluster.put("nodes", node(random.Random(0)))
+        self.reconciler = Reconciler()
+        self.lasting = Lasting()
+        api = FakeApi(self.cluster, self.weather, random.Random(0))
+        with patch("uproxy.sources.kubernetes.Turns", self._turns):
+            source = Kubernetes(cast("Any", api), node_name=NODE)
+        config = Config(node_name=NODE, state_dir=directory)
+        reconciler = cast("Any", self.reconciler)
+        self.link = ClusterLink(
+            source, config, reconciler, self.lasting, unanswered=dict, servers=dict
+        )
+
+    def follows(self, name: str) -> bool:
+        """Whether a Service that comes now is heard of."""
+        return ObjectName("default", name) in self.reconciler.state.service_names()
+
+    def add(self, name: str) -> None:
+        metadata = {"name": name, "namespace": "default"}
+        spec = {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}
+        self.cluster.put("services", {"metadata": metadata, "spec": spec})
+
+    def _turns(self, chance: Any, spacing: Any) -> Turns:
+        return Turns(chance, spacing, self.clock.monotonic)
+
+
+def run(directory: Path, main: Callable[[World], Awaitable[None]]) -> None:
+    world = World(directory)
+
+    async def beside() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(world.link.run())
+            await main(world)
+            assert not running.done()
+            running.cancel()
+
+    def new_loop() -> VirtualLoop:
+        return VirtualLoop(world.clock, random.Random(0), lambda _: 0)
+
+    with ExitStack() as stack:
+        stack.enter_context(world.clock.instead_of_time())
+        stack.enter_context(asyncio.Runner(loop_factory=new_loop)).run(beside())
+
+
+def raising(*_: object, **__: object) -> None:
+    raise Bug("nobody has thought of it")
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        pytest.param("uproxy.events.Events._look", "what writes Events", id="events"),
+        pytest.param(
+            "uproxy.sources.remembering.Remembering._save",
+            "what keeps the last-known state",
+            id="last-known state",
+        ),
+    ],
+)
+def test_what_is_beside_the_source_does_not_stop_it(tmp_path: Path, target: str, told: str) -> None:
+    async def main(world: World) -> None:
+        with patch(target, raising):
+            world.link.changed()
+            world.add("before")
+            await asyncio.sleep(60)
+            assert world.follows("before")
+            assert [each for each in world.lasting.reasons if told in each]
+            world.add("meanwhile")
+            await asyncio.sleep(5)
+            assert world.follows("meanwhile")
+        await asyncio.sleep(60)
+        assert list(world.lasting.reasons) == []
+
+    run(tmp_path, main)
+
+
+def test_the_state_is_kept_once_the_disk_has_room_again(tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def main(world: World) -> None:
+        with patch("uproxy.sources.remembering.save", full):
+            world.add("before")
+            await asyncio.sleep(60)
+            assert world.follows("before")
+        world.add("after")
+        await asyncio.sleep(60)
+
+    run(tmp_path, main)
+    assert b'"after"' in next(tmp_path.glob("*.jsonl")).read_bytes()
