@@ -121,6 +121,32 @@ class TestUdp:
             w.client(first).send(b"back and forth")
             await eventually(lambda: w.dropped(DropReason.LOOP) == 2)
 
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])
+    async def test_two_frontends_do_not_talk_to_each_other(self, host: str) -> None:
+        """Who forges one's address as the sender of a datagram to the other would start it, and
+        two backends that answer everything would never end it."""
+        async with udp_world.world() as w:
+            one, other = w.server(), w.server()
+            first, second = w.listen(one.backend, address=host), w.listen(other.backend)
+            if host == "::1":
+                second = w.listen(other.backend, address=host)
+            there = host.replace("0.0.0.0", "127.0.0.1")
+            second.sock.sendto(b"and what do you say?", (there, first.route.frontend.port))
+            await eventually(lambda: w.dropped(DropReason.LOOP) == 1)
+            first.sock.sendto(b"and you?", (second.route.frontend[1:]))
+            await eventually(lambda: w.dropped(DropReason.LOOP) == 2)
+            assert not one.received
+            assert not other.received
+
+    async def test_a_port_of_a_frontend_that_is_gone_is_anybodys(self) -> None:
+        async with udp_world.world() as w:
+            first, second = w.listen(w.server().backend), w.listen(w.server().backend)
+            port = second.route.frontend.port
+            second.close()
+            with udp_world.udp_socket(port=port) as sock:
+                sock.sendto(b"hello", first.route.frontend[1:])
+                await w.began(1)
+
     async def test_other_backends_are_served(self) -> None:
         async with udp_world.world(max_flows=400) as w:
             listener = w.listen()

@@ -4,6 +4,10 @@ Every pass is a flow of its own, from another port, and nothing ends it: one dat
 for ever. So the socket of each 64th flow to a backend on this node is a bait, and a client with
 the same address and port is ourselves. What goes round through other nodes, or comes back with
 another address, is not seen: it takes no more than the room of newcomers.
+
+Nor may two frontends take each other for clients. Whoever forges the address of one as the sender
+of a datagram to the other would start it, and where both backends answer everything, as two echo
+servers do, nothing would end it.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ address had the same port."""
 
 _PATIENCE: Final = 10.0
 """Seconds for that."""
+
+_NONE: Final = -1
 
 _AVOIDED: Final = 60.0
 """Seconds for which nothing is sent to a backend that leads back. The address may move away."""
@@ -44,17 +50,37 @@ class Circles:
     """The backends of a worker that lead back to it."""
 
     def __init__(self, context: Context) -> None:
-        self.port = 0
-        """Of the bait; 0: there is none."""
+        self.port = _NONE
+        """Of the bait."""
         self.bait = 0
         """Number of the flow that has it."""
         self.due = 0
         """Number of the flow whose socket is the next bait, or of one before."""
         self.found: dict[Backend, float] = {}
         """Backends that lead back, and until when they are avoided."""
+        self.frontends: dict[int, list[str]] = {}
+        """Addresses of our frontends, by port."""
         self._context = context
         self._met: dict[Backend, tuple[int, float]] = {}
         """Baits that came back, and until when they count."""
+
+    def opened(self, address: str, port: int) -> None:
+        """A frontend has come."""
+        self.frontends.setdefault(port, []).append(address)
+
+    def closed(self, address: str, port: int) -> None:
+        """A frontend has gone."""
+        self.frontends[port].remove(address)
+        if not self.frontends[port]:
+            del self.frontends[port]
+
+    def is_frontend(self, client: tuple[str, int]) -> bool:
+        """Whether a client is one of our frontends."""
+        addresses = self.frontends.get(client[1], ())
+        wildcard = "::" if ":" in client[0] else "0.0.0.0"
+        return client[0] in addresses or (
+            wildcard in addresses and self._context.is_here(client[0])
+        )
 
     def lay(self, flow: Baited) -> None:
         """Make a flow the bait that has just begun, and has sent nothing yet."""
@@ -64,12 +90,12 @@ class Circles:
         source, backend = flow.source(), flow.backend
         # To an address that is its own, but on no interface, this machine talks from that address.
         here = source[0] == backend.address or self._context.is_here(backend.address)
-        self.port = source[1] if here else 0
+        self.port = source[1] if here else _NONE
 
     def closes(self, bait: Baited | None, client: tuple[str, int]) -> Backend | None:
         """The backend that is proven to lead back by a client with the bait's port. `bait`: the
         flow that has it, unless that is over."""
-        self.port = 0
+        self.port = _NONE
         if bait is None or bait.source() != client:
             return None
         self.due = 0

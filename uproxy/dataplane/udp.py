@@ -60,6 +60,7 @@ class UdpListener:
         else:
             context.reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
         context.capacity.opened("UDP")
+        engine.circles.opened(route.frontend.address, route.frontend.port)
 
     def update(self, route: Route) -> None:
         """Use another route for what comes from now on.
@@ -90,6 +91,7 @@ class UdpListener:
         self.context.reactor.unregister(self.sock.fileno())
         self.sock.close()
         self.context.capacity.closed("UDP")
+        self.engine.circles.closed(self.route.frontend.address, self.route.frontend.port)
 
     def _on_event(self, mask: int) -> None:
         receive, flows, buffer = self._receive, self.flows, self.engine.buffer
@@ -117,7 +119,10 @@ class UdpListener:
 
     def admit(self, key: Key, client: Address, local: bytes) -> UdpFlow | None:
         """Begin a flow, or count why not."""
-        if client[1] == self.engine.circles.port and self.engine.goes_round(client[:2]):
+        circles, port = self.engine.circles, client[1]
+        if (port == circles.port or port in circles.frontends) and self.engine.goes_round(
+            client[:2]
+        ):
             reason: DropReason | None = DropReason.LOOP
         else:
             reason = self._refusal(client[0])

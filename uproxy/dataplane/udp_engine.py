@@ -77,8 +77,14 @@ class UdpEngine:
         return room > 0 or self._end(1 - room)
 
     def goes_round(self, client: tuple[str, int]) -> bool:
-        """Whether a client, with the port of the bait, is ourselves. Flows of its kind then end."""
-        backend = self.circles.closes(self.flows.get(self.circles.bait), client)
+        """Whether a client, with the port of the bait or of a frontend, is ourselves. Flows to a
+        backend that is proven to lead back then end."""
+        circles = self.circles
+        if circles.is_frontend(client):
+            return True
+        if client[1] != circles.port:
+            return False
+        backend = circles.closes(self.flows.get(circles.bait), client)
         if backend is None:
             return False
         self.end([flow for flow in self.flows if flow.backend == backend])
