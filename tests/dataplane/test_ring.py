@@ -102,6 +102,26 @@ class TestRing:
             near.close()
             far.close()
 
+    def test_who_fails_when_told_of_a_failed_send_is_known(self) -> None:
+        """So that it can be ended: what it has not heard it will never make up for."""
+        ring = Ring()
+        failures: list[object] = []
+        ring.failed = lambda callback, _: failures.append(callback)
+        near, far = socket.socketpair()
+
+        def bad(completion: int) -> None:
+            raise RuntimeError("bad")
+
+        try:
+            self.fill(near)
+            ring.send(send_entry(near.fileno(), ring.add(bad)), 0, 5)
+            ring.turn(wait=False)
+            assert failures == [bad]
+        finally:
+            ring.close()
+            near.close()
+            far.close()
+
     def test_more_receivers_than_buffers(self) -> None:
         """Nobody's bytes are lost: who finds no buffer is told, and asks again."""
         ring = Ring()

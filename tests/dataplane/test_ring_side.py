@@ -197,6 +197,29 @@ class TestBounds:
             ends.close()
 
 
+class TestCounting:
+    def test_what_is_not_decided_is_not_delivered(self, ends: Ends) -> None:
+        side = ends.flow.client
+        ends.client.sendall(b"hello")
+        ends.flow.turn_until(lambda: side.total == 5)
+        assert side.unreported() == 0
+        ends.flow.settle()
+        assert (side.unreported(), side.unreported()) == (5, 0)
+
+    def test_counts_never_go_back(self, narrow: Ends) -> None:
+        """A counter that does is taken for one that has begun anew."""
+        side, delivered = narrow.flow.client, 0
+        narrow.client.sendall(bytes(1 << 16))
+        for _ in range(TURNS):
+            if not narrow.flow.asked:
+                narrow.ring.turn(wait=False)
+                count = side.unreported()
+                assert count >= 0
+                delivered += count
+        assert narrow.flow.asked == ["leave"]
+        assert delivered == side.total - len(narrow.flow.held[0])
+
+
 class TestBulk:
     def test_full_buffers_now_and_then_are_none(self, ends: Ends) -> None:
         for _ in range(2 * BULK):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 
 import msgspec
@@ -12,6 +13,7 @@ from tests.dataplane.peers import OWNER, PATIENCE, World, eventually, pattern, w
 from uproxy import sockets
 from uproxy.core.counters import DropReason
 from uproxy.core.route import BalancerKind, ServicePortName
+from uproxy.dataplane.flow import Flow
 from uproxy.dataplane.tcp import ACCEPT_BATCH
 
 
@@ -165,6 +167,27 @@ class TestTimeouts:
             assert await idle_backend.was_reset()
             await busy_backend.send(b"y")
             assert await busy.receive(1) == b"y"
+
+    async def test_a_flow_that_cannot_be_ended_spares_no_other(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.CRITICAL)  # Its records would keep the flow.
+        drop, asked = Flow.drop, list[DropReason]()
+
+        def fail_first(flow: Flow, reason: DropReason) -> None:
+            asked.append(reason)
+            if len(asked) == 1:
+                raise ValueError("a bug")
+            drop(flow, reason)
+
+        monkeypatch.setattr(Flow, "drop", fail_first)
+        async with world(tcp_idle_timeout=0.2) as w:
+            pairs = [await w.pair() for _ in range(3)]
+            for client, backend in pairs:
+                assert await client.was_reset()
+                assert await backend.was_reset()
+            assert w.reactor.failures == 1
+            w.reactor.failures = 0
 
     async def test_half_closed_flows_end_sooner(self) -> None:
         async with world(half_close_timeout=0.2) as w:

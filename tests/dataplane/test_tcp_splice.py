@@ -7,7 +7,10 @@ import errno
 import os
 import resource
 
-from tests.dataplane.peers import Peer, World, pattern, world
+import pytest
+
+from tests.dataplane.peers import Peer, World, descriptors, pattern, world
+from uproxy.dataplane.kernel import Kernel
 from uproxy.dataplane.pipes import Pipe, PipePool
 
 MIB = 1 << 20
@@ -58,6 +61,17 @@ class TestSplice:
         assert second is not first
         pool.give_back(second)
         pool.close()
+
+    @pytest.mark.parametrize("size", [None, 4096], ids=["unknown", "too small"])
+    def test_a_pipe_of_no_use_is_closed(self, size: int | None) -> None:
+        def size_of_pipe(fd: int) -> int:
+            if size is None:
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+            return size
+
+        before = descriptors()
+        assert PipePool(Kernel(size_of_pipe=size_of_pipe)).borrow() is None
+        assert descriptors() == before
 
     def test_no_pipes_without_descriptors(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

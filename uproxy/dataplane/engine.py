@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL
 from typing import TYPE_CHECKING, Final
@@ -121,7 +122,7 @@ class TcpEngine:
         half_closed = client.eof or backend.eof
         limit = self._half_close_timeout if half_closed else self._idle_timeout
         if now - flow.quiet_since >= limit:
-            flow.drop(DropReason.IDLE)
+            self._reactor.guard(partial(flow.drop, DropReason.IDLE))
 
 
 def _keep_alive(flow: Flow) -> None:

@@ -43,12 +43,19 @@ class Pipe:
         self._kernel = kernel
         self._splice = kernel.splice
         self._reader, self._writer = kernel.pipe()
-        with suppress(OSError):  # Over the user's limit: what it has now must do.
-            kernel.resize_pipe(self._writer, CAPACITY)
-        self._capacity = kernel.size_of_pipe(self._writer)
-        if self._capacity < SMALLEST:
+        try:
+            self._capacity = self._grown()
+        except BaseException:
             self.close()
-            raise OSError(f"the kernel grants pipes of {self._capacity} bytes only")
+            raise
+
+    def _grown(self) -> int:
+        with suppress(OSError):  # Over the user's limit: what it has now must do.
+            self._kernel.resize_pipe(self._writer, CAPACITY)
+        capacity = self._kernel.size_of_pipe(self._writer)
+        if capacity < SMALLEST:
+            raise OSError(f"the kernel grants pipes of {capacity} bytes only")
+        return capacity
 
     def fill(self, fd: int, most: int = CAPACITY) -> int:
         """Take what a socket has into the pipe, which must be empty; 0 at the end of its stream.

@@ -284,19 +284,17 @@ class Ring:
             try:
                 if callback is not None:
                     callback(completion)
-                else:
-                    self._unusual(key, completion)
+                elif (callback := self._owner(key, completion)) is not None:
+                    callback(completion | UNSENT | (key & BUFFER_OF_KEY) << BUFFER_TO_COMPLETION)
             except Exception as error:
                 self.failed(callback, error)
 
-    def _unusual(self, key: int, completion: int) -> None:
-        """A send that has failed, or a completion of an operation whose owner is gone."""
+    def _owner(self, key: int, completion: int) -> Completed | None:
+        """Who is to be told of a send that has failed. Other keys that are unknown are those of
+        operations whose owner is gone."""
         if completion & HAS_BUFFER:
             self._groups[key & 1].free(completion >> BUFFER_SHIFT)
-        if key & SEND_FAILED:
-            callback = self._callbacks.get(key & KEY)
-            if callback is not None:
-                callback(completion | UNSENT | (key & BUFFER_OF_KEY) << BUFFER_TO_COMPLETION)
+        return self._callbacks.get(key & KEY) if key & SEND_FAILED else None
 
     def _overflown(self) -> list[int]:
         """Completions for which the queue had no room. What has become of a send may be among

@@ -50,7 +50,7 @@ class RingSide:
     """
 
     __slots__ = ("_armed", "_ending", "_entry", "_half_closed", "_key", "_last", "_leaving",
-                 "_limited", "_number", "_ring", "_round", "_streak", "_streak_end", "_waiting",
+                 "_number", "_ring", "_round", "_streak", "_streak_end", "_usual", "_waiting",
                  "broken", "closed", "eof", "fd", "flow", "held", "peer", "rejected", "reported",
                  "sock", "special", "total")  # fmt: skip
 
@@ -81,9 +81,9 @@ class RingSide:
         self.closed = False
         self._ring = ring
         self._half_closed = half_closed
-        self._limited = ring.limited
-        """Whether the ring was told how much to receive."""
-        self._key = ring.add(self._arrived if ring.limited else self._arrived_once)
+        self._key = ring.add(self._arrived)
+        self._usual = MORE
+        """Set in completions that bring bytes when all is as usual."""
         self._entry = send_entry(target, self._key)
         self._round = -1
         """Of the ring, when an operation of this side was queued last."""
@@ -111,8 +111,10 @@ class RingSide:
         return waiting + len(self.held)
 
     def unreported(self) -> int:
-        """Bytes delivered since the last call."""
-        delivered = self.total - self.pending if self.special else self.total
+        """Bytes delivered since the last call. Those of a send that is not decided are not; there
+        may be none in this round, but counters must not go back."""
+        undecided = self._last & RESULT if self._round == self._ring.round else 0
+        delivered = max(self.total - self.pending - undecided, self.reported)
         count = delivered - self.reported
         self.reported = delivered
         return count
@@ -125,7 +127,7 @@ class RingSide:
     def arm(self, *, empty: bool = False) -> None:
         """Receive."""
         self._armed = True
-        self._limited = self._ring.limited
+        self._usual = MORE if self._ring.limited else HAS_BUFFER
         self._round = self._ring.round
         self._ring.receive(self.fd, self._key, empty=empty)
 
@@ -158,7 +160,7 @@ class RingSide:
         count = completion & RESULT
         if (
             0 < count < SIZE
-            and completion & MORE
+            and completion & self._usual
             and not self.special
             and self._round != ring.round
         ):
@@ -166,6 +168,9 @@ class RingSide:
             self._last = completion
             self.total += count
             self._number = ring.send(self._entry, completion >> BUFFER_SHIFT, count)
+            if not completion & MORE:
+                # What the send leaves is told before that: it is in the completions of this batch.
+                ring.receive(self.fd, self._key, empty=True)
             return
         if not completion & (MORE | UNSENT):
             self._armed = False
@@ -182,25 +187,6 @@ class RingSide:
                 self._failed(errno_of(completion))
             else:
                 self._end()
-
-    def _arrived_once(self, completion: int) -> None:
-        """The same where each message is received by an operation of its own."""
-        ring = self._ring
-        count = completion & RESULT
-        if (
-            0 < count < SIZE
-            and completion & HAS_BUFFER
-            and not self.special
-            and self._round != ring.round
-        ):
-            self._round = ring.round
-            self._last = completion
-            self.total += count
-            self._number = ring.send(self._entry, completion >> BUFFER_SHIFT, count)
-            # Not before what the send has left is told: that is in the completions of this batch.
-            ring.receive(self.fd, self._key, empty=True)
-        else:
-            self._arrived(completion)
 
     def _take(self, completion: int) -> None:
         """Bytes that cannot be sent at once, or are many."""
@@ -284,7 +270,7 @@ class RingSide:
 
     def _failed(self, code: int) -> None:
         """The socket is broken, or what the ring did with it has been cancelled."""
-        if code == errno.EINVAL and self._limited:
+        if code == errno.EINVAL and self._usual == MORE:
             self._ring.limited = False
             code = errno.EAGAIN
         if code in _PASSING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from uproxy.core.counters import DropReason
@@ -77,7 +78,7 @@ class Shortage:
         self._timer = None
         for flow, until in list(self._flows.items()):
             if self._reactor.now >= until:
-                flow.drop(DropReason.DESCRIPTORS)
+                self._reactor.guard(partial(flow.drop, DropReason.DESCRIPTORS))
             elif flow in self._flows:
                 self._retry(flow)
             if self.lasts:
