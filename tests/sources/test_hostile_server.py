@@ -112,7 +112,7 @@ async def test_a_watch_that_is_one_line_without_end_is_given_up() -> None:
         server.respond = lists(LIST + b"null}")
         await sink.until(lambda: sink.state.synced)
         server.respond = without_end(b'{"type":"ADDED","object":{"x":"')
-        await sink.until(lambda: "a line of more than 64 MiB" in source.last_error)
+        await sink.until(lambda: "a line of more than 16 MiB" in source.last_error)
 
 
 def lists(body: bytes) -> Respond:

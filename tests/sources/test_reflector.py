@@ -150,6 +150,16 @@ def test_pages() -> None:
         read_page(b"<html>")
 
 
+def test_pages_that_take_too_much_memory() -> None:
+    head = b'{"metadata":{"resourceVersion":"1"},"items":['
+    many = head + b"1," * 8_000_001 + b"1]}"
+    with pytest.raises(MalformedAnswer, match="more than 8,000,000 values"):
+        read_page(many)
+    large = head + b'{},{"x":"' + b"x" * 16 * 1024 * 1024 + b'"}]}'
+    with pytest.raises(MalformedAnswer, match="an object of more than 16 MiB"):
+        read_page(large)
+
+
 def test_failures() -> None:
     body = b'{"kind":"Status","message":"slow down","code":429,"details":{"retryAfterSeconds":7}}'
     failure = read_failure(body)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from tests.fake_api.server import FakeApi
+from tests.sources.cluster import followed
 from uproxy.sources.access import Access, ExecPlugin
 from uproxy.sources.api import Api
 from uproxy.sources.brevity import brief
@@ -201,4 +202,22 @@ async def test_a_token_that_fits_in_no_header_is_not_told(
                 except ApiUnreachable as error:
                     reason = str(error)
                 assert SECRET not in reason
+    assert SECRET not in caplog.text
+
+
+async def test_a_password_in_the_servers_url_is_in_no_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with FakeApi() as server:
+        server.tokens = {"Basic bWU6aHVudGVyMg=="}
+        url = server.url.replace("://", f"://me:{SECRET}@")
+        access = read_kubeconfig([kubeconfig(tmp_path / "k", url)])
+        async with followed(server, access=access) as (sink, source):
+            assert source.last_error == "", "it was used"
+            await server.stop()
+            await sink.until(lambda: "connection refused" in source.last_error)
+            assert SECRET not in source.last_error
+            assert SECRET not in " ".join(source.connection.troubles.values())
+    assert "127.0.0.1" in caplog.text
     assert SECRET not in caplog.text

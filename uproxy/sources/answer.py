@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from uproxy.sources.unreachable import ApiUnreachable, named_errors
 
-MOST: Final = 256 * 1024 * 1024
+MOST: Final = 128 * 1024 * 1024
 """Bytes of an answer that is read as a whole, decompressed. A part of a list has 500 objects, of
 50 KiB each at most in practice: slices of a hundred endpoints."""
 _KEEPALIVE: Final = (

@@ -18,9 +18,11 @@ from uproxy.sources.brevity import brief
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the decoder raises: not JSON, or of another shape; not UTF-8; nested too deep."""
 
-LONGEST_LINE: Final = 64 * 1024 * 1024
-"""Bytes. An event has one object, of 1.5 MiB in etcd, which may be several times as long in JSON;
-some servers send a whole list in one line instead."""
+LONGEST_LINE: Final = 16 * 1024 * 1024
+"""Bytes of an event or an object, which has 1.5 MiB in etcd and may be several times as long in
+JSON. Decoded, it takes 30 times as much if somebody wants that: 3 bytes are an endpoint."""
+_MOST_VALUES: Final = 8_000_000
+"""In a list; each of its items takes 50 bytes before it is looked at."""
 
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 """Annotation of the bookmark after the last initial event (KEP-3157)."""
@@ -171,10 +173,14 @@ def _http_date(text: str) -> float | None:
 
 def read_page(body: bytes) -> Page:
     """Raises MalformedAnswer."""
+    if len(body) > _MOST_VALUES and body.count(b",") > _MOST_VALUES:
+        raise MalformedAnswer(f"a list has more than {_MOST_VALUES:,} values")
     try:
         found = _LIST.decode(body)
     except UNREADABLE as error:
         raise MalformedAnswer(brief(f"the answer is no list: {error}")) from None
+    if any(memoryview(each).nbytes > LONGEST_LINE for each in found.items or ()):
+        raise MalformedAnswer(f"a list has an object of more than {LONGEST_LINE >> 20} MiB")
     return Page(found.metadata.resource_version, found.metadata.continue_, found.items or ())
 
 
