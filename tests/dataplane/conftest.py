@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
+from uproxy.dataplane.ring import Ring
+from uproxy.dataplane.ring_abi import RECEIVE
 from uproxy.dataplane.ring_loop import new_ring_loop
 
 
@@ -20,6 +22,11 @@ def _has_ring() -> bool:
 
 
 HAS_RING = _has_ring()
+
+
+def receive_all(ring: Ring, fd: int, key: int) -> None:
+    """Receive without the limit that streams have, which older kernels do not know."""
+    ring.queue(RECEIVE | fd << 32, 0, 0, 0, key)
 
 
 def pytest_asyncio_loop_factories(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.dataplane.conftest import HAS_RING
+from tests.dataplane.conftest import HAS_RING, receive_all
 from uproxy.dataplane.ring import BUFFERS, Ring, send_entry
 from uproxy.dataplane.ring_abi import BUFFER_SHIFT, HAS_BUFFER, IGNORED, UNSENT, errno_of
 from uproxy.dataplane.ring_queues import Queues
@@ -34,7 +34,7 @@ class TestRing:
                     ring.send(send_entry(far.fileno(), key), completion >> BUFFER_SHIFT, 5)
 
             key = ring.add(arrived)
-            ring.receive(source.fileno(), key)
+            receive_all(ring, source.fileno(), key)
             sink.send(b"hello")
             ring.turn(wait=True)
             ring.turn(wait=False)
@@ -141,7 +141,7 @@ class TestRing:
         key = ring.add(arrived)
         try:
             far.setblocking(False)
-            ring.receive(near.fileno(), key)
+            receive_all(ring, near.fileno(), key)
             for _ in range(BUFFERS):
                 far.send(b"x")
                 ring.turn(wait=False)
@@ -149,7 +149,7 @@ class TestRing:
             ring.turn(wait=False)
             assert (count, refused) == (BUFFERS, [errno.ENOBUFS])
             ring.buffers.free(kept[0])
-            ring.receive(near.fileno(), key)
+            receive_all(ring, near.fileno(), key)
             ring.turn(wait=False)
             assert count == BUFFERS + 1
         finally:
@@ -238,7 +238,7 @@ class TestRefusals:
         near, far = socket.socketpair()
         with far:
             far.setblocking(False)
-            refused.ring.receive(near.fileno(), key := refused.ring.add(print))
+            receive_all(refused.ring, near.fileno(), key := refused.ring.add(print))
             refused.ring.flush()
             refused.ring.remove(key)
             refused.ring.cancel(key)

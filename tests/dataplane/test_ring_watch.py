@@ -10,7 +10,7 @@ from time import monotonic
 
 import pytest
 
-from tests.dataplane.conftest import HAS_RING
+from tests.dataplane.conftest import HAS_RING, receive_all
 from uproxy.dataplane.ring import Ring
 from uproxy.dataplane.ring_loop import RingLoop, new_ring_loop
 from uproxy.dataplane.ring_watch import AWAKE, LONELY, Watch
@@ -154,7 +154,7 @@ class TestRing:
 
             key = ring.add(arrived)
             with near, far:
-                ring.receive(near.fileno(), key)
+                receive_all(ring, near.fileno(), key)
                 far.send(b"first")
                 await done.wait()
                 ring.remove(key)
