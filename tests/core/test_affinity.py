@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from uproxy.core.affinity import Affinity, digest, rendezvous
+from uproxy.core.affinity import Affinity, digest, fair_share, rendezvous
 from uproxy.core.route import Backend
 
 A, B, C, D = (Backend(f"10.0.0.{number}", 80) for number in range(1, 5))
@@ -130,3 +130,30 @@ class TestPins:
         affinity.clear()
         assert affinity.find("192.0.2.1", 0.0, 10) is None
         assert len(affinity) == 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "share"),
+    [
+        pytest.param([], 10, 10, id="nobody has any"),
+        pytest.param([3, 4], 10, 10, id="all together have fewer"),
+        pytest.param([8, 8], 10, 5, id="alike"),
+        pytest.param([2, 100], 10, 8, id="who has few keeps them"),
+        pytest.param([1, 2, 100, 100], 10, 3, id="what is left is divided"),
+        pytest.param([1] * 20, 10, 0, id="more holders than pins"),
+    ],
+)
+def test_a_fair_share(sizes: list[int], most: int, share: int) -> None:
+    assert fair_share(sizes, most) == share
+    assert sum(min(size, share) for size in sizes) <= most
+
+
+def test_the_clients_that_were_away_for_longest_are_forgotten_first() -> None:
+    affinity = Affinity()
+    for number, client in enumerate(CLIENTS):
+        affinity.pin(client, A, float(number), 1000.0)
+    assert affinity.trim(100, at_most=50) == 50
+    assert affinity.trim(100, at_most=1000) == len(CLIENTS) - 150
+    assert affinity.trim(100, at_most=1000) == 0
+    assert affinity.find(CLIENTS[-100], 300.0, 1000.0) == A
+    assert affinity.find(CLIENTS[-101], 300.0, 1000.0) is None

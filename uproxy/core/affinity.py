@@ -40,6 +40,19 @@ def rendezvous(client: int, candidates: Iterable[tuple[int, Backend]]) -> Backen
     return best[1] if best else None
 
 
+def fair_share(sizes: Iterable[int], most: int) -> int:
+    """How many each holder may keep, so that all together keep `most`. Those with fewer keep
+    theirs."""
+    ordered = sorted(sizes)
+    left = most
+    for index, size in enumerate(ordered):
+        holders = len(ordered) - index
+        if size * holders > left:
+            return left // holders
+        left -= size
+    return most
+
+
 class Affinity:
     """The pins of one ServicePortName, in order of last use."""
 
@@ -72,6 +85,14 @@ class Affinity:
         self._pins[client] = (tenure, now)
         self._pins.move_to_end(client)
         self._trim(now, timeout)
+
+    def trim(self, most: int, *, at_most: int) -> int:
+        """Forget the clients that were away for longest until so many are left, but no more than
+        `at_most` of them in one go. How many were forgotten."""
+        count = min(max(len(self._pins) - most, 0), at_most)
+        for _ in range(count):
+            self._pins.popitem(last=False)
+        return count
 
     def retain(self, backends: Collection[Backend]) -> None:
         """Forget the pins to all other backends. Costs nothing per pin."""

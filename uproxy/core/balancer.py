@@ -111,6 +111,15 @@ class Balancer:
         elif self._affinity:
             self._affinity.clear()
 
+    @property
+    def pins(self) -> int:
+        """Clients that stay with their backend."""
+        return len(self._affinity)
+
+    def forget_clients(self, most: int, *, at_most: int) -> int:
+        """See Affinity.trim."""
+        return self._affinity.trim(most, at_most=at_most)
+
     def begin(self, backend: Backend) -> None:
         """A flow to a backend begins."""
         self._flows[backend] = self._flows.get(backend, 0) + 1

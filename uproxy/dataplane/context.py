@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from _socket import socket as Socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from uproxy.channel import LocalClients, Settings
+from uproxy.core.affinity import fair_share
 from uproxy.core.balancer import Balancer
 from uproxy.core.capacity import Capacity
 from uproxy.core.counters import Counters
@@ -15,6 +16,13 @@ from uproxy.core.ip import Family, family_of, parse_network
 from uproxy.core.networks import Networks
 from uproxy.core.route import Backend, Route, ServicePortName
 from uproxy.dataplane.reactor import Reactor
+
+PINS = 262_144
+"""Clients that all ports with session affinity remember, about 80 MiB. Each one remembers 65,536 at
+the most, but an attacker may go for all of them."""
+
+FORGOTTEN = 50_000
+"""Clients that are forgotten in one go: about 10 ms of work."""
 
 
 class Port:
@@ -48,6 +56,8 @@ class Context:
         """Called whenever TCP has no room: who has taken more than its share gives it back."""
         self._random = random
         self._ports: dict[ServicePortName, Port] = {}
+        self._remembering: set[ServicePortName] = set()
+        """Ports that may remember clients."""
         self._local_addresses: frozenset[str] = frozenset()
         self._local_networks = Networks(())
         self._preserved: tuple[Family, ...] = ()
@@ -70,6 +80,20 @@ class Context:
         """Drop the state of ports that no frontend has any more."""
         for name in names:
             self._ports.pop(name, None)
+
+    def forget_clients(self, busy: Iterable[ServicePortName]) -> None:
+        """Hold the limit of clients that are remembered; `busy`: ports that had any lately. Those
+        of the ports that have most are forgotten, and come back to where their hash leads them."""
+        for name in [*self._remembering, *busy]:
+            if name in self._ports and self._ports[name].balancer.pins:
+                self._remembering.add(name)
+            else:
+                self._remembering.discard(name)
+        holders = [self._ports[each].balancer for each in self._remembering]
+        share = fair_share([each.pins for each in holders], PINS)
+        left = FORGOTTEN
+        for each in holders:
+            left -= each.forget_clients(share, at_most=left)
 
     def ports(self) -> dict[ServicePortName, Port]:
         return self._ports

@@ -76,6 +76,7 @@ class Worker:
             return  # Nobody listens. What is counted meanwhile is told later, at once.
         self._tcp.collect()
         changes, most = self._counting.changes(self._frontends), self._context.capacity.most
+        self._context.forget_clients(name for name, _ in changes)
         self._unchanged = 0 if changes or most != self._most else self._unchanged + 1
         if self._unchanged % _SIGN_OF_LIFE == 0:
             failing = self._counting.failing(changes)
