@@ -82,7 +82,9 @@ class Daemon:
             self._state_of_worker,
             wanted=self._is_wanted,
             reported=self.answering.reported,
-            start=partial(start_worker, ring=config.io_uring != "never"),
+            start=partial(
+                start_worker, ring=config.io_uring != "never", log_format=config.log_format
+            ),
         )
         self.claims = Claims(enabled=config.claim_addresses != "never")
         self.listeners = Listeners(

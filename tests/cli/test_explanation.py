@@ -166,6 +166,17 @@ def test_backends_that_do_not_answer_are_named() -> None:
     assert "nc -zv 10.0.0.98 8080" in advice
 
 
+def test_commands_to_copy_do_no_harm() -> None:
+    """Names may have been made for that."""
+    odd = "de;fault/$(reboot)"
+    paused = frontend(odd, state="paused", reason="no ready endpoints")
+    degraded = frontend(odd, state="degraded", failing=["`reboot`:80;reboot"])
+    text = "\n".join(explanation(status(frontends=[paused, degraded]), odd))
+    assert "kubectl get pods -n 'de;fault' -o wide" in text
+    assert "-l kubernetes.io/service-name='$(reboot)'" in text
+    assert "nc -zv '`reboot`' '80;reboot'" in text
+
+
 def test_many_backends_are_cut_short() -> None:
     many = [f"10.0.{number // 250}.{number % 250}:80" for number in range(1000)]
     lines = list(explanation(status(frontends=[frontend(backends=many)]), WEB))

@@ -244,6 +244,17 @@ def test_the_log_is_fit_to_print(tmp_path: Path) -> None:
         assert is_fit_to_print(uproxy.log)
 
 
+def test_a_log_in_json_has_nothing_else(tmp_path: Path) -> None:
+    """Workers write into it too, here that their files are few."""
+    (tmp_path / "manifests").mkdir()
+    few = ["sh", "-c", 'ulimit -n 1024 && exec "$0" "$@"']
+    with program(tmp_path / "manifests", "--log-format", "json", wrapper=few) as uproxy:
+        wait_for("a word of a worker", lambda: "LimitNOFILE" in uproxy.log)
+        assert uproxy.stop() == 0
+        said = [json.loads(line) for line in uproxy.log.splitlines()]
+    assert {frozenset(each) for each in said} == {frozenset(("time", "level", "logger", "message"))}
+
+
 def test_status_on_a_terminal_has_colours_and_fits(here: World) -> None:
     with terminal(here.command("status")) as (process, screen):
         screen.to_the_end()

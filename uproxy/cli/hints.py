@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from shlex import quote
 from typing import Final
 
 from uproxy.core.counters import DropReason
@@ -43,7 +44,8 @@ def hints(
     service: str, frontends: Iterable[FrontendView], checks: Iterable[HealthCheckView]
 ) -> list[str]:
     """What to look at and what to do, each once; nothing if all is well."""
-    namespace, _, name = service.partition("/")
+    # Somebody may copy a command from here, whatever names are made of.
+    namespace, name = map(quote, service.partition("/")[::2])
     found = [hint for each in frontends for hint in _frontend_hints(namespace, name, each) if hint]
     found += [
         f"health check port {each.port} is not open: {_who_has('TCP', each.port)}"
@@ -100,7 +102,7 @@ def _of_targets(each: FrontendView) -> str:
 def _try(each: FrontendView) -> str:
     address, _, port = (each.failing or each.backends)[0].rpartition(":")
     flag = "u" if each.protocol == "UDP" else ""
-    return f"nc -zv{flag} {address.strip('[]')} {port}"
+    return f"nc -zv{flag} {quote(address.strip('[]'))} {quote(port)}"
 
 
 def _paused(namespace: str, name: str, each: FrontendView) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A worker, started by uproxy.workers only, with FD [--no-io-uring]."""
+"""A worker, started by uproxy.workers only, with FD [--no-io-uring] [--log-json]."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from uproxy.dataplane.program import main  # noqa: E402
 
 def run() -> None:
     """Serve until the control process ends."""
-    main(int(sys.argv[1]), ring="--no-io-uring" not in sys.argv[2:])
+    options = sys.argv[2:]
+    log_format = "json" if "--log-json" in options else "text"
+    main(int(sys.argv[1]), ring="--no-io-uring" not in options, log_format=log_format)
 
 
 if __name__ == "__main__":

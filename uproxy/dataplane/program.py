@@ -143,11 +143,11 @@ def new_loop(*, ring: bool) -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def main(descriptor: int, *, ring: bool = True) -> None:
+def main(descriptor: int, *, ring: bool = True, log_format: str = "text") -> None:
     """Run a worker whose channel is the given descriptor."""
     _leave_signals_to_the_control_process()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter("text"))
+    handler.setFormatter(formatter(log_format))
     logging.basicConfig(handlers=[handler])
     kind: type[ToWorker] = ToWorker  # type: ignore[assignment]
     channel = Channel(socket.socket(fileno=descriptor), kind)

@@ -31,8 +31,9 @@ All answers are short, so only a peer that stopped reading needs it."""
 _CONNECTIONS = 32
 """Connections of a server at a time, unless it shares a room with others."""
 
-_BACKLOG = 32
-"""Connections that may wait to be accepted, and so come on top for a moment."""
+_BACKLOG = 512
+"""Connections that may wait to be accepted, without a descriptor. A flood fills any queue; where it
+is short, probes send their SYN a second time, a second late, and here they wait for 0.1 s."""
 
 _LIMITS = Limits()
 

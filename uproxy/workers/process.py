@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -20,6 +21,7 @@ from typing import NamedTuple, Protocol
 log = logging.getLogger(__name__)
 
 _NO_RING = ("--no-io-uring",)
+_JSON = ("--log-json",)
 _BOOT = (
     "import sys; path = sys.path; path.insert(0, sys.argv.pop(1)); import uproxy; "
     "path.append(path.pop(0)); from uproxy.dataplane.__main__ import run; run()"
@@ -48,14 +50,15 @@ class Started(NamedTuple):
     sock: socket.socket
 
 
-async def start_worker(*, ring: bool = True) -> Started:
+async def start_worker(*, ring: bool = True, log_format: str = "text") -> Started:
     """Start a worker; it relays by io_uring if the kernel grants it and `ring` says so.
 
     Raises OSError.
     """
     ours, theirs = socket.socketpair()
     try:
-        return Started(_spawn(theirs.fileno(), ring=ring), ours)
+        options = [*_NO_RING[ring:], *_JSON[log_format != "json" :]]
+        return Started(_spawn(theirs.fileno(), options), ours)
     except BaseException:
         ours.close()
         raise
@@ -63,11 +66,11 @@ async def start_worker(*, ring: bool = True) -> Started:
         theirs.close()
 
 
-def _spawn(channel: int, *, ring: bool) -> Process:
+def _spawn(channel: int, options: Sequence[str]) -> Process:
     """Not by the event loop: uvloop keeps what it has opened when it runs out of descriptors. Nor
     is there need to watch the process, as its channel tells of its end."""
     return subprocess.Popen(
-        [*_command(), str(channel), *_NO_RING[ring:]],
+        [*_command(), str(channel), *options],
         pass_fds=[channel],
         stdin=subprocess.DEVNULL,
         # A terminal's Ctrl-C goes to the whole group, but the control process decides when a
