@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -183,6 +185,18 @@ class TestWhoWaitsToBeAccepted:
         pausing.pause()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(pausing.address)
+
+    def test_stays_alone_before_all_is_closed(self, pausing: Pausing) -> None:
+        """Nobody joins who waits while workers empty the queues."""
+        pausing.listeners.update(pausing.route)
+        asyncio.run(pausing.listeners.empty_queues())
+        self.expect_waiting(pausing)
+        with socket.socket() as newcomer:
+            newcomer.setblocking(False)
+            assert newcomer.connect_ex(pausing.address) == errno.EINPROGRESS
+            pausing.listeners.close_all(0.0)
+            assert select.select([], [newcomer], [], 15)[1]
+            assert newcomer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
 
     def expect_waiting(self, pausing: Pausing) -> None:
         pausing.client.setblocking(False)

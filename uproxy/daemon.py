@@ -220,6 +220,7 @@ class Daemon:
         self.draining = True
         self.stop_following()
         await self._serve_health_checks({})
+        await self.listeners.empty_queues()
         # Flows end with their workers, so that it is known how many were cut.
         self.listeners.close_all(grace=2 * self.config.drain_timeout + 1)
         self.workers.drain()

@@ -6,6 +6,7 @@ lets a worker be replaced without a port being closed: connections wait in the k
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -141,6 +142,16 @@ class Listeners:
                 self._pause(listener)
         self._tell(Close(frontend, self._grace if grace is None else grace))
         self._release(listener)
+
+    async def empty_queues(self) -> None:
+        """Have workers accept who has connected, and nobody join them: to close frontends resets
+        who waits."""
+        for listener in self._listeners.values():
+            if listener.route.frontend.protocol == "TCP" and not listener.paused:
+                with contextlib.suppress(OSError):
+                    for sock in listener.sockets:
+                        sockets.ignore_newcomers(sock)
+        await asyncio.sleep(WAITING)
 
     def close_all(self, grace: float) -> None:
         """Close every frontend."""
