@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -17,7 +19,7 @@ from tests.nasty import MARKUP, NASTY, is_fit_to_print
 from tests.ports import free_port
 from uproxy import cli
 from uproxy.cli import doctor
-from uproxy.cli.machine import examine
+from uproxy.cli.machine import examine, proxy_mode
 from uproxy.core.printable import printable
 from uproxy.core.status import ObjectStatus, WorkerStatus
 from uproxy.http.view import StatusView
@@ -175,3 +177,31 @@ def test_doctor(uproxy: Call, monkeypatch: pytest.MonkeyPatch, output: str, text
     done = uproxy("doctor", "-o", output)
     assert is_fit_to_print(done.out)
     assert "kube-proxy" in done.out
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"", id="none"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00", id="TLS"),
+        pytest.param(b"SSH-2.0-x\r\n", id="SSH"),
+        pytest.param(b"HTTP/1.1 200 \r\nX: " + b"y" * 70_000, id="a long header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nipt", id="half an answer"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n\x1b[31mred", id="an escape sequence"),
+        pytest.param(b"HTTP/1.1 301 x\r\nLocation: ftp://127.0.0.1/\r\n\r\n", id="elsewhere"),
+    ],
+)
+def test_doctor_is_not_harmed_by_what_is_on_a_port(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(65536)
+                client.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        mode = proxy_mode(server.getsockname()[1])
+        thread.join()
+    assert mode in ("", "ipt")

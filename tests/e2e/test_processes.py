@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import signal
 import socket
 import subprocess
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -271,6 +273,38 @@ def test_a_signal_that_was_ignored_at_the_start_stays_so(manifests: Path, name: 
         uproxy.process.send_signal(number)
         assert uproxy.stop() == 0
         assert uproxy.log.count("draining") == 1
+
+
+def test_a_terminal_that_is_really_closed(manifests: Path) -> None:
+    """What is written to it from then on fails, which harms nobody."""
+    port = free_port()
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        ours, theirs = pty.openpty()
+        health, metrics = free_port(), free_port()
+        command = [sys.executable, "-m", "uproxy.cli", "run", "--manifests", str(manifests)]
+        command += ["--healthz-bind-address", f"{HERE}:{health}", "--workers", "1"]
+        command += ["--metrics-bind-address", f"{HERE}:{metrics}", "--claim-addresses", "never"]
+        command += ["--preserve-client-ip", "never", "--hostname-override", "here"]
+        with subprocess.Popen(
+            # The program is the leader of a session whose terminal this is, as a shell would be.
+            ["setsid", "--ctty", *command],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
+            os.close(theirs)
+            uproxy = Program(process, manifests, health, metrics)  # type: ignore[arg-type]
+            try:
+                wait_for("readyz", lambda: uproxy.get(health, "/readyz")[0] == 200)
+                pids = uproxy.worker_pids()
+                assert visit(HERE, port) == "a"
+                os.close(ours)
+                assert process.wait(20) == 0
+                assert not any(map(alive, pids))
+            finally:
+                process.kill()
 
 
 def test_a_hangup_stays_without_effect_under_nohup(manifests: Path) -> None:

@@ -98,7 +98,7 @@ def examine() -> Machine:
         transparent=_trouble(_try_transparent),
         nft=shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None,
         taken_ports={
-            port: _proxy_mode(port) for port in (HEALTHZ_PORT, METRICS_PORT) if _is_taken(port)
+            port: proxy_mode(port) for port in (HEALTHZ_PORT, METRICS_PORT) if _is_taken(port)
         },
     )
 
@@ -208,7 +208,7 @@ def _is_taken(port: int) -> bool:
     return False
 
 
-def _proxy_mode(port: int) -> str:
+def proxy_mode(port: int) -> str:
     """uproxy and kube-proxy say how they work at /proxyMode of their metrics address."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with (
