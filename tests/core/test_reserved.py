@@ -17,6 +17,7 @@ from tests.builders import (
     service,
     table,
 )
+from tests.core.test_contest import calls_of
 from uproxy.core.ip import parse_network
 from uproxy.core.objects import Node, ObjectName
 from uproxy.core.options import RoutingOptions
@@ -168,6 +169,20 @@ def test_this_node_s_own_address_stays_while_no_interface_has_it(local: bool) ->
     found = table(given, mine, endpoint_slice("default/kubernetes", "192.0.2.2"), **options)
     assert {each.address for each in found.routes} == {"10.96.0.1", "192.0.2.2", "192.0.2.4"}
     assert found.services[WEB].reasons == ()
+
+
+def test_a_node_that_comes_is_no_more_work_among_many_services() -> None:
+    def work(number: int) -> int:
+        services = [service(f"s{i}", ip=f"10.96.{i >> 8}.{i & 255}") for i in range(number)]
+        state = cluster(*services, service("web", ip="10.97.0.1", ingress=["192.0.2.2"]))
+        state.take_dirty()
+        state.apply(SOURCE, OTHER)
+        taken: list[set[ObjectName]] = []
+        calls = calls_of(lambda: taken.append(state.take_dirty()))
+        assert taken == [{WEB}]
+        return calls
+
+    assert work(2000) <= 1.5 * work(20)
 
 
 def test_holders_share_an_address() -> None:

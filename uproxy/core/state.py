@@ -65,6 +65,8 @@ class ClusterState:
         """Addresses of all Nodes and of the API servers."""
         self._moved: set[str] = set()
         """Those of them that have come or gone since the last look."""
+        self._asking: dict[str, set[ObjectName]] = {}
+        """Services by the addresses at which they are to be reached."""
         self._objects: dict[str, dict[_Identity, Object]] = {source: {} for source in sources}
         self._unsynced = set(self._objects)
         self._presumed: set[str] = set()
@@ -162,7 +164,7 @@ class ClusterState:
             found = (each for slice_ in self.slices_of(_API) for each in _endpoints(slice_))
             self._moved |= self.hosts.put(API_SERVER, found)
         if self._moved:
-            taken |= self._services_at(self._moved)
+            taken.update(name for each in self._moved for name in self._asking.get(each, ()))
             self._moved = set()
         return taken
 
@@ -176,15 +178,6 @@ class ClusterState:
         """All Services; walks every object, so not for every change."""
         return {
             name for objects in self._objects.values() for kind, name in objects if kind is Service
-        }
-
-    def _services_at(self, addresses: Container[str]) -> set[ObjectName]:
-        """Services that want to be reached at one of these addresses; walks every object."""
-        return {
-            obj.key
-            for objects in self._objects.values()
-            for obj in objects.values()
-            if isinstance(obj, Service) and any(each in addresses for each in asked_addresses(obj))
         }
 
     def slices_of(self, service: ObjectName) -> Sequence[EndpointSlice]:
@@ -212,6 +205,8 @@ class ClusterState:
         after = self._find(kind, name)
         if after == before:
             return
+        if kind is Service:
+            self._ask(name, before, after)
         if kind is Service or (kind is Endpoints and name not in self._slices):
             self._dirty.add(name)
         elif kind is EndpointSlice:
@@ -223,6 +218,17 @@ class ClusterState:
             if name.name == self.node.name:
                 self.hosts.own = frozenset(held)
                 self._set_node(after)
+
+    def _ask(self, name: ObjectName, before: Object | None, after: Object | None) -> None:
+        old = set(asked_addresses(before)) if isinstance(before, Service) else set[str]()
+        new = set(asked_addresses(after)) if isinstance(after, Service) else set[str]()
+        for address in old - new:
+            names = self._asking.get(address, set())
+            names.discard(name)
+            if not names:
+                self._asking.pop(address, None)
+        for address in new - old:
+            self._asking.setdefault(address, set()).add(name)
 
     def _ungroup(self, before: Object | None) -> None:
         if not isinstance(before, EndpointSlice) or before.service is None:
