@@ -84,18 +84,40 @@ def test_what_is_not_one_host_is_not_served(address: str) -> None:
     assert len(found.services[WEB].reasons) == 2
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1"])
-def test_loopback_is_not_claimed(address: str) -> None:
-    found = table(service("web", external_ips=(address,), ingress=[address], **DUAL), **ALL)
-    assert claimed(found) == {"10.96.0.1", "fd00::1"}
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
+def test_loopback_is_not_served(address: str) -> None:
+    """Not even where lo has the address: what listens there trusts whoever can connect."""
+    local = frozenset({"127.0.0.1", "::1"})
+    options = {**ALL, "local_addresses": local}
+    given = service("web", external_ips=(address,), ingress=[address], **DUAL)
+    found = table(given, **options)
+    assert claimed(found, local) == {"10.96.0.1", "fd00::1"}
+    assert len(found.routes) == 2
+    assert all(each.endswith("is loopback: not claimed") for each in found.services[WEB].reasons)
+    assert len(found.services[WEB].reasons) == 2
 
 
-@pytest.mark.parametrize("address", ["192.0.2.9", "192.0.2.254", "192.0.2.2", "169.254.1.1"])
-def test_a_cluster_ip_takes_none_of_the_hosts_either(address: str) -> None:
+def test_manifests_may_use_loopback() -> None:
+    """There nothing is claimed either, but served: it is how things are tried out."""
+    found = table(service("web", external_ips=("127.0.0.5",)), serve_unallocated=True, **ALL)
+    assert claimed(found) == {"10.96.0.1"}
+    assert {frontend.address for frontend in found.routes} == {"10.96.0.1", "127.0.0.5"}
+
+
+@pytest.mark.parametrize("address", ["192.0.2.254", "169.254.1.1"])
+def test_a_cluster_ip_takes_neither_a_gateway_nor_a_link_local_address(address: str) -> None:
     """Manifests may say anything."""
     found = table(service("web", ip=address), API, OTHER, **MACHINE)
     assert claimed(found) == set()
     assert found.services[WEB].reasons[0].startswith(f"clusterIP {address} is ")
+
+
+@pytest.mark.parametrize("address", ["192.0.2.2", "192.0.2.9"])
+def test_what_others_say_of_themselves_takes_no_cluster_ip_away(address: str) -> None:
+    """A kubelet that has been broken into may give its Node the address of the cluster's DNS."""
+    found = table(service("web", ip=address), API, OTHER, **MACHINE)
+    assert claimed(found) == {address}
+    assert found.services[WEB].reasons == ()
 
 
 @pytest.mark.parametrize("address", ["192.0.2.53", "192.0.2.10"])

@@ -53,7 +53,7 @@ def test_a_port_that_is_taken() -> None:
 
 
 def test_many_frontends_of_a_service_are_one_trouble() -> None:
-    addresses = [f"127.0.0.{number}" for number in range(1, 6)]
+    addresses = [f"192.0.2.{number}" for number in range(1, 6)]
     routes = table(
         service(external_ips=tuple(addresses)), external_ip_addresses=frozenset(addresses)
     )

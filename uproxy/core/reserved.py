@@ -83,12 +83,21 @@ class Reserved:
 def why_reserved(address: str, kind: FrontendKind, options: RoutingOptions, hosts: Holders) -> str:
     """Whose address it is that may not be claimed, to complete "X is ..."; "" if it may.
 
-    What this node asks by address may be a Service itself, at its ClusterIP: DNS, for one.
+    What this node asks by address may be a Service itself, at its ClusterIP: DNS, for one. Nor does
+    what others say of themselves count against a ClusterIP: each kubelet writes the addresses of
+    its Node, and with that of the cluster's DNS it would take it from all nodes.
     """
+    listed = kind is FrontendKind.CLUSTER_IP or options.serve_unallocated
+    # The API server does not let it be an externalIP either, for what listens there is meant for
+    # this node alone. In manifests it is what one tries things out with.
+    if not listed and (address.startswith("127.") or address == "::1"):
+        return "loopback"
     if address in options.local_addresses or address in hosts.own:
         return ""
-    asked = "" if kind is FrontendKind.CLUSTER_IP else options.servers.get(address, "")
-    return _by_nature(address) or asked or hosts.of(address) or options.hosts.get(address, "")
+    by_machine = _by_nature(address) or options.hosts.get(address, "")
+    if kind is FrontendKind.CLUSTER_IP:
+        return by_machine
+    return options.servers.get(address) or hosts.of(address) or by_machine
 
 
 @lru_cache(maxsize=65536)
