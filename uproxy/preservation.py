@@ -17,7 +17,14 @@ from typing import Final, Self
 from uproxy.addresses.lock import CLIENT_ADDRESSES, Locked, take_lock
 from uproxy.core.ip import Family
 from uproxy.core.objects import ObjectName
-from uproxy.transparent import ClientAddresses, explain, remove_all, remove_transparency
+from uproxy.core.unexpected import unexpected
+from uproxy.transparent import (
+    ClientAddresses,
+    explain,
+    passes,
+    remove_all,
+    remove_transparency,
+)
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +78,7 @@ class Preservation:
     async def __aenter__(self) -> Self:
         if self._mode == "never":
             self._made.reason = _NEVER
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):
                 await asyncio.to_thread(remove_transparency)
         return self
 
@@ -101,7 +108,11 @@ class Preservation:
             await self._remove_leftovers()
         while True:
             self._wake.clear()
-            await self._act()
+            try:
+                await self._act()
+            except Exception as error:  # Services are served all the same, by other addresses.
+                log.exception("clients' addresses cannot be shown to pods")
+                self._made.families, self._made.reason = (), unexpected(error)
             if not self._wake.is_set():  # Otherwise something else is wanted by now.
                 self._settled.set()
             with contextlib.suppress(TimeoutError):
@@ -129,23 +140,28 @@ class Preservation:
         try:
             self._lock = take_lock(CLIENT_ADDRESSES, attempts=1)
         except OSError as error:
-            self._hopeless = not isinstance(error, Locked)
-            self._made.reason = explain(error) if self._hopeless else _OTHER
+            self._hopeless = not isinstance(error, Locked) and not passes(error)
+            self._made.reason = _OTHER if isinstance(error, Locked) else explain(error)
         else:
             await asyncio.to_thread(self._made.arrange)
             if not self._made.families:
-                self._hopeless = True
+                self._hopeless = not self._made.passing
                 reason = self._made.reason
                 log.info("pods see this node's address in place of the client's: %s", reason)
                 await self._end()
                 self._made.reason = reason
 
     async def _repair(self) -> None:
-        """Put back what somebody has removed."""
-        if not await asyncio.to_thread(self._made.intact):
-            await asyncio.to_thread(self._made.arrange)
-            outcome = self._made.reason or "repaired"
+        """Put back what somebody has removed, or what could not be put back."""
+        there = bool(self._made.families)
+        if there and await asyncio.to_thread(self._made.intact):
+            return
+        await asyncio.to_thread(self._made.arrange)
+        outcome = self._made.reason or "repaired"
+        if there:
             log.warning("somebody removed what shows clients' addresses to pods: %s", outcome)
+        elif self._made.families:
+            log.info("pods see the addresses of clients again")
 
     async def _end(self) -> None:
         lock, self._lock = self._lock, None
@@ -156,11 +172,10 @@ class Preservation:
         with lock:
             try:
                 await asyncio.to_thread(remove_all)
-            except OSError as error:
-                what = "what showed clients' addresses to pods"
-                log.warning("cannot remove %s: %s", what, error.strerror)
+            except Exception as error:
+                log.warning("cannot remove what showed clients' addresses to pods: %s", error)
 
     async def _remove_leftovers(self) -> None:
         if not self._wanted:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):
                 await asyncio.to_thread(remove_transparency)

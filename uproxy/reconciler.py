@@ -279,7 +279,17 @@ class Reconciler:
                     log.exception("unexpected error at %s", route.frontend)
                     failed[route.frontend] = Failure(unexpected(error), absent=False)
                 await turn.over()
-        return failed
+        return self._out_of_reach(unclaimed) | failed
+
+    def _out_of_reach(self, unclaimed: Mapping[str, str]) -> dict[Frontend, Failure]:
+        """Frontends at addresses that could not be claimed. They may be open all the same, if an
+        interface had the address until now."""
+        return {
+            frontend: Failure(f"address {address} is not on this node, and {why}", absent=True)
+            for address, why in unclaimed.items()
+            for frontend in self._holdings.needed.get(address, ())
+            if frontend in self.table.routes
+        }
 
     def _failure(self, route: Route, error: ListenError, unclaimed: Mapping[str, str]) -> Failure:
         address = route.frontend.address

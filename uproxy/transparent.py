@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 
 from uproxy.addresses.lock import CLIENT_ADDRESSES, Locked, take_lock
 from uproxy.core.ip import Family
+from uproxy.sockets import RESOURCE_ERRORS
 
 TABLE: Final = "uproxy"
 """Of nftables, family inet."""
@@ -95,6 +96,8 @@ class ClientAddresses:
         """Those in which they can."""
         self.reason = ""
         """Why not, where they cannot."""
+        self.passing = False
+        """Whether that may pass: this machine is short of something."""
 
     def arrange(self) -> None:
         """Set everything up, whatever is there already, and find out what works."""
@@ -105,9 +108,9 @@ class ClientAddresses:
                 _lead_back(version)
                 working.append(version.family)
             _run("nft", "-f", "-", text=_RULES)
-            self.families, self.reason = tuple(working), ""
+            self.families, self.reason, self.passing = tuple(working), "", False
         except OSError as error:
-            self.families, self.reason = (), explain(error)
+            self.families, self.reason, self.passing = (), explain(error), passes(error)
 
     def intact(self) -> bool:
         """Whether all is there that `arrange` has made."""
@@ -226,6 +229,11 @@ def _run(*words: str, text: str = "", fine: Sequence[str] = ()) -> str:
         return _NOTHING
     number = errno.EPERM if "not permitted" in done.stderr else errno.EIO
     raise OSError(number, f"{words[0]}: {' '.join(done.stderr.split())}")
+
+
+def passes(error: OSError) -> bool:
+    """Whether something that has failed may well succeed later."""
+    return error.errno in RESOURCE_ERRORS | {errno.EAGAIN, errno.ETIMEDOUT}
 
 
 def explain(error: OSError) -> str:

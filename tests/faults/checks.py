@@ -120,6 +120,10 @@ class Checks:
         for failure in reconciler.failures.values():
             yield failure.reason
         yield from reconciler.health_check_failures.values()
+        if daemon.preservation.reason or bool(reconciler.table.local) > bool(
+            daemon.preservation.families
+        ):
+            yield f"clients' addresses are not shown: {daemon.preservation.reason}"
         for status in service_statuses(reconciler.table):
             if "unexpected" in status.reason:
                 yield status.reason

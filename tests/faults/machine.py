@@ -78,7 +78,7 @@ class Surroundings:
     def may_claim(self) -> OSError | None:
         return None
 
-    def take_lock(self, *_: object) -> Lock:
+    def take_lock(self, *_: object, **__: object) -> Lock:
         self.kernel.call("lock")
         return Lock()
 
@@ -108,10 +108,48 @@ class Monitor:
 
 
 class Lock:
-    """In the place of the socket that says who has the claims."""
+    """In the place of the socket that says who has the claims, or shows clients' addresses."""
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         pass
+
+
+class Transparency:
+    """In the place of ClientAddresses."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.families: tuple[str, ...] = ()
+        self.reason = ""
+        self.passing = False
+        self._kernel = kernel
+
+    def arrange(self) -> None:
+        self._work()
+        try:
+            self._kernel.call("transparent")
+        except OSError as error:
+            self.families, self.reason, self.passing = (), str(error.strerror), True
+        else:
+            self.families, self.reason, self.passing = ("IPv4", "IPv6"), "", False
+
+    def intact(self) -> bool:
+        self._work()
+        return not self._kernel.weather.strikes("transparent")
+
+    def remove(self) -> tuple[str, ...]:
+        self._work()
+        self._kernel.call("transparent")
+        return ()
+
+    def _work(self) -> None:
+        if self._kernel.weather.strikes("bug"):
+            raise Bug("nft")
 
 
 class HttpServers:

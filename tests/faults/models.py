@@ -15,7 +15,7 @@ import uproxy.syncs
 from tests.faults.api import FakeApi
 from tests.faults.installed import installed
 from tests.faults.kernel import Kernel
-from tests.faults.machine import Disk, HttpServers, Surroundings
+from tests.faults.machine import Disk, HttpServers, Surroundings, Transparency
 from tests.faults.objects import NODE, POISON
 from tests.faults.processes import Processes
 from tests.faults.weather import MADE_UP, Bug, Weather
@@ -35,12 +35,16 @@ def models(
     """All of them; time is the kernel's clock."""
     remembering = vars(uproxy.sources.remembering)
     disk = Disk(kernel, remembering["save"], remembering["load"])
+    transparency = Transparency(kernel)
     replaced: dict[str, object] = {
         "subprocess.Popen": processes.spawn,
         "uproxy.daemon.gc": Mock(),
         "uproxy.startup._cluster": lambda _: Kubernetes(api, node_name=NODE),  # type: ignore[arg-type]
         "uproxy.sources.kubernetes.Turns": partial(Turns, clock=kernel.clock.monotonic),
-        "uproxy.preservation.remove_transparency": tuple,
+        "uproxy.preservation.ClientAddresses": lambda: transparency,
+        "uproxy.preservation.remove_transparency": transparency.remove,
+        "uproxy.preservation.remove_all": transparency.remove,
+        "uproxy.preservation.take_lock": around.take_lock,
         "uproxy.machine.interfaces": around.interfaces,
         "uproxy.machine.gateways": around.gateways,
         "uproxy.machine.name_servers": around.name_servers,

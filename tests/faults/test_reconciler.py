@@ -290,6 +290,30 @@ def test_a_step_that_fails_as_a_whole_is_made_again(what: str) -> None:
     run(main)
 
 
+def test_an_address_that_has_left_its_interface_is_claimed_until_that_succeeds() -> None:
+    """Though the frontends there are open."""
+    own = frozenset((BAD_IP, GOOD_IP))
+
+    async def main(world: World) -> None:
+        world.kernel.addresses.add("10.96.0.7")
+        world.reconciler.set_options(RoutingOptions(local_addresses=own | {"10.96.0.7"}))
+        world.sink.replace(SOURCE, objects())
+        await settle()
+        assert world.serves("10.96.0.7")
+        assert world.claims.claimed == set()
+        world.broken = {"claim"}
+        world.kernel.addresses.remove("10.96.0.7")
+        world.reconciler.set_options(RoutingOptions(local_addresses=own))
+        await settle()
+        assert len(world.reasons()) == 1
+        world.broken.clear()
+        await settle()
+        assert world.claims.claimed == {"10.96.0.7"}
+        assert world.reasons() == []
+
+    run(main)
+
+
 @pytest.mark.parametrize("what", ["release", "pause"])
 def test_what_cannot_be_taken_away_stops_nobody(what: str) -> None:
     async def main(world: World) -> None:

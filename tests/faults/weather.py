@@ -33,7 +33,8 @@ ERRORS: Final[dict[str, tuple[int, ...]]] = {
     "http": (errno.EADDRINUSE, errno.EMFILE, errno.EADDRNOTAVAIL),
     "write": (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES, errno.EDQUOT),
     "read": (errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE),
-    "lock": (errno.EBUSY, errno.EMFILE, errno.ENOMEM),
+    "transparent": (errno.EMFILE, errno.ENOMEM, errno.EAGAIN, errno.ETIMEDOUT),
+    "lock": (errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 }
 """By call, what it may say."""
 

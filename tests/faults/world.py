@@ -108,7 +108,6 @@ class World:
         config = Config(
             node_name=NODE,
             external_ip_cidrs=("203.0.113.0/24",),
-            preserve_client_ip="never",
             healthz_address=None,
             metrics_address=None,
             workers=2,

@@ -1,0 +1,81 @@
+"""What shows clients' addresses to pods, when it cannot be made for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from tests.faults.clock import Clock, VirtualLoop
+from tests.faults.kernel import Kernel
+from tests.faults.machine import Surroundings, Transparency
+from tests.faults.weather import Weather
+from uproxy.core.objects import ObjectName
+from uproxy.lasting import Lasting
+from uproxy.preservation import Preservation
+
+WEB = ObjectName("default", "web")
+
+
+def run(main: Callable[[Weather, Preservation], Awaitable[None]]) -> None:
+    clock, weather = Clock(), Weather(random.Random(0))
+    kernel = Kernel(clock, weather, lambda line: None)
+    made = Transparency(kernel)
+
+    async def beside() -> None:
+        changes: list[None] = []
+        shown = Preservation("auto", changed=lambda: changes.append(None), in_use=lambda _: False)
+        async with asyncio.TaskGroup() as tasks, shown:
+            running = tasks.create_task(Lasting().run("what shows addresses", shown.run))
+            await main(weather, shown)
+            running.cancel()
+
+    models: dict[str, Any] = {
+        "ClientAddresses": lambda: made,
+        "remove_transparency": made.remove,
+        "remove_all": made.remove,
+        "take_lock": Surroundings(kernel, weather).take_lock,
+    }
+    with ExitStack() as stack:
+        for name, model in models.items():
+            stack.enter_context(patch(f"uproxy.preservation.{name}", model))
+        stack.enter_context(clock.instead_of_time())
+        loop = VirtualLoop(clock, random.Random(0), kernel.readiness)
+        stack.enter_context(asyncio.Runner(loop_factory=lambda: loop)).run(beside())
+
+
+@pytest.mark.parametrize("what", ["lock", "transparent", "bug"])
+def test_a_lack_of_something_does_not_last(what: str) -> None:
+    async def main(weather: Weather, shown: Preservation) -> None:
+        weather.storm([what], 1.0)
+        await shown.prepare([WEB])
+        await asyncio.sleep(60)
+        assert shown.reason
+        assert not shown.families
+        weather.clear()
+        await asyncio.sleep(30)
+        assert shown.families == ("IPv4", "IPv6")
+        assert not shown.reason
+
+    run(main)
+
+
+@pytest.mark.parametrize("what", ["transparent", "bug"])
+def test_what_cannot_be_removed_stops_nobody(what: str) -> None:
+    async def main(weather: Weather, shown: Preservation) -> None:
+        await shown.prepare([WEB])
+        await asyncio.sleep(1)
+        weather.storm([what], 1.0)
+        await shown.prepare([])
+        await asyncio.sleep(30)
+        weather.clear()
+        await shown.prepare([WEB])
+        await asyncio.sleep(30)
+        assert shown.families == ("IPv4", "IPv6")
+
+    run(main)
