@@ -148,6 +148,7 @@ class Daemon:
             counters=self.workers.counters(),
             not_ready=tuple(texts(self._not_ready(frontends))),
             not_healthy=tuple(texts(self.reasons_not_healthy())),
+            notes=tuple(texts(self.notes())),
             client_address_reason=self.preservation.reason,
         )
 
@@ -164,6 +165,9 @@ class Daemon:
     def notes(self) -> Sequence[Reason]:
         """What people should know although /readyz is green."""
         reasons = [(Kind.REMEMBERED, text) for text in (self.link.notes if self.link else ())]
+        if self.cluster is not None and not self.waiting_for():
+            lost = self.cluster.connection.troubles.items()
+            reasons += [(Kind.CLUSTER, f"cannot follow {name}: {why}") for name, why in lost]
         reasons += [(Kind.MACHINE, self.machine.trouble)]
         reasons += [(Kind.UNEXPECTED, text) for text in self.lasting.reasons]
         reasons += [(Kind.SERVER, f"{e.name}: {e.reason}") for e in self.servers if e.reason]

@@ -60,6 +60,8 @@ def nasty_status(text: str) -> StatusView:
         health_checks=[views.health_check("default/web", 1, text), views.health_check(text, 0)],
         workers=[WorkerStatus(index=0, pid=1, restarts=1, active_flows=0, engine=text)],
         not_ready=[text],
+        not_healthy=[text],
+        notes=[text],
         client_address_reason=text,
     )
 

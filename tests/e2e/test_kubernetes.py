@@ -120,7 +120,9 @@ def test_flows_of_an_unchanged_service_survive_whatever_happens(
             api.stop()
             alive()
             wait_for("it is noticed", lambda: running.log.count("lost the cluster") > lost)
-            assert running.get(running.health, "/readyz")[0] == 200, "what is known is served"
+            code, kinds = running.get(running.health, "/readyz")
+            assert (code, kinds.partition(":")[0]) == (200, "ok\ncluster not followed")
+            assert "connection refused" in str(running.status()["notes"])
             api.server.store.delete(SERVICES, ("default", "s0"))
             api.start()
             wait_for("the rest is noticed", lambda: refused("127.20.1.0", other))

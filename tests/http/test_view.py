@@ -143,6 +143,7 @@ def test_everything_in_its_order() -> None:
         ("notReady", ["10.96.0.7:80/TCP: address 10.96.0.7 is not on this node"]),
         ("clientAddressReason", "IPv6: needs CAP_NET_ADMIN"),
         ("notHealthy", []),
+        ("notes", []),
     ]
 
 
@@ -173,6 +174,7 @@ def test_before_the_first_sync() -> None:
         "notReady": ["waiting for the first list of Services"],
         "clientAddressReason": "",
         "notHealthy": [],
+        "notes": [],
     }
 
 

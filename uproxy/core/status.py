@@ -107,5 +107,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Reasons why /readyz is red; empty: green."""
     not_healthy: tuple[str, ...] = ()
     """Reasons why /healthz is red; empty: green."""
+    notes: tuple[str, ...] = ()
+    """What is worth knowing although neither is red for it."""
     client_address_reason: str = ""
     """Why client addresses cannot be preserved, in either family; "": they can."""

@@ -88,7 +88,8 @@ class StatusView(_View):
     not_ready: list[str]
     client_address_reason: str
     not_healthy: list[str] = []
-    """Older versions do not say."""
+    """Older versions do not say this, nor what follows."""
+    notes: list[str] = []
 
 
 class Filter(NamedTuple):
@@ -138,6 +139,7 @@ def status_view(status: Status, wanted: Filter) -> StatusView:
         not_ready=list(status.not_ready),
         client_address_reason=status.client_address_reason,
         not_healthy=list(status.not_healthy),
+        notes=list(status.notes),
     )
 
 
