@@ -400,23 +400,6 @@ async def test_watch_that_is_silent_is_replaced() -> None:
         assert source.last_error == "", "nothing is wrong"
 
 
-async def test_watch_that_is_kept_up_by_bookmarks_is_not_replaced() -> None:
-    async with FakeApi(bookmark_period=0.05) as server:
-        sent: list[str] = []
-        bookmark = Watching.bookmark
-
-        async def counted(self: Watching, *, initial_end: bool = False) -> None:
-            sent.append(self.kind.plural)
-            await bookmark(self, initial_end=initial_end)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Watching, "bookmark", counted)
-            async with followed(server, replace(FAST, silence=2.0)):
-                # Four seconds' worth: twice as long as a silent one would be left alone.
-                await server.until(lambda: sent.count("services") >= 80)
-                assert len(server.asked("/services")) == 1
-
-
 async def test_server_that_ends_every_watch_is_not_hurried() -> None:
     async with FakeApi() as server:
         backoff = Backoff(initial=0.05, maximum=10.0)

@@ -8,7 +8,6 @@ by few; and as soon as one is answered, all others ask too.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -123,10 +122,11 @@ class Turns:
         self,
         random: Callable[[], float],
         spacing: Spacing,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        """`clock`: by default that of the event loop, which time-outs go by."""
         self._recovery: Final = Recovery(random, spacing)
-        self._clock = clock
+        self._now = clock if clock is not None else _now
         self._changed = asyncio.Event()
 
     @property
@@ -135,21 +135,25 @@ class Turns:
 
     def failed(self, resource: str, *, there: bool, alone: bool = False, wait: float = 0.0) -> None:
         """As with Recovery, now."""
-        self._recovery.failed(resource, self._clock(), there=there, alone=alone, wait=wait)
+        self._recovery.failed(resource, self._now(), there=there, alone=alone, wait=wait)
 
     def succeeded(self, resource: str) -> None:
         """As with Recovery, now."""
         before = self._recovery.outages
-        self._recovery.succeeded(resource, self._clock())
+        self._recovery.succeeded(resource, self._now())
         if self._recovery.outages != before:
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
 
     async def wait(self, resource: str) -> None:
         """Until it is this resource's turn."""
-        while (left := self._recovery.due(resource) - self._clock()) > 0:
+        while (left := self._recovery.due(resource) - self._now()) > 0:
             try:
                 async with asyncio.timeout(left):
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
