@@ -12,7 +12,7 @@ import statistics
 import time
 
 from tests.fake_api.server import FakeApi
-from tests.sources.cluster import Collector, endpointslice, node, service
+from tests.sources.cluster import Collector, endpointslice, in_step, node, service
 from uproxy.sources.access import Access
 from uproxy.sources.api import Api
 from uproxy.sources.kubernetes import Kubernetes
@@ -39,24 +39,31 @@ async def _measure(away: float, forbidding: float, rounds: int) -> list[float]:
             for number in range(rounds):
                 await server.until(lambda: source.reachable, 120.0)
                 await asyncio.sleep(11.0)  # A watch that has lasted so long is a healthy one.
-                found.append(await _restart(server, source, f"new-{number}", away, forbidding))
+                name = f"new-{number}"
+                found.append(await _restart(server, source, sink, name, away, forbidding))
             running.cancel()
     return found
 
 
 async def _restart(
-    server: FakeApi, source: Kubernetes, name: str, away: float, forbidding: float
+    server: FakeApi,
+    source: Kubernetes,
+    sink: Collector,
+    name: str,
+    away: float,
+    forbidding: float,
 ) -> float:
     await server.stop()
     await asyncio.sleep(away)
-    server.apply(service(name))
+    taints = [{"key": name}]
+    server.apply(service(name), endpointslice(name, "192.0.2.1"), node("here", taints=taints))
     server.store.forget()
     server.forbids = True
     await server.__aenter__()
     await asyncio.sleep(forbidding)
     server.forbids = False
     ready = time.monotonic()
-    await server.until(lambda: source.reachable, 120.0)
+    await server.until(lambda: source.reachable and in_step(sink, server), 120.0)
     return time.monotonic() - ready
 
 

@@ -360,7 +360,7 @@ async def test_server_that_is_restarted_is_followed_again_by_all_at_once() -> No
             server.order(Watching.close)
             await server.stop()
             await sink.until(lambda: "connection refused" in source.last_error)
-            server.apply(service("new"))
+            server.apply(service("new"), endpointslice("new"), node("here", taints=[{"key": "x"}]))
             server.store.forget()
             server.forbids = True
             server.requests.clear()
