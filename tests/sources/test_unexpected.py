@@ -14,6 +14,7 @@ from tests.fake_api.server import FakeApi
 from tests.sources.cluster import followed, in_step, service
 from tests.sources.recorder import Recorder
 from tests.sources.test_remembering import until, world
+from uproxy.core.backoff import Backoff
 from uproxy.sources import remembering
 from uproxy.sources.access import Access
 from uproxy.sources.api import Api
@@ -75,7 +76,8 @@ async def test_one_file_does_not_end_the_source(tmp_path: Path) -> None:
 async def test_one_look_at_files_does_not_end_the_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uproxy.sources.manifests._AGAIN", 0.01)
+    soon = Backoff(initial=0.01, maximum=0.01)
+    monkeypatch.setattr("uproxy.sources.manifests._AGAIN", soon)
     path = tmp_path / "x.yaml"
     path.write_text(MANIFEST.replace("NAME", "web"))
     sink = Recorder()
@@ -89,6 +91,28 @@ async def test_one_look_at_files_does_not_end_the_source(
         await sink.until(lambda: sink.names() == {"other"} and not sink.complaints)
         running.cancel()
     assert sink.calls.count("complain") >= 3, "none, one, none"
+
+
+async def test_what_is_always_unexpected_is_told_with_all_its_details_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    soon = Backoff(initial=0.01, maximum=0.01)
+    monkeypatch.setattr("uproxy.sources.manifests._AGAIN", soon)
+    looked: list[object] = []
+
+    def surprise(*_: object) -> None:
+        looked.append(_)
+        raise ZeroDivisionError("a surprise")
+
+    monkeypatch.setattr(Catalog, "update", surprise)
+    sink = Recorder()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(Manifests([tmp_path]).run(sink))
+        await sink.until(lambda: len(looked) >= 5)
+        running.cancel()
+    assert sink.complaints == ["manifests: : cannot be read: unexpected ZeroDivisionError"]
+    assert caplog.text.count("Traceback") == 1
 
 
 async def test_a_request_fails_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

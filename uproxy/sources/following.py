@@ -91,6 +91,8 @@ class Follower:
         self._live_since: float | None = None
         """Since when the present watch brings changes."""
         self._failures = Failures()
+        self._surprise = ""
+        """What nobody foresaw, and was told last."""
 
     async def run(self, sink: Sink) -> None:
         """List and watch for ever."""
@@ -116,9 +118,12 @@ class Follower:
             return _Trouble(str(error), Verdict(), away=not error.refused)
         except Exception as error:
             # Whatever it is, it concerns one object: the rest of the cluster is followed.
-            log.exception("%s: unexpected", self.resource.source)
+            reason = f"unexpected: {type(error).__name__}"
+            told, self._surprise = self._surprise, reason
+            level = logging.DEBUG if told == reason else logging.ERROR
+            log.log(level, "%s: unexpected", self.resource.source, exc_info=error)
             self._answered = True
-            return _Trouble(f"unexpected: {type(error).__name__}", Verdict(relist=True))
+            return _Trouble(reason, Verdict(relist=True))
         return None
 
     def _forgive(self) -> None:

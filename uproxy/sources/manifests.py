@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from uproxy.core.backoff import Backoff
 from uproxy.core.status import ObjectStatus
 from uproxy.sources.catalog import Catalog, Change, difference
 from uproxy.sources.errors import SourceError
@@ -22,8 +23,10 @@ from uproxy.sources.watch import Hints, Watch
 
 _log = logging.getLogger(__name__)
 
-_AGAIN: Final = 1.0
-"""Seconds before all is read again after an error that nobody foresaw."""
+_AGAIN: Final = Backoff(initial=1.0, maximum=60.0)
+"""Before all is read again after an error that nobody foresaw."""
+_LASTED: Final = 60.0
+"""Seconds after which such an error is another one."""
 _LONG: Final = 0.2
 """Seconds; a manifest of a hundred Services takes 0.02 s."""
 
@@ -54,18 +57,25 @@ class Manifests:
         """Deliver everything, then every change, until cancelled."""
         stopping = threading.Event()
         with Watch(self._roots, use_inotify=self._use_inotify) as watch:
+            failures = 0
             try:
                 while True:
+                    began = time.monotonic()
                     try:
                         await self._follow(watch, _Store(watch, self._read, stopping), sink)
                     except Exception as error:
-                        # Whatever it is: what was delivered stays, and all is read again.
-                        _log.exception("%s: unexpected", self.name)
-                        reason = f"cannot be read: unexpected {type(error).__name__}"
-                        sink.complain(self.name, [complaint(self.name, 0, "", reason)])
-                        await asyncio.sleep(_AGAIN)
+                        failures = 1 if time.monotonic() - began > _LASTED else failures + 1
+                        self._fail(error, sink, first=failures == 1)
+                        await asyncio.sleep(_AGAIN.delay(failures))
             finally:
                 stopping.set()
+
+    def _fail(self, error: Exception, sink: Sink, *, first: bool) -> None:
+        """Whatever it is: what was delivered stays, and all is read again."""
+        level = logging.ERROR if first else logging.DEBUG
+        _log.log(level, "%s: unexpected", self.name, exc_info=error)
+        reason = f"cannot be read: unexpected {type(error).__name__}"
+        sink.complain(self.name, [complaint(self.name, 0, "", reason)])
 
     async def _follow(self, watch: Watch, store: _Store, sink: Sink) -> None:
         hints, delivered = Hints(everywhere=True), None
