@@ -55,10 +55,14 @@ class Lookout:
         return self._probation.held_back
 
     def claimed(self, addresses: Collection[str]) -> None:
-        """Addresses have been claimed. While the server is away anyway, that says nothing."""
-        if addresses and self._cluster is not None and self._cluster.reachable:
+        """Addresses have been claimed."""
+        if not addresses or self._cluster is None:
+            return
+        if self._cluster.reachable:
             self._probation.claimed(addresses, time.monotonic())
-            self._wake.set()
+        else:
+            self._probation.claimed_blindly(addresses, time.monotonic())
+        self._wake.set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -67,12 +71,14 @@ class Lookout:
             asked = time.monotonic()
             if self._probation.is_fresh(asked) and not await self._is_there():
                 self._suspect(asked)
+            if self._cluster is not None and self._cluster.reachable:
+                self._probation.heard()
             if self._probation.settle(time.monotonic()):
                 self._changed()
 
     async def _rest(self) -> None:
         now, due = time.monotonic(), self._probation.next_try()
-        if self._probation.is_fresh(now):
+        if self._probation.is_fresh(now) or self._probation.is_blind:
             await asyncio.sleep(self._interval)
             return
         self._wake.clear()
