@@ -123,6 +123,8 @@ async def serve(channel: Channel[ToWorker]) -> None:
                     await service.ended.wait()
             service.report()
     finally:
+        # The control process makes sure that who is to end is not stopped.
+        signal.signal(signal.SIGCONT, signal.SIG_DFL)
         loop.remove_reader(channel.fileno())
         service.close()
 

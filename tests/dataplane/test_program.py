@@ -1,0 +1,40 @@
+"""A worker's process, from its first message to its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from uproxy.channel import Channel, ToWorker
+from uproxy.dataplane.program import serve
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """The process is ours alone as long as the test lasts."""
+    numbers = (signal.SIGCONT, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+async def test_a_signal_that_comes_when_all_is_closed_is_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The control process sends SIGCONT to each worker that it wants to end."""
+    close = Channel.close
+
+    def close_and_be_continued(channel: Channel[ToWorker]) -> None:
+        close(channel)
+        os.kill(os.getpid(), signal.SIGCONT)
+
+    monkeypatch.setattr(Channel, "close", close_and_be_continued)
+    ours, theirs = socket.socketpair()
+    ours.close()
+    kind: type[ToWorker] = ToWorker  # type: ignore[assignment]
+    await serve(Channel(theirs, kind))
