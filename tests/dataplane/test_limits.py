@@ -7,12 +7,14 @@ import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
 from tests.dataplane import peers, udp_world
 from tests.dataplane.peers import eventually, free_descriptors
 from uproxy.core.counters import DropReason
+from uproxy.dataplane import context
 from uproxy.dataplane.reactor import Callback
 from uproxy.dataplane.udp import UdpListener
 from uproxy.dataplane.udp_flow import CONVERSATION
@@ -77,6 +79,46 @@ class TestMaxFlows:
             for _ in range(8):
                 await server.accept()
             await eventually(lambda: bool(tcp.context.on_room))
+
+    async def test_who_waits_is_resumed_in_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With thousands of Services, each flow that ended would have had all of them look."""
+        monkeypatch.setattr(context, "RESUMED", 2)
+        monkeypatch.setattr(context, "PAUSE", 1000.0)
+        async with world(max_flows=1) as (tcp, _):
+            server = tcp.server()
+            streams = [tcp.listen(server.backend) for _ in range(6)]
+            first = tcp.connect(streams[0])
+            backend = await server.accept()
+            for stream in streams:
+                tcp.connect(stream)
+            await eventually(lambda: len(tcp.context.on_room) == 6)
+            streams[0].update(streams[0].route)
+            await eventually(lambda: not streams[0]._accepting)
+            assert len(tcp.context.on_room) == 6
+            resumed: list[int] = []
+            tcp.context.on_room = {partial(resumed.append, n): None for n in range(6)}
+            backend.close()
+            first.close()
+            await tcp.idle()
+            assert resumed == [0, 1]
+
+    async def test_who_waits_does_not_wait_for_those_whose_clients_are_gone(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(context, "RESUMED", 1)
+        async with world(max_flows=1) as (tcp, _):
+            server = tcp.server()
+            streams = [tcp.listen(server.backend) for _ in range(4)]
+            first = tcp.connect(streams[0])
+            backend = await server.accept()
+            clients = [tcp.connect(stream) for stream in streams]
+            await eventually(lambda: len(tcp.context.on_room) == 4)
+            for stream in streams[:3]:
+                stream.close(60.0)
+            backend.close()
+            first.close()
+            await clients[3].send(b"x")
+            assert await (await server.accept()).receive(1) == b"x"
 
     async def test_udp_gives_back_what_is_more_than_its_share(self) -> None:
         async with world(max_flows=8) as (tcp, udp):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from _socket import socket as Socket
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from itertools import islice
 
 from uproxy.channel import LocalClients, Settings
 from uproxy.core.affinity import fair_share
@@ -20,6 +22,13 @@ from uproxy.dataplane.reactor import Reactor
 PINS = 262_144
 """Clients that all ports with session affinity remember, about 80 MiB. Each one remembers 65,536 at
 the most, but an attacker may go for all of them."""
+
+RESUMED = 8
+"""Listeners that look for clients when a flow has ended. All of them would be thousands, to find
+that one was faster."""
+
+PAUSE = 0.1
+"""Seconds until the next ones do, should they have found nobody."""
 
 FORGOTTEN = 50_000
 """Clients that are forgotten in one go: about 10 ms of work."""
@@ -50,10 +59,11 @@ class Context:
         self.reactor = reactor
         self.settings = settings
         self.capacity = Capacity(settings.max_flows, descriptors)
-        self.on_room: list[Callable[[], None]] = []
-        """Called once, then forgotten, when a flow ended and TCP has room: listeners resume."""
+        self.on_room: dict[Callable[[], None], None] = {}
+        """Called once, then forgotten, when TCP has room again, in turn: listeners resume."""
         self.on_need: list[Callable[[], None]] = []
         """Called whenever TCP has no room: who has taken more than its share gives it back."""
+        self._look: asyncio.TimerHandle | None = None
         self._random = random
         self._ports: dict[ServicePortName, Port] = {}
         self._remembering: set[ServicePortName] = set()
@@ -111,14 +121,34 @@ class Context:
     def resume_if_room(self) -> None:
         """A flow of either protocol has ended."""
         if self.on_room and self.capacity.tcp_room(self.reactor.now) > 0:
-            waiting, self.on_room = self.on_room, []
-            for resume in waiting:
+            for resume in list(islice(self.on_room, RESUMED)):
+                del self.on_room[resume]
                 resume()
+
+    def wait_for_room(self, resume: Callable[[], None]) -> None:
+        """TCP has none: call once when there may be some."""
+        self.on_room[resume] = None
+        self.ask_for_room()
+        if self._look is None:
+            self._look = self.reactor.later(PAUSE, self._look_again)
 
     def ask_for_room(self) -> None:
         """TCP clients have to wait."""
         for give_back in self.on_need:
             give_back()
+
+    def stop_waiting(self) -> None:
+        """Nobody is called any more."""
+        self.on_room.clear()
+        if self._look is not None:
+            self._look.cancel()
+
+    def _look_again(self) -> None:
+        """Who was resumed may have had no clients any more, and limits may have changed."""
+        self._look = None
+        self.resume_if_room()
+        if self.on_room:
+            self._look = self.reactor.later(PAUSE, self._look_again)
 
     def ran_out(self) -> None:
         """A descriptor, or memory for one, could not be had."""

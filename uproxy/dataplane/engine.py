@@ -40,6 +40,7 @@ class TcpEngine:
         self.shortage = Shortage(context, self.relay.pipes.close)
         ring = self.relay.ring is not None
         self.dialer = Dialer(context.reactor, self.shortage, ring=ring)
+        self._context = context
         self._reactor = context.reactor
         self._idle_timeout = context.settings.tcp_idle_timeout or float("inf")
         self._half_close_timeout = min(
@@ -80,6 +81,7 @@ class TcpEngine:
             self._timer.cancel()
         for listener in list(self.listeners):
             listener.close(0)
+        self._context.stop_waiting()
         self.dialer.close()
         self.shortage.close()
         self.relay.half_closed.close()

@@ -151,8 +151,7 @@ class TcpListener:
             return
         if room <= 0:
             self._suspend()
-            self.context.on_room.append(self.resume)
-            self.context.ask_for_room()
+            self.context.wait_for_room(self.resume)
             return
         accept, batch = self._accept, self._batch
         try:
