@@ -19,10 +19,12 @@ from uproxy.addresses import (
 from uproxy.config import Config
 from uproxy.core.ip import parse_network
 from uproxy.core.lately import Lately
+from uproxy.core.limits import by_descriptors
 from uproxy.core.nodeports import resolve_nodeport_addresses
 from uproxy.core.options import RoutingOptions
 from uproxy.core.reserved import API_SERVER
 from uproxy.core.state import NodeFacts
+from uproxy.sockets import descriptor_limit
 
 log = logging.getLogger(__name__)
 
@@ -174,5 +176,6 @@ def routing_options(
         hosts=machine.hosts,
         servers={**held_back, **machine.servers},
         serve_unallocated=bool(config.manifests),
+        frontends=by_descriptors(descriptor_limit(), config.workers),
         service_proxy_name=config.service_proxy_name,
     )

@@ -163,7 +163,8 @@ def _settings(
 
 def _most(settings: _Settings, options: RoutingOptions) -> int:
     ranges = len(settings.ranges.networks)
-    return limits.frontends(ranges + len(options.local_addresses) if ranges else 0)
+    each = ranges + len(options.local_addresses) if ranges else 0
+    return limits.frontends(options.frontends, each)
 
 
 def _total(service: Service, places: Places, options: RoutingOptions) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from uproxy.core.ip import Network
+from uproxy.core.limits import FRONTENDS
 from uproxy.core.route import BalancerKind
 
 
@@ -37,6 +38,8 @@ class RoutingOptions:
     serve_unallocated: bool = False
     """Serve Services without a clusterIP at their other addresses: for plain manifests, where no
     API server assigns one. False: skip them, as kube-proxy does."""
+    frontends: int = FRONTENDS
+    """How many a Service may have: see uproxy.core.limits."""
     service_proxy_name: str = ""
     """Serve only Services whose label service.kubernetes.io/service-proxy-name equals this;
     "": those without the label."""
