@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.descriptors import free_descriptors
 from uproxy.channel import (
@@ -271,6 +275,36 @@ def test_a_frame_that_is_cut_short_by_the_end_is_left_out() -> None:
     control.close()
 
 
+async def test_the_end_is_noticed_behind_many_small_frames(sock: socket.socket) -> None:
+    """uvloop calls back only once when the other side has closed with something unread. Each read
+    ends behind the descriptors of one frame."""
+    ours, theirs = socket.socketpair()
+    worker: Channel[ToWorker] = Channel(ours, ToWorker)  # type: ignore[arg-type]
+    control: Channel[FromWorker] = Channel(theirs, FromWorker)  # type: ignore[arg-type]
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+    ended = asyncio.Event()
+
+    def receive() -> None:
+        received.extend(number for _, number in worker.receive() if number is not None)
+        if worker.ended:
+            loop.remove_reader(ours)
+            ended.set()
+
+    loop.add_reader(ours, receive)
+    worker.post(Ready())
+    sent = 0
+    while control.offer(opens([1], sock)):
+        sent += 1
+    control.close()
+    async with asyncio.timeout(15):
+        await ended.wait()
+    assert len(received) == sent > 50
+    for number in received:
+        os.close(number)
+    worker.close()
+
+
 def test_nothing_leaks_when_it_closes_with_descriptors_on_the_way(
     ends: Ends, sock: socket.socket
 ) -> None:
@@ -281,3 +315,46 @@ def test_nothing_leaks_when_it_closes_with_descriptors_on_the_way(
     control.close()
     worker.close()
     assert len(os.listdir("/proc/self/fd")) == before - 2
+
+
+@given(st.binary(max_size=60), st.booleans())
+def test_no_bytes_whatever_raise_an_error(data: bytes, framed: bool) -> None:
+    ours, theirs = socket.socketpair()
+    control: Channel[FromWorker] = Channel(ours, FromWorker)  # type: ignore[arg-type]
+    with theirs, closing(control):
+        theirs.send((struct.pack("!I", len(data)) if framed else b"") + data)
+        theirs.shutdown(socket.SHUT_WR)
+        while control.receive():
+            pass
+        assert control.ended
+
+
+@given(st.data())
+def test_frames_arrive_whole_however_they_are_cut(data: st.DataObject) -> None:
+    """And without the last one, where its sender was killed."""
+    ours, theirs = socket.socketpair()
+    frames = b"".join(_encoded(Report([], number)) for number in range(5))
+    end = data.draw(st.integers(0, len(frames)))
+    control: Channel[FromWorker] = Channel(ours, FromWorker)  # type: ignore[arg-type]
+    received: list[FromWorker] = []
+    with theirs, closing(control):
+        start = 0
+        while start < end:
+            size = data.draw(st.integers(1, end - start))
+            theirs.send(frames[start : start + size])
+            start += size
+            received += [message for message, _ in control.receive()]
+        theirs.shutdown(socket.SHUT_WR)
+        assert control.receive() == []
+        assert (control.fault, bool(control.ended)) == ("", True)
+    whole = end // (len(frames) // 5)
+    assert received == [Report([], number) for number in range(whole)]
+
+
+def _encoded(message: FromWorker) -> bytes:
+    ours, theirs = socket.socketpair()
+    sender: Channel[ToWorker] = Channel(ours, ToWorker)  # type: ignore[arg-type]
+    with theirs:
+        sender.post(message)
+        sender.close()
+        return theirs.recv(1000)

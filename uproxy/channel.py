@@ -38,8 +38,11 @@ _FULL = 1 << 20
 _LONGEST = 1 << 28
 """Bytes; a length beyond it is none. The longest message is a route, with some MiB of backends."""
 _READ = 256 * 1024
-_READS = 8
-"""Reads in a row, before others get their turn."""
+_READS = 500
+_MUCH = 2 << 20
+"""Reads and bytes in a row, before others get their turn. It is more than a sender that has closed
+can have left: 208 KiB (net.core.wmem_default), of which each frame takes 768 bytes or more. uvloop
+calls back only once then, if the sender has not read all that it was sent."""
 _SHORT = RESOURCE_ERRORS | {errno.ETOOMANYREFS}
 """The kernel is short of something; the other side is to blame for ETOOMANYREFS, as it has not
 taken the descriptors that are on their way."""
@@ -204,10 +207,14 @@ class Channel(Generic[M]):
         The descriptors are the caller's to close. There may be more; then the socket is readable.
         """
         messages: list[tuple[M, int | None]] = []
-        for _ in range(_READS):
-            if self.fault or not self._read():
+        size = reads = 0
+        while not self.fault and reads < _READS and size < _MUCH:
+            got = self._read()
+            if not got:
                 break
             messages += self._complete()
+            size += got
+            reads += 1
         return messages
 
     def close(self) -> None:
@@ -253,26 +260,26 @@ class Channel(Generic[M]):
         self._unsent += memoryview(data)[sent:]
         return True
 
-    def _read(self) -> bool:
-        """Read once; False if nothing was there, or ever will be."""
+    def _read(self) -> int:
+        """Read once; 0 if nothing was there, or ever will be."""
         try:
             data, ancillary, flags, _ = self._sock.recvmsg(
                 _READ, socket.CMSG_SPACE(4 * MOST_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
-            return False
+            return 0
         except OSError as error:
             if error.errno not in RESOURCE_ERRORS:
                 self.ended = str(error)
-            return False
+            return 0
         self._descriptors.extend(_rights(ancillary))
         if flags & socket.MSG_CTRUNC:
             self._descriptors.append(_CUT)
         if not data:
             self.ended = "closed by the other side"
-            return False
+            return 0
         self._received += data
-        return True
+        return len(data)
 
     def _complete(self) -> list[tuple[M, int | None]]:
         messages: list[tuple[M, int | None]] = []
@@ -288,7 +295,7 @@ class Channel(Generic[M]):
                 decoded = self._decoder.decode(
                     memoryview(self._received)[start + _HEADER.size : end].tobytes()
                 )
-            except msgspec.DecodeError as error:
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 self._broken(str(error))
                 break
             messages += self._with_descriptors(decoded)

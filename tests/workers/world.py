@@ -62,7 +62,8 @@ class Played:
 
     def listen(self) -> None:
         """Hear what is said from now on."""
-        asyncio.get_running_loop().add_reader(self.channel.fileno(), self._receive)
+        if not self.channel.ended:
+            asyncio.get_running_loop().add_reader(self.channel.fileno(), self._receive)
 
     def begin(self) -> None:
         """Say that it has started."""
@@ -100,8 +101,10 @@ class Played:
             if descriptor is not None:
                 self.descriptors += 1
                 os.close(descriptor)
-        if self.channel.ended and self.obedient:
-            self.end()
+        if self.channel.ended:
+            asyncio.get_running_loop().remove_reader(self.channel.fileno())
+            if self.obedient:
+                self.end()
 
 
 class World:

@@ -63,6 +63,8 @@ class _Service:
         self._reserve.fill()
         if self._worker is not None:
             self._worker.report()
+        if self._channel.ended:
+            self.ended.set()
 
     def continued(self, *_: object) -> None:
         """After SIGCONT, before anything that has happened meanwhile is looked at. Where the

@@ -70,6 +70,7 @@ class Workers:
         start: Callable[[], Awaitable[Started]] = start_worker,
         patience: Patience = _PATIENCE,
         periods: Periods = _PERIODS,
+        restart: Backoff = _RESTART,
     ) -> None:
         """`wanted`: whether a port still exists; the counts of others are forgotten. `reported` is
         told what a worker reports. `start` starts a process."""
@@ -79,6 +80,7 @@ class Workers:
         self._wanted = wanted
         self._start = start
         self._periods = periods
+        self._restart = restart
         self._workers = [Worker(index, patience, self._said) for index in range(count)]
         self._clients = LocalClients((), ())
         self._tally = Tally()
@@ -195,7 +197,7 @@ class Workers:
             log.warning("worker %d %s; starting another", worker.index, ending)
             if failures := worker.pulse.failures:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_RESTART.delay(failures, random.random())):
+                    async with asyncio.timeout(self._restart.delay(failures, random.random())):
                         await self._draining.wait()
         worker.drained.set()
 
