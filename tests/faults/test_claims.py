@@ -7,6 +7,7 @@ import errno
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -32,8 +33,15 @@ class World:
         self.available += 1
 
 
+class Slow(random.Random):
+    """Threads take the longest time that they may."""
+
+    def choice(self, seq: Any) -> Any:
+        return max(seq)
+
+
 def run(main: Callable[[World, Claims], Awaitable[None]], *, broken: str = "") -> World:
-    """`broken`: what fails from the beginning."""
+    """`broken`: what fails from the beginning. Netlink takes 0.2 s each time."""
     world = World()
     if broken:
         world.weather.storm([broken], 1.0)
@@ -45,7 +53,7 @@ def run(main: Callable[[World, Claims], Awaitable[None]], *, broken: str = "") -
             keeping.cancel()
 
     def new_loop() -> VirtualLoop:
-        return VirtualLoop(world.clock, random.Random(0), world.kernel.readiness)
+        return VirtualLoop(world.clock, Slow(), world.kernel.readiness)
 
     with ExitStack() as stack:
         for name in ("add_claims", "release_claims", "held_claims", "may_claim"):
@@ -124,5 +132,24 @@ def test_what_could_not_be_released_and_is_wanted_again_stays() -> None:
         world.weather.clear()
         await asyncio.sleep(20)
         assert world.kernel.claims == {ADDRESS}
+
+    run(main)
+
+
+@pytest.mark.parametrize("early", [0.0, 0.1, 0.2, 0.3])
+def test_what_is_wanted_again_is_not_released_by_an_attempt_that_waits(early: float) -> None:
+    """Whenever the claim comes, before or while what is left over is looked after."""
+
+    async def main(world: World, claims: Claims) -> None:
+        begin = world.clock.now
+        await claims.claim([ADDRESS])
+        world.weather.storm(["netlink"], 1.0)
+        await claims.release([ADDRESS])
+        world.weather.clear()
+        await asyncio.sleep(begin + 5.2 - early - world.clock.now)
+        await claims.claim([ADDRESS, "203.0.113.2"])
+        await asyncio.sleep(20)
+        assert ADDRESS in claims.claimed
+        assert ADDRESS in world.kernel.claims
 
     run(main)

@@ -75,16 +75,9 @@ class Claims:
     async def release(self, addresses: Sequence[str]) -> None:
         """Release addresses. What cannot be released is logged, and tried again by `keep`; what is
         left in the end is found by `uproxy cleanup`."""
-        if not addresses:
-            return
-        async with self._busy:
-            failures = await _carried_out(routes.release_claims, addresses)
-            self._claimed.difference_update(addresses)
-            news = failures.keys() - self._left_over
-            self._left_over = (self._left_over - set(addresses)) | failures.keys()
-        for address in sorted(news):
-            log.warning("cannot release address %s: %s", address, failures[address].strerror)
-        _tell("released", [each for each in addresses if each not in failures])
+        if addresses:
+            async with self._busy:
+                await self._release(addresses)
 
     async def keep(self, available: Callable[[], None], period: float = _PERIOD) -> None:
         """Put back what somebody else has removed, and remove what could not be, for ever.
@@ -103,9 +96,19 @@ class Claims:
                 available()
             return
         if self._left_over:
-            await self.release(sorted(self._left_over))
+            async with self._busy:  # Whatever is still left over then.
+                await self._release(sorted(self._left_over))
         if self._claimed:
             await self._restore()
+
+    async def _release(self, addresses: Sequence[str]) -> None:
+        failures = await _carried_out(routes.release_claims, addresses)
+        self._claimed.difference_update(addresses)
+        news = failures.keys() - self._left_over
+        self._left_over = (self._left_over - set(addresses)) | failures.keys()
+        for address in sorted(news):
+            log.warning("cannot release address %s: %s", address, failures[address].strerror)
+        _tell("released", [each for each in addresses if each not in failures])
 
     async def _begin(self) -> None:
         held: frozenset[str] = frozenset()
