@@ -24,6 +24,15 @@ def written(root: Path, files: Mapping[str, str]) -> Path:
     ("files", "spare"),
     [
         pytest.param({}, True, id="no control groups"),
+        pytest.param({"proc/self/cgroup": "\nodd\n1:2\n"}, True, id="lines that make no sense"),
+        pytest.param(
+            {
+                "proc/self/cgroup": "odd\n0::/\n",
+                "sys/fs/cgroup/cpu.max": "50000 100000\n",
+            },
+            False,
+            id="a line among others that makes no sense",
+        ),
         pytest.param({"proc/self/cgroup": "0::/\n"}, True, id="version 2, the top"),
         pytest.param(
             {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"},

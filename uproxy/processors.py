@@ -23,7 +23,7 @@ def are_spare(root: Path = Path("/")) -> bool:
 
 def _limited(root: Path) -> bool:
     for group in _groups(root):
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             if not (group / "cpu.max").read_text().startswith("max"):
                 return True
         with suppress(OSError, ValueError):
@@ -40,10 +40,9 @@ def _groups(root: Path) -> Iterator[Path]:
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
+    except (OSError, ValueError):
         return
-    for line in lines:
-        number, controllers, path = line.split(":", 2)
+    for number, controllers, path in (line.split(":", 2) for line in lines if line.count(":") > 1):
         if number == "0":
             top = root / _GROUPS
         elif "cpu" in controllers.split(","):
