@@ -74,11 +74,15 @@ def test_a_start_without_an_api_server(api: ThreadedApi, tmp_path: Path) -> None
             assert first.stop() == 0
         api.stop()
         with following(api, tmp_path) as second:
-            kinds = "ok\nlast-known state served: 1\n"
-            assert second.get(second.health, "/readyz") == (200, kinds)
+            code, text = second.get(second.health, "/readyz")
+            assert code == 200
+            assert re.fullmatch(
+                r"ok\ncluster not followed: [1-3]\nlast-known state served: 1\n", text
+            )
             code, text = second.get(second.metrics, "/readyz")
             assert code == 200
-            assert re.fullmatch(r"ok\nserving the last-known state of \S+Z: the API .*\n", text)
+            assert re.search(r"\nserving the last-known state of \S+Z: the API .*\n", text)
+            assert "cannot follow services: connection refused\n" in text
             assert "serving the last-known state of" in second.log
             with socket.create_connection((WEB, port), 5) as flow:
                 assert read_line(flow) == "a"
