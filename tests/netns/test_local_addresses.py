@@ -11,7 +11,7 @@ import pytest
 
 from tests.netns import kit
 from tests.netns.kit import Namespace, namespace
-from uproxy.addresses import AddressMonitor, Claims, local_addresses, routes
+from uproxy.addresses import AddressMonitor, Claims, gateways, local_addresses, routes
 
 pytestmark = kit.needs()
 
@@ -46,6 +46,24 @@ async def test_an_address_that_may_be_a_duplicate_is_not_there_yet(space: Namesp
             if "2001:db8::2" in await local_addresses():
                 return
     raise AssertionError("the end of the check was no news")
+
+
+@pytest.mark.parametrize("compatible", [0, 1])
+def test_gateways_of_routes_that_name_but_the_number_of_a_next_hop(
+    space: Namespace, compatible: int
+) -> None:
+    """As routing daemons set them; the kernel may leave the gateway out of such a route."""
+    space.write_sysctls({"ipv4/nexthop_compat_mode": compatible})
+    space.ip(
+        "addr add 2001:db8::1/64 dev eth0 nodad",
+        "nexthop add id 1 via 192.0.2.254 dev eth0",
+        "nexthop add id 2 via 192.0.2.253 dev eth0",
+        "nexthop add id 3 via 2001:db8::fe dev eth0",
+        "nexthop add id 10 group 1/2",
+        "route add default nhid 10",
+        "route add ::/0 nhid 3",
+    )
+    assert gateways() == {"192.0.2.254", "192.0.2.253", "2001:db8::fe"}
 
 
 @pytest.mark.parametrize("address", ["192.0.2.7/24", "2001:db8::7/64"])

@@ -20,13 +20,15 @@ ATTRIBUTE: Final = struct.Struct("=HH")  # struct rtattr
 NUMBER: Final = struct.Struct("=i")
 
 ADDRESS: Final = struct.Struct("=BBBBI")  # struct ifaddrmsg
+NEXT_HOP: Final = struct.Struct("=BBBBI")  # struct nhmsg
 
 NEW_ADDRESS, GET_ADDRESS = 20, 22
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE, ERROR_MESSAGE, DONE = 24, 25, 26, 2, 3
+NEW_NEXT_HOP, GET_NEXT_HOP = 104, 106
 REQUEST, ACK, EXCLUSIVE, CREATE, DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
 _SOL_NETLINK, _GET_STRICT_CHK = 270, 12
 _NO_SUCH_TABLE = (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
-"""A kernel without IPv6, for one."""
+"""A kernel without IPv6, for one, or before 5.3, which has no objects for next hops."""
 _TIMEOUT = 10.0
 """Seconds; the kernel answers within the call, so this never passes."""
 
@@ -50,6 +52,11 @@ def dump_routes(
     Raises OSError."""
     body = ROUTE.pack(family, 0, 0, 0, table, protocol, 0, kind, 0)
     return _dump(GET_ROUTE, NEW_ROUTE, body)
+
+
+def dump_next_hops() -> Iterator[memoryview]:
+    """Bodies of all next hops that are objects of their own, for both families. Raises OSError."""
+    return _dump(GET_NEXT_HOP, NEW_NEXT_HOP, NEXT_HOP.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
 
 
 def dump_addresses() -> Iterator[memoryview]:

@@ -9,6 +9,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from uproxy.core.ip import parse_ip
 
 _TYPE_UNICAST = 1
 _GATEWAY, _MULTIPATH, _VIA = 5, 9, 18  # RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA
+_NEXT_HOP_GATEWAY = 6  # NHA_GATEWAY
 _NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop
 
 RESOLV_CONF: Final = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
@@ -25,13 +27,24 @@ RESOLV_CONF: Final = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resol
 
 
 def gateways() -> frozenset[str]:
-    """The gateways of all routes. Raises OSError."""
-    return frozenset(
+    """The gateways of all routes. Raises OSError.
+
+    Routing daemons may have the kernel name but the number of a next hop in its routes
+    (net.ipv4.nexthop_compat_mode=0), so next hops are read as well.
+    """
+    of_routes = (
         gateway
         for family in (socket.AF_INET, socket.AF_INET6)
         for route in netlink.dump_routes(family, kind=_TYPE_UNICAST)
         for gateway in _gateways(route[netlink.ROUTE.size :])
     )
+    of_next_hops = (
+        str(ipaddress.ip_address(bytes(value)))
+        for hop in netlink.dump_next_hops()
+        for kind, value in netlink.attributes(hop[netlink.NEXT_HOP.size :])
+        if kind == _NEXT_HOP_GATEWAY and len(value) in (4, 16)
+    )
+    return frozenset(chain(of_routes, of_next_hops))
 
 
 def name_servers(paths: Iterable[Path] = RESOLV_CONF) -> frozenset[str]:
