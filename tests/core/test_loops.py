@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.builders import SOURCE, cluster, endpoint_slice, local, node, port, service, table
+from uproxy.core import routing
+from uproxy.core.loops import guarded
 from uproxy.core.objects import EndpointSlice, Object, ObjectName, Service
 from uproxy.core.route import Frontend, Route
 from uproxy.core.routing import RoutingOptions, RoutingTable, build
@@ -259,6 +263,40 @@ class TestStepByStep:
         ]
         there = ["10.96.0.2:80"]
         assert self.run(RoutingOptions(), *steps) == [[], there, [], [], [], there]
+
+    def test_only_what_led_to_a_frontend_that_goes_is_guarded_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Thousands of Services may lead to each other, if somebody wants that."""
+        state, found, count = cluster(), RoutingTable(), 50
+        for number in range(count):
+            state.apply(SOURCE, service(f"s{number}", ip=f"10.96.0.{number + 1}"))
+            backend = f"10.96.0.{(number + 1) % count + 1}"
+            state.apply(SOURCE, endpoint_slice(f"s{number}", backend, ports={"": 80}))
+        found = build(state, RoutingOptions(), found, state.take_dirty())
+        assert len(found.looping) == count
+        looked_at = list[Frontend]()
+
+        def counted(route: Route, *rest: Any) -> Route:
+            looked_at.append(route.frontend)
+            return guarded(route, *rest)
+
+        monkeypatch.setattr(routing, "guarded", counted)
+        state.remove(SOURCE, Service, ObjectName("default", "s7"))
+        found = build(state, RoutingOptions(), found, state.take_dirty())
+        assert looked_at == [Frontend("TCP", "10.96.0.7", 80)]
+        assert backends(found.routes[looked_at[0]]) == ["10.96.0.8:80"]
+
+    def test_an_address_of_a_node_and_a_node_port_that_go_together(self) -> None:
+        there = node("there", addresses=("192.0.2.9",))
+        slices = endpoint_slice("web", "192.0.2.9", ports={"": 30080})
+        state, found = cluster(service("web"), slices, NODE_PORT, there), RoutingTable()
+        found = build(state, RoutingOptions(), found, state.take_dirty())
+        assert backends(found.routes[WEB]) == []
+        for each in (NODE_PORT, there):
+            state.remove(SOURCE, type(each), each.key)
+        found = build(state, RoutingOptions(), found, state.take_dirty())
+        assert backends(found.routes[WEB]) == ["192.0.2.9:30080"]
 
     def test_new_options_are_looked_at_too(self) -> None:
         slices = endpoint_slice("web", "192.0.2.1", "127.0.0.1", ports={"": 30080})

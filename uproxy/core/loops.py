@@ -97,10 +97,11 @@ def guarded(
 
 
 class Appeared:
-    """Frontends that are new: a quick test for routes that may have one as a backend."""
+    """Frontends that are new: a quick test for routes that may have one as a backend. Or that are
+    gone, for routes that may have had one."""
 
     def __init__(self, frontends: Collection[Frontend], occupied: Occupied, hosts: Holders) -> None:
-        """`occupied`: by all frontends, those that are new among them."""
+        """`occupied`: by all frontends, these among them."""
         self._occupied = occupied
         self._hosts = hosts
         self._wildcard = any(frontend.address in _WILDCARDS for frontend in frontends)
