@@ -34,6 +34,10 @@ faults: $(READY)
 	$(BIN)/python -m tests.faults $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) \
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
+# Defects put back one by one, and within how many seeds each was noticed; takes some minutes.
+simulate-mutations: $(READY)
+	$(BIN)/python -m tests.simulation --mutations $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
 bench: $(PLOTTING)
 	$(BIN)/python -m bench.wire --charts $(ARGS)
 

@@ -6,6 +6,7 @@ kernel, a network, clients, backends and the control process may decide; so a se
 
     make simulate SEEDS=100000             on all processors, until the first that fails
     make simulate SEED=123 MODE=ring       one again, with its trace
+    make simulate-mutations                defects put back: within how many seeds each is noticed
 
 Where things are:
 
@@ -16,13 +17,14 @@ Where things are:
 | `streams`, `datagrams`, `pipes`, `epolls` | TCP, UDP, splice and epoll, as Linux has them |
 | `rings`, `ring_operations` | io_uring, over the memory that the data plane shares with it |
 | `sockets`, `machine` | all of these as Python sees them, and event loops that wait for them |
-| `network`, `peers`, `backends` | who is reached where; clients and servers, which follow scripts |
-| `scenario` | what a seed stands for |
-| `simulation` | one run of it, with the control process |
-| `invariants` | what must hold |
-| `mutations`, `mutate` | defects, put back to see that they are noticed |
+| `network`, `peers`, `backends`, `udp_peers` | who is reached where, and what they do |
+| `scenario`, `drawing`, `crowds` | what a seed stands for |
+| `simulation`, `control` | one run of it, with the control process |
+| `invariants`, `udp_invariants`, `headers` | what must hold |
+| `mutations`, `mutate`, `evidence` | defects, put back to see that they are noticed |
 
-A mode says what moves the bytes: `ring` (io_uring, and epoll for flows that leave it), `epoll`, or
-`splice`, which is then used from the first byte on. A fault is rare in most scenarios and frequent
-in some; many have none at all, and there everything has to arrive (`Scenario.gentle`).
+A mode says what moves the bytes: `ring` (io_uring, and epoll for flows that leave it), `epoll`,
+`splice`, which is then used from the first byte on, or `udp`, by either. A fault is rare in most
+scenarios and frequent in some; many have none at all, and there everything has to arrive
+(`Scenario.gentle`).
 """

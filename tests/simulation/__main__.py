@@ -8,6 +8,7 @@ import sys
 from multiprocessing import get_context
 from time import monotonic
 
+from tests.simulation import evidence
 from tests.simulation.mutate import MUTATIONS, apply
 
 CHUNK = 25
@@ -18,6 +19,8 @@ LINES = 200
 
 def main() -> int:
     options = _options()
+    if options.mutations:
+        return evidence.show(options.seeds, options.jobs)
     if options.mutation:
         apply(options.mutation)
     if options.seed is not None:
@@ -34,6 +37,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     names = sorted(MUTATIONS)
     parser.add_argument("--mutation", choices=names, metavar="NAME", help="of a defect to put back")
+    parser.add_argument("--mutations", action="store_true", help="put all back, one by one")
     return parser.parse_args()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import select
+from collections.abc import Callable
 
 from tests.simulation.files import ERR, HUP, IN, Descriptors, File, Watching, fail
 from tests.simulation.world import Fault, World
@@ -117,12 +118,15 @@ class EpollFile(File, Watching):
 class Epoll:
     """What select.epoll is to Python."""
 
-    def __init__(self, world: World, descriptors: Descriptors) -> None:
+    def __init__(self, world: World, descriptors: Descriptors, *, fails: bool) -> None:
+        """`fails`: whether it may."""
+        self._fails = fails
         self._world = world
         self._descriptors = descriptors
         self._file = EpollFile(world)
         self._fd = descriptors.install(self._file)
         self.closed = False
+        self.watched: Callable[[File], None] = lambda _: None
 
     def fileno(self) -> int:
         if self.closed:
@@ -132,6 +136,7 @@ class Epoll:
     def register(self, fd: int, events: int) -> None:
         self._world.call()
         self._file.add(fd, self._descriptors.find(fd), events)
+        self.watched(self._descriptors.find(fd))
 
     def modify(self, fd: int, events: int) -> None:
         self._world.call()
@@ -145,6 +150,8 @@ class Epoll:
         """Raises ValueError when closed."""
         self.fileno()
         self._world.call()
+        if self._fails and self._world.chance(Fault.EPOLL_FAILS):
+            raise fail(errno.ENOMEM)
         most = maxevents if maxevents > 0 else 1024
         until = None if timeout is None or timeout < 0 else self._world.now + timeout
         while True:

@@ -76,12 +76,15 @@ class Descriptors:
     def __init__(self, world: World, lowest: int = 3) -> None:
         self.files: dict[int, File] = {}
         self.limit = 1 << 16
+        self.refused = 0
+        """How often it was reached."""
         self._world = world
         self._lowest = lowest
 
     def room(self, count: int = 1) -> None:
         """Raises OSError if there is none."""
         if len(self.files) + count > self.limit:
+            self.refused += 1
             raise fail(errno.EMFILE)
         if self._world.chance(Fault.NO_DESCRIPTOR):
             raise fail(self._world.random.choice((errno.EMFILE, errno.ENFILE)))

@@ -6,6 +6,7 @@ import asyncio
 import select
 import selectors
 from _socket import socket as BareSocket
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from tests.simulation.epolls import Epoll
@@ -46,6 +47,9 @@ class Memory(Protocol):
     def ring_entries(self) -> int: ...
 
     @property
+    def ring_completions(self) -> int: ...
+
+    @property
     def ring_buffers(self) -> int: ...
 
     @property
@@ -66,11 +70,13 @@ class Machine:
         self.pipes = Pipes(world, self.descriptors)
         self.sockets = Sockets(world, self.descriptors, self.network)
         self.queues: SimulatedQueues | None = None
+        self.watched: Callable[[File], None] = lambda _: None
+        """Told whenever the process has a file watched by its epoll."""
         self._memory = memory
         self.kernel = Kernel(
             new_socket=cast("type[BareSocket]", self.sockets.new),
             adopt=cast("Any", self.sockets.adopt),
-            epoll=cast("type[select.epoll]", self.new_epoll),
+            epoll=cast("type[select.epoll]", self._new_epoll),
             queues=self._new_queues,
             ring_buffers=memory.ring_buffers,
             datagram_buffers=memory.datagram_buffers,
@@ -80,7 +86,6 @@ class Machine:
             size_of_pipe=self.pipes.size,
             splice=self.pipes.splice,
             set_blocking=self._set_blocking,
-            unsent=self._unsent,
             close=self._close,
         )
 
@@ -89,22 +94,30 @@ class Machine:
         return self.world.now
 
     def new_epoll(self) -> Epoll:
-        return Epoll(self.world, self.descriptors)
+        """For a loop, which could not go on if it failed."""
+        return Epoll(self.world, self.descriptors, fails=False)
 
     def new_loop(self, *, ring: bool) -> asyncio.SelectorEventLoop:
         return _RingLoop(self) if ring else _EpollLoop(self)
 
+    def _new_epoll(self) -> Epoll:
+        made = Epoll(self.world, self.descriptors, fails=True)
+        made.watched = self.watched
+        return made
+
     def _new_queues(self) -> SimulatedQueues:
-        entries, limits = self._memory.ring_entries, self._memory.limits
-        made = SimulatedQueues(self.world, self.descriptors, entries=entries, limits=limits)
-        self.queues = made
+        memory = self._memory
+        self.queues = made = SimulatedQueues(
+            self.world,
+            self.descriptors,
+            entries=memory.ring_entries,
+            completions=memory.ring_completions,
+            limits=memory.limits,
+        )
         return made
 
     def _set_blocking(self, fd: int, flag: bool) -> None:
         self.descriptors.find(fd).blocking = flag  # type: ignore[attr-defined]
-
-    def _unsent(self, fd: int) -> int:
-        return len(self.descriptors.find(fd).outbox)  # type: ignore[attr-defined]
 
     def _close(self, fd: int) -> None:
         self.world.call()

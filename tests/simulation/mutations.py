@@ -23,7 +23,313 @@ class Mutation:
 
 
 def _one(name: str, says: str, module: str, old: str, new: str) -> Mutation:
-    return Mutation(name, says, (Change(f"dataplane.{module}", old, new),))
+    return Mutation(name, says, (Change(module, old, new),))
 
 
-ALL: Final[tuple[Mutation, ...]] = ()
+_RING, _SIDE, _RING_SIDE = "dataplane.ring", "dataplane.side", "dataplane.ring_side"
+_REACTOR, _FLOW, _UDP = "dataplane.reactor", "dataplane.flow", "dataplane.ring_udp"
+
+KNOWN: Final = (
+    _one(
+        "leaves-within-a-turn",
+        "A flow leaves the ring while what became of the other direction's send is not yet told.",
+        _RING_SIDE,
+        """                ring.again(self._leave_when_quiet)
+        if completion & UNSENT:
+            self._unsent(completion)
+        elif""",
+        """                self._leave_when_quiet()
+        if completion & UNSENT:
+            self._unsent(completion)
+            self._leave_when_quiet()
+        elif""",
+    ),
+    _one(
+        "no-limit-of-descriptors",
+        "A worker takes on as many flows as it was told, whatever its RLIMIT_NOFILE.",
+        "core.capacity",
+        "usable = descriptors - min(_RESERVE, descriptors // 4)",
+        "usable = 1 << 30",
+    ),
+    _one(
+        "udp-received-twice",
+        "A UDP flow that has moved to another backend is armed by the move, and again after it.",
+        _UDP,
+        "        self._ring.again(lambda: self._arm_again(key))\n",
+        "        key = self._ring_key\n        self._ring.again(lambda: self._arm_again(key))\n",
+    ),
+    _one(
+        "newcomer-evicts-newcomer",
+        "With the table full of flows that were answered, a new flow displaces the previous one.",
+        "core.flows",
+        """            waiting_first = unanswered < brief
+        else:
+            newcomers = len(self._flows) - self._established_count
+            waiting_first = 4 * (self._unanswered_count + 1) >= 3 * newcomers
+""",
+        """            waiting_first = True
+        else:
+            waiting_first = True
+""",
+    ),
+    _one(
+        "no-share-of-tcp",
+        "UDP may take all flows, and TCP clients wait for as long as it does.",
+        "core.capacity",
+        'to_tcp = owed if self._listening["TCP"] else 0',
+        "to_tcp = 0",
+    ),
+    _one(
+        "holds-what-has-come",
+        "A multishot receive brings all that has arrived, however much the other side takes.",
+        _RING,
+        "(RECEIVE, LIMIT + 1 - SIZE << 32) if self.limited else (RECEIVE_ONCE, 0)",
+        "(RECEIVE, 0)",
+    ),
+    _one(
+        "more-follows-anywhere",
+        "MSG_MORE is set where a send was queued, although another operation may have its place.",
+        _RING,
+        "        if number >= self._submitted:\n",
+        "        if True:\n",
+    ),
+    _one(
+        "refused-enter-goes-on",
+        "When the kernel takes nothing, what was queued is overwritten.",
+        _RING,
+        """            elif refusals < REFUSALS:
+                refusals += 1
+                self.pause()
+            else:
+""",
+        """            elif refusals < REFUSALS:
+                return
+            else:
+""",
+    ),
+    _one(
+        "epoll-unarmed",
+        "After a failure of epoll nobody looks at it any more.",
+        _REACTOR,
+        """        try:
+            self._dispatch()
+        finally:  # Whatever has failed, or nobody would hear of any socket again.
+            if""",
+        """        self._dispatch()
+        if True:
+            if""",
+    ),
+    _one(
+        "full-buffers-of-a-lifetime",
+        "Eight full buffers count as bulk, however far they lie apart.",
+        _RING_SIDE,
+        "follows = self._streak_end == self.total - SIZE",
+        "follows = True",
+    ),
+)
+"""What was wrong once, and had been for a while."""
+
+FOUND: Final = (
+    _one(
+        "reset-taken-for-the-end",
+        "A receive after a send that was told of a reset finds what looks like the end.",
+        _RING_SIDE,
+        "elif self.peer._round >= self._ring.round - 1:",
+        "elif False:",
+    ),
+    _one(
+        "last-reply-is-empty",
+        "The reply with which a multishot receive ends is passed on as an empty one.",
+        _UDP,
+        """        if completion & HAS_BUFFER and completion & RESULT:
+            # The receive has ended with a reply, as it does where completions have no room.
+            self._arrived(completion | MORE)
+        elif completion & HAS_BUFFER:
+            self._intake.buffers.free(completion >> BUFFER_SHIFT)
+        if not completion & RESULT:
+""",
+        """        if completion & HAS_BUFFER:
+            self._intake.buffers.free(completion >> BUFFER_SHIFT)
+        if not code:
+""",
+    ),
+)
+"""What the simulation itself has found."""
+
+FURTHER: Final = (
+    _one(
+        "lost-rearm",
+        "A receive that has ended is not armed again when what it brought was sent at once.",
+        _RING_SIDE,
+        "        elif not self._armed:\n            self._ring.again(self._rearm)\n",
+        "",
+    ),
+    _one(
+        "swapped-order",
+        "What is left of a send goes behind what came after it.",
+        _RING_SIDE,
+        "self.held = bytearray(rest) + self.held",
+        "self.held = self.held + bytearray(rest)",
+    ),
+    _one(
+        "missed-cancel",
+        "A side that closes leaves its receive to the kernel.",
+        _RING_SIDE,
+        """        if self._armed:
+            ring.cancel(self._key)
+            ring.flush()
+""",
+        """        if self._armed:
+            ring.flush()
+""",
+    ),
+    _one(
+        "missing-fresh-check",
+        "An event is given to a new descriptor that was reported for the old one of its number.",
+        _REACTOR,
+        "if callback is None or fd in fresh:",
+        "if callback is None:",
+    ),
+    _one(
+        "end-before-the-rest",
+        "The end of a stream is passed on while messages still wait for their turn.",
+        _RING_SIDE,
+        """        if self._waiting:
+            self._ending = True
+        elif self._round""",
+        """        if self._waiting:
+            self._ended()
+        elif self._round""",
+    ),
+    _one(
+        "buffer-not-given-back",
+        "Buffers that wait are forgotten when a side closes.",
+        _RING_SIDE,
+        """            for completion in self._waiting:
+                ring.buffers.free(completion >> BUFFER_SHIFT)
+            self._waiting = None
+""",
+        """            self._waiting = None
+""",
+    ),
+    _one(
+        "early-reuse",
+        "Buffers of sends are offered before their owners know what is left of them.",
+        _RING,
+        """        self.round += 1
+        for group in self._groups:
+            group.decide()
+""",
+        """        self.round += 1
+        for group in self._groups:
+            group.decide()
+            group.free_decided()
+""",
+    ),
+    _one(
+        "lost-deferral",
+        "A direction that has read its share goes on with the next event only.",
+        _SIDE,
+        """            self.deferred = True
+            self.relay.reactor.defer(self._resume)
+""",
+        """            pass
+""",
+    ),
+    _one(
+        "udp-closed-without-a-flush",
+        "A UDP flow closes its socket while a queued operation names its number.",
+        _UDP,
+        """        if self._round == self._ring.round:
+            self._ring.flush()
+""",
+        "",
+    ),
+    _one(
+        "flushed-and-forgotten",
+        "When a slow receiver has taken what was held, nobody reads on.",
+        _SIDE,
+        """        self.peer.settle()
+        if not self.deferred:
+            self._pump()
+""",
+        """        self.peer.settle()
+""",
+    ),
+    _one(
+        "end-in-place-of-a-reset",
+        "A flow that is broken ends by a FIN.",
+        _FLOW,
+        """            self._let_go()
+            reset(self.client_sock)
+            if self.sock is not None:
+                reset(self.sock)
+""",
+        """            self._let_go()
+            self.client_sock.close()
+            if self.sock is not None:
+                self.sock.close()
+""",
+    ),
+    _one(
+        "dialed-again-while-relayed",
+        "A dial that has succeeded still times out, and the flow goes on to another backend.",
+        "dataplane.dial",
+        "        del self._queues[flow.attempt][flow]\n        assert",
+        "        assert",
+    ),
+    _one(
+        "pipe-with-a-rest",
+        "A pipe that holds bytes of one flow is lent to another.",
+        "dataplane.pipes",
+        "if not pipe.size and len(self._unused) < KEPT:",
+        "if len(self._unused) < KEPT:",
+    ),
+    _one(
+        "one-byte-too-few",
+        "Of what a socket did not take, the first byte is lost.",
+        _SIDE,
+        "self.held = memoryview(bytes(self.view[sent:count]))",
+        "self.held = memoryview(bytes(self.view[sent + 1 : count]))",
+    ),
+    _one(
+        "ended-while-held",
+        "A side whose stream has ended does not wait for what the other socket has not taken.",
+        _SIDE,
+        "            if sent < count:\n                self._hold(sent, count)\n"
+        "            elif flags != _SEND:\n                self._ended()\n",
+        "            if sent < count:\n                self._hold(sent, count)\n"
+        "            if flags != _SEND:\n                self._ended()\n",
+    ),
+    _one(
+        "rest-of-one-direction",
+        "A flow that leaves the ring takes along what is held for its client only.",
+        _FLOW,
+        "side.follow(old.total, old.reported, old.held, eof=old.eof)",
+        "side.follow(old.total, old.reported, old.held if old is backend else b'', eof=old.eof)",
+    ),
+    _one(
+        "counted-although-held",
+        "Bytes that are held count as delivered.",
+        _SIDE,
+        "delivered = self.total - self.pending\n",
+        "delivered = self.total\n",
+    ),
+    _one(
+        "reply-to-somebody-else",
+        "A reply leaves through the message header of another buffer.",
+        _UDP,
+        "at = buffer * _MESSAGE.size",
+        "at = 0",
+    ),
+    _one(
+        "udp-sent-from-the-wrong-address",
+        "Replies of a wildcard listener leave from whatever address the kernel chooses.",
+        "dataplane.udp",
+        "pktinfo.reply_from(local)",
+        "[]",
+    ),
+)
+"""Others that could be made."""
+
+ALL: Final[tuple[Mutation, ...]] = KNOWN + FOUND + FURTHER

@@ -70,6 +70,8 @@ class Peer:
         self.sent = 0
         self.pair: Peer | None = None
         """Who it is connected with by the proxy."""
+        self.paired = self.began = world.now
+        """When that was, and when this one has come."""
         self.saw_end = False
         """Whether the other's stream has ended by a FIN."""
         self.error = 0
@@ -85,6 +87,7 @@ class Peer:
 
     def begin(self) -> None:
         """The connection is there."""
+        self.began = self.world.now
         self.stream.waiters[self] = lambda _: self._soon()
         self._soon()
         if self.script.gives_up is not None:

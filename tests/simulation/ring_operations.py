@@ -151,11 +151,15 @@ class Receive(Operation):
                 data = self.take(size)
             except OSError as error:
                 if error.errno != errno.EAGAIN:
+                    if isinstance(self.file, Stream):
+                        self.file.by_ring.refused = True
                     self.finish(-(error.errno or errno.EIO))
                 return
             if not data and not self.keeps_empty:
                 self.finish(0)
                 return
+            if isinstance(self.file, Stream):
+                self.file.by_ring.fill(len(data), size)
             group.lend(number)
             ctypes.memmove(address, data, len(data))
             self._limit -= len(data)
@@ -266,7 +270,10 @@ def _send(entry: Issued, file: File) -> int:
         raise fail(errno.ENOTSOCK)
     if not entry.operation_flags & _DONT_WAIT:
         raise Violation("a send that may wait in the kernel")
-    return file.send(data, more=bool(entry.operation_flags & _MORE))
+    file.by_ring.refused = True
+    sent = file.send(data, more=bool(entry.operation_flags & _MORE))
+    file.by_ring.refused = sent < len(data)
+    return sent
 
 
 def _send_message(entry: Issued, file: File) -> int:

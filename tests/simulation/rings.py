@@ -23,6 +23,8 @@ _SKIP_SUCCESS: Final = 1 << 6
 _OVERFLOW, _TASKRUN = 1 << 1, 1 << 2
 _TEMPORARY: Final = (errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ENOMEM)
 HAS_BUFFER, MORE = 1, 2
+_ROUNDS: Final = 3
+"""How often Linux looks whether there is more to do, before it returns."""
 
 
 class Group:
@@ -80,7 +82,13 @@ class SimulatedQueues:
     flags_at, tail_at, done_head_at, done_tail_at = 0, 1, 2, 3
 
     def __init__(
-        self, world: World, descriptors: Descriptors, *, entries: int, limits: bool
+        self,
+        world: World,
+        descriptors: Descriptors,
+        *,
+        entries: int,
+        completions: int,
+        limits: bool,
     ) -> None:
         self.world = world
         self.descriptors = descriptors
@@ -88,12 +96,12 @@ class SimulatedQueues:
         """Whether receives may have a limit (Linux 6.17)."""
         self._numbers = bytearray(16)
         self._entries = bytearray(entries * 64)
-        self._completions = bytearray(entries * 2 * 16)
+        self._completions = bytearray(completions * 16)
         self.numbers = memoryview(self._numbers).cast("I")
         self.entries = memoryview(self._entries)
         self.words = self.entries.cast("Q")
         self.completions = memoryview(self._completions).cast("Q")
-        self.mask, self.done_mask = entries - 1, 2 * entries - 1
+        self.mask, self.done_mask = entries - 1, completions - 1
         self.groups: dict[int, Group] = {}
         self.armed: dict[Operation, None] = {}
         """Operations under way."""
@@ -232,6 +240,13 @@ class SimulatedQueues:
     def _run_work(self) -> None:
         while self._overflow and self._room:
             self._put(*self._overflow.pop(0))
+        for _ in range(_ROUNDS):
+            self._run_once()
+            if not self._work:
+                break
+        self._show()
+
+    def _run_once(self) -> None:
         waiting = list(self._work)
         self._work.clear()
         if len(waiting) > 1 and self.world.chance(Fault.SHUFFLED_EVENTS):
@@ -243,7 +258,8 @@ class SimulatedQueues:
                 self.happened(operation)
                 continue
             operation.run()
-        self._show()
+            if len(waiting) > 1:
+                self.world.call()  # Others go on meanwhile, and have their work done as well.
 
     def _show(self) -> None:
         """Let the process see what it might ask for."""

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any, cast
 
 from tests.simulation import invariants
 from tests.simulation.backends import Backend as Server
-from tests.simulation.datagrams import DatagramSocket
-from tests.simulation.files import File
-from tests.simulation.machine import Machine, Mailbox
+from tests.simulation.control import Control
+from tests.simulation.drawing import draw, script
+from tests.simulation.machine import Machine
 from tests.simulation.network import Reply
 from tests.simulation.peers import Peer, Script, stream_of
-from tests.simulation.scenario import Client, Mode, Scenario, Step, draw, script
-from tests.simulation.streams import Address, Listening
-from tests.simulation.udp_peers import Replying, UdpClient, UdpServer
-from tests.simulation.world import Violation, World
-from uproxy.channel import Close, Drain, FromWorker, Open, Report, Settings, ToWorker, Update
-from uproxy.core.counters import Counters
-from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
+from tests.simulation.scenario import Client, Mode, Scenario, Step
+from tests.simulation.streams import Address
+from tests.simulation.udp_peers import UdpClient, UdpServer
+from tests.simulation.world import Fault, Violation, World
+from uproxy.channel import (
+    Settings,
+)
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import TcpEngine
 from uproxy.dataplane.flow import Flow
@@ -64,33 +66,18 @@ class Listeners(Ordered):
         super().add(each)
 
 
-class ReportChannel:
-    """The worker's end of the channel, as far as it says something."""
-
-    wants_write = False
-
-    def __init__(self) -> None:
-        self.sums: dict[ServicePortName, Counters] = {}
-
-    def flush(self) -> None:
-        """Nothing ever waits."""
-
-    def post(self, *messages: FromWorker) -> None:
-        for message in messages:
-            if isinstance(message, Report):
-                for name, counters in message.ports:
-                    self.sums.setdefault(name, Counters(dropped={})).add(counters)
-
-
 class Simulation:
     """Everything of one run."""
 
     def __init__(self, scenario: Scenario, *, tracing: bool) -> None:
         self.scenario = scenario
-        self.world = World(str(scenario.random_seed), scenario.rates, tracing=tracing)
+        self.world = World(
+            str(scenario.random_seed), scenario.rates, tracing=tracing, slowness=scenario.slowness
+        )
         self.world.looks.append(lambda: invariants.bounded(self))
         self.random = Random(scenario.random_seed)
         self.machine = Machine(self.world, scenario)
+        self.machine.watched = lambda file: invariants.leaves_for_a_reason(self, file)
         self.machine.network.sizes = scenario.buffers
         self.machine.pipes.largest = scenario.largest_pipe
         self.violations: list[str] = []
@@ -100,14 +87,9 @@ class Simulation:
         self.servers: list[Server] = []
         self.udp_clients: list[UdpClient] = []
         self.udp_servers: list[UdpServer] = []
-        self.routes: list[Route] = []
-        self.listening: dict[int, Listening | DatagramSocket] = {}
-        self.channel = ReportChannel()
-        self.drained = False
-        """Whether nobody is accepted any more."""
+        self.control = Control(self.machine, scenario, self.random)
         self._scripts = 100
         self._replies = 0
-        self._mailbox = Mailbox(self.world)
 
     @property
     def peers(self) -> Iterator[Peer]:
@@ -159,6 +141,8 @@ class Simulation:
 
     def _problem(self, problem: dict[str, Any]) -> None:
         error = problem.get("exception")
+        if self.world.happened[Fault.EPOLL_FAILS] and isinstance(error, OSError):
+            return  # And epoll is asked again.
         self.violations.append(f"{problem.get('message')}: {error!r}")
         self.loop.stop()
 
@@ -173,27 +157,34 @@ class Simulation:
             half_close_timeout=scenario.half_close_timeout,
             busy_poll=scenario.busy_poll,
         )
-        self.context = Context(self.reactor, settings, self.random.random)
+        spare = scenario.spare_descriptors
+        self.context = Context(
+            self.reactor, settings, self.random.random,
+            spare if scenario.knows_limit else sys.maxsize,
+        )  # fmt: skip
         if self.reactor.ring is not None:
             self.reactor.ring.pause = self.world.call
             self.reactor.ring.watch.allowed = scenario.busy_poll
-        self.worker = Worker(cast("Any", self.channel), self.context)
+        self.worker = Worker(cast("Any", self.control.channel), self.context)
         if scenario.mode == "splice":
             self.worker._tcp.close()
             self.worker._tcp = TcpEngine(self.context, splice="always")
         self.engine = self.worker._tcp
         self.engine.listeners = cast("Any", Listeners())
         self._watch_pairs()
-        descriptor = descriptors.install(self._mailbox)
-        self.loop.add_reader(descriptor, self._hear)
+        descriptor = descriptors.install(self.control.mailbox)
+        hear = partial(self.control.deliver, self.worker, self.loop.stop)
+        self.loop.add_reader(descriptor, hear)
         self.loop.call_later(REPORT_INTERVAL, self._report)
         for number in range(len(scenario.services)):
             self._add_service(number)
-        descriptors.limit = len(descriptors.files) + len(self.routes) + scenario.spare_descriptors
+        descriptors.limit = (
+            len(descriptors.files) + len(self.control.routes) + scenario.spare_descriptors
+        )
         for number, each in enumerate(scenario.clients):
             self._add_client(number, each)
         for number, sender in enumerate(scenario.senders):
-            target = ("192.0.2.1", self.routes[sender.service].frontend.port)
+            target = ("192.0.2.1", self.control.routes[sender.service].frontend.port)
             client = UdpClient(self.world, self.machine.network, number, target, sender.sending)
             self.udp_clients.append(client)
         for step in scenario.steps:
@@ -212,12 +203,13 @@ class Simulation:
                 cast("Any", sock).file.far.owner for sock in (flow.client_sock, flow.sock)
             )
             first.pair, second.pair = second, first
+            first.paired = second.paired = self.world.now
             self.world.note("proxy", f"pairs {first.name} with {second.name}")
 
         dialer.succeeded = watched  # type: ignore[method-assign]
 
     def _add_service(self, number: int) -> None:
-        service, hosts = self.scenario.services[number], self.machine.network.hosts
+        service, network = self.scenario.services[number], self.machine.network
         addresses = []
         for index, reply in enumerate(service.replies):
             address = (f"10.0.{number}.{index + 1}", 8080)
@@ -225,30 +217,14 @@ class Simulation:
             if service.protocol == "TCP":
                 server = Server(self.world, address, reply, self._next_script)
                 self.servers.append(server)
-                hosts[address] = server
+                network.hosts[address] = server
             else:
-                hosts[address] = self._udp_server(address, reply, service.replying)
-        wildcard = (number + self.scenario.random_seed) % 2
-        frontend = Frontend(service.protocol, "0.0.0.0" if wildcard else "192.0.2.1", 80 + number)
-        self.routes.append(
-            Route(
-                frontend=frontend,
-                owner=ServicePortName("default", f"service-{number}", "", service.protocol),
-                kind=FrontendKind.CLUSTER_IP,
-                backends=tuple(Backend(*address) for address in addresses),
-                serving=tuple(Backend(*address) for address in addresses),
-                balancer=service.balancer,
-                proxy_protocol=service.proxy_protocol,
-                affinity_timeout=service.affinity,
-            )
-        )
-        self._open(number)
-
-    def _udp_server(self, address: Address, reply: Reply, replying: Replying) -> UdpServer:
-        network = self.machine.network
-        server = UdpServer(self.world, network, address, reply, replying, self._next_reply)
-        self.udp_servers.append(server)
-        return server
+                host = UdpServer(
+                    self.world, network, address, reply, service.replying, self._next_reply
+                )
+                self.udp_servers.append(host)
+                network.hosts[address] = host
+        self.control.serve(service, addresses)
 
     def _next_reply(self) -> int:
         self._replies += 1
@@ -259,11 +235,15 @@ class Simulation:
         if self._scripts > 250:
             raise Violation("far too many connections for so few clients")
         if self.scenario.answer is not None:
-            return replace(self.scenario.answer, data=stream_of(self._scripts, 20_000))
-        return script(self.random, self._scripts, self.scenario.buffers, waits=True)
+            return replace(self.scenario.answer, data=stream_of(self._scripts, 3000))
+        scenario = self.scenario
+        return script(
+            self.random, self._scripts, scenario.buffers, waits=True, rough=scenario.rough,
+            many=len(scenario.clients),
+        )  # fmt: skip
 
     def _add_client(self, number: int, client: Client) -> None:
-        frontend = self.routes[client.service].frontend
+        frontend = self.control.routes[client.service].frontend
         target = ("192.0.2.1", frontend.port)
         stream = self.machine.network.stream(f"end of client {number}")
         peer = Peer(self.world, f"client {number}", stream, client.script)
@@ -280,95 +260,21 @@ class Simulation:
             self.world.note(peer.name, f"connects from port {address[1]}")
             peer.begin()
 
-    def _open(self, number: int) -> None:
-        frontend, network = self.routes[number].frontend, self.machine.network
-        address = (frontend.address, frontend.port)
-        listening: Listening | DatagramSocket
-        if frontend.protocol == "TCP":
-            listening = Listening(self.world, address)
-            network.listeners[address] = [listening]
-        else:
-            room = self.scenario.buffers[-1] * 16
-            listening = DatagramSocket(self.world, network, f"listener {address}", receives=room)
-            network.bind(listening, address)
-        listening.take()
-        self.listening[number] = listening
-        self._say(Open(self.routes[number]), listening)
-
-    def _say(self, message: ToWorker, listening: File | None = None) -> None:
-        self._mailbox.post((message, listening))
-
-    def _hear(self) -> None:
-        for message, listening in self._mailbox.read():
-            descriptor = None
-            if listening is not None:
-                descriptor = self.machine.descriptors.install(listening)
-            if message is None:
-                self.loop.stop()
-            else:
-                self.world.note("control", str(message)[:60])
-                self.world.faulty = not isinstance(message, Open)
-                self.worker.handle(message, descriptor)
-                self.world.faulty = True
-
     def _report(self) -> None:
         self.worker.report()
         self.loop.call_later(REPORT_INTERVAL, self._report)
 
     def _take(self, step: Step) -> None:
-        """A step of the control process."""
         self.world.note("control", f"{step.what} service {step.service}")
-        number = step.service
-        if step.what == "update":
-            self._update(number)
-        elif step.what == "drain":
-            self._say(Drain())
-            self.drained = True
-            for each in self.listening.values():
-                if isinstance(each, Listening):
-                    self.world.after(1.0, each.pause)
-        elif step.what == "collect":
+        if step.what == "collect":
             self.engine.collect()
-        elif number in self.listening:
-            self._take_on_listener(step, self.listening[number])
-        elif step.what == "reopen" and not self.drained:
-            self._open(number)
-
-    def _take_on_listener(self, step: Step, listening: Listening | DatagramSocket) -> None:
-        if step.what == "close":
-            self._close(step.service, step.grace)
         elif step.what == "turn":
-            self._turn(step)
-        elif isinstance(listening, DatagramSocket):
-            return
-        elif step.what == "pause":
-            listening.pause()
-        elif step.what == "resume" and not self.drained:
-            listening.resume()
-            self._say(Update(self.routes[step.service]))
-
-    def _turn(self, step: Step) -> None:
-        server = self.udp_servers[step.backend % len(self.udp_servers)]
-        accepts = server.reply is Reply.ACCEPTS
-        server.reply = Reply.REFUSES if accepts else Reply.ACCEPTS
-
-    def _update(self, number: int) -> None:
-        route = self.routes[number]
-        addresses = sorted(self.machine.network.hosts)
-        of_service = [each for each in addresses if each[0].startswith(f"10.0.{number}.")]
-        backends = [Backend(*each) for each in of_service]
-        kept = tuple(each for each in backends if self.random.random() < 0.7)
-        self.routes[number] = Route(
-            frontend=route.frontend, owner=route.owner, kind=route.kind,
-            backends=kept or tuple(backends), serving=kept, balancer=route.balancer,
-            proxy_protocol=route.proxy_protocol, affinity_timeout=route.affinity_timeout,
-        )  # fmt: skip
-        if number in self.listening:
-            self._say(Update(self.routes[number]))
-
-    def _close(self, number: int, grace: float) -> None:
-        self._say(Close(self.routes[number].frontend, grace))
-        self.listening.pop(number).give_back()
+            if self.udp_servers:
+                server = self.udp_servers[step.backend % len(self.udp_servers)]
+                accepts = server.reply is Reply.ACCEPTS
+                server.reply = Reply.REFUSES if accepts else Reply.ACCEPTS
+        else:
+            self.control.take(step)
 
     def _look(self) -> None:
         """Twice a second: whether all goes on, and whether all has ended."""
@@ -382,7 +288,7 @@ class Simulation:
             self.world.after(0.5, self._look)
 
     def _all_finished(self) -> bool:
-        finished = all(peer.finished for peer in self.peers)
+        finished = all(peer.finished for peer in self.peers) and not self.worker.lacks
         return finished and all(client.finished for client in self.udp_clients)
 
     def _settled(self) -> None:
@@ -390,9 +296,7 @@ class Simulation:
             self._look()
             return
         invariants.flows_have_ended(self)
-        for number in list(self.listening):
-            self._close(number, 0.0)
-        self._mailbox.post((None, None))
+        self.control.end()
 
 
 class _Log(logging.Handler):
@@ -424,5 +328,7 @@ def run(scenario: Scenario, *, tracing: bool = False) -> Outcome:
         violations += invariants.violations(simulation)
     except Violation as violation:
         violations.append(str(violation))
+    except Exception as error:
+        violations.append(f"the process ends: {error!r}")
     world = simulation.world
     return Outcome(scenario, violations, world.trace or [], world.count, world.happened.total())

@@ -195,6 +195,7 @@ class Socket:
         stream = file.accept()
         fd = self._sockets.descriptors.install(stream)
         stream.give_back()
+        stream.accepted = self._world.now
         stream.name = f"{fd} of client {stream.remote[1]}"
         if self._world.trace is not None:
             self._world.note("proxy", f"accept {stream.name}")

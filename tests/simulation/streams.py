@@ -18,6 +18,25 @@ PATIENCE: Final = 0.2
 """Seconds that Linux waits for what is to follow a send with MSG_MORE."""
 
 
+class Passage:
+    """What an io_uring has done with a stream: whether there is a reason to leave it."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        """Times."""
+        self.full = 0
+        """Full buffers in a row, at the end."""
+        self.most_full = 0
+        """Full buffers in a row, at any time."""
+        self.refused = False
+        """Whether a send was not carried out completely, or a receive has failed."""
+
+    def fill(self, count: int, size: int) -> None:
+        self.received += 1
+        self.full = self.full + 1 if count == size else 0
+        self.most_full = max(self.most_full, self.full)
+
+
 class Stream(File):
     """One end of a connection, as Linux has it (net/ipv4/tcp.c)."""
 
@@ -40,11 +59,9 @@ class Stream(File):
         self.receives, self.sends = receives, sends
         self.error = 0
         """Reported by the next call, and only by that."""
-        self.ended = False
-        """Whether the other end's stream has: its FIN has arrived, behind all bytes; or a reset."""
-        self.shut = False
-        """Whether ours has."""
-        self.was_reset = False
+        self.ended = self.shut = self.was_reset = False
+        """Whether the other end's stream has ended: its FIN has arrived, behind all bytes, or a
+        reset; whether ours has; and whether there was a reset."""
         self.hungry = False
         """Whether somebody is to hear when there is room again (SOCK_NOSPACE)."""
         self.taken = 0
@@ -60,8 +77,10 @@ class Stream(File):
         """Whose it is, if not the process'."""
         self.clean = False
         """Whether our end of the stream was a FIN, behind all bytes."""
-        self._moving = False
-        self._held_back = False
+        self.accepted: float | None = None
+        """When it was."""
+        self.by_ring = Passage()
+        self._moving = self._held_back = False
 
     def poll(self) -> int:
         if not self.connected:
@@ -116,6 +135,8 @@ class Stream(File):
             raise fail(errno.EPIPE)
         if not self.connected:
             raise fail(errno.EAGAIN if self.connecting else errno.EPIPE)
+        if self._held_back:
+            raise Violation(f"what was sent to {self.name} waited for the end, and more followed")
         count = min(len(data), self.room())
         if count and not atomic:
             count = self._less(count)

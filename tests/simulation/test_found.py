@@ -33,7 +33,7 @@ def test_a_reset_that_a_send_has_heard_of_is_not_taken_for_the_end_of_the_stream
     )
     rates = {Fault.RECEIVE_ENDS: 0.3, Fault.NO_BUFFERS: 0.3}
     answer = saying(b"", pause=1e-5, piece=3000)
-    assert not many("ring", 200, clients=clients, rates=rates, answer=answer)
+    assert not many("ring", 120, clients=clients, rates=rates, answer=answer)
 
 
 def test_a_reply_with_which_a_receive_ends_is_not_an_empty_one() -> None:

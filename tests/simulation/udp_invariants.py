@@ -28,6 +28,7 @@ def violations(simulation: Simulation, total: Counters) -> list[str]:
     found += _miscounted(simulation, total)
     if simulation.scenario.gentle and not simulation.world.happened:
         found += _incomplete(simulation)
+        found += _moved(simulation)
     return found
 
 
@@ -86,6 +87,22 @@ def _miscounted(simulation: Simulation, total: Counters) -> list[str]:
     if (total.backend_datagrams, total.backend_bytes) != (taken, taken_bytes):
         found.append(f"counted {total.backend_datagrams} datagrams to clients of {taken}")
     return found
+
+
+def _moved(simulation: Simulation) -> list[str]:
+    """Who talks to a backend keeps it, and its socket, whoever else comes."""
+    for client in simulation.udp_clients:
+        if not client.keeps:
+            continue
+        sources = {
+            source
+            for server in simulation.udp_servers
+            for data, source in server.received
+            if len(data) >= NAMED and data[1] == client.number
+        }
+        if len(sources) != 1:
+            return [f"{client.name} did not keep its flow: backends know it by {sources}"]
+    return []
 
 
 def _incomplete(simulation: Simulation) -> list[str]:

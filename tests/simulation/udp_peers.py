@@ -19,6 +19,8 @@ class Sending:
     sizes: tuple[int, ...]
     port: int
     """That it sends from."""
+    keeps: bool = False
+    """Whether it talks to its backend long enough to keep it, whatever comes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +58,7 @@ class UdpClient:
         self.lost = 0
         """Of them, those that found nobody, or no room."""
         self.received: list[tuple[bytes, Address]] = []
+        self.keeps = sending.keeps
         self._sending = sending
         network.clients[self.address] = self
         for at, size in zip(sending.at, sending.sizes, strict=True):

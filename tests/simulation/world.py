@@ -36,6 +36,7 @@ class Fault(StrEnum):
     LATE_WORK = "the ring leaves some of what is to be done for the next time"
     PART_SUBMITTED = "the ring takes only some of what was submitted"
     ENTER_REFUSED = "io_uring_enter is refused for a moment"
+    EPOLL_FAILS = "epoll_wait has no memory (ENOMEM)"
     NO_WATCH = "epoll has no memory for another descriptor (ENOMEM)"
     NO_DESCRIPTOR = "a new descriptor is refused (EMFILE, ENFILE)"
     NO_SOCKET_MEMORY = "a new connection has no memory (ENOBUFS)"
@@ -51,7 +52,10 @@ class Fault(StrEnum):
 class World:
     """What is shared by all that is simulated."""
 
-    def __init__(self, seed: str, rates: Mapping[Fault, float], *, tracing: bool) -> None:
+    def __init__(
+        self, seed: str, rates: Mapping[Fault, float], *, tracing: bool, slowness: float = 1.0
+    ) -> None:
+        """`slowness`: how long the process takes for what it does, compared to others."""
         self.random = Random(seed)
         self.now = 1000.0
         """Seconds of the monotonic clock."""
@@ -66,6 +70,7 @@ class World:
         """Called whenever the process is about to wait."""
         self.count = 0
         """Of events."""
+        self._pace = 6e-6 * slowness
         self._events: list[tuple[float, int, Callable[[], None]]] = []
 
     def chance(self, fault: Fault) -> bool:
@@ -101,7 +106,7 @@ class World:
 
     def call(self) -> None:
         """The process makes a system call: time passes, and what is due happens."""
-        self.now += 1e-6 + self.random.random() * 6e-6
+        self.now += self._pace * (0.2 + self.random.random())
         self._catch_up()
 
     def wait(self, ready: Callable[[], bool], until: float | None) -> bool:
