@@ -38,8 +38,11 @@ def test_a_worker_is_replaced_though_few_descriptors_are_free(manifests: Path) -
     ports = [free_port() for _ in range(350)]
     numbered = [{"name": f"p{port}", "port": port, "nodePort": port} for port in ports]
     with pod("a") as a:
-        slices = endpoints("web", [a], port=f"p{ports[-1]}")
-        write(manifests, "web.yaml", service("web", ports=numbered), *slices)
+        # A Service gets a quarter of the descriptors at most.
+        for first in range(0, 350, 50):
+            some = service(f"web{first}", ports=numbered[first : first + 50])
+            write(manifests, f"web{first}.yaml", some)
+        write(manifests, "pods.yaml", *endpoints("web300", [a], port=f"p{ports[-1]}"))
         with program(manifests, workers=1, wrapper=limited(600)) as uproxy:
             assert visit(HERE, ports[-1]) == "a"
             (pid,) = uproxy.worker_pids()
