@@ -28,12 +28,12 @@ def test_a_reset_that_a_send_has_heard_of_is_not_taken_for_the_end_of_the_stream
     """Linux tells an error once. A send to the socket may be told; then a receive finds what looks
     like a clean end."""
     clients = tuple(
-        Client(at=0.0, service=0, script=saying(stream_of(number, 100), gives_up=1e-4))
-        for number in range(1, 9)
+        Client(at=0.0, service=0, script=saying(stream_of(number, 100), gives_up=5e-5))
+        for number in range(1, 17)
     )
     rates = {Fault.RECEIVE_ENDS: 0.3, Fault.NO_BUFFERS: 0.3}
-    answer = saying(b"", pause=1e-5, piece=3000)
-    assert not many("ring", 120, clients=clients, rates=rates, answer=answer)
+    answer = saying(b"", pause=5e-5, piece=300)
+    assert not many("ring", 300, clients=clients, rates=rates, answer=answer)
 
 
 def test_a_reply_with_which_a_receive_ends_is_not_an_empty_one() -> None:
