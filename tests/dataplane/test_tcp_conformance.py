@@ -67,6 +67,17 @@ class TestStreams:
                 await sender.send(b"more")
                 assert await receiver.receive(4) == b"more"
 
+    async def test_urgent_data_behind_urgent_data_loses_nothing(self, mode: SpliceMode) -> None:
+        """The kernel forgets an urgent byte that nobody has read when the next one arrives, unless
+        the socket has been told before to keep it in its place."""
+        async with world(mode) as w:
+            client, backend = await w.pair()
+            for receiver, sender in ((backend, client), (client, backend)):
+                for byte in (b"1", b"2", b"3"):
+                    sender.sock.send(byte, socket.MSG_OOB)
+                await sender.send(b"more")
+                assert await receiver.receive(7) == b"123more"
+
     async def test_slow_writer_and_slow_reader_take_turns(self, mode: SpliceMode) -> None:
         async with world(mode) as w:
             client, backend = await w.pair()

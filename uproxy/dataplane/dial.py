@@ -80,12 +80,13 @@ class Dialer:
         flow.port.balancer.begin(backend)
         try:
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            # Before there is an urgent byte: one that is unread is forgotten when the next arrives.
+            # What is accepted inherits the same from its listener.
+            sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
             if self._ring:
                 # The last ACK of the handshake waits for the client's first bytes, or for
                 # the flow to lose patience.
                 sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
-                # A ring sees no urgent mark; epoll does, and then sets it where it is needed.
-                sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
             if self.hops.watched and not self.hops.pass_on(flow.client_sock, sock):
                 flow.drop(DropReason.LOOP)
                 return

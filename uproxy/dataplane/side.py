@@ -161,7 +161,7 @@ class Side:
             if self.closed:
                 return
         if mask & URGENT:
-            self._inline_urgent_data()
+            self._splice_no_more()
         if self.eof or self.pending:
             # Nothing to read (now). Both ends of a socket shut, while we have shut neither or
             # have yet to see the end of the stream, means that it was reset.
@@ -294,10 +294,9 @@ class Side:
         except OSError:
             self.flow.abort()
 
-    def _inline_urgent_data(self) -> None:
-        """Read the urgent byte in its place in the stream; by default TCP would leave it out."""
+    def _splice_no_more(self) -> None:
+        """An urgent byte has arrived, and recv alone goes past its mark (see Dialer.dial)."""
         self.splices = False
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         if not self.pending:
             self._stop_splicing()
 
