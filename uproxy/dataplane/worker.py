@@ -82,7 +82,11 @@ class Worker:
             failing = self._counting.failing(changes)
             channel.post(Report(changes, self._context.active, most, failing))
         if most and not self._most:
-            log.warning("its open files allow for %d flows at a time; raise LimitNOFILE", most)
+            log.warning(
+                "the limit of open files allows this worker %d flows at a time; raise it with "
+                "ulimit -n, or LimitNOFILE for systemd",
+                most,
+            )
         self._most = most
         wanted = self._lacking.to_ask()
         if wanted is not None:
