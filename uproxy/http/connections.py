@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable
 from typing import Final, NamedTuple, TypeVar, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 _LINGERING_TIME: Final = 1.0
 """Seconds to read on, and discard, when a request's body was not asked for."""
@@ -76,7 +76,7 @@ class Room:
 class Connection(web.RequestHandler):
     """aiohttp's, with an end to what it would wait for without end."""
 
-    __slots__ = ("_limits", "_patience", "_room", "_wire", "busy")
+    __slots__ = ("_body", "_limits", "_patience", "_room", "_wire", "busy")
 
     def __init__(
         self, server: web.Server, room: Room, limits: Limits, loop: asyncio.AbstractEventLoop
@@ -92,6 +92,8 @@ class Connection(web.RequestHandler):
         )
         self.busy = False
         """Whether an answer is being made."""
+        self._body: StreamReader | None = None
+        """Of the request that was answered last."""
         self._room = room
         self._limits = limits
         self._wire: asyncio.Transport | None = None
@@ -131,10 +133,10 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
-    async def answer(self, answer: Awaitable[Response]) -> Response:
+    async def answer(self, request: web.BaseRequest, answer: Awaitable[Response]) -> Response:
         """What is answered, while it is known that somebody works on it."""
         self._no_longer_wait()
-        self.busy = True
+        self.busy, self._body = True, request.content
         try:
             response = await answer
             if self._room.crowded:
@@ -143,6 +145,12 @@ class Connection(web.RequestHandler):
         finally:
             self.busy = False
             self._room.active(self)
+
+    def cut_if_dawdling(self) -> None:
+        """End it where a client was answered and does not send the rest of its request, which
+        nobody wants: that must not hold up the end of a server."""
+        if self._body is not None and not self._body.is_eof() and not self.busy:
+            self.cut()
 
     def cut(self) -> None:
         """End it now: a client that reads nothing must not keep what is left to be sent."""

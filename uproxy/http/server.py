@@ -7,7 +7,7 @@ import logging
 import random
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Self
+from typing import Self, cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -130,6 +130,8 @@ class HttpServer:
         self.bound = ()
         runner, self._runner = self._runner, None
         if runner is not None:
+            for connection in runner.server.connections if runner.server is not None else ():
+                cast("Connection", connection).cut_if_dawdling()
             await runner.cleanup()
 
     async def _serve(self, sockets: Sequence[socket.socket]) -> None:
@@ -171,7 +173,7 @@ def _runner(target: web.Application | Answering) -> web.BaseRunner:
         return web.AppRunner(_observed(target), shutdown_timeout=_SHUTDOWN_TIMEOUT)
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        return await _connection(request).answer(target(request))
+        return await _connection(request).answer(request, target(request))
 
     return web.ServerRunner(web.Server(answer), shutdown_timeout=_SHUTDOWN_TIMEOUT)
 
@@ -185,7 +187,7 @@ def _observed(app: web.Application) -> web.Application:
 
 @web.middleware
 async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-    return await _connection(request).answer(handler(request))
+    return await _connection(request).answer(request, handler(request))
 
 
 def _connection(request: web.BaseRequest) -> Connection:
