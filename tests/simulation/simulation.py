@@ -291,8 +291,13 @@ class Simulation:
         finished = all(peer.finished for peer in self.peers) and not self.worker.lacks
         return finished and all(client.finished for client in self.udp_clients)
 
+    def _has_accepted_lately(self) -> bool:
+        """Whether a client that has gone meanwhile was accepted, as its turn had come."""
+        since = self.world.now - SETTLED
+        return any((each.accepted or 0.0) > since for each in self.machine.network.accepted)
+
     def _settled(self) -> None:
-        if not self._all_finished():
+        if not self._all_finished() or self._has_accepted_lately():
             self._look()
             return
         invariants.flows_have_ended(self)
