@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import pytest
 
 from tests.builders import endpoint_slice, service
 from uproxy.core.health import ProxyHealth
@@ -48,10 +49,10 @@ class World:
         return sum(each.programming.cumulative()[-1] for each in self.telemetry.families.values())
 
 
-def triggered(*, after: float) -> EndpointSlice:
+def triggered(*, after: float, address: str = "10.0.0.1") -> EndpointSlice:
     """A slice written so many seconds from now."""
     moment = datetime.now(UTC) + timedelta(seconds=after)
-    plain = endpoint_slice("web", "10.0.0.1")
+    plain = endpoint_slice("web", address)
     annotations = {TRIGGER_TIME: moment.isoformat()}
     meta = msgspec.structs.replace(plain.metadata, annotations=annotations)
     return msgspec.structs.replace(plain, metadata=meta)
@@ -139,3 +140,16 @@ def test_a_sync_that_is_begun_again_has_been_waited_for_all_the_time() -> None:
     assert not world.health.healthy(world.now)
     world.sync()
     assert world.health.healthy(world.now)
+
+
+def test_times_of_changes_do_not_pile_up_while_no_sync_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As long as the API server forbids one kind of objects, for one."""
+    monkeypatch.setattr("uproxy.syncs._MOST", 5)
+    world = World()
+    for number in range(1, 21):
+        world.apply(triggered(after=1.0, address=f"10.0.0.{number}"))
+        world.syncs.begin()
+    world.syncs.done(RoutingTable(), 0.5, full=False)
+    assert world.programmed() == 5

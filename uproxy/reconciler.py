@@ -107,6 +107,8 @@ class Reconciler:
         self._retries = Retries(_RETRY)
         self._checking = Again(_RETRY)
         self._steps = Again(_RETRY)
+        self._begun = False
+        """Whether a first step was due: what is claimed is no longer that of an earlier process."""
         self._all_known = False
         """Whether all objects were known in the last step."""
         self._checks: HealthChecks = {}
@@ -141,8 +143,11 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile for ever."""
-        await self._holdings.release_reserved(self._reserved)
-        await self._until_listed()
+        if not self._begun:
+            await self._holdings.release_reserved(self._reserved)
+            await self._until_listed()
+            self._begun = True
+        self._wake.set()  # It may begin again, after it has ended in the middle of something.
         while True:
             await self._until_woken()
             self._wake.clear()
@@ -201,7 +206,6 @@ class Reconciler:
                 while not self.state.servable:
                     self._wake.clear()
                     await self._wake.wait()
-        self._wake.set()
 
     async def _until_woken(self) -> None:
         again = (self.intake.again, self._derivation.again, self._checking, self._steps)

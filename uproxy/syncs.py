@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from uproxy.core.health import ProxyHealth
 from uproxy.core.objects import Endpoints, EndpointSlice, Object, ObjectName, Service
@@ -12,6 +13,10 @@ from uproxy.core.routing import RoutingTable
 from uproxy.core.state import ClusterState
 from uproxy.core.telemetry import Telemetry
 from uproxy.core.topology import FAMILIES
+
+_MOST: Final = 10_000
+"""Changes whose times wait for the end of a sync: as long as a kind of objects may not be listed
+there is none, and the rest of a cluster goes on to change."""
 
 
 class Syncs:
@@ -59,6 +64,7 @@ class Syncs:
         self._later = None
         self._telemetry.changes_taken()
         self._serving += self._programming.take()
+        del self._serving[:-_MOST]
 
     def done(self, table: RoutingTable, seconds: float, *, full: bool) -> None:
         """A sync has ended. `full`: every Service was looked at."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import pkgutil
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 from unittest.mock import patch
@@ -26,6 +26,7 @@ from uproxy.core.overview import service_statuses
 from uproxy.core.state import ClusterState
 from uproxy.core.telemetry import Telemetry
 from uproxy.holdings import Holdings
+from uproxy.lasting import Lasting
 from uproxy.listeners import Listeners
 from uproxy.reconciler import HealthChecks, Reconciler
 from uproxy.sources.sink import Sink
@@ -121,6 +122,7 @@ class World:
             "derive": ("uproxy.core.routing.derive", _is_bad),
             "take in": ("uproxy.syncs.Syncs.applying", _is_bad),
             "take out": ("uproxy.syncs.Syncs.removing", _is_bad),
+            "wait": ("uproxy.reconciler.soonest", _always),
             "plan": ("uproxy.reconciler.plan", _always),
             "build": ("uproxy.core.routing._Draft.guard", _always),
             "open": ("uproxy.sockets.open_listeners", _is_bad),
@@ -173,14 +175,21 @@ def objects() -> list[Object]:
     ]
 
 
-def run(main: Callable[[World], Awaitable[None]]) -> None:
+async def _loop(world: World) -> None:
+    await world.reconciler.run()
+
+
+def run(
+    main: Callable[[World], Awaitable[None]],
+    loop: Callable[[World], Coroutine[Any, Any, None]] = _loop,
+) -> None:
     """A test, and beside it the loop, which must not end."""
     world = World()
     kernel = world.kernel
 
     async def beside() -> None:
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(world.reconciler.run())
+            running = tasks.create_task(loop(world))
             await main(world)
             assert not running.done()
             running.cancel()
@@ -312,6 +321,30 @@ def test_an_address_that_has_left_its_interface_is_claimed_until_that_succeeds()
         assert world.reasons() == []
 
     run(main)
+
+
+def test_a_loop_that_begins_again_keeps_what_is_claimed() -> None:
+    """A quiet time then does not mean that nobody knows what is wanted."""
+
+    async def lasting(world: World) -> None:
+        await Lasting().run("the loop", world.reconciler.run)
+
+    async def main(world: World) -> None:
+        world.sink.replace(SOURCE, objects())
+        await settle()
+        world.broken = {"wait"}
+        world.sink.remove(SOURCE, Service, BAD)
+        await settle()
+        assert world.hit == {"wait"}
+        assert not world.serves(BAD_IP), "the step that was due was made when it began again"
+        world.broken.clear()
+        await settle()
+        assert world.claims.claimed == {"10.96.0.7"}
+        world.sink.remove(SOURCE, Service, GOOD)
+        await settle()
+        assert not world.serves(GOOD_IP)
+
+    run(main, lasting)
 
 
 @pytest.mark.parametrize("what", ["release", "pause"])
