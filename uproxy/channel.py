@@ -304,7 +304,7 @@ class Channel(Generic[M]):
         return messages
 
     def _broken(self, why: str) -> None:
-        self.ended = self.fault = f"said what makes no sense ({why})"
+        self.ended = self.fault = f"sent a message that makes no sense ({why})"
 
     def _with_descriptors(self, messages: list[M]) -> Iterator[tuple[M, int | None]]:
         waiting, cut = self._descriptors, False

@@ -77,7 +77,9 @@ class ClusterLink:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(tell, name="events")
             if self._remembering is not None:
-                keep = self._lasting.run("what keeps the last-known state", self._remembering.run)
+                keep = self._lasting.run(
+                    "the task that keeps the last-known state", self._remembering.run
+                )
                 tasks.create_task(keep, name="last-known state")
             tasks.create_task(self._source.run(sink), name="source")
 

@@ -198,13 +198,16 @@ class Daemon:
         """Serve until cancelled. The tasks in here never end by themselves."""
         async with asyncio.TaskGroup() as tasks:
             for name, task in (
-                ("what follows the objects", self._follow),
-                ("what carries them out", self.reconciler.run),
-                ("what follows this machine", partial(self.machine.follow, self._machine_changed)),
+                ("the task that follows objects", self._follow),
+                ("the task that serves them", self.reconciler.run),
+                (
+                    "the task that follows this machine",
+                    partial(self.machine.follow, self._machine_changed),
+                ),
                 ("the lookout", self.lookout.run),
-                ("what looks after claims", self._keep_claims),
-                ("what notices that nobody answers", self.answering.run),
-                ("what shows clients' addresses", self.preservation.run),
+                ("the task that keeps claims", self._keep_claims),
+                ("the task that notices whether backends answer", self.answering.run),
+                ("the task that shows clients' addresses to pods", self.preservation.run),
             ):
                 lasting = self.lasting.run(name, task, refusal=SourceError)
                 tasks.create_task(lasting, name=name)
@@ -251,7 +254,7 @@ class Daemon:
             text = f"the cluster cannot be followed: {self.cluster.last_error}"
             reasons.append(Reason(Kind.CLUSTER, text))
         if self.reconciler.trouble:
-            text = f"what is wanted cannot be carried out: {self.reconciler.trouble}"
+            text = f"changes cannot be carried out: {self.reconciler.trouble}"
             reasons.append(Reason(Kind.TROUBLE, text))
         return reasons
 

@@ -15,7 +15,7 @@ from uproxy.core.vips import Vips
 
 log = logging.getLogger(__name__)
 
-_TOO_EARLY: Final = "it is not claimed before all nodes are known, one of which might have it"
+_TOO_EARLY: Final = "it is not claimed before all nodes are known, as one of them might have it"
 
 
 class Holdings:

@@ -62,7 +62,7 @@ class Lasting:
                 if first and _is_refusal(error, refusal):
                     raise
                 why = unexpected(error)
-                log.exception("%s has failed, and begins again", name)
+                log.exception("%s has failed and is restarted", name)
             finally:
                 well.cancel()
             if time.monotonic() - began >= _STABLE:

@@ -98,7 +98,7 @@ class Lookout:
         suspects = sorted(self._probation.lost(asked))
         if suspects:
             log.warning(
-                "the API server was lost right after %s: released, and tried again later",
+                "the API server was lost right after %s; this is undone, and tried again later",
                 f"{suspects[0]} was claimed"
                 if len(suspects) == 1
                 else f"{len(suspects)} addresses were claimed, {suspects[0]} for one",

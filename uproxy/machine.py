@@ -113,7 +113,7 @@ class Machine:
                 found = await asyncio.to_thread(resolved, self._api_servers())
                 self._api_addresses.see(found, time.monotonic())
         except Exception as error:
-            self._tell("dns", f"cannot tell the API server's address: {error or 'no answer'}")
+            self._tell("dns", f"cannot look up the API server's address: {error or 'no answer'}")
 
     async def follow(self, changed: Callable[[frozenset[str]], None]) -> None:
         """Look again whenever something may have changed, for ever. `changed` is told which

@@ -159,7 +159,10 @@ class Preservation:
         await asyncio.to_thread(self._made.arrange)
         outcome = self._made.reason or "repaired"
         if there:
-            log.warning("somebody removed what shows clients' addresses to pods: %s", outcome)
+            log.warning(
+                "another program removed the rules that show clients' addresses to pods: %s",
+                outcome,
+            )
         elif self._made.families:
             log.info("pods see the addresses of clients again")
 
@@ -173,7 +176,9 @@ class Preservation:
             try:
                 await asyncio.to_thread(remove_all)
             except Exception as error:
-                log.warning("cannot remove what showed clients' addresses to pods: %s", error)
+                log.warning(
+                    "cannot remove the rules that showed clients' addresses to pods: %s", error
+                )
 
     async def _remove_leftovers(self) -> None:
         if not self._wanted:

@@ -162,7 +162,7 @@ class Reconciler:
         except Exception as error:
             before, self.trouble = self.trouble, unexpected(error)
             if before != self.trouble:
-                log.exception("what is wanted could not be carried out as a whole; trying again")
+                log.exception("changes could not be carried out as a whole; trying again")
             self._steps.failed(time.monotonic(), random.random())
         else:
             self.trouble = ""

@@ -56,7 +56,7 @@ async def running(config: Config, start: Start | None = None) -> AsyncIterator[D
             await stack.enter_async_context(server)
             if server.reason and config.bind_address_hard_fail:
                 raise StartError(server.reason)
-        start.waits_for("what is left of an earlier uproxy to be found")
+        start.waits_for("claims of an earlier uproxy to be found")
         await stack.enter_async_context(daemon.claims)
         if daemon.cluster is not None:
             await stack.enter_async_context(daemon.cluster.api)

@@ -114,7 +114,7 @@ def parse_host_name(text: str) -> str:
     name = text.strip().lower()
     if name != "*" and not _HOST_NAME.fullmatch(name):
         raise ValueError(
-            f'"{text}" is no host name; give it without port, for example node7.example.com'
+            f'"{text}" is not a host name; give it without a port, for example node7.example.com'
         )
     return name
 

@@ -90,16 +90,16 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("code", "body", "words"),
     [
-        pytest.param(200, b"<html>", "is no uproxy", id="a web page"),
+        pytest.param(200, b"<html>", "is not uproxy", id="a web page"),
         pytest.param(200, b'{"node": 7}', "not this version", id="other JSON"),
         pytest.param(404, b"page not found", "HTTP 404", id="kube-proxy"),
         pytest.param(500, b"", "HTTP 500", id="in trouble"),
         pytest.param(400, b"unknown state 'x'\n", "unknown state 'x'", id="a bad question"),
-        pytest.param(200, said(b'"more":' + b"[" * 99_999), "no uproxy", id="too deep"),
+        pytest.param(200, said(b'"more":' + b"[" * 99_999), "not uproxy", id="too deep"),
         pytest.param(200, said(b'"node":"\xff\x9b"'), "not this version", id="no UTF-8"),
         pytest.param(200, said(b'"node":"\x1b[31m"'), "not this version", id="raw controls"),
-        pytest.param(200, said(b'"workers":[{"index":1e999}]'), "no uproxy", id="too large"),
-        pytest.param(200, said(b'"synced":' + b"9" * 9999), "no uproxy", id="too long a number"),
+        pytest.param(200, said(b'"workers":[{"index":1e999}]'), "not uproxy", id="too large"),
+        pytest.param(200, said(b'"synced":' + b"9" * 9999), "not uproxy", id="too long a number"),
         pytest.param(302, b"", "HTTP 302", id="sent elsewhere"),
     ],
 )

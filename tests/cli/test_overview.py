@@ -154,7 +154,7 @@ def test_what_healthz_says_is_said() -> None:
 def test_what_is_worth_knowing_is_said_and_no_alarm() -> None:
     lines = list(overview(status(notes=["cannot follow services: connection refused"])))
     assert lines[0].startswith("Node node-1: ready; ")
-    assert lines[2:4] == ["Worth knowing:", "  cannot follow services: connection refused"]
+    assert lines[2:4] == ["Notes:", "  cannot follow services: connection refused"]
 
 
 @pytest.mark.parametrize(

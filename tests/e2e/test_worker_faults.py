@@ -144,7 +144,7 @@ def test_a_node_on_which_no_worker_can_start_says_so(manifests: Path, broken: Pa
     with program(manifests, ready=False, wrapper=wrapper) as running:
         wait_for("a look", lambda: running.get(running.health, "/healthz")[0])
         assert running.get(running.health, "/readyz")[0] == 503
-        trouble = "worker in trouble: 2"
+        trouble = "worker not serving as it should: 2"
         wait_for("out", lambda: trouble in running.get(running.health, "/readyz")[1])
         assert running.get(running.health, "/healthz")[0] == 503
         assert "worker 0 ended by itself with exit code 1" in str(running.status()["notReady"])

@@ -113,7 +113,7 @@ def raising(*_: object, **__: object) -> None:
         pytest.param("uproxy.events.Events._look", "what writes Events", id="events"),
         pytest.param(
             "uproxy.sources.remembering.Remembering._save",
-            "what keeps the last-known state",
+            "the task that keeps the last-known state",
             id="last-known state",
         ),
     ],

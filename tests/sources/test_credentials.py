@@ -170,7 +170,7 @@ async def test_exec_plugin_is_run_again_when_its_token_expires(tmp_path: Path) -
         ),
         pytest.param(
             'print(\'{"apiVersion": "v0", "status": {}}\')',
-            f"speaks another version than {_API}",
+            f"uses another API version than {_API}",
             id="another version",
         ),
     ],
@@ -259,7 +259,7 @@ async def test_exec_plugin_that_is_not_installed() -> None:
 def test_certificate_without_a_key_is_refused() -> None:
     status = {"clientCertificateData": "x"}
     output = msgspec.json.encode({"apiVersion": _API, "kind": "ExecCredential", "status": status})
-    with pytest.raises(PluginError, match="without its key"):
+    with pytest.raises(PluginError, match="certificate without a key"):
         read_credential(ExecPlugin(api_version=_API, command="x"), output)
 
 

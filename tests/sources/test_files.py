@@ -66,5 +66,5 @@ def test_what_a_program_prints_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_fifo_that_nobody_writes_to_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(OSError, match="Nothing more has come"):
+    with pytest.raises(OSError, match="No more data came"):
         read_any(tmp_path / "fifo", patience=0.05)

@@ -137,12 +137,14 @@ LIST = b'{"metadata":{"resourceVersion":"1"},"items":'
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        pytest.param(b"<html><body>Log in first</body></html>", "the answer is no list", id="HTML"),
-        pytest.param(b"", "the answer is no list", id="nothing"),
-        pytest.param(b"null", "the answer is no list", id="null"),
-        pytest.param(b'{"metadata":null,"items":[]}', "the answer is no list", id="no metadata"),
+        pytest.param(
+            b"<html><body>Log in first</body></html>", "the answer is not a list", id="HTML"
+        ),
+        pytest.param(b"", "the answer is not a list", id="nothing"),
+        pytest.param(b"null", "the answer is not a list", id="null"),
+        pytest.param(b'{"metadata":null,"items":[]}', "the answer is not a list", id="no metadata"),
         pytest.param(b'{"metadata":{},"items":[]}', "no usable resourceVersion", id="no version"),
-        pytest.param(LIST + b"7}", "the answer is no list", id="items that are none"),
+        pytest.param(LIST + b"7}", "the answer is not a list", id="items that are none"),
     ],
 )
 async def test_lists_that_are_none(body: bytes, reason: str) -> None:

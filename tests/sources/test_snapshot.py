@@ -183,7 +183,7 @@ def test_a_fifo_in_its_place_is_not_waited_for(path: Path, writer: bool) -> None
 def test_a_file_that_others_may_write_is_refused(path: Path, mode: int) -> None:
     save(path, Snapshot("here", 1.0, OBJECTS))
     path.chmod(mode)
-    with pytest.raises(SnapshotError, match="others may write it"):
+    with pytest.raises(SnapshotError, match="other users may write to it"):
         load(path, node="here")
 
 
@@ -191,7 +191,7 @@ def test_a_file_that_others_may_write_is_refused(path: Path, mode: int) -> None:
 def test_a_file_of_another_owner_is_refused(path: Path) -> None:
     save(path, Snapshot("here", 1.0, OBJECTS))
     os.chown(path, 12345, 12345)
-    with pytest.raises(SnapshotError, match=r"of another owner \(user 12345\)"):
+    with pytest.raises(SnapshotError, match=r"it belongs to another user \(12345\)"):
         load(path, node="here")
 
 
@@ -266,5 +266,5 @@ def test_a_name_that_no_file_can_have_is_told() -> None:
 
 def test_a_directory_in_its_place_is_told(path: Path) -> None:
     path.mkdir(parents=True)
-    with pytest.raises(SnapshotError, match="cannot be read: not a regular file"):
+    with pytest.raises(SnapshotError, match="cannot be read: it is not a regular file"):
         load(path, node="here")

@@ -117,7 +117,7 @@ async def test_one_that_cannot_be_told_what_to_do_is_tried_again() -> None:
         state, made.routes = made.routes, None  # type: ignore[assignment]
         made.processes[0].end(1)
         await eventually(lambda: made.workers.status()[0].restarts > 2)
-        assert "could not be looked after" in made.workers.status()[0].reason
+        assert "could not be supervised" in made.workers.status()[0].reason
         made.routes = state
         await eventually(lambda: opened(made.processes[-1]) == [1, 2, 3])
         assert made.processes[1].alive
@@ -144,7 +144,7 @@ async def test_counts_go_on_though_it_is_not_known_who_is_wanted(
     async with world(wanted=fail) as made:
         await made.workers.ready()
         made.processes[0].count(flows=1, active=0)
-        await eventually(lambda: "tidied" in caplog.text)
+        await eventually(lambda: "counts of Services that are gone" in caplog.text)
         made.processes[0].count(flows=1, active=0)
         await eventually(lambda: made.workers.counters()[WEB].flows == 2)
 

@@ -124,7 +124,7 @@ class Claims:
         self.reason = explain(refused) if refused is not None else ""
         self._claimed.update(held)
         if held:
-            log.info("%d claimed addresses of an earlier run are taken over", len(held))
+            log.info("took over %d addresses that an earlier run had claimed", len(held))
 
     async def _restore(self) -> None:
         async with self._busy:
@@ -133,14 +133,16 @@ class Claims:
             except OSError as error:
                 restored, failures = frozenset(), {"claimed addresses": error}
         if restored:
-            log.warning("somebody else removed claims of %d addresses: restored", len(restored))
+            log.warning(
+                "restored claims of %d addresses, which another program had removed", len(restored)
+            )
         first = next((f"{each}: {explain(why)}" for each, why in failures.items()), "")
         more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
         self._tell_trouble(first + more)
 
     def _tell_trouble(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
-            log.warning("claims that somebody else removed cannot be restored: %s", trouble)
+            log.warning("cannot restore claims that another program removed: %s", trouble)
         self._trouble = trouble
 
 

@@ -144,6 +144,6 @@ def _nobody(url: str, reason: Any) -> str:
 
 def _not_uproxy(url: str, detail: str) -> NoStatus:
     return NoStatus(
-        f"what answers at {url} is no uproxy, or not this version ({detail}); "
+        f"what answers at {url} is not uproxy, or not this version ({detail}); "
         "kube-proxy has the same default port: say where uproxy is with --url"
     )

@@ -121,7 +121,7 @@ def _paused(namespace: str, name: str, each: FrontendView) -> Iterator[str]:
 
 def _failed(each: FrontendView) -> str:
     causes: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("in use", lambda: f"somebody else has the port: {_who_has(each.protocol, each.port)}"),
+        ("in use", lambda: f"another process has the port: {_who_has(each.protocol, each.port)}"),
         (
             "CAP_NET_BIND_SERVICE",
             lambda: (

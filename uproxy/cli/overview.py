@@ -27,7 +27,7 @@ def overview(
     for title, reasons in (
         ("Not ready", status.not_ready),
         ("Not healthy, so that load balancers go elsewhere", status.not_healthy),
-        ("Worth knowing", status.notes),
+        ("Notes", status.notes),
     ):
         yield from _section(title, [("", each) for each in _first(reasons)], width)
     yield from frontend_table(status.frontends, wide=wide, width=width, paint=paint)

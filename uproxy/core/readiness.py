@@ -20,15 +20,15 @@ class Kind(StrEnum):
     DRAINING = "draining"
     STARTING = "starting"
     CLUSTER = "cluster not followed"
-    WORKER = "worker in trouble"
+    WORKER = "worker not serving as it should"
     FRONTEND = "frontend not open"
-    TROUBLE = "wanted state not carried out"
+    TROUBLE = "changes not carried out"
     LATE = "changes not served in time"
     NODE = "node not eligible"
     REMEMBERED = "last-known state served"
     MACHINE = "addresses of this machine not known"
     UNEXPECTED = "unexpected error"
-    SERVER = "address of ours not open"
+    SERVER = "health or metrics address not open"
 
 
 class Reason(NamedTuple):

@@ -54,7 +54,7 @@ class Pipe:
             self._kernel.resize_pipe(self._writer, CAPACITY)
         capacity = self._kernel.size_of_pipe(self._writer)
         if capacity < SMALLEST:
-            raise OSError(f"the kernel grants pipes of {capacity} bytes only")
+            raise OSError(f"the kernel grants only pipes of {capacity} bytes")
         return capacity
 
     def fill(self, fd: int, most: int = CAPACITY) -> int:

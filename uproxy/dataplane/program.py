@@ -54,7 +54,7 @@ class _Service:
         try:
             self._receive()
         except Exception:
-            log.exception("what the control process said cannot be carried out")
+            log.exception("a message of the control process cannot be carried out")
             self.ended.set()
         if self._channel.ended:
             self.ended.set()

@@ -208,7 +208,7 @@ class Ring:
                 refusals += 1
                 self.pause()
             else:
-                self._lose(OSError(errno.EAGAIN, "the kernel goes on taking nothing"))
+                self._lose(OSError(errno.EAGAIN, "the kernel keeps refusing what is queued"))
 
     def finish_cancelled(self) -> None:
         """Have the kernel let go of what was cancelled; nobody is called back. Raises OSError."""

@@ -129,7 +129,7 @@ class Connection(web.RequestHandler):
         if status != 400:
             return super().handle_error(request, status, exc, message)
         _log.debug("a bad request from %s: %s", request.remote, message)
-        response = web.Response(status=400, text="this is no HTTP request\n")
+        response = web.Response(status=400, text="this is not an HTTP request\n")
         response.force_close()
         return response
 

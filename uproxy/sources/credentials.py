@@ -167,7 +167,7 @@ class Credentials:
             header: str = scratch.api_key["BearerToken"]
         except Exception as error:  # Of any kind, and with any words: an answer, or a token.
             name = brief_name(str(provider.get("name")))
-            reason = f"no token could be had ({type(error).__name__})"
+            reason = f"no token was available ({type(error).__name__})"
             raise CredentialError(f"auth-provider {name}: {reason}") from None
         return header
 

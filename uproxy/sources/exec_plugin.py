@@ -75,7 +75,9 @@ async def issue(
         hint = f"; {brief(plugin.install_hint)}" if plugin.install_hint else ""
         raise PluginError(f"cannot run {name}: {error.strerror}{hint}") from None
     except ValueError:
-        raise PluginError(f"cannot run {name}: its arguments or its env are no text") from None
+        raise PluginError(
+            f"cannot run {name}: its arguments or its env are not valid text"
+        ) from None
     if len(ended.output) > MOST:
         raise PluginError(f"{name} printed more than {MOST >> 20} MiB")
     if ended.status:
@@ -101,11 +103,13 @@ def read_credential(plugin: ExecPlugin, output: bytes) -> Issued:
     except UNREADABLE as error:
         raise PluginError(f"{name} printed no ExecCredential: {brief(str(error))}") from None
     if credential.api_version != plugin.api_version:
-        raise PluginError(f"{name} speaks another version than {brief_name(plugin.api_version)}")
+        raise PluginError(f"{name} uses another API version than {brief_name(plugin.api_version)}")
     status = credential.status
     certificate, key = status.client_certificate_data or "", status.client_key_data or ""
     if bool(certificate) != bool(key):
-        raise PluginError(f"{name} issued a certificate without its key, or the reverse")
+        raise PluginError(
+            f"{name} issued a certificate without a key, or a key without a certificate"
+        )
     if not status.token and not certificate:
         raise PluginError(f"{name} issued neither a token nor a certificate")
     expires = status.expiration_timestamp

@@ -39,7 +39,9 @@ def _printed(descriptor: int, path: Path, most: int, until: float) -> bytes:
     poll.register(descriptor, select.POLLIN)
     while len(content) <= most:
         if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-            raise OSError(errno.ETIMEDOUT, "Nothing more has come, and no end", str(path))
+            raise OSError(
+                errno.ETIMEDOUT, "No more data came, but no end of the file either", str(path)
+            )
         piece = os.read(descriptor, 65536)
         if not piece:
             return bytes(content)

@@ -74,14 +74,14 @@ def open_own(path: Path, *, most: int) -> BinaryIO:
 def _suspicion(status: os.stat_result, most: int) -> str:
     """Why a file is not to be trusted; "": it is."""
     if not stat.S_ISREG(status.st_mode):
-        return "not a regular file"
+        return "it is not a regular file"
     if status.st_uid != os.geteuid():
-        return f"of another owner (user {status.st_uid})"
+        return f"it belongs to another user ({status.st_uid})"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return "others may write it"
+        return "other users may write to it"
     if status.st_nlink > 1:
-        return "has another name as well (a hard link)"
-    return f"larger than {most >> 20} MiB" if status.st_size > most else ""
+        return "it has another name as well (a hard link)"
+    return f"it is larger than {most >> 20} MiB" if status.st_size > most else ""
 
 
 def _remove_stale(directory: int, name: str, before: float) -> None:

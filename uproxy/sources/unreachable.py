@@ -59,7 +59,7 @@ def describe(error: BaseException) -> str:
     if isinstance(cause, TimeoutError):
         return "no answer in time"
     if isinstance(cause, UnicodeError):
-        return "what was to be sent is no text"  # Its message quotes that.
+        return "the request contains text that cannot be sent"  # Its message quotes that.
     text = str(cause) or type(cause).__name__
     if isinstance(cause, OSError) and cause.strerror:
         # asyncio puts words of its own in place of "Connection refused"; names that cannot be

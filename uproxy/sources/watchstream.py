@@ -94,12 +94,14 @@ def read_event(line: bytes) -> Event | None:
     try:
         found = _LINE.decode(line)
     except UNREADABLE as error:
-        raise MalformedAnswer(brief(f"a watch sent what is no event: {error}")) from None
+        raise MalformedAnswer(
+            brief(f"a watch sent something that is not an event: {error}")
+        ) from None
     if found.type and bytes(found.object):
         return Event(found.type, found.object)
     if found.kind.endswith("List"):
         return None
-    raise MalformedAnswer("a watch sent what is no event: no type, or no object")
+    raise MalformedAnswer("a watch sent something that is not an event: no type, or no object")
 
 
 class Metadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -178,7 +180,7 @@ def read_page(body: bytes) -> Page:
     try:
         found = _LIST.decode(body)
     except UNREADABLE as error:
-        raise MalformedAnswer(brief(f"the answer is no list: {error}")) from None
+        raise MalformedAnswer(brief(f"the answer is not a list: {error}")) from None
     if any(memoryview(each).nbytes > LONGEST_LINE for each in found.items or ()):
         raise MalformedAnswer(f"a list has an object of more than {LONGEST_LINE >> 20} MiB")
     return Page(found.metadata.resource_version, found.metadata.continue_, found.items or ())

@@ -188,7 +188,7 @@ class Workers:
                 ending = await self._life(worker)
             except Exception as error:
                 log.exception("worker %d", worker.index)
-                ending = f"could not be looked after ({error!r})"
+                ending = f"could not be supervised ({error!r})"
             self._tally.ended(worker.index)
             worker.pulse.ended(ending)
             if self._draining.is_set():
@@ -274,4 +274,4 @@ class Workers:
             try:
                 self._tally.forget(self._wanted, asyncio.get_running_loop().time())
             except Exception:
-                log.exception("counts cannot be tidied up")
+                log.exception("counts of Services that are gone cannot be removed")
