@@ -16,6 +16,7 @@ from uproxy.sources.catalog import Catalog
 from uproxy.sources.errors import SourceError
 from uproxy.sources.manifests import rest_after
 from uproxy.sources.reading import Reading, read_manifest
+from uproxy.sources.watchstream import Lines
 from uproxy.sources.yaml_text import yaml_documents
 
 OBJECT = '{"apiVersion":"v1","kind":"Service","metadata":{"name":"web-%d"},"spec":{"ports":[%s]}}\n'
@@ -151,3 +152,10 @@ def test_a_source_that_cannot_work_says_why_in_one_short_line() -> None:
     error = SourceError("kubeconfig a: tokenFile: " + "9" * 5000 + "\nfile name too long")
     assert len(str(error)) == 1500
     assert "\n" not in str(error)
+
+
+def test_empty_lines_of_a_watch_cost_what_their_bytes_cost() -> None:
+    lines, chunk = Lines(), b"{}\n" + b"\n" * 1_000_000 + b"[]"
+    assert list(lines.feed(chunk)) == [b"{}"]
+    assert list(lines.feed(b"\n\n\n")) == [b"[]"]
+    assert peak(lambda: lines.feed(chunk)) < 2 * len(chunk)
