@@ -271,6 +271,19 @@ async def test_deferred_calls_wait_for_a_round_of_events(links: list[Link]) -> N
         assert len(order) < 100
 
 
+async def test_many_deferred_calls_let_others_have_their_turn_in_between(links: list[Link]) -> None:
+    """Each may move a megabyte."""
+    order: list[str] = []
+    async with reactor() as r:
+        links[0].on_event = lambda: order.append("event")
+        r.register(links[0].near.fileno(), links[0].ready, EVENTS)
+        for _ in range(1000):
+            r.defer(lambda: order.append("deferred"))
+        links[0].far.send(b"x")
+        await eventually(lambda: len(order) == 1001)
+        assert order.index("event") < 100
+
+
 async def test_deferred_failures_are_caught(caplog: pytest.LogCaptureFixture) -> None:
     done: list[bool] = []
 

@@ -29,6 +29,10 @@ BATCH: Final = 256
 """Events taken per poll. Enough to share the cost of the poll among many flows, little enough that
 the asyncio loop (control channel, timers) gets its turn within a few milliseconds."""
 
+DEFERRED: Final = 16
+"""Deferred callbacks before everybody else gets a turn. Each may move a megabyte: a thousand of
+them in one go would keep a small request waiting for a second."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -128,7 +132,7 @@ class Reactor:
             self.ring.flush()
 
     def defer(self, callback: Callable[[], None]) -> None:
-        """Call once in the loop's next round, after everybody else had a turn."""
+        """Call once in one of the loop's next rounds, after everybody else had a turn."""
         self._deferred.append(callback)
         if len(self._deferred) == 1:
             self._loop.call_soon(self._run_deferred)
@@ -201,7 +205,9 @@ class Reactor:
 
     def _run_deferred(self) -> None:
         self.now = self._monotonic()
-        callbacks, self._deferred = self._deferred, []
+        callbacks, self._deferred = self._deferred[:DEFERRED], self._deferred[DEFERRED:]
+        if self._deferred:
+            self._loop.call_soon(self._run_deferred)
         for callback in callbacks:
             self.guard(callback)
 
