@@ -1,4 +1,4 @@
-"""Whether backends answer, Service port by Service port, and who is told when none does."""
+"""Notices Service ports of which no backend answers, and makes that known."""
 
 from __future__ import annotations
 

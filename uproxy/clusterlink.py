@@ -1,4 +1,4 @@
-"""All that goes on between this program and its cluster, beside the traffic."""
+"""Everything between this program and its cluster except traffic."""
 
 from __future__ import annotations
 

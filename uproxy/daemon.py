@@ -1,4 +1,4 @@
-"""The program put together: what there is, what is said about it, and what goes on in it."""
+"""The program as a whole: its parts, how they are connected, and what it says about itself."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Tasks that are to last as long as the program does.
 
-What ends one of them is a mistake of ours that nobody has thought of. It is no reason to end what
-all others do: it is told, and the task begins again.
+Only an unexpected error ends one of them. That is no reason to end the others: the error is logged,
+and the task is restarted.
 """
 
 from __future__ import annotations

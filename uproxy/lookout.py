@@ -1,7 +1,7 @@
-"""Keeps an eye on the API server after addresses were claimed: one of them may have cut it off.
+"""Watches the API server after addresses were claimed: one of the claims may have cut it off.
 
-A watch is no good for that. It hears nothing when the server's address has become ours, which may
-just be a quiet time.
+A Kubernetes watch does not show that. It receives nothing when this node has taken the server's
+address, but it may also receive nothing because nothing changes.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ class Preservation:
                 self._made.reason = reason
 
     async def _repair(self) -> None:
-        """Put back what somebody has removed, or what could not be put back."""
+        """Put back what another program has removed, or what could not be put back before."""
         there = bool(self._made.families)
         if there and await asyncio.to_thread(self._made.intact):
             return

@@ -20,7 +20,7 @@ _PATH: Final = "/api/v1/routes"
 _TIMEOUT: Final = 10.0
 """Seconds without a byte. A status of 10,000 Services takes well below one."""
 _LONGEST: Final = 60.0
-"""Seconds for all of it, over the slowest way that somebody would wait for."""
+"""Seconds for a whole answer, over the slowest connection that a person would wait for."""
 _MOST: Final = 512 * 1024 * 1024
 """Bytes; a status of 10,000 Services has some 30 MB."""
 _CHUNK: Final = 1024 * 1024
@@ -115,7 +115,7 @@ def _fetch_json(url: str, wanted: Filter) -> bytes:
 
 
 class _Here(urllib.request.HTTPRedirectHandler):
-    """Follows nobody to another place: a redirect is an answer like others, and no status."""
+    """Follows no redirect: it is an answer like any other, and not a status."""
 
     def redirect_request(self, *_: Any) -> None:
         return None

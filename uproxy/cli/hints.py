@@ -44,7 +44,7 @@ def hints(
     service: str, frontends: Iterable[FrontendView], checks: Iterable[HealthCheckView]
 ) -> list[str]:
     """What to look at and what to do, each once; nothing if all is well."""
-    # Somebody may copy a command from here, whatever names are made of.
+    # The user may copy a command from here, so odd names in it are quoted.
     namespace, name = map(quote, service.partition("/")[::2])
     found = [hint for each in frontends for hint in _frontend_hints(namespace, name, each) if hint]
     found += [

@@ -12,22 +12,22 @@ from typing import Final, Protocol
 log = logging.getLogger(__name__)
 
 PAUSES: Final = (2.0, 8.0, 20.0)
-"""Seconds before each line; the last again and again."""
+"""Seconds before each line; the last one is repeated."""
 
 
 class Waiting(Protocol):
-    """Something that takes its time."""
+    """Something that may take long."""
 
     @property
     def waiting_for(self) -> Callable[[], Sequence[str]]:
-        """What for, now; nothing: it is over."""
+        """What it waits for now; empty when it is over."""
 
 
 @asynccontextmanager
 async def tell_while_waiting(
     what: Waiting, pauses: Sequence[float] = PAUSES
 ) -> AsyncIterator[None]:
-    """While the context is open."""
+    """Log what it waits for, while the context is open."""
     async with asyncio.TaskGroup() as tasks:
         teller = tasks.create_task(_tell(what, pauses), name="waiting")
         try:
@@ -49,7 +49,7 @@ async def _tell(what: Waiting, pauses: Sequence[float]) -> None:
 
 @contextmanager
 def tell_while_busy(what: str, pause: float = PAUSES[0]) -> Iterator[None]:
-    """The same once, for what keeps this thread busy."""
+    """Log once what a blocking call in this thread is doing, if it takes longer than `pause`."""
     timer = threading.Timer(pause, log.info, ("waiting for %s", what))
     timer.daemon = True
     timer.start()

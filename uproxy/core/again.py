@@ -12,10 +12,10 @@ class Again:
         self._backoff = backoff
         self._attempts = 0
         self.at: float | None = None
-        """None: there is nothing to try again."""
+        """When to try again; None if there is nothing to try again."""
 
     def failed(self, now: float, random: float) -> float:
-        """It has failed, perhaps not for the first time; returns how long to wait."""
+        """Note another failure; returns how long to wait before the next attempt."""
         self._attempts += 1
         delay = self._backoff.delay(self._attempts, random)
         self.at = now + delay
@@ -29,5 +29,5 @@ class Again:
 
 
 def soonest(*times: float | None) -> float | None:
-    """The first of some moments; None: there is none."""
+    """The earliest of some moments; None if there is none."""
     return min((each for each in times if each is not None), default=None)

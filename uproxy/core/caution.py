@@ -12,7 +12,7 @@ from uproxy.core.routing import HealthCheck
 def cautious(
     now: Mapping[ObjectName, HealthCheck], wanted: Mapping[ObjectName, HealthCheck]
 ) -> dict[ObjectName, HealthCheck]:
-    """The health checks of now, with counts where fewer endpoints are left."""
+    """The current health checks, with lower counts where fewer endpoints are left."""
     return {
         name: replace(
             check,

@@ -9,14 +9,14 @@ from typing import Final
 from uproxy.core.status import ObjectStatus
 
 MOST: Final = 500
-"""Complaints of one source that are shown. Whoever has more needs their number, not their list."""
+"""Complaints of one source that are shown. Of more than these, only the number is of use."""
 _MORE: Final = "more cannot be used"
 _TOLD: Final = 20
-"""Complaints that come at once and are told one by one."""
+"""Complaints that come at once and are still logged one by one."""
 
 
 def first_few(complaints: Iterable[ObjectStatus], total: int, where: str) -> list[ObjectStatus]:
-    """The first of so many, and how many more there are. `where`: of what kind they are."""
+    """The first complaints, and how many more there are. `where`: of what kind they are."""
     shown = list(islice(complaints, MOST))
     more = total - len(shown)
     if more > 0:

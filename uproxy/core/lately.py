@@ -1,5 +1,5 @@
-"""What was seen a while ago still counts: a file that is being rewritten, a route that a renewed
-lease takes away for a second, and DNS servers that give another part of their answer each time."""
+"""Items that were seen a while ago still count: a file may be being rewritten, a renewed lease
+takes a route away for a second, and DNS servers give another part of their answer each time."""
 
 from __future__ import annotations
 

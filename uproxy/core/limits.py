@@ -1,4 +1,4 @@
-"""How much one Service may take: an odd one is no reason that others wait, or find nothing left."""
+"""How much one Service may take, so that none delays the others or leaves nothing for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a worker lives, from what is heard of it; and what to say about it."""
+"""Whether a worker is alive, judged by when it was last heard; and how to describe its state."""
 
 from __future__ import annotations
 

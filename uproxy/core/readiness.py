@@ -1,7 +1,7 @@
-"""Why this node does not serve as it should, in kinds for everybody and in words for its operator.
+"""Why this node does not serve as it should: the kind of each reason, and its text.
 
-Probes are answered to whoever reaches the health port; names of Services, addresses and errors are
-for those who may ask the metrics address.
+Anybody who reaches the health address may see the kinds. The texts have names of Services,
+addresses and errors, so they are shown on the metrics address only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from uproxy.core.status import FrontendState, FrontendStatus
 
 
 class Kind(StrEnum):
-    """What is wrong, in the words of the health port."""
+    """What is wrong, in the words of the health address."""
 
     DRAINING = "draining"
     STARTING = "starting"

@@ -1,5 +1,5 @@
-"""Addresses that others have to keep. A node that claimed one would talk to itself in their place:
-it would lose its API server, its gateway, its DNS, or another node.
+"""Addresses that are never claimed, as they belong to other machines. A node that claimed one would
+talk to itself instead: it would lose its API server, its gateway, its DNS, or another node.
 
 What an interface of this node has is not claimed, so it may be served whatever it is.
 """
@@ -28,7 +28,7 @@ _SERVICES_OF_CLOUDS: Final = {
 
 
 class Holders:
-    """Who in the cluster has which addresses. Several may have the same one."""
+    """Which nodes and API servers have which addresses. Several may have the same one."""
 
     def __init__(self) -> None:
         self._addresses: dict[str, frozenset[str]] = {}
@@ -44,7 +44,7 @@ class Holders:
     def put(self, holder: str, addresses: Iterable[str]) -> frozenset[str]:
         """Set all addresses of a holder; returns those that it has got or lost.
 
-        A holder is named as people are told of it: "an address of node worker-2".
+        A holder is named as reasons show it: "an address of node worker-2".
         """
         before, now = self._addresses.get(holder, frozenset()), frozenset(addresses)
         self.version += before != now
@@ -61,7 +61,7 @@ class Holders:
         return before ^ now
 
     def of(self, address: str) -> str:
-        """Who has an address; "" if nobody does. The API server is named before its node."""
+        """The holder of an address; "" if there is none. The API server comes before its node."""
         holders = self._holders.get(address)
         return max(holders) if holders else ""
 
@@ -89,7 +89,7 @@ def why_reserved(address: str, kind: FrontendKind, options: RoutingOptions, host
     """
     listed = kind is FrontendKind.CLUSTER_IP or options.serve_unallocated
     # The API server does not let it be an externalIP either, for what listens there is meant for
-    # this node alone. In manifests it is what one tries things out with.
+    # this node alone. In manifests, loopback addresses are useful for trying things out.
     if not listed and (address.startswith("127.") or address == "::1"):
         return "loopback"
     if address in options.local_addresses or address in hosts.own:

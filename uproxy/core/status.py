@@ -108,6 +108,6 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     not_healthy: tuple[str, ...] = ()
     """Reasons why /healthz is red; empty: green."""
     notes: tuple[str, ...] = ()
-    """What is worth knowing although neither is red for it."""
+    """Conditions that need attention, but make neither of them red."""
     client_address_reason: str = ""
     """Why client addresses cannot be preserved, in either family; "": they can."""

@@ -1,4 +1,4 @@
-"""What all workers have counted, dead ones included, for as long as somebody may ask for it."""
+"""What all workers have counted, dead ones included, until it is forgotten."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Tally:
         self._active: dict[int, dict[ServicePortName, int]] = {}
         """Flows alive, by worker."""
         self._gone: dict[ServicePortName, float] = {}
-        """Ports that nobody wants any more, to the time of their last flow; the oldest first."""
+        """Ports that no longer exist, with the time of their last flow; the oldest first."""
 
     @property
     def totals(self) -> dict[ServicePortName, Counters]:

@@ -1,8 +1,8 @@
-"""What to say about an exception that nobody has thought of."""
+"""How an unexpected exception is described in a reason."""
 
 from __future__ import annotations
 
 
 def unexpected(error: Exception) -> str:
-    """As the reason of whatever has brought it about."""
+    """The reason that is shown for whatever caused the exception."""
     return f"unexpected {type(error).__name__}: {error}"

@@ -48,7 +48,7 @@ class Room:
 
     @property
     def crowded(self) -> bool:
-        """Whether nobody should stay without need."""
+        """Whether connections without a request under way should be closed."""
         return 2 * len(self._open) > self._most
 
     def __repr__(self) -> str:
@@ -87,7 +87,7 @@ class Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]
             lingering_time=_LINGERING_TIME,
             keepalive_timeout=_KEEPALIVE_TIMEOUT,
-            # Bodies are thrown away: nobody should unpack what is small only when it is packed.
+            # Bodies are thrown away, so there is no point in unpacking them.
             auto_decompress=False,
         )
         self.busy = False
@@ -125,7 +125,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Nonsense from a client is no error of ours, and no event that a person wants to see."""
+        """Nonsense from a client is not an error of uproxy, and no operator needs to see it."""
         if status != 400:
             return super().handle_error(request, status, exc, message)
         _log.debug("a bad request from %s: %s", request.remote, message)
@@ -134,7 +134,7 @@ class Connection(web.RequestHandler):
         return response
 
     async def answer(self, request: web.BaseRequest, answer: Awaitable[Response]) -> Response:
-        """What is answered, while it is known that somebody works on it."""
+        """Answer the request, and note meanwhile that the connection is not idle."""
         self._no_longer_wait()
         self.busy, self._body = True, request.content
         try:

@@ -10,7 +10,7 @@ from uproxy.core.printable import printable
 from uproxy.core.readiness import Reason
 
 Notes = Callable[[], Sequence[Reason]]
-"""What is worth knowing although it makes nothing red."""
+"""Conditions that need attention, but make nothing red."""
 
 
 def readyz_page(

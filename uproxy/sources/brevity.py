@@ -1,4 +1,4 @@
-"""Words of others in a line of ours: short, whoever wrote them, and without passwords."""
+"""Text from outside, for use in a log line or a reason: made short, and without passwords."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small files that somebody else writes, such as credentials."""
+"""Small files that other programs write, such as credentials."""
 
 from __future__ import annotations
 

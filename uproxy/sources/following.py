@@ -57,7 +57,7 @@ class _Trouble(Exception):
         super().__init__(reason)
         self.verdict = verdict
         self.away = away
-        """Whether nobody is there who could answer."""
+        """Whether no server is there that could answer."""
 
 
 class Follower:
@@ -92,7 +92,7 @@ class Follower:
         """Since when the present watch brings changes."""
         self._failures = Failures()
         self._surprise = ""
-        """What nobody foresaw, and was told last."""
+        """The unexpected error that was reported last."""
 
     async def run(self, sink: Sink) -> None:
         """List and watch for ever."""

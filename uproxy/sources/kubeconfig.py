@@ -1,4 +1,4 @@
-"""kubeconfig files, merged as kubectl merges them: whoever says something first is right.
+"""kubeconfig files, merged as kubectl merges them: the first file that sets a value wins.
 
 Relative paths in a file start from its directory.
 """
@@ -252,7 +252,7 @@ class _Reader:
             version = shown(brief_name(fields.api_version))
             self._fail("exec.apiVersion", f'is "{version}"; give {_AUTH_API}v1')
         if fields.interactive_mode == "Always":
-            self._fail("exec.interactiveMode", "is Always, but nobody could answer questions here")
+            self._fail("exec.interactiveMode", "is Always, but there is no terminal for questions")
         command = fields.command
         if "/" in command:
             command = str(self._user_file.parent.absolute() / command)

@@ -8,7 +8,7 @@ import msgspec
 
 
 class _Fields(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """Options shared by all parts; unknown fields are somebody else's."""
+    """Options shared by all parts; unknown fields belong to other programs."""
 
 
 class Cluster(_Fields, frozen=True):

@@ -24,7 +24,7 @@ from uproxy.sources.watch import Hints, Watch
 _log = logging.getLogger(__name__)
 
 _AGAIN: Final = Backoff(initial=1.0, maximum=60.0)
-"""Before all is read again after an error that nobody foresaw."""
+"""Before all files are read again after an unexpected error."""
 _LASTED: Final = 60.0
 """Seconds after which such an error is another one."""
 _LONG: Final = 0.2

@@ -57,8 +57,8 @@ def replacing(
 
 
 def open_own(path: Path, *, most: int) -> BinaryIO:
-    """Open a file to read it. Raises OSError where it is no regular file, somebody else's, open to
-    changes by others, has another name as well, or is larger than `most` bytes."""
+    """Open a file to read it. Raises OSError where it is not a regular file, belongs to another
+    user, may be changed by others, has another name as well, or has more than `most` bytes."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags)
     try:

@@ -21,7 +21,7 @@ class Spacing:
 
     first: float = 1.0
     away: float = 3.0
-    """At most, while nobody is there: nothing is spared by waiting longer. With the jitter, a
+    """At most, while no server is there: nothing is spared by waiting longer. With the jitter, a
     thousand nodes come over three seconds, and a node waits for one of them on average."""
     refusing: float = 30.0
     """At most, while the server is there and refuses."""
@@ -48,7 +48,7 @@ class Recovery:
         self._random = random
         self._spacing = spacing
         self._since: dict[bool, float] = {}
-        """Since when nobody is there (False), or somebody who refuses (True)."""
+        """Since when there is no server (False), or one that refuses (True)."""
         self._last = 0.0
         """The latest turn that was given."""
         self._waiting: dict[str, _Waiting] = {}
@@ -56,7 +56,7 @@ class Recovery:
     def failed(
         self, resource: str, now: float, *, there: bool, alone: bool = False, wait: float = 0.0
     ) -> None:
-        """A resource has asked in vain. `there`: somebody has refused it; `alone`: others are
+        """A resource has asked in vain. `there`: a server has refused it; `alone`: others are
         being answered, so it may well be this resource's fault; `wait`: what the server asks for.
         """
         if not there:

@@ -95,7 +95,7 @@ def resources(node_name: str, service_proxy_name: str = "") -> tuple[Resource, .
 
 
 def _without_details(own: str, node: Object) -> Object:
-    """Of other Nodes just the addresses, which are nobody else's: 5,000 of them, with their labels
+    """Of other Nodes only the addresses, which are never claimed: 5,000 Nodes, with their labels
     and annotations, would take 50 MB."""
     if not isinstance(node, Node) or node.metadata.name == own:
         return node
@@ -190,7 +190,7 @@ class Mirror:
     def change(self, raw: msgspec.Raw) -> Object | None:
         """An object was added or modified; None: nothing to do, it is old news or unusable.
 
-        Raises MalformedAnswer where nobody could say which object it was.
+        Raises MalformedAnswer if the object has no usable name.
         """
         complaints: dict[ObjectName, ObjectStatus] = {}
         obj = self._decode(raw, complaints)

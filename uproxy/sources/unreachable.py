@@ -26,7 +26,7 @@ class ApiUnreachable(Exception):
     def __init__(self, reason: str, *, refused: bool = False) -> None:
         super().__init__(reason)
         self.refused = refused
-        """Whether it is no use to ask again soon: somebody is there, and will not have it, or this
+        """Whether it is no use to ask again soon: a server is there and refuses, or this
         side has nothing to show."""
 
 

@@ -1,4 +1,4 @@
-"""All workers: each place has a process that lives, or somebody knows why not."""
+"""All workers: for each place there is a running process, or a reason why there is none."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Periods(NamedTuple):
     look: float = 1.0
     """Between looks at what was heard of the workers."""
     tidy: float = 30.0
-    """Between looks for counts that nobody wants any more."""
+    """Between looks for counts of Services that are gone."""
     end: float = 1.0
     """That a worker gets to end after its channel was closed, before it is killed."""
 
