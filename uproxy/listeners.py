@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 
 
 WAITING = 0.1
-"""Seconds that workers get to accept who has connected before a listener is paused. Meanwhile
-nobody can join them; who tries is refused a second later, when the kernel tries again."""
+"""Seconds that workers get to accept the clients that have connected before a listener is paused.
+Meanwhile no client can join them; one that tries is refused a second later, when its kernel tries
+again."""
 
 
 class Timer(Protocol):
@@ -56,7 +57,7 @@ class Listener:
         """Whether a call has failed when it was being paused or resumed: some of its sockets may
         accept and others not, so that it counts as open but not as whole."""
         self.timer: Timer | None = None
-        """Runs while a paused one still keeps those who have connected."""
+        """Runs while a listener that is to be paused keeps the clients that have connected."""
 
     def __repr__(self) -> str:
         state = "paused" if self.paused else "open"
@@ -77,8 +78,8 @@ class Listeners:
         claimed: Container[str] = frozenset(),
         later: Callable[[float, Callable[[], None]], Timer] | None = None,
     ) -> None:
-        """`later` calls in so many seconds; without it who waits to be accepted when a listener is
-        paused is reset."""
+        """`later` calls a function after so many seconds; without it, clients that wait to be
+        accepted when a listener is paused are reset."""
         self._workers = workers
         self._later = later
         self._claimed = claimed
@@ -144,8 +145,8 @@ class Listeners:
         self._release(listener)
 
     async def empty_queues(self) -> None:
-        """Have workers accept who has connected, and nobody join them: to close frontends resets
-        who waits."""
+        """Have workers accept the clients that have connected, and let no others join them: to
+        close frontends resets clients that wait."""
         for listener in self._listeners.values():
             if listener.route.frontend.protocol == "TCP" and not listener.paused:
                 with contextlib.suppress(OSError):
@@ -192,7 +193,7 @@ class Listeners:
             self._workers.send(worker, message)
 
     def _pause_politely(self, listener: Listener) -> None:
-        """Pause, once workers had the time to accept who has connected already."""
+        """Pause, once workers had the time to accept the clients that have connected already."""
         if self._later is None or listener.route.frontend.protocol != "TCP" or listener.between:
             self._pause(listener)
             return

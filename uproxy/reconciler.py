@@ -156,7 +156,7 @@ class Reconciler:
             await asyncio.sleep(self._min_sync_period)
 
     async def _attempt(self) -> None:
-        """A step; one that fails in a way that nobody has thought of is made again."""
+        """A step; after an unexpected error it is made again."""
         try:
             await self.step()
         except Exception as error:

@@ -80,7 +80,7 @@ class Claims:
                 await self._release(addresses)
 
     async def keep(self, available: Callable[[], None], period: float = _PERIOD) -> None:
-        """Put back what somebody else has removed, and remove what could not be, for ever.
+        """Restore claims that another program removes, and release what could not be, for ever.
         `available` is called when addresses can be claimed after all."""
         while True:
             await asyncio.sleep(period)

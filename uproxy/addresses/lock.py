@@ -1,11 +1,13 @@
-"""One process at a time has the claims of a network namespace, and the way for clients' addresses.
+"""One process at a time owns the claims of a network namespace, and the rules that show clients'
+addresses to pods.
 
-The kernel does not know whose routes are whose, so a second process would take those of the first
-for left over. Who may not change them must not get in the way either, nor pass for the first one.
+The kernel does not know which process a route belongs to, so a second uproxy would take the routes
+of the first for leftovers. And a process that may not change them must not be able to block the
+lock, nor to pass for its owner.
 
-So the lock is a netlink socket that has joined the multicast group of IPv4 multicast routes, which
-takes CAP_NET_ADMIN (rtnetlink_bind in the kernel's net/core/rtnetlink.c) and which nobody else
-does but daemons for multicast routing. It belongs to the network namespace, wherever files are
+So the lock is a netlink socket that has joined the multicast group of IPv4 multicast routes. That
+takes CAP_NET_ADMIN (rtnetlink_bind in the kernel's net/core/rtnetlink.c), and only daemons for
+multicast routing do it as well. It belongs to the network namespace, wherever files are
 mounted; it goes with its process, however that ends; and /proc shows it to everybody. Its number
 tells it from the sockets of those daemons, and what it is for. Numbers can be taken by anybody,
 but without the group they mean nothing, and there are 16 million of them.

@@ -1,7 +1,7 @@
 """How many flows a worker may have, and how many of each protocol.
 
-What TCP and UDP take from each other without measure is taken by whoever floods one of them. So
-each is owed a quarter of what there is, as long as it is served at all, and they share the rest.
+If TCP and UDP shared everything without limits, a flood of one would lock out the other. So each is
+owed a quarter of what there is, as long as it is served at all, and they share the rest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Service ports of which no backend answers, from what workers tell of their attempts.
+"""Service ports of which no backend answers, judged by the attempts that workers report.
 
-A port with ready endpoints may serve nobody: a wrong targetPort, a pod that listens on localhost
+A port with ready endpoints may still serve no client: a wrong targetPort, a pod that listens on localhost
 only, a NetworkPolicy in the way. Its listener is open and its clients get nothing, so "serving" is
 not the word.
 """
@@ -18,7 +18,7 @@ LEAST: Final = 3
 WINDOW: Final = 10.0
 """Seconds from the first of them to the last, without a success in between."""
 QUIET: Final = 300.0
-"""Seconds without an attempt, after which nobody knows."""
+"""Seconds without an attempt, after which the state is unknown."""
 _SHOWN: Final = 5
 """Backends that are named in one line."""
 

@@ -1,13 +1,13 @@
-"""Datagrams that go round: their backend leads back to a frontend of ours (see hops.py for TCP).
+"""UDP loops: datagrams whose backend leads back to a frontend of ours (see hops.py for TCP).
 
 Every pass is a flow of its own, from another port, and nothing ends it: one datagram would go on
 for ever. So the socket of each 64th flow to a backend on this node is a bait, and a client with
-the same address and port is ourselves. What goes round through other nodes, or comes back with
+the same address and port is uproxy itself. A loop through other nodes, or one that comes back with
 another address, is not seen: it takes no more than the room of newcomers.
 
-Nor may two frontends take each other for clients. Whoever forges the address of one as the sender
-of a datagram to the other would start it, and where both backends answer everything, as two echo
-servers do, nothing would end it.
+Nor may two frontends take each other for clients. An attacker could start that with a datagram to
+one that bears the address of the other as its sender, and if both backends answer everything, as
+two echo servers do, nothing would end it.
 """
 
 from __future__ import annotations

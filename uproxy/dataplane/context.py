@@ -62,7 +62,7 @@ class Context:
         self.on_room: dict[Callable[[], None], None] = {}
         """Called once, then forgotten, when TCP has room again, in turn: listeners resume."""
         self.on_need: list[Callable[[], None]] = []
-        """Called whenever TCP has no room: who has taken more than its share gives it back."""
+        """Called whenever TCP has no room: UDP gives back what is more than its share."""
         self._look: asyncio.TimerHandle | None = None
         self._random = random
         self._ports: dict[ServicePortName, Port] = {}
@@ -144,7 +144,7 @@ class Context:
             self._look.cancel()
 
     def _look_again(self) -> None:
-        """Who was resumed may have had no clients any more, and limits may have changed."""
+        """Listeners that were resumed may have no clients left, and limits may have changed."""
         self._look = None
         self.resume_if_room()
         if self.on_room:

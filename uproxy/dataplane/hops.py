@@ -1,11 +1,12 @@
-"""Connections that go round: their backend leads back to a frontend of ours, by a way that no
-address tells. The node may have an address that no interface has; another node, a load balancer
-or a translation of addresses may send them back.
+"""TCP loops: connections whose backend leads back to a frontend of ours, although its address does
+not show it. The node may have an address that no interface has; another node, a load balancer or
+a translation of addresses may send connections back.
 
-Routers take one from the TTL of what they forward, so nothing goes round for ever. A proxy begins
-anew, and one connection becomes as many as there may be. So where flows become many in a short
-time, the next ones are looked at: a backend gets less of a TTL than the client's packets had, and
-who comes with next to nothing has been here before. Proxies on the way that begin anew hide it.
+Routers subtract one from the TTL of what they forward, so nothing goes round for ever. A proxy
+starts with a new TTL, and one connection becomes as many as the limits allow. So when the number
+of flows grows quickly, the next ones are looked at: a backend gets a lower TTL than the client's
+packets had, and a connection with next to nothing left has been here before. Other proxies on the
+way, which also start with a new TTL, hide such a loop.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Reactor:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, kernel: Kernel = LINUX) -> None:
         self.kernel = kernel
-        """Who everything is asked of that only a kernel has."""
+        """Provides everything that only a kernel has."""
         self._monotonic = kernel.monotonic
         self.now = kernel.monotonic()
         """Monotonic seconds when the current batch began; read once per batch."""

@@ -23,7 +23,7 @@ class Reserve:
         self.fill()
 
     def give(self) -> None:
-        """Free them all, for somebody who takes them before anybody else gets his turn."""
+        """Free them all, for a caller that uses them at once, before anything else can."""
         while self._kept:
             os.close(self._kept.pop())
 

@@ -63,7 +63,7 @@ us hold. The kernel stops behind the message that reaches what it was told, a bu
 
 REFUSALS: Final = 2000
 """How often in a row the kernel may take nothing, for want of memory, a millisecond or more apart.
-Who has waited that long is better replaced."""
+A worker that has waited that long is better replaced."""
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Ring:
 
     Descriptors and memory are looked up when an operation is submitted: `flush` before closing or
     forgetting one that was named by an operation of this `round`. When it raises they must stay:
-    the ring is lost then, and so is who waits for it.
+    the ring is lost then, and so is everything that waits for it.
     """
 
     def __init__(
@@ -290,7 +290,7 @@ class Ring:
                 self.failed(callback, error)
 
     def _owner(self, key: int, completion: int) -> Completed | None:
-        """Who is to be told of a send that has failed. Other keys that are unknown are those of
+        """The owner of a send that has failed. Other keys that are unknown are those of
         operations whose owner is gone."""
         if completion & HAS_BUFFER:
             self._groups[key & 1].free(completion >> BUFFER_SHIFT)

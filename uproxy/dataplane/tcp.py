@@ -166,8 +166,8 @@ class TcpListener:
             self._could_not_accept(error)
 
     def _accept_waiting(self) -> None:
-        """Admit all who have connected, by the route that they have met: the socket is about to be
-        paused, which resets who is still in its queue."""
+        """Admit all clients that have connected, by the present route: the socket is about to be
+        paused, which resets the clients that are still in its queue."""
         self._batch = ACCEPT_BATCH
         for _ in range(BACKLOG // ACCEPT_BATCH):
             self._ready(select.EPOLLIN)
