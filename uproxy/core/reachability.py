@@ -1,8 +1,8 @@
 """Service ports of which no backend answers, judged by the attempts that workers report.
 
-A port with ready endpoints may still serve no client: a wrong targetPort, a pod that listens on localhost
-only, a NetworkPolicy in the way. Its listener is open and its clients get nothing, so "serving" is
-not the word.
+A port with ready endpoints may still serve no client: a wrong targetPort, a pod that listens on
+localhost only, a NetworkPolicy in the way. Its listener is open and its clients get nothing, so
+"serving" is not the word.
 """
 
 from __future__ import annotations
