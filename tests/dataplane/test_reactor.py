@@ -8,6 +8,7 @@ import logging
 import os
 import select
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -17,7 +18,7 @@ import pytest
 from tests.dataplane.peers import eventually
 from uproxy.dataplane import reactor as reactor_module
 from uproxy.dataplane.kernel import LINUX, Kernel
-from uproxy.dataplane.reactor import BATCH, Abortable, Callback, Reactor
+from uproxy.dataplane.reactor import BATCH, BESIDE_RING, Abortable, Callback, Reactor
 
 EVENTS = select.EPOLLIN | select.EPOLLET
 
@@ -329,6 +330,25 @@ async def test_more_events_than_a_batch() -> None:
                 link.far.send(b"x")
             await eventually(lambda: all(link.events for link in links))
             assert all(len(link.events) == 1 for link in links)
+    finally:
+        for link in links:
+            link.close()
+
+
+async def test_a_ring_gets_its_turn_between_few_events() -> None:
+    """They may take long, as bulk does, and small messages wait meanwhile."""
+    links = [Link() for _ in range(BESIDE_RING + 50)]
+    turns: Counter[int] = Counter()
+    try:
+        async with reactor() as r:
+            if (ring := r.ring) is None:
+                pytest.skip("this loop has no ring")
+            for link in links:
+                link.on_event = lambda: turns.update([ring.round])
+                r.register(link.near.fileno(), link.ready, EVENTS)
+                link.far.send(b"x")
+            await eventually(lambda: turns.total() == len(links))
+            assert max(turns.values()) <= BESIDE_RING
     finally:
         for link in links:
             link.close()

@@ -29,6 +29,10 @@ BATCH: Final = 256
 """Events taken per poll. Enough to share the cost of the poll among many flows, little enough that
 the asyncio loop (control channel, timers) gets its turn within a few milliseconds."""
 
+BESIDE_RING: Final = 32
+"""The same where there is a ring: then only bulk and slow receivers have events, each of which may
+move a megabyte, while small messages wait for the ring's turn."""
+
 DEFERRED: Final = 16
 """Deferred callbacks before everybody else gets a turn. Each may move a megabyte: a thousand of
 them in one go would keep a small request waiting for a second."""
@@ -67,8 +71,10 @@ class Reactor:
         self._deferred: list[Callable[[], None]] = []
         self._polls: dict[int, int] = {}
         """Descriptors to the keys of their polls by the ring."""
+        self._batch = BATCH
         self.ring: Ring | None = None
         if isinstance(loop, RingLoop):
+            self._batch = BESIDE_RING
             self.ring = loop.ring
             self.ring.failed = self._failed
             self._poll_epoll()
@@ -192,7 +198,7 @@ class Reactor:
         find = self._callbacks.get
         fresh = self._fresh
         fresh.clear()
-        for fd, mask in self._poll(0, BATCH):
+        for fd, mask in self._poll(0, self._batch):
             callback = find(fd)
             # A descriptor registered during this batch is a new one under an old number: what
             # was reported belongs to its predecessor. Its own events come with the next poll.
