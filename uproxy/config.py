@@ -60,7 +60,7 @@ class Config:
     metrics_address: Address | None = Address("127.0.0.1", 10249)
     """/metrics, /proxyMode, /api and the status page; None switches the server off."""
     metrics_allowed_hosts: tuple[str, ...] = ()
-    """Names by which requests may call the metrics address, beside IP addresses, localhost, the
+    """Host names that requests to the metrics address may use, besides IP addresses, localhost, the
     host's name and the node's; "*": any."""
     bind_address_hard_fail: bool = False
     """Whether a health or metrics port that is taken ends the program; else it is retried."""

@@ -17,8 +17,8 @@ def command() -> None:
     """Remove what uproxy has left in the kernel: claimed addresses, and the rules that show
     clients' addresses to pods.
 
-    A uproxy that ends by itself leaves nothing. One that was killed leaves it to the next one; this
-    is for when there is to be none. Stop uproxy first.
+    A uproxy that ends by itself leaves nothing behind. What a killed one has left, the next one
+    takes over; this command is for when there will be no next one. Stop uproxy first.
     """
     for removed, remove in _LEFT:
         try:

@@ -205,9 +205,9 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     _list_option(
         "--metrics-allowed-hosts",
         kind=Value("names", syntax.parse_host_names),
-        help="Names by which requests may call that address, beside IP addresses, localhost, and "
-        'the names of this host and node; "*" for any. Others are refused, because of web pages '
-        "that let a name of theirs lead here.",
+        help="Host names that requests to the metrics address may use, besides IP addresses, "
+        'localhost, and the names of this host and node; "*" for any. Requests under other names '
+        "are refused (DNS rebinding).",
     ),
     _option(
         "--bind-address-hard-fail",

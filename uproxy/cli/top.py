@@ -32,7 +32,7 @@ _PERIOD: Final = 1.0
 def command(url: str, namespace: str, sort: str, once: bool) -> None:
     """Watch flows and bytes of a running uproxy, the busiest Service ports first.
 
-    IN is what clients send, OUT what backends answer. DROPS are flows and datagrams that were not
+    IN is what clients send, OUT what backends answer. DROP counts flows and datagrams that were not
     served: "uproxy explain" says why.
     """
     meter = _Meter(url, Filter(namespace=namespace), sort)
