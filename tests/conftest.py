@@ -9,10 +9,16 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 from tests import isolation
 
 isolation.heed_signals()
+
+# The same examples in each run, however slow the machine; HYPOTHESIS_PROFILE=explore looks further.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

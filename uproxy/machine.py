@@ -42,7 +42,7 @@ _KEEP_DNS: Final = 3600.0
 """The same for an address of the API server: DNS may give another part of them each time."""
 _DNS_PERIOD: Final = 60.0
 """Seconds between two look-ups of the API server's name."""
-_DNS_TIMEOUT: Final = 5.0
+_DNS_TIMEOUT: Final = 2.0
 """Seconds that a look-up may hold up the start."""
 
 

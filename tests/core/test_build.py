@@ -230,7 +230,7 @@ nodes = st.sampled_from([node(zone="x"), node(zone="y", addresses=["10.0.0.1"])]
 changes = st.lists(st.tuples(st.booleans(), services | slices | nodes), max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(changes, max_size=8))
 def test_step_by_step_is_the_same_as_at_once(batches: list[list[tuple[bool, Object]]]) -> None:
     """Whatever happens, the table equals one that is built from nothing, and says what changed."""

@@ -104,7 +104,7 @@ options = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(services | slices | nodes, max_size=8), st.lists(options, min_size=2, max_size=4))
 def test_whatever_changes_all_come_out_as_if_derived_anew(
     objects: list[Object], sequence: list[RoutingOptions]

@@ -276,7 +276,7 @@ class Flow(NamedTuple):
 )
 def test_against_a_plain_list(steps: list[tuple[str, int, float]]) -> None:
     """Whatever happens, it is as if all flows were sorted each time."""
-    table: FlowTable[Named] = FlowTable(40.0, unreplied=15.0, brief=10.0)
+    table: FlowTable[Named] = FlowTable(40.0, unreplied=10.0, brief=15.0)
     model: dict[int, Named] = {}
     now = 0.0
     for verb, number, delay in steps:
@@ -307,12 +307,18 @@ def test_against_a_plain_list(steps: list[tuple[str, int, float]]) -> None:
         assert len(table) == len(model)
 
 
+def test_an_answer_must_not_shorten_a_life() -> None:
+    """Such a table would end flows late."""
+    with pytest.raises(ValueError, match="shorten"):
+        FlowTable[Named](40.0, unreplied=15.0, brief=10.0)
+
+
 def is_established(flow: Named) -> bool:
     return flow.answered and (flow.established or flow.last - flow.began >= 2.0)
 
 
 def deadline(flow: Named) -> float:
-    return flow.last + (40.0 if is_established(flow) else 10.0 if flow.answered else 15.0)
+    return flow.last + (40.0 if is_established(flow) else 15.0 if flow.answered else 10.0)
 
 
 def spared_best(flows: list[Named]) -> Named | None:

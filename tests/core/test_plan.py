@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from uproxy.core.plan import Actual, Plan, plan
@@ -322,7 +322,6 @@ def next_plan(
     )
 
 
-@settings(deadline=None)
 @given(desireds, actuals, claims, st.data())
 def test_it_gets_there_whatever_fails_on_the_way(
     desired: dict[Frontend, Route], actual: list[Actual], claimed: set[str], data: st.DataObject
@@ -337,7 +336,6 @@ def test_it_gets_there_whatever_fails_on_the_way(
     assert executor.claimed == {f.address for f, r in desired.items() if is_vip(r)}
 
 
-@settings(deadline=None)
 @given(desireds, actuals, claims)
 def test_what_needs_no_change_is_never_touched(
     desired: dict[Frontend, Route], actual: list[Actual], claimed: set[str]
@@ -353,7 +351,6 @@ def test_what_needs_no_change_is_never_touched(
     assert not executor.touched & right
 
 
-@settings(deadline=None)
 @given(desireds, actuals, claims, st.data())
 def test_nothing_is_taken_away_before_sync(
     desired: dict[Frontend, Route], actual: list[Actual], claimed: set[str], data: st.DataObject

@@ -62,13 +62,19 @@ class TestBackPressure:
                 backend.finish()
             assert turns > 5
 
+    @pytest.mark.parametrize("window", [1, HELD], ids=["tiny window", "window"])
     @pytest.mark.parametrize("piece", [20_000, 64 * 1024, 3 * MIB])
-    async def test_little_is_held_for_who_does_not_read(self, mode: SpliceMode, piece: int) -> None:
-        """Whatever is on its way, and however it comes."""
+    async def test_little_is_held_for_who_does_not_read(
+        self, mode: SpliceMode, piece: int, window: int
+    ) -> None:
+        """Whatever is on its way, however it comes, and in how small packets it leaves."""
         async with world(mode) as w:
             w.engine.relay.pipes = pipes = MeasuredPipes()
-            client, backend = await w.pair()
-            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, HELD)
+            server = w.server()
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+            sock.connect(w.listen(server.backend).route.frontend[1:])
+            client, backend = w.client(sock), await server.accept()
             data = pattern(piece)
             most = [0]
 

@@ -86,6 +86,7 @@ class Machine:
             size_of_pipe=self.pipes.size,
             splice=self.pipes.splice,
             set_blocking=self._set_blocking,
+            unsent=self._unsent,
             close=self._close,
         )
 
@@ -118,6 +119,9 @@ class Machine:
 
     def _set_blocking(self, fd: int, flag: bool) -> None:
         self.descriptors.find(fd).blocking = flag  # type: ignore[attr-defined]
+
+    def _unsent(self, fd: int) -> int:
+        return len(self.descriptors.find(fd).outbox)  # type: ignore[attr-defined]
 
     def _close(self, fd: int) -> None:
         self.world.call()

@@ -372,7 +372,7 @@ ODD_OBJECTS = st.sampled_from(KINDS).flatmap(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(ODD_OBJECTS)
 @example((Service, with_value(FINE[Service], ("spec", "ports", 0, "targetPort"), 10**400)))
 def test_any_value_in_any_field_of_an_object(odd: tuple[type[Object], Any]) -> None:
@@ -414,7 +414,6 @@ def as_json(data: Any) -> bytes:
     return msgspec.json.encode(data)
 
 
-@settings(derandomize=True, deadline=None)
 @given(VALUES, st.sampled_from(["code", "reason", "message", "details"]))
 def test_any_value_in_any_field_of_a_failure(value: Any, field: str) -> None:
     for data in (value, {field: value}, {"code": 429, "details": {"retryAfterSeconds": value}}):
@@ -424,7 +423,6 @@ def test_any_value_in_any_field_of_a_failure(value: Any, field: str) -> None:
         judge(failure)
 
 
-@settings(derandomize=True, deadline=None)
 @given(VALUES, st.sampled_from(["metadata", "items", "type", "object", "kind"]))
 def test_any_value_in_any_field_of_an_answer(value: Any, field: str) -> None:
     for data in (
@@ -439,7 +437,6 @@ def test_any_value_in_any_field_of_an_answer(value: Any, field: str) -> None:
         calm(lambda data=data: read_page(as_json(data)), MalformedAnswer)
 
 
-@settings(derandomize=True, deadline=None)
 @given(
     VALUES,
     st.sampled_from(
@@ -493,7 +490,7 @@ KUBECONFIG: dict[str, Any] = {
 }
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(fields(KUBECONFIG)), VALUES)
 @example(("users", 0, "user", "tokenFile"), "\0")
 @example(("users", 0, "user", "client-key-data"), "\u20ac")
@@ -531,7 +528,7 @@ CONFIG: dict[str, Any] = {
 LONG = ["9" * 400 + "s", "9" * 5000 + "h", "1e999s", ":" + "9" * 5000]
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(fields(CONFIG)), VALUES | st.sampled_from(LONG))
 @example(("nodePortAddresses",), [" "])
 @example(("udpIdleTimeout",), LONG[0])
@@ -549,7 +546,6 @@ def test_any_value_in_any_field_of_the_configuration(
         assert all(len(each) < LONGEST for each in loaded.warnings)
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     calm(lambda: read_event(raw), MalformedAnswer)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from uproxy.core.objects import ObjectName, Service
@@ -100,7 +100,6 @@ def test_when_the_server_wants_to_be_asked_again(
     assert retry_after(headers, now=100.0) == seconds
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_no_text_in_these_headers_raises(text: str, date: str) -> None:
     wait = judge(

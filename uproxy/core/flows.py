@@ -75,6 +75,10 @@ class FlowTable(Generic[F]):
     def __init__(
         self, timeout: float, unreplied: float = UNREPLIED_TIMEOUT, brief: float = BRIEF_TIMEOUT
     ) -> None:
+        """`unreplied` must not be longer than `brief`: a flow that has been answered may still be
+        in the heap of those that have not, behind one that is due later. Raises ValueError."""
+        if unreplied > brief:
+            raise ValueError("an answer must not shorten the life of a flow")
         self._unanswered_timeout = min(unreplied, timeout)
         self._brief_timeout = min(brief, timeout)
         self._established_timeout = timeout

@@ -6,6 +6,8 @@ import fcntl
 import os
 import select
 import socket
+import sys
+import termios
 from _socket import socket as Socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +35,10 @@ def _size_of_pipe(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
 
 
+def _unsent(fd: int) -> int:
+    return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
     """Where descriptors come from, and the clock. What has been made is asked itself."""
@@ -53,6 +59,8 @@ class Kernel:
     size_of_pipe: Callable[[int], int] = _size_of_pipe
     splice: Callable[..., int] = os.splice
     set_blocking: Callable[[int, bool], None] = os.set_blocking
+    unsent: Callable[[int], int] = _unsent
+    """Bytes that a socket was given, and nobody has acknowledged yet."""
     close: Callable[[int], None] = os.close
 
 

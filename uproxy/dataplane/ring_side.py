@@ -37,6 +37,8 @@ _PASSING: Final = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EI
 class RingFlow(Ends, Protocol):
     """What a flow does for its sides."""
 
+    ended: bool
+
     def leave_ring(self) -> None:
         """Nothing is on its way through the ring: go on by epoll."""
 
@@ -111,9 +113,10 @@ class RingSide:
         return waiting + len(self.held)
 
     def unreported(self) -> int:
-        """Bytes delivered since the last call. Those of a send that is not decided are not; there
-        may be none in this round, but counters must not go back."""
-        undecided = self._last & RESULT if self._round == self._ring.round else 0
+        """Bytes delivered since the last call. Those of a send that is not decided are not, unless
+        nobody will ever know; there may be none in this round, but counters must not go back."""
+        asked = self._round == self._ring.round and not self.flow.ended
+        undecided = self._last & RESULT if asked else 0
         delivered = max(self.total - self.pending - undecided, self.reported)
         count = delivered - self.reported
         self.reported = delivered

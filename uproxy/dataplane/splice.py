@@ -7,7 +7,7 @@ from _socket import SOL_SOCKET
 from _socket import socket as Socket
 from typing import Final
 
-from uproxy.dataplane.pipes import Pipe, PipePool
+from uproxy.dataplane.pipes import CAPACITY, Pipe, PipePool
 
 HELD: Final = 64 * 1024
 """Bytes that may be left in the pipe of a direction whose receiver is slow."""
@@ -27,7 +27,7 @@ _MEMORY: Final = struct.Struct("=12xI4xI")
 class Splice:
     """Borrows a pipe while there is need: idle directions have none."""
 
-    __slots__ = ("_ask", "_lean", "_pipe", "_pipes", "_source", "_target")
+    __slots__ = ("_ask", "_growing", "_lean", "_pipe", "_pipes", "_source", "_target")
 
     def __init__(self, pipes: PipePool, source: Socket, target: Socket) -> None:
         self._pipes = pipes
@@ -35,6 +35,8 @@ class Splice:
         self._target = target.fileno()
         self._ask = target.getsockopt
         self._pipe: Pipe | None = None
+        self._growing = HELD
+        """Bytes of the next pipe for a target that had sent all it had when the last one came."""
         self._lean = 0
         # Accepted sockets are blocking for the kernel, and splice(2) has no MSG_DONTWAIT.
         pipes.kernel.set_blocking(self._source, False)
@@ -64,7 +66,11 @@ class Splice:
     def drain(self) -> None:
         """Give the target all there is. Raises BlockingIOError when it is full, and OSError."""
         if self._pipe is not None:
-            self._pipe.drain(self._target)
+            try:
+                self._pipe.drain(self._target)
+            except BlockingIOError:
+                self._growing = HELD
+                raise
 
     def rest(self) -> None:
         """Do without the pipe, unless it holds bytes."""
@@ -78,11 +84,21 @@ class Splice:
             self._pipe = None
 
     def _room(self) -> int:
-        """Bytes that the target is sure to take, so that the pipe does not keep them; HELD at
-        least. A quarter of its buffer is left for what packets take beside their bytes."""
+        """Bytes that the target is likely to take, so that the pipe does not keep them; HELD at
+        least.
+
+        What packets take beside their bytes is a twentieth of them, or five times as much if the
+        window of the receiver is tiny. What waits already shows it; a quarter is for variation.
+        """
         try:
             size, taken = _MEMORY.unpack(self._ask(SOL_SOCKET, _SO_MEMINFO, _MEMORY.size))
+            waiting = self._pipes.kernel.unsent(self._target)
         except OSError:
             return HELD
         room: int = (size - taken) * 3 // 4
+        if waiting and taken:
+            room = room * waiting // taken
+        else:
+            room = min(room, self._growing)
+            self._growing = min(2 * self._growing, CAPACITY)
         return max(room, HELD)
