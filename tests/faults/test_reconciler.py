@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.builders import NODE, SOURCE, endpoint_slice, port, service
+from tests.builders import NODE, SOURCE, endpoint_slice, local, port, service
 from tests.faults.clock import Clock, VirtualLoop
 from tests.faults.installed import installed
 from tests.faults.kernel import Kernel
@@ -73,6 +73,9 @@ class World:
         self.claims = FakeClaims(self)
         self.state = ClusterState([SOURCE], node_name=NODE)
         self.checks: HealthChecks = {}
+        self.answers: list[tuple[bool, bool]] = []
+        """Each time that health checks were served: whether that of "good" passes, and whether
+        its clients are served at that moment."""
         self.reconciler = Reconciler(
             state=self.state,
             listeners=self.listeners,
@@ -113,6 +116,8 @@ class World:
     async def _serve_health_checks(self, wanted: HealthChecks) -> Mapping[ObjectName, str]:
         self.pass_by("health checks")
         self.checks = wanted
+        passes = GOOD in wanted and sum(wanted[GOOD].counts.values()) > 0
+        self.answers.append((passes, self.serves(GOOD_IP)))
         return {}
 
     @contextmanager
@@ -363,5 +368,25 @@ def test_what_cannot_be_taken_away_stops_nobody(what: str) -> None:
         assert any(each.port == 90 for each in world.told.serving[0])
         assert not world.serves("10.96.0.7")
         assert world.reasons() == []
+
+    run(main)
+
+
+def test_a_health_check_passes_only_while_clients_are_served() -> None:
+    """A load balancer hears of the end before its clients are refused, and of the beginning after
+    they are served."""
+
+    async def main(world: World) -> None:
+        good, slice_ = objects()[2], endpoint_slice("good", local("198.51.100.2"))
+        world.sink.replace(SOURCE, [good, endpoint_slice("good")])
+        await settle()
+        for with_endpoints in (True, False, True):
+            world.answers.clear()
+            world.sink.apply(SOURCE, slice_ if with_endpoints else endpoint_slice("good"))
+            await settle()
+            assert world.serves(GOOD_IP) is with_endpoints
+            assert world.answers[-1][0] is with_endpoints
+            assert (True, False) not in world.answers
+            assert with_endpoints or world.answers[0] == (False, True)
 
     run(main)
