@@ -18,6 +18,7 @@ from uproxy.addresses.lock import CLIENT_ADDRESSES, Locked, take_lock
 from uproxy.core.ip import Family
 from uproxy.core.objects import ObjectName
 from uproxy.core.unexpected import unexpected
+from uproxy.threads import to_the_end
 from uproxy.transparent import (
     ClientAddresses,
     explain,
@@ -143,7 +144,7 @@ class Preservation:
             self._hopeless = not isinstance(error, Locked) and not passes(error)
             self._made.reason = _OTHER if isinstance(error, Locked) else explain(error)
         else:
-            await asyncio.to_thread(self._made.arrange)
+            await to_the_end(self._made.arrange)
             if not self._made.families:
                 self._hopeless = not self._made.passing
                 reason = self._made.reason
@@ -156,7 +157,7 @@ class Preservation:
         there = bool(self._made.families)
         if there and await asyncio.to_thread(self._made.intact):
             return
-        await asyncio.to_thread(self._made.arrange)
+        await to_the_end(self._made.arrange)
         outcome = self._made.reason or "repaired"
         if there:
             log.warning(
@@ -174,7 +175,7 @@ class Preservation:
         self._shown = set(self._wanted)
         with lock:
             try:
-                await asyncio.to_thread(remove_all)
+                await to_the_end(remove_all)
             except Exception as error:
                 log.warning(
                     "cannot remove the rules that showed clients' addresses to pods: %s", error

@@ -51,6 +51,7 @@ def run(main: Callable[[World, Claims], Awaitable[None]], *, broken: str = "") -
             keeping = tasks.create_task(claims.keep(world.tell))
             await main(world, claims)
             keeping.cancel()
+        await asyncio.sleep(1)  # Threads go on, whoever has been cancelled.
 
     def new_loop() -> VirtualLoop:
         return VirtualLoop(world.clock, Slow(), world.kernel.readiness)
@@ -153,3 +154,19 @@ def test_what_is_wanted_again_is_not_released_by_an_attempt_that_waits(early: fl
         assert ADDRESS in world.kernel.claims
 
     run(main)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+def test_a_claim_that_is_cancelled_while_it_is_made_is_released_at_the_end(again: bool) -> None:
+    """SIGTERM during a sync. The second time is the end of the tasks, when draining takes none."""
+
+    async def main(world: World, claims: Claims) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            claiming = tasks.create_task(claims.claim([ADDRESS]))
+            for _ in range(1 + again):
+                await asyncio.sleep(0.05)
+                claiming.cancel()
+        assert claiming.cancelled()
+        assert claims.claimed == set()
+
+    assert run(main).kernel.claims == set()

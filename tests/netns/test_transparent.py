@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -73,6 +74,34 @@ async def test_removed_when_the_program_fails(space: Namespace) -> None:
     with pytest.raises(ExceptionGroup):
         async with client_addresses("auto"):
             raise RuntimeError("on purpose")
+    assert state(space) == before
+
+
+async def test_what_is_being_made_at_the_end_does_not_stay(
+    space: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM during the first sync; the thread that makes it does not stop for that."""
+    before = state(space)
+    begun, go_on = threading.Event(), threading.Event()
+    arrange = ClientAddresses.arrange
+
+    def slowly(made: ClientAddresses) -> None:
+        begun.set()
+        go_on.wait(PATIENCE)
+        arrange(made)
+
+    monkeypatch.setattr(ClientAddresses, "arrange", slowly)
+    made = Preservation("auto", changed=lambda: None, in_use=lambda _: False)
+    async with made, asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(made.run())
+        preparing = tasks.create_task(made.prepare([WEB]))
+        await until(begun.is_set)
+        for task in (running, preparing):
+            task.cancel()
+        # Only now, or the test could not fail.
+        asyncio.get_running_loop().call_later(0.2, go_on.set)
+    # Whatever still runs in threads.
+    await asyncio.get_running_loop().shutdown_default_executor()
     assert state(space) == before
 
 

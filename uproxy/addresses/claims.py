@@ -12,6 +12,7 @@ from typing import Self
 from uproxy.addresses import routes
 from uproxy.addresses.lock import Locked, take_lock
 from uproxy.core.unexpected import unexpected
+from uproxy.threads import to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +66,12 @@ class Claims:
         async with self._busy:
             there = self._left_over.intersection(addresses)
             wanted = [each for each in addresses if each not in there]
+            # Were this cancelled now, nobody could tell which of them there are.
+            self._left_over.update(wanted)
             failures = await _carried_out(routes.add_claims, wanted)
             claimed = [each for each in addresses if each not in failures]
             self._claimed.update(claimed)
-            self._left_over -= there
+            self._left_over.difference_update(addresses)
         _tell("claimed", claimed)
         return {address: explain(error) for address, error in failures.items()}
 
@@ -129,7 +132,7 @@ class Claims:
     async def _restore(self) -> None:
         async with self._busy:
             try:
-                restored, failures = await asyncio.to_thread(_restored, frozenset(self._claimed))
+                restored, failures = await to_the_end(_restored, frozenset(self._claimed))
             except OSError as error:
                 restored, failures = frozenset(), {"claimed addresses": error}
         if restored:
@@ -151,7 +154,7 @@ async def _carried_out(
 ) -> Mapping[str, OSError]:
     """Do something about addresses in a thread; returns those for which it has failed."""
     try:
-        return await asyncio.to_thread(act, addresses)
+        return await to_the_end(act, addresses)
     except Exception as error:
         return dict.fromkeys(addresses, _as_os_error(error))
 

@@ -15,6 +15,7 @@ from uproxy.core.status import ObjectStatus
 from uproxy.sources.brevity import brief
 from uproxy.sources.sink import Sink
 from uproxy.sources.snapshot import FILE_NAME, Snapshot, SnapshotError, load, rfc3339, save
+from uproxy.threads import to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class Remembering:
         snapshot = Snapshot(self._node, self._wall(), self._objects())
         began = time.monotonic()
         try:
-            await _to_the_end(save, self._path, snapshot)
+            await to_the_end(save, self._path, snapshot)
         except OSError as error:
             self._complain(f"{self._path}: {error.strerror}")
         except Exception as error:
@@ -182,13 +183,3 @@ class Remembering:
         elif self._trouble and not trouble:
             log.info("the state of the cluster is kept again")
         self._trouble = trouble
-
-
-async def _to_the_end(write: Callable[[Path, Snapshot], None], path: Path, what: Snapshot) -> None:
-    """Call in a thread. When cancelled, wait all the same: two must not write at a time."""
-    writing = asyncio.get_running_loop().run_in_executor(None, write, path, what)
-    try:
-        await asyncio.shield(writing)
-    except asyncio.CancelledError:
-        await asyncio.wait([writing])
-        raise
