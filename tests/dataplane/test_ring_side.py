@@ -214,6 +214,13 @@ class TestCounting:
         ends.flow.ended = True
         assert side.unreported() == 5
 
+    def test_what_was_delivered_before_receiving_anew_is(self, ends: Ends) -> None:
+        side = ends.flow.client
+        ends.client.sendall(bytes(SIZE))
+        ends.flow.turn_until_read(SIZE)
+        side.arm()
+        assert side.unreported() == SIZE
+
     def test_counts_never_go_back(self, narrow: Ends) -> None:
         """A counter that does is taken for one that has begun anew."""
         side, delivered = narrow.flow.client, 0

@@ -131,6 +131,7 @@ class RingSide:
         """Receive."""
         self._armed = True
         self._usual = MORE if self._ring.limited else HAS_BUFFER
+        self._last = 0  # It is decided by now, and `_round` will no longer say so.
         self._round = self._ring.round
         self._ring.receive(self.fd, self._key, empty=empty)
 
