@@ -54,6 +54,24 @@ class TestRefusal:
             assert await client.ask(b"hello") == b"bhello"
             assert w.counters.flows == 1
 
+    async def test_all_that_are_refused_in_one_turn(self) -> None:
+        """More than are kept: whoever is counted was sent, and what the kernel has refused goes to
+        the next backend."""
+        async with world() as w:
+            listener = w.listen(unused_backend(), (other := w.server(b"b")).backend)
+            client = w.client(listener)
+            sent = [b"%03d" % number for number in range(60)]
+            for data in sent:
+                client.send(data)
+            await client.receive()
+            client.send(b"the last")
+            await eventually(lambda: b"the last" in [data for data, _ in other.received])
+            arrived = {data for data, _ in other.received}
+            assert len(arrived) == len(other.received)
+            # The kernel refuses every other one: with each it has told of the one before.
+            assert len(arrived) > len(sent) // 3
+            assert w.counters.client_datagrams == len(sent) + 1
+
     async def test_few_datagrams_are_kept_even_empty_ones(self) -> None:
         async with world() as w:
             silent, other = w.server(), w.server()

@@ -240,10 +240,17 @@ FURTHER: Final = (
         "udp-closed-without-a-flush",
         "A UDP flow closes its socket while a queued operation names its number.",
         _UDP,
-        """        if self._round == self._ring.round:
-            self._ring.flush()
+        """        if self._round == ring.round:
+            ring.flush()
 """,
         "",
+    ),
+    _one(
+        "refused-after-the-move",
+        "Of the datagrams that are refused in one turn, those after the first stay counted.",
+        _UDP,
+        "ring.bequeath(key, partial(self._too_late, tuple(self._kept)))",
+        "ring.remove(key)",
     ),
     _one(
         "flushed-and-forgotten",

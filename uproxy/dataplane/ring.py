@@ -17,6 +17,7 @@ import logging
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from time import monotonic, sleep
 from typing import Final, NoReturn
 
@@ -193,6 +194,11 @@ class Ring:
     def remove(self, key: int) -> None:
         """Call back for a key no more. Unknown ones are fine."""
         self._callbacks.pop(key, None)
+
+    def bequeath(self, key: int, callback: Completed) -> None:
+        """Call somebody else back for a key, until the sends queued so far are decided."""
+        self._callbacks[key] = callback
+        self.again(partial(self.remove, key))
 
     def again(self, callback: Callable[[], None]) -> None:
         """Call once when the sends queued so far are decided."""

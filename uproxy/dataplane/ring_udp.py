@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from _socket import socket as Socket
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from uproxy.core.counters import DropReason
@@ -213,10 +214,14 @@ class RingUdpFlow(UdpFlow):
         self._arm()
 
     def _unwatch(self, sock: Socket) -> None:
-        self._ring.remove(self._ring_key)
-        self._ring.cancel(self._ring_key)
-        if self._round == self._ring.round:
-            self._ring.flush()
+        ring, key = self._ring, self._ring_key
+        if self._round < ring.round - 1:
+            ring.remove(key)
+        else:
+            ring.bequeath(key, partial(self._too_late, tuple(self._kept)))
+        ring.cancel(key)
+        if self._round == ring.round:
+            ring.flush()
 
     def _arm(self) -> None:
         self._round = self._ring.round
@@ -274,23 +279,55 @@ class RingUdpFlow(UdpFlow):
 
     def _unsent(self, completion: int) -> None:
         """The kernel has not taken a datagram."""
-        number, code = completion >> BUFFER_SHIFT, errno_of(completion)
-        if number & REPLY:
-            self.counters.backend_datagrams -= 1
-            self.counters.backend_bytes -= self._intake.counts[number & ~REPLY]
-            full = code in RESOURCE_ERRORS or code == errno.EAGAIN
-            self.counters.drop(DropReason.BUFFER_FULL if full else DropReason.SEND_FAILED)
+        data, code = self._uncounted(completion), errno_of(completion)
+        if data is None:
             return
-        data = self._intake.payload(number)
-        self.counters.client_bytes -= len(data)
-        self.counters.client_datagrams -= 1
         if code == errno.EAGAIN:
             self.counters.drop(DropReason.BUFFER_FULL)
             return
         kept = code != errno.EMSGSIZE and bytes(data) in self._kept
         if self._recover(OSError(code, os.strerror(code)), None if kept else data):
-            self.counters.client_bytes += len(data)
-            self.counters.client_datagrams += 1
+            self._count(data)
+
+    def _too_late(self, kept: tuple[bytes, ...], completion: int) -> None:
+        """What comes of the socket that the flow has left, with what was kept for the next one.
+
+        Many datagrams may be refused in one turn, and the first of them has moved the flow.
+        """
+        if not completion & UNSENT:
+            if completion & HAS_BUFFER:
+                self._intake.buffers.free(completion >> BUFFER_SHIFT)
+            return
+        data, code = self._uncounted(completion), errno_of(completion)
+        if data is None:
+            return
+        if code == errno.EAGAIN or code in RESOURCE_ERRORS:
+            self.counters.drop(DropReason.BUFFER_FULL)
+        elif self._sock is None:
+            self.counters.drop(DropReason.SEND_FAILED)
+        elif bytes(data) in kept:
+            self._count(data)
+        else:
+            self.to_backend(data)
+
+    def _uncounted(self, completion: int) -> memoryview | None:
+        """The client's datagram that the kernel has not taken, no longer counted. None: it was a
+        reply, and is lost."""
+        number, code, counters = completion >> BUFFER_SHIFT, errno_of(completion), self.counters
+        if number & REPLY:
+            counters.backend_datagrams -= 1
+            counters.backend_bytes -= self._intake.counts[number & ~REPLY]
+            full = code in RESOURCE_ERRORS or code == errno.EAGAIN
+            counters.drop(DropReason.BUFFER_FULL if full else DropReason.SEND_FAILED)
+            return None
+        data = self._intake.payload(number)
+        counters.client_bytes -= len(data)
+        counters.client_datagrams -= 1
+        return data
+
+    def _count(self, data: memoryview) -> None:
+        self.counters.client_bytes += len(data)
+        self.counters.client_datagrams += 1
 
 
 def _unpacked(key: Key) -> tuple[bytes, bytes]:
