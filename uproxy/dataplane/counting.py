@@ -20,14 +20,21 @@ class Counting:
 
     def changes(self, served: Container[ServicePortName]) -> list[tuple[ServicePortName, Counters]]:
         """What was counted since the last call. Ports that are not `served` and have no flow are
-        forgotten once all is told."""
+        forgotten once all is told.
+
+        A datagram is counted when it is given to the ring, and no longer if the kernel does not
+        take it. Sums that went back would be taken for ones that have begun anew, so what was told
+        of it in between is made up for by the next ones.
+        """
         changes = []
         gone = set()
         for name, port in self._context.ports().items():
             before = self._told.get(name, _NOTHING)
-            if port.counters != before:
-                changes.append((name, _difference(port.counters, before)))
-                self._told[name] = _copy(port.counters)
+            if port.counters != before and (news := _news(port.counters, before)) is not None:
+                changes.append((name, news))
+                told = self._told[name] = _copy(before)
+                told.add(news)
+                told.active = news.active
             elif name not in served and port.counters.active == 0:
                 gone.add(name)
         self._context.forget(gone)
@@ -53,15 +60,15 @@ def _copy(counters: Counters) -> Counters:
     return copy
 
 
-def _difference(now: Counters, before: Counters) -> Counters:
-    """What was added since; `active` is absolute."""
-    return Counters(
+def _news(now: Counters, before: Counters) -> Counters | None:
+    """What was added since; `active` is absolute. None: nothing."""
+    news = Counters(
         flows=now.flows - before.flows,
         active=now.active,
-        client_bytes=now.client_bytes - before.client_bytes,
-        backend_bytes=now.backend_bytes - before.backend_bytes,
-        client_datagrams=now.client_datagrams - before.client_datagrams,
-        backend_datagrams=now.backend_datagrams - before.backend_datagrams,
+        client_bytes=max(now.client_bytes - before.client_bytes, 0),
+        backend_bytes=max(now.backend_bytes - before.backend_bytes, 0),
+        client_datagrams=max(now.client_datagrams - before.client_datagrams, 0),
+        backend_datagrams=max(now.backend_datagrams - before.backend_datagrams, 0),
         dial_failures=now.dial_failures - before.dial_failures,
         retries=now.retries - before.retries,
         masqueraded=now.masqueraded - before.masqueraded,
@@ -72,3 +79,4 @@ def _difference(now: Counters, before: Counters) -> Counters:
             if count != before.dropped.get(reason, 0)
         },
     )
+    return None if news == Counters(active=before.active) else news
