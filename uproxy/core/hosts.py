@@ -7,12 +7,17 @@ in a way that nobody else can: by an address, which nothing resolves, or by a na
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Set
+from typing import Final
 
 from uproxy.core.ip import parse_ip
 
 ANY = "*"
 """Instead of a name: all of them."""
+
+_WITH_PORT: Final = re.compile(r"(\[[^]]*\]|[^:]*)(?::\d+)?")
+"""The Host header (RFC 9110, 7.2): a name or an address, and perhaps a port."""
 
 
 def known_names(*names: str) -> frozenset[str]:
@@ -34,9 +39,12 @@ def _is_known(host: str, names: Set[str]) -> bool:
 
 
 def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host if host.count(":") > 1 else host.partition(":")[0]
+    """Itself where it has another form: an IPv6 address without brackets, or something odd."""
+    found = _WITH_PORT.fullmatch(host)
+    if found is None:
+        return host
+    name = found[1]
+    return name[1:-1] if name.startswith("[") else name
 
 
 def _canonical(name: str) -> str:
