@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import select
 import socket
 from collections.abc import Iterator
@@ -156,6 +157,20 @@ class TestRing:
             ring.close()
             near.close()
             far.close()
+
+
+class WithoutBuffers(Queues):
+    """Those of a kernel that sets up a ring, and registers nothing with it."""
+
+    def register(self, address: int, count: int, group: int) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_a_ring_that_cannot_be_used_is_given_back() -> None:
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(PermissionError):
+        Ring(WithoutBuffers)
+    assert os.listdir("/proc/self/fd") == before
 
 
 class Refusing(Queues):

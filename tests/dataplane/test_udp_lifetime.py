@@ -110,7 +110,7 @@ class TestEndOfFlows:
     ) -> None:
         monkeypatch.setattr(udp_engine, "CHUNK", 10)
         async with world() as w:
-            w.engine.flows = FlowTable(60.0, brief=0.0)
+            w.engine.flows = FlowTable(60.0, unreplied=0.0, brief=0.0)
             listener = w.listen(w.server().backend)
             monkeypatch.setattr(udp_engine, "RESOLUTION", float("inf"))
             for _ in range(25):

@@ -115,8 +115,12 @@ class Ring:
         self.limited = True
         """Whether the kernel heeds a limit (Linux 6.17). Otherwise each message is received by an
         operation of its own: all that has arrived could be any amount."""
-        self.buffers = Buffers(made.register, group=0, count=buffers, size=SIZE)
-        """For streams."""
+        try:
+            self.buffers = Buffers(made.register, group=0, count=buffers, size=SIZE)
+            """For streams."""
+        except BaseException:
+            made.close()
+            raise
         self._base, self._use = self.buffers.base, self.buffers.used.append
         self._groups = [self.buffers]
 
