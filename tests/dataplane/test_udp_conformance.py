@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 
 import pytest
 
 from tests.dataplane.udp_world import eventually, restricted, world
 from uproxy.core.counters import Counters, DropReason
+from uproxy.dataplane.ring_loop import RingLoop
 
 
 class TestRelaying:
@@ -171,6 +174,21 @@ class TestWhoMay:
             w.client(listener, "127.0.0.9").send(b"hello")
             await eventually(lambda: w.dropped(DropReason.NO_BACKEND) == 1)
             assert w.counters.flows == 0
+
+
+async def test_where_the_ring_cannot_have_buffers_for_datagrams_epoll_relays_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, RingLoop):
+        pytest.skip("this loop has no ring")
+
+    def fail(*_: int) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(loop.ring._queues, "register", fail)
+    async with world() as w:
+        assert await w.client(w.listen(w.server(b"b").backend)).ask(b"hello") == b"bhello"
 
 
 async def test_counters_are_exact() -> None:

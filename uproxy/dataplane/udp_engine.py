@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
@@ -21,6 +22,8 @@ RESOLUTION = 0.05
 """Seconds between two looks for flows that are over, at least, so that thousands that began one
 after the other do not each wake the worker."""
 
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 500
 """Flows that end in one go when thousands do: about 5 ms of work, then others get their turn."""
@@ -51,10 +54,7 @@ class UdpEngine:
         buffer = bytearray(BUFFER)
         self.buffer = memoryview(buffer)
         """Where datagrams are received without a ring; the content is valid until the next one."""
-        ring = context.reactor.ring
-        self.datagrams = (
-            None if ring is None else Datagrams(ring, context.reactor.kernel.datagram_buffers)
-        )
+        self.datagrams = _datagrams(context)
         """What the ring receives into; None: epoll does all the work."""
         self._context = context
         self._capacity = context.capacity
@@ -157,3 +157,14 @@ class UdpEngine:
         deadline = self.flows.next_deadline()
         if deadline is not None:
             self._arm(max(deadline, now + RESOLUTION), now)
+
+
+def _datagrams(context: Context) -> Datagrams | None:
+    ring = context.reactor.ring
+    if ring is None:
+        return None
+    try:
+        return Datagrams(ring, context.reactor.kernel.datagram_buffers)
+    except OSError as error:
+        logger.warning("io_uring cannot be used for datagrams (%s); epoll is", error.strerror)
+        return None
