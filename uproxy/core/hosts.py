@@ -16,7 +16,7 @@ from uproxy.core.ip import parse_ip
 ANY = "*"
 """Instead of a name: all of them."""
 
-_WITH_PORT: Final = re.compile(r"(\[[^]]*\]|[^:]*)(?::\d+)?")
+_WITH_PORT: Final = re.compile(r"(\[[^]]*\]|[^:]*)(?::\d*)?")
 """The Host header (RFC 9110, 7.2): a name or an address, and perhaps a port."""
 
 
