@@ -63,7 +63,7 @@ _IPV6_TRANSPARENT: Final = 75
 
 
 class _Version(NamedTuple):
-    """One family, in the words of those who are asked."""
+    """What `ip`, nft and sockets call the things of one address family."""
 
     family: Family
     flag: str

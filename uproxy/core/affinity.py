@@ -78,7 +78,7 @@ class Affinity:
         return tenure.backend
 
     def pin(self, client: str, backend: Backend, now: float, timeout: float) -> None:
-        """Hold a client to a backend for `timeout` seconds from now; forget who is overdue."""
+        """Hold a client to a backend for `timeout` seconds from now; forget overdue pins."""
         tenure = self._tenures.get(backend)
         if tenure is None:
             tenure = self._tenures[backend] = _Tenure(backend)

@@ -176,7 +176,7 @@ class Context:
 
         Where nobody listens on this node, and the kernel happens to choose the backend's port for
         us, both ends are one (RFC 9293, 3.5: simultaneous open). It would send back what it is
-        sent, and keep the port from who comes to listen there.
+        sent, and keep the port from a server that starts to listen there.
         """
         return self.is_here(backend.address) and sock.getsockname()[:2] == backend
 

@@ -125,7 +125,7 @@ async def serve(channel: Channel[ToWorker]) -> None:
                     await service.ended.wait()
             service.report()
     finally:
-        # The control process makes sure that who is to end is not stopped.
+        # The control process makes sure that a worker which is to end is not stopped.
         signal.signal(signal.SIGCONT, signal.SIG_DFL)
         loop.remove_reader(channel.fileno())
         service.close()

@@ -154,7 +154,7 @@ class RingSide:
         del self.peer, self.flow
 
     def tired(self) -> None:
-        """Half-closed for long: the ring would not notice a reset by who has ended its stream."""
+        """Half-closed for long: the ring would not notice a reset by the end that has closed."""
         if not self.closed:
             self._leave()
 

@@ -113,7 +113,7 @@ class HttpServer:
         self.reason = ""
 
     async def retry(self) -> None:
-        """Try until it listens, then return. For a task of the one who opened the server."""
+        """Try until it listens, then return. Run it in a task of whatever opened the server."""
         attempt = 0
         while self._runner is None:
             attempt += 1

@@ -7,7 +7,7 @@ from typing import Final
 
 LONGEST: Final = 500
 """Characters of a reason. Those that are written here need about 150; what is longer quotes
-somebody who may have had no end."""
+a text that may have no end."""
 _NAME: Final = 253
 """Characters of the longest name that Kubernetes has (RFC 1123)."""
 _USERINFO: Final = re.compile(r"(?<=://)(?:[^/?#\s@]*@)+")
