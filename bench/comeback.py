@@ -12,10 +12,10 @@ import statistics
 import time
 
 from tests.fake_api.server import FakeApi
-from tests.sources.cluster import Collector, endpointslice, in_step, node, service
-from uproxy.sources.access import Access
-from uproxy.sources.api import Api
-from uproxy.sources.kubernetes import Kubernetes
+from tests.sources.kubernetes.cluster import Collector, endpointslice, in_step, node, service
+from uproxy.apiserver.access import Access
+from uproxy.apiserver.client import Api
+from uproxy.sources.kubernetes.source import Kubernetes
 
 
 def main() -> None:

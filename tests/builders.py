@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from uproxy.core.objects import (
+from uproxy.core.cluster.objects import (
     Endpoint,
     EndpointConditions,
     EndpointHints,
@@ -26,8 +26,8 @@ from uproxy.core.objects import (
     Taint,
     ZoneHint,
 )
-from uproxy.core.routing import RoutingOptions, RoutingTable, build
-from uproxy.core.state import ClusterState
+from uproxy.core.cluster.state import ClusterState
+from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
 
 SOURCE = "test"
 NODE = "node-1"

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 
 from bench.wire import manifests
 from tests.builders import cluster, endpoint_slice, service
-from uproxy.core.balancer import Balancer
-from uproxy.core.decode import from_json
-from uproxy.core.objects import EndpointSlice, Service
-from uproxy.core.options import RoutingOptions
+from uproxy.core.cluster.decode import from_json
+from uproxy.core.cluster.objects import EndpointSlice, Service
+from uproxy.core.cluster.state import ClusterState
+from uproxy.core.flows.balancer import Balancer
 from uproxy.core.route import (
     Backend,
     BalancerKind,
@@ -22,9 +22,9 @@ from uproxy.core.route import (
     Route,
     ServicePortName,
 )
-from uproxy.core.routing import RoutingTable, build
-from uproxy.core.state import ClusterState
-from uproxy.sources.reading import read_manifest
+from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.table import RoutingTable, build
+from uproxy.sources.manifests.file import read_manifest
 
 _SERVICES = 2000
 _SOURCE = "test"

@@ -19,9 +19,9 @@ from bench.wire.peers import Setup, haproxy_config, nftables_rules
 from bench.wire.places import Place, Service, free_place
 from bench.wire.processes import Unavailable, find_program, output_of, running, stat_fields, tree
 from tests.e2e.program import wait_for
-from uproxy.core.decode import from_data, kind_of
-from uproxy.core.routing import RoutingOptions, RoutingTable, build
-from uproxy.core.state import ClusterState
+from uproxy.core.cluster.decode import from_data, kind_of
+from uproxy.core.cluster.state import ClusterState
+from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
 
 SERVICES_HERE = (
     Service("http", "TCP", Place("127.0.0.1", 8000)),

@@ -10,8 +10,8 @@ import pytest
 from bench.scale.measure import Result, Setup, fitting
 from bench.scale.objects import cluster_ip, service, service_name, slice_of
 from bench.scale.report import document, rows, table
-from uproxy.core.decode import from_data
-from uproxy.core.objects import EndpointSlice, Service
+from uproxy.core.cluster.decode import from_data
+from uproxy.core.cluster.objects import EndpointSlice, Service
 
 
 @pytest.fixture(autouse=True)

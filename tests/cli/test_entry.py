@@ -209,7 +209,7 @@ def test_completion_of_commands_and_states(enter: Enter) -> None:
 def test_commands_that_only_print_load_no_server() -> None:
     """rich and aiohttp take 0.1 s and more each; `status` in a script should not."""
     code = (
-        "import sys, uproxy.cli.status, uproxy.cli.top, uproxy.cli.explain, uproxy.cli.doctor;"
+        "import sys; from uproxy.cli.commands import doctor, explain, status, top;"
         "print(sorted({'rich', 'aiohttp', 'uvloop', 'yaml'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

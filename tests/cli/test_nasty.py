@@ -18,10 +18,10 @@ from tests.cli.test_client import answering
 from tests.nasty import MARKUP, NASTY, is_fit_to_print
 from tests.ports import free_port
 from uproxy import cli
-from uproxy.cli import doctor
-from uproxy.cli.machine import examine, proxy_mode
+from uproxy.cli.commands import doctor
+from uproxy.cli.doctor.facts import examine, proxy_mode
 from uproxy.core.printable import printable
-from uproxy.core.status import ObjectStatus, WorkerStatus
+from uproxy.core.report.status import ObjectStatus, WorkerStatus
 from uproxy.http.view import StatusView
 
 TEXTS = {name: text for name, text in NASTY.items() if name != "surrogate"} | {"markup": MARKUP}

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from uproxy.core.report.status import FrontendState, FrontendStatus, Status, WorkerStatus
 from uproxy.core.route import Backend, Frontend, FrontendKind, ServicePortName
-from uproxy.core.status import FrontendState, FrontendStatus, Status, WorkerStatus
 from uproxy.http.view import (
     AffinityView,
     CountsView,

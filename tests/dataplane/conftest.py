@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-from uproxy.dataplane.ring import Ring
-from uproxy.dataplane.ring_abi import RECEIVE
-from uproxy.dataplane.ring_loop import new_ring_loop
+from uproxy.uring.abi import RECEIVE
+from uproxy.uring.loop import new_ring_loop
+from uproxy.uring.ring import Ring
 
 
 def _has_ring() -> bool:

@@ -14,8 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from tests.ports import free_port
-from uproxy.channel import Settings
-from uproxy.core.counters import Counters, DropReason
+from uproxy.core.flows.counters import Counters, DropReason
 from uproxy.core.route import (
     Backend,
     BalancerKind,
@@ -25,13 +24,14 @@ from uproxy.core.route import (
     ServicePortName,
 )
 from uproxy.dataplane.context import Context
-from uproxy.dataplane.flow import Flow
-from uproxy.dataplane.pipes import Pipe
 from uproxy.dataplane.reactor import Reactor
-from uproxy.dataplane.relay import SpliceMode
-from uproxy.dataplane.side import Side
-from uproxy.dataplane.tcp import TcpEngine, TcpListener
-from uproxy.sockets import open_listeners
+from uproxy.dataplane.tcp.epoll_side import Side
+from uproxy.dataplane.tcp.flow import Flow
+from uproxy.dataplane.tcp.listener import TcpEngine, TcpListener
+from uproxy.dataplane.tcp.pipes import Pipe
+from uproxy.dataplane.tcp.relay import SpliceMode
+from uproxy.net.channel import Settings
+from uproxy.net.listening import open_listeners
 
 OWNER = ServicePortName("default", "web", "http", "TCP")
 MIB = 1 << 20

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from uproxy.channel import Settings
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
 from uproxy.dataplane import context
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.reactor import Reactor
+from uproxy.net.channel import Settings
 
 HERE = Backend("127.0.0.1", 53)
 

@@ -11,13 +11,14 @@ from functools import partial
 
 import pytest
 
-from tests.dataplane import peers, udp_world
+from tests.dataplane import peers
 from tests.dataplane.peers import eventually, free_descriptors
-from uproxy.core.counters import DropReason
+from tests.dataplane.udp import world as udp_world
+from uproxy.core.flows.counters import DropReason
 from uproxy.dataplane import context
 from uproxy.dataplane.reactor import Callback
-from uproxy.dataplane.udp import UdpListener
-from uproxy.dataplane.udp_flow import CONVERSATION
+from uproxy.dataplane.udp.flow import CONVERSATION
+from uproxy.dataplane.udp.listener import UdpListener
 
 
 @asynccontextmanager

@@ -7,13 +7,13 @@ import socket
 import msgspec
 import pytest
 
-from tests.dataplane import udp_world
 from tests.dataplane.peers import eventually, world
-from uproxy.core.counters import DropReason
+from tests.dataplane.udp import world as udp_world
+from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend
-from uproxy.dataplane.circles import EVERY, PROOF
-from uproxy.dataplane.hops import MOST, STEP, WATCHED
-from uproxy.dataplane.tcp import ACCEPT_BATCH, TcpListener
+from uproxy.dataplane.tcp.listener import ACCEPT_BATCH, TcpListener
+from uproxy.dataplane.tcp.loops import MOST, STEP, WATCHED
+from uproxy.dataplane.udp.loops import EVERY, PROOF
 
 
 def lead_back(listener: TcpListener, *more: Backend) -> None:

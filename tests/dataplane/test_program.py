@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from uproxy.channel import Channel, ToWorker
 from uproxy.dataplane.program import serve
+from uproxy.net.channel import Channel, ToWorker
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,12 @@ import pytest
 
 from tests.dataplane.peers import OWNER, Peer, Server, eventually
 from tests.ports import free_port
-from uproxy.channel import (
+from uproxy.core.route import Backend, Frontend, FrontendKind, Route
+from uproxy.dataplane.context import Context
+from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.tcp.listener import TcpListener
+from uproxy.dataplane.worker import Worker
+from uproxy.net.channel import (
     Channel,
     Close,
     Drain,
@@ -27,12 +32,7 @@ from uproxy.channel import (
     ToWorker,
     Update,
 )
-from uproxy.core.route import Backend, Frontend, FrontendKind, Route
-from uproxy.dataplane.context import Context
-from uproxy.dataplane.reactor import Reactor
-from uproxy.dataplane.tcp import TcpListener
-from uproxy.dataplane.worker import Worker
-from uproxy.sockets import open_listeners
+from uproxy.net.listening import open_listeners
 
 SETTINGS = Settings(
     worker=0,

@@ -11,12 +11,12 @@ import yaml
 
 from tests.fake_api.server import FakeApi, Request, target_of
 from tests.sources.recorder import Recorder
-from uproxy.core.events import EventRequest
-from uproxy.core.troubles import starting
-from uproxy.events import Events
-from uproxy.sources.access import Access
-from uproxy.sources.api import Api
-from uproxy.sources.kubernetes import Kubernetes
+from uproxy.apiserver.access import Access
+from uproxy.apiserver.client import Api
+from uproxy.control.event_sender import Events
+from uproxy.core.report.event_log import EventRequest
+from uproxy.core.report.troubles import starting
+from uproxy.sources.kubernetes.source import Kubernetes
 
 ROLE = Path(__file__).parents[2] / "deploy" / "kustomize" / "cluster-role.yaml"
 METHODS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from uproxy.config import Config
+from uproxy.config.settings import Config
 
 ROOT = Path(__file__).parents[2]
 KUSTOMIZE = ROOT / "deploy" / "kustomize"

@@ -20,7 +20,7 @@ import pytest
 from tests.e2e.program import PATIENCE, wait_for
 from uproxy.core.route import Frontend
 from uproxy.demo import backends, cluster
-from uproxy.sources.reading import read_manifest
+from uproxy.sources.manifests.file import read_manifest
 
 HERE = "127.0.0.1"
 

@@ -19,7 +19,7 @@ from tests.fake_api.kubeconfigs import write_kubeconfig
 from tests.fake_api.server import FakeApi
 from tests.fake_api.threads import ThreadedApi, in_thread
 from tests.ports import free_port
-from uproxy.sources.snapshot import FILE_NAME
+from uproxy.sources.last_known.snapshot import FILE_NAME
 
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "here"}}
 WEB, GONE = "127.21.0.1", "127.21.0.2"

@@ -13,7 +13,7 @@ from tests.e2e.program import Program, program, service, wait_for, write
 from tests.e2e.receivers import RECEIVERS, get, needs, receiving
 from tests.ports import free_port
 from uproxy.core.route import ProxyProtocol
-from uproxy.dataplane.proxy_protocol import header_without_client
+from uproxy.dataplane.tcp.proxy_protocol import header_without_client
 
 ANNOTATION = "uproxy.dev/proxy-protocol"
 LOOPBACK = {"IPv4": "127.0.0.1", "IPv6": "::1"}

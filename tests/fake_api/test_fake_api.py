@@ -14,7 +14,7 @@ from tests.fake_api.kinds import CORE_EVENTS, EVENTS, LEASES, SERVICES
 from tests.fake_api.patching import patched
 from tests.fake_api.selectors import selection
 from tests.fake_api.server import FakeApi
-from tests.sources.cluster import node, service
+from tests.sources.kubernetes.cluster import node, service
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.faults.weather import Bug, Weather
-from uproxy.sources.access import Access
-from uproxy.sources.unreachable import ApiUnreachable
-from uproxy.sources.watchstream import INITIAL_EVENTS_END
+from uproxy.apiserver.access import Access
+from uproxy.apiserver.unreachable import ApiUnreachable
+from uproxy.sources.kubernetes.watch_format import INITIAL_EVENTS_END
 
 _BOOKMARKS: Final = 30.0
 """Seconds between two of them."""

@@ -12,15 +12,15 @@ from tests.faults.kernel import File, Kernel
 from tests.faults.machine import HttpServers
 from tests.faults.objects import NODE
 from tests.faults.processes import Processes, Worker
-from uproxy.core.decode import DecodeError, from_json
-from uproxy.core.objects import EndpointSlice, Node, Object, Service
-from uproxy.core.overview import service_statuses
+from uproxy.control.daemon import Daemon
+from uproxy.core.cluster.decode import DecodeError, from_json
+from uproxy.core.cluster.objects import EndpointSlice, Node, Object, Service
+from uproxy.core.cluster.state import ClusterState
+from uproxy.core.report.overview import service_statuses
 from uproxy.core.route import Frontend, Route
-from uproxy.core.routing import RoutingOptions, RoutingTable, build
-from uproxy.core.state import ClusterState
-from uproxy.daemon import Daemon
-from uproxy.sources.reflector import NODE as NODES
-from uproxy.sources.reflector import SERVICES, SLICES, SOURCES
+from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
+from uproxy.sources.kubernetes.reflector import NODE as NODES
+from uproxy.sources.kubernetes.reflector import SERVICES, SLICES, SOURCES
 
 _KINDS: Final[dict[str, tuple[str, type[Object]]]] = {
     "services": (SERVICES, Service),

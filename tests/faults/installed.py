@@ -15,7 +15,12 @@ from unittest.mock import patch
 from tests.faults.kernel import Kernel
 from tests.faults.sockets import Os, Resource, Sockets
 
-_PACKAGES: Final = ("uproxy.sockets", "uproxy.channel", "uproxy.listeners", "uproxy.workers")
+_PACKAGES: Final = (
+    "uproxy.net.listening",
+    "uproxy.net.channel",
+    "uproxy.control.listeners",
+    "uproxy.control.workers",
+)
 
 
 @contextmanager

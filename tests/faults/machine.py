@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.faults.kernel import Kernel
 from tests.faults.weather import Bug, Weather
-from uproxy.addresses import Interfaces
+from uproxy.host.interfaces import Interfaces
 from uproxy.http.server import ServeError
 
 

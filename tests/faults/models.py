@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any, Final
 from unittest.mock import Mock, patch
 
-import uproxy.core.routing
-import uproxy.sources.remembering
-import uproxy.syncs
+import uproxy.control.sync_metrics
+import uproxy.core.routing.table
+import uproxy.sources.last_known.fallback
 from tests.faults.api import FakeApi
 from tests.faults.installed import installed
 from tests.faults.kernel import Kernel
@@ -19,10 +19,10 @@ from tests.faults.machine import Disk, HttpServers, Surroundings, Transparency
 from tests.faults.objects import NODE, POISON
 from tests.faults.processes import Processes
 from tests.faults.weather import MADE_UP, Bug, Weather
-from uproxy.core.objects import Object, Service
-from uproxy.core.state import ClusterState
-from uproxy.sources.kubernetes import Kubernetes
-from uproxy.sources.recovery import Turns
+from uproxy.core.cluster.objects import Object, Service
+from uproxy.core.cluster.state import ClusterState
+from uproxy.sources.kubernetes.recovery import Turns
+from uproxy.sources.kubernetes.source import Kubernetes
 
 Note = Callable[[str, BaseException | None], None]
 """Takes what was logged, and the exception with it."""
@@ -33,33 +33,33 @@ def models(
     kernel: Kernel, processes: Processes, around: Surroundings, http: HttpServers, api: FakeApi
 ) -> Iterator[None]:
     """All of them; time is the kernel's clock."""
-    remembering = vars(uproxy.sources.remembering)
+    remembering = vars(uproxy.sources.last_known.fallback)
     disk = Disk(kernel, remembering["save"], remembering["load"])
     transparency = Transparency(kernel)
     replaced: dict[str, object] = {
         "subprocess.Popen": processes.spawn,
-        "uproxy.daemon.gc": Mock(),
-        "uproxy.startup._cluster": lambda _: Kubernetes(api, node_name=NODE),  # type: ignore[arg-type]
-        "uproxy.sources.kubernetes.Turns": partial(Turns, clock=kernel.clock.monotonic),
-        "uproxy.preservation.ClientAddresses": lambda: transparency,
-        "uproxy.preservation.remove_transparency": transparency.remove,
-        "uproxy.preservation.remove_all": transparency.remove,
-        "uproxy.preservation.take_lock": around.take_lock,
-        "uproxy.machine.interfaces": around.interfaces,
-        "uproxy.machine.gateways": around.gateways,
-        "uproxy.machine.name_servers": around.name_servers,
-        "uproxy.machine.resolved": around.resolved,
-        "uproxy.machine.AddressMonitor": around.monitor,
-        "uproxy.addresses.routes.add_claims": around.add_claims,
-        "uproxy.addresses.routes.release_claims": around.release_claims,
-        "uproxy.addresses.routes.held_claims": around.held_claims,
-        "uproxy.addresses.routes.may_claim": around.may_claim,
-        "uproxy.addresses.claims.take_lock": around.take_lock,
+        "uproxy.control.daemon.gc": Mock(),
+        "uproxy.control.startup._cluster": lambda _: Kubernetes(api, node_name=NODE),  # type: ignore[arg-type]
+        "uproxy.sources.kubernetes.source.Turns": partial(Turns, clock=kernel.clock.monotonic),
+        "uproxy.control.preservation.ClientAddresses": lambda: transparency,
+        "uproxy.control.preservation.remove_transparency": transparency.remove,
+        "uproxy.control.preservation.remove_all": transparency.remove,
+        "uproxy.control.preservation.take_lock": around.take_lock,
+        "uproxy.control.machine.interfaces": around.interfaces,
+        "uproxy.control.machine.gateways": around.gateways,
+        "uproxy.control.machine.name_servers": around.name_servers,
+        "uproxy.control.machine.resolved": around.resolved,
+        "uproxy.control.machine.AddressMonitor": around.monitor,
+        "uproxy.host.claim_routes.add_claims": around.add_claims,
+        "uproxy.host.claim_routes.release_claims": around.release_claims,
+        "uproxy.host.claim_routes.held_claims": around.held_claims,
+        "uproxy.host.claim_routes.may_claim": around.may_claim,
+        "uproxy.host.claims.take_lock": around.take_lock,
         "uproxy.http.health.HttpServer": http.server,
-        "uproxy.sources.remembering.save": disk.save,
-        "uproxy.sources.remembering.load": disk.load,
-        "uproxy.core.routing.derive": _derive(kernel.weather),
-        "uproxy.syncs.Syncs.applying": _applying(kernel.weather),
+        "uproxy.sources.last_known.fallback.save": disk.save,
+        "uproxy.sources.last_known.fallback.load": disk.load,
+        "uproxy.core.routing.table.derive": _derive(kernel.weather),
+        "uproxy.control.sync_metrics.Syncs.applying": _applying(kernel.weather),
     }
     with ExitStack() as stack:
         stack.enter_context(installed(kernel))
@@ -82,9 +82,11 @@ def _derive(weather: Weather) -> Callable[..., Any]:
 
 def _applying(weather: Weather) -> Callable[..., Any]:
     """One that fails for the objects of one Service."""
-    real = uproxy.syncs.Syncs.applying
+    real = uproxy.control.sync_metrics.Syncs.applying
 
-    def applying(syncs: uproxy.syncs.Syncs, state: ClusterState, obj: Object) -> None:
+    def applying(
+        syncs: uproxy.control.sync_metrics.Syncs, state: ClusterState, obj: Object
+    ) -> None:
         if obj.key.name.startswith(POISON) and weather.strikes("derive"):
             raise Bug("taking in")
         real(syncs, state, obj)
@@ -92,7 +94,7 @@ def _applying(weather: Weather) -> Callable[..., Any]:
     return applying
 
 
-_REAL_DERIVE: Final[Any] = vars(uproxy.core.routing)["derive"]
+_REAL_DERIVE: Final[Any] = vars(uproxy.core.routing.table)["derive"]
 
 
 @contextmanager

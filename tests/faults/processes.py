@@ -19,7 +19,9 @@ from tests.faults.kernel import File, Kernel, current
 from tests.faults.sockets import Socket
 from tests.faults.told import Serving
 from tests.faults.weather import Bug, Weather
-from uproxy.channel import (
+from uproxy.core.flows.counters import Counters
+from uproxy.core.route import Frontend, ServicePortName
+from uproxy.net.channel import (
     Close,
     Drain,
     Drained,
@@ -31,8 +33,6 @@ from uproxy.channel import (
     ToWorker,
     Update,
 )
-from uproxy.core.counters import Counters
-from uproxy.core.route import Frontend, ServicePortName
 
 _HEADER: Final = struct.Struct("!I")
 _LIMIT: Final = 64

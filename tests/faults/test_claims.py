@@ -16,7 +16,7 @@ from tests.faults.clock import Clock, VirtualLoop
 from tests.faults.kernel import Kernel
 from tests.faults.machine import Surroundings
 from tests.faults.weather import Weather
-from uproxy.addresses import Claims
+from uproxy.host.claims import Claims
 
 ADDRESS = "203.0.113.1"
 
@@ -59,9 +59,9 @@ def run(main: Callable[[World, Claims], Awaitable[None]], *, broken: str = "") -
     with ExitStack() as stack:
         for name in ("add_claims", "release_claims", "held_claims", "may_claim"):
             model = getattr(world.netlink, name)
-            stack.enter_context(patch(f"uproxy.addresses.routes.{name}", model))
+            stack.enter_context(patch(f"uproxy.host.claim_routes.{name}", model))
         lock = world.netlink.take_lock
-        stack.enter_context(patch("uproxy.addresses.claims.take_lock", lock))
+        stack.enter_context(patch("uproxy.host.claims.take_lock", lock))
         stack.enter_context(world.clock.instead_of_time())
         runner = stack.enter_context(asyncio.Runner(loop_factory=new_loop))
         runner.run(beside())

@@ -16,15 +16,15 @@ from tests.faults.api import Cluster, FakeApi
 from tests.faults.clock import Clock, VirtualLoop
 from tests.faults.objects import NODE, node
 from tests.faults.weather import Bug, Weather
-from uproxy.clusterlink import ClusterLink
-from uproxy.config import Config
-from uproxy.core.objects import Object, ObjectName
-from uproxy.core.routing import RoutingTable
-from uproxy.core.state import ClusterState
-from uproxy.lasting import Lasting
-from uproxy.sources.kubernetes import Kubernetes
-from uproxy.sources.recovery import Turns
-from uproxy.sources.reflector import SOURCES
+from uproxy.config.settings import Config
+from uproxy.control.cluster import ClusterLink
+from uproxy.control.restarts import Lasting
+from uproxy.core.cluster.objects import Object, ObjectName
+from uproxy.core.cluster.state import ClusterState
+from uproxy.core.routing.table import RoutingTable
+from uproxy.sources.kubernetes.recovery import Turns
+from uproxy.sources.kubernetes.reflector import SOURCES
+from uproxy.sources.kubernetes.source import Kubernetes
 
 
 class Reconciler:
@@ -64,7 +64,7 @@ class World:
         self.reconciler = Reconciler()
         self.lasting = Lasting()
         api = FakeApi(self.cluster, self.weather, random.Random(0))
-        with patch("uproxy.sources.kubernetes.Turns", self._turns):
+        with patch("uproxy.sources.kubernetes.source.Turns", self._turns):
             source = Kubernetes(cast("Any", api), node_name=NODE)
         config = Config(node_name=NODE, state_dir=directory)
         reconciler = cast("Any", self.reconciler)
@@ -110,9 +110,9 @@ def raising(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        pytest.param("uproxy.events.Events._look", "what writes Events", id="events"),
+        pytest.param("uproxy.control.event_sender.Events._look", "what writes Events", id="events"),
         pytest.param(
-            "uproxy.sources.remembering.Remembering._save",
+            "uproxy.sources.last_known.fallback.Remembering._save",
             "the task that keeps the last-known state",
             id="last-known state",
         ),
@@ -140,7 +140,7 @@ def test_the_state_is_kept_once_the_disk_has_room_again(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     async def main(world: World) -> None:
-        with patch("uproxy.sources.remembering.save", full):
+        with patch("uproxy.sources.last_known.fallback.save", full):
             world.add("before")
             await asyncio.sleep(60)
             assert world.follows("before")

@@ -17,10 +17,10 @@ from tests.faults.installed import installed
 from tests.faults.kernel import Kernel
 from tests.faults.told import Told
 from tests.faults.weather import ERRORS, Weather
-from uproxy.core.plan import plan
+from uproxy.control.listeners import Listeners
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
-from uproxy.listeners import Listeners
-from uproxy.sockets import ListenError
+from uproxy.core.routing.plan import plan
+from uproxy.net.listening import ListenError
 
 
 class Nth(Weather):

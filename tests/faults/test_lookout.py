@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from tests.faults.clock import Clock, VirtualLoop
-from uproxy.lookout import Lookout
+from uproxy.control.claim_watchdog import Lookout
 
 GUILTY, GOOD = "203.0.113.13", "203.0.113.1"
 

@@ -18,17 +18,17 @@ from tests.faults.installed import installed
 from tests.faults.kernel import Kernel
 from tests.faults.told import Told
 from tests.faults.weather import Bug, Weather
-from uproxy.addresses import Claims
-from uproxy.core.health import ProxyHealth
-from uproxy.core.objects import Object, ObjectName, Service
-from uproxy.core.options import RoutingOptions
-from uproxy.core.overview import service_statuses
-from uproxy.core.state import ClusterState
-from uproxy.core.telemetry import Telemetry
-from uproxy.holdings import Holdings
-from uproxy.lasting import Lasting
-from uproxy.listeners import Listeners
-from uproxy.reconciler import HealthChecks, Reconciler
+from uproxy.control.listeners import Listeners
+from uproxy.control.reconciler import HealthChecks, Reconciler
+from uproxy.control.restarts import Lasting
+from uproxy.control.service_addresses import Holdings
+from uproxy.core.cluster.objects import Object, ObjectName, Service
+from uproxy.core.cluster.state import ClusterState
+from uproxy.core.report.health import ProxyHealth
+from uproxy.core.report.overview import service_statuses
+from uproxy.core.report.telemetry import Telemetry
+from uproxy.core.routing.options import RoutingOptions
+from uproxy.host.claims import Claims
 from uproxy.sources.sink import Sink
 
 BAD, GOOD = ObjectName("default", "bad"), ObjectName("default", "good")
@@ -124,14 +124,14 @@ class World:
     def bugs(self) -> Iterator[None]:
         """Have functions raise that deal with the Service "bad", or with everything."""
         places = {
-            "derive": ("uproxy.core.routing.derive", _is_bad),
-            "take in": ("uproxy.syncs.Syncs.applying", _is_bad),
-            "take out": ("uproxy.syncs.Syncs.removing", _is_bad),
-            "wait": ("uproxy.reconciler.soonest", _always),
-            "plan": ("uproxy.reconciler.plan", _always),
-            "build": ("uproxy.core.routing._Draft.guard", _always),
-            "open": ("uproxy.sockets.open_listeners", _is_bad),
-            "pause": ("uproxy.sockets.pause", _always),
+            "derive": ("uproxy.core.routing.table.derive", _is_bad),
+            "take in": ("uproxy.control.sync_metrics.Syncs.applying", _is_bad),
+            "take out": ("uproxy.control.sync_metrics.Syncs.removing", _is_bad),
+            "wait": ("uproxy.control.reconciler.soonest", _always),
+            "plan": ("uproxy.control.reconciler.plan", _always),
+            "build": ("uproxy.core.routing.table._Draft.guard", _always),
+            "open": ("uproxy.net.listening.open_listeners", _is_bad),
+            "pause": ("uproxy.net.listening.pause", _always),
         }
         with ExitStack() as stack:
             for what, (target, concerns) in places.items():

@@ -27,11 +27,11 @@ from tests.faults.models import heard, models, was_asked_for
 from tests.faults.objects import NODE, POISON, node, some_service, some_slice
 from tests.faults.processes import Processes
 from tests.faults.weather import Weather
-from uproxy.config import Config
-from uproxy.core.objects import ObjectName
+from uproxy.config.settings import Config
+from uproxy.control.daemon import Daemon
+from uproxy.control.startup import running
+from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.route import Frontend
-from uproxy.daemon import Daemon
-from uproxy.startup import running
 
 BOUND: Final = 200.0
 """Seconds, of the run's own time, within which everything has to be well after bad weather. The

@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from uproxy.config import Address
+from uproxy.config.settings import Address
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
 

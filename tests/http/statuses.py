@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from uproxy.core.counters import Counters
-from uproxy.core.objects import ObjectName
-from uproxy.core.route import Backend, Frontend, FrontendKind, ServicePortName
-from uproxy.core.status import (
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.flows.counters import Counters
+from uproxy.core.report.status import (
     FrontendState,
     FrontendStatus,
     HealthCheckStatus,
@@ -14,6 +13,7 @@ from uproxy.core.status import (
     Status,
     WorkerStatus,
 )
+from uproxy.core.route import Backend, Frontend, FrontendKind, ServicePortName
 
 KUBIA = ServicePortName("default", "kubia", "http", "TCP")
 DNS = ServicePortName("kube-system", "dns", "", "UDP")

@@ -18,12 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from tests.http.client import fetch
 from tests.http.statuses import EMPTY, FULL
 from tests.nasty import NASTY, is_fit_to_print
-from uproxy.config import Address
-from uproxy.core.hosts import known_names
+from uproxy.config.settings import Address
 from uproxy.core.printable import printable
-from uproxy.core.readiness import Kind, Reason
-from uproxy.core.status import FrontendState, Status
-from uproxy.core.telemetry import Telemetry
+from uproxy.core.report.readiness import Kind, Reason
+from uproxy.core.report.status import FrontendState, Status
+from uproxy.core.report.telemetry import Telemetry
+from uproxy.http.allowed_hosts import known_names
 from uproxy.http.api import api_app
 from uproxy.http.server import HttpServer
 

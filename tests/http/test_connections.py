@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from tests.http.client import eventually, fetch
-from uproxy.config import Address
+from uproxy.config.settings import Address
 from uproxy.http.connections import Limits, Room
 from uproxy.http.server import HttpServer
 

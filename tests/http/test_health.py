@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.http.client import fetch
-from uproxy.config import Address
-from uproxy.core.health import ProxyHealth
-from uproxy.core.readiness import Kind, Reason
-from uproxy.core.telemetry import Telemetry
+from uproxy.config.settings import Address
+from uproxy.core.report.health import ProxyHealth
+from uproxy.core.report.readiness import Kind, Reason
+from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.health import healthz_app
 from uproxy.http.server import HttpServer
 

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client.core import Metric
 
 from tests.http.statuses import DNS_PORT, EMPTY, FULL
+from uproxy.core.report.status import Status
+from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.route import ServicePortName
-from uproxy.core.status import Status
-from uproxy.core.telemetry import Telemetry
 from uproxy.http.metrics import samples
 
 Labels = frozenset[tuple[str, str]]

@@ -18,7 +18,7 @@ from tests.http.client import (
     taken_port,
 )
 from tests.ports import free_port
-from uproxy.config import Address
+from uproxy.config.settings import Address
 from uproxy.core.backoff import Backoff
 from uproxy.http.server import HttpServer, ServeError
 

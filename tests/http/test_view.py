@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.http.statuses import EMPTY, FULL, NODE_PORT
-from uproxy.core.status import FrontendState, Status
+from uproxy.core.report.status import FrontendState, Status
 from uproxy.http.view import Filter, parse_filter, status_view
 
 ZERO = {

@@ -15,7 +15,7 @@ from tests.netns import kit
 from tests.netns.kit import Namespace, World
 from tests.netns.node import Node, program, service, slices, wait_for, write
 from tests.netns.peers import REFUSED, UNREACHABLE, Pod, ask, pod
-from uproxy.addresses import routes
+from uproxy.host import claim_routes
 
 pytestmark = kit.needs("setpriv=util-linux")
 
@@ -49,7 +49,7 @@ def web(net: World, name: str = "web", **spec: Any) -> list[dict[str, Any]]:
 
 def claimed(space: Namespace) -> set[str]:
     """What the kernel says, by the word of ip(8)."""
-    words = ("route", "show", "table", "local", "proto", str(routes.PROTOCOL))
+    words = ("route", "show", "table", "local", "proto", str(claim_routes.PROTOCOL))
     lines = space.run("ip", *words) + space.run("ip", "-6", *words)
     return {line.split()[1] for line in lines.splitlines()}
 
@@ -174,7 +174,7 @@ def test_what_somebody_else_removes_is_claimed_again(
     """Within 15 s, for both families, and nothing has to happen in the cluster for that."""
     write(manifests, "web.yaml", *web(net))
     with program(net.node.space, manifests) as uproxy:
-        words = ("table", "local", "proto", str(routes.PROTOCOL))
+        words = ("table", "local", "proto", str(claim_routes.PROTOCOL))
         net.node.space.run("ip", "-4", "route", "flush", *words)
         net.node.space.run("ip", "-6", "route", "flush", *words)
         assert claimed(net.node.space) == set()
@@ -230,14 +230,14 @@ def test_thousands(net: World) -> None:
     addresses = [f"203.0.{i >> 8}.{i & 255}" for i in range(2000)]
     addresses += [f"2001:db8:3::1:{i:x}" for i in range(1, 1001)]
     with net.node2.space.inside():
-        assert routes.may_claim() is None
-        assert routes.add_claims(addresses) == {}
-        assert routes.add_claims(addresses) == {}, "twice is fine"
-        assert routes.held_claims() == set(addresses)
-        assert routes.release_claims(addresses[1:]) == {}
-        assert routes.release_claims(addresses[1:]) == {}, "twice is fine"
-        assert routes.remove_claims() == addresses[:1]
-        assert routes.held_claims() == set()
+        assert claim_routes.may_claim() is None
+        assert claim_routes.add_claims(addresses) == {}
+        assert claim_routes.add_claims(addresses) == {}, "twice is fine"
+        assert claim_routes.held_claims() == set(addresses)
+        assert claim_routes.release_claims(addresses[1:]) == {}
+        assert claim_routes.release_claims(addresses[1:]) == {}, "twice is fine"
+        assert claim_routes.remove_claims() == addresses[:1]
+        assert claim_routes.held_claims() == set()
 
 
 def said(uproxy: Node, address: str) -> tuple[str, str]:

@@ -11,7 +11,10 @@ import pytest
 
 from tests.netns import kit
 from tests.netns.kit import Namespace, namespace
-from uproxy.addresses import AddressMonitor, Claims, gateways, local_addresses, routes
+from uproxy.host import claim_routes
+from uproxy.host.claims import Claims
+from uproxy.host.dependencies import gateways
+from uproxy.host.interfaces import AddressMonitor, local_addresses
 
 pytestmark = kit.needs()
 
@@ -95,7 +98,7 @@ async def test_claims_are_no_addresses_of_interfaces(space: Namespace) -> None:
         assert claims.claimed == {"203.0.113.7", "2001:db8:3::7"}
         assert not await monitor.wait(0)
         assert await local_addresses() == {"127.0.0.1", "::1", "192.0.2.1"}
-    assert claims.claimed == await asyncio.to_thread(routes.held_claims) == set()
+    assert claims.claimed == await asyncio.to_thread(claim_routes.held_claims) == set()
 
 
 async def test_one_process_at_a_time_claims(space: Namespace) -> None:
@@ -105,8 +108,8 @@ async def test_one_process_at_a_time_claims(space: Namespace) -> None:
             assert second.reason == "another uproxy claims the addresses of this node"
             assert second.claimed == set()
         with pytest.raises(OSError, match="another uproxy"):
-            await asyncio.to_thread(routes.remove_claims)
-        assert await asyncio.to_thread(routes.held_claims) == {"203.0.113.7"}
+            await asyncio.to_thread(claim_routes.remove_claims)
+        assert await asyncio.to_thread(claim_routes.held_claims) == {"203.0.113.7"}
     async with Claims(enabled=True) as third:
         assert third.reason == ""
 

@@ -15,8 +15,8 @@ from tests.netns import kit
 from tests.netns.kit import Namespace, World, namespace
 from tests.netns.node import program
 from tests.netns.test_claims import claimed
-from uproxy.addresses import routes
-from uproxy.addresses.lock import CLAIMS, CLIENT_ADDRESSES, Locked, take_lock
+from uproxy.host import claim_routes
+from uproxy.host.namespace_lock import CLAIMS, CLIENT_ADDRESSES, Locked, take_lock
 
 pytestmark = kit.needs("setpriv=util-linux")
 
@@ -146,7 +146,7 @@ class TestLock:
                 take_lock().close()
 
     def test_who_may_not_claim_cannot_hold_it(self, space: Namespace) -> None:
-        script = "from uproxy.addresses.lock import take_lock; take_lock()"
+        script = "from uproxy.host.namespace_lock import take_lock; take_lock()"
         words = space.command(*NOBODY, sys.executable, "-c", script)
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
         assert "PermissionError" in done.stderr
@@ -154,9 +154,9 @@ class TestLock:
     def test_who_cannot_see_the_others_gives_way(
         self, space: Namespace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("uproxy.addresses.lock._LISTING", Path("/nowhere/netlink"))
+        monkeypatch.setattr("uproxy.host.namespace_lock._LISTING", Path("/nowhere/netlink"))
         with space.inside():
-            assert routes.add_claims([ADDRESS]) == {}
+            assert claim_routes.add_claims([ADDRESS]) == {}
             with pytest.raises(OSError, match="/nowhere/netlink: No such file"):
-                routes.remove_claims()
-            assert routes.held_claims() == {ADDRESS}
+                claim_routes.remove_claims()
+            assert claim_routes.held_claims() == {ADDRESS}

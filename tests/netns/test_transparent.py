@@ -14,10 +14,10 @@ import pytest
 
 from tests.netns import kit
 from tests.netns.kit import Namespace, namespace
-from uproxy import transparent
-from uproxy.core.objects import ObjectName
-from uproxy.preservation import Preservation
-from uproxy.transparent import ClientAddresses, remove_transparency
+from uproxy.control.preservation import Preservation
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.host import client_addresses as client_addresses_module
+from uproxy.host.client_addresses import ClientAddresses, remove_transparency
 
 pytestmark = kit.needs("nft=nftables")
 
@@ -299,7 +299,7 @@ async def test_missing_commands(
     before = state(space)
     for command in commands:
         (tmp_path / command).symlink_to(f"/sbin/{command}")
-    monkeypatch.setattr(transparent, "_PATH", str(tmp_path))
+    monkeypatch.setattr(client_addresses_module, "_PATH", str(tmp_path))
     async with client_addresses("auto") as made:
         assert (made.families, made.reason) == ((), reason)
     assert state(space) == before

@@ -13,9 +13,9 @@ from tests.simulation.files import File
 from tests.simulation.machine import Machine, Mailbox
 from tests.simulation.scenario import Scenario, Service, Step
 from tests.simulation.streams import Address, Listening
-from uproxy.channel import Close, Drain, FromWorker, Lacking, Open, Report, ToWorker, Update
-from uproxy.core.counters import Counters
+from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
+from uproxy.net.channel import Close, Drain, FromWorker, Lacking, Open, Report, ToWorker, Update
 
 
 class Hearing(Protocol):

@@ -11,10 +11,10 @@ from tests.simulation.network import Reply
 from tests.simulation.peers import Peer
 from tests.simulation.streams import Stream
 from tests.simulation.world import Fault, Violation
-from uproxy.core.counters import Counters
-from uproxy.dataplane.ring import SIZE
-from uproxy.dataplane.ring_side import BULK
-from uproxy.dataplane.side import Side
+from uproxy.core.flows.counters import Counters
+from uproxy.dataplane.tcp.epoll_side import Side
+from uproxy.dataplane.tcp.ring_side import BULK
+from uproxy.uring.ring import SIZE
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation

@@ -17,7 +17,7 @@ from tests.simulation.rings import SimulatedQueues
 from tests.simulation.sockets import Sockets
 from tests.simulation.world import World
 from uproxy.dataplane.kernel import Kernel
-from uproxy.dataplane.ring_loop import RingLoop, RingSelector
+from uproxy.uring.loop import RingLoop, RingSelector
 
 
 class Mailbox(File):
@@ -141,7 +141,8 @@ class _WithoutSelfPipe:
 class _RingSelector(RingSelector):
     def __init__(self, machine: Machine) -> None:
         self._selector_cls = machine.new_epoll
-        super().__init__(machine.kernel)
+        kernel = machine.kernel
+        super().__init__(kernel.queues, kernel.monotonic, buffers=kernel.ring_buffers)
 
 
 class _RingLoop(_WithoutSelfPipe, RingLoop):

@@ -26,8 +26,8 @@ def _one(name: str, says: str, module: str, old: str, new: str) -> Mutation:
     return Mutation(name, says, (Change(module, old, new),))
 
 
-_RING, _SIDE, _RING_SIDE = "dataplane.ring", "dataplane.side", "dataplane.ring_side"
-_REACTOR, _FLOW, _UDP = "dataplane.reactor", "dataplane.flow", "dataplane.ring_udp"
+_RING, _SIDE, _RING_SIDE = "uring.ring", "dataplane.tcp.epoll_side", "dataplane.tcp.ring_side"
+_REACTOR, _FLOW, _UDP = "dataplane.reactor", "dataplane.tcp.flow", "dataplane.udp.ring_flow"
 
 KNOWN: Final = (
     _one(
@@ -47,7 +47,7 @@ KNOWN: Final = (
     _one(
         "no-limit-of-descriptors",
         "A worker takes on as many flows as it was told, whatever its RLIMIT_NOFILE.",
-        "core.capacity",
+        "core.flows.capacity",
         "usable = descriptors - min(_RESERVE, descriptors // 4)",
         "usable = 1 << 30",
     ),
@@ -61,7 +61,7 @@ KNOWN: Final = (
     _one(
         "newcomer-evicts-newcomer",
         "With the table full of flows that were answered, a new flow displaces the previous one.",
-        "core.flows",
+        "core.flows.udp_table",
         """            waiting_first = unanswered < brief
         else:
             newcomers = len(self._flows) - self._established_count
@@ -75,7 +75,7 @@ KNOWN: Final = (
     _one(
         "no-share-of-tcp",
         "UDP may take all flows, and TCP clients wait for as long as it does.",
-        "core.capacity",
+        "core.flows.capacity",
         'to_tcp = owed if self._listening["TCP"] else 0',
         "to_tcp = 0",
     ),
@@ -281,14 +281,14 @@ FURTHER: Final = (
     _one(
         "dialed-again-while-relayed",
         "A dial that has succeeded still times out, and the flow goes on to another backend.",
-        "dataplane.dial",
+        "dataplane.tcp.dialer",
         "        del self._queues[flow.attempt][flow]\n        assert",
         "        assert",
     ),
     _one(
         "pipe-with-a-rest",
         "A pipe that holds bytes of one flow is lent to another.",
-        "dataplane.pipes",
+        "dataplane.tcp.pipes",
         "if not pipe.size and len(self._unused) < KEPT:",
         "if len(self._unused) < KEPT:",
     ),
@@ -332,7 +332,7 @@ FURTHER: Final = (
     _one(
         "udp-sent-from-the-wrong-address",
         "Replies of a wildcard listener leave from whatever address the kernel chooses.",
-        "dataplane.udp",
+        "dataplane.udp.listener",
         "pktinfo.reply_from(local)",
         "[]",
     ),

@@ -22,14 +22,12 @@ from tests.simulation.scenario import Client, Mode, Scenario, Step
 from tests.simulation.streams import Address
 from tests.simulation.udp_peers import UdpClient, UdpServer
 from tests.simulation.world import Fault, Violation, World
-from uproxy.channel import (
-    Settings,
-)
 from uproxy.dataplane.context import Context
-from uproxy.dataplane.engine import TcpEngine
-from uproxy.dataplane.flow import Flow
 from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.tcp.engine import TcpEngine
+from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.worker import Worker
+from uproxy.net.channel import Settings
 
 REPORT_INTERVAL = 4.0
 DEADLINE = 90.0

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.simulation.udp_peers import UdpClient, UdpServer
-from uproxy.core.counters import Counters
+from uproxy.core.flows.counters import Counters
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation

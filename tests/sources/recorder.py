@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from uproxy.core.objects import Object, ObjectName
-from uproxy.core.status import ObjectStatus
+from uproxy.core.cluster.objects import Object, ObjectName
+from uproxy.core.report.status import ObjectStatus
 
 _DEADLINE = 20.0
 """Seconds; generous, for machines that are busy."""

@@ -14,24 +14,24 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from uproxy.configfile import ConfigFileError, read_config
-from uproxy.core.decode import DecodeError, from_data, from_json, kind_of
-from uproxy.core.objects import Endpoints, EndpointSlice, Node, Object, Service
-from uproxy.core.state import ClusterState
-from uproxy.sources.access import ExecPlugin
-from uproxy.sources.errors import SourceError
-from uproxy.sources.exec_plugin import PluginError, read_credential
-from uproxy.sources.kubeconfig import read_kubeconfig
-from uproxy.sources.reading import read_manifest
-from uproxy.sources.reflector import Mirror, judge
-from uproxy.sources.snapshot import SnapshotError, load, rfc3339
-from uproxy.sources.watchstream import (
+from uproxy.apiserver.access import ExecPlugin
+from uproxy.apiserver.exec_plugin import PluginError, read_credential
+from uproxy.apiserver.kubeconfig import read_kubeconfig
+from uproxy.config.file import ConfigFileError, read_config
+from uproxy.core.cluster.decode import DecodeError, from_data, from_json, kind_of
+from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, Service
+from uproxy.core.cluster.state import ClusterState
+from uproxy.core.errors import SourceError
+from uproxy.sources.kubernetes.reflector import Mirror, judge
+from uproxy.sources.kubernetes.watch_format import (
     Failure,
     MalformedAnswer,
     read_event,
     read_failure,
     read_page,
 )
+from uproxy.sources.last_known.snapshot import SnapshotError, load, rfc3339
+from uproxy.sources.manifests.file import read_manifest
 
 LONGEST = 2000
 """Characters that a complaint may have, whatever it is about."""

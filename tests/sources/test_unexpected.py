@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 from tests.fake_api.server import FakeApi
-from tests.sources.cluster import followed, in_step, service
+from tests.sources.kubernetes.cluster import followed, in_step, service
+from tests.sources.last_known.test_fallback import until, world
 from tests.sources.recorder import Recorder
-from tests.sources.test_remembering import until, world
+from uproxy.apiserver.access import Access
+from uproxy.apiserver.client import Api
+from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.core.backoff import Backoff
-from uproxy.sources import remembering
-from uproxy.sources.access import Access
-from uproxy.sources.api import Api
-from uproxy.sources.catalog import Catalog
-from uproxy.sources.manifests import Manifests, read_file
-from uproxy.sources.reading import Reading
-from uproxy.sources.reflector import Mirror
-from uproxy.sources.unreachable import ApiUnreachable
+from uproxy.sources.kubernetes.reflector import Mirror
+from uproxy.sources.last_known import fallback
+from uproxy.sources.manifests.catalog import Catalog
+from uproxy.sources.manifests.file import Reading
+from uproxy.sources.manifests.source import Manifests, read_file
 
 MANIFEST = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\n"
 
@@ -77,7 +77,7 @@ async def test_one_look_at_files_does_not_end_the_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soon = Backoff(initial=0.01, maximum=0.01)
-    monkeypatch.setattr("uproxy.sources.manifests._AGAIN", soon)
+    monkeypatch.setattr("uproxy.sources.manifests.source._AGAIN", soon)
     path = tmp_path / "x.yaml"
     path.write_text(MANIFEST.replace("NAME", "web"))
     sink = Recorder()
@@ -98,7 +98,7 @@ async def test_what_is_always_unexpected_is_told_with_all_its_details_once(
 ) -> None:
     caplog.set_level(logging.INFO)
     soon = Backoff(initial=0.01, maximum=0.01)
-    monkeypatch.setattr("uproxy.sources.manifests._AGAIN", soon)
+    monkeypatch.setattr("uproxy.sources.manifests.source._AGAIN", soon)
     looked: list[object] = []
 
     def surprise(*_: object) -> None:
@@ -144,8 +144,8 @@ async def test_the_state_on_disk_does_not_end_the_source(
     def load(path: Path, *, node: str) -> None:
         raise ZeroDivisionError("a surprise")
 
-    monkeypatch.setattr(remembering, "save", save)
-    monkeypatch.setattr(remembering, "load", load)
+    monkeypatch.setattr(fallback, "save", save)
+    monkeypatch.setattr(fallback, "load", load)
     async with world(tmp_path) as found:
         await until(lambda: "the last-known state is ignored" in caplog.text)
         for count in range(1, 4):

@@ -12,7 +12,6 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from uproxy import syntax
 from uproxy.cli.values import (
     DURATION,
     POSITIVE_DURATION,
@@ -22,7 +21,8 @@ from uproxy.cli.values import (
     choice,
     number,
 )
-from uproxy.config import Config
+from uproxy.config import syntax
+from uproxy.config.settings import Config
 from uproxy.core.route import BalancerKind
 
 F = TypeVar("F", bound=Callable[..., Any])

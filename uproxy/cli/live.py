@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import click
 
 from uproxy.cli.client import NoStatus
-from uproxy.cli.columns import paragraph, terminal
+from uproxy.cli.text.columns import paragraph, terminal
 
 Draw = Callable[[], Sequence[str]]
 """Lines to show now. May raise NoStatus: that is shown too, and tried again."""

@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 import click
 from click.core import ParameterSource
 
-from uproxy import syntax
 from uproxy.cli.flags import config_options, default_workers
 from uproxy.cli.values import told_by
-from uproxy.config import Config
-from uproxy.configfile import ConfigFileError, load_config
+from uproxy.config import syntax
+from uproxy.config.file import ConfigFileError, load_config
+from uproxy.config.settings import Config
 
 __all__ = ["Resolved", "config_options", "resolve"]
 

@@ -13,10 +13,10 @@ import click
 import uvloop
 
 from uproxy.cli.waiting import tell_while_waiting
-from uproxy.config import Config
-from uproxy.daemon import Daemon
-from uproxy.sources.errors import SourceError
-from uproxy.startup import Start, StartError, running
+from uproxy.config.settings import Config
+from uproxy.control.daemon import Daemon
+from uproxy.control.startup import Start, StartError, running
+from uproxy.core.errors import SourceError
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Types of option values for click, made from the functions in `uproxy.syntax`."""
+"""Types of option values for click, made from the functions in `uproxy.config.syntax`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
-from uproxy import syntax
+from uproxy.config import syntax
 
 
 class Value(click.ParamType[object]):

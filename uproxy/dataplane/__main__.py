@@ -1,4 +1,4 @@
-"""A worker, started by uproxy.workers only, with FD [--no-io-uring] [--log-json]."""
+"""A worker, started by uproxy.control.workers only, with FD [--no-io-uring] [--log-json]."""
 
 from __future__ import annotations
 

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import islice
 
-from uproxy.channel import LocalClients, Settings
-from uproxy.core.affinity import fair_share
-from uproxy.core.balancer import Balancer
-from uproxy.core.capacity import Capacity
-from uproxy.core.counters import Counters
+from uproxy.core.flows.affinity import fair_share
+from uproxy.core.flows.balancer import Balancer
+from uproxy.core.flows.capacity import Capacity
+from uproxy.core.flows.counters import Counters
 from uproxy.core.ip import Family, family_of, parse_network
 from uproxy.core.networks import Networks
 from uproxy.core.route import Backend, Route, ServicePortName
 from uproxy.dataplane.reactor import Reactor
+from uproxy.net.channel import LocalClients, Settings
 
 PINS = 262_144
 """Clients that all ports with session affinity remember, about 80 MiB. Each one remembers 65,536 at

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from uproxy.dataplane.ring import BUFFERS
-from uproxy.dataplane.ring_datagrams import COUNT
-from uproxy.dataplane.ring_queues import Queues, RingQueues
+from uproxy.uring.datagrams import COUNT
+from uproxy.uring.queues import Queues, RingQueues
+from uproxy.uring.ring import BUFFERS
 
 
 def _adopt(fd: int) -> socket.socket:

@@ -18,14 +18,14 @@ import socket
 import sys
 from functools import partial
 
-from uproxy.channel import Channel, Ready, Settings, ToWorker
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.reactor import Reactor
-from uproxy.dataplane.reserve import Reserve
-from uproxy.dataplane.ring_loop import new_ring_loop
+from uproxy.dataplane.spare_descriptors import Reserve
 from uproxy.dataplane.worker import Worker
-from uproxy.logs import formatter
-from uproxy.sockets import descriptor_limit
+from uproxy.net.channel import Channel, Ready, Settings, ToWorker
+from uproxy.net.listening import descriptor_limit
+from uproxy.text.logs import formatter
+from uproxy.uring.loop import new_ring_loop
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from contextlib import suppress
 from typing import Final, Protocol, runtime_checkable
 
 from uproxy.dataplane.kernel import LINUX, Kernel
-from uproxy.dataplane.ring import Ring
-from uproxy.dataplane.ring_abi import FAILED, RESULT
-from uproxy.dataplane.ring_loop import RingLoop
+from uproxy.uring.abi import FAILED, RESULT
+from uproxy.uring.loop import RingLoop
+from uproxy.uring.ring import Ring
 
 Callback = Callable[[int], None]
 """Takes the event mask. Where it is a method of something `Abortable`, that is ended when the

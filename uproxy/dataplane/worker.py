@@ -5,7 +5,13 @@ from __future__ import annotations
 import logging
 import socket
 
-from uproxy.channel import (
+from uproxy.core.route import Backend, Frontend, Route, ServicePortName
+from uproxy.dataplane.context import Context
+from uproxy.dataplane.count_reports import Counting
+from uproxy.dataplane.tcp.listener import TcpEngine, TcpListener
+from uproxy.dataplane.udp.listener import UdpEngine, UdpListener
+from uproxy.dataplane.unserved import Lack
+from uproxy.net.channel import (
     Channel,
     Close,
     Drain,
@@ -18,12 +24,6 @@ from uproxy.channel import (
     ToWorker,
     Update,
 )
-from uproxy.core.route import Backend, Frontend, Route, ServicePortName
-from uproxy.dataplane.context import Context
-from uproxy.dataplane.counting import Counting
-from uproxy.dataplane.lack import Lack
-from uproxy.dataplane.tcp import TcpEngine, TcpListener
-from uproxy.dataplane.udp import UdpEngine, UdpListener
 
 log = logging.getLogger(__name__)
 

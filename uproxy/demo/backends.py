@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 
 from aiohttp import web
 
-from uproxy.core.objects import EndpointSlice, Object
+from uproxy.core.cluster.objects import EndpointSlice, Object
 
 _TXT, _IN = b"\x00\x10", b"\x00\x01"
 

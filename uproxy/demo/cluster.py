@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
-from uproxy.core.objects import Object, Service
+from uproxy.core.cluster.objects import Object, Service
 from uproxy.core.route import Frontend
 
 _PORT = re.compile(r"\b(port|nodePort|healthCheckNodePort): (\d+)")

@@ -13,11 +13,11 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 import uproxy
-from uproxy.core.hosts import answers_to
 from uproxy.core.printable import printable, printable_json
-from uproxy.core.readiness import Reason, texts
-from uproxy.core.status import Status
-from uproxy.core.telemetry import Telemetry
+from uproxy.core.report.readiness import Reason, texts
+from uproxy.core.report.status import Status
+from uproxy.core.report.telemetry import Telemetry
+from uproxy.http.allowed_hosts import answers_to
 from uproxy.http.metrics import metrics_page
 from uproxy.http.readyz import Notes, readyz_page
 from uproxy.http.view import parse_filter, status_view

@@ -8,13 +8,13 @@ from typing import NamedTuple, Self
 
 from aiohttp import web
 
-from uproxy.config import Address
-from uproxy.core.derive import HealthCheck
-from uproxy.core.health import HealthAnswer, ProxyHealth, service_health
+from uproxy.config.settings import Address
+from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.ip import Family
-from uproxy.core.objects import ObjectName
-from uproxy.core.readiness import Reason, kinds
-from uproxy.core.telemetry import Telemetry
+from uproxy.core.report.health import HealthAnswer, ProxyHealth, service_health
+from uproxy.core.report.readiness import Reason, kinds
+from uproxy.core.report.telemetry import Telemetry
+from uproxy.core.routing.derive import HealthCheck
 from uproxy.http.connections import Room
 from uproxy.http.readyz import Notes, readyz_page
 from uproxy.http.server import Answering, HttpServer, ServeError

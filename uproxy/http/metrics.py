@@ -23,11 +23,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from uproxy.core.counters import Counters
+from uproxy.core.flows.counters import Counters
 from uproxy.core.printable import printable
+from uproxy.core.report.status import FrontendState, Status
+from uproxy.core.report.telemetry import FamilyTelemetry, Histogram, Telemetry
 from uproxy.core.route import ServicePortName
-from uproxy.core.status import FrontendState, Status
-from uproxy.core.telemetry import FamilyTelemetry, Histogram, Telemetry
 
 
 def metrics_page(

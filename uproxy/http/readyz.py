@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import web
 
 from uproxy.core.printable import printable
-from uproxy.core.readiness import Reason
+from uproxy.core.report.readiness import Reason
 
 Notes = Callable[[], Sequence[Reason]]
 """Conditions that need attention, but make nothing red."""

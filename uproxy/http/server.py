@@ -12,11 +12,11 @@ from typing import Self, cast
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from uproxy.config import Address
+from uproxy.config.settings import Address
 from uproxy.core.backoff import Backoff
 from uproxy.core.route import Frontend
 from uproxy.http.connections import Connection, Limits, Room
-from uproxy.sockets import explain
+from uproxy.net.listening import explain
 
 Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 """Answers any method and path."""

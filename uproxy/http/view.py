@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from uproxy.core.counters import Counters
-from uproxy.core.objects import ObjectName
-from uproxy.core.route import Backend, ServicePortName
-from uproxy.core.status import (
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.flows.counters import Counters
+from uproxy.core.report.status import (
     FrontendState,
     FrontendStatus,
     HealthCheckStatus,
@@ -19,6 +18,7 @@ from uproxy.core.status import (
     Status,
     WorkerStatus,
 )
+from uproxy.core.route import Backend, ServicePortName
 
 
 class _View(msgspec.Struct, rename="camel", gc=False):

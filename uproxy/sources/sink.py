@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from uproxy.core.objects import Object, ObjectName
-from uproxy.core.status import ObjectStatus
+from uproxy.core.cluster.objects import Object, ObjectName
+from uproxy.core.report.status import ObjectStatus
 
 
 class Sink(Protocol):

@@ -1,0 +1,307 @@
+"""What `uproxy doctor` makes of a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uproxy.cli.commands.doctor import report
+from uproxy.cli.doctor.checks import Finding, Load, Result, check, failed
+from uproxy.cli.doctor.facts import CAPABILITIES, Machine, capabilities, examine, strict_interfaces
+from uproxy.cli.text.columns import plain
+
+GOOD: dict[str, Any] = {
+    "system": "Linux 6.8.0",
+    "python": (3, 12, 1),
+    "uvloop": "0.23.0",
+    "cpus": 2,
+    "capabilities": frozenset(CAPABILITIES),
+    "sysctls": {
+        "fs.inotify.max_user_instances": "128",
+        "fs.inotify.max_user_watches": "65536",
+        "fs.pipe-user-pages-soft": "16384",
+        "net.core.somaxconn": "4096",
+        "net.ipv4.ip_local_port_range": "32768 60999",
+        "net.ipv4.ip_unprivileged_port_start": "1024",
+        "net.ipv4.tcp_tw_reuse": "2",
+    },
+    "strict_interfaces": (),
+    "descriptors": 1048576,
+    "epoll": True,
+    "splice": "",
+    "io_uring": "",
+    "reuse_port": "",
+    "ipv6": "",
+    "transparent": "",
+    "nft": True,
+    "taken_ports": {},
+}
+LOAD = Load(max_flows=65536, workers=2)
+
+
+def findings(load: Load = LOAD, sysctls: dict[str, str] | None = None, **parts: Any) -> Any:
+    """By check, of a machine that is good but for what is given."""
+    facts = GOOD | parts | {"sysctls": GOOD["sysctls"] | (sysctls or {})}
+    found = list(check(Machine(**facts), load))
+    assert len({each.check for each in found}) == len(found)
+    return {each.check: each for each in found}
+
+
+def test_a_good_machine_has_nothing_to_advise() -> None:
+    found = findings()
+    assert {each.result for each in found.values()} == {Result.OK}
+    assert {each.advice for each in found.values()} == {""}
+    assert not failed(found.values())
+
+
+NOBODY: dict[str, Any] = {"capabilities": frozenset()}
+
+
+@pytest.mark.parametrize(
+    ("parts", "name", "result", "words"),
+    [
+        pytest.param({"python": (3, 10, 9)}, "python", "fail", "3.11", id="old Python"),
+        pytest.param({"python": (3, 14, 0)}, "python", "ok", "", id="new Python"),
+        pytest.param({"uvloop": ""}, "uvloop", "fail", "pip install", id="no uvloop"),
+        pytest.param({"uvloop": "0.22.1"}, "uvloop", "fail", "0.23", id="old uvloop"),
+        pytest.param({"uvloop": "0.23.0.dev1"}, "uvloop", "ok", "", id="early uvloop"),
+        pytest.param({"uvloop": "1.0"}, "uvloop", "ok", "", id="later uvloop"),
+        pytest.param({"epoll": False}, "epoll", "fail", "Linux", id="no epoll"),
+        pytest.param(
+            {"reuse_port": "Protocol not available"},
+            "SO_REUSEPORT",
+            "fail",
+            "share ports",
+            id="no SO_REUSEPORT",
+        ),
+        pytest.param(
+            {"splice": "Invalid argument"}, "splice", "warn", "speed", id="splice does not work"
+        ),
+        pytest.param(
+            {"io_uring": "Function not implemented"}, "io_uring", "warn", "6.1", id="no io_uring"
+        ),
+        pytest.param(
+            {
+                "io_uring": "Operation not permitted",
+                "sysctls": {"kernel.io_uring_disabled": "2"},
+            },
+            "io_uring",
+            "warn",
+            "sysctl kernel.io_uring_disabled=0",
+            id="io_uring switched off",
+        ),
+        pytest.param(
+            NOBODY | {"sysctls": {"fs.pipe-user-pages-soft": "1024"}},
+            "pipes",
+            "warn",
+            "sysctl fs.pipe-user-pages-soft=",
+            id="few pipes",
+        ),
+        pytest.param(
+            {"sysctls": {"fs.pipe-user-pages-soft": "1024"}}, "pipes", "ok", "", id="root's pipes"
+        ),
+        pytest.param(
+            NOBODY | {"sysctls": {"fs.pipe-user-pages-soft": "0"}},
+            "pipes",
+            "ok",
+            "",
+            id="0 is no limit",
+        ),
+        pytest.param(
+            {"ipv6": "Cannot assign requested address"},
+            "IPv6",
+            "warn",
+            "disable_ipv6=0",
+            id="no IPv6",
+        ),
+        pytest.param(NOBODY, "ports below 1024", "warn", "CAP_NET_BIND_SERVICE", id="low ports"),
+        pytest.param(
+            NOBODY | {"sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"}},
+            "ports below 1024",
+            "ok",
+            "",
+            id="low ports for everybody",
+        ),
+        pytest.param(NOBODY, "CAP_NET_ADMIN", "warn", "grant", id="no NET_ADMIN"),
+        pytest.param(
+            {"transparent": "Operation not permitted"},
+            "IP_TRANSPARENT",
+            "warn",
+            "PROXY",
+            id="no IP_TRANSPARENT",
+        ),
+        pytest.param({"nft": False}, "nft", "warn", "nftables", id="no nft"),
+        pytest.param(
+            {"strict_interfaces": ("eth0", "eth1")},
+            "rp_filter",
+            "warn",
+            "rp_filter=2",
+            id="strict rp_filter",
+        ),
+        pytest.param(
+            {"strict_interfaces": ("eth0",)}, "rp_filter", "ok", "", id="one strict interface"
+        ),
+        pytest.param(
+            {"sysctls": {"net.core.somaxconn": "128"}},
+            "backlog",
+            "warn",
+            "somaxconn=4096",
+            id="short backlog",
+        ),
+        pytest.param(
+            {"sysctls": {"net.ipv4.tcp_tw_reuse": "0"}},
+            "TIME_WAIT",
+            "warn",
+            "tcp_tw_reuse=1",
+            id="no tcp_tw_reuse",
+        ),
+        pytest.param(
+            {"sysctls": {"fs.inotify.max_user_watches": "100"}},
+            "inotify",
+            "warn",
+            "max_user_watches",
+            id="few watches",
+        ),
+        pytest.param(
+            {"sysctls": {"fs.inotify.max_user_instances": "2"}},
+            "inotify",
+            "warn",
+            "max_user_instances",
+            id="few instances",
+        ),
+        pytest.param(
+            {"taken_ports": {10249: "iptables", 10256: ""}},
+            "other proxies",
+            "warn",
+            "--cleanup",
+            id="kube-proxy",
+        ),
+        pytest.param(
+            {"taken_ports": {10249: "userspace", 10256: ""}},
+            "other proxies",
+            "ok",
+            "",
+            id="uproxy itself",
+        ),
+        pytest.param(
+            {"taken_ports": {10256: ""}},
+            "other proxies",
+            "warn",
+            "--healthz-bind-address",
+            id="somebody else",
+        ),
+        pytest.param({"descriptors": 64}, "descriptors", "fail", "LimitNOFILE", id="64 files"),
+        pytest.param(
+            {"descriptors": 1024}, "descriptors", "warn", "ulimit -Hn 66560", id="1024 files"
+        ),
+        pytest.param(
+            {"descriptors": 1024, "load": Load(500, 1)}, "descriptors", "warn", "2024", id="500"
+        ),
+        pytest.param(
+            {"descriptors": 4096, "load": Load(1000, 1)}, "descriptors", "ok", "", id="enough"
+        ),
+    ],
+)
+def test_check(parts: dict[str, Any], name: str, result: str, words: str) -> None:
+    found = findings(**parts)
+    finding: Finding = found[name]
+    assert finding.result == result
+    assert words in finding.advice
+    assert bool(finding.advice) == (result != "ok")
+    assert failed(found.values()) == (result == "fail")
+
+
+@pytest.mark.parametrize(
+    ("ephemeral", "reserved", "advice"),
+    [
+        pytest.param("32768 60999", "", "", id="the default"),
+        pytest.param("10240 65535", "", "30000-32767", id="all of them"),
+        pytest.param("32000 60999", "", "32000-32767", id="some of them"),
+        pytest.param("1024 30001", "8080", "8080,30000-30001", id="from below"),
+        pytest.param("10240 65535", "30000-32767", "", id="reserved"),
+        pytest.param("10240 65535", "80,29000-31000,31001-33000", "", id="in two parts"),
+        pytest.param(
+            "10240 65535",
+            "30000-31000,31002-32767",
+            "30000-31000,31002-32767,30000-32767",
+            id="but for one",
+        ),
+    ],
+)
+def test_local_ports_of_connections(ephemeral: str, reserved: str, advice: str) -> None:
+    found = findings(
+        sysctls={
+            "net.ipv4.ip_local_port_range": ephemeral,
+            "net.ipv4.ip_local_reserved_ports": reserved,
+        }
+    )["NodePorts"]
+    expected = f"sysctl net.ipv4.ip_local_reserved_ports={advice}" if advice else ""
+    assert found.advice == expected
+    assert found.result == ("warn" if advice else "ok")
+
+
+def test_facts_that_cannot_be_read_are_no_reason_to_warn() -> None:
+    machine = Machine(**(GOOD | {"sysctls": {}, "taken_ports": {}}))
+    assert {each.result for each in check(machine, LOAD)} == {Result.OK}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        pytest.param("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\n", set(), id="none"),
+        pytest.param("CapEff:\t000001ffffffffff\n", set(CAPABILITIES), id="all"),
+        pytest.param("CapEff:\t0000000000000400\n", {"NET_BIND_SERVICE"}, id="one"),
+        pytest.param("Name:\tpython\n", set(), id="not said"),
+    ],
+)
+def test_capabilities(text: str, names: set[str]) -> None:
+    assert capabilities(text) == names
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "values", "names"),
+    [
+        pytest.param(0, {"eth0": 0, "lo": 1, "default": 1}, [], id="off"),
+        pytest.param(0, {"eth1": 1, "eth0": 1, "eth2": 0}, ["eth0", "eth1"], id="some"),
+        pytest.param(1, {"eth0": 0, "lo": 0, "default": 0}, ["eth0"], id="all"),
+        pytest.param(1, {"eth0": 2}, [], id="loose here"),
+        pytest.param(2, {"eth0": 1}, [], id="loose everywhere"),
+    ],
+)
+def test_strict_interfaces(
+    tmp_path: Path, everywhere: int, values: dict[str, int], names: list[str]
+) -> None:
+    for name, value in {"all": everywhere, **values}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rp_filter").write_text(f"{value}\n")
+    assert list(strict_interfaces(tmp_path)) == names
+
+
+def test_this_machine_can_be_examined() -> None:
+    machine = examine()
+    assert machine.epoll
+    assert machine.python >= (3, 11)
+    assert machine.uvloop
+    assert machine.cpus >= 1
+    assert machine.descriptors > 0
+    assert list(check(machine, LOAD))
+
+
+def test_report() -> None:
+    found = [
+        Finding("python", Result.OK, "3.12"),
+        Finding("nft", Result.WARN, "not found", "install the package nftables"),
+    ]
+    assert list(report(found, width=None, paint=plain)) == [
+        "CHECK   RESULT  FOUND",
+        "python  ok      3.12",
+        "nft     warn    not found",
+        "                -> install the package nftables",
+        "",
+        "uproxy works here; warnings: 1.",
+    ]
+    assert list(report(found[:1], width=80, paint=plain))[-1] == "uproxy works here."
+    bad = Finding("epoll", Result.FAIL, "is missing", "uproxy runs on Linux only")
+    assert list(report([*found, bad], width=80, paint=plain))[-1] == "uproxy cannot work here."

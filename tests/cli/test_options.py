@@ -1,0 +1,304 @@
+"""The command line of `uproxy run`, as far as it makes a Config."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from uproxy.cli.flags import default_workers
+from uproxy.cli.options import Resolved, config_options, resolve
+from uproxy.config.settings import Address, Config
+from uproxy.core.route import BalancerKind
+
+_FILE = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+
+
+@click.command("run")
+@config_options
+@click.pass_context
+def command(ctx: click.Context, /, **_: object) -> Resolved:
+    return resolve(ctx, os.environ, "Host")
+
+
+def invoke(*args: str, environ: Mapping[str, str] | None = None) -> Resolved:
+    """Raises click.UsageError."""
+    clean = {name: None for name in os.environ if name.startswith("UPROXY_") or name == "NODE_NAME"}
+    result = CliRunner().invoke(
+        command,
+        args,
+        prog_name="uproxy run",
+        standalone_mode=False,
+        env={**clean, **(environ or {})},
+    )
+    if result.exception is not None:
+        raise result.exception
+    found: Resolved = result.return_value
+    return found
+
+
+def config_of(*args: str, **environ: str) -> Config:
+    config, warnings = invoke(*args, environ=environ)
+    assert warnings == ()
+    return config
+
+
+def refusal(*args: str, **environ: str) -> str:
+    with pytest.raises(click.UsageError) as caught:
+        invoke(*args, environ=environ)
+    assert caught.value.exit_code == 2
+    return caught.value.format_message()
+
+
+def test_defaults_are_those_of_config() -> None:
+    assert config_of() == Config(node_name="host", workers=default_workers())
+
+
+@pytest.mark.parametrize(
+    ("args", "field", "value"),
+    [
+        pytest.param(
+            ["--manifests", "a", "--manifests=b"],
+            "manifests",
+            (Path("a"), Path("b")),
+            id="manifests",
+        ),
+        pytest.param(["--kubeconfig", "k"], "kubeconfig", Path("k"), id="kubeconfig"),
+        pytest.param(["--context", "work"], "context", "work", id="context"),
+        pytest.param(
+            ["--service-proxy-name", "my.proxy"], "service_proxy_name", "my.proxy", id="proxy-name"
+        ),
+        pytest.param(
+            ["--preserve-client-ip", "never"], "preserve_client_ip", "never", id="client-ip"
+        ),
+        pytest.param(["--io-uring", "never"], "io_uring", "never", id="io-uring"),
+        pytest.param(["--busy-poll", "never"], "busy_poll", "never", id="busy-poll"),
+        pytest.param(["--tls-relaxed-x509"], "tls_relaxed_x509", True, id="relaxed-x509"),
+        pytest.param(["--hostname-override", "Node-1 "], "node_name", "node-1", id="node-name"),
+        pytest.param(
+            ["--nodeport-addresses", "primary,10.0.0.0/8", "--nodeport-addresses", "localhost"],
+            "nodeport_addresses",
+            ("primary", "10.0.0.0/8", "localhost"),
+            id="commas-and-repeated",
+        ),
+        pytest.param(
+            ["--cluster-cidr", "10.0.0.0/8,fd00::/8"],
+            "cluster_cidr",
+            ("10.0.0.0/8", "fd00::/8"),
+            id="cluster-cidr",
+        ),
+        pytest.param(["--cluster-cidr", ""], "cluster_cidr", (), id="no-cluster-cidr"),
+        pytest.param(
+            ["--external-ip-cidrs", "192.0.2.0/24"],
+            "external_ip_cidrs",
+            ("192.0.2.0/24",),
+            id="external-ips",
+        ),
+        pytest.param(
+            ["--metrics-allowed-hosts", "Node7.example.com,x", "--metrics-allowed-hosts", "*"],
+            "metrics_allowed_hosts",
+            ("node7.example.com", "x", "*"),
+            id="metrics-hosts",
+        ),
+        pytest.param(["--claim-addresses", "never"], "claim_addresses", "never", id="claims"),
+        pytest.param(["--strict-source-ranges"], "strict_source_ranges", True, id="strict"),
+        pytest.param(
+            ["--strict-source-ranges=false"], "strict_source_ranges", False, id="not-strict"
+        ),
+        pytest.param(
+            ["--healthz-bind-address", "[::]:10256"],
+            "healthz_address",
+            Address("::", 10256),
+            id="healthz",
+        ),
+        pytest.param(
+            ["--healthz-bind-address", "127.0.0.1"],
+            "healthz_address",
+            Address("127.0.0.1", 10256),
+            id="healthz-default-port",
+        ),
+        pytest.param(["--healthz-bind-address", ""], "healthz_address", None, id="no-healthz"),
+        pytest.param(
+            ["--metrics-bind-address=::1"],
+            "metrics_address",
+            Address("::1", 10249),
+            id="metrics-default-port",
+        ),
+        pytest.param(["--metrics-bind-address="], "metrics_address", None, id="no-metrics"),
+        pytest.param(["--bind-address-hard-fail"], "bind_address_hard_fail", True, id="switch"),
+        pytest.param(
+            ["--bind-address-hard-fail", "--workers=2"],
+            "bind_address_hard_fail",
+            True,
+            id="switch-2",
+        ),
+        pytest.param(
+            ["--bind-address-hard-fail=true"], "bind_address_hard_fail", True, id="switch-as-in-go"
+        ),
+        pytest.param(
+            ["--bind-address-hard-fail=False"], "bind_address_hard_fail", False, id="switched-off"
+        ),
+        pytest.param(["--workers", "3"], "workers", 3, id="workers"),
+        pytest.param(["--balancer", "random"], "balancer", BalancerKind.RANDOM, id="balancer"),
+        pytest.param(["--max-flows", "1000"], "max_flows", 1000, id="max-flows"),
+        pytest.param(["--udp-timeout", "1m30s"], "udp_timeout", 90.0, id="udp-timeout"),
+        pytest.param(["--tcp-idle-timeout", "0"], "tcp_idle_timeout", 0.0, id="tcp-never"),
+        pytest.param(["--half-close-timeout=5m"], "half_close_timeout", 300.0, id="half-close"),
+        pytest.param(["--drain-timeout", "0"], "drain_timeout", 0.0, id="no-drain"),
+        pytest.param(["--min-sync-period", "0"], "min_sync_period", 0.0, id="min-sync"),
+        pytest.param(["--sync-period", "250ms"], "sync_period", 0.25, id="sync"),
+        pytest.param(["--state-dir", "/x"], "state_dir", Path("/x"), id="state-dir"),
+        pytest.param(["--log-format", "JSON"], "log_format", "json", id="log-format"),
+        pytest.param(["-v"], "verbosity", 1, id="v"),
+        pytest.param(["-vv"], "verbosity", 2, id="vv"),
+        pytest.param(["-v", "4"], "verbosity", 4, id="v-space"),
+        pytest.param(["-v=4"], "verbosity", 4, id="v-as-in-go"),
+        pytest.param(["--v=4"], "verbosity", 4, id="long-v"),
+        pytest.param(["--verbosity", "4"], "verbosity", 4, id="verbosity"),
+    ],
+)
+def test_flags(args: list[str], field: str, value: Any) -> None:
+    assert getattr(config_of(*args), field) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        pytest.param("UPROXY_WORKERS", "3", "workers", 3, id="number"),
+        pytest.param("UPROXY_MANIFESTS", "a:b", "manifests", (Path("a"), Path("b")), id="paths"),
+        pytest.param(
+            "UPROXY_NODEPORT_ADDRESSES",
+            "primary,10.0.0.0/8",
+            "nodeport_addresses",
+            ("primary", "10.0.0.0/8"),
+            id="list",
+        ),
+        pytest.param("UPROXY_DRAIN_TIMEOUT", "5s", "drain_timeout", 5.0, id="duration"),
+        pytest.param(
+            "UPROXY_BIND_ADDRESS_HARD_FAIL", "true", "bind_address_hard_fail", True, id="switch"
+        ),
+        pytest.param("UPROXY_HOSTNAME_OVERRIDE", "N", "node_name", "n", id="node-name"),
+        pytest.param("NODE_NAME", "N", "node_name", "n", id="downward-api"),
+        pytest.param("UPROXY_VERBOSITY", "2", "verbosity", 2, id="verbosity"),
+    ],
+)
+def test_variables(variable: str, text: str, field: str, value: Any) -> None:
+    assert getattr(config_of(**{variable: text}), field) == value
+
+
+def test_a_flag_wins_over_a_variable() -> None:
+    assert config_of("--workers", "3", UPROXY_WORKERS="5").workers == 3
+    assert config_of("--hostname-override", "a", NODE_NAME="b").node_name == "a"
+
+
+def test_the_default_number_of_workers_is_bounded() -> None:
+    assert default_workers() == min(4, len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        pytest.param(
+            ["--workers", "many"],
+            '--workers: "many" is not a whole number; give 1 to 64, for example --workers 2',
+            id="workers",
+        ),
+        pytest.param(
+            ["--service-proxy-name", "a/b"],
+            '--service-proxy-name: "a/b" is not a label value; give up to 63 letters, digits, "-", '
+            '"_" and "."',
+            id="proxy-name",
+        ),
+        pytest.param(
+            ["--workers=0"],
+            '--workers: "0" is out of range; give 1 to 64, for example --workers 2',
+            id="no-workers",
+        ),
+        pytest.param(
+            ["--udp-timeout", "10"],
+            '--udp-timeout: "10" has no unit; give 10s for seconds',
+            id="duration",
+        ),
+        pytest.param(
+            ["--sync-period", "0"],
+            '--sync-period: "0" is zero; give more, for example 30s',
+            id="zero",
+        ),
+        pytest.param(
+            ["--min-sync-period", "1m"],
+            "--min-sync-period: 1m is longer than --sync-period, 30s; give less",
+            id="periods",
+        ),
+        pytest.param(
+            ["--balancer", "randon"],
+            '--balancer: "randon" is not round-robin, random or least-connections; '
+            "did you mean random?",
+            id="balancer",
+        ),
+        pytest.param(
+            ["--nodeport-addresses", "primary", "--nodeport-addresses", "10.0.0.1"],
+            '--nodeport-addresses: "10.0.0.1" is not a CIDR, primary, localhost or all; '
+            "give 10.0.0.1/32 for one address",
+            id="nodeports",
+        ),
+        pytest.param(
+            ["--healthz-bind-address", "localhost"],
+            '--healthz-bind-address: "localhost" has no valid IP address; '
+            "give for example 0.0.0.0:10256",
+            id="healthz",
+        ),
+        pytest.param(
+            ["--log-format", "xml"], '--log-format: "xml" is not text or json', id="log-format"
+        ),
+        pytest.param(
+            ["--config", "/nowhere/x.yaml"],
+            "--config: /nowhere/x.yaml: no such file or directory",
+            id="config",
+        ),
+    ],
+)
+def test_bad_flags(args: list[str], message: str) -> None:
+    assert refusal(*args) == message
+
+
+def test_a_bad_variable_is_named() -> None:
+    assert refusal(UPROXY_WORKERS="x").startswith('UPROXY_WORKERS: "x" is not a whole number')
+
+
+def test_an_unknown_flag() -> None:
+    assert "--wrokers" in refusal("--wrokers", "2")
+
+
+def test_a_file_decides_but_for_logging_and_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(_FILE + "workers: 3\nhostnameOverride: a\nlogging: {verbosity: 1}\n")
+    config, warnings = invoke("--config", str(path))
+    assert (config.workers, config.node_name, config.verbosity, warnings) == (3, "a", 1, ())
+    args = ["--config", str(path), "--hostname-override=B", "-v", "5", "--log-format=json"]
+    config, warnings = invoke(*args)
+    assert (config.node_name, config.verbosity, config.log_format) == ("b", 5, "json")
+    assert warnings == ()
+
+
+def test_flags_beside_a_file_get_one_warning(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(_FILE)
+    args = ["--config", str(path), "--workers", "7", "--manifests", "x"]
+    config, warnings = invoke(*args, environ={"UPROXY_BALANCER": "random", "NODE_NAME": "n"})
+    assert config == Config(workers=default_workers(), node_name="n")
+    assert warnings == (
+        f"ignored, because {path} (--config) decides: --manifests, --workers, UPROXY_BALANCER",
+    )
+
+
+def test_help_names_every_field_of_config() -> None:
+    text = CliRunner().invoke(command, ["--help"]).output
+    named = {"node_name": "hostname-override"}
+    named |= {f"{name}_address": f"{name}-bind-address" for name in ("healthz", "metrics")}
+    for field in Config.__dataclass_fields__:
+        assert f"--{named.get(field, field.replace('_', '-'))}" in text

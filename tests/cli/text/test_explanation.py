@@ -1,0 +1,333 @@
+"""What `uproxy explain` prints about a Service, and what it suggests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.cli.views import affinity, counts, frontend, health_check, not_served, status
+from uproxy.cli.text.explanation import explanation, known, unknown, verdict
+from uproxy.cli.text.hints import drop_meaning, hints
+from uproxy.core.flows.counters import DropReason
+from uproxy.core.report.status import ObjectStatus
+from uproxy.http.view import FrontendView
+
+WEB = "default/web"
+TWO = ["10.0.0.1:8080", "10.0.0.2:8080"]
+
+
+def test_a_service_that_is_served() -> None:
+    busy = counts(flows=12, active_flows=2, client_bytes=1200, backend_bytes=34_000)
+    view = status(
+        frontends=[
+            frontend(kind="ClusterIP", address="10.96.0.7", port=80, backends=TWO, counts=busy),
+            frontend(backends=TWO, counts=busy),
+        ]
+    )
+    assert list(explanation(view, WEB)) == [
+        "default/web is served on all of its 2 frontends.",
+        "",
+        "Port http/TCP",
+        "  FRONTEND             KIND       STATE    BACKENDS  REASON",
+        "  10.96.0.7:80/TCP     ClusterIP  serving         2",
+        "  127.0.0.1:30080/TCP  NodePort   serving         2",
+        "",
+        "  Balancer  round-robin",
+        "  Affinity  none",
+        "  Clients   backends see this node's address",
+        "  Flows     12 so far, 2 active; 1.2 kB from clients, 34 kB to them",
+        "",
+        "  Backends",
+        "    10.0.0.1:8080",
+        "    10.0.0.2:8080",
+    ]
+
+
+def test_external_traffic_policy_local() -> None:
+    check = health_check(WEB, 1)
+    view = status(
+        frontends=[
+            frontend(kind="ClusterIP", address="10.96.0.7", port=80, backends=TWO),
+            frontend(backends=TWO, local_backends=TWO[:1], session_affinity=affinity(600)),
+        ],
+        health_checks=[check],
+    )
+    text = "\n".join(explanation(view, WEB))
+    assert "NodePort   serving       1/2\n" in text
+    assert (
+        "  Backends of 10.96.0.7:80/TCP\n"
+        "    10.0.0.1:8080\n"
+        "    10.0.0.2:8080\n"
+        "\n"
+        "  Backends of 127.0.0.1:30080/TCP\n"
+        "    10.0.0.1:8080  on this node\n"
+        "    10.0.0.2:8080  elsewhere: not for clients from outside (policy Local)\n"
+        "\n"
+        "Health check:  port 32000  answers 200: 1 local endpoint"
+    ) in text
+    assert "What to do" not in text
+
+
+def test_each_port_has_a_part_of_its_own() -> None:
+    view = status(
+        frontends=[
+            frontend(service_port="dns", protocol="UDP", counts=counts(client_datagrams=5)),
+            frontend(service_port="dns", protocol="TCP"),
+            frontend(service_port="", port=30081),
+        ]
+    )
+    lines = list(explanation(view, WEB))
+    assert [line for line in lines if line.startswith("Port ")] == [
+        "Port dns/UDP",
+        "Port dns/TCP",
+        "Port (unnamed)/TCP",
+    ]
+    assert [line.rpartition("(")[2] for line in lines if "datagrams" in line] == [
+        "5 and 0 datagrams)"
+    ]
+
+
+def test_troubles_are_counted_and_explained() -> None:
+    troubled = counts(flows=5, dial_failures=1, retries=3, dropped={"dial_failed": 2, "newer": 1})
+    lines = list(explanation(status(frontends=[frontend(counts=troubled)]), WEB))
+    text = "\n".join(lines)
+    assert "; 1 failed dial, 3 retried" in text
+    assert "  Dropped   2 dial_failed: no backend could be reached" in text
+    assert "  Dropped   1 newer" in lines
+
+
+def test_a_service_that_is_served_in_part_says_why() -> None:
+    view = status(
+        frontends=[frontend()],
+        services=[not_served(WEB, "externalIP 192.0.2.9 is not an address of this node")],
+        objects=[
+            ObjectStatus(where=f"Service {WEB}", field="spec.ports", reason="is no list"),
+            ObjectStatus(where="Service default/other", field="", reason="another matter"),
+        ],
+    )
+    assert list(explanation(view, WEB))[:4] == [
+        "default/web is served on its only frontend.",
+        "But: externalIP 192.0.2.9 is not an address of this node.",
+        "Its last version cannot be used: spec.ports: is no list.",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        pytest.param(
+            {"services": [not_served(WEB, "spec.ports is empty")]},
+            "default/web is not served: spec.ports is empty.",
+            id="a reason of its own",
+        ),
+        pytest.param(
+            {"frontends": [frontend(), frontend(state="paused"), frontend(state="failed")]},
+            "default/web is served on 1 of 3 frontends.",
+            id="in part",
+        ),
+        pytest.param(
+            {"frontends": [frontend(state="degraded")]},
+            "default/web is open on its only frontend, and no backend answers.",
+            id="nobody answers",
+        ),
+        pytest.param(
+            {"frontends": [frontend(state="degraded"), frontend(state="serving")]},
+            "default/web is open on 1 of its 2 frontends, and no backend answers.",
+            id="nobody answers on one of two ports",
+        ),
+        pytest.param(
+            {"frontends": [frontend(state="paused")]},
+            "default/web is not served on its frontend.",
+            id="its only one is paused",
+        ),
+        pytest.param(
+            {"frontends": [frontend(state="paused")] * 2},
+            "default/web is not served on any frontend.",
+            id="all are paused",
+        ),
+    ],
+)
+def test_verdict(parts: dict[str, Any], sentence: str) -> None:
+    assert verdict(status(**parts), WEB) == sentence
+
+
+def test_backends_that_do_not_answer_are_named() -> None:
+    """First of all, where there are too many to show them all."""
+    many = [f"10.0.0.{number}:8080" for number in range(100)]
+    degraded = frontend(state="degraded", backends=many, failing=["10.0.0.98:8080"])
+    lines = list(explanation(status(frontends=[degraded]), WEB))
+    assert [line.split(maxsplit=1) for line in lines if "does not answer" in line] == [
+        ["10.0.0.98:8080", "does not answer"]
+    ]
+    advice = "\n".join(lines[lines.index("What to do:") :])
+    assert "is port 8080 what the pods listen on" in advice
+    assert "nc -zv 10.0.0.98 8080" in advice
+
+
+def test_commands_to_copy_do_no_harm() -> None:
+    """Names may have been made for that."""
+    odd = "de;fault/$(reboot)"
+    paused = frontend(odd, state="paused", reason="no ready endpoints")
+    degraded = frontend(odd, state="degraded", failing=["`reboot`:80;reboot"])
+    text = "\n".join(explanation(status(frontends=[paused, degraded]), odd))
+    assert "kubectl get pods -n 'de;fault' -o wide" in text
+    assert "-l kubernetes.io/service-name='$(reboot)'" in text
+    assert "nc -zv '`reboot`' '80;reboot'" in text
+
+
+def test_many_backends_are_cut_short() -> None:
+    many = [f"10.0.{number // 250}.{number % 250}:80" for number in range(1000)]
+    lines = list(explanation(status(frontends=[frontend(backends=many)]), WEB))
+    assert len(lines) < 40
+    assert lines[-1] == "    ... and 980 more: -o json"
+
+
+@pytest.mark.parametrize(
+    ("parts", "no_preserving", "text"),
+    [
+        pytest.param({}, "no nft", "backends see this node's address", id="policy Cluster"),
+        pytest.param(
+            {"local_backends": TWO},
+            "no nft",
+            "backends see this node's address, not the client's: no nft",
+            id="policy Local, and it cannot be done",
+        ),
+        pytest.param(
+            {"local_backends": TWO, "client_address": "preserved"},
+            "",
+            "backends see the address of clients from outside",
+            id="preserved",
+        ),
+        pytest.param(
+            {"proxy_protocol": "v2"},
+            "no nft",
+            "backends get the client's address in a PROXY header, v2",
+            id="PROXY protocol",
+        ),
+    ],
+)
+def test_what_backends_see(parts: dict[str, Any], no_preserving: str, text: str) -> None:
+    view = status(frontends=[frontend(**parts)], client_address_reason=no_preserving)
+    assert f"  Clients   {text}" in list(explanation(view, WEB))
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "way_out"),
+    [
+        pytest.param([], WEB, "it knows of none", id="there are none"),
+        pytest.param(["kube-system/web"], WEB, "did you mean kube-system/web?", id="namespace"),
+        pytest.param(
+            ["default/webb", "prod/webb", "default/database"],
+            WEB,
+            "did you mean default/webb or prod/webb?",
+            id="spelling",
+        ),
+        pytest.param(
+            ["default/mail", "default/news"],
+            WEB,
+            "uproxy status lists the 2 Services that it knows",
+            id="nothing like it",
+        ),
+    ],
+)
+def test_unknown(names: list[str], asked: str, way_out: str) -> None:
+    view = status(frontends=[frontend(name) for name in names])
+    assert not known(view, asked)
+    assert unknown(view, asked) == f"no Service {asked}; {way_out}"
+
+
+def test_unknown_may_be_one_that_cannot_be_used() -> None:
+    bad = ObjectStatus(where="web.yaml:3", field="spec", reason="is no mapping")
+    assert unknown(status(objects=[bad], synced=False), WEB) == (
+        "no Service default/web; it knows of none yet: still listing; "
+        "1 object cannot be used, see: uproxy status"
+    )
+
+
+SLICES = "kubectl get endpointslices -n default -l kubernetes.io/service-name=web"
+
+
+@pytest.mark.parametrize(
+    ("each", "words"),
+    [
+        pytest.param(frontend(), [], id="serving"),
+        pytest.param(
+            frontend(state="paused", reason="no endpoints"),
+            ["spec.selector", SLICES],
+            id="no endpoints",
+        ),
+        pytest.param(
+            frontend(state="paused", reason="no ready endpoints"),
+            ["kubectl get pods -n default", SLICES],
+            id="no ready endpoints",
+        ),
+        pytest.param(
+            frontend(
+                state="paused",
+                reason="internalTrafficPolicy Local and no endpoint on this node",
+            ),
+            ["set it to Cluster", SLICES],
+            id="internal policy Local",
+        ),
+        pytest.param(
+            frontend(local_backends=[]), ["only pods on other nodes"], id="external policy Local"
+        ),
+        pytest.param(
+            frontend(state="failed", reason="TCP port 30080 on 0.0.0.0 is already in use by x"),
+            ["ss -Hptln 'sport = :30080'"],
+            id="TCP port in use",
+        ),
+        pytest.param(
+            frontend(
+                state="failed", protocol="UDP", reason="UDP port 53 is already in use by another"
+            ),
+            ["ss -Hpuln 'sport = :30080'"],
+            id="UDP port in use",
+        ),
+        pytest.param(
+            frontend(
+                state="failed", port=80, reason="TCP port 80 needs root or CAP_NET_BIND_SERVICE"
+            ),
+            ["ip_unprivileged_port_start=80"],
+            id="low port",
+        ),
+        pytest.param(
+            frontend(state="failed", reason="out of file descriptors or memory"),
+            ["LimitNOFILE"],
+            id="descriptors",
+        ),
+        pytest.param(frontend(state="failed", reason="odd"), [], id="nothing to say"),
+        pytest.param(
+            frontend(state="elsewhere", address="192.0.2.7"),
+            ["192.0.2.7", "--claim-addresses auto"],
+            id="address of another node",
+        ),
+        pytest.param(
+            frontend(state="conflict"), ["another port than 30080", "older"], id="conflict"
+        ),
+        pytest.param(
+            frontend(counts=counts(dial_failures=2)), ["readinessProbe"], id="dead backends"
+        ),
+        pytest.param(
+            frontend(reason="left out, because it is a frontend of uproxy itself: 127.0.0.1:1"),
+            ["circles"],
+            id="loop",
+        ),
+    ],
+)
+def test_hints(each: FrontendView, words: list[str]) -> None:
+    found = hints(WEB, [each, each], [])
+    assert len(found) == bool(words)
+    assert [word for word in words if word not in found[0]] == []
+
+
+def test_hint_for_a_health_check_port() -> None:
+    (hint,) = hints(WEB, [], [health_check(WEB, 1), health_check(WEB, 1, "in use")])
+    assert "ss -Hptln 'sport = :32000'" in hint
+
+
+@pytest.mark.parametrize("reason", list(DropReason))
+def test_every_drop_reason_has_a_meaning(reason: DropReason) -> None:
+    assert drop_meaning(reason.value)

@@ -1,0 +1,208 @@
+"""Listeners on real sockets: which frontends may share a port, and what workers are told."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import select
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+
+from tests.ports import free_port
+from uproxy.control.listeners import Listeners
+from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
+from uproxy.net.channel import ToWorker, Update
+from uproxy.net.listening import ListenError
+
+OWNER = ServicePortName("default", "web", "", "TCP")
+
+
+class Told:
+    """Workers that remember what they were told."""
+
+    count = 2
+
+    def __init__(self) -> None:
+        self.messages: list[ToWorker] = []
+
+    def send(self, worker: int, message: ToWorker, sock: socket.socket | None = None) -> None:
+        self.messages.append(message)
+
+
+def route(address: str, port: int) -> Route:
+    return Route(
+        frontend=Frontend("TCP", address, port),
+        owner=OWNER,
+        kind=FrontendKind.CLUSTER_IP,
+        backends=(Backend("127.0.0.1", 1),),
+    )
+
+
+@contextmanager
+def listeners() -> Iterator[Listeners]:
+    running = Listeners(Told(), grace=0.0)
+    try:
+        yield running
+    finally:
+        running.close_all(0.0)
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        pytest.param(("0.0.0.0", "127.0.0.1"), id="wildcard first"),
+        pytest.param(("127.0.0.1", "0.0.0.0"), id="wildcard last"),
+        pytest.param(("127.0.0.1", "127.0.0.2"), id="two addresses"),
+        pytest.param(("127.0.0.1", "127.0.0.2", "0.0.0.0"), id="wildcard over two addresses"),
+        pytest.param(("0.0.0.0", "::1"), id="two families"),
+        pytest.param(("::", "127.0.0.1"), id="wildcard of another family"),
+    ],
+)
+def test_frontends_of_ours_share_a_port(addresses: tuple[str, ...]) -> None:
+    port = free_port()
+    with listeners() as running:
+        for address in addresses:
+            running.open(route(address, port))
+            assert running.is_open(Frontend("TCP", address, port))
+        running.close(Frontend("TCP", addresses[0], port))
+        assert not running.is_open(Frontend("TCP", addresses[0], port))
+        running.open(route(addresses[0], port))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "wanted"),
+    [
+        pytest.param("127.0.0.1", "127.0.0.2", "127.0.0.2", id="beside an address of ours"),
+        pytest.param("::1", "127.0.0.2", "127.0.0.2", id="beside another family of ours"),
+        pytest.param("::1", "127.0.0.2", "0.0.0.0", id="wildcard"),
+    ],
+)
+def test_a_port_of_somebody_else_is_noticed(ours: str, theirs: str, wanted: str) -> None:
+    with socket.create_server((theirs, 0)) as other, listeners() as running:
+        port = other.getsockname()[1]
+        running.open(route(ours, port))
+        with pytest.raises(ListenError, match="already in use"):
+            running.open(route(wanted, port))
+        assert not running.is_open(Frontend("TCP", wanted, port))
+
+
+class Later:
+    """Calls what was put off when the test says so."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+
+    def __call__(self, delay: float, call: Callable[[], None]) -> Later:
+        self.calls.append(call)
+        return self
+
+    def cancel(self) -> None:
+        self.calls.clear()
+
+    def run(self) -> None:
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
+class Pausing:
+    """A listener whose only endpoint goes while a client waits to be accepted."""
+
+    def __init__(self) -> None:
+        self.later = Later()
+        self.told = Told()
+        self.listeners = Listeners(self.told, grace=0.0, later=self.later)
+        self.route = route("127.0.0.1", free_port())
+        self.address = self.route.frontend.address, self.route.frontend.port
+        self.listeners.open(self.route)
+        self.client = socket.create_connection(self.address)
+        self.client.settimeout(15)
+        self.pause()
+
+    def pause(self) -> None:
+        self.listeners.update(msgspec.structs.replace(self.route, backends=()))
+
+    def close(self) -> None:
+        self.listeners.close_all(0.0)
+        self.client.close()
+
+
+@pytest.fixture
+def pausing() -> Iterator[Pausing]:
+    made = Pausing()
+    yield made
+    made.close()
+
+
+class TestWhoWaitsToBeAccepted:
+    def test_is_left_to_workers_that_know_of_the_pause(self, pausing: Pausing) -> None:
+        told = [each for each in pausing.told.messages if isinstance(each, Update)]
+        assert len(told) == pausing.told.count
+        assert not told[-1].route.usable
+        self.expect_waiting(pausing)
+
+    def test_is_reset_if_they_take_too_long(self, pausing: Pausing) -> None:
+        pausing.later.run()
+        with pytest.raises(ConnectionResetError):
+            pausing.client.recv(1)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(pausing.address)
+        assert not pausing.later.calls
+
+    def test_waits_on_when_the_listener_is_resumed(self, pausing: Pausing) -> None:
+        pausing.listeners.update(pausing.route)
+        pausing.later.run()
+        self.expect_waiting(pausing)
+        socket.create_connection(pausing.address).close()
+
+    def test_is_reset_when_the_listener_is_closed(self, pausing: Pausing) -> None:
+        pausing.listeners.close(pausing.route.frontend)
+        assert not pausing.later.calls
+        with pytest.raises(ConnectionResetError):
+            pausing.client.recv(1)
+
+    def test_a_pause_that_fails_is_tried_again(
+        self, pausing: Pausing, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("uproxy.net.listening.pause", _out_of_memory)
+            pausing.later.run()
+        self.expect_waiting(pausing)
+        pausing.later.run()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(pausing.address)
+
+    def test_kernels_that_cannot_ignore_newcomers_pause_at_once(
+        self, pausing: Pausing, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pausing.listeners.update(pausing.route)
+        monkeypatch.setattr("uproxy.net.listening.ignore_newcomers", _out_of_memory)
+        pausing.pause()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(pausing.address)
+
+    def test_stays_alone_before_all_is_closed(self, pausing: Pausing) -> None:
+        """Nobody joins who waits while workers empty the queues."""
+        pausing.listeners.update(pausing.route)
+        asyncio.run(pausing.listeners.empty_queues())
+        self.expect_waiting(pausing)
+        with socket.socket() as newcomer:
+            newcomer.setblocking(False)
+            assert newcomer.connect_ex(pausing.address) == errno.EINPROGRESS
+            pausing.listeners.close_all(0.0)
+            assert select.select([], [newcomer], [], 15)[1]
+            assert newcomer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+
+    def expect_waiting(self, pausing: Pausing) -> None:
+        pausing.client.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            pausing.client.recv(1)
+
+
+def _out_of_memory(sock: socket.socket) -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))

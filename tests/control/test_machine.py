@@ -1,0 +1,93 @@
+"""What is known of the machine: whom it asks."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from uproxy.control import machine
+from uproxy.control.machine import Machine
+from uproxy.core.recent import Lately
+from uproxy.host.dependencies import name_servers, resolved
+from uproxy.host.interfaces import Interfaces
+
+
+def test_name_servers_of_odd_files(tmp_path: Path) -> None:
+    odd, more = tmp_path / "odd", tmp_path / "more"
+    odd.write_bytes(
+        b"# nameserver 192.0.2.1\nnameserver\nnameserver 192.0.2.2 # ours\n"
+        b"\tnameserver\t2001:DB8::2\nnameserver fe80::1%eth0\nnameserver \xff\nsearch x\n"
+    )
+    more.write_text("nameserver 127.0.0.53\n")
+    paths = [odd, tmp_path / "missing", tmp_path, more]
+    assert name_servers(paths) == {"192.0.2.2", "2001:db8::2", "127.0.0.53"}
+
+
+def test_hosts_of_urls() -> None:
+    urls = ("https://192.0.2.9:6443", "https://[2001:DB8::9]", "http://u:p@192.0.2.8:3128", "", "?")
+    assert resolved(urls) == {"192.0.2.9", "2001:db8::9", "192.0.2.8"}
+    assert "127.0.0.1" in resolved(["https://localhost:6443"])
+
+
+async def test_a_start_without_the_addresses_of_the_machine_is_a_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They come later; the loopback ones, and wildcards, are served all the same."""
+    answers = iter([OSError("no memory"), ValueError("not a message")])
+
+    async def interfaces() -> Interfaces:
+        for error in answers:
+            raise error
+        return Interfaces(frozenset({"192.0.2.1"}))
+
+    changes: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+    monkeypatch.setattr(machine, "interfaces", interfaces)
+    found = Machine()
+    await found.look_around()
+    assert found.trouble == "cannot read the addresses of this machine: no memory"
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(found.follow(changes.put_nowait))
+        assert await changes.get() == {"192.0.2.1"}
+        following.cancel()
+    assert found.trouble == ""
+
+
+def test_what_was_seen_lately_still_counts() -> None:
+    seen = Lately(600.0)
+    seen.see(["192.0.2.1", "192.0.2.2"], 0.0)
+    seen.see(["192.0.2.2"], 600.0)
+    assert seen.items == {"192.0.2.1", "192.0.2.2"}
+    seen.see([], 600.5)
+    assert seen.items == {"192.0.2.2"}
+
+
+async def test_what_cannot_be_read_stays_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def interfaces() -> Interfaces:
+        return Interfaces(frozenset({"192.0.2.1"}), frozenset({"192.0.2.255"}))
+
+    def fail() -> frozenset[str]:
+        raise OSError("no netlink")
+
+    urls = ["https://192.0.2.9"]
+    monkeypatch.setattr(machine, "interfaces", interfaces)
+    monkeypatch.setattr(machine, "gateways", lambda: frozenset({"192.0.2.254"}))
+    monkeypatch.setattr(machine, "name_servers", lambda: frozenset({"192.0.2.53"}))
+    found = Machine(lambda: urls)
+    monkeypatch.setattr(machine, "_SHARE", 0)
+    await found.look_around()
+    before = found.hosts, found.servers
+    assert before == (
+        {"192.0.2.254": "this node's gateway", "192.0.2.255": "a broadcast address of this node"},
+        {"192.0.2.9": "the API server's address", "192.0.2.53": "a DNS server of this node"},
+    )
+    monkeypatch.setattr(machine, "gateways", fail)
+    monkeypatch.setattr(machine, "name_servers", frozenset)  # A file that is being written.
+    urls[:] = ["https://not.a.name.invalid"]
+    await found.look_around()
+    await found.look_around()
+    assert (found.hosts, found.servers) == before
+    assert len(caplog.records) == 2, "each trouble is told once"

@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+
+from tests.core.flows.balancing import BACKENDS, CLIENT, LETTERS, NAMES, balancer, route, some
+from uproxy.core.route import Backend
+
+
+class Play:
+    """One ServicePortName. Words of a script: `=abc` the backends are now a, b and c; `sticky` and
+    `plain` switch affinity (10 s); `+5` five seconds pass; `3>a` client 3 is sent to a, which
+    answers; `3>a!` to a, which fails, so client 3 excludes it until it succeeds; `3>-` to nobody.
+    """
+
+    def __init__(self) -> None:
+        self.balancer = balancer()
+        self.route = route()
+        self.now = 0.0
+        self.tried: dict[str, list[Backend]] = {}
+
+    def step(self, word: str) -> None:
+        if word.startswith("="):
+            self.route = route(word[1:], self.route.affinity_timeout)
+            self.balancer.retain(set(self.route.backends))
+        elif word in ("sticky", "plain"):
+            timeout = 10 if word == "sticky" else 0
+            self.route = route("".join(NAMES[each] for each in self.route.backends), timeout)
+        elif word.startswith("+"):
+            self.now += float(word[1:])
+        else:
+            self.flow(word)
+
+    def flow(self, word: str) -> None:
+        match = re.fullmatch(r"(\d+)>([a-z-])(!?)", word)
+        assert match, word
+        client, letter, failure = f"192.0.2.{match[1]}", match[2], match[3]
+        tried = self.tried.setdefault(client, [])
+        picked = self.balancer.pick(self.route, self.route.backends, client, self.now, tried)
+        assert NAMES[picked] == letter, word
+        if picked is None:
+            return
+        if failure:
+            self.balancer.failed(picked, self.now)
+            tried.append(picked)
+        else:
+            self.balancer.succeeded(self.route, picked, client, self.now)
+            tried.clear()
+
+
+def play(script: str) -> None:
+    """Words before the first `name:` and after it concern different ports."""
+    ports = {"": Play()}
+    name = ""
+    for word in script.split():
+        if word.endswith(":"):
+            name = word
+            ports.setdefault(name, Play())
+        else:
+            ports[name].step(word)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        # R1 and R2 are about endpoints without a host or with a port of 0 or less. Those never
+        # get as far as a balancer here: decoding refuses or drops them.
+        pytest.param("=abc 1>a 1>b 1>c", id="R2 the valid endpoints, all of them, are used"),
+        pytest.param("1>-", id="R3 LoadBalanceFailsWithNoEndpoints"),
+        pytest.param("=a 1>a 1>a 1>a 1>a", id="R4 WorksWithSingleEndpoint"),
+        # Legacy shuffles each new list. Here its order is kept, and workers start apart instead.
+        pytest.param("=abc 1>a 1>b 1>c 1>a", id="R5 WithMultipleEndpoints"),
+        pytest.param(
+            "p: =aab 1>a 1>a 1>b q: =cde 1>c p: 1>a q: 1>d p: 1>a q: 1>e 1>c",
+            id="R6 MultipleEndpointsMultiplePorts",
+        ),
+        # Legacy begins the new list at index 0; here it goes on where it was in the cycle, as
+        # frequent changes would otherwise send most flows to the first backend.
+        pytest.param(
+            "=abc 1>a 1>b 1>c 1>a 1>b =de 1>e 1>d 1>e = 1>-",
+            id="R7 MultipleEndpointsAndUpdates: the cycle goes on",
+        ),
+        pytest.param(
+            "foo: =abc 1>a 1>b bar: =de 1>d foo: 1>c = 1>- bar: 1>e 1>d",
+            id="R8 WithServiceRemoval",
+        ),
+        # Legacy gives clients their first endpoint in turn. Here a rendezvous hash does, so that
+        # workers and nodes agree; 192.0.2.4 hashes to a, .1 to b and .2 to c.
+        pytest.param(
+            "sticky =abc 4>a 4>a 4>a 1>b 1>b 1>b 2>c 2>c 2>c 4>a 1>b 2>c 2>c 1>b 4>a",
+            id="R9 StickyWorksWithNewServiceCalledFirst",
+        ),
+        pytest.param(
+            "=ab 1>a 1>b sticky 3>a 3>a 1>b 1>b 4>a 3>a 1>b 4>a",
+            id="R10 StickyWorksWithNewServiceCalledSecond",
+        ),
+        # As in legacy, but for who gets what: client 2 moves from c to its next best, b; new
+        # clients go where they hash to, 3, 5 and 6 to the new d among them.
+        pytest.param(
+            "sticky =abc 4>a 1>b 2>c =ab 4>a 1>b 2>b =abd 4>a 1>b 2>b 3>d 5>d 7>b 8>a",
+            id="R11 StickyWithMultipleEndpointsRemoveOne",
+        ),
+        pytest.param(
+            "sticky =abc 4>a 1>b 2>c =de 4>d 10>e 4>d 10>e 4>d = 4>- 10>-",
+            id="R12 StickyWithMultipleEndpointsAndUpdates",
+        ),
+        pytest.param(
+            "foo: sticky =abc 4>a 1>b bar: sticky =ab 3>a 1>b foo: = 4>- 1>- bar: 3>a 1>b",
+            id="R13 StickyWithServiceRemoval",
+        ),
+        # Legacy's affinityReset takes the next endpoint in turn, also one that was just tried,
+        # and never remembers who failed. Here an attempt excludes those before it, the rest is
+        # hashed, the pin moves with the success, and other clients keep theirs.
+        pytest.param(
+            "sticky =abc 4>a 1>b 2>c 4>a! 4>b! 4>c 4>c 2>c +1 1>b 4>c",
+            id="R14 StickyWithEndpointFails: next best, and the pin moves",
+        ),
+        pytest.param(
+            "sticky =abc 4>a 4>a! 4>b! 4>c! 4>-", id="R14 each backend is tried once for a flow"
+        ),
+    ],
+)
+def test_as_the_legacy_round_robin_balancer(script: str) -> None:
+    play(script)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("=abc 1>a =abc 1>b =abc 1>c", id="an equal set changes nothing"),
+        pytest.param("=abc 1>a =bc 1>b 1>c", id="who had its turn leaves"),
+        pytest.param("=abc 1>a =ac 1>c 1>a", id="who would be next leaves"),
+        pytest.param("=abc 1>a 1>b =abcd 1>c 1>d 1>a", id="somebody comes at the end"),
+        pytest.param("=bcd 1>b 1>c =abcd 1>d 1>a", id="somebody comes at the front"),
+        pytest.param("=abcd 1>a 1>b =efgh 1>g 1>h 1>e", id="all replaced: as far as it was"),
+        pytest.param("=abc 1>a 1>b 1>c =abcd 1>a", id="after a whole round it starts over"),
+        pytest.param("=abc 1>a = 1>- =abc 1>b", id="an outage in between"),
+    ],
+)
+def test_rotation_goes_on_when_backends_change(script: str) -> None:
+    play(script)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("=abc 1>a! 1>b 1>c 1>b 1>c", id="a failed one is left out, without bias"),
+        pytest.param("=abc 1>a! 2>b 2>c 2>b", id="for other clients as well"),
+        pytest.param("=ab 1>a! 1>b +0.99 2>b 2>b +0.01 2>a 2>b", id="for a second"),
+        pytest.param("=ab 1>a! 1>b +1 2>a! 2>b +1.9 3>b 3>b +0.1 3>a", id="then for two"),
+        pytest.param("=ab 1>a! 1>b +1 2>a +1 3>b 3>a! +1 4>b 4>a", id="success makes up for it"),
+        pytest.param("=ab 1>a! 1>b! 1>-", id="all tried"),
+        pytest.param("=ab 1>a! 1>b! 2>a! 2>b", id="never all of them set aside"),
+        pytest.param("=a 1>a! 2>a! 3>a", id="the only one is always used"),
+        pytest.param("=ab 1>a! =b 2>b =ab 2>b 2>a", id="one that comes back is another pod"),
+        pytest.param("=ab 1>a! +1 2>b! 3>a 3>a", id="the others' failures are their own"),
+    ],
+)
+def test_backends_that_fail_are_set_aside(script: str) -> None:
+    play(script)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("sticky =ab 1>b =abd 1>b 6>d", id="a newcomer takes only new clients"),
+        pytest.param("sticky =ab 1>b =abd +9 1>b +9 1>b +10 1>d", id="sliding timeout"),
+        pytest.param("sticky =ab 1>b =b =ab =abd 1>b", id="an unrelated backend goes and comes"),
+        pytest.param("sticky =ab 1>b =a =ab =abd 1>d", id="its backend left: the pin is void"),
+        pytest.param("sticky =ab 1>b = =abd 1>b", id="kubernetes#25314: all gone, then back"),
+        pytest.param("=abd 1>a sticky 1>d plain 1>b 1>d", id="switched on and off, live"),
+        pytest.param("sticky =ab 1>b plain 1>a sticky =abd 1>d", id="off forgets the pins"),
+        pytest.param("sticky =abc 1>b! 1>c +1 1>c", id="no way back after a recovery"),
+        pytest.param("sticky =abc 1>b 6>b! 6>a 1>c 1>c", id="set aside: pinned clients move"),
+        pytest.param("sticky =a 1>a! 1>- 2>a", id="the only one is always used"),
+    ],
+)
+def test_affinity(script: str) -> None:
+    play(script)
+
+
+def test_a_pin_moves_only_with_a_success() -> None:
+    subject, sticky = balancer(), route("abc", timeout=10)
+    subject.succeeded(sticky, BACKENDS["b"], CLIENT, 0.0)
+    other = subject.pick(sticky, sticky.backends, CLIENT, 1.0, [BACKENDS["b"]])
+    assert other not in (None, BACKENDS["b"])
+    assert subject.pick(sticky, sticky.backends, CLIENT, 1.0) == BACKENDS["b"]
+
+
+def test_a_pin_outside_of_the_set_in_use_does_not_count_but_stays() -> None:
+    # externalTrafficPolicy Local: the same client through another frontend has another set.
+    subject, sticky = balancer(), route("abc", timeout=10)
+    subject.succeeded(sticky, BACKENDS["b"], CLIENT, 0.0)
+    assert subject.pick(sticky, some("ac"), CLIENT, 1.0) in some("ac")
+    assert subject.pick(sticky, sticky.backends, CLIENT, 1.0) == BACKENDS["b"]
+
+
+def test_the_timeout_is_read_live() -> None:
+    subject = balancer()
+    subject.succeeded(route("ab", timeout=100), BACKENDS["a"], CLIENT, 0.0)
+    long, short = route("abd", timeout=100), route("abd", timeout=5)
+    assert subject.pick(long, long.backends, CLIENT, 6.0) == BACKENDS["a"]
+    assert subject.pick(short, short.backends, CLIENT, 12.0) == BACKENDS["d"]
+
+
+def test_two_sets_in_use_rotate_independently() -> None:
+    # With one cursor for both, a set of four taking turns with another would see every second.
+    subject, subset = balancer(), some("a")
+    whole = route("abcd")
+    seen = []
+    for _ in range(4):
+        seen.append(NAMES[subject.pick(whole, whole.backends, CLIENT, 0.0)])
+        subject.pick(whole, subset, CLIENT, 0.0)
+    assert sorted(seen) == list("abcd")
+
+
+def test_equal_sets_of_two_frontends_rotate_together() -> None:
+    subject, one, other = balancer(), route("abc"), route("abc")
+    picks = [subject.pick(each, each.backends, CLIENT, 0.0) for each in (one, other, one, other)]
+    assert [NAMES[each] for each in picks] == list("abca")
+
+
+def test_rotation_survives_any_number_of_updates() -> None:
+    subject = balancer()
+    picks = []
+    for _ in range(1000):
+        fresh = route("abc")
+        picks.append(subject.pick(fresh, fresh.backends, CLIENT, 0.0))
+    assert [NAMES[each] for each in picks] == (list("abc") * 334)[:1000]
+
+
+def test_sets_are_told_apart_though_they_come_and_go() -> None:
+    # A tuple that is gone may leave its id() to another one.
+    subject = balancer()
+    letters = itertools.cycle(LETTERS)
+    for _ in range(2000):
+        backends = (BACKENDS[next(letters)], BACKENDS[next(letters)], BACKENDS[next(letters)])
+        assert subject.pick(route(), backends, CLIENT, 0.0) in backends
+
+
+@pytest.mark.parametrize(
+    ("offset", "expected"),
+    [
+        pytest.param(0.0, "abcd", id="first worker"),
+        pytest.param(0.25, "bcda", id="second of four"),
+        pytest.param(0.99, "dabc", id="last of a hundred"),
+    ],
+)
+def test_offset_is_where_the_rotation_starts(offset: float, expected: str) -> None:
+    subject, plain = balancer(offset), route("abcd")
+    picks = [subject.pick(plain, plain.backends, CLIENT, 0.0) for _ in range(4)]
+    assert "".join(NAMES[each] for each in picks) == expected
+
+
+def test_many_flows_that_fail_at_once_count_as_one_failure() -> None:
+    subject, plain = balancer(), route("ab")
+    for _ in range(100):
+        subject.failed(BACKENDS["a"], 0.0)
+    picks = {subject.pick(plain, plain.backends, CLIENT, 1.0) for _ in range(2)}
+    assert picks == set(some("ab"))
+
+
+def test_setting_aside_grows_to_half_a_minute() -> None:
+    subject, plain = balancer(), route("ab")
+    now, pauses = 0.0, []
+    for _ in range(7):
+        subject.failed(BACKENDS["a"], now)
+        start = now
+        while BACKENDS["a"] not in [
+            subject.pick(plain, plain.backends, CLIENT, now) for _ in range(2)
+        ]:
+            now += 0.5
+        pauses.append(now - start)
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uproxy.core.flows.capacity import Capacity, Protocol
+
+PLENTY = 1_000_000
+
+
+def capacity(max_flows: int, descriptors: int = PLENTY, serves: str = "TCP UDP") -> Capacity:
+    made = Capacity(max_flows, descriptors)
+    protocols: tuple[Protocol, ...] = ("TCP", "UDP")
+    for protocol in protocols:
+        if protocol in serves:
+            made.opened(protocol)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("max_flows", "descriptors", "serves", "tcp", "udp"),
+    [
+        pytest.param(1000, PLENTY, "TCP UDP", 750, 750, id="a quarter is owed to the other"),
+        pytest.param(1000, PLENTY, "TCP", 1000, 750, id="TCP alone has all"),
+        pytest.param(1000, PLENTY, "UDP", 750, 1000, id="UDP alone has all"),
+        pytest.param(2, PLENTY, "TCP UDP", 2, 2, id="of two flows there is no quarter"),
+        # 256 in reserve, 48 pipes, two listeners: 670 are left, and 83 flows owed to each.
+        pytest.param(65536, 1024, "TCP UDP", 293, 504, id="few descriptors"),
+        # 16 in reserve, 3 pipes, two listeners: 40 are left, and 5 flows owed to each.
+        pytest.param(65536, 64, "TCP UDP", 17, 30, id="very few descriptors"),
+        pytest.param(65536, 4, "TCP UDP", 1, 2, id="next to none: one TCP flow"),
+    ],
+)
+def test_room(max_flows: int, descriptors: int, serves: str, tcp: int, udp: int) -> None:
+    made = capacity(max_flows, descriptors, serves)
+    assert (made.tcp_room(0.0), made.udp_room(0.0)) == (tcp, udp)
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "flows"),
+    [
+        pytest.param(PLENTY, 65536, id="--max-flows"),
+        pytest.param(65536, (65536 - 256 - 512 - 2) // 2, id="RLIMIT_NOFILE"),
+        pytest.param(1024, (768 - 96 - 2) // 2, id="the usual soft limit"),
+        pytest.param(2, 1, id="never none"),
+    ],
+)
+def test_flows_of_a_worker_are_limited_by_its_descriptors(descriptors: int, flows: int) -> None:
+    assert capacity(65536, descriptors).flows == flows
+
+
+def test_listeners_take_descriptors_from_flows() -> None:
+    made = capacity(65536, 1024)
+    before = made.flows
+    for _ in range(100):
+        made.opened("UDP")
+    assert made.flows == before - 50
+    for _ in range(100):
+        made.closed("UDP")
+    assert made.flows == before
+
+
+@given(
+    max_flows=st.integers(1, 300),
+    descriptors=st.integers(2, 1000),
+    arrivals=st.lists(st.sampled_from(["TCP", "UDP", "-TCP", "-UDP"]), max_size=300),
+    flood=st.sampled_from(["TCP", "UDP"]),
+)
+def test_nobody_takes_what_is_owed_to_the_other(
+    max_flows: int, descriptors: int, arrivals: list[str], flood: str
+) -> None:
+    made = capacity(max_flows, descriptors)
+    for step in [*arrivals, *[flood] * 1000]:
+        if step == "TCP" and made.tcp_room(0.0) > 0:
+            made.tcp += 1
+        elif step == "UDP" and made.udp_room(0.0) > 0:
+            made.udp += 1
+        elif step == "-TCP" and made.tcp:
+            made.tcp -= 1
+        elif step == "-UDP" and made.udp:
+            made.udp -= 1
+        assert made.tcp + made.udp <= max_flows
+        used = 2 * made.tcp + made.udp + 2 * made.pipes + 2
+        assert used <= max(descriptors, 4)
+        if made.tcp + made.udp <= made.ample:
+            assert made.tcp_room(0.0) >= 64
+            assert made.udp_room(0.0) >= 64
+    owed = made.flows // 4
+    assert made.tcp + max(0, made.tcp_room(0.0)) >= owed
+    assert made.udp + max(0, made.udp_room(0.0)) >= owed
+
+
+class TestRunningOut:
+    """Descriptors are refused although there should be some."""
+
+    def test_what_there_is_now_is_the_most_that_there_can_be(self) -> None:
+        made = capacity(1000)
+        made.tcp, made.udp = 10, 200
+        made.ran_out(5.0)
+        assert made.short
+        # Of 220 descriptors, 27 flows are owed to TCP: UDP has 34 too many.
+        assert (made.tcp_room(5.0), made.udp_room(5.0)) == (0, -34)
+        made.udp -= 34
+        assert (made.tcp_room(5.0), made.udp_room(5.0)) == (17, 0)
+
+    def test_tcp_takes_no_more_than_its_share_either(self) -> None:
+        made = capacity(1000)
+        made.tcp, made.udp = 100, 0
+        made.ran_out(5.0)
+        made.tcp -= 10
+        assert made.tcp_room(5.0) == -3
+        assert made.udp_room(5.0) == 20
+
+    def test_it_is_not_believed_for_long(self) -> None:
+        made = capacity(1000)
+        made.tcp = 100
+        made.ran_out(5.0)
+        assert made.tcp_room(5.4) <= 0
+        assert made.tcp_room(5.5) == 650
+        assert not made.short
+
+    def test_it_is_not_what_is_reported(self) -> None:
+        made = capacity(1000)
+        made.tcp = 100
+        made.ran_out(5.0)
+        assert (made.flows, made.most) == (1000, 0)
+        made = capacity(1000, 1024)
+        before, made.udp = made.most, 10
+        made.ran_out(5.0)
+        assert made.short
+        assert before == made.most == 335
+
+    def test_few_flows_are_not_to_blame(self) -> None:
+        made = capacity(1000)
+        made.tcp, made.udp = 3, 1
+        made.ran_out(5.0)
+        assert not made.short
+        assert (made.tcp_room(5.0), made.udp_room(5.0)) == (747, 749)

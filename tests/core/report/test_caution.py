@@ -1,0 +1,36 @@
+"""What load balancers hear while a change is carried out."""
+
+from __future__ import annotations
+
+import pytest
+
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.ip import Family
+from uproxy.core.report.caution import cautious
+from uproxy.core.routing.derive import HealthCheck
+
+WEB = ObjectName("default", "web")
+
+Counts = dict[Family, int] | None
+
+CASES: dict[str, tuple[Counts, Counts, Counts]] = {
+    "fewer endpoints are told before they are gone": ({"IPv4": 3}, {"IPv4": 1}, {"IPv4": 1}),
+    "none is told before the last is gone": ({"IPv4": 3}, {"IPv4": 0}, {"IPv4": 0}),
+    "more are told only when they are served": ({"IPv4": 1}, {"IPv4": 3}, {"IPv4": 1}),
+    "a family that goes": ({"IPv4": 1, "IPv6": 2}, {"IPv4": 1}, {"IPv4": 1, "IPv6": 0}),
+    "a family that comes": ({"IPv4": 1}, {"IPv4": 1, "IPv6": 2}, {"IPv4": 1}),
+    "a Service that goes": ({"IPv4": 1}, None, {"IPv4": 0}),
+    "a Service that comes": (None, {"IPv4": 1}, None),
+}
+
+
+@pytest.mark.parametrize(("now", "wanted", "answer"), CASES.values(), ids=CASES.keys())
+def test_counts(now: Counts, wanted: Counts, answer: Counts) -> None:
+    found = cautious(checks(now), checks(wanted))
+    assert found == checks(answer)
+
+
+def checks(counts: Counts) -> dict[ObjectName, HealthCheck]:
+    if counts is None:
+        return {}
+    return {WEB: HealthCheck(service=WEB, frontends=(), port=32000, counts=counts)}

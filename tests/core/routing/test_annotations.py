@@ -1,0 +1,95 @@
+"""What annotations change in routes, and what is said about them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.builders import endpoint, endpoint_slice, local, port, service, table
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.ip import Family
+from uproxy.core.report.overview import frontend_statuses
+from uproxy.core.route import FrontendKind, ProxyProtocol
+
+WEB = ObjectName("default", "web")
+ANNOTATION = "uproxy.dev/proxy-protocol"
+NO_UDP = f'port "dns": annotation {ANNOTATION} has no effect on UDP'
+
+
+@pytest.mark.parametrize(
+    ("annotation", "version", "reasons"),
+    [
+        pytest.param(None, None, (), id="none"),
+        pytest.param("v1", ProxyProtocol.V1, (NO_UDP,), id="v1"),
+        pytest.param("v2", ProxyProtocol.V2, (NO_UDP,), id="v2"),
+        *(
+            pytest.param(
+                value,
+                None,
+                (f'annotation {ANNOTATION} is "{value}", not one of: v1, v2',),
+                id=f"served without: {value!r}",
+            )
+            for value in ("", "V1", "1", "v3", "true")
+        ),
+    ],
+)
+def test_proxy_protocol(
+    annotation: str | None, version: ProxyProtocol | None, reasons: tuple[str, ...]
+) -> None:
+    annotations = None if annotation is None else {ANNOTATION: annotation}
+    ports = port(80, "http", node_port=30080), port(53, "dns", protocol="UDP")
+    found = table(
+        service("web", *ports, annotations=annotations, type="NodePort"),
+        endpoint_slice("web", "10.0.0.1", ports={"http": 80}),
+    )
+    versions = {
+        (route.frontend.protocol, route.kind): route.proxy_protocol
+        for route in found.routes.values()
+    }
+    assert versions == {
+        ("TCP", FrontendKind.CLUSTER_IP): version,
+        ("TCP", FrontendKind.NODE_PORT): version,
+        ("UDP", FrontendKind.CLUSTER_IP): None,
+    }
+    assert found.services[WEB].reasons == reasons
+
+
+@pytest.mark.parametrize(
+    ("policy", "preserved", "expected"),
+    [
+        pytest.param(
+            "Local", ("IPv4", "IPv6"), {"IPv4": "preserved", "IPv6": "preserved"}, id="both"
+        ),
+        pytest.param("Local", ("IPv6",), {"IPv4": "node", "IPv6": "preserved"}, id="one family"),
+        pytest.param("Local", (), {"IPv4": "node", "IPv6": "node"}, id="neither"),
+        pytest.param(
+            "Cluster", ("IPv4", "IPv6"), {"IPv4": "node", "IPv6": "node"}, id="policy Cluster"
+        ),
+    ],
+)
+def test_client_address_in_the_status(
+    policy: str, preserved: tuple[Family, ...], expected: dict[str, str]
+) -> None:
+    """A ClusterIP is for clients inside, whatever the external policy."""
+    found = table(
+        service(
+            "web",
+            port(80, node_port=30080),
+            ip="",
+            type="NodePort",
+            cluster_ips=("10.96.0.1", "fd00::1"),
+            ip_families=("IPv4", "IPv6"),
+            external_traffic_policy=policy,
+            annotations={ANNOTATION: "v2"},
+        ),
+        endpoint_slice("web", local("10.0.0.1"), endpoint("10.0.0.2")),
+        endpoint_slice("web", local("fd01::1"), family="IPv6", suffix="2"),
+    )
+    shown = list(frontend_statuses(found, {}, {}, preserved))
+    by_kind = {
+        (each.kind, "IPv6" if ":" in each.frontend.address else "IPv4"): each.client_address
+        for each in shown
+    }
+    for family in ("IPv4", "IPv6"):
+        assert by_kind[FrontendKind.NODE_PORT, family] == expected[family]
+        assert by_kind.get((FrontendKind.CLUSTER_IP, family), "node") == "node"
+    assert {each.proxy_protocol for each in shown} == {"v2"}

@@ -1,0 +1,351 @@
+"""Which addresses of a Service are served: kube-proxy's TestServiceToServiceMap and its kin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.builders import endpoint_slice, port, service, table
+from uproxy.core.cluster.objects import LoadBalancerIngress, ObjectName, Service, ServiceSpec
+from uproxy.core.ip import parse_network
+from uproxy.core.route import FrontendKind
+from uproxy.core.routing.table import RoutingTable
+
+WEB = ObjectName("default", "web")
+DUAL: dict[str, Any] = {
+    "ip": "10.96.0.1",
+    "cluster_ips": ("10.96.0.1", "fd00::1"),
+    "ip_families": ("IPv4", "IPv6"),
+}
+PROXY_NAME = "service.kubernetes.io/service-proxy-name"
+
+
+def reached(found: RoutingTable) -> set[str]:
+    return {str(frontend) for frontend in found.routes}
+
+
+def reasons(found: RoutingTable) -> tuple[str, ...]:
+    return found.services[WEB].reasons
+
+
+@pytest.mark.parametrize(
+    ("given", "frontends"),
+    [
+        pytest.param(
+            service("web", port(1234, "a", protocol="UDP"), port(1235, "b", protocol="UDP")),
+            {"10.96.0.1:1234/UDP", "10.96.0.1:1235/UDP"},
+            id="ClusterIP with two UDP ports",
+        ),
+        pytest.param(
+            service(
+                "web",
+                port(345, "a", protocol="UDP", node_port=30345),
+                port(344, "b", node_port=30344),
+                type="NodePort",
+            ),
+            {
+                *("10.96.0.1:345/UDP", "0.0.0.0:30345/UDP"),
+                *("10.96.0.1:344/TCP", "0.0.0.0:30344/TCP"),
+            },
+            id="NodePort, UDP and TCP",
+        ),
+        pytest.param(
+            service("web", type="LoadBalancer", load_balancer_ip="5.6.7.8", ingress=["10.1.2.4"]),
+            {"10.96.0.1:80/TCP", "10.1.2.4:80/TCP"},
+            id="LoadBalancer: the status counts, spec.loadBalancerIP does not",
+        ),
+        pytest.param(
+            service("web", ingress=[LoadBalancerIngress(ip="10.1.2.4", ip_mode="VIP")]),
+            {"10.96.0.1:80/TCP", "10.1.2.4:80/TCP"},
+            id="ipMode VIP, whatever the type",
+        ),
+        pytest.param(
+            service("web", ingress=[LoadBalancerIngress(hostname="lb.example")]),
+            {"10.96.0.1:80/TCP"},
+            id="ingress with a host name only",
+        ),
+        pytest.param(
+            service("web", external_ips=("192.0.2.7",)),
+            {"10.96.0.1:80/TCP", "192.0.2.7:80/TCP"},
+            id="external IP",
+        ),
+        pytest.param(
+            service("web", port(80, node_port=30080), ip="fd00::1", ip_families=("IPv6",)),
+            {"[fd00::1]:80/TCP", "[::]:30080/TCP"},
+            id="single stack, IPv6",
+        ),
+        pytest.param(
+            service("web", port(80, node_port=30080), external_ips=("fd01::7",), **DUAL),
+            {
+                *("10.96.0.1:80/TCP", "0.0.0.0:30080/TCP"),
+                *("[fd00::1]:80/TCP", "[::]:30080/TCP", "[fd01::7]:80/TCP"),
+            },
+            id="dual stack",
+        ),
+        pytest.param(
+            service("web", ip="172.30.0.041", external_ips=("172.30.000.042",)),
+            {"172.30.0.41:80/TCP", "172.30.0.42:80/TCP"},
+            id="leading zeros (TestBadIPs)",
+        ),
+        pytest.param(
+            service("web", port(80, "tcp"), port(80, "udp", protocol="UDP")),
+            {"10.96.0.1:80/TCP", "10.96.0.1:80/UDP"},
+            id="TCP and UDP on one number",
+        ),
+        pytest.param(
+            service("web", external_ips=("192.0.2.7", "192.0.2.007"), ingress=["192.0.2.7"]),
+            {"10.96.0.1:80/TCP", "192.0.2.7:80/TCP"},
+            id="one address in several fields is one frontend",
+        ),
+    ],
+)
+def test_served_without_a_word(given: Service, frontends: set[str]) -> None:
+    found = table(given)
+    assert reached(found) == frontends
+    assert reasons(found) == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "reason"),
+    [
+        pytest.param(
+            service("web", type="ExternalName", external_name="db.example"),
+            {},
+            "type ExternalName: DNS answers for it, there is nothing to proxy",
+            id="ExternalName, even with a clusterIP",
+        ),
+        pytest.param(
+            service("web", ip="None"),
+            {},
+            "headless (clusterIP None): clients reach its endpoints through DNS",
+            id="headless",
+        ),
+        pytest.param(
+            service("web", ip="None"),
+            {"serve_unallocated": True},
+            "headless (clusterIP None): clients reach its endpoints through DNS",
+            id="headless in a manifest",
+        ),
+        pytest.param(service("web", ip=""), {}, "no clusterIP was assigned yet", id="no clusterIP"),
+        pytest.param(
+            service("web", ip="10.0.0.999"),
+            {},
+            'clusterIP "10.0.0.999" is not an IP address',
+            id="clusterIP is none",
+        ),
+        pytest.param(
+            service("web", labels={PROXY_NAME: "other"}),
+            {},
+            f'label {PROXY_NAME} is "other": left to the proxy of that name',
+            id="another proxy's",
+        ),
+        pytest.param(
+            service("web", labels={PROXY_NAME: ""}),
+            {},
+            f'label {PROXY_NAME} is "": left to the proxy of that name',
+            id="label present though empty",
+        ),
+        pytest.param(
+            service("web"),
+            {"service_proxy_name": "mine"},
+            f'no label {PROXY_NAME}: only Services with "mine" are ours',
+            id="not ours",
+        ),
+        pytest.param(
+            service("web", ip=""),
+            {"serve_unallocated": True},
+            "no clusterIP, externalIP, load-balancer IP or nodePort to listen on",
+            id="nothing to listen on",
+        ),
+        pytest.param(
+            service("web", port(80), ip="", type="NodePort"),
+            {"serve_unallocated": True},
+            'port "80": type NodePort without a nodePort, and nobody here assigns one',
+            id="nobody assigns a nodePort",
+        ),
+        pytest.param(
+            service("web", port(80, "s", protocol="SCTP")),
+            {},
+            'port "s": protocol SCTP is not supported, only TCP and UDP are',
+            id="SCTP",
+        ),
+    ],
+)
+def test_not_served(given: Service, options: dict[str, Any], reason: str) -> None:
+    found = table(given, endpoint_slice("web", "10.0.0.1"), **options)
+    assert reached(found) == set()
+    assert reasons(found) == (reason,)
+
+
+def test_no_ports() -> None:
+    spec = ServiceSpec(cluster_ip="10.96.0.1")
+    found = table(Service(metadata=service("web").metadata, spec=spec))
+    assert (reached(found), reasons(found)) == (set(), ("spec.ports is empty",))
+
+
+def test_the_label_that_makes_it_ours() -> None:
+    given = service("web", labels={PROXY_NAME: "mine"})
+    assert reached(table(given, service_proxy_name="mine")) == {"10.96.0.1:80/TCP"}
+
+
+@pytest.mark.parametrize(
+    ("given", "frontends", "reason"),
+    [
+        pytest.param(
+            service("web", port(80, "p"), port(81, "s", protocol="SCTP")),
+            {"10.96.0.1:80/TCP"},
+            'port "s": protocol SCTP is not supported, only TCP and UDP are',
+            id="one port of an unknown protocol",
+        ),
+        pytest.param(
+            service("web", external_ips=("x", "192.0.2.7")),
+            {"10.96.0.1:80/TCP", "192.0.2.7:80/TCP"},
+            'externalIP "x" is not an IP address',
+            id="one external IP is none",
+        ),
+        pytest.param(
+            service("web", ingress=["x", "192.0.2.7"]),
+            {"10.96.0.1:80/TCP", "192.0.2.7:80/TCP"},
+            'load-balancer IP "x" is not an IP address',
+            id="one ingress is none",
+        ),
+        *(
+            pytest.param(
+                service("web", ingress=[address, "192.0.2.7"]),
+                {"10.96.0.1:80/TCP", "192.0.2.7:80/TCP"},
+                f'load-balancer IP "{address}" is not the address of one host',
+                id=f"ingress {address}",
+            )
+            for address in ("0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "ff02::1")
+        ),
+        pytest.param(
+            service("web", ingress=[LoadBalancerIngress(ip="192.0.2.7", ip_mode="Proxy")]),
+            {"10.96.0.1:80/TCP"},
+            "load-balancer IP 192.0.2.7 has ipMode Proxy:"
+            " traffic must pass through the load balancer",
+            id="ipMode Proxy",
+        ),
+        pytest.param(
+            service("web", external_ips=("fd00::7",)),
+            {"10.96.0.1:80/TCP"},
+            "ExternalIP fd00::7 is IPv6, a family that the Service lacks",
+            id="external IP of a family that the Service lacks",
+        ),
+    ],
+)
+def test_partly_served(given: Service, frontends: set[str], reason: str) -> None:
+    found = table(given)
+    assert reached(found) == frontends
+    assert reasons(found) == (reason,)
+
+
+@pytest.mark.parametrize(
+    ("given", "family", "frontends"),
+    [
+        pytest.param({}, "IPv4", {"0.0.0.0:30080/TCP", "192.0.2.7:80/TCP"}, id="as its slices"),
+        pytest.param({}, "IPv6", {"[::]:30080/TCP", "[2001:db8::7]:80/TCP"}, id="IPv6 slices"),
+        pytest.param(
+            {"ip_families": ("IPv6", "IPv4")},
+            "IPv4",
+            {
+                *("0.0.0.0:30080/TCP", "192.0.2.7:80/TCP"),
+                *("[::]:30080/TCP", "[2001:db8::7]:80/TCP"),
+            },
+            id="ipFamilies decide first",
+        ),
+        pytest.param(
+            {}, None, {"0.0.0.0:30080/TCP", "192.0.2.7:80/TCP"}, id="IPv4 when nothing tells"
+        ),
+    ],
+)
+def test_without_a_cluster_ip(
+    given: dict[str, Any], family: str | None, frontends: set[str]
+) -> None:
+    """Plain manifests: no API server has assigned one."""
+    objects = [endpoint_slice("web", family=family)] if family else []
+    found = table(
+        service(
+            "web",
+            port(80, node_port=30080),
+            ip="",
+            type="NodePort",
+            external_ips=("192.0.2.7", "2001:db8::7"),
+            **given,
+        ),
+        *objects,
+        serve_unallocated=True,
+    )
+    assert reached(found) == frontends
+
+
+class TestExternalIPs:
+    @pytest.mark.parametrize(
+        ("options", "served"),
+        [
+            pytest.param({}, True, id="no rule: binding decides"),
+            pytest.param(
+                {"external_ip_addresses": frozenset({"192.0.2.7"})}, True, id="of this node"
+            ),
+            pytest.param({"external_ip_addresses": frozenset()}, False, id="not of this node"),
+            pytest.param(
+                {
+                    "external_ip_addresses": frozenset(),
+                    "external_ip_cidrs": (parse_network("192.0.2.0/24"),),
+                },
+                True,
+                id="allowed network",
+            ),
+            pytest.param(
+                {
+                    "external_ip_addresses": frozenset(),
+                    "external_ip_cidrs": (parse_network("2001:db8::/32"),),
+                },
+                False,
+                id="allowed network of the other family",
+            ),
+        ],
+    )
+    def test_who_may_claim(self, options: dict[str, Any], served: bool) -> None:
+        """CVE-2020-8554: a Service must not take an address that is somebody else's."""
+        found = table(service("web", external_ips=("192.0.2.7",)), **options)
+        assert ("192.0.2.7:80/TCP" in reached(found)) is served
+        assert reasons(found) == (
+            ()
+            if served
+            else (
+                "externalIP 192.0.2.7 is not an address of this node"
+                " (--external-ip-cidrs would allow it)",
+            )
+        )
+
+
+class TestNodePorts:
+    @pytest.mark.parametrize(
+        ("addresses", "frontends"),
+        [
+            pytest.param(
+                ("192.0.2.1", "127.0.0.1", "::1"),
+                {"192.0.2.1:30080/TCP", "127.0.0.1:30080/TCP", "[::1]:30080/TCP"},
+                id="each address of the family",
+            ),
+            pytest.param(("0.0.0.0",), {"0.0.0.0:30080/TCP"}, id="no address of one family"),
+            pytest.param((), set(), id="none at all"),
+        ],
+    )
+    def test_addresses(self, addresses: tuple[str, ...], frontends: set[str]) -> None:
+        given = service("web", port(80, node_port=30080), type="NodePort", **DUAL)
+        found = table(given, nodeport_addresses=addresses)
+        node_ports = {
+            str(f) for f, route in found.routes.items() if route.kind is FrontendKind.NODE_PORT
+        }
+        assert node_ports == frontends
+
+    def test_a_load_balancer_without_node_ports(self) -> None:
+        given = service(
+            "web",
+            type="LoadBalancer",
+            allocate_load_balancer_node_ports=False,
+            ingress=["192.0.2.7"],
+        )
+        assert reached(table(given)) == {"10.96.0.1:80/TCP", "192.0.2.7:80/TCP"}

@@ -1,0 +1,236 @@
+"""Listening sockets: who may have a port, what pausing means, where clients are steered."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import select
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.ports import free_port
+from uproxy.core.route import Frontend
+from uproxy.net import listening, pktinfo
+
+Opener = Callable[..., list[socket.socket]]
+
+
+@pytest.fixture
+def opened() -> Iterator[Opener]:
+    """Opens listeners that are closed at the end."""
+    with ExitStack() as stack:
+
+        def open_listeners(
+            frontend: Frontend, count: int, *, exclusive: bool = True
+        ) -> list[socket.socket]:
+            found = listening.open_listeners(frontend, count, exclusive=exclusive)
+            for sock in found:
+                stack.enter_context(sock)
+            return found
+
+        yield open_listeners
+
+
+def tcp(address: str = "127.0.0.1") -> Frontend:
+    return Frontend("TCP", address, free_port())
+
+
+def connect(frontend: Frontend, source: str = "") -> socket.socket:
+    address = (frontend.address, frontend.port)
+    return socket.create_connection(address, 5, (source, 0) if source else None)
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_somebody_elses_port_is_refused_with_its_number(opened: Opener, protocol: str) -> None:
+    frontend = Frontend(protocol, "127.0.0.1", free_port())
+    kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind(("127.0.0.1", frontend.port))
+        if protocol == "TCP":
+            other.listen()
+        with pytest.raises(
+            listening.ListenError, match=f"{protocol} port {frontend.port} .*in use"
+        ):
+            opened(frontend, 2)
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_another_uproxy_of_the_same_user_is_somebody_else(opened: Opener, protocol: str) -> None:
+    frontend = Frontend(protocol, "127.0.0.1", free_port())
+    opened(frontend, 2)
+    with pytest.raises(listening.ListenError, match="in use"):
+        opened(frontend, 2)
+
+
+def test_a_wildcard_and_an_address_share_a_port(opened: Opener) -> None:
+    wildcard = Frontend("TCP", "0.0.0.0", free_port())
+    address = Frontend("TCP", "127.0.0.3", wildcard.port)
+    (everywhere,) = opened(wildcard, 1)
+    (special,) = opened(address, 1, exclusive=False)
+    with connect(Frontend("TCP", "127.0.0.3", wildcard.port)), connect(tcp_at(wildcard.port)):
+        special.accept()[0].close()
+        everywhere.accept()[0].close()
+
+
+def tcp_at(port: int) -> Frontend:
+    return Frontend("TCP", "127.0.0.1", port)
+
+
+def test_connections_of_a_previous_run_do_not_hold_the_port(opened: Opener) -> None:
+    frontend = tcp()
+    (first,) = listening.open_listeners(frontend, 1)
+    with connect(frontend) as client:
+        accepted, _ = first.accept()
+        first.close()
+        accepted.close()  # The active close: this side goes into TIME_WAIT.
+        assert client.recv(1) == b""
+    assert opened(frontend, 2)
+
+
+def test_paused_is_refused_and_still_ours(opened: Opener) -> None:
+    frontend = tcp()
+    group = opened(frontend, 2)
+    for sock in group:
+        listening.pause(sock)
+        listening.pause(sock)
+    with pytest.raises(ConnectionRefusedError):
+        connect(frontend)
+    with pytest.raises(listening.ListenError, match="in use"):
+        opened(frontend, 1)
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            thief.bind((frontend.address, frontend.port))
+    for sock in group:
+        listening.resume(sock)
+    connect(frontend).close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_newcomers_are_ignored_and_who_waits_stays(opened: Opener, address: str) -> None:
+    frontend = tcp(address)
+    (sock,) = opened(frontend, 1)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with connect(frontend) as client, socket.socket(family) as newcomer:
+        listening.ignore_newcomers(sock)
+        newcomer.setblocking(False)
+        assert newcomer.connect_ex((address, frontend.port)) == errno.EINPROGRESS
+        accepted, _ = sock.accept()
+        with pytest.raises(BlockingIOError):
+            sock.accept()
+        listening.pause(sock)
+        with accepted:
+            accepted.sendall(b"served")
+            assert client.recv(100) == b"served"
+        assert select.select([], [newcomer], [], 15)[1]
+        assert newcomer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+
+
+def test_newcomers_are_welcome_again(opened: Opener) -> None:
+    frontend = tcp()
+    (sock,) = opened(frontend, 1)
+    for pause in (False, True):
+        listening.ignore_newcomers(sock)
+        if pause:
+            listening.pause(sock)
+        listening.resume(sock)
+        connect(frontend).close()
+
+
+def test_pausing_leaves_accepted_connections_alone(opened: Opener) -> None:
+    frontend = tcp()
+    (sock,) = opened(frontend, 1)
+    with connect(frontend) as client:
+        accepted, _ = sock.accept()
+        listening.pause(sock)
+        with accepted:
+            client.sendall(b"still here")
+            assert accepted.recv(32) == b"still here"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_client_keeps_its_worker(opened: Opener, address: str) -> None:
+    frontend = tcp(address)
+    group = opened(frontend, 3)
+    listening.steer_by_client(group[0], 3)
+    sources = ["::1"] if address == "::1" else [f"127.0.1.{last}" for last in range(1, 33)]
+    where = defaultdict(set)
+    for source in sources * 4:
+        where[source].add(worker_of(group, frontend, source))
+    assert all(len(workers) == 1 for workers in where.values())
+    if address == "127.0.0.1":
+        assert len({next(iter(workers)) for workers in where.values()}) == 3
+
+
+def test_steering_stops(opened: Opener) -> None:
+    frontend = tcp()
+    group = opened(frontend, 3)
+    listening.stop_steering(group[0])
+    listening.steer_by_client(group[0], 3)
+    listening.stop_steering(group[0])
+    assert len({worker_of(group, frontend, "127.0.1.1") for _ in range(200)}) == 3
+
+
+def worker_of(group: list[socket.socket], frontend: Frontend, source: str) -> int:
+    """Which socket of a group a connection from `source` arrives at."""
+    with connect(frontend, source):
+        for index, sock in enumerate(group):
+            try:
+                sock.accept()[0].close()
+            except BlockingIOError:
+                continue
+            return index
+    raise AssertionError("the connection arrived nowhere")
+
+
+@pytest.mark.parametrize(
+    ("frontend", "reason"),
+    [
+        pytest.param(Frontend("TCP", "192.0.2.77", 1), "not on this node", id="foreign IPv4"),
+        pytest.param(Frontend("UDP", "2001:db8::77", 1), "not on this node", id="foreign IPv6"),
+    ],
+)
+def test_an_address_that_is_not_here(frontend: Frontend, reason: str, opened: Opener) -> None:
+    with pytest.raises(listening.ListenError, match=f"{frontend.address} is {reason}"):
+        opened(frontend, 1)
+
+
+def test_flows_inherit_what_they_need(opened: Opener) -> None:
+    frontend = tcp()
+    (sock,) = opened(frontend, 1)
+    with connect(frontend):
+        accepted, _ = sock.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            assert idle == listening.KEEPALIVE_IDLE
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", "::1"])
+def test_what_comes_before_a_worker_looks_has_its_destination(opened: Opener, address: str) -> None:
+    wildcard = "::" if ":" in address else "0.0.0.0"
+    frontend = Frontend("UDP", wildcard, free_port())
+    (listener,) = opened(frontend, 1)
+    with socket.socket(listener.family, socket.SOCK_DGRAM) as client:
+        client.sendto(b"early", (address, frontend.port))
+    pktinfo.enable(listener)
+    data, control, _, _ = listener.recvmsg(100, pktinfo.SPACE)
+    packed = socket.inet_pton(listener.family, address)
+    assert (data, pktinfo.local_address(control)) == (b"early", packed)
+
+
+def test_frontends_leave_descriptors_for_the_rest(opened: Opener) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = listening.RESERVED_DESCRIPTORS + 3
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        with pytest.raises(listening.ListenError, match="out of file descriptors"):
+            opened(tcp(), 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert opened(tcp(), 2)

@@ -1,0 +1,132 @@
+"""The event loop around an io_uring, and what a worker does without one."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import threading
+from time import monotonic
+
+import pytest
+
+from tests.dataplane.conftest import HAS_RING
+from uproxy.dataplane.program import new_loop
+from uproxy.uring import loop as loop_module
+from uproxy.uring.loop import RingLoop, new_ring_loop
+from uproxy.uring.ring import Ring
+
+needs_ring = pytest.mark.skipif(not HAS_RING, reason="the kernel grants no io_uring")
+
+
+class NoRing(Ring):
+    def __init__(self, *arguments: object, **options: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+class TestChoice:
+    @needs_ring
+    def test_a_ring_where_there_is_one(self) -> None:
+        loop = new_loop(ring=True)
+        assert isinstance(loop, RingLoop)
+        loop.close()
+
+    def test_none_where_it_is_not_wanted(self) -> None:
+        loop = new_loop(ring=False)
+        assert not isinstance(loop, RingLoop)
+        loop.close()
+
+    def test_epoll_where_the_kernel_refuses(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(loop_module, "Ring", NoRing)
+        with caplog.at_level("INFO"):
+            loop = new_loop(ring=True)
+        assert not isinstance(loop, RingLoop)
+        assert "io_uring cannot be used (Operation not permitted)" in caplog.text
+        loop.close()
+
+
+@needs_ring
+class TestLoop:
+    def test_leaves_no_descriptor(self) -> None:
+        before = os.listdir("/proc/self/fd")
+        for _ in range(3):
+            new_ring_loop().close()
+        assert len(os.listdir("/proc/self/fd")) == len(before)
+
+    def test_timers_are_not_early_and_come_in_order(self) -> None:
+        called: list[tuple[str, bool]] = []
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            begin = loop.time()
+
+            def note(name: str, delay: float) -> None:
+                called.append((name, loop.time() >= begin + delay - 1e-3))
+
+            loop.call_later(0.06, note, "later", 0.06)
+            loop.call_later(0.02, note, "sooner", 0.02)
+            await asyncio.sleep(0.1)
+
+        with asyncio.Runner(loop_factory=new_ring_loop) as runner:
+            runner.run(main())
+        assert called == [("sooner", True), ("later", True)]
+
+    def test_other_threads_can_wake_it(self) -> None:
+        async def main() -> str:
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[str] = loop.create_future()
+            thread = threading.Thread(
+                target=lambda: loop.call_soon_threadsafe(future.set_result, "woken")
+            )
+            thread.start()
+            async with asyncio.timeout(10):
+                result = await future
+            thread.join()
+            return result
+
+        with asyncio.Runner(loop_factory=new_ring_loop) as runner:
+            assert runner.run(main()) == "woken"
+
+    def test_a_timer_that_a_completion_sets_is_heeded(self) -> None:
+        """The wait goes on after completions; asyncio must hear of what their callbacks ask for."""
+        near, far = socket.socketpair()
+
+        async def main() -> float:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, RingLoop)
+            done: asyncio.Future[float] = loop.create_future()
+
+            def readable(completion: int) -> None:
+                loop.call_later(0.01, lambda: done.set_result(monotonic()))
+
+            loop.ring.poll(near.fileno(), 1, readable)
+            begin = monotonic()
+            loop.call_later(0.01, far.send, b"x")
+            async with asyncio.timeout(10):
+                return await done - begin
+
+        with near, far, asyncio.Runner(loop_factory=new_ring_loop) as runner:
+            # Not when something else, such as the timeout, wakes the loop anyhow.
+            assert runner.run(main()) < 5
+
+    def test_ends_with_its_ring(self) -> None:
+        """A worker that can submit nothing any more is better replaced."""
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, RingLoop)
+            os.dup2(0, loop.ring._queues.fd)
+            try:
+                loop.ring.cancel(1)
+                loop.ring.flush()
+            except OSError:
+                await asyncio.sleep(3600)
+
+        with (
+            pytest.raises(OSError, match="Operation not supported"),
+            asyncio.Runner(loop_factory=new_ring_loop) as runner,
+        ):
+            runner.run(main())

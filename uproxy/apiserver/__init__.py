@@ -1,0 +1,1 @@
+"""Reaching the Kubernetes API server: access, credentials, requests."""

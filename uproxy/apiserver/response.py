@@ -1,0 +1,62 @@
+"""An answer of the API server, taken in by parts, so that none can be too large."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Mapping
+from typing import Any, Final
+
+from uproxy.apiserver.unreachable import ApiUnreachable, named_errors
+
+MOST: Final = 128 * 1024 * 1024
+"""Bytes of an answer that is read as a whole, decompressed. A part of a list has 500 objects, of
+50 KiB each at most in practice: slices of a hundred endpoints."""
+_KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+"""A server that is cut off without a word is noticed after a minute, even by a watch that waits."""
+
+
+class Answer:
+    """An answer, perhaps still arriving."""
+
+    def __init__(self, response: Any, errors: tuple[type[Exception], ...]) -> None:
+        self._response = response
+        self._errors = errors
+        self.status: int = response.status
+        self.headers: Mapping[str, str] = response.headers
+        """Not case-sensitive."""
+
+    async def read(self, most: int = MOST) -> bytes:
+        """The rest of the body. Raises ApiUnreachable where it ends too early, or is larger."""
+        pieces, size = list[bytes](), 0
+        while piece := await self.chunk():
+            size += len(piece)
+            if size > most:
+                raise ApiUnreachable(f"an answer is larger than {most >> 20} MiB")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def chunk(self) -> bytes:
+        """The next bytes, b"" at the end. Raises ApiUnreachable where it ends too early."""
+        with named_errors(self._errors):
+            some: bytes = await self._response.content.readany()
+            return some
+
+    def close(self) -> None:
+        """Keeps the connection for other requests if the answer was read to the end."""
+        self._response.release() if self._response.content.at_eof() else self._response.close()
+
+    def keep_alive(self) -> None:
+        """Have the kernel probe a connection on which nothing may happen for minutes."""
+        connection = self._response.connection
+        transport = connection.transport if connection is not None else None
+        sock = transport.get_extra_info("socket") if transport is not None else None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                for option in _KEEPALIVE:
+                    sock.setsockopt(*option)

@@ -1,0 +1,76 @@
+"""Why the API server has not answered, in words that give nothing away."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import ssl
+import traceback
+from collections.abc import Iterator
+from typing import Final
+
+from uproxy.apiserver.credentials import CredentialError
+from uproxy.core.brief import brief
+
+log = logging.getLogger(__name__)
+
+_STRICT_ONLY: Final = range(80, 94)
+"""X509_V_ERR_* codes of OpenSSL that only VERIFY_X509_STRICT brings about: a certificate lacks
+an extension that RFC 5280 wants. Python sets that flag from 3.13 on."""
+
+
+class ApiUnreachable(Exception):
+    """No answer, or not all of one; the reason in one line."""
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
+        """Whether it is no use to ask again soon: a server is there and refuses, or this
+        side has nothing to show."""
+
+
+@contextlib.contextmanager
+def named_errors(errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Turns what a request raises into ApiUnreachable; `errors` is what it is known to raise."""
+    try:
+        yield
+    except CredentialError as error:
+        raise ApiUnreachable(str(error), refused=True) from None
+    except errors as error:
+        refused = isinstance(_cause(error), ssl.SSLError | ssl.CertificateError)
+        raise ApiUnreachable(describe(error), refused=refused) from None
+    except Exception as error:
+        # The library raises what it does not promise. Its words may be anything, so they stay.
+        name, frames = type(error).__name__, traceback.format_tb(error.__traceback__)
+        log.debug("unexpected %s:\n%s", name, "".join(frames))
+        raise ApiUnreachable(f"unexpected {name}", refused=True) from None
+
+
+def _cause(error: BaseException) -> BaseException:
+    return getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+
+
+def describe(error: BaseException) -> str:
+    """What has gone wrong with a request, in one line, and what may help."""
+    cause = _cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return _describe_certificate(cause)
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    if isinstance(cause, UnicodeError):
+        return "the request contains text that cannot be sent"  # Its message quotes that.
+    text = str(cause) or type(cause).__name__
+    if isinstance(cause, OSError) and cause.strerror:
+        # asyncio puts words of its own in place of "Connection refused"; names that cannot be
+        # resolved have numbers below 0.
+        number = cause.errno or 0
+        text = os.strerror(number) if number > 0 else cause.strerror
+    return brief(f"{text[:1].lower()}{text[1:]}")
+
+
+def _describe_certificate(error: ssl.SSLCertVerificationError) -> str:
+    text = brief(f"the server's certificate is refused: {error.verify_message}")
+    if error.verify_code in _STRICT_ONLY:
+        text += "; the cluster's certificates are older than this rule: try --tls-relaxed-x509"
+    return text

@@ -1,0 +1,77 @@
+"""`uproxy doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import click
+import msgspec
+
+from uproxy.cli.doctor.checks import Finding, Load, Result, check, failed
+from uproxy.cli.doctor.facts import examine
+from uproxy.cli.flags import default_workers
+from uproxy.cli.text.columns import Paint, columns, terminal
+from uproxy.cli.values import number
+from uproxy.config import syntax
+from uproxy.config.settings import Config
+
+_HEAD: Final = ("CHECK", "RESULT", "FOUND")
+
+
+@click.command("doctor")
+@click.option(
+    "--max-flows",
+    type=number("number", 1, syntax.MAX_FLOWS, "--max-flows 65536"),
+    default=Config().max_flows,
+    show_default=True,
+    metavar="N",
+    help="As for uproxy run.",
+)
+@click.option(
+    "--workers",
+    type=number("number", 1, syntax.MAX_WORKERS, "--workers 2"),
+    default=default_workers,
+    show_default="one for each CPU, up to 4",
+    metavar="N",
+    help="As for uproxy run.",
+)
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form.")
+@click.pass_context
+def command(ctx: click.Context, /, max_flows: int, workers: int, output: str) -> None:
+    """Check what this machine allows, and say what to do about the rest.
+
+    It changes nothing. What it finds is for the user who calls it: call it as the user that
+    uproxy will run as.
+
+    Exit code: 0, 1 if uproxy cannot work here.
+    """
+    findings = list(check(examine(), Load(max_flows, workers)))
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2))
+    else:
+        width, paint = terminal()
+        click.echo("\n".join(report(findings, width=width, paint=paint)))
+    if failed(findings):
+        ctx.exit(1)
+
+
+def report(findings: Sequence[Finding], *, width: int | None, paint: Paint) -> Iterator[str]:
+    """Lines: a row for each finding, with the advice under it, and a summary."""
+    rows = []
+    for each in findings:
+        rows.append((each.check, each.result.value, each.text))
+        if each.advice:
+            rows.append(("", "", f"-> {each.advice}"))
+    yield from columns(_HEAD, rows, width=width, paint=paint)
+    yield ""
+    yield _summary(findings)
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    warnings = sum(each.result is Result.WARN for each in findings)
+    if failed(findings):
+        return "uproxy cannot work here."
+    if warnings:
+        return f"uproxy works here; warnings: {warnings}."
+    return "uproxy works here."

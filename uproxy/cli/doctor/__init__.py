@@ -1,0 +1,1 @@
+"""`uproxy doctor`: facts about this machine, and what they mean for uproxy."""

@@ -1,0 +1,159 @@
+"""What `uproxy status` prints, as lines of text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from uproxy.cli.text.columns import Paint, columns, grouped, paragraph, plain
+from uproxy.cli.text.units import amount, counted
+from uproxy.core.report.status import FrontendState
+from uproxy.http.view import FrontendView, HealthCheckView, StatusView
+
+READY: Final = "ready"
+_HEAD: Final = ("SERVICE", "KIND", "FRONTEND", "STATE", "BACKENDS", "FLOWS", "REASON")
+_WIDE: Final = (*_HEAD[:-1], "BALANCER", "AFFINITY", "ENDPOINTS", "REASON")
+_NUMBERS: Final = frozenset({4, 5})
+_MOST_REASONS: Final = 5
+_URGENCY: Final = ("failed", "degraded", "conflict", "pending", "paused", "elsewhere", "serving")
+
+
+def overview(
+    status: StatusView, *, wide: bool = False, width: int | None = None, paint: Paint = plain
+) -> Iterator[str]:
+    """All of it: a summary, the frontends, and what is not as one might expect."""
+    yield from paragraph(summary(status), width=width)
+    for title, reasons in (
+        ("Not ready", status.not_ready),
+        ("Not healthy, so that load balancers go elsewhere", status.not_healthy),
+        ("Notes", status.notes),
+    ):
+        yield from _section(title, [("", each) for each in _first(reasons)], width)
+    yield from frontend_table(status.frontends, wide=wide, width=width, paint=paint)
+    yield from _section(
+        "Not served, or not wholly",
+        [("", each.service, each.reason) for each in status.services],
+        width,
+    )
+    yield from _section(
+        "Cannot be used",
+        [("", f"{each.where}:", _complaint(each.field, each.reason)) for each in status.objects],
+        width,
+    )
+    yield from _section("Health checks", list(map(health_check, status.health_checks)), width)
+    yield from _section("Workers", list(_workers(status)), width)
+
+
+def frontend_table(
+    frontends: Sequence[FrontendView],
+    *,
+    wide: bool = False,
+    width: int | None = None,
+    paint: Paint = plain,
+) -> Iterator[str]:
+    """An empty line and the table; nothing if there are no frontends."""
+    if frontends:
+        rows = [(_wide_row if wide else _row)(each) for each in frontends]
+        yield ""
+        head = _WIDE if wide else _HEAD
+        yield from grouped(head, rows, width=width, paint=paint, right=_NUMBERS)
+
+
+def urgency(each: FrontendView) -> int:
+    """Sorts what a person should see first to the front."""
+    return _URGENCY.index(each.state) if each.state in _URGENCY else len(_URGENCY)
+
+
+def summary(status: StatusView) -> str:
+    """One line: ready or not, and how much there is."""
+    states = Counter(each.state for each in status.frontends)
+    known = [f"{states[state]:,} {state}" for state in FrontendState if states[state]]
+    parts = [counted(len(status.frontends), "frontend")]
+    if known and (len(known) > 1 or not states[FrontendState.SERVING]):
+        parts[0] += f" ({', '.join(known)})"
+    parts.append(counted(sum(each.active_flows for each in status.workers), "active flow"))
+    parts.append(counted(len(status.workers), "worker"))
+    return f"Node {status.node}: {readiness(status)}; {', '.join(parts)}."
+
+
+def readiness(status: StatusView) -> str:
+    """What /readyz and /healthz say, in a word; READY only if both are green."""
+    if status.not_ready:
+        return "not ready"
+    return "not healthy" if status.not_healthy else READY
+
+
+def backend_count(each: FrontendView) -> str:
+    """How many backends there are: "3", or "1/3" where outside clients get fewer."""
+    total = str(len(each.backends))
+    return total if each.local_backends is None else f"{len(each.local_backends)}/{total}"
+
+
+def health_check(each: HealthCheckView) -> tuple[str, ...]:
+    """Cells of one health check."""
+    count = sum(each.counts.values())
+    answer = f"answers {200 if count else 503}: {counted(count, 'local endpoint')}"
+    return "", each.service, f"port {each.port}", each.reason or answer
+
+
+def _row(each: FrontendView) -> tuple[str, ...]:
+    return (
+        each.service,
+        each.kind,
+        each.frontend,
+        each.state,
+        backend_count(each),
+        amount(each.counts.active_flows),
+        each.reason,
+    )
+
+
+def _wide_row(each: FrontendView) -> tuple[str, ...]:
+    service, *cells, reason = _row(each)
+    affinity = each.session_affinity
+    port = f":{each.service_port}" if each.service_port else ""
+    return (
+        f"{service}{port}",
+        *cells,
+        each.balancer,
+        f"ClientIP {affinity.timeout_seconds}s" if affinity else "-",
+        ",".join(_endpoints(each)) or "-",
+        reason,
+    )
+
+
+def _endpoints(each: FrontendView) -> Iterable[str]:
+    """With a "*" at those that outside clients get, where that is not everything."""
+    local = frozenset(each.local_backends or ())
+    return (f"{backend}*" if backend in local else backend for backend in each.backends)
+
+
+def _first(reasons: Sequence[str]) -> Iterator[str]:
+    """A few of what can be as many as there are frontends."""
+    yield from reasons[:_MOST_REASONS]
+    if len(reasons) > _MOST_REASONS:
+        yield f"... and {len(reasons) - _MOST_REASONS:,} more reasons"
+
+
+def _complaint(field: str, reason: str) -> str:
+    return f"{field}: {reason}" if field else reason
+
+
+def _workers(status: StatusView) -> Iterator[tuple[str, ...]]:
+    for each in status.workers:
+        restarts = f"replaced {counted(each.restarts, 'time')}" if each.restarts else ""
+        flows = counted(each.active_flows, "active flow")
+        if isinstance(each.most_flows, int):
+            flows += f", {each.most_flows:,} at most"
+        by = f"by {each.engine}" if each.engine else ""
+        remarks = "; ".join(filter(None, (restarts, each.reason)))
+        yield "", str(each.index), f"pid {each.pid}", flows, by, remarks
+
+
+def _section(title: str, rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
+    """Title and rows, whose first cell is their indentation; nothing if there are no rows."""
+    if rows:
+        yield ""
+        yield f"{title}:"
+        yield from columns((), rows, width=width)

@@ -1,0 +1,140 @@
+"""What `uproxy top` shows: how fast things go, from two looks at the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from uproxy.cli.text.columns import columns
+from uproxy.cli.text.units import amount, octets
+from uproxy.http.view import CountsView, FrontendView
+
+_HEAD: Final = (
+    "SERVICE PORT",
+    "FLOWS/s",
+    "ACTIVE",
+    "IN/s",
+    "OUT/s",
+    "RETRY/s",
+    "DROP/s",
+    "",
+)
+_LEAST_NAME: Final = 16
+
+
+class PortName(NamedTuple):
+    """A Service port, as its frontends name it."""
+
+    service: str
+    port: str
+    protocol: str
+
+    def __str__(self) -> str:
+        port = f":{self.port}" if self.port else ""
+        return f"{self.service}{port}/{self.protocol}"
+
+
+class Sample(NamedTuple):
+    """Counts of every Service port at one moment."""
+
+    time: float
+    """Monotonic."""
+    counts: dict[PortName, CountsView]
+
+
+class Rate(NamedTuple):
+    """Of one Service port, or of all; per second but for `active`."""
+
+    name: str
+    flows: float
+    active: int
+    client_bytes: float
+    backend_bytes: float
+    retries: float
+    drops: float
+
+
+SORT_KEYS: Final[dict[str, Callable[[Rate], float]]] = {
+    "flows": lambda rate: rate.flows,
+    "active": lambda rate: rate.active,
+    "bytes": lambda rate: rate.client_bytes + rate.backend_bytes,
+    "retries": lambda rate: rate.retries,
+    "drops": lambda rate: rate.drops,
+}
+
+
+def sample(time: float, frontends: Iterable[FrontendView]) -> Sample:
+    """Frontends of one Service port have the same counts; each port is taken once."""
+    return Sample(
+        time,
+        {
+            PortName(each.service, each.service_port, each.protocol): each.counts
+            for each in frontends
+        },
+    )
+
+
+def rates(before: Sample, after: Sample, *, sort: str) -> list[Rate]:
+    """The busiest first, by one of SORT_KEYS; among equals the more active, then by name."""
+    seconds = max(after.time - before.time, 0.001)
+    found = [
+        _rate(str(name), before.counts.get(name), now, seconds)
+        for name, now in after.counts.items()
+    ]
+    key = SORT_KEYS[sort]
+    return sorted(found, key=lambda rate: (-key(rate), -rate.active, rate.name))
+
+
+def total(found: Sequence[Rate]) -> Rate:
+    """All Service ports together."""
+    sums = [sum(values) for values in list(zip(*found, strict=True))[1:]] if found else [0] * 6
+    return Rate("all", *sums)
+
+
+def table(found: Sequence[Rate], *, width: int | None = None) -> Iterator[str]:
+    """The total, then a line for each; long names lose their middle where there is no room."""
+    lines = [total(found), *found]
+    cells = [(*_cells(rate), "") for rate in lines]
+    if width is not None:
+        others = sum(
+            2 + max(len(_HEAD[column]), *(len(row[column]) for row in cells))
+            for column in range(1, 7)
+        )
+        room = max(width - others, _LEAST_NAME)
+        cells = [(_shortened(name, room), *rest) for name, *rest in cells]
+    return columns(_HEAD, cells, right=frozenset(range(1, 7)))
+
+
+def _rate(name: str, before: CountsView | None, now: CountsView, seconds: float) -> Rate:
+    def per_second(count: Callable[[CountsView], int]) -> float:
+        # A uproxy that was restarted counts from 0 again.
+        return max(0, count(now) - (count(before) if before else 0)) / seconds
+
+    return Rate(
+        name,
+        per_second(lambda counts: counts.flows),
+        now.active_flows,
+        per_second(lambda counts: counts.client_bytes),
+        per_second(lambda counts: counts.backend_bytes),
+        per_second(lambda counts: counts.retries),
+        per_second(lambda counts: sum(counts.dropped.values())),
+    )
+
+
+def _cells(rate: Rate) -> tuple[str, ...]:
+    return (
+        rate.name,
+        amount(rate.flows),
+        amount(rate.active),
+        octets(rate.client_bytes),
+        octets(rate.backend_bytes),
+        amount(rate.retries),
+        amount(rate.drops),
+    )
+
+
+def _shortened(name: str, room: int) -> str:
+    if len(name) <= room:
+        return name
+    end = room // 2 - 1
+    return f"{name[: room - end - 2]}..{name[-end:]}"

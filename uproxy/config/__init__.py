@@ -1,0 +1,1 @@
+"""Settings, and how they are written: flags, UPROXY_* variables and the configuration file."""

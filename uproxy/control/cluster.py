@@ -1,0 +1,111 @@
+"""Everything between this program and its cluster except traffic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from uproxy import __version__
+from uproxy.config.settings import Config
+from uproxy.control.event_sender import Events
+from uproxy.control.reconciler import Reconciler
+from uproxy.control.restarts import Lasting
+from uproxy.core.cluster.objects import EndpointSlice, Node, Object, ObjectName, Service
+from uproxy.core.flows.reachability import Unanswered
+from uproxy.core.report.event_log import EventRequest
+from uproxy.core.report.troubles import Reference, Troubles, starting, troubles
+from uproxy.core.route import ServicePortName
+from uproxy.sources.kubernetes.reflector import NODE, SERVICES, SLICES
+from uproxy.sources.kubernetes.source import Kubernetes
+from uproxy.sources.last_known.fallback import Remembering
+
+_MAX_EVENT: Final = 1024 * 1024
+"""Bytes of an answer to an Event; it is the Event."""
+_SOURCES: Final[dict[type[Object], str]] = {Service: SERVICES, EndpointSlice: SLICES, Node: NODE}
+
+
+class ClusterLink:
+    """Brings the cluster's objects to the reconciler, keeps a copy of them in `state_dir`, and
+    tells the cluster what goes wrong here."""
+
+    def __init__(
+        self,
+        source: Kubernetes,
+        config: Config,
+        reconciler: Reconciler,
+        lasting: Lasting,
+        *,
+        unanswered: Callable[[], Mapping[ServicePortName, Unanswered]],
+        servers: Callable[[], Mapping[str, str]],
+    ) -> None:
+        """`unanswered`: ports of which no backend answers. `servers`: what is wrong with those of
+        this program, by the reasons of Events."""
+        self._unanswered = unanswered
+        self._servers = servers
+        self._source = source
+        self._lasting = lasting
+        self._node = config.node_name
+        self._reconciler = reconciler
+        self._remembering: Remembering | None = None
+        if config.state_dir is not None:
+            self._remembering = Remembering(
+                reconciler.intake,
+                sources=_SOURCES,
+                directory=config.state_dir,
+                node=config.node_name,
+                objects=reconciler.state.all_objects,
+            )
+        self._events = Events(
+            self._send, node=config.node_name, troubles=self._troubles, uid=self._uid
+        )
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What people should know although nothing is wrong."""
+        return self._remembering.notes if self._remembering is not None else ()
+
+    def changed(self) -> None:
+        """Something may have gone wrong, or be well again."""
+        self._events.changed()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._events.tell([starting(self._node, __version__)])
+        sink = self._remembering or self._reconciler.intake
+        tell = self._lasting.run("what writes Events", self._events.run)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(tell, name="events")
+            if self._remembering is not None:
+                keep = self._lasting.run(
+                    "the task that keeps the last-known state", self._remembering.run
+                )
+                tasks.create_task(keep, name="last-known state")
+            tasks.create_task(self._source.run(sink), name="source")
+
+    async def _send(self, request: EventRequest) -> int:
+        async with self._source.api.request(
+            request.method, request.path, body=request.body, content_type=request.content_type
+        ) as answer:
+            await answer.read(_MAX_EVENT)
+            return answer.status
+
+    def _troubles(self) -> Troubles | None:
+        reconciler = self._reconciler
+        if not reconciler.served_once.is_set():
+            return None
+        return troubles(
+            self._node,
+            reconciler.table,
+            reconciler.failures,
+            reconciler.health_check_failures,
+            unanswered=self._unanswered(),
+            servers=self._servers(),
+        )
+
+    def _uid(self, regarding: Reference) -> str | None:
+        if regarding.kind == "Node":
+            # As kubelet and kube-proxy do it, and as `kubectl describe node` searches.
+            return regarding.name
+        service = self._reconciler.state.service(ObjectName(regarding.namespace, regarding.name))
+        return service.metadata.uid if service is not None else None

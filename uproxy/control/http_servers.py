@@ -1,0 +1,72 @@
+"""The HTTP servers of the program itself: health for probes, metrics for people and scrapes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Protocol
+
+from aiohttp import web
+
+from uproxy.config.settings import Address, Config
+from uproxy.core.report.health import ProxyHealth
+from uproxy.core.report.readiness import Reason
+from uproxy.core.report.status import Status
+from uproxy.core.report.telemetry import Telemetry
+from uproxy.core.report.troubles import HEALTH_SERVER, METRICS_SERVER
+from uproxy.http.allowed_hosts import known_names
+from uproxy.http.api import api_app
+from uproxy.http.health import healthz_app
+from uproxy.http.server import HttpServer
+
+HEALTH: Final = "health"
+METRICS: Final = "metrics"
+_TROUBLES: Final = {HEALTH: HEALTH_SERVER, METRICS: METRICS_SERVER}
+
+
+class Program(Protocol):
+    """What there is to be told about."""
+
+    @property
+    def health(self) -> ProxyHealth: ...
+    @property
+    def telemetry(self) -> Telemetry: ...
+    def status(self) -> Status: ...
+    def node_eligible(self) -> bool: ...
+    def reasons_not_ready(self) -> Sequence[Reason]: ...
+    def notes(self) -> Sequence[Reason]: ...
+
+
+def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
+    """Those that are wanted, not open yet."""
+    if config.healthz_address is not None:
+        yield _server(HEALTH, config.healthz_address, _health(program))
+    if config.metrics_address is not None:
+        names = known_names(socket.gethostname(), config.node_name, *config.metrics_allowed_hosts)
+        app = api_app(
+            program.status,
+            program.telemetry,
+            names=names,
+            not_ready=program.reasons_not_ready,
+            notes=program.notes,
+        )
+        yield _server(METRICS, config.metrics_address, app)
+
+
+def server_troubles(servers: Iterable[HttpServer]) -> dict[str, str]:
+    """Why some cannot listen now, by the reasons of Events."""
+    return {_TROUBLES[each.name]: each.reason for each in servers if each.reason}
+
+
+def _health(program: Program) -> web.Application:
+    return healthz_app(
+        program.health,
+        program.telemetry,
+        node_eligible=program.node_eligible,
+        not_ready=program.reasons_not_ready,
+        notes=program.notes,
+    )
+
+
+def _server(name: str, address: Address, app: web.Application) -> HttpServer:
+    return HttpServer(app, [address], name=name, dual_stack=True)

@@ -1,0 +1,142 @@
+"""Where the sources' objects come in: into the state, and into what the next step looks at."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from uproxy.control.sync_metrics import Syncs
+from uproxy.core.backoff import Backoff
+from uproxy.core.cluster.objects import Object, ObjectName
+from uproxy.core.cluster.state import ClusterState
+from uproxy.core.errors import unexpected
+from uproxy.core.report.complaints import MOST, bounded, news
+from uproxy.core.report.status import ObjectStatus
+from uproxy.core.retry import Again
+
+log = logging.getLogger(__name__)
+
+_RETRY: Final = Backoff(initial=1.0, maximum=30.0, jitter=0.2)
+"""Between attempts at objects that could not be taken in, which costs 0.1 ms each."""
+
+
+class _Identity(NamedTuple):
+    source: str
+    kind: type[Any]
+    name: ObjectName
+
+
+class _Refused(NamedTuple):
+    obj: Object | None
+    """None: it was to be removed."""
+    reason: str
+
+
+class Intake:
+    """A `Sink` for all sources, which never raises.
+
+    What an object brings about when it is taken in is no reason to lose others: it gets a reason of
+    its own, the last version that could be taken in stays, and it is tried again.
+    """
+
+    def __init__(self, state: ClusterState, syncs: Syncs, changed: Callable[[], None]) -> None:
+        """`changed` is called after each change."""
+        self._state = state
+        self._syncs = syncs
+        self._changed = changed
+        self._complaints: dict[str, Sequence[ObjectStatus]] = {}
+        self._refused: dict[_Identity, _Refused] = {}
+        self.again: Final = Again(_RETRY)
+        """When to call `retry`."""
+
+    @property
+    def complaints(self) -> Mapping[str, Sequence[ObjectStatus]]:
+        """By source: objects that cannot be used."""
+        if not self._refused:
+            return self._complaints
+        found = {source: list(each) for source, each in self._complaints.items()}
+        for identity, refused in islice(self._refused.items(), MOST):
+            where = f"{identity.kind.__name__} {identity.name.namespace}/{identity.name.name}"
+            status = ObjectStatus(where=where, field="", reason=refused.reason)
+            found.setdefault(identity.source, []).append(status)
+        return found
+
+    def replace(self, source: str, objects: Sequence[Object]) -> None:
+        for obj in list(self._state.unknown(source, objects)):
+            self._take(source, obj)
+        there = {(type(obj), obj.key) for obj in objects}
+        for identity in [each for each in self._refused if each.source == source]:
+            if identity[1:] not in there:
+                del self._refused[identity]
+        for kind, name in self._state.absent(source, there):
+            self._drop(source, kind, name)
+        self._state.sync(source)
+        self._changed()
+
+    def apply(self, source: str, obj: Object) -> None:
+        self._take(source, obj)
+        self._changed()
+
+    def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
+        self._drop(source, kind, key)
+        self._changed()
+
+    def presume(self, source: str) -> None:
+        """What a source has delivered so far is its last-known state: see ClusterState.presume."""
+        self._state.presume(source)
+        self._changed()
+
+    def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
+        complaints = bounded(complaints, source)
+        for line in news(self._complaints.get(source, ()), complaints):
+            log.warning("%s", line)
+        self._complaints[source] = complaints
+
+    def retry(self, now: float) -> None:
+        """Try again what is due."""
+        if not self.again.due(now):
+            return
+        for (source, kind, name), (obj, _) in list(self._refused.items()):
+            if obj is None:
+                self._drop(source, kind, name)
+            else:
+                self._take(source, obj)
+        if self._refused:
+            self.again.failed(now, random.random())
+        else:
+            self.again.succeeded()
+
+    def _take(self, source: str, obj: Object) -> None:
+        identity = _Identity(source, type(obj), obj.key)
+        try:
+            self._syncs.applying(self._state, obj)
+            self._state.apply(source, obj)
+        except Exception as error:
+            self._refuse(identity, obj, error)
+        else:
+            self._refused.pop(identity, None)
+
+    def _drop(self, source: str, kind: type[Object], name: ObjectName) -> None:
+        identity = _Identity(source, kind, name)
+        try:
+            self._syncs.removing(self._state, kind, name)
+            self._state.remove(source, kind, name)
+        except Exception as error:
+            self._refuse(identity, None, error)
+        else:
+            self._refused.pop(identity, None)
+
+    def _refuse(self, identity: _Identity, obj: Object | None, error: Exception) -> None:
+        before = self._refused.get(identity)
+        reason = unexpected(error)
+        self._refused[identity] = _Refused(obj, reason)
+        if before is None or before.reason != reason:
+            log.error(
+                "%s %s cannot be taken in", identity.kind.__name__, identity.name, exc_info=error
+            )
+        if self.again.at is None:
+            self.again.failed(time.monotonic(), random.random())

@@ -1,0 +1,53 @@
+"""Notices Service ports of which no backend answers, and makes that known."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+from uproxy.control import step_log
+from uproxy.core.flows.reachability import Attempts, Reachability, Unanswered
+from uproxy.core.route import Backend, ServicePortName
+from uproxy.net.channel import Report
+
+_PERIOD: Final = 1.0
+"""Seconds between two looks."""
+
+
+class Answering:
+    """Is told what workers report, and looks for changes now and then."""
+
+    def __init__(
+        self,
+        backends: Callable[[ServicePortName], Collection[Backend]],
+        changed: Callable[[], None],
+        *,
+        period: float = _PERIOD,
+    ) -> None:
+        """`backends`: those that a port has now. `changed` is called when a port has come to be
+        answered by nobody, or no longer is."""
+        self._backends = backends
+        self._changed = changed
+        self._period = period
+        self._reachability = Reachability()
+
+    @property
+    def unanswered(self) -> dict[ServicePortName, Unanswered]:
+        """Ports of which no backend answers."""
+        return self._reachability.degraded
+
+    def reported(self, report: Report) -> None:
+        failing = dict(report.failing)
+        attempts = (Attempts(name, each, failing.get(name, ())) for name, each in report.ports)
+        self._reachability.note(attempts, time.monotonic())
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(self._period)
+            changes = self._reachability.look(self._backends, time.monotonic())
+            if changes:
+                step_log.tell_reachability(changes)
+                self._changed()

@@ -1,0 +1,92 @@
+"""The addresses that Services need, and those of them that this process holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from typing import Final
+
+from uproxy.core.errors import unexpected
+from uproxy.core.route import Frontend, FrontendKind, Route
+from uproxy.core.routing.reserved import Reserved
+from uproxy.core.routing.table import RoutingTable
+from uproxy.core.routing.vips import Vips
+from uproxy.host.claims import Claims
+
+log = logging.getLogger(__name__)
+
+_TOO_EARLY: Final = "it is not claimed before all nodes are known, as one of them might have it"
+
+
+class Holdings:
+    """Which addresses have to be claimed, in step with the routing table."""
+
+    def __init__(
+        self, claims: Claims, on_claimed: Callable[[Collection[str]], None] = lambda _: None
+    ) -> None:
+        """`on_claimed` is told which addresses were claimed that are not ClusterIPs."""
+        self._claims = claims
+        self._on_claimed = on_claimed
+        self._vips = Vips()
+
+    @property
+    def held(self) -> Set[str]:
+        """At any moment."""
+        return self._claims.claimed
+
+    @property
+    def needed(self) -> Mapping[str, Set[Frontend]]:
+        """By address: frontends that cannot be opened without it."""
+        return self._vips.frontends
+
+    @property
+    def reason(self) -> str:
+        """Why nothing can be claimed; "" if something can."""
+        return self._claims.reason
+
+    def look_at(
+        self, table: RoutingTable, frontends: Iterable[Frontend], local_addresses: Set[str]
+    ) -> set[Frontend]:
+        """These frontends have changed; returns those for which the need has."""
+        if self._claims.reason:
+            return set()
+        return self._vips.update(frontends, table.routes, local_addresses)
+
+    async def claim(
+        self, addresses: Sequence[str], routes: Mapping[Frontend, Route], *, all_known: bool
+    ) -> Mapping[str, str]:
+        """Claim addresses; returns those that could not be, with the reason, which completes "X is
+        not on this node, and ". `all_known`: also which addresses other nodes have."""
+        others = [each for each in addresses if not self._is_cluster_ip(each, routes)]
+        early = {} if all_known else dict.fromkeys(others, _TOO_EARLY)
+        failures = await self._claimed([each for each in addresses if each not in early])
+        self._on_claimed([each for each in others if each not in early and each not in failures])
+        return {**failures, **early}
+
+    async def release(self, addresses: Sequence[str]) -> None:
+        try:
+            await self._claims.release(addresses)
+        except Exception:  # What is still held is released with what comes next.
+            log.exception("addresses cannot be released")
+
+    async def keep(self, available: Callable[[], None]) -> None:
+        """See Claims."""
+        await self._claims.keep(available)
+
+    async def release_reserved(self, reserved: Reserved) -> None:
+        """Release what an earlier process has claimed and others must keep."""
+        await self.release(sorted(each for each in self.held if each in reserved))
+
+    async def release_all(self) -> None:
+        await self.release(sorted(self.held))
+
+    async def _claimed(self, addresses: Sequence[str]) -> Mapping[str, str]:
+        try:
+            return await self._claims.claim(addresses)
+        except Exception as error:
+            log.exception("addresses cannot be claimed")
+            return dict.fromkeys(addresses, f"it cannot be claimed: {unexpected(error)}")
+
+    def _is_cluster_ip(self, address: str, routes: Mapping[Frontend, Route]) -> bool:
+        frontends = self.needed.get(address, ())
+        return any(routes[each].kind is FrontendKind.CLUSTER_IP for each in frontends)

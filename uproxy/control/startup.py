@@ -1,0 +1,122 @@
+"""Starts the program: finds its cluster, opens its parts one after the other, and closes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from uproxy.apiserver.client import Api, ApiServer
+from uproxy.apiserver.credentials import find_access
+from uproxy.apiserver.deferred_client import LaterApi
+from uproxy.config.settings import Config
+from uproxy.control.daemon import Daemon
+from uproxy.control.machine import Machine
+from uproxy.core.errors import SourceError
+from uproxy.http.server import HttpServer
+from uproxy.net import listening
+from uproxy.sources.kubernetes.source import Kubernetes
+from uproxy.sources.last_known.snapshot import is_there
+
+log = logging.getLogger(__name__)
+
+
+class StartError(SourceError):
+    """The program cannot start; one line that says why and what to do."""
+
+
+class Start:
+    """How far a start has come."""
+
+    def __init__(self) -> None:
+        self.waiting_for: Callable[[], Sequence[str]] = tuple
+        """What it takes until all is served; nothing: it is."""
+
+    def waits_for(self, what: str) -> None:
+        self.waiting_for = lambda: (what,)
+
+
+@asynccontextmanager
+async def running(config: Config, start: Start | None = None) -> AsyncIterator[Daemon]:
+    """A daemon that serves while the context is open, and ends what it started when it closes.
+
+    `start` is told how far it is. Raises StartError where it cannot start at all.
+    """
+    start = start or Start()
+    listening.raise_descriptor_limit()
+    start.waits_for("the addresses of this machine")
+    cluster = _cluster(config)
+    machine = Machine(lambda: _api_servers(cluster))
+    await machine.look_around()
+    daemon = Daemon(config, cluster, machine)
+    async with AsyncExitStack() as stack:
+        # First: what follows may take its time, and probes are told so meanwhile.
+        for server in daemon.servers:
+            await stack.enter_async_context(server)
+            if server.reason and config.bind_address_hard_fail:
+                raise StartError(server.reason)
+        start.waits_for("claims of an earlier uproxy to be found")
+        await stack.enter_async_context(daemon.claims)
+        if daemon.cluster is not None:
+            await stack.enter_async_context(daemon.cluster.api)
+        await stack.enter_async_context(daemon.health_servers)
+        await stack.enter_async_context(daemon.preservation)
+        await stack.enter_async_context(daemon.workers)
+        start.waiting_for = daemon.waiting_for
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(_keep_trying(server, daemon), name=server.name)
+                for server in daemon.servers
+            ]
+            background.append(tasks.create_task(daemon.run(), name="daemon"))
+            daemon.stop_following = background[-1].cancel
+            try:
+                yield daemon
+            finally:
+                for task in background:
+                    task.cancel()
+
+
+async def _keep_trying(server: HttpServer, daemon: Daemon) -> None:
+    """Until the server listens; then its Event is over."""
+    await server.retry()
+    if daemon.link is not None:
+        daemon.link.changed()
+
+
+def _cluster(config: Config) -> Kubernetes | None:
+    """The cluster to follow, unless there are manifests.
+
+    Raises StartError where there is neither, SourceError where access is not possible at all and
+    no last-known state can be served meanwhile.
+    """
+    if config.manifests:
+        return None
+    api: ApiServer
+    try:
+        api = _api(config)
+    except SourceError as error:
+        if config.state_dir is None or not is_there(config.state_dir, config.node_name):
+            raise
+        log.error("%s; serving the last-known state until that is put right", error)
+        api = LaterApi(lambda: _api(config), error)
+    return Kubernetes(api, node_name=config.node_name, service_proxy_name=config.service_proxy_name)
+
+
+def _api_servers(cluster: Kubernetes | None) -> Sequence[str]:
+    """URLs of what stands between this node and its cluster."""
+    if cluster is None:
+        return ()
+    access = cluster.api.access
+    return access.server, access.proxy
+
+
+def _api(config: Config) -> Api:
+    access = find_access(config.kubeconfig, config.context)
+    if access is None:
+        raise StartError(
+            "nothing to serve: no cluster was found (not a Pod of one, and no kubeconfig); give "
+            "--kubeconfig FILE, or --manifests PATH, or try: uproxy demo"
+        )
+    return Api(access, relaxed_x509=config.tls_relaxed_x509)

@@ -1,0 +1,89 @@
+"""One log line for each event that a person would want to see, and one for many at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.flows.reachability import Changes
+from uproxy.core.route import Frontend, Route
+from uproxy.core.routing.plan import Plan
+from uproxy.core.routing.retries import Failure
+
+log = logging.getLogger(__name__)
+
+_MANY = 20
+"""More events than this in one step are summed up: the first list of a large cluster."""
+
+
+def tell_plan(plan: Plan) -> None:
+    """What was opened, resumed, paused and closed. Changes of endpoints alone are not told."""
+    events = [f"serving {_described(route)}" for route in plan.open if route.usable]
+    events += [f"holding {_described(route)}" for route in plan.open if not route.usable]
+    events += [f"serving again {_described(route)}" for route in plan.resume]
+    events += [f"refusing clients of {_described(route)}" for route in plan.pause]
+    events += [f"no longer serving {frontend}" for frontend in plan.close]
+    if len(events) > _MANY:
+        counts = f"{len(plan.open)} frontends opened, {len(plan.close)} closed"
+        log.info("%s, %d resumed, %d paused", counts, len(plan.resume), len(plan.pause))
+    else:
+        for event in events:
+            log.info("%s", event)
+
+
+def tell_failures(new: Mapping[Frontend, Failure], owners: Mapping[Frontend, Route]) -> None:
+    """Frontends that cannot be opened, when that is news."""
+    faults = {each: failure for each, failure in new.items() if not failure.absent}
+    elsewhere = len(new) - len(faults)
+    if len(faults) > _MANY:
+        first = next(iter(faults.values()))
+        log.warning(
+            "%d frontends cannot be opened, the first because %s", len(faults), first.reason
+        )
+    else:
+        for frontend, failure in faults.items():
+            owner = owners[frontend].owner
+            log.warning("cannot serve %s for %s: %s; retrying", frontend, owner, failure.reason)
+    if elsewhere:
+        log.info("%d frontends have addresses that are not on this node", elsewhere)
+
+
+def tell_recovered(frontends: Sequence[Frontend]) -> None:
+    """Frontends that could be opened after all."""
+    if len(frontends) > _MANY:
+        log.info("%d frontends could be opened after all", len(frontends))
+    else:
+        for frontend in frontends:
+            log.info("%s could be opened after all", frontend)
+
+
+def tell_health_checks(before: Mapping[ObjectName, str], now: Mapping[ObjectName, str]) -> None:
+    """Health check node ports that cannot be opened, when that is news."""
+    for name, reason in now.items():
+        if before.get(name) != reason:
+            log.warning("health check of %s: %s; retrying", name, reason)
+    for name in before.keys() - now.keys():
+        log.info("health check of %s answers now", name)
+
+
+def tell_reachability(changes: Changes) -> None:
+    """Service ports of which no backend answers, and those of which one does again."""
+    if len(changes.degraded) > _MANY:
+        log.warning("no backend of %d Service ports answers", len(changes.degraded))
+    else:
+        for name, port in changes.degraded.items():
+            log.warning("%s: %s; uproxy explain says more", name, port.reason)
+    if len(changes.recovered) > _MANY:
+        log.info("backends of %d Service ports may answer again", len(changes.recovered))
+    else:
+        for name in sorted(changes.recovered):
+            log.info("%s: backends answer again, or have changed", name)
+
+
+def _described(route: Route) -> str:
+    if not route.usable:
+        return f"{route.frontend} for {route.owner}: {route.reason or 'no usable endpoints'}"
+    count = len(route.backends or route.local_backends or ())
+    backends = "1 backend" if count == 1 else f"{count} backends"
+    return f"{route.frontend} for {route.owner}: {backends}"

@@ -1,0 +1,112 @@
+"""Makes the routing table follow the cluster and this machine, a few Services at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator, Sequence, Set
+from typing import TypeVar
+
+from uproxy.control.service_addresses import Holdings
+from uproxy.core.backoff import Backoff
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.cluster.state import ClusterState
+from uproxy.core.retry import Again
+from uproxy.core.route import Frontend
+from uproxy.core.routing.concern import Concern
+from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.table import RoutingTable, advance, concerns
+
+_AT_ONCE = 64
+"""Services that are derived before the event loop gets its turn, about 5 ms."""
+
+_LOOKED_AT = 1000
+"""Services or frontends that are looked at before it gets its turn, about 5 ms as well."""
+
+T = TypeVar("T")
+
+
+class Derivation:
+    """Owns the routing table."""
+
+    def __init__(
+        self,
+        state: ClusterState,
+        holdings: Holdings,
+        options: RoutingOptions,
+        retry: Backoff,
+    ) -> None:
+        self.table = RoutingTable(options=options)
+        self.again = Again(retry)
+        """When to derive again what could not be derived."""
+        self._state = state
+        self._holdings = holdings
+        self._own = state.hosts.own
+        self._here = options.local_addresses
+        """Addresses that are not to be claimed: those of interfaces, and of our Node."""
+        self._all_addresses = False
+        self._pending: set[Frontend] = set()
+        """What `follow` is going to return."""
+
+    def look_at_all_addresses(self) -> None:
+        """Addresses can be claimed that could not before."""
+        self._all_addresses = True
+
+    async def follow(self, options: RoutingOptions) -> set[Frontend]:
+        """Derive again what has changed; returns the frontends that may differ from before."""
+        if self.again.due(time.monotonic()):
+            self._state.mark_dirty(self.table.underived)
+        dirty = self._state.take_dirty()
+        try:
+            await self._follow(dirty, options)
+        except BaseException:
+            self._state.mark_dirty(dirty)
+            raise
+        if self.table.underived:
+            self.again.failed(time.monotonic(), random.random())
+        else:
+            self.again.succeeded()
+        pending, self._pending = self._pending, set()
+        return pending
+
+    async def _follow(self, dirty: set[ObjectName], options: RoutingOptions) -> None:
+        table = self.table
+        concern = Concern(table.options or options, options)
+        own = self._state.hosts.own
+        moved = concern.moved | (self._own ^ own)
+        if moved:
+            self._here = options.local_addresses | own
+        if table.options != options:
+            dirty = dirty | await self._concerned(concern)
+            table = advance(self._state, options, table, ())
+        for few in _chunks(list(dirty), _AT_ONCE):
+            table = advance(self._state, options, table, few)
+            self._pending |= table.changed
+            self._holdings.look_at(table, table.changed, self._here)
+            await asyncio.sleep(0)
+        await self._look_at_addresses(table, moved)
+        self.table, self._own = table, own
+
+    async def _concerned(self, concern: Concern) -> set[ObjectName]:
+        table, found = self.table, set[ObjectName]()
+        for few in _chunks(list(table.services), _LOOKED_AT):
+            found.update(each for each in few if concerns(concern, self._state, table, each))
+            await asyncio.sleep(0)
+        return found
+
+    async def _look_at_addresses(self, table: RoutingTable, moved: Set[str]) -> None:
+        """Find out which addresses have to be claimed now, or no longer."""
+        everything = self._all_addresses
+        if not everything and not moved:
+            return
+        for few in _chunks(list(table.routes), _LOOKED_AT):
+            some = few if everything else [each for each in few if each.address in moved]
+            self._pending |= self._holdings.look_at(table, some, self._here)
+            await asyncio.sleep(0)
+        self._all_addresses = False
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

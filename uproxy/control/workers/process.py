@@ -1,0 +1,134 @@
+"""The process of a worker: how it is started, and what can be said of its end.
+
+Workers are started with exec, not forked, so they carry none of what this process has imported.
+Each has one stream Unix socket to the control process; its end of file is how either side learns
+of the other's death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+log = logging.getLogger(__name__)
+
+_NO_RING = ("--no-io-uring",)
+_JSON = ("--log-json",)
+_BOOT = (
+    "import sys; path = sys.path; path.insert(0, sys.argv.pop(1)); import uproxy; "
+    "path.append(path.pop(0)); from uproxy.dataplane.__main__ import run; run()"
+)
+_LOOK = 0.01
+"""Seconds between looks whether a process is gone."""
+_DEATH = 5.0
+"""Seconds that a killed process gets to be gone; one that waits for a device may never be."""
+
+
+class Process(Protocol):
+    """What is needed of subprocess.Popen."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+
+class Started(NamedTuple):
+    """A process, and our end of the socket to it."""
+
+    process: Process
+    sock: socket.socket
+
+
+async def start_worker(*, ring: bool = True, log_format: str = "text") -> Started:
+    """Start a worker; it relays by io_uring if the kernel grants it and `ring` says so.
+
+    Raises OSError.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        options = [*_NO_RING[ring:], *_JSON[log_format != "json" :]]
+        return Started(_spawn(theirs.fileno(), options), ours)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+
+
+def _spawn(channel: int, options: Sequence[str]) -> Process:
+    """Not by the event loop: uvloop keeps what it has opened when it runs out of descriptors. Nor
+    is there need to watch the process, as its channel tells of its end."""
+    return subprocess.Popen(
+        [*_command(), str(channel), *options],
+        pass_fds=[channel],
+        stdin=subprocess.DEVNULL,
+        # A terminal's Ctrl-C goes to the whole group, but the control process decides when a
+        # worker ends.
+        start_new_session=True,
+    )
+
+
+def _command() -> list[str]:
+    """A worker imports from where this process does, but never from the current directory (-P).
+
+    It runs the same uproxy, and whatever else lies in that folder comes last, behind the standard
+    library and what is installed: the folder may be the current directory itself, or a zip file.
+    """
+    flags = sys.flags
+    inherited = ["-I"] * flags.isolated + ["-s"] * flags.no_user_site
+    inherited += ["-E"] * flags.ignore_environment
+    return [sys.executable, "-P", *inherited, "-c", _BOOT, str(Path(__file__).parents[3])]
+
+
+async def reap(process: Process, *, grace: float) -> str:
+    """End a process whose channel is closed, by its own means within `grace` seconds or else by
+    ours; returns how it ended.
+
+    One that ends by itself resets its flows. Of one that is killed, clients may see the end of a
+    stream as if it were complete, so one that was stopped is continued first.
+    """
+    _signal(process, signal.SIGCONT)
+    code = await _ended(process, grace)
+    if code is not None:
+        return _ending(code)
+    _signal(process, signal.SIGKILL)
+    if await _ended(process, _DEATH) is None:
+        log.error("process %d does not end though it was killed", process.pid)
+    return "hung and was killed"
+
+
+def _signal(process: Process, number: int) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+async def _ended(process: Process, seconds: float) -> int | None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    try:
+        while (code := process.poll()) is None and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK)
+    except asyncio.CancelledError:  # Whoever is in such a hurry leaves nobody behind.
+        _signal(process, signal.SIGKILL)
+        raise
+    return code
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended by itself with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

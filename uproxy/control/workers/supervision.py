@@ -1,0 +1,277 @@
+"""All workers: for each place there is a running process, or a reason why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import NamedTuple
+
+from uproxy.control.workers.liveness import Patience
+from uproxy.control.workers.process import Started, reap, start_worker
+from uproxy.control.workers.worker import Worker
+from uproxy.core.backoff import Backoff
+from uproxy.core.flows.counters import Counters
+from uproxy.core.flows.tally import Tally
+from uproxy.core.report.status import WorkerStatus
+from uproxy.core.route import Frontend, ServicePortName
+from uproxy.net.channel import (
+    Drain,
+    Drained,
+    FromWorker,
+    Lacking,
+    LocalClients,
+    Open,
+    Ready,
+    Report,
+    Settings,
+    ToWorker,
+)
+
+log = logging.getLogger(__name__)
+
+_RESTART = Backoff(initial=0.05, maximum=5.0, jitter=0.2)
+
+
+class Periods(NamedTuple):
+    """Seconds."""
+
+    look: float = 1.0
+    """Between looks at what was heard of the workers."""
+    tidy: float = 30.0
+    """Between looks for counts of Services that are gone."""
+    end: float = 1.0
+    """That a worker gets to end after its channel was closed, before it is killed."""
+
+
+_PATIENCE = Patience()
+_PERIODS = Periods()
+
+
+class Workers:
+    """An async context manager that keeps `count` worker processes running while it is open.
+
+    `state` yields, for the index of a worker, the messages and sockets that bring a new process up
+    to date. Leaving ends the processes, flows and all; drain first.
+    """
+
+    def __init__(
+        self,
+        settings: Callable[[int], Settings],
+        count: int,
+        state: Callable[[int], Iterable[tuple[Open, socket.socket]]],
+        *,
+        wanted: Callable[[ServicePortName], bool] = lambda _: True,
+        reported: Callable[[Report], None] = lambda _: None,
+        start: Callable[[], Awaitable[Started]] = start_worker,
+        patience: Patience = _PATIENCE,
+        periods: Periods = _PERIODS,
+        restart: Backoff = _RESTART,
+    ) -> None:
+        """`wanted`: whether a port still exists; the counts of others are forgotten. `reported` is
+        told what a worker reports. `start` starts a process."""
+        self._reported = reported
+        self._settings = settings
+        self._state = state
+        self._wanted = wanted
+        self._start = start
+        self._periods = periods
+        self._restart = restart
+        self._workers = [Worker(index, patience, self._said) for index in range(count)]
+        self._clients = LocalClients((), ())
+        self._tally = Tally()
+        self._draining = asyncio.Event()
+        self._tasks = asyncio.TaskGroup()
+        self._running: list[asyncio.Task[None]] = []
+
+    @property
+    def count(self) -> int:
+        return len(self._workers)
+
+    @property
+    def active_flows(self) -> int:
+        return sum(worker.active_flows for worker in self._workers)
+
+    @property
+    def started(self) -> int:
+        """Workers that have started once; a successor is not waited for."""
+        return sum(worker.pulse.served_once for worker in self._workers)
+
+    @property
+    def outages(self) -> Iterator[str]:
+        """Why clients of some worker have to wait longer than its replacement takes."""
+        return (str(worker) for worker in self._places if worker.pulse.out)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether there has been no worker for long, and none can be started."""
+        return all(worker.pulse.hopeless for worker in self._workers)
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """Why clients are not served as they should be."""
+        nobody = not any(worker.pulse.serving for worker in self._workers)
+        for worker in self._places:
+            pulse = worker.pulse
+            if pulse.out or pulse.lacking or (nobody and pulse.failures):
+                yield str(worker)
+
+    async def __aenter__(self) -> Workers:
+        await self._tasks.__aenter__()
+        places = [(f"worker-{worker.index}", self._supervise(worker)) for worker in self._workers]
+        self._running = [
+            self._tasks.create_task(each, name=name)
+            for name, each in (*places, ("watch", self._watch()), ("tidy", self._tidy()))
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._running:
+            task.cancel()
+        # A task group would cancel them again if there was an error, while they end processes.
+        await asyncio.wait(self._running)
+        await self._tasks.__aexit__(kind, error, trace)
+
+    async def ready(self) -> None:
+        """Wait until every worker has started once."""
+        for worker in self._workers:
+            await worker.ready.wait()
+
+    def send(self, worker: int, message: ToWorker, sock: socket.socket | None = None) -> None:
+        """Tell one worker; `sock` stays open until the `Close` of its frontend was said."""
+        self._workers[worker].tell(message, sock)
+
+    def set_local_clients(self, clients: LocalClients) -> None:
+        """Tell all workers, present and future, who counts as this node or its pods."""
+        if clients != self._clients:
+            self._clients = clients
+            self._tell_all(clients)
+
+    def drain(self) -> None:
+        """Stop accepting everywhere; flows go on."""
+        self._draining.set()
+        self._tell_all(Drain())
+
+    async def drained(self) -> None:
+        """Wait, after `drain`, until no flow is left."""
+        for worker in self._workers:
+            await worker.drained.wait()
+
+    def status(self) -> tuple[WorkerStatus, ...]:
+        return tuple(worker.status() for worker in self._workers)
+
+    def counters(self) -> dict[ServicePortName, Counters]:
+        """Sums over all workers, dead ones included."""
+        return self._tally.totals
+
+    @property
+    def _places(self) -> list[Worker]:
+        """Those for whom there is always to be a process."""
+        return [] if self._draining.is_set() else self._workers
+
+    def _tell_all(self, message: ToWorker) -> None:
+        for worker in self._workers:
+            worker.tell(message)
+
+    async def _supervise(self, worker: Worker) -> None:
+        while not self._draining.is_set():
+            try:
+                ending = await self._life(worker)
+            except Exception as error:
+                log.exception("worker %d", worker.index)
+                ending = f"could not be supervised ({error!r})"
+            self._tally.ended(worker.index)
+            worker.pulse.ended(ending)
+            if self._draining.is_set():
+                break
+            worker.restarts += 1
+            log.warning("worker %d %s; starting another", worker.index, ending)
+            if failures := worker.pulse.failures:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._restart.delay(failures, random.random())):
+                        await self._draining.wait()
+        worker.drained.set()
+
+    async def _life(self, worker: Worker) -> str:
+        """One process, until it ends; returns how that went."""
+        worker.pulse.begun()
+        try:
+            process, sock = await self._start()
+        except OSError as error:
+            return f"could not be started ({error})"
+        worker.pid = process.pid
+        try:
+            self._connect(worker, sock)
+            await worker.over.wait()
+        finally:
+            try:
+                worker.disconnect()
+            finally:
+                sock.close()
+                ending = await reap(process, grace=self._periods.end)
+        return worker.why_over or ending
+
+    def _connect(self, worker: Worker, sock: socket.socket) -> None:
+        worker.connect(sock)
+        worker.tell(self._settings(worker.index))
+        worker.tell(self._clients)
+        for opening, each in self._state(worker.index):
+            worker.tell(opening, each)
+        if self._draining.is_set():
+            worker.tell(Drain())
+
+    def _said(self, worker: Worker, message: FromWorker) -> None:
+        match message:
+            case Ready(engine):
+                log.info("worker %d relays by %s", worker.index, engine)
+            case Report(ports):
+                self._reported(message)
+                self._tally.add(worker.index, ports)
+            case Lacking(frontends):
+                self._tell_again(worker, frontends)
+            case Drained():
+                worker.active_flows = 0
+                worker.drained.set()
+
+    def _tell_again(self, worker: Worker, frontends: list[Frontend]) -> None:
+        """Its descriptors have run out; what it could not take is still there."""
+        before, worker.pulse.lacking = worker.pulse.lacking, len(frontends)
+        if frontends and not before:
+            log.warning("%s", worker)
+        elif before and not frontends:
+            log.info("worker %d serves all frontends again", worker.index)
+        lacking = frozenset(frontends)
+        for opening, sock in self._state(worker.index) if lacking else ():
+            if opening.route.frontend in lacking:
+                worker.tell(opening, sock)
+
+    async def _watch(self) -> None:
+        """Notice workers that hang. What counts is time in which we could have heard them: this
+        process, or the whole machine, may have been stopped as well."""
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        while True:
+            await asyncio.sleep(self._periods.look)
+            now = loop.time()
+            passed, before = min(now - before, 2 * self._periods.look), now
+            for worker in self._workers:
+                worker.pulse.passed(passed)
+                if worker.pulse.verdict:
+                    worker.give_up(worker.pulse.verdict)
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(self._periods.tidy)
+            try:
+                self._tally.forget(self._wanted, asyncio.get_running_loop().time())
+            except Exception:
+                log.exception("counts of Services that are gone cannot be removed")

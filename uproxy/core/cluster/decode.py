@@ -1,0 +1,77 @@
+"""From the API's JSON, or plain data read from YAML, to objects, with the reason why not."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, Service
+
+_KINDS: Final[dict[tuple[str, str], type[Object]]] = {
+    ("v1", "Service"): Service,
+    ("v1", "Endpoints"): Endpoints,
+    ("v1", "Node"): Node,
+    ("discovery.k8s.io/v1", "EndpointSlice"): EndpointSlice,
+}
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+
+
+class DecodeError(ValueError):
+    """An object that cannot be used, with the field that is to blame."""
+
+    def __init__(self, what: str, path: str = "") -> None:
+        super().__init__(f"{path}: {what}" if path else what)
+        self.what = what
+        self.path = path
+        """Dotted, such as "spec.ports[0].port"; "" for the object as a whole."""
+
+
+def kind_of(document: Any) -> type[Object] | None:
+    """The class for a document's apiVersion and kind, or None for kinds that don't concern us.
+
+    Raises DecodeError where either is missing, since then nobody could tell.
+    """
+    if not isinstance(document, dict):
+        raise DecodeError(f"expected an object, found {_describe(document)}")
+    for field in ("apiVersion", "kind"):
+        if not isinstance(document.get(field), str):
+            raise DecodeError("a string is required", field)
+    return _KINDS.get((document["apiVersion"], document["kind"]))
+
+
+def from_data(document: Any, kind: type[Object]) -> Object:
+    """Turn plain data (as a YAML reader yields it) into an object.
+
+    Raises DecodeError with the path of the field that does not fit.
+    """
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise explain(error) from None
+
+
+def from_json(raw: bytes | msgspec.Raw, kind: type[Object]) -> Object:
+    """Turn JSON into an object. Raises DecodeError."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise explain(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"not JSON: {error}") from None
+
+
+def explain(error: msgspec.ValidationError) -> DecodeError:
+    """The library's message, taken apart into what and where, in the API's field names."""
+    match = _AT.match(str(error))
+    assert match is not None
+    path = (match["path"] or "").removeprefix("$").removeprefix(".")
+    what = match["what"].replace("`", "").strip()
+    return DecodeError(what[:1].lower() + what[1:], path)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 64:
+        return "a very large number"
+    return {type(None): "nothing", list: "a list", str: "text"}.get(type(value), repr(value))

@@ -1,0 +1,290 @@
+"""What the sources say about the cluster, and which Services that concerns since the last look."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from uproxy.core.cluster.holders import API_SERVER, Holders
+from uproxy.core.cluster.legacy import as_slices
+from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, ObjectName, Service
+from uproxy.core.ip import parse_ip
+
+_ZONE: Final = "topology.kubernetes.io/zone"
+_IP_SLICES: Final = frozenset(("IPv4", "IPv6"))
+_ADDRESS_ORDER: Final = ("InternalIP", "ExternalIP")
+_API: Final = ObjectName("default", "kubernetes")
+"""The Service whose endpoints are the API servers."""
+
+Kind = TypeVar("Kind", bound=Object)
+_Identity = tuple[type[Any], ObjectName]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What the cluster knows about the node that we run on."""
+
+    name: str
+    known: bool = False
+    """Whether there is a Node of that name; without one the rest is empty."""
+    zone: str = ""
+    pod_cidrs: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    """Canonical; internal ones first, otherwise as the Node lists them, so that the first of
+    each family is the primary one."""
+    deleting: bool = False
+    taints: tuple[str, ...] = ()
+    """Keys."""
+
+    @classmethod
+    def of(cls, node: Node) -> NodeFacts:
+        """Reduce a Node to what matters here; its heartbeat does not."""
+        return cls(
+            name=node.metadata.name,
+            known=True,
+            zone=(node.metadata.labels or {}).get(_ZONE, ""),
+            pod_cidrs=node.spec.pod_cidrs or tuple(filter(None, (node.spec.pod_cidr,))),
+            addresses=_addresses(node),
+            deleting=node.metadata.deletion_timestamp is not None,
+            taints=tuple(taint.key for taint in node.spec.taints or ()),
+        )
+
+
+class ClusterState:
+    """The objects of all sources, by source; what one says never removes what another does.
+
+    Where several have the same object, the source that was named first counts. Of other Nodes than
+    our own only the addresses matter. Slices of host names (FQDN) are not kept, as nothing could be
+    routed to them.
+    """
+
+    def __init__(self, sources: Iterable[str], *, node_name: str = "") -> None:
+        self.node = NodeFacts(name=node_name)
+        self.hosts = Holders()
+        """Addresses of all Nodes and of the API servers."""
+        self._moved: set[str] = set()
+        """Those of them that have come or gone since the last look."""
+        self._asking: dict[str, set[ObjectName]] = {}
+        """Services by the addresses at which they are to be reached."""
+        self._objects: dict[str, dict[_Identity, Object]] = {source: {} for source in sources}
+        self._unsynced = set(self._objects)
+        self._presumed: set[str] = set()
+        self._slices: dict[ObjectName, dict[ObjectName, EndpointSlice]] = {}
+        self._dirty: set[ObjectName] = set()
+
+    @property
+    def unlisted(self) -> Sequence[str]:
+        """Sources of which not even the last-known state is there."""
+        return sorted(self._unsynced - self._presumed)
+
+    @property
+    def synced(self) -> bool:
+        """Whether every source has listed once. Stays true: later silence is not emptiness."""
+        return not self._unsynced
+
+    @property
+    def servable(self) -> bool:
+        """Whether what is known is worth being called ready: synced, or presumed to be so."""
+        return self._unsynced <= self._presumed
+
+    def sync(self, source: str) -> None:
+        """Note that all that a source has was applied. Raises KeyError for an unknown source."""
+        if source not in self._objects:
+            raise KeyError(source)
+        self._unsynced.discard(source)
+
+    def presume(self, source: str) -> None:
+        """Note that what was applied so far is what the source had when it was last heard.
+
+        It may be served as a whole, but until the source itself has listed nothing is taken away.
+        """
+        self._presumed.add(source)
+
+    def all_objects(self) -> list[Object]:
+        """All that the sources have at present."""
+        return [obj for objects in self._objects.values() for obj in objects.values()]
+
+    def apply(self, source: str, obj: Object) -> None:
+        """Add or replace an object. Raises KeyError for an unknown source."""
+        objects = self._objects[source]
+        kind, name = type(obj), obj.key
+        if not self._matters(obj):
+            self.remove(source, kind, name)
+            return
+        if objects.get((kind, name)) == obj:
+            return
+        before, mine = self._find(kind, name), objects.get((kind, name))
+        objects[kind, name] = obj
+        try:
+            self._note(kind, name, before)
+        except Exception:
+            # As if it had not come, so that it makes a difference when it comes again.
+            _put_back(objects, (kind, name), mine)
+            raise
+
+    def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
+        """Remove an object; one that is not there is no error. Raises KeyError as above."""
+        objects = self._objects[source]
+        if (kind, key) in objects:
+            before = self._find(kind, key)
+            del objects[kind, key]
+            self._note(kind, key, before)
+
+    def replace(self, source: str, objects: Iterable[Object]) -> None:
+        """Take a full list of a source: what it lacks is removed. The source then is synced."""
+        known = self._objects[source]
+        absent = set(known)
+        for obj in objects:
+            identity = type(obj), obj.key
+            absent.discard(identity)
+            if known.get(identity) is not obj:
+                self.apply(source, obj)
+        for kind, name in absent:
+            self.remove(source, kind, name)
+        self.sync(source)
+
+    def absent(self, source: str, there: Container[_Identity]) -> Sequence[_Identity]:
+        """What a source has delivered that is not among these."""
+        return [identity for identity in self._objects[source] if identity not in there]
+
+    def mark_dirty(self, services: Iterable[ObjectName]) -> None:
+        """Have these looked at once more."""
+        self._dirty.update(services)
+
+    def unknown(self, source: str, objects: Iterable[Object]) -> Iterator[Object]:
+        """Those that are not exactly what the source has delivered already."""
+        known = self._objects[source]
+        return (obj for obj in objects if known.get((type(obj), obj.key)) is not obj)
+
+    def take_dirty(self) -> set[ObjectName]:
+        """Services whose routes may have changed since the last call; they may be gone."""
+        taken, self._dirty = self._dirty, set()
+        if _API in taken:
+            found = (each for slice_ in self.slices_of(_API) for each in _endpoints(slice_))
+            self._moved |= self.hosts.put(API_SERVER, found)
+        if self._moved:
+            taken.update(name for each in self._moved for name in self._asking.get(each, ()))
+            self._moved = set()
+        return taken
+
+    def service(self, name: ObjectName) -> Service | None:
+        return self._find(Service, name)
+
+    def endpoint_slice(self, name: ObjectName) -> EndpointSlice | None:
+        return self._find(EndpointSlice, name)
+
+    def service_names(self) -> set[ObjectName]:
+        """All Services; walks every object, so not for every change."""
+        return {
+            name for objects in self._objects.values() for kind, name in objects if kind is Service
+        }
+
+    def slices_of(self, service: ObjectName) -> Sequence[EndpointSlice]:
+        """Its slices by name; only if there is none at all, its legacy Endpoints as slices.
+
+        A Service may have both: the API server mirrors one into the other.
+        """
+        slices = self._slices.get(service)
+        if slices:
+            return [slices[name] for name in sorted(slices)]
+        legacy = self._find(Endpoints, service)
+        return as_slices(legacy) if legacy is not None else ()
+
+    def _matters(self, obj: Object) -> bool:
+        return not isinstance(obj, EndpointSlice) or obj.address_type in _IP_SLICES
+
+    def _find(self, kind: type[Kind], name: ObjectName) -> Kind | None:
+        for objects in self._objects.values():
+            found = objects.get((kind, name))
+            if isinstance(found, kind):
+                return found
+        return None
+
+    def _note(self, kind: type[Object], name: ObjectName, before: Object | None) -> None:
+        after = self._find(kind, name)
+        if after == before:
+            return
+        if kind is Service:
+            self._ask(name, before, after)
+        if kind is Service or (kind is Endpoints and name not in self._slices):
+            self._dirty.add(name)
+        elif kind is EndpointSlice:
+            self._ungroup(before)
+            self._group(after)
+        elif kind is Node:
+            held = _all_addresses(after) if isinstance(after, Node) else ()
+            self._moved |= self.hosts.put(f"an address of node {name.name}", held)
+            if name.name == self.node.name:
+                self.hosts.own = frozenset(held)
+                self._set_node(after)
+
+    def _ask(self, name: ObjectName, before: Object | None, after: Object | None) -> None:
+        old = set(asked_addresses(before)) if isinstance(before, Service) else set[str]()
+        new = set(asked_addresses(after)) if isinstance(after, Service) else set[str]()
+        for address in old - new:
+            names = self._asking.get(address, set())
+            names.discard(name)
+            if not names:
+                self._asking.pop(address, None)
+        for address in new - old:
+            self._asking.setdefault(address, set()).add(name)
+
+    def _ungroup(self, before: Object | None) -> None:
+        if not isinstance(before, EndpointSlice) or before.service is None:
+            return
+        self._dirty.add(before.service)
+        slices = self._slices.get(before.service, {})
+        slices.pop(before.key, None)
+        if not slices:
+            self._slices.pop(before.service, None)
+
+    def _group(self, after: Object | None) -> None:
+        if isinstance(after, EndpointSlice) and after.service is not None:
+            self._dirty.add(after.service)
+            self._slices.setdefault(after.service, {})[after.key] = after
+
+    def _set_node(self, node: Object | None) -> None:
+        before = self.node
+        self.node = NodeFacts.of(node) if isinstance(node, Node) else NodeFacts(name=before.name)
+        # Hints compare with the zone, loadBalancerSourceRanges with the addresses.
+        if (self.node.zone, self.node.addresses) != (before.zone, before.addresses):
+            self._dirty |= self.service_names()
+
+
+def _put_back(objects: dict[_Identity, Object], identity: _Identity, before: Object | None) -> None:
+    if before is None:
+        del objects[identity]
+    else:
+        objects[identity] = before
+
+
+def asked_addresses(service: Service) -> Iterator[str]:
+    """Addresses at which a Service is to be reached, in canonical form, allowed or not."""
+    spec = service.spec
+    cluster = (spec.cluster_ip, *(spec.cluster_ips or ()))
+    ingress = (each.ip for each in service.ingress)
+    for text in (*cluster, *(spec.external_ips or ()), *ingress):
+        address = parse_ip(text)
+        if address is not None:
+            yield address
+
+
+def _endpoints(endpoint_slice: EndpointSlice) -> Iterator[str]:
+    for each in endpoint_slice.endpoints or ():
+        for text in each.addresses or ():
+            address = parse_ip(text)
+            if address is not None:
+                yield address
+
+
+def _all_addresses(node: Node) -> tuple[str, ...]:
+    """Host names that are addresses among them."""
+    listed = node.status.addresses or ()
+    return tuple(filter(None, (parse_ip(each.address) for each in listed)))
+
+
+def _addresses(node: Node) -> tuple[str, ...]:
+    listed = node.status.addresses or ()
+    ordered = (each for kind in _ADDRESS_ORDER for each in listed if each.type == kind)
+    return tuple(dict.fromkeys(filter(None, (parse_ip(each.address) for each in ordered))))

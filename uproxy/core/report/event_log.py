@@ -1,0 +1,134 @@
+"""Events as requests to the API server: repetitions are counted in one object, floods are cut.
+
+The rules are those of client-go's recorders (tools/events and tools/record), as cluster operators
+know them from every other component.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from uproxy.core.printable import printable
+from uproxy.core.report.troubles import Event, Reference
+
+CONTROLLER: Final = "uproxy"
+SERIES_TIME: Final = 360.0
+"""Seconds after which a repetition is a new Event (client-go's finishTime, 6 min)."""
+BURST: Final = 25
+"""Events about one object at a time (client-go's defaultSpamBurst)."""
+REFILL: Final = 300.0
+"""Seconds until one more is allowed (client-go's defaultSpamQPS, 1 in 5 min)."""
+
+_KEPT: Final = 4096
+"""Series and budgets that are remembered, each (client-go's maxLruCacheEntries)."""
+_LONGEST_NOTE: Final = 1024
+"""Bytes that the API allows."""
+_NO_NAMESPACE: Final = "default"
+"""Where Events about objects without a namespace are kept."""
+
+
+class EventRequest(NamedTuple):
+    """A write that the API server should get."""
+
+    method: str
+    path: str
+    content_type: str
+    body: dict[str, Any]
+    event: Event
+
+
+class _Series(NamedTuple):
+    path: str
+    times: int
+    last: float
+
+
+class _Budget(NamedTuple):
+    tokens: float
+    at: float
+
+
+class EventLog:
+    """Turns Events into requests. `now` is monotonic, `wall` is Unix time, both in seconds."""
+
+    def __init__(self, instance: str) -> None:
+        """`instance`: the name of the node, to tell this program from others of its kind."""
+        self._instance = f"{CONTROLLER}-{instance}"[:128]
+        self._series: OrderedDict[Event, _Series] = OrderedDict()
+        self._budgets: OrderedDict[Reference, _Budget] = OrderedDict()
+
+    def request(self, event: Event, *, uid: str, now: float, wall: float) -> EventRequest | None:
+        """What to send; None where there have been too many about this object.
+
+        `uid`: of the object, as it is now.
+        """
+        if not self._allowed(event.regarding, now):
+            return None
+        series = self._series.pop(event, None)
+        if series is None or now - series.last > SERIES_TIME:
+            return self._first(event, uid, now, wall)
+        series = _Series(series.path, series.times + 1, now)
+        self._remember(event, series)
+        body = {"series": {"count": series.times, "lastObservedTime": _micro_time(wall)}}
+        return EventRequest("PATCH", series.path, "application/merge-patch+json", body, event)
+
+    def lost(self, event: Event) -> None:
+        """The Event that was created for this one is not there: do not count on it."""
+        self._series.pop(event, None)
+
+    def _first(self, event: Event, uid: str, now: float, wall: float) -> EventRequest:
+        regarding = event.regarding
+        namespace = regarding.namespace or _NO_NAMESPACE
+        collection = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+        # Like client-go: unique as long as one object gets less than an Event in a nanosecond.
+        name = f"{regarding.name}.{int(wall * 1e9):x}"
+        reference = {"apiVersion": "v1", "kind": regarding.kind, "name": regarding.name, "uid": uid}
+        body = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": namespace},
+            "eventTime": _micro_time(wall),
+            "reportingController": CONTROLLER,
+            "reportingInstance": self._instance,
+            "action": event.action,
+            "reason": event.reason,
+            "regarding": {
+                key: value
+                for key, value in {**reference, "namespace": regarding.namespace}.items()
+                if value
+            },
+            "note": _fitting(event.note),
+            "type": event.type,
+        }
+        self._remember(event, _Series(f"{collection}/{name}", 1, now))
+        return EventRequest("POST", collection, "application/json", body, event)
+
+    def _remember(self, event: Event, series: _Series) -> None:
+        self._series[event] = series
+        if len(self._series) > _KEPT:
+            self._series.popitem(last=False)
+
+    def _allowed(self, regarding: Reference, now: float) -> bool:
+        budget = self._budgets.pop(regarding, _Budget(BURST, now))
+        tokens = min(BURST, budget.tokens + (now - budget.at) / REFILL)
+        allowed = tokens >= 1
+        self._budgets[regarding] = _Budget(tokens - 1 if allowed else tokens, now)
+        if len(self._budgets) > _KEPT:
+            self._budgets.popitem(last=False)
+        return allowed
+
+
+def _fitting(note: str) -> str:
+    """What terminals of others may show: kubectl prints notes as they are."""
+    note = printable(note)
+    raw = note.encode()
+    if len(raw) <= _LONGEST_NOTE:
+        return note
+    return raw[: _LONGEST_NOTE - 3].decode(errors="ignore") + "..."
+
+
+def _micro_time(wall: float) -> str:
+    """metav1.MicroTime: always six digits of fraction."""
+    return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"

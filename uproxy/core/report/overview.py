@@ -1,0 +1,132 @@
+"""What is wanted, what is open and what failed, put together for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.flows.reachability import Unanswered
+from uproxy.core.ip import Family, family_of
+from uproxy.core.report.status import (
+    FrontendState,
+    FrontendStatus,
+    HealthCheckStatus,
+    ServiceStatus,
+)
+from uproxy.core.route import Frontend, Route, ServicePortName
+from uproxy.core.routing.contest import Conflict
+from uproxy.core.routing.plan import Actual
+from uproxy.core.routing.retries import Failure
+from uproxy.core.routing.table import HealthCheck, RoutingTable
+
+_NONE: Final[Mapping[ServicePortName, Unanswered]] = MappingProxyType({})
+
+
+def frontend_statuses(
+    table: RoutingTable,
+    actual: Mapping[Frontend, Actual],
+    failures: Mapping[Frontend, Failure],
+    preserved: Container[Family] = (),
+    unanswered: Mapping[ServicePortName, Unanswered] = _NONE,
+) -> Iterator[FrontendStatus]:
+    """Every frontend that some Service wants: those routed, then those lost to another one.
+
+    `preserved`: families in which backends can be shown the addresses of clients. `unanswered`:
+    Service ports of which no backend answers.
+    """
+    for frontend, route in table.routes.items():
+        state, reason = _state(route, actual.get(frontend), failures.get(frontend))
+        shown = route.local_backends is not None and family_of(frontend.address) in preserved
+        status = _status(route, state, reason, preserved=shown)
+        port = unanswered.get(route.owner)
+        if port is not None and state is FrontendState.SERVING:
+            status = _degraded(status, port)
+        yield status
+    for conflict in table.conflicts.values():
+        for route in _losing_routes(conflict):
+            yield _status(route, FrontendState.CONFLICT, conflict.message)
+
+
+def unserved(
+    table: RoutingTable, is_open: Callable[[Frontend], bool], failures: Mapping[Frontend, Failure]
+) -> Iterator[FrontendStatus]:
+    """Frontends that should be open and are not: what probes ask for every few seconds."""
+    for frontend, route in table.routes.items():
+        failure = failures.get(frontend)
+        if failure is not None or not is_open(frontend):
+            state, reason = _state(route, None, failure)
+            yield _status(route, state, reason)
+
+
+def service_statuses(table: RoutingTable) -> Iterator[ServiceStatus]:
+    """Services that are not served, or not wholly, for reasons of their own."""
+    for name, wanted in table.services.items():
+        for reason in wanted.reasons:
+            yield ServiceStatus(service=name, reason=reason)
+    for name, reason in table.underived.items():
+        yield ServiceStatus(service=name, reason=reason)
+    for conflict in table.conflicts.values():
+        for claim in conflict.claims[1:]:
+            if not isinstance(claim.want, Route):
+                yield ServiceStatus(service=claim.service, reason=conflict.message)
+
+
+def health_check_statuses(
+    checks: Mapping[ObjectName, HealthCheck], failures: Mapping[ObjectName, str]
+) -> Iterator[HealthCheckStatus]:
+    """The health check node ports that are wanted."""
+    for name, check in checks.items():
+        yield HealthCheckStatus(
+            service=name,
+            port=check.port,
+            counts={str(family): count for family, count in check.counts.items()},
+            reason=failures.get(name, ""),
+        )
+
+
+def _state(
+    route: Route, actual: Actual | None, failure: Failure | None
+) -> tuple[FrontendState, str]:
+    if failure is not None:
+        state = FrontendState.ELSEWHERE if failure.absent else FrontendState.FAILED
+        return state, failure.reason
+    if actual is None:
+        return FrontendState.PENDING, "to be opened in the next sync"
+    if actual.paused:
+        return FrontendState.PAUSED, route.reason or "no usable endpoints"
+    return FrontendState.SERVING, route.reason
+
+
+def _status(
+    route: Route, state: FrontendState, reason: str, *, preserved: bool = False
+) -> FrontendStatus:
+    return FrontendStatus(
+        frontend=route.frontend,
+        kind=route.kind,
+        owner=route.owner,
+        state=state,
+        reason=reason,
+        backends=route.backends,
+        local_backends=route.local_backends,
+        affinity_timeout=route.affinity_timeout,
+        balancer=route.balancer.value,
+        client_address="preserved" if preserved else "node",
+        proxy_protocol="" if route.proxy_protocol is None else route.proxy_protocol.value,
+    )
+
+
+def _degraded(status: FrontendStatus, port: Unanswered) -> FrontendStatus:
+    reason = f"{status.reason}; {port.reason}" if status.reason else port.reason
+    return msgspec.structs.replace(
+        status, state=FrontendState.DEGRADED, reason=reason, failing=tuple(port.backends)
+    )
+
+
+def _losing_routes(conflict: Conflict) -> Iterator[Route]:
+    for claim in conflict.claims[1:]:
+        if isinstance(claim.want, Route):
+            yield claim.want

@@ -1,0 +1,42 @@
+"""What annotations of a Service ask for; a value that is wrong becomes a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from uproxy.core.cluster.objects import Service
+from uproxy.core.route import ProxyProtocol
+
+BALANCER: Final = "uproxy.dev/balancer"
+"""A BalancerKind."""
+PROXY_PROTOCOL: Final = "uproxy.dev/proxy-protocol"
+"""A ProxyProtocol, for the TCP ports of the Service."""
+
+C = TypeVar("C", bound=StrEnum)
+
+
+def choice(service: Service, name: str, kind: type[C], reasons: list[str]) -> C | None:
+    """The value of an annotation; None where it is missing or, with a reason added, wrong."""
+    wanted = (service.metadata.annotations or {}).get(name)
+    if wanted is None:
+        return None
+    try:
+        return kind(wanted)
+    except ValueError:
+        known = ", ".join(each.value for each in kind)
+        reasons.append(f'annotation {name} is "{wanted}", not one of: {known}')
+        return None
+
+
+def without_header(service: Service, version: ProxyProtocol | None) -> Iterator[str]:
+    """Why ports of a Service that asks for a PROXY header are served without.
+
+    The receivers there are (HAProxy, nginx, Envoy) read it from streams only.
+    """
+    if version is not None:
+        for port in service.ports:
+            if port.protocol == "UDP":
+                label = f'port "{port.name or port.port}"'
+                yield f"{label}: annotation {PROXY_PROTOCOL} has no effect on UDP"

@@ -1,0 +1,165 @@
+"""Where a Service wants to be reached: its addresses by family, and why some don't count."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from uproxy.core.cluster.holders import Holders
+from uproxy.core.cluster.objects import EndpointSlice, LoadBalancerIngress, Service
+from uproxy.core.ip import Family, family_of, parse_ip
+from uproxy.core.route import FrontendKind
+from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.reserved import why_reserved
+from uproxy.core.routing.topology import FAMILIES
+
+_PROXY_NAME: Final = "service.kubernetes.io/service-proxy-name"
+_HEADLESS: Final = "None"
+
+
+@dataclass(slots=True)
+class Addresses:
+    """What one Service may be reached at, apart from NodePorts."""
+
+    families: tuple[Family, ...] = ()
+    """Those in which the Service exists; its other addresses do not count."""
+    places: list[tuple[FrontendKind, str]] = field(default_factory=list)
+    """Each address once. A load-balancer VIP precedes an equal external IP: only the VIP is
+    subject to loadBalancerSourceRanges, and those must hold."""
+    reasons: list[str] = field(default_factory=list)
+    """Why some addresses were left out."""
+    _seen: set[str] = field(default_factory=set)
+
+    def of(self, family: Family) -> list[tuple[FrontendKind, str]]:
+        """In that order. Walks all, so not for each port."""
+        return [(kind, address) for kind, address in self.places if family_of(address) == family]
+
+    def put(self, kind: FrontendKind, address: str) -> None:
+        if address not in self._seen:
+            self._seen.add(address)
+            self.places.append((kind, address))
+
+
+def skip_reason(service: Service, options: RoutingOptions) -> str:
+    """Why a Service is not served at all; "" if it is."""
+    spec = service.spec
+    proxy = (service.metadata.labels or {}).get(_PROXY_NAME)
+    # Without a name of our own, even an empty label makes it somebody else's.
+    if proxy is not None and (proxy == "" or proxy != options.service_proxy_name):
+        return f'label {_PROXY_NAME} is "{proxy}": left to the proxy of that name'
+    if proxy is None and options.service_proxy_name:
+        return f'no label {_PROXY_NAME}: only Services with "{options.service_proxy_name}" are ours'
+    if spec.type == "ExternalName":
+        return "type ExternalName: DNS answers for it, there is nothing to proxy"
+    if _HEADLESS in _cluster_ips(service):
+        return "headless (clusterIP None): clients reach its endpoints through DNS"
+    if not _cluster_ips(service) and not options.serve_unallocated:
+        return "no clusterIP was assigned yet"
+    return "" if service.ports else "spec.ports is empty"
+
+
+def addresses_of(
+    service: Service, slices: Iterable[EndpointSlice], options: RoutingOptions, hosts: Holders
+) -> Addresses:
+    """Every address that counts, in canonical form, and the reasons for the others.
+
+    As in kube-proxy the cluster IPs decide in which families a Service exists at all.
+    """
+    found = Addresses()
+    cluster = _parsed("clusterIP", _cluster_ips(service), found.reasons)
+    found.families = tuple(f for f in FAMILIES if any(family_of(a) == f for a in cluster))
+    if not cluster and options.serve_unallocated:
+        found.families = _unallocated_families(service, slices)
+    free = _Free(options, hosts, found.reasons)
+    for address in free(FrontendKind.CLUSTER_IP, "clusterIP", cluster):
+        found.put(FrontendKind.CLUSTER_IP, address)
+    vips = [each.ip for each in service.ingress if _is_vip(each, found.reasons)]
+    parsed = _parsed("load-balancer IP", vips, found.reasons)
+    for address in free(FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", parsed):
+        _place(found, FrontendKind.LOAD_BALANCER_IP, address)
+    parsed = _parsed("externalIP", service.spec.external_ips or (), found.reasons)
+    for address in free(FrontendKind.EXTERNAL_IP, "externalIP", parsed):
+        if address in hosts.own or _may_claim(address, options):
+            _place(found, FrontendKind.EXTERNAL_IP, address)
+        else:
+            found.reasons.append(
+                f"externalIP {address} is not an address of this node"
+                " (--external-ip-cidrs would allow it)"
+            )
+    return found
+
+
+class _Free(NamedTuple):
+    """Leaves out the addresses that others must keep."""
+
+    options: RoutingOptions
+    hosts: Holders
+    reasons: list[str]
+
+    def __call__(self, kind: FrontendKind, label: str, addresses: Iterable[str]) -> Iterator[str]:
+        for address in addresses:
+            whose = why_reserved(address, kind, self.options, self.hosts)
+            if whose:
+                self.reasons.append(f"{label} {address} is {whose}: not claimed")
+            else:
+                yield address
+
+
+def _cluster_ips(service: Service) -> tuple[str, ...]:
+    spec = service.spec
+    return tuple(filter(None, spec.cluster_ips or ())) or tuple(filter(None, (spec.cluster_ip,)))
+
+
+def _unallocated_families(service: Service, slices: Iterable[EndpointSlice]) -> tuple[Family, ...]:
+    named = service.spec.ip_families or {each.address_type for each in slices}
+    return tuple(family for family in FAMILIES if family in named) or ("IPv4",)
+
+
+def _parsed(field_name: str, texts: Iterable[str], reasons: list[str]) -> list[str]:
+    found: dict[str, None] = {}
+    for text in texts:
+        ip = parse_ip(text)
+        if ip is None:
+            reasons.append(f'{field_name} "{text}" is not an IP address')
+        elif not _names_one_host(ip):
+            # Binding to "any address" would take the port everywhere.
+            reasons.append(f'{field_name} "{text}" is not the address of one host')
+        else:
+            found[ip] = None
+    return list(found)
+
+
+def _names_one_host(address: str) -> bool:
+    parsed = ipaddress.ip_address(address)
+    return not (parsed.is_unspecified or parsed.is_multicast or address == "255.255.255.255")
+
+
+def _is_vip(ingress: LoadBalancerIngress, reasons: list[str]) -> bool:
+    """Whether an entry has an address that we should answer for (KEP-1860)."""
+    if not ingress.ip:
+        return False
+    if ingress.ip_mode in (None, "VIP"):
+        return True
+    reasons.append(
+        f"load-balancer IP {ingress.ip} has ipMode {ingress.ip_mode}:"
+        " traffic must pass through the load balancer"
+    )
+    return False
+
+
+def _may_claim(address: str, options: RoutingOptions) -> bool:
+    if options.external_ip_addresses is None or address in options.external_ip_addresses:
+        return True
+    parsed = ipaddress.ip_address(address)
+    # All of 127.0.0.0/8 is this node's own, though an interface lists only its first address.
+    return parsed.is_loopback or any(parsed in each for each in options.external_ip_cidrs)
+
+
+def _place(found: Addresses, kind: FrontendKind, address: str) -> None:
+    family = family_of(address)
+    if family not in found.families:
+        found.reasons.append(f"{kind.value} {address} is {family}, a family that the Service lacks")
+    else:
+        found.put(kind, address)

@@ -1,0 +1,178 @@
+"""The loop guard: a backend that is one of our own frontends would make uproxy dial itself.
+
+Such a flow would go round until every descriptor is used up. A frontend is met exactly, or
+through a wildcard frontend of the same port if the backend's address belongs to this node, as
+those of frontends may do: what no interface has is claimed. And a NodePort is met at every node:
+two nodes with each other's NodePort for a backend would hand a flow back and forth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from uproxy.core.cluster.holders import Holders
+from uproxy.core.ip import family_of
+from uproxy.core.route import Backend, Frontend, FrontendKind, Route
+from uproxy.core.routing.nodeports import ANY
+
+_WILDCARDS = frozenset(ANY.values())
+_K = TypeVar("_K", str, int, tuple[str, int])
+
+
+def is_near(routes: Iterable[Route], local_addresses: Container[str]) -> bool:
+    """Whether a backend has an address of this node, so that wildcard frontends may be it."""
+    return any(
+        _is_local(backend.address, local_addresses)
+        for backends in backend_sets(routes)
+        for backend in backends
+    )
+
+
+def backend_ports(routes: Iterable[Route]) -> tuple[int, ...]:
+    """The ports that backends have, each once: rarely more than a few."""
+    found = backend_sets(routes)
+    return tuple(sorted({backend.port for backends in found for backend in backends}))
+
+
+@dataclass(slots=True)
+class Occupied:
+    """Where the frontends are: what the wildcards among them may be met by."""
+
+    addresses: dict[str, int] = field(default_factory=dict)
+    """Addresses of frontends, with the number of those that have it."""
+    wildcard_ports: dict[int, int] = field(default_factory=dict)
+    """The same for ports of wildcard frontends."""
+    node_ports: dict[tuple[str, int], int] = field(default_factory=dict)
+    """The same for protocols and ports of NodePorts."""
+
+    def copy(self) -> Occupied:
+        return Occupied(self.addresses.copy(), self.wildcard_ports.copy(), self.node_ports.copy())
+
+    def count(self, route: Route, change: int) -> None:
+        """A frontend has come (1) or is gone (-1)."""
+        frontend = route.frontend
+        if route.kind is FrontendKind.NODE_PORT:
+            _count(self.node_ports, (frontend.protocol, frontend.port), change)
+        if frontend.address in _WILDCARDS:
+            _count(self.wildcard_ports, frontend.port, change)
+        else:
+            _count(self.addresses, frontend.address, change)
+
+
+def guarded(
+    route: Route,
+    frontends: Container[Frontend],
+    local_addresses: Container[str],
+    occupied: Occupied,
+    hosts: Holders,
+) -> Route:
+    """The route without backends that are frontends of ours; itself when there is none."""
+    protocol = route.frontend.protocol
+    addresses, node_ports = occupied.addresses, occupied.node_ports
+
+    def loops(backend: Backend) -> bool:
+        if Frontend(protocol, *backend) in frontends:
+            return True
+        address = backend.address
+        if address not in addresses and not _is_local(address, local_addresses):
+            return (protocol, backend.port) in node_ports and bool(hosts.of(address))
+        return Frontend(protocol, ANY[family_of(backend.address)], backend.port) in frontends
+
+    bad = dict.fromkeys(filter(loops, (*route.backends, *(route.local_backends or ()))))
+    if not bad:
+        return route
+    named = ", ".join(str(backend) for backend in bad)
+    left_out = f"left out, because it is a frontend of uproxy itself: {named}"
+    local = route.local_backends
+    return msgspec.structs.replace(
+        route,
+        backends=_without(route.backends, bad),
+        local_backends=None if local is None else _without(local, bad),
+        reason="; ".join(filter(None, (route.reason, left_out))),
+    )
+
+
+class Appeared:
+    """Frontends that are new: a quick test for routes that may have one as a backend. Or that are
+    gone, for routes that may have had one."""
+
+    def __init__(self, frontends: Collection[Frontend], occupied: Occupied, hosts: Holders) -> None:
+        """`occupied`: by all frontends, these among them."""
+        self._occupied = occupied
+        self._hosts = hosts
+        self._wildcard = any(frontend.address in _WILDCARDS for frontend in frontends)
+        self._exact: dict[str, set[tuple[str, int]]] = {"TCP": set(), "UDP": set()}
+        for protocol, address, port in frontends:
+            self._exact[protocol].add((address, port))
+        self._ports = {frontend.port for frontend in frontends}
+
+    def may_concern(self, routes: tuple[Route, ...], *, near: bool, ports: tuple[int, ...]) -> bool:
+        """Whether routes of one Service have to be looked at again. `near`, `ports`: what
+        `is_near` and `backend_ports` have said of them."""
+        if near and self._wildcard:
+            return True
+        wildcards = [port for port in ports if port in self._occupied.wildcard_ports]
+        # Nearly always the end of it: Services listen on other ports than their Pods.
+        if not wildcards and self._ports.isdisjoint(ports):
+            return False
+        protocol: str | None = None
+        seen: tuple[Backend, ...] | None = None
+        # Frontends of one port share their tuples: skipping those halves the time.
+        for route in routes:
+            for backends in (route.backends, route.local_backends):
+                if backends and not (backends is seen and route.frontend.protocol == protocol):
+                    protocol, seen = route.frontend.protocol, backends
+                    if not self._exact[protocol].isdisjoint(backends):
+                        return True
+                    if wildcards and self._meets_wildcard(backends):
+                        return True
+                    if self._meets_node(protocol, backends):
+                        return True
+        return False
+
+    def _meets_wildcard(self, backends: tuple[Backend, ...]) -> bool:
+        addresses, ports = self._occupied.addresses, self._occupied.wildcard_ports
+        return any(each.port in ports and each.address in addresses for each in backends)
+
+    def _meets_node(self, protocol: str, backends: tuple[Backend, ...]) -> bool:
+        ports, node_ports, hosts = self._ports, self._occupied.node_ports, self._hosts
+        return any(
+            each.port in ports and (protocol, each.port) in node_ports and hosts.of(each.address)
+            for each in backends
+        )
+
+
+def concerns_nodes(ports: Iterable[int], occupied: Occupied) -> bool:
+    """Whether backends with these ports may be NodePorts at addresses of nodes."""
+    node_ports = occupied.node_ports
+    return any(("TCP", port) in node_ports or ("UDP", port) in node_ports for port in ports)
+
+
+def _count(counts: dict[_K, int], key: _K, change: int) -> None:
+    count = counts.get(key, 0) + change
+    if count:
+        counts[key] = count
+    else:
+        del counts[key]
+
+
+def backend_sets(routes: Iterable[Route]) -> Iterator[tuple[Backend, ...]]:
+    """What routes have for backends; those that share a set have it once, as a rule."""
+    seen: tuple[Backend, ...] | None = None
+    for route in routes:
+        for backends in (route.backends, route.local_backends):
+            if backends and backends is not seen:
+                seen = backends
+                yield backends
+
+
+def _is_local(address: str, local_addresses: Container[str]) -> bool:
+    return address in local_addresses or address.startswith("127.") or address == "::1"
+
+
+def _without(backends: tuple[Backend, ...], bad: Container[Backend]) -> tuple[Backend, ...]:
+    return tuple(backend for backend in backends if backend not in bad)

@@ -1,0 +1,72 @@
+"""Which addresses NodePorts are served on: --nodeport-addresses, resolved."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from uproxy.core.ip import Family, Network, family_of, parse_ip, parse_network
+from uproxy.core.routing.topology import FAMILIES
+
+ANY: Final[dict[Family, str]] = {"IPv4": "0.0.0.0", "IPv6": "::"}
+"""Stands for every address of the family."""
+_LOCALHOST: Final[dict[Family, str]] = {"IPv4": "127.0.0.1", "IPv6": "::1"}
+_KEYWORDS: Final = ("primary", "localhost", "all")
+
+
+def resolve_nodeport_addresses(
+    entries: Sequence[str], interface_addresses: Iterable[str], node_addresses: Iterable[str]
+) -> tuple[str, ...]:
+    """Concrete addresses for entries of --nodeport-addresses, in any mix (kube-proxy 1.37).
+
+    An entry is a CIDR (the interface addresses within), "primary" (the first address of each
+    family in `node_addresses`), "localhost" or "all". A keyword speaks for both families, a CIDR
+    for its own. A family for which nothing speaks, or that a /0 covers, gives "0.0.0.0" or "::";
+    one for which nothing matches gives no address, and that is not an error.
+
+    Raises ValueError, in words for the user, for an entry that is none of these.
+    """
+    networks = [_network(entry) for entry in entries if entry not in _KEYWORDS]
+    keywords = {entry for entry in entries if entry in _KEYWORDS}
+    interfaces = [each for each in map(parse_ip, interface_addresses) if each is not None]
+    node = [each for each in map(parse_ip, node_addresses) if each is not None]
+    found: list[str] = []
+    for family in FAMILIES:
+        own = [network for network in networks if f"IPv{network.version}" == family]
+        if "all" in keywords or not (own or keywords) or any(n.prefixlen == 0 for n in own):
+            found.append(ANY[family])
+        else:
+            found += _named(keywords, family, interfaces, node)
+            found += _within(own, interfaces)
+    return tuple(dict.fromkeys(found))
+
+
+def _network(entry: str) -> Network:
+    network = parse_network(entry)
+    if network is not None:
+        return network
+    address = parse_ip(entry.strip())
+    if address is not None:
+        meant = f"did you mean {address}/{32 if family_of(address) == 'IPv4' else 128}?"
+    else:
+        meant = "expected a CIDR such as 192.0.2.0/24, or primary, localhost or all"
+    raise ValueError(f'"{entry}" is not a network: {meant}')
+
+
+def _named(
+    keywords: set[str], family: Family, interfaces: list[str], node: list[str]
+) -> Iterator[str]:
+    if "primary" in keywords:
+        yield from [each for each in node if family_of(each) == family][:1]
+    # Without IPv6 in the kernel there is no ::1, and binding it would fail forever.
+    if "localhost" in keywords and (family == "IPv4" or _LOCALHOST[family] in interfaces):
+        yield _LOCALHOST[family]
+
+
+def _within(networks: list[Network], interfaces: list[str]) -> list[str]:
+    return [
+        each
+        for each in interfaces
+        if any(ipaddress.ip_address(each) in network for network in networks)
+    ]

@@ -1,0 +1,339 @@
+"""The routing table: every frontend with its route, derived again only where something changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+from uproxy.core.cluster.holders import Holders
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.cluster.state import ClusterState
+from uproxy.core.errors import unexpected
+from uproxy.core.ip import Family
+from uproxy.core.route import Frontend, Route
+from uproxy.core.routing.concern import Concern
+from uproxy.core.routing.contest import Claim, Conflict, Wishes, ranked, replaced
+from uproxy.core.routing.derive import HealthCheck, PolicySide, ServiceRoutes, derive
+from uproxy.core.routing.loops import Appeared, Occupied, concerns_nodes, guarded
+from uproxy.core.routing.nodeports import resolve_nodeport_addresses
+from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.topology import FAMILIES
+
+__all__ = [
+    "Conflict",
+    "HealthCheck",
+    "RoutingOptions",
+    "RoutingTable",
+    "ServiceRoutes",
+    "build",
+    "resolve_nodeport_addresses",
+]
+
+
+def _no_counts() -> dict[tuple[PolicySide, Family], int]:
+    sides: tuple[PolicySide, ...] = ("internal", "external")
+    return dict.fromkeys(product(sides, FAMILIES), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingTable:
+    """Desired state. Never changed: `build` makes the next one and shares what stays equal."""
+
+    routes: Mapping[Frontend, Route] = field(default_factory=dict)
+    services: Mapping[ObjectName, ServiceRoutes] = field(default_factory=dict)
+    """What each Service wants, before conflicts and the loop guard."""
+    conflicts: Mapping[Frontend, Conflict] = field(default_factory=dict)
+    health_checks: Mapping[ObjectName, HealthCheck] = field(default_factory=dict)
+    """Those to serve: a health check that lost its port to another Service is a conflict."""
+    no_local_endpoints: Mapping[tuple[PolicySide, Family], int] = field(default_factory=_no_counts)
+    """Service ports whose policy Local finds nothing on this node (kubeproxy's
+    sync_proxy_rules_no_local_endpoints_total)."""
+    changed: frozenset[Frontend] = frozenset()
+    """Frontends that were added, removed, or given another route since the previous table."""
+
+    options: RoutingOptions | None = None
+    """What it was built with; None for the empty table to begin with."""
+    health_frontends: Mapping[Frontend, ObjectName] = field(default_factory=dict)
+    """Frontends that health checks hold, with the Service; never in `routes` too."""
+    looping: frozenset[Frontend] = frozenset()
+    """Frontends whose route lacks backends because of the loop guard."""
+    occupied: Occupied = field(default_factory=Occupied)
+    """Where the frontends of `routes` are."""
+    underived: Mapping[ObjectName, str] = field(default_factory=dict)
+    """Services for which it could not be found out what they want, with the reason: what they
+    wanted before still counts."""
+    hosts: int = 0
+    """Version of the addresses of all nodes."""
+    local: frozenset[ObjectName] = frozenset()
+    """Services that treat clients from outside differently (externalTrafficPolicy Local)."""
+
+
+def build(
+    state: ClusterState,
+    options: RoutingOptions,
+    previous: RoutingTable,
+    dirty: Collection[ObjectName],
+) -> RoutingTable:
+    """The table that follows `previous` after the Services in `dirty` have changed.
+
+    With other options than before, the Services that these concern count as dirty too; for the
+    first table, all do.
+    """
+    if previous.options is None:
+        dirty = state.service_names()
+    elif previous.options != options:
+        concern = Concern(previous.options, options)
+        dirty = {
+            *dirty,
+            *(each for each in previous.services if concerns(concern, state, previous, each)),
+        }
+    return advance(state, options, previous, dirty)
+
+
+def concerns(concern: Concern, state: ClusterState, table: RoutingTable, name: ObjectName) -> bool:
+    """Whether a Service of a table has to be derived again. One that is gone is dirty anyway."""
+    service = state.service(name)
+    return service is not None and concern.includes(service, table.services[name])
+
+
+def advance(
+    state: ClusterState,
+    options: RoutingOptions,
+    previous: RoutingTable,
+    dirty: Collection[ObjectName],
+) -> RoutingTable:
+    """The table that follows `previous` after these Services were derived again, and no other.
+
+    Everything else is reused by identity, and a route that comes out equal stays the old object.
+    """
+    draft = _Draft(previous, options, state.hosts)
+    for name in dirty:
+        try:
+            wanted = _derived(state, options, name)
+        except Exception as error:
+            # Nobody has thought of it, but it concerns one Service: the others are served.
+            draft.keep(name, unexpected(error))
+        else:
+            draft.put(name, wanted)
+    draft.guard()
+    return draft.finish()
+
+
+def _derived(
+    state: ClusterState, options: RoutingOptions, name: ObjectName
+) -> ServiceRoutes | None:
+    service = state.service(name)
+    if service is None:
+        return None
+    return derive(service, state.slices_of(name), state.node, options, state.hosts)
+
+
+class _Draft:
+    """A table in the making."""
+
+    def __init__(self, previous: RoutingTable, options: RoutingOptions, hosts: Holders) -> None:
+        self.touched: set[Frontend] = set()
+        """Frontends whose holder or route may differ from before."""
+        self._previous = previous
+        self._options = options
+        self._hosts = hosts
+        self._routes = dict(previous.routes)
+        self._services = dict(previous.services)
+        self._wishes = Wishes(self._services)
+        self._conflicts = dict(previous.conflicts)
+        self._health_checks = dict(previous.health_checks)
+        self._health_frontends = dict(previous.health_frontends)
+        self._no_local = dict(previous.no_local_endpoints)
+        self._looping = set(previous.looping)
+        self._occupied = previous.occupied
+        self._underived = dict(previous.underived)
+        self._local = set(previous.local)
+
+    def keep(self, name: ObjectName, why: str) -> None:
+        """Leave it at what a Service wanted before, since it is not known what it wants now."""
+        self._underived[name] = why
+
+    def put(self, name: ObjectName, wanted: ServiceRoutes | None) -> None:
+        """Set what a Service wants, and decide again who has each of the frontends concerned."""
+        self._underived.pop(name, None)
+        old = self._services.get(name)
+        if wanted == old:
+            # The guard decides again nevertheless: it may be for its sake that it was derived.
+            self.touched.update(route.frontend for route in (old.routes if old else ()))
+            return
+        before = self._wishes.of(name) if old is not None else {}
+        if wanted is None:
+            del self._services[name]
+        else:
+            self._services[name] = wanted = _reusing(wanted, old)
+        self._local.discard(name)
+        if wanted is not None and any(each.local_backends is not None for each in wanted.routes):
+            self._local.add(name)
+        for side in old.no_local if old is not None else ():
+            self._no_local[side] -= 1
+        for side in wanted.no_local if wanted is not None else ():
+            self._no_local[side] += 1
+        now = self._wishes.of(name) if wanted is not None else {}
+        concerned = {name}
+        for frontend in dict.fromkeys((*now, *before)):  # In the order of the Service.
+            claims = self._claims(frontend, name, before.get(frontend, ()), now.get(frontend, ()))
+            concerned |= self._settle(frontend, claims)
+        for each in concerned:
+            self._settle_health_check(each)
+
+    def guard(self) -> None:
+        """Leave out backends that are our own frontends, where that may have become (un)true."""
+        before = self._previous.routes
+        appeared = {f for f in self.touched if f in self._routes and f not in before}
+        gone = {f for f in self.touched if f in before and f not in self._routes}
+        if gone:
+            self.touched.update(self._freed_by(gone))
+        if appeared:
+            news = Appeared(appeared, self._occupied, self._hosts)
+            self.touched.update(self._concerned_by(news))
+        if self._hosts.version != self._previous.hosts:
+            self.touched.update(self._concerned_by_hosts())
+        for frontend in self.touched:
+            self._looping.discard(frontend)
+            route = self._routes.get(frontend)
+            if route is not None:
+                self._routes[frontend] = self._guarded(route)
+
+    def finish(self) -> RoutingTable:
+        before = self._previous.routes
+        return RoutingTable(
+            routes=self._routes,
+            services=self._services,
+            conflicts=self._conflicts,
+            health_checks=self._health_checks,
+            no_local_endpoints=self._no_local,
+            changed=frozenset(f for f in self.touched if self._routes.get(f) is not before.get(f)),
+            options=self._options,
+            health_frontends=self._health_frontends,
+            looping=frozenset(self._looping),
+            occupied=self._occupied,
+            underived=self._underived,
+            hosts=self._hosts.version,
+            local=frozenset(self._local),
+        )
+
+    def _settle(self, frontend: Frontend, claims: tuple[Claim, ...]) -> set[ObjectName]:
+        """Give a frontend to the first of its claims; the Services that had it and have it with
+        their health checks."""
+        self.touched.add(frontend)
+        old = self._routes.pop(frontend, None)
+        concerned = {self._health_frontends.pop(frontend, None)}
+        self._conflicts.pop(frontend, None)
+        if len(claims) > 1:
+            self._conflicts[frontend] = Conflict(claims)
+        if claims:
+            winner = claims[0]
+            if isinstance(winner.want, Route):
+                self._routes[frontend] = winner.want
+            else:
+                self._health_frontends[frontend] = winner.service
+                concerned.add(winner.service)
+        self._occupy(old, self._routes.get(frontend))
+        return {each for each in concerned if each is not None}
+
+    def _occupy(self, old: Route | None, new: Route | None) -> None:
+        """Note what a frontend is now."""
+        if (old and old.kind) == (new and new.kind):
+            return
+        if self._occupied is self._previous.occupied:
+            self._occupied = self._occupied.copy()
+        for route, change in ((old, -1), (new, 1)):
+            if route is not None:
+                self._occupied.count(route, change)
+
+    def _claims(
+        self, frontend: Frontend, name: ObjectName, before: Sequence[Claim], now: Sequence[Claim]
+    ) -> tuple[Claim, ...]:
+        """All claims of a frontend, after those of one Service have changed. Only contested
+        frontends keep theirs; a sole one is found again from what its holder wants."""
+        conflict = self._conflicts.get(frontend)
+        if conflict is not None:
+            return replaced(conflict.claims, before, now)
+        holder = self._holder(frontend)
+        if holder is None or holder == name:
+            return ranked(now)
+        return ranked((*now, *self._wishes.of(holder)[frontend]))
+
+    def _holder(self, frontend: Frontend) -> ObjectName | None:
+        route = self._routes.get(frontend)
+        if route is None:
+            return self._health_frontends.get(frontend)
+        return ObjectName(route.owner.namespace, route.owner.name)
+
+    def _settle_health_check(self, name: ObjectName) -> None:
+        """Serve a health check only where it has its port at all addresses."""
+        wanted = self._services.get(name)
+        health_check = wanted.health_check if wanted is not None else None
+        if health_check is not None and all(
+            self._health_frontends.get(frontend) == name for frontend in health_check.frontends
+        ):
+            self._health_checks[name] = health_check
+        else:
+            self._health_checks.pop(name, None)
+
+    def _freed_by(self, gone: Collection[Frontend]) -> Collection[Frontend]:
+        """Frontends that may have lacked a backend because of those that are gone. There may be
+        thousands that lack one, if somebody wants that, each of which takes 40 us to guard."""
+        if self._hosts.version != self._previous.hosts:
+            return self._looping
+        news = Appeared(gone, self._previous.occupied, self._hosts)
+        holders = {self._holder(frontend) for frontend in self._looping}
+        wanted = (self._services[name] for name in holders if name is not None)
+        return {
+            route.frontend for each in wanted if _may_concern(news, each) for route in each.routes
+        }
+
+    def _concerned_by(self, appeared: Appeared) -> Iterable[Frontend]:
+        """Frontends with backends that may be among those that appeared.
+
+        This walks all Services, because an index of all backends would cost more than it saves:
+        frontends appear seldom, and 200,000 backends take about 15 ms.
+        """
+        for wanted in self._services.values():
+            if _may_concern(appeared, wanted):
+                yield from (route.frontend for route in wanted.routes)
+
+    def _concerned_by_hosts(self) -> Iterable[Frontend]:
+        """Frontends with backends that may be NodePorts, where the addresses of nodes changed."""
+        for wanted in self._services.values():
+            if concerns_nodes(wanted.backend_ports, self._occupied):
+                yield from (route.frontend for route in wanted.routes)
+
+    def _guarded(self, route: Route) -> Route:
+        wanted = self._wanted(route)
+        local = self._options.local_addresses
+        final = guarded(wanted, self._routes, local, self._occupied, self._hosts)
+        if final is not wanted:
+            self._looping.add(route.frontend)
+        before = self._previous.routes.get(route.frontend)
+        return before if before is not None and before == final else final
+
+    def _wanted(self, route: Route) -> Route:
+        """A route as its Service wants it, before the loop guard."""
+        if route.frontend not in self._previous.looping:
+            return route
+        wishes = self._wishes.of(ObjectName(route.owner.namespace, route.owner.name))
+        found = (each.want for each in wishes[route.frontend] if each.owner == route.owner)
+        return next(want for want in found if isinstance(want, Route))
+
+
+def _may_concern(news: Appeared, wanted: ServiceRoutes) -> bool:
+    return news.may_concern(wanted.routes, near=wanted.near, ports=wanted.backend_ports)
+
+
+def _reusing(wanted: ServiceRoutes, old: ServiceRoutes | None) -> ServiceRoutes:
+    """The same, with the old objects for the routes that are equal."""
+    if old is None:
+        return wanted
+    known = {(route.frontend, route.owner): route for route in old.routes}
+    routes = []
+    for route in wanted.routes:
+        before = known.get((route.frontend, route.owner))
+        routes.append(before if before is not None and before == route else route)
+    return replace(wanted, routes=tuple(routes))

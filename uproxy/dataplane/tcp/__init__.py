@@ -1,0 +1,1 @@
+"""TCP: from the accepted client to the last byte of its flow."""

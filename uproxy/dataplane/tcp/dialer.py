@@ -1,0 +1,219 @@
+"""Connecting flows to backends, with retries at others."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from _socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    SO_OOBINLINE,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    TCP_QUICKACK,
+)
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from uproxy.core.flows.counters import DropReason
+from uproxy.core.route import Backend
+from uproxy.dataplane.client_address import UNUSABLE, bind_as
+from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.tcp.epoll_events import EVENTS
+from uproxy.dataplane.tcp.loops import Hops
+from uproxy.net.listening import RESOURCE_ERRORS
+
+if TYPE_CHECKING:
+    from uproxy.dataplane.tcp.flow import Flow
+    from uproxy.dataplane.tcp.shortage import Shortage
+
+TIMEOUTS: Final = (0.25, 0.5, 1.0, 2.0)
+"""Seconds that each attempt may take, as kube-proxy's userspace mode had them: quickly away from a
+dead backend, and in the end patient enough for two lost SYNs (retransmitted after 1 s)."""
+
+NON_BLOCKING: Final = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
+
+_IN_PROGRESS: Final = (errno.EINPROGRESS, 0)
+_OUT_OF_PORTS: Final = (errno.EADDRNOTAVAIL, errno.EAGAIN)
+"""All ephemeral ports towards one backend are taken (ip(7)): others may still be reached."""
+
+
+class Dialer:
+    """All flows of a worker that wait for a backend.
+
+    There is no timer per flow. Attempts of the same number have the same timeout, so a queue for
+    each is sorted by itself, and one timer of the loop serves them all.
+    """
+
+    def __init__(self, reactor: Reactor, shortage: Shortage, *, ring: bool) -> None:
+        """`ring`: flows begin with an io_uring."""
+        self._reactor = reactor
+        self._ring = ring
+        self._shortage = shortage
+        self.hops = Hops(reactor)
+        self._queues: tuple[OrderedDict[Flow, float], ...] = tuple(OrderedDict() for _ in TIMEOUTS)
+        """Flows to the time when their attempt is over."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def dial(self, flow: Flow) -> None:
+        """Begin the flow's next attempt; where there can be none, drop it."""
+        backend = flow.port.balancer.pick(
+            flow.route, flow.backends, flow.client, self._reactor.now, flow.tried
+        )
+        if backend is None:
+            flow.drop(DropReason.DIAL_FAILED)
+            return
+        try:
+            sock = self._reactor.kernel.new_socket(
+                AF_INET6 if ":" in backend[0] else AF_INET, NON_BLOCKING, 0
+            )
+        except OSError as error:
+            self._could_not_open(flow, backend, error.errno or 0)
+            return
+        # Held by the flow from here on, which closes it.
+        flow.sock = sock
+        flow.backend = backend
+        flow.port.balancer.begin(backend)
+        try:
+            sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            # Before there is an urgent byte: one that is unread is forgotten when the next arrives.
+            # What is accepted inherits the same from its listener.
+            sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
+            if self._ring:
+                # The last ACK of the handshake waits for the client's first bytes, or for
+                # the flow to lose patience.
+                sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
+            if self.hops.watched and not self.hops.pass_on(flow.client_sock, sock):
+                flow.drop(DropReason.LOOP)
+                return
+            if flow.preserving:
+                self._preserve(flow, backend)
+            code = sock.connect_ex(backend)
+            if code in _IN_PROGRESS:
+                self._reactor.await_writable(sock.fileno(), flow.connected, EVENTS)
+                self._wait(flow)
+                return
+        except OSError as error:
+            code = error.errno or 0
+        self._hang_up(flow)
+        self._could_not_open(flow, backend, code)
+
+    def succeeded(self, flow: Flow) -> None:
+        """The backend has answered."""
+        del self._queues[flow.attempt][flow]
+        assert flow.backend is not None
+        flow.port.counters.dials += 1
+        flow.port.balancer.succeeded(flow.route, flow.backend, flow.client, self._reactor.now)
+
+    def failed(self, flow: Flow) -> None:
+        """The backend has refused, or cannot be reached: on to the next at once."""
+        self._queues[flow.attempt].pop(flow, None)
+        backend = self._hang_up(flow)
+        if backend is not None:
+            flow.tried += (backend,)
+            flow.refused += (backend,)
+            self._blame(flow, backend)
+        self._next(flow)
+
+    def timed_out(self, flow: Flow) -> None:
+        """The backend has not answered in time: on to the next."""
+        backend = self._hang_up(flow)
+        if backend is not None:
+            flow.tried += (backend,)
+            self._blame(flow, backend)
+        if flow.preserving and (flow.attempt or not _untried(flow)):
+            # Dead, or its replies to the client's address go astray: find out which.
+            flow.masquerade()
+        self._next(flow)
+
+    def forget(self, flow: Flow) -> None:
+        """The flow has ended while it waited."""
+        self._queues[flow.attempt].pop(flow, None)
+        self._shortage.forget(flow)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wait(self, flow: Flow) -> None:
+        self._queues[flow.attempt][flow] = self._reactor.now + TIMEOUTS[flow.attempt]
+        if self._timer is None:
+            self._timer = self._reactor.later(TIMEOUTS[0], self._expire)
+
+    def _expire(self) -> None:
+        # A worker that is late blames no backend: both loops look at sockets before timers.
+        self._timer = None
+        now = self._reactor.now
+        for queue in self._queues:
+            while queue and next(iter(queue.values())) <= now:
+                flow, _ = queue.popitem(last=False)
+                self._reactor.guard(flow.timed_out)
+        first = min((next(iter(queue.values())) for queue in self._queues if queue), default=None)
+        if first is not None and self._timer is None:
+            # Never later than the shortest timeout, so that no new attempt has to move it.
+            delay = min(max(first - now, 0.001), TIMEOUTS[0])
+            self._timer = self._reactor.later(delay, self._expire)
+
+    def _preserve(self, flow: Flow, backend: Backend) -> None:
+        """Have the backend see the client's address. A backend that is this node itself would
+        reply to the client past us."""
+        assert flow.sock is not None
+        here = flow.listener.context.is_here(backend.address)
+        if here or not bind_as(flow.sock, flow.client, backend.address):
+            flow.masquerade()
+
+    def _could_not_open(self, flow: Flow, backend: Backend, code: int) -> None:
+        """The attempt has failed before it reached the network."""
+        if code in RESOURCE_ERRORS:
+            self._shortage.wait(flow)
+            return
+        if flow.preserving and code in UNUSABLE:
+            flow.masquerade()
+            self.dial(flow)
+            return
+        flow.tried += (backend,)
+        if code not in _OUT_OF_PORTS:
+            flow.refused += (backend,)
+            self._blame(flow, backend)
+            self._next(flow)
+            return
+        flow.port.counters.dial_failures += 1
+        if _untried(flow):
+            self._next(flow)
+        else:
+            self._wait(flow)
+
+    def _next(self, flow: Flow) -> None:
+        if not _untried(flow):
+            flow.tried = flow.refused  # Who was only slow may be asked again.
+        if flow.attempt + 1 == len(TIMEOUTS) or not _untried(flow):
+            flow.drop(DropReason.DIAL_FAILED)
+            return
+        flow.attempt += 1
+        flow.port.counters.retries += 1
+        self.dial(flow)
+
+    def _hang_up(self, flow: Flow) -> Backend | None:
+        """Close the socket of an attempt; None if it did not even have one."""
+        sock, backend = flow.sock, flow.backend
+        flow.sock = flow.backend = None
+        if sock is not None:
+            self._reactor.discard(sock.fileno())
+            sock.close()
+        if backend is not None:
+            flow.port.balancer.end(backend)
+        return backend
+
+    def _blame(self, flow: Flow, backend: Backend) -> None:
+        flow.port.counters.dial_failures += 1
+        flow.port.balancer.failed(backend, self._reactor.now)
+
+
+def _untried(flow: Flow) -> bool:
+    """Whether there is a backend to dial next."""
+    return any(backend not in flow.tried for backend in flow.backends)

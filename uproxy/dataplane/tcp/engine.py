@@ -1,0 +1,139 @@
+"""What all TCP listeners of one worker share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL
+from typing import TYPE_CHECKING, Final
+
+from uproxy.core.flows.counters import DropReason
+from uproxy.dataplane.context import Context
+from uproxy.dataplane.tcp.dialer import Dialer
+from uproxy.dataplane.tcp.relay import Relay, SpliceMode
+from uproxy.dataplane.tcp.shortage import Shortage
+from uproxy.net.listening import KEEPALIVE_COUNT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL
+
+if TYPE_CHECKING:
+    from uproxy.dataplane.tcp.flow import Flow
+    from uproxy.dataplane.tcp.listener import TcpListener
+
+SHORTEST_SWEEP, LONGEST_SWEEP = 0.05, 30.0
+"""Seconds between two looks at all flows; within these bounds, a quarter of the shortest timeout,
+so that flows end at most that much late."""
+
+CHUNK: Final = 500
+"""Flows that a sweep looks at in one go: 0.1 ms, or 2 ms if all need `_keep_alive`."""
+
+
+class TcpEngine:
+    """The relay's buffer and pipes, the dials, and the timeouts; owned by the worker."""
+
+    def __init__(self, context: Context, *, splice: SpliceMode = "adaptive") -> None:
+        self.listeners: set[TcpListener] = set()
+        """Open ones, and closed ones whose flows have not ended yet."""
+        self.relay = Relay(context.reactor, splice)
+        self.relay.pipes.most = context.capacity.pipes
+        self.shortage = Shortage(context, self.relay.pipes.close)
+        ring = self.relay.ring is not None
+        self.dialer = Dialer(context.reactor, self.shortage, ring=ring)
+        self._context = context
+        self._reactor = context.reactor
+        self._idle_timeout = context.settings.tcp_idle_timeout or float("inf")
+        self._half_close_timeout = min(
+            context.settings.half_close_timeout or float("inf"), self._idle_timeout
+        )
+        self._interval = min(max(self._half_close_timeout / 4, SHORTEST_SWEEP), LONGEST_SWEEP)
+        self._timer: asyncio.TimerHandle | None = None
+        self._unswept: Iterator[Flow] = iter(())
+        self._closed = False
+        self._schedule_sweep()
+
+    @property
+    def pending(self) -> int:
+        """Bytes that were read and that their receivers did not take yet."""
+        return sum(
+            side.pending
+            for listener in self.listeners
+            for flow in listener.flows
+            for side in (flow.client_side, flow.backend_side)
+            if side is not None
+        )
+
+    def collect(self) -> None:
+        """Bring the byte counters of all ports up to date (measured: 5 ms for 50,000
+        flows, 20 ms if bytes have moved in all of them)."""
+        for listener in self.listeners:
+            for flow in listener.flows:
+                client, backend = flow.client_side, flow.backend_side
+                if client is None or backend is None:
+                    continue
+                if client.total != client.reported or backend.total != backend.reported:
+                    flow.account()
+
+    def close(self) -> None:
+        """Reset all flows and close all listeners. Closing twice is fine."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for listener in list(self.listeners):
+            listener.close(0)
+        self._context.stop_waiting()
+        self.dialer.close()
+        self.shortage.close()
+        self.relay.half_closed.close()
+        self.relay.pipes.close()
+
+    def _schedule_sweep(self) -> None:
+        if not self._closed:
+            self._timer = self._reactor.later(self._interval, self._begin_sweep)
+
+    def _begin_sweep(self) -> None:
+        self._unswept = iter([flow for listener in self.listeners for flow in listener.flows])
+        self._sweep()
+
+    def _sweep(self) -> None:
+        if self._closed:
+            return
+        now = self._reactor.now
+        chunk = list(islice(self._unswept, CHUNK))
+        for flow in chunk:
+            self._examine(flow, now)
+        if len(chunk) == CHUNK:
+            self._reactor.defer(self._sweep)
+        else:
+            self._schedule_sweep()
+
+    def _examine(self, flow: Flow, now: float) -> None:
+        client, backend = flow.client_side, flow.backend_side
+        if client is None or backend is None:
+            return
+        # Bytes read, bytes delivered and ends of streams: it only ever grows.
+        progress = 2 * (client.total + backend.total)
+        if client.special or backend.special:
+            progress += client.eof + backend.eof - client.pending - backend.pending
+        if progress != flow.progress:
+            if flow.progress < 0:
+                _keep_alive(flow)
+            flow.progress = progress
+            flow.quiet_since = now
+            return
+        half_closed = client.eof or backend.eof
+        limit = self._half_close_timeout if half_closed else self._idle_timeout
+        if now - flow.quiet_since >= limit:
+            self._reactor.guard(partial(flow.drop, DropReason.IDLE))
+
+
+def _keep_alive(flow: Flow) -> None:
+    """Have the kernel find out when a backend vanishes. Done at a flow's first sweep: most flows
+    are over before, and four system calls are 3 % of what a short one costs."""
+    if flow.sock is None:
+        return
+    with suppress(OSError):
+        flow.sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        flow.sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE)
+        flow.sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+        flow.sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT)

@@ -1,0 +1,92 @@
+"""TCP flows whose backend is told by a PROXY header who the client is."""
+
+from __future__ import annotations
+
+import select
+import socket
+from _socket import socket as Socket
+from typing import Final
+
+from uproxy.core.flows.counters import DropReason
+from uproxy.dataplane.tcp.epoll_events import EVENTS
+from uproxy.dataplane.tcp.flow import Flow
+from uproxy.dataplane.tcp.proxy_protocol import End, header
+
+_SEND: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_FAILED: Final = select.EPOLLERR | select.EPOLLHUP
+_WILDCARDS: Final = ("0.0.0.0", "::")
+
+
+class HeaderFlow(Flow):
+    """A flow of a route with `proxy_protocol`.
+
+    An attempt at a backend has succeeded when the kernel has taken the whole header; if it fails
+    before, the next backend gets the header anew. It is not counted as bytes of the client, who
+    never sent it.
+    """
+
+    __slots__ = ("events", "unsent")
+
+    unsent: bytes
+    """What is left of the header."""
+    events: int
+    """Of the backend's socket, seen while the header waited."""
+
+    def connected(self, mask: int) -> None:
+        """The first event of the socket towards the backend."""
+        version = self.route.proxy_protocol
+        assert version is not None
+        if mask & _FAILED:
+            super().connected(mask)
+            return
+        try:
+            client, server = self._ends()
+        except OSError:
+            self.abort()  # The client has reset its connection.
+            return
+        self.unsent, self.events = header(version, client, server), 0
+        self.introduce(mask)
+
+    def introduce(self, mask: int) -> None:
+        """Send what is left of the header; when nothing is, begin to relay."""
+        dialer, sock = self.listener.engine.dialer, self.sock
+        assert sock is not None
+        if mask & _FAILED:
+            dialer.failed(self)
+            return
+        self.events |= mask
+        try:
+            sent = sock.send(self.unsent, _SEND)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            dialer.failed(self)
+            return
+        self.unsent = self.unsent[sent:]
+        if self.unsent:
+            # It fits into the smallest send buffer, but the kernel may be short of memory.
+            self._wait_for_room(sock)
+        else:
+            super().connected(self.events)
+
+    def _wait_for_room(self, sock: Socket) -> None:
+        reactor = self.listener.context.reactor
+        if reactor.watches(sock.fileno()):
+            reactor.replace(sock.fileno(), self.introduce)
+            return
+        try:
+            reactor.register(sock.fileno(), self.introduce, EVENTS)
+        except OSError:  # Out of memory, or over fs.epoll.max_user_watches.
+            self.drop(DropReason.DESCRIPTORS)
+
+    def _ends(self) -> tuple[End, End]:
+        """The connection that was accepted. Raises OSError if it is gone."""
+        client, port = self.client_sock.getpeername()[:2]
+        address, number = self.route.frontend.address, self.route.frontend.port
+        if address in _WILDCARDS:
+            address, number = self.client_sock.getsockname()[:2]
+        return (_without_zone(client), port), (_without_zone(address), number)
+
+
+def _without_zone(address: str) -> str:
+    return address.partition("%")[0]

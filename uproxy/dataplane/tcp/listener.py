@@ -1,0 +1,239 @@
+"""TCP: a listener, which accepts clients and decides who is admitted."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import select
+import socket
+from _socket import socket as Socket
+from typing import Final
+
+from uproxy.core.flows.counters import DropReason
+from uproxy.core.route import Route
+from uproxy.dataplane.context import Context, allowed_sources
+from uproxy.dataplane.tcp.dialer import NON_BLOCKING
+from uproxy.dataplane.tcp.engine import TcpEngine
+from uproxy.dataplane.tcp.flow import Flow, reset
+from uproxy.dataplane.tcp.header_flow import HeaderFlow
+from uproxy.net.listening import BACKLOG, RESOURCE_ERRORS
+
+__all__ = ["TcpEngine", "TcpListener"]
+
+ACCEPT_BATCH: Final = 64
+"""Connections accepted in one go, about 2 ms of work, before flows get their turn."""
+
+_CLIENT_ERRORS: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENONET,
+        errno.ETIMEDOUT,
+    }
+)
+"""What happened to a client before it was accepted; accept(2) passes it on and wants to be asked
+again."""
+
+logger = logging.getLogger(__name__)
+
+
+class TcpListener:
+    """Serves one frontend on a listening socket that the control process has opened.
+
+    The socket may be paused and resumed from outside, by shutdown() and listen(): then it accepts
+    nothing until the next `update`.
+    """
+
+    def __init__(
+        self, context: Context, engine: TcpEngine, sock: socket.socket, route: Route
+    ) -> None:
+        self.context = context
+        self.engine = engine
+        self.flows: set[Flow] = set()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._accept = sock._accept  # type: ignore[attr-defined]
+        self._family = int(sock.family)
+        self._socket = context.reactor.kernel.new_socket
+        self._batch = 1
+        """Connections to accept next time. Finding out that no more wait costs as much as
+        accepting one, so it is only tried where some were likely to."""
+        self._accepting = False
+        self._stopped = False
+        self._closed = False
+        self._grace: asyncio.TimerHandle | None = None
+        sock.setblocking(False)
+        # Inherited by what is accepted: an urgent byte keeps its place in the stream.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        engine.listeners.add(self)
+        self.update(route)
+        context.capacity.opened("TCP")
+
+    def __repr__(self) -> str:
+        return f"<TcpListener {self.route.frontend}, {len(self.flows)} flows>"
+
+    def update(self, route: Route) -> None:
+        """Serve new clients by another route; flows stay as they are."""
+        if self._accepting and not route.usable:
+            self.context.reactor.guard(self._accept_waiting)
+        self.route = route
+        self.port = self.context.port(route.owner)
+        """Balancer and counters, of new flows."""
+        # Most routes admit everybody to all backends; theirs cost no look at the client.
+        plain = route.allowed_sources is None and route.local_backends is None
+        self._everybody = route.backends if plain else ()
+        self._flow = Flow if route.proxy_protocol is None else HeaderFlow
+        self._preserves = self.context.preserves(route)
+        self._allowed = allowed_sources(route)
+        if route.usable:
+            self.resume()
+
+    def resume(self) -> None:
+        """Accept clients, unless stopped for good."""
+        if self._accepting or self._stopped:
+            return
+        try:
+            self.context.reactor.register(self._fd, self._ready, select.EPOLLIN)
+            self._accepting = True
+        except OSError as error:  # Out of memory, or over fs.epoll.max_user_watches.
+            logger.error("%r cannot be watched: %s", self, error)
+            self._stand_back()
+
+    def stop_accepting(self) -> None:
+        """Accept nobody any more; flows go on. Clients wait for whoever else has the socket."""
+        self._stopped = True
+        self._suspend()
+
+    def close(self, grace: float) -> None:
+        """Close the socket and give the flows `grace` seconds to end, then reset them. May be
+        called again, to shorten the grace."""
+        if not self._closed:
+            self.stop_accepting()
+            self._closed = True
+            self._sock.close()
+            self.context.capacity.closed("TCP")
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        if self.flows and grace > 0:
+            self._grace = self.context.reactor.later(grace, self._abort_flows)
+        else:
+            self._abort_flows()
+
+    def abort(self) -> None:
+        """Called by the reactor when accepting has failed in a way that nobody thought of: try
+        again a little later."""
+        self._stand_back()
+
+    def flow_ended(self, flow: Flow) -> None:
+        """One of `flows` is over."""
+        self.flows.discard(flow)
+        self.context.flow_ended()
+        if self._closed and not self.flows:
+            self._gone()
+
+    def _ready(self, mask: int) -> None:
+        capacity = self.context.capacity
+        room = ACCEPT_BATCH
+        if capacity.tcp + capacity.udp > capacity.calm:
+            room = capacity.tcp_room(self.context.reactor.now)
+            if capacity.grown():
+                self.engine.dialer.hops.watch()
+        if self.engine.shortage.lasts or (room <= 0 and capacity.short):
+            self._stand_back()
+            return
+        if room <= 0:
+            self._suspend()
+            self.context.wait_for_room(self.resume)
+            return
+        accept, batch = self._accept, self._batch
+        try:
+            for _ in range(min(room, batch)):
+                fd, address = accept()
+                self._begin(self._socket(self._family, NON_BLOCKING, 0, fd), address[0])
+            # As many as expected: perhaps more wait. If so the kernel says it again.
+            self._batch = min(2 * batch, ACCEPT_BATCH)
+        except BlockingIOError:
+            self._batch = max(batch // 2, 1)
+        except OSError as error:
+            self._could_not_accept(error)
+
+    def _accept_waiting(self) -> None:
+        """Admit all clients that have connected, by the present route: the socket is about to be
+        paused, which resets the clients that are still in its queue."""
+        self._batch = ACCEPT_BATCH
+        for _ in range(BACKLOG // ACCEPT_BATCH):
+            self._ready(select.EPOLLIN)
+            if not self._accepting or self._batch < ACCEPT_BATCH:
+                return
+
+    def _begin(self, sock: Socket, client: str) -> None:
+        """Admit a client, or refuse it by RST before any backend hears of it."""
+        if self._everybody:
+            flow = self._flow(self, sock, client, self._everybody)
+        elif (admitted := self._admit(sock, client)) is not None:
+            flow = admitted
+        else:
+            return
+        try:
+            self.engine.dialer.dial(flow)
+        except Exception:
+            logger.exception("%r could not be dialed", flow)
+            flow.abort()
+
+    def _admit(self, sock: Socket, client: str) -> Flow | None:
+        route = self.route
+        outside = self.context.is_outside(route, client)
+        backends = (route.local_backends or ()) if outside else route.backends
+        if self._allowed is not None and client not in self._allowed:
+            reason = DropReason.SOURCE_REFUSED
+        elif not backends:
+            reason = DropReason.NO_BACKEND
+        else:
+            flow = self._flow(self, sock, client, backends)
+            flow.preserving = outside and self._preserves
+            return flow
+        self.port.counters.drop(reason)
+        reset(sock)
+        return None
+
+    def _could_not_accept(self, error: OSError) -> None:
+        if error.errno in RESOURCE_ERRORS:
+            if not self.engine.shortage.lasts:
+                self.port.counters.drop(DropReason.DESCRIPTORS)
+            self.context.ran_out()
+            self._stand_back()
+        elif error.errno == errno.EINVAL:  # Paused, until the next update.
+            self._suspend()
+        elif error.errno not in _CLIENT_ERRORS:
+            logger.error("%r cannot accept: %s", self, error)
+            self._stand_back()
+
+    def _stand_back(self) -> None:
+        """Accept nobody while something is short; clients wait in the kernel's queue."""
+        self._suspend()
+        self.engine.shortage.begin()
+        self.engine.shortage.stand_back(self)
+
+    def _suspend(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            self.context.reactor.unregister(self._fd)
+
+    def _abort_flows(self) -> None:
+        for flow in list(self.flows):
+            flow.abort()
+        self._gone()
+
+    def _gone(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        self.engine.listeners.discard(self)

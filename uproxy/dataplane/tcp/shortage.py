@@ -1,0 +1,94 @@
+"""What waits while the process is out of descriptors or socket memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+from uproxy.core.flows.counters import DropReason
+
+if TYPE_CHECKING:
+    from uproxy.dataplane.context import Context
+    from uproxy.dataplane.tcp.flow import Flow
+
+PAUSE: Final = 0.1
+"""Seconds. asyncio pauses for a whole one; flows that end make room much sooner."""
+
+PATIENCE: Final = 3.75
+"""Seconds that a flow waits for a descriptor: as long as all its dials might have taken."""
+
+
+class Acceptor(Protocol):
+    """A listener that has stood back."""
+
+    def resume(self) -> None: ...
+
+
+class Shortage:
+    """Nobody is reset for a lack that passes: clients wait in the kernel's queue, and those that
+    were accepted already wait here, first in line for what becomes free."""
+
+    def __init__(self, context: Context, save: Callable[[], None]) -> None:
+        self._context = context
+        self._reactor = context.reactor
+        self._save = save
+        """Gives up descriptors that are kept for later."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._acceptors: list[Acceptor] = []
+        self._flows: dict[Flow, float] = {}
+        """To the time when their patience ends."""
+
+    @property
+    def lasts(self) -> bool:
+        """Whether nothing must be accepted now."""
+        return self._timer is not None
+
+    def begin(self) -> None:
+        """Something could not be had."""
+        if self._timer is None:
+            self._save()
+            self._context.ask_for_room()
+            self._timer = self._reactor.later(PAUSE, self._look_again)
+
+    def stand_back(self, acceptor: Acceptor) -> None:
+        """Let a listener know when it may accept again."""
+        self._acceptors.append(acceptor)
+
+    def wait(self, flow: Flow) -> None:
+        """Retry a flow's dial later, for which a descriptor was refused."""
+        self._context.ran_out()
+        self._flows.setdefault(flow, self._reactor.now + PATIENCE)
+        self.begin()
+
+    def forget(self, flow: Flow) -> None:
+        """The flow has ended, or was served."""
+        if self._flows:
+            self._flows.pop(flow, None)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._acceptors.clear()
+        self._flows.clear()
+
+    def _look_again(self) -> None:
+        self._timer = None
+        for flow, until in list(self._flows.items()):
+            if self._reactor.now >= until:
+                self._reactor.guard(partial(flow.drop, DropReason.DESCRIPTORS))
+            elif flow in self._flows:
+                self._retry(flow)
+            if self.lasts:
+                return  # Still short, and who came first is served first.
+        acceptors, self._acceptors = self._acceptors, []
+        for acceptor in acceptors:
+            self._reactor.guard(acceptor.resume)
+
+    def _retry(self, flow: Flow) -> None:
+        until = self._flows.pop(flow)
+        self._reactor.guard(flow.retry)
+        if flow in self._flows:
+            self._flows[flow] = until

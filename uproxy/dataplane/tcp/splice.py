@@ -1,0 +1,104 @@
+"""A direction of a flow whose bytes go from socket to socket without passing through Python."""
+
+from __future__ import annotations
+
+import struct
+from _socket import SOL_SOCKET
+from _socket import socket as Socket
+from typing import Final
+
+from uproxy.dataplane.tcp.pipes import CAPACITY, Pipe, PipePool
+
+HELD: Final = 64 * 1024
+"""Bytes that may be left in the pipe of a direction whose receiver is slow."""
+
+LEAN: Final = 64 * 1024
+"""Bytes. A splice of fewer would have been as cheap a copy."""
+
+LEAN_ENOUGH: Final = 3
+"""Lean splices in a row after which copying is better."""
+
+
+_SO_MEMINFO: Final = 55
+_MEMORY: Final = struct.Struct("=12xI4xI")
+"""Of what that says: the size of the send buffer, and how much of it is taken."""
+
+
+class Splice:
+    """Borrows a pipe while there is need: idle directions have none."""
+
+    __slots__ = ("_ask", "_growing", "_lean", "_pipe", "_pipes", "_source", "_target")
+
+    def __init__(self, pipes: PipePool, source: Socket, target: Socket) -> None:
+        self._pipes = pipes
+        self._source = source.fileno()
+        self._target = target.fileno()
+        self._ask = target.getsockopt
+        self._pipe: Pipe | None = None
+        self._growing = HELD
+        """Bytes of the next pipe for a target that had sent all it had when the last one came."""
+        self._lean = 0
+        # Accepted sockets are blocking for the kernel, and splice(2) has no MSG_DONTWAIT.
+        pipes.kernel.set_blocking(self._source, False)
+        pipes.kernel.set_blocking(self._target, False)
+
+    @property
+    def pending(self) -> int:
+        """Bytes in the pipe."""
+        return self._pipe.size if self._pipe is not None else 0
+
+    @property
+    def lean(self) -> bool:
+        """Whether the stream has become small."""
+        return self._lean >= LEAN_ENOUGH
+
+    def fill(self) -> int | None:
+        """Take bytes from the source, once all before are drained. 0 at the end of the stream,
+        None when there is no pipe. Raises BlockingIOError when there are no bytes, and OSError."""
+        if self._pipe is None:
+            self._pipe = self._pipes.borrow()
+            if self._pipe is None:
+                return None
+        count = self._pipe.fill(self._source, self._room())
+        self._lean = self._lean + 1 if count < LEAN else 0
+        return count
+
+    def drain(self) -> None:
+        """Give the target all there is. Raises BlockingIOError when it is full, and OSError."""
+        if self._pipe is not None:
+            try:
+                self._pipe.drain(self._target)
+            except BlockingIOError:
+                self._growing = HELD
+                raise
+
+    def rest(self) -> None:
+        """Do without the pipe, unless it holds bytes."""
+        if not self.pending:
+            self.close()
+
+    def close(self) -> None:
+        """Do without the pipe, whatever it holds."""
+        if self._pipe is not None:
+            self._pipes.give_back(self._pipe)
+            self._pipe = None
+
+    def _room(self) -> int:
+        """Bytes that the target is likely to take, so that the pipe does not keep them; HELD at
+        least.
+
+        What packets take beside their bytes is a twentieth of them, or five times as much if the
+        window of the receiver is tiny. What waits already shows it; a quarter is for variation.
+        """
+        try:
+            size, taken = _MEMORY.unpack(self._ask(SOL_SOCKET, _SO_MEMINFO, _MEMORY.size))
+            waiting = self._pipes.kernel.unsent(self._target)
+        except OSError:
+            return HELD
+        room: int = (size - taken) * 3 // 4
+        if waiting and taken:
+            room = room * waiting // taken
+        else:
+            room = min(room, self._growing)
+            self._growing = min(2 * self._growing, CAPACITY)
+        return max(room, HELD)

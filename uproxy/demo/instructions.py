@@ -1,0 +1,120 @@
+"""What the demo prints: what is served, and a command to try for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.report.status import FrontendStatus, HealthCheckStatus, Status
+from uproxy.core.route import Frontend
+
+
+class Row(NamedTuple):
+    service: str
+    kind: str
+    frontend: str
+    state: str
+
+
+class Attempt(NamedTuple):
+    """Something to try."""
+
+    command: str
+    expectation: str
+
+
+_HEAD = Row("SERVICE", "KIND", "FRONTEND", "STATE")
+_LOCAL = ObjectName("default", "svc-local")
+
+
+def rows(status: Status) -> list[Row]:
+    """One row for each frontend but the ClusterIPs, and for each health check."""
+    found = [_frontend(each) for each in _shown(status)]
+    found += [_health_check(each) for each in status.health_checks]
+    return sorted(found)
+
+
+def table(found: list[Row]) -> Iterator[str]:
+    """Lines of text, in columns."""
+    lines = [_HEAD, *found]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for row in lines:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join(cells).rstrip()
+
+
+def not_served(status: Status) -> Iterator[str]:
+    """The Services that are rightly not served, and why."""
+    for each in sorted(status.services, key=lambda each: each.service):
+        yield f"{each.service} is not served: {each.reason}"
+
+
+def attempts(status: Status) -> list[Attempt]:
+    """A command for each row, in the same order."""
+    found = [(_frontend(each), _attempt(each)) for each in _shown(status)]
+    found += [
+        (
+            _health_check(each),
+            Attempt(
+                f"curl -i http://127.0.0.1:{each.port}/healthz",
+                "200 while a pod of it is on this node",
+            ),
+        )
+        for each in status.health_checks
+    ]
+    return [attempt for _, attempt in sorted(found)]
+
+
+def suggestions(found: list[Attempt]) -> Iterator[str]:
+    """Lines with a command each, and what to expect of it as a comment."""
+    width = max((len(each.command) for each in found), default=0)
+    for each in found:
+        yield f"  {each.command.ljust(width)}  # {each.expectation}"
+
+
+def notes(status: Status) -> Iterator[str]:
+    """What a reader may wonder about."""
+    if any(check.service == _LOCAL for check in status.health_checks):
+        yield (
+            f"{_LOCAL} has externalTrafficPolicy Local, one pod here and one elsewhere."
+            " A client\non this machine counts as the node itself and may reach both; one from"
+            " outside would\nreach only svc-local-here."
+        )
+
+
+def _shown(status: Status) -> Iterable[FrontendStatus]:
+    return (each for each in status.frontends if each.kind != "ClusterIP")
+
+
+def _frontend(each: FrontendStatus) -> Row:
+    state = f"{each.state}: {each.reason}"
+    if each.state == "serving":
+        state = _pods(each)
+    service = f"{each.owner.namespace}/{each.owner.name}"
+    return Row(service, each.kind.value, str(each.frontend), state)
+
+
+def _health_check(each: HealthCheckStatus) -> Row:
+    state = each.reason or f"{sum(each.counts.values())} local pod"
+    frontend = str(Frontend("TCP", "127.0.0.1", each.port))
+    return Row(str(each.service), "health check", frontend, state)
+
+
+def _attempt(each: FrontendStatus) -> Attempt:
+    protocol, address, port = each.frontend
+    url = f"http://{address}:{port}"
+    if each.owner.port.startswith("dns"):
+        transport = "+notcp" if protocol == "UDP" else "+tcp"
+        command = f"dig +short {transport} @{address} -p {port} TXT pod"
+        return Attempt(command, f"DNS over {protocol}")
+    if each.affinity_timeout:
+        return Attempt(f"curl {url}", "always the same pod")
+    if each.owner[:2] == _LOCAL:
+        return Attempt(f"curl {url}", "see below")
+    return Attempt(f"curl {url}", f"{_pods(each)} in turn")
+
+
+def _pods(each: FrontendStatus) -> str:
+    count = len(each.backends)
+    return "1 pod" if count == 1 else f"{count} pods"

@@ -1,0 +1,1 @@
+"""This machine: its interfaces and processors, claims of addresses, what it depends on."""

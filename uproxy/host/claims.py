@@ -1,0 +1,196 @@
+"""The addresses that this process has claimed for Services."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Self
+
+from uproxy.core.errors import unexpected
+from uproxy.host import claim_routes
+from uproxy.host.namespace_lock import Locked, take_lock
+from uproxy.host.threads import to_the_end
+
+log = logging.getLogger(__name__)
+
+_PERIOD = 5.0
+"""Seconds between two looks at whether all is still there: `ip route flush` is quickly typed."""
+
+NEVER = "--claim-addresses is never"
+UNPRIVILEGED = "claiming it needs CAP_NET_ADMIN"
+
+
+class Claims:
+    """Claims and releases, as an async context manager. Netlink is spoken to in a thread, a whole
+    batch at a time.
+
+    Claims outlive a process that is killed, and belong to the next one then: what that does not
+    want is for its owner to release. The end of the context releases all; listeners go first.
+    """
+
+    def __init__(self, *, enabled: bool) -> None:
+        self.reason = "" if enabled else NEVER
+        """Why nothing can be claimed; "" if something can. Completes "X is not on this node, "."""
+        self._claimed: set[str] = set()
+        self._left_over: set[str] = set()
+        """Addresses that could not be released yet."""
+        self._waits = False
+        """Whether what stands in the way may pass: another process, or want of memory."""
+        self._lock: socket.socket | None = None
+        self._busy = asyncio.Lock()
+        """Held while netlink is spoken to."""
+        self._trouble = ""
+
+    async def __aenter__(self) -> Self:
+        if not self.reason:
+            await self._begin()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.release(sorted(self._claimed | self._left_over))
+        if self._lock is not None:
+            self._lock.close()
+
+    @property
+    def claimed(self) -> Set[str]:
+        """Addresses that we hold, at any moment."""
+        return self._claimed
+
+    async def claim(self, addresses: Sequence[str]) -> Mapping[str, str]:
+        """Claim addresses; returns those that could not be, with the reason (see `reason`)."""
+        if not addresses:
+            return {}
+        async with self._busy:
+            there = self._left_over.intersection(addresses)
+            wanted = [each for each in addresses if each not in there]
+            # Were this cancelled now, nobody could tell which of them there are.
+            self._left_over.update(wanted)
+            failures = await _carried_out(claim_routes.add_claims, wanted)
+            claimed = [each for each in addresses if each not in failures]
+            self._claimed.update(claimed)
+            self._left_over.difference_update(addresses)
+        _tell("claimed", claimed)
+        return {address: explain(error) for address, error in failures.items()}
+
+    async def release(self, addresses: Sequence[str]) -> None:
+        """Release addresses. What cannot be released is logged, and tried again by `keep`; what is
+        left in the end is found by `uproxy cleanup`."""
+        if addresses:
+            async with self._busy:
+                await self._release(addresses)
+
+    async def keep(self, available: Callable[[], None], period: float = _PERIOD) -> None:
+        """Restore claims that another program removes, and release what could not be, for ever.
+        `available` is called when addresses can be claimed after all."""
+        while True:
+            await asyncio.sleep(period)
+            try:
+                await self._look_after(available)
+            except Exception as error:  # A thread that cannot be started, for one.
+                self._tell_trouble(unexpected(error))
+
+    async def _look_after(self, available: Callable[[], None]) -> None:
+        if self._waits:
+            await self._begin()
+            if not self.reason:
+                available()
+            return
+        if self._left_over:
+            async with self._busy:  # Whatever is still left over then.
+                await self._release(sorted(self._left_over))
+        if self._claimed:
+            await self._restore()
+
+    async def _release(self, addresses: Sequence[str]) -> None:
+        failures = await _carried_out(claim_routes.release_claims, addresses)
+        self._claimed.difference_update(addresses)
+        news = failures.keys() - self._left_over
+        self._left_over = (self._left_over - set(addresses)) | failures.keys()
+        for address in sorted(news):
+            log.warning("cannot release address %s: %s", address, failures[address].strerror)
+        _tell("released", [each for each in addresses if each not in failures])
+
+    async def _begin(self) -> None:
+        held: frozenset[str] = frozenset()
+        try:
+            refused = await asyncio.to_thread(claim_routes.may_claim)
+            if refused is None:
+                self._lock = self._lock or await asyncio.to_thread(take_lock)
+                held = await asyncio.to_thread(claim_routes.held_claims)
+        except Exception as error:
+            refused = _as_os_error(error)
+        # A lack of privileges is for good.
+        self._waits = refused is not None and refused.errno != errno.EPERM
+        self.reason = explain(refused) if refused is not None else ""
+        self._claimed.update(held)
+        if held:
+            log.info("took over %d addresses that an earlier run had claimed", len(held))
+
+    async def _restore(self) -> None:
+        async with self._busy:
+            try:
+                restored, failures = await to_the_end(_restored, frozenset(self._claimed))
+            except OSError as error:
+                restored, failures = frozenset(), {"claimed addresses": error}
+        if restored:
+            log.warning(
+                "restored claims of %d addresses, which another program had removed", len(restored)
+            )
+        first = next((f"{each}: {explain(why)}" for each, why in failures.items()), "")
+        more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
+        self._tell_trouble(first + more)
+
+    def _tell_trouble(self, trouble: str) -> None:
+        if trouble and trouble != self._trouble:
+            log.warning("cannot restore claims that another program removed: %s", trouble)
+        self._trouble = trouble
+
+
+async def _carried_out(
+    act: Callable[[Sequence[str]], Mapping[str, OSError]], addresses: Sequence[str]
+) -> Mapping[str, OSError]:
+    """Do something about addresses in a thread; returns those for which it has failed."""
+    try:
+        return await to_the_end(act, addresses)
+    except Exception as error:
+        return dict.fromkeys(addresses, _as_os_error(error))
+
+
+def _as_os_error(error: Exception) -> OSError:
+    if isinstance(error, OSError):
+        return error
+    log.error("unexpected error with netlink", exc_info=error)
+    return OSError(0, unexpected(error))
+
+
+def _restored(claimed: frozenset[str]) -> tuple[frozenset[str], Mapping[str, OSError]]:
+    """Claim again what is no longer there; returns what was, and what cannot be. Raises OSError.
+
+    Where an interface has got the address meanwhile, there is nothing to be restored.
+    """
+    missing = claimed - claim_routes.held_claims()
+    if not missing:
+        return missing, {}
+    failures = claim_routes.add_claims(sorted(missing))
+    return missing & claim_routes.held_claims(), failures
+
+
+def explain(error: OSError) -> str:
+    """Why an address could not be claimed, as the end of a sentence."""
+    if isinstance(error, Locked):
+        return str(error.strerror)
+    if error.errno == errno.EPERM:
+        return UNPRIVILEGED
+    if error.errno == errno.EACCES:
+        return "IPv6 is disabled on the interface lo (net.ipv6.conf.lo.disable_ipv6)"
+    return f"it cannot be claimed: {error.strerror}"
+
+
+def _tell(verb: str, addresses: Sequence[str]) -> None:
+    if len(addresses) > 3:
+        log.info("%s %d addresses", verb, len(addresses))
+    elif addresses:
+        log.info("%s %s", verb, ", ".join(addresses))

@@ -1,0 +1,1 @@
+"""What the control process and the workers both use of the network."""

@@ -1,0 +1,1 @@
+"""Objects from the Kubernetes API, listed once and then watched."""

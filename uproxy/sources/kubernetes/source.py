@@ -1,0 +1,74 @@
+"""Objects from the Kubernetes API: the Services, EndpointSlices and Node that concern this node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from uproxy.apiserver.client import ApiServer
+from uproxy.apiserver.unreachable import ApiUnreachable
+from uproxy.sources.kubernetes.follower import Follower
+from uproxy.sources.kubernetes.reachability import Connection, WatchList
+from uproxy.sources.kubernetes.recovery import Turns
+from uproxy.sources.kubernetes.reflector import resources
+from uproxy.sources.kubernetes.timing import Timing
+from uproxy.sources.sink import Sink
+
+log = logging.getLogger(__name__)
+
+_TIMING = Timing()
+
+
+class Kubernetes:
+    """A source that delivers under the names in `reflector.SOURCES`.
+
+    Whatever the server does, what was delivered stays, and it is asked again.
+    """
+
+    def __init__(
+        self,
+        api: ApiServer,
+        *,
+        node_name: str,
+        service_proxy_name: str = "",
+        timing: Timing = _TIMING,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self.api = api
+        found = resources(node_name, service_proxy_name)
+        self.connection = Connection(api.access.server, len(found))
+        watch_list, turns = WatchList(), Turns(random, timing.spacing)
+        self._followers: list[Follower] = []
+        for each in found:
+            after = next((it for it in self._followers if each.after == it.resource.source), None)
+            self._followers.append(
+                Follower(each, api, self.connection, watch_list, turns, timing, random, after)
+            )
+
+    @property
+    def reachable(self) -> bool:
+        """Whether everything is being followed at this moment."""
+        return self.connection.reachable
+
+    @property
+    def last_error(self) -> str:
+        """The latest trouble, over or not; "" if there was none."""
+        return self.connection.last_error
+
+    async def answers(self) -> bool:
+        """Whether the server answers a request at this moment, whatever it says."""
+        try:
+            async with self.api.request("GET", "/version"):
+                return True
+        except ApiUnreachable:
+            return False
+
+    async def run(self, sink: Sink) -> None:
+        """Deliver everything, then every change, until cancelled."""
+        access = self.api.access
+        log.info("the cluster is %s, by %s", access.server, access.origin)
+        async with asyncio.TaskGroup() as tasks:
+            for follower in self._followers:
+                tasks.create_task(follower.run(sink), name=f"follow {follower.resource.source}")

@@ -1,0 +1,178 @@
+"""The last-known state of the cluster on disk, so that a node serves though no API server answers.
+
+A file of JSON lines: what it is, the objects a few hundred at a time, and a checksum. Short lines
+matter: a thread that encodes or decodes one holds the interpreter's lock all the while, and the
+event loop waits for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final, NamedTuple
+
+import msgspec
+
+from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, Service
+from uproxy.sources.last_known.private_file import open_own, replacing
+
+FILE_NAME: Final = "last-known-state.jsonl"
+
+_FORMAT: Final = "uproxy last-known state"
+_VERSION: Final = 1
+_MOST: Final = 1024 * 1024 * 1024
+"""Bytes of a file: 20,000 Services and slices have 30 MiB."""
+_LONGEST_LINE: Final = 256 * 1024 * 1024
+"""Bytes; what is cut there is damaged. An object in etcd has 1.5 MiB at most."""
+_END_OF_TIME: Final = 253402300800.0
+"""Seconds from 1970 to the year 10,000, which no time of Python's can be in."""
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_AT_ONCE: Final = 100
+"""Objects in a line: about 2 ms to encode or decode slices of ten endpoints."""
+
+
+class SnapshotError(Exception):
+    """A file that cannot be used; one line that names it and says why."""
+
+
+class Snapshot(NamedTuple):
+    """What a node knew about its cluster."""
+
+    node: str
+    """Of the node that it concerns: another one would have other endpoints of its own."""
+    saved_at: float
+    """Seconds since the Unix epoch."""
+    objects: Sequence[Object]
+
+
+class _Header(msgspec.Struct, rename="camel"):
+    format: str
+    version: int
+    node: str = ""
+    saved_at: Annotated[float, msgspec.Meta(ge=0, lt=_END_OF_TIME)] = 0.0
+
+
+class _Objects(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+    services: tuple[Service, ...] = ()
+    endpoint_slices: tuple[EndpointSlice, ...] = ()
+    endpoints: tuple[Endpoints, ...] = ()
+    nodes: tuple[Node, ...] = ()
+
+    def all(self) -> Iterator[Object]:
+        yield from self.services
+        yield from self.endpoint_slices
+        yield from self.endpoints
+        yield from self.nodes
+
+
+class _Footer(msgspec.Struct):
+    objects: int
+    sha256: str
+
+
+_FIELDS: Final[dict[type[Object], str]] = {
+    Service: "services",
+    EndpointSlice: "endpoint_slices",
+    Endpoints: "endpoints",
+    Node: "nodes",
+}
+
+
+def save(path: Path, snapshot: Snapshot) -> None:
+    """Replace the file by one with this content, at once and for good, or leave it as it is.
+
+    Only its owner may read it. Blocks; raises OSError.
+    """
+    with replacing(path) as file:
+        for line in _lines(snapshot):
+            file.write(line)
+
+
+def is_there(directory: Path, node: str) -> bool:
+    """Whether a directory has a state of this node that can be served. Blocks."""
+    try:
+        return load(directory / FILE_NAME, node=node) is not None
+    except SnapshotError:
+        return False
+
+
+def load(path: Path, *, node: str) -> Snapshot | None:
+    """What was saved for a node; None where nothing was. Blocks; raises SnapshotError."""
+    try:
+        with open_own(path, most=_MOST) as file:
+            return _read(_lines_of(file), node)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise SnapshotError(f"{path}: cannot be read: {reason}") from error
+    except SnapshotError as error:
+        raise SnapshotError(f"{path}: {error}") from None
+    except _UNREADABLE:
+        raise SnapshotError(f"{path}: damaged") from None
+    except ValueError:
+        raise SnapshotError("the state directory has a name that no file can have") from None
+
+
+def rfc3339(wall: float) -> str:
+    """A time for people, to the second."""
+    return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _lines(snapshot: Snapshot) -> Iterator[bytes]:
+    encoder, digest = msgspec.json.Encoder(), hashlib.sha256()
+    for part in _parts(snapshot):
+        line = encoder.encode(part) + b"\n"
+        digest.update(line)
+        yield line
+    yield encoder.encode(_Footer(len(snapshot.objects), digest.hexdigest())) + b"\n"
+
+
+def _parts(snapshot: Snapshot) -> Iterator[_Header | _Objects]:
+    yield _Header(_FORMAT, _VERSION, snapshot.node, snapshot.saved_at)
+    for kind, field in _FIELDS.items():
+        same: list[Any] = [obj for obj in snapshot.objects if type(obj) is kind]
+        for start in range(0, len(same), _AT_ONCE):
+            yield _Objects(**{field: tuple(same[start : start + _AT_ONCE])})
+
+
+def _read(lines: Iterable[bytes], node: str) -> Snapshot:
+    content = iter(lines)
+    first = next(content, b"")
+    header = _header(first, node)
+    digest, objects = hashlib.sha256(first), list[Object]()
+    decoder = msgspec.json.Decoder(_Objects)
+    last = b""
+    for line in content:
+        if last:
+            digest.update(last)
+            objects.extend(decoder.decode(last).all())
+        last = line
+    if not last.endswith(b"\n"):
+        raise SnapshotError("truncated")
+    footer = msgspec.json.decode(last, type=_Footer)
+    if (footer.objects, footer.sha256) != (len(objects), digest.hexdigest()):
+        raise SnapshotError("damaged: its checksum does not fit")
+    return Snapshot(header.node, header.saved_at, objects)
+
+
+def _header(line: bytes, node: str) -> _Header:
+    try:
+        header = msgspec.json.decode(line, type=_Header)
+    except _UNREADABLE:
+        raise SnapshotError("not a file of this program") from None
+    if header.format != _FORMAT:
+        raise SnapshotError("not a file of this program")
+    if header.version != _VERSION:
+        raise SnapshotError(f"format {header.version}, and this version reads {_VERSION} only")
+    if header.node != node:
+        raise SnapshotError(f'of node "{header.node}", and this is "{node}"')
+    return header
+
+
+def _lines_of(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(_LONGEST_LINE):
+        yield line

@@ -1,0 +1,134 @@
+"""What all manifests say together: who wins where two define the same object, and what changed."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Mapping
+from heapq import nsmallest
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from uproxy.core.cluster.objects import Object
+from uproxy.core.report.complaints import MOST, first_few
+from uproxy.core.report.status import ObjectStatus
+from uproxy.sources.manifests.file import Key, Located, Reading, complaint
+from uproxy.text.files import shown
+
+S = TypeVar("S")
+
+
+class Change(NamedTuple):
+    """An object to apply, or, where it is None, a key to remove."""
+
+    key: Key
+    obj: Object | None
+
+
+class _File(NamedTuple):
+    objects: Mapping[Key, Located]
+    complaints: tuple[ObjectStatus, ...]
+    proven: bool
+    """Whether `objects` come from a version of the file without complaints."""
+
+
+def difference(before: Mapping[str, S], after: Mapping[str, S]) -> tuple[list[str], list[str]]:
+    """Files to read (new or different), and files that are gone."""
+    to_read = [path for path, stamp in after.items() if before.get(path) != stamp]
+    return to_read, [path for path in before if path not in after]
+
+
+class Catalog:
+    """All files. Of two that define the same object, the first in sorted order wins.
+
+    A file that has been good keeps what it said then for as long as it is bad; one that has been
+    bad from the start contributes what can be read of it.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[str, _File] = {}
+        self._holders: dict[Key, list[str]] = {}
+        """Files that define a key, sorted: the first one counts."""
+        self._contested: set[Key] = set()
+        self._complaining: set[str] = set()
+
+    def objects(self) -> list[Object]:
+        """Every object once, in no particular order."""
+        return [obj for key in self._holders if (obj := self._winner(key)) is not None]
+
+    def complaints(self) -> list[ObjectStatus]:
+        """What is wrong at present, sorted by file: the first few, and how many more there are."""
+        total = sum(len(self._files[path].complaints) for path in self._complaining)
+        total += sum(len(self._holders[key]) - 1 for key in self._contested)
+        paths = nsmallest(MOST, self._complaining)
+        found = [(path, each) for path in paths for each in self._files[path].complaints]
+        contested = islice(self._contested, MOST)
+        found += [entry for key in contested for entry in islice(self._losers(key), MOST)]
+        found.sort(key=lambda entry: entry[0])
+        return first_few((each for _, each in found), total, "files")
+
+    def update(self, readings: Mapping[str, Reading | None]) -> list[Change]:
+        """Take over what files say now; None: the file is gone.
+
+        Returns only what is different for the outside, so an object that moves from one file to
+        another, unchanged, is no change.
+        """
+        files = {path: self._succeed(path, reading) for path, reading in readings.items()}
+        keys: dict[Key, None] = {}
+        for path, after in files.items():
+            keys.update(dict.fromkeys(self._keys(self._files.get(path))))
+            keys.update(dict.fromkeys(self._keys(after)))
+        before = {key: self._winner(key) for key in keys}
+        for path, after in files.items():
+            self._set(path, after)
+        after_all = ((key, self._winner(key)) for key in keys)
+        return [Change(key, obj) for key, obj in after_all if obj != before[key]]
+
+    def _succeed(self, path: str, reading: Reading | None) -> _File | None:
+        if reading is None:
+            return None
+        before = self._files.get(path)
+        if reading.complaints and before is not None and before.proven:
+            return before._replace(complaints=reading.complaints)
+        return _File(reading.objects, reading.complaints, not reading.complaints)
+
+    def _set(self, path: str, after: _File | None) -> None:
+        for key in self._keys(self._files.pop(path, None)):
+            self._release(key, path)
+        self._complaining.discard(path)
+        if after is None:
+            return
+        self._files[path] = after
+        for key in after.objects:
+            self._hold(key, path)
+        if after.complaints:
+            self._complaining.add(path)
+
+    def _hold(self, key: Key, path: str) -> None:
+        holders = self._holders.setdefault(key, [])
+        insort(holders, path)
+        if len(holders) > 1:
+            self._contested.add(key)
+
+    def _release(self, key: Key, path: str) -> None:
+        holders = self._holders[key]
+        del holders[bisect_left(holders, path)]
+        if len(holders) < 2:
+            self._contested.discard(key)
+        if not holders:
+            del self._holders[key]
+
+    @staticmethod
+    def _keys(file: _File | None) -> Iterable[Key]:
+        return file.objects if file is not None else ()
+
+    def _winner(self, key: Key) -> Object | None:
+        holders = self._holders.get(key)
+        return self._files[holders[0]].objects[key].obj if holders else None
+
+    def _losers(self, key: Key) -> Iterator[tuple[str, ObjectStatus]]:
+        first, *others = self._holders[key]
+        place = f"{shown(first)}:{self._files[first].objects[key].line}"
+        for path in others:
+            line = self._files[path].objects[key].line
+            reason = f"{key} is already defined in {place}; remove one of them"
+            yield path, complaint(path, line, "metadata.name", reason)

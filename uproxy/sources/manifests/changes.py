@@ -1,0 +1,166 @@
+"""Which manifests may have changed, and when: inotify where it works, listing again where not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from uproxy.sources.manifests import inotify
+from uproxy.sources.manifests.inotify import Event, Inotify
+from uproxy.sources.manifests.listing import Listing, is_manifest, list_files
+
+_log = logging.getLogger(__name__)
+
+_QUIET = 0.02
+"""Seconds without an event after which a writer is taken to be done."""
+_PATIENCE = 0.1
+"""Seconds after which changes are looked at although there are more; the promise is 200 ms."""
+_POLL_BLIND = (0.1, 20.0)
+"""Where inotify does not work: seconds between listings, and how many times as long as a listing
+takes, which keeps it below 5 % of one CPU."""
+_POLL_ANYWAY = (2.0, 100.0)
+"""Where it does: network and FUSE filesystems tell it only about changes of this very node."""
+
+
+class Hints(NamedTuple):
+    """Where to look."""
+
+    everywhere: bool = False
+    paths: frozenset[str] = frozenset()
+    """In the form of `Listing.files`; may be no manifests after all."""
+
+
+class Watch:
+    """Watches roots and all that they lead to. Entered on the event loop that it is used on."""
+
+    def __init__(
+        self,
+        roots: Sequence[str],
+        *,
+        use_inotify: bool = True,
+    ) -> None:
+        self._roots = roots
+        self._inotify = _open_inotify() if use_inotify else None
+        self._listing = Listing()
+        self._watched: dict[int, str] = {}
+        self._blind = True
+        self._cost = 0.0
+        self._everywhere = False
+        self._paths: set[str] = set()
+        self._woken = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        if self._inotify is not None:
+            asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._on_events)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._inotify is not None:
+            asyncio.get_running_loop().remove_reader(self._inotify.fileno())
+            self._inotify.close()
+
+    def scan(self) -> Listing:
+        """List all manifests and watch what was listed. Blocks; for a thread of its own."""
+        begin = time.monotonic()
+        marks = _Marks(self._inotify)
+        listing = list_files(self._roots, marks.add)
+        for watch in self._watched.keys() - marks.watched.keys():
+            marks.remove(watch)
+        self._watched = marks.watched
+        self._listing = listing
+        if marks.trouble and not self._blind:
+            _log.warning("manifests are polled for changes: %s", marks.trouble)
+        self._blind = bool(marks.trouble) or self._inotify is None
+        self._cost = time.monotonic() - begin
+        return listing
+
+    async def changes(self) -> Hints:
+        """Wait for something that may be a change, then until the writer seems to be done."""
+        least, factor = _POLL_BLIND if self._blind else _POLL_ANYWAY
+        try:
+            async with asyncio.timeout(max(least, factor * self._cost)):
+                await self._woken.wait()
+        except TimeoutError:
+            return Hints(everywhere=True)
+        await self._settle()
+        hints = Hints(self._everywhere, frozenset(self._paths))
+        self._everywhere = False
+        self._paths.clear()
+        self._woken.clear()
+        return hints
+
+    async def _settle(self) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _PATIENCE
+        while (left := end - loop.time()) > 0:
+            self._woken.clear()
+            try:
+                async with asyncio.timeout(min(_QUIET, left)):
+                    await self._woken.wait()
+            except TimeoutError:
+                return
+
+    def _on_events(self) -> None:
+        assert self._inotify is not None
+        for event in self._inotify.read():
+            self._note(event)
+        if self._everywhere or self._paths:
+            self._woken.set()
+
+    def _note(self, event: Event) -> None:
+        directory = self._watched.get(event.watch)
+        if directory is None or not event.name:
+            # A directory that is not known yet, or that has changed itself, or an overflow.
+            self._everywhere |= directory is not None or not event.mask & inotify.IGNORED
+        elif os.path.join(directory, event.name) in self._listing.anchors:
+            self._everywhere = True
+        elif directory in self._listing.directories and not event.name.startswith("."):
+            self._note_entry(event, self._listing.directories[directory])
+
+    def _note_entry(self, event: Event, directory: str) -> None:
+        if event.mask & inotify.ISDIR:
+            self._everywhere = True
+        elif is_manifest(event.name) or event.mask & inotify.APPEARED:
+            # What appears under another name may be a link to a directory.
+            self._paths.add(os.path.join(directory, event.name))
+
+
+class _Marks:
+    """The watches of one listing."""
+
+    def __init__(self, notifier: Inotify | None) -> None:
+        self._inotify = notifier
+        self._seen: set[str] = set()
+        self.watched: dict[int, str] = {}
+        self.trouble = ""
+
+    def add(self, directory: str) -> None:
+        if self._inotify is None or directory in self._seen:
+            return
+        self._seen.add(directory)
+        try:
+            self.watched[self._inotify.add(directory)] = directory
+        except OSError as error:
+            self.trouble = f"{directory}: {error.strerror}"
+
+    def remove(self, watch: int) -> None:
+        if self._inotify is not None:
+            self._inotify.remove(watch)
+
+
+def _open_inotify() -> Inotify | None:
+    try:
+        return Inotify()
+    except OSError as error:
+        _log.warning("manifests are polled for changes: inotify: %s", error.strerror)
+        return None

@@ -1,0 +1,209 @@
+"""From the text of a manifest to the objects in it and what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from uproxy.core.brief import brief, brief_name
+from uproxy.core.cluster.decode import DecodeError, from_data, kind_of
+from uproxy.core.cluster.objects import Node, Object, ObjectName
+from uproxy.core.report.status import ObjectStatus
+from uproxy.text.advice import advise
+from uproxy.text.document import Document, Malformed, Parts, decode_text, join_parts
+from uproxy.text.files import shown
+from uproxy.text.json_text import json_documents
+from uproxy.text.yaml_text import yaml_documents
+
+MAX_FILE = 64 * 1024 * 1024
+"""Bytes. The API server takes objects of 1.5 MiB at most; this is room for a long List."""
+_MAX_COMPLAINTS = 100
+"""Per file; a text that is no manifest at all can have one in every line."""
+_MAX_LISTS = 10
+"""Lists within Lists."""
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+"""RFC 1123 subdomain, as the API server wants names to be."""
+_OUR_KINDS: Final = {
+    "Service": "v1",
+    "Endpoints": "v1",
+    "Node": "v1",
+    "EndpointSlice": "discovery.k8s.io/v1",
+}
+_OWN_GROUP = re.compile(r"(core/|discovery\.k8s\.io/)?v[0-9][a-z0-9]*")
+"""apiVersions where these kinds are Kubernetes' own; a Service of Knative is another matter."""
+
+
+class Key(NamedTuple):
+    """Identity of an object."""
+
+    kind: type[Object]
+    name: ObjectName
+
+    def __str__(self) -> str:
+        return f"{self.kind.__name__} {self.name}"
+
+
+class Located(NamedTuple):
+    """An object and the line where it starts."""
+
+    obj: Object
+    line: int
+
+
+class Reading(NamedTuple):
+    """What one file holds."""
+
+    objects: Mapping[Key, Located] = {}
+    complaints: tuple[ObjectStatus, ...] = ()
+    ignored: int = 0
+    """Objects of kinds that do not concern a proxy."""
+
+
+class _Item(NamedTuple):
+    """An object's data within a document (which may be a List)."""
+
+    data: Any
+    prefix: Parts
+    document: Document
+
+
+def read_manifest(path: str, raw: bytes) -> Reading:
+    """Decode a file: JSON where `path` ends in ".json", else YAML. No more is done with `path`."""
+    if len(raw) > MAX_FILE:
+        return unreadable(path, f"larger than {MAX_FILE >> 20} MiB; split it into several files")
+    try:
+        text = decode_text(raw)
+    except Malformed as error:
+        return Reading(complaints=(_malformed(path, error),))
+    documents = json_documents if path.endswith(".json") else yaml_documents
+    reader = _Reader(path)
+    for document in documents(text):
+        if isinstance(document, Malformed):
+            reader.malformed(document)
+        elif document.data is not None:
+            reader.take(document)
+    return reader.reading()
+
+
+def unreadable(path: str, reason: str) -> Reading:
+    """The reading of a file that has no text."""
+    return Reading(complaints=(complaint(path, 0, "", reason),))
+
+
+def complaint(path: str, line: int, field: str, reason: str) -> ObjectStatus:
+    where = f"{shown(path)}:{line}" if line else shown(path)
+    return ObjectStatus(where=where, field=brief(field), reason=brief(reason))
+
+
+def _malformed(path: str, error: Malformed) -> ObjectStatus:
+    column = f" (column {error.column})" if error.column else ""
+    return complaint(path, error.line, "", error.reason + column)
+
+
+class _Reader:
+    """Collects what the documents of one file say."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._objects: dict[Key, Located] = {}
+        self._ignored = 0
+        self._complaints: list[ObjectStatus] = []
+        self._more = 0
+        """Complaints that are only counted: what to say about one takes most of the time."""
+
+    def take(self, document: Document) -> None:
+        for item in _items(document.data, (), document):
+            self._decode(item)
+
+    def reading(self) -> Reading:
+        complaints = self._complaints
+        if self._more:
+            last = complaint(self._path, 0, "", f"{self._more} more complaints about this file")
+            complaints = [*complaints, last]
+        return Reading(self._objects, tuple(complaints), self._ignored)
+
+    def malformed(self, error: Malformed) -> None:
+        if self._room():
+            self._complaints.append(_malformed(self._path, error))
+
+    def _room(self) -> bool:
+        """Whether one more complaint can be made; one that cannot is counted."""
+        room = len(self._complaints) < _MAX_COMPLAINTS
+        self._more += not room
+        return room
+
+    def _decode(self, item: _Item) -> None:
+        try:
+            kind = _kind_of(item.data)
+        except DecodeError as error:
+            if self._room():
+                parts = (error.path,) if error.path else ()
+                self._complain(item.document, item.prefix + parts, error.what)
+            return
+        if kind is None:
+            self._ignored += 1
+            return
+        try:
+            obj = _named(from_data(item.data, kind))
+        except DecodeError as error:
+            if self._room():
+                field, reason = advise(error, item.data, kind)
+                self._complain(item.document, item.prefix + field, reason)
+            return
+        self._add(Key(kind, obj.key), obj, item)
+
+    def _add(self, key: Key, obj: Object, item: _Item) -> None:
+        if key not in self._objects:
+            self._objects[key] = Located(obj, item.document.locate(item.prefix))
+        elif self._room():
+            first = self._objects[key].line
+            reason = f"{key} is already defined in line {first}; remove one of them"
+            self._complain(item.document, (*item.prefix, "metadata", "name"), reason)
+
+    def _complain(self, document: Document, parts: Parts, reason: str) -> None:
+        line = document.locate(parts)
+        self._complaints.append(complaint(self._path, line, join_parts(parts), reason))
+
+
+def _items(data: Any, prefix: Parts, document: Document) -> Iterator[_Item]:
+    """The document itself, or the items of a List, which may be Lists again."""
+    kind = data.get("kind") if isinstance(data, dict) else None
+    items = data.get("items") if isinstance(kind, str) and kind.endswith("List") else None
+    if not isinstance(items, list) or len(prefix) > _MAX_LISTS * 2:
+        yield _Item(data, prefix, document)
+        return
+    typed = {"apiVersion": data.get("apiVersion"), "kind": str(kind).removesuffix("List")}
+    for index, each in enumerate(items):
+        if isinstance(each, dict) and typed["kind"]:
+            # Items of a ServiceList have no kind of their own when the API server writes them.
+            each = {**typed, **each}
+        yield from _items(each, (*prefix, "items", index), document)
+
+
+def _kind_of(data: Any) -> type[Object] | None:
+    kind = kind_of(data)
+    if kind is None:
+        expected = _OUR_KINDS.get(data["kind"], "")
+        if expected and _OWN_GROUP.fullmatch(data["apiVersion"]):
+            raise DecodeError(f"{data['kind']} is read from {expected} only", "apiVersion")
+    return kind
+
+
+def _named(obj: Object) -> Object:
+    """Check the name, and fill the namespace in as `kubectl` does."""
+    metadata = obj.metadata
+    for field, value in (("name", metadata.name), ("namespace", metadata.namespace or "default")):
+        if not _NAME.fullmatch(value):
+            name = shown(brief_name(value))
+            reason = f'"{name}" is not a name of lower-case letters, digits, "-" and "."'
+            raise DecodeError(reason, f"metadata.{field}")
+    if isinstance(obj, Node):
+        return obj
+    if metadata.namespace:
+        return obj
+    metadata = msgspec.structs.replace(metadata, namespace="default")
+    return msgspec.structs.replace(obj, metadata=metadata)

@@ -1,0 +1,238 @@
+"""Objects from manifests in files and directories, followed while they change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from uproxy.core.backoff import Backoff
+from uproxy.core.errors import SourceError
+from uproxy.core.report.status import ObjectStatus
+from uproxy.sources.manifests.catalog import Catalog, Change, difference
+from uproxy.sources.manifests.changes import Hints, Watch
+from uproxy.sources.manifests.file import MAX_FILE, Reading, complaint, read_manifest, unreadable
+from uproxy.sources.manifests.listing import MAX_FILES, Listing, Stamp, is_manifest
+from uproxy.sources.sink import Sink
+from uproxy.text.files import reason_of, shown
+
+_log = logging.getLogger(__name__)
+
+_AGAIN: Final = Backoff(initial=1.0, maximum=60.0)
+"""Before all files are read again after an unexpected error."""
+_LASTED: Final = 60.0
+"""Seconds after which such an error is another one."""
+_LONG: Final = 0.2
+"""Seconds; a manifest of a hundred Services takes 0.02 s."""
+
+
+class Manifests:
+    """Reads *.yaml, *.yml and *.json, directories with everything below them, and files by name.
+
+    Raises SourceError where a path cannot be read now. What goes wrong later becomes a complaint,
+    and a path that goes away may come back. `read` and `use_inotify` are for tests.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        name: str = "manifests",
+        read: Callable[[str], Reading | None] | None = None,
+        use_inotify: bool = True,
+    ) -> None:
+        for path in paths:
+            _check(path)
+        self.name = name
+        self._roots = [str(path) for path in paths]
+        self._read = read or read_file
+        self._use_inotify = use_inotify
+
+    async def run(self, sink: Sink) -> None:
+        """Deliver everything, then every change, until cancelled."""
+        stopping = threading.Event()
+        with Watch(self._roots, use_inotify=self._use_inotify) as watch:
+            failures = 0
+            try:
+                while True:
+                    began = time.monotonic()
+                    try:
+                        await self._follow(watch, _Store(watch, self._read, stopping), sink)
+                    except Exception as error:
+                        failures = 1 if time.monotonic() - began > _LASTED else failures + 1
+                        self._fail(error, sink, first=failures == 1)
+                        await asyncio.sleep(_AGAIN.delay(failures))
+            finally:
+                stopping.set()
+
+    def _fail(self, error: Exception, sink: Sink, *, first: bool) -> None:
+        """Whatever it is: what was delivered stays, and all is read again."""
+        level = logging.ERROR if first else logging.DEBUG
+        _log.log(level, "%s: unexpected", self.name, exc_info=error)
+        reason = f"cannot be read: unexpected {type(error).__name__}"
+        sink.complain(self.name, [complaint(self.name, 0, "", reason)])
+
+    async def _follow(self, watch: Watch, store: _Store, sink: Sink) -> None:
+        hints, delivered = Hints(everywhere=True), None
+        while True:
+            began = time.monotonic()
+            news = await asyncio.to_thread(store.refresh, hints)
+            took = time.monotonic() - began
+            if delivered is None:
+                sink.replace(self.name, await asyncio.to_thread(store.catalog.objects))
+            else:
+                self._deliver(news.changes, sink)
+            if news.complaints != delivered:
+                sink.complain(self.name, news.complaints)
+            delivered = news.complaints
+            await asyncio.sleep(rest_after(took))
+            hints = await watch.changes()
+
+    def _deliver(self, changes: Iterable[Change], sink: Sink) -> None:
+        for (kind, name), obj in changes:
+            if obj is None:
+                sink.remove(self.name, kind, name)
+            else:
+                sink.apply(self.name, obj)
+
+
+def rest_after(seconds: float) -> float:
+    """How long to do nothing after so much reading: a large file that is written all the time,
+    which is not a manifest, perhaps, takes half a processor at most."""
+    return seconds if seconds > _LONG else 0.0
+
+
+class _News(NamedTuple):
+    changes: list[Change]
+    complaints: list[ObjectStatus]
+    """All of them, new or not."""
+
+
+class _ListingNeeded(Exception):
+    """A path turned out to be something that has other paths behind it."""
+
+
+class _Store:
+    """What has been read. Its methods block, and run one at a time in threads."""
+
+    def __init__(
+        self, watch: Watch, read: Callable[[str], Reading | None], stopping: threading.Event
+    ) -> None:
+        self._watch = watch
+        self._read_file = read
+        self._stopping = stopping
+        self._files: dict[str, Stamp] = {}
+        self._troubles: Mapping[str, str] = {}
+        self.catalog = Catalog()
+
+    def refresh(self, hints: Hints) -> _News:
+        """Read what may have changed, and only that."""
+        try:
+            stale = self._list(hints.paths) if hints.everywhere else self._examine(hints.paths)
+        except _ListingNeeded:
+            stale = self._list(hints.paths)
+        changes = self.catalog.update(self._read(stale))
+        troubles = [complaint(path, 0, "", text) for path, text in self._troubles.items()]
+        return _News(changes, troubles + self.catalog.complaints())
+
+    def _examine(self, paths: Iterable[str]) -> dict[str, Stamp | None]:
+        """State of single files; None: gone, or no file any more."""
+        stamps: dict[str, Stamp | None] = {}
+        for path in paths:
+            try:
+                status = os.lstat(path)
+            except OSError:
+                stamps[path] = None
+                continue
+            if stat.S_ISLNK(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                raise _ListingNeeded
+            if path not in self._files and len(self._files) >= MAX_FILES:
+                raise _ListingNeeded
+            wanted = stat.S_ISREG(status.st_mode) and is_manifest(os.path.basename(path))
+            stamps[path] = Stamp.of(status) if wanted else None
+        return stamps
+
+    def _list(self, touched: Iterable[str]) -> dict[str, Stamp | None]:
+        """State of all files that have changed, going by their stamps, or were touched."""
+        listing = self._watch.scan()
+        self._troubles = listing.troubles
+        to_read, gone = difference(self._files, listing.files)
+        to_read += [path for path in touched if path in listing.files]
+        stale: dict[str, Stamp | None] = {path: listing.files[path] for path in to_read}
+        return stale | dict.fromkeys(path for path in gone if not _below(path, listing))
+
+    def _read(self, stale: Mapping[str, Stamp | None]) -> dict[str, Reading | None]:
+        readings: dict[str, Reading | None] = {}
+        for path, stamp in stale.items():
+            if self._stopping.is_set():
+                break
+            reading = self._reading(path) if stamp is not None else None
+            if stamp is not None and reading is not None:
+                self._files[path] = stamp
+                readings[path] = reading
+            elif self._files.pop(path, None) is not None:
+                readings[path] = None
+        _log_ignored(readings)
+        return readings
+
+    def _reading(self, path: str) -> Reading | None:
+        try:
+            return self._read_file(path)
+        except Exception as error:
+            # Whatever it is, it concerns one file: the others are read.
+            _log.exception("%s: unexpected", shown(path))
+            return unreadable(path, f"cannot be read: unexpected {type(error).__name__}")
+
+
+def read_file(path: str) -> Reading | None:
+    """Read and decode one file; None where there is none. Never waits for a FIFO's writer."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            raw = file.read(MAX_FILE + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return unreadable(path, f"cannot be read: {reason_of(error)}")
+    return read_manifest(path, raw)
+
+
+def _below(path: str, listing: Listing) -> bool:
+    """Whether a file is missing only because a directory around it could not be listed."""
+    return any(path == each or path.startswith(f"{each}/") for each in listing.unknown)
+
+
+def _check(path: Path) -> None:
+    trouble = ""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            os.scandir(path).close()
+        elif stat.S_ISREG(mode):
+            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        else:
+            trouble = "neither a file nor a directory"
+    except OSError as error:
+        trouble = reason_of(error)
+    except ValueError:
+        trouble = "not a file name"
+    if trouble:
+        raise SourceError(f"{shown(str(path))}: {trouble}")
+
+
+def _log_ignored(readings: Mapping[str, Reading | None]) -> None:
+    counts = [each.ignored for each in readings.values() if each is not None and each.ignored]
+    if counts:
+        _log.debug(
+            "%d objects in %d files are of kinds that do not concern a proxy",
+            sum(counts),
+            len(counts),
+        )

@@ -1,6 +1,0 @@
-"""Worker processes, from the control side: start, feed, watch, replace, end."""
-
-from uproxy.workers.process import Process, Started, start_worker
-from uproxy.workers.supervision import Periods, Workers
-
-__all__ = ["Periods", "Process", "Started", "Workers", "start_worker"]
