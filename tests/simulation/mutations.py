@@ -76,7 +76,7 @@ KNOWN: Final = (
         "no-share-of-tcp",
         "UDP may take all flows, and TCP clients wait for as long as it does.",
         "core.flows.capacity",
-        'to_tcp = owed if self._listening["TCP"] else 0',
+        "to_tcp = owed if self._listening[TCP] else 0",
         "to_tcp = 0",
     ),
     _one(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
+from uproxy.core.protocols import TRANSPORTS, Transport
 from uproxy.core.route import Frontend, Route
 from uproxy.core.routing.plan import Actual
 from uproxy.net import listening
@@ -58,6 +59,11 @@ class Listener:
         accept and others not, so that it counts as open but not as whole."""
         self.timer: Timer | None = None
         """Runs while a listener that is to be paused keeps the clients that have connected."""
+
+    @property
+    def transport(self) -> Transport:
+        """What its protocol can do."""
+        return TRANSPORTS[self.route.frontend.protocol]
 
     def __repr__(self) -> str:
         state = "paused" if self.paused else "open"
@@ -138,7 +144,8 @@ class Listeners:
         place.discard(frontend)
         if not place:
             del self._places[frontend.protocol, frontend.port]
-        if frontend.protocol == "TCP" and not (listener.paused and listener.timer is None):
+        shut_down = listener.paused and listener.timer is None
+        if TRANSPORTS[frontend.protocol].keeps_port_while_paused and not shut_down:
             with contextlib.suppress(Exception):  # Clients are refused when all have closed it.
                 self._pause(listener)
         self._tell(Close(frontend, self._grace if grace is None else grace))
@@ -148,7 +155,7 @@ class Listeners:
         """Have workers accept the clients that have connected, and let no others join them: to
         close frontends resets clients that wait."""
         for listener in self._listeners.values():
-            if listener.route.frontend.protocol == "TCP" and not listener.paused:
+            if listener.transport.has_accept_queue and not listener.paused:
                 with contextlib.suppress(OSError):
                     for sock in listener.sockets:
                         listening.ignore_newcomers(sock)
@@ -194,7 +201,7 @@ class Listeners:
 
     def _pause_politely(self, listener: Listener) -> None:
         """Pause, once workers had the time to accept the clients that have connected already."""
-        if self._later is None or listener.route.frontend.protocol != "TCP" or listener.between:
+        if self._later is None or not listener.transport.has_accept_queue or listener.between:
             self._pause(listener)
             return
         try:
@@ -216,7 +223,7 @@ class Listeners:
                 listener.timer = self._later(WAITING, partial(self._pause_late, listener))
 
     def _pause(self, listener: Listener) -> None:
-        if listener.route.frontend.protocol == "TCP":
+        if listener.transport.keeps_port_while_paused:
             listener.between = True
             try:
                 for sock in listener.sockets:
@@ -226,21 +233,22 @@ class Listeners:
             listener.paused, listener.between = True, False
             return
         listener.paused = True
-        # Only a closed UDP socket makes the kernel answer "port unreachable".
+        # Only a closed socket makes the kernel answer "port unreachable".
         self._tell(Close(listener.route.frontend, 0))
         self._release(listener)
 
     def _resume(self, listener: Listener, route: Route) -> None:
-        if route.frontend.protocol == "UDP":
-            listener.sockets = self._sockets(route.frontend)
-        else:
+        keeps_port = listener.transport.keeps_port_while_paused
+        if keeps_port:
             self._listen_again(listener)
+        else:
+            listener.sockets = self._sockets(route.frontend)
         listener.route, listener.paused, listener.between = route, False, False
         self._steer(listener)
-        if route.frontend.protocol == "UDP":
-            self._announce(listener)
-        else:
+        if keeps_port:
             self._tell(Update(route))
+        else:
+            self._announce(listener)
 
     def _listen_again(self, listener: Listener) -> None:
         _stop_timer(listener)

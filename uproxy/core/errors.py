@@ -1,10 +1,17 @@
-"""What a source raises where it cannot work at all, and how unexpected exceptions are described."""
+"""Errors that several rooms raise or tell apart, and how unexpected ones are described."""
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 from uproxy.core.brief import brief
+
+RESOURCE_ERRORS: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC}
+)
+"""This process or machine is short of something; no peer is to blame, and waiting helps. ENOSPC is
+epoll's, where a user watches as much as it may (fs.epoll.max_user_watches)."""
 
 _LONGEST: Final = 1500
 """Characters of a message: room for a path or two, and not for a file that was named by mistake."""

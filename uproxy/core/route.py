@@ -20,7 +20,7 @@ class ServicePortName(NamedTuple):
     port: str
     """Name of the port; "" for the only, unnamed port."""
     protocol: str
-    """"TCP" or "UDP"."""
+    """One of `uproxy.core.protocols.SERVED`."""
 
     def __str__(self) -> str:
         port = f":{self.port}" if self.port else ""
@@ -31,7 +31,7 @@ class Frontend(NamedTuple):
     """What clients connect to; identity of a listener."""
 
     protocol: str
-    """"TCP" or "UDP"."""
+    """One of `uproxy.core.protocols.SERVED`."""
     address: str
     """Canonical IP address; "0.0.0.0" and "::" stand for every address of the family."""
     port: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 
+from uproxy.core import protocols
 from uproxy.core.route import Backend, Frontend, Route, ServicePortName
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.count_reports import Counting
@@ -152,9 +153,13 @@ class Worker:
             listener.stop_accepting()
 
     def _listener(self, sock: socket.socket, route: Route) -> Listener:
-        if route.frontend.protocol == "TCP":
-            return TcpListener(self._context, self._tcp, sock, route)
-        return UdpListener(self._context, self._udp, sock, route)
+        match route.frontend.protocol:
+            case protocols.TCP:
+                return TcpListener(self._context, self._tcp, sock, route)
+            case protocols.UDP:
+                return UdpListener(self._context, self._udp, sock, route)
+            case other:
+                raise ValueError(f"a worker cannot serve {other}")
 
     def _update(self, route: Route) -> None:
         listener = self._take(route.frontend)

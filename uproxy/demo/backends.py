@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 
 from aiohttp import web
 
+from uproxy.core import protocols
 from uproxy.core.cluster.objects import EndpointSlice, Object
 
 _TXT, _IN = b"\x00\x10", b"\x00\x01"
@@ -46,7 +47,9 @@ def pods(objects: Iterable[Object]) -> Iterator[Pod]:
             for port in each.ports or ():
                 dns = (port.name or "").startswith("dns")
                 for address in endpoint.addresses or ():
-                    yield Pod(name, address, port.port or 0, port.protocol or "TCP", dns)
+                    yield Pod(
+                        name, address, port.port or 0, port.protocol or protocols.DEFAULT, dns
+                    )
 
 
 @asynccontextmanager
@@ -55,7 +58,7 @@ async def running(wanted: Iterable[Pod]) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         for pod in wanted:
             try:
-                if pod.protocol == "UDP":
+                if pod.protocol == protocols.UDP:
                     await stack.enter_async_context(_udp(pod))
                 elif pod.dns:
                     await stack.enter_async_context(_dns_over_tcp(pod))

@@ -10,7 +10,9 @@ from importlib import resources
 from pathlib import Path
 
 from uproxy.core.cluster.objects import Object, Service
+from uproxy.core.protocols import TCP, TRANSPORTS
 from uproxy.core.route import Frontend
+from uproxy.net.listening import SOCKET_TYPES
 
 _PORT = re.compile(r"\b(port|nodePort|healthCheckNodePort): (\d+)")
 NODEPORT_ADDRESS = "127.0.0.1"
@@ -41,16 +43,15 @@ def frontends(objects: Sequence[Object]) -> Iterator[tuple[Frontend, str]]:
                 frontend = Frontend(port.protocol, NODEPORT_ADDRESS, port.node_port)
                 yield frontend, str(service.key)
         if spec.health_check_node_port:
-            frontend = Frontend("TCP", NODEPORT_ADDRESS, spec.health_check_node_port)
+            frontend = Frontend(TCP, NODEPORT_ADDRESS, spec.health_check_node_port)
             yield frontend, f"the health check of {service.key}"
 
 
 def first_taken(wanted: Sequence[tuple[Frontend, str]]) -> str | None:
     """The first frontend whose port somebody else has, in words; None if all are free."""
     for (protocol, address, port), purpose in wanted:
-        kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
-        with socket.socket(socket.AF_INET, kind) as sock:
-            if protocol == "TCP":
+        with socket.socket(socket.AF_INET, SOCKET_TYPES[protocol]) as sock:
+            if TRANSPORTS[protocol].has_accept_queue:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 sock.bind((address, port))

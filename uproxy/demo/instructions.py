@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.protocols import TCP, UDP
 from uproxy.core.report.status import FrontendStatus, HealthCheckStatus, Status
 from uproxy.core.route import Frontend
 
@@ -25,6 +26,7 @@ class Attempt(NamedTuple):
 
 
 _HEAD = Row("SERVICE", "KIND", "FRONTEND", "STATE")
+_DIG_OPTION = {TCP: "+tcp", UDP: "+notcp"}
 _LOCAL = ObjectName("default", "svc-local")
 
 
@@ -97,7 +99,7 @@ def _frontend(each: FrontendStatus) -> Row:
 
 def _health_check(each: HealthCheckStatus) -> Row:
     state = each.reason or f"{sum(each.counts.values())} local pod"
-    frontend = str(Frontend("TCP", "127.0.0.1", each.port))
+    frontend = str(Frontend(TCP, "127.0.0.1", each.port))
     return Row(str(each.service), "health check", frontend, state)
 
 
@@ -105,8 +107,7 @@ def _attempt(each: FrontendStatus) -> Attempt:
     protocol, address, port = each.frontend
     url = f"http://{address}:{port}"
     if each.owner.port.startswith("dns"):
-        transport = "+notcp" if protocol == "UDP" else "+tcp"
-        command = f"dig +short {transport} @{address} -p {port} TXT pod"
+        command = f"dig +short {_DIG_OPTION[protocol]} @{address} -p {port} TXT pod"
         return Attempt(command, f"DNS over {protocol}")
     if each.affinity_timeout:
         return Attempt(f"curl {url}", "always the same pod")

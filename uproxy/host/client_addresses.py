@@ -26,9 +26,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.ip import Family
 from uproxy.host.namespace_lock import CLIENT_ADDRESSES, Locked, take_lock
-from uproxy.net.listening import RESOURCE_ERRORS
 
 TABLE: Final = "uproxy"
 """Of nftables, family inet."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
 from prometheus_client import ProcessCollector
@@ -23,6 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from uproxy.core import protocols
 from uproxy.core.flows.counters import Counters
 from uproxy.core.printable import printable
 from uproxy.core.report.status import FrontendState, Status
@@ -179,11 +180,15 @@ def _probes(telemetry: Telemetry) -> Iterator[Metric]:
         yield answers
 
 
+_DATAGRAMS: Final = tuple(name for name, each in protocols.TRANSPORTS.items() if not each.is_stream)
+"""Protocols whose datagrams are counted."""
+
+
 class _PerServicePort(NamedTuple):
     name: str
     help: str
     value: Callable[[Counters], int]
-    protocols: tuple[str, ...] = ("TCP", "UDP")
+    protocols: Collection[str] = protocols.SERVED
 
 
 _TRAFFIC = (
@@ -206,13 +211,13 @@ _TRAFFIC = (
         "uproxy_client_datagrams_total",
         "UDP datagrams received from clients and given to backends.",
         lambda counters: counters.client_datagrams,
-        ("UDP",),
+        _DATAGRAMS,
     ),
     _PerServicePort(
         "uproxy_backend_datagrams_total",
         "UDP datagrams received from backends and given to clients.",
         lambda counters: counters.backend_datagrams,
-        ("UDP",),
+        _DATAGRAMS,
     ),
     _PerServicePort(
         "uproxy_dial_failures_total",

@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 
 from uproxy.config.settings import Address
 from uproxy.core.backoff import Backoff
+from uproxy.core.protocols import TCP
 from uproxy.core.route import Frontend
 from uproxy.http.connections import Connection, Limits, Room
 from uproxy.net.listening import explain
@@ -204,7 +205,7 @@ def _listening(addresses: Sequence[Address], *, dual_stack: bool) -> list[socket
         except OSError as error:
             for sock in sockets:
                 sock.close()
-            raise ServeError(explain(error, Frontend("TCP", *address))) from error
+            raise ServeError(explain(error, Frontend(TCP, *address))) from error
     return sockets
 
 

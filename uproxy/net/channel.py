@@ -22,10 +22,10 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.counters import Counters
 from uproxy.core.ip import Family
 from uproxy.core.route import Backend, Frontend, Route, ServicePortName
-from uproxy.net.listening import RESOURCE_ERRORS
 
 MOST_DESCRIPTORS = 200
 """Per frame; the kernel's limit is 253 (SCM_MAX_FD)."""

@@ -22,8 +22,15 @@ import resource
 import socket
 import struct
 import sys
+from typing import Final
 
+from uproxy.core.errors import RESOURCE_ERRORS
+from uproxy.core.protocols import TCP, TRANSPORTS, UDP
 from uproxy.core.route import Frontend
+
+SOCKET_TYPES: Final = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}
+"""By protocol. Their other properties are in `uproxy.core.protocols`, which is pure and so cannot
+name a socket type."""
 
 BACKLOG = 4096
 """Connections that may wait for a worker to accept them; the kernel caps it at
@@ -42,10 +49,6 @@ _SO_DETACH_REUSEPORT_BPF = 68
 RESERVED_DESCRIPTORS = 200
 """Descriptors that frontends must leave free: for probes, scrapes, files and new workers, without
 which nobody could find out why frontends are missing."""
-
-RESOURCE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
-"""This process or machine is short of something; no peer is to blame, and waiting helps. ENOSPC is
-epoll's, where a user watches as much as it may (fs.epoll.max_user_watches)."""
 
 
 class ListenError(Exception):
@@ -76,7 +79,7 @@ def open_listeners(
         # The kernel gives out the lowest free number, so a high one means that few are left.
         if sockets[-1].fileno() >= descriptor_limit() - RESERVED_DESCRIPTORS:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        if frontend.protocol == "TCP":
+        if TRANSPORTS[frontend.protocol].has_accept_queue:
             for sock in sockets:
                 sock.listen(BACKLOG)
     except OSError as error:
@@ -164,8 +167,8 @@ def descriptor_limit() -> int:
 
 def _bound(frontend: Frontend, *, shared: bool, claimed: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in frontend.address else socket.AF_INET
-    tcp = frontend.protocol == "TCP"
-    sock = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
+    transport = TRANSPORTS[frontend.protocol]
+    sock = socket.socket(family, SOCKET_TYPES[frontend.protocol])
     try:
         sock.setblocking(False)
         if family == socket.AF_INET6:
@@ -173,13 +176,13 @@ def _bound(frontend: Frontend, *, shared: bool, claimed: bool) -> socket.socket:
             if claimed:
                 # IPv4 asks the routing table whether an address is local, IPv6 only interfaces.
                 sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-        if tcp:
+        if transport.has_accept_queue:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        elif frontend.address in ("0.0.0.0", "::"):
+        if not transport.is_stream and frontend.address in ("0.0.0.0", "::"):
             _note_destinations(sock)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if tcp:
+            if transport.has_accept_queue:
                 _inherited_by_flows(sock)
         sock.bind((frontend.address, frontend.port))
     except BaseException:

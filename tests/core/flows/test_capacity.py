@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uproxy.core.flows.capacity import Capacity, Protocol
+from uproxy.core.flows.capacity import Capacity
 
 PLENTY = 1_000_000
 
 
 def capacity(max_flows: int, descriptors: int = PLENTY, serves: str = "TCP UDP") -> Capacity:
     made = Capacity(max_flows, descriptors)
-    protocols: tuple[Protocol, ...] = ("TCP", "UDP")
+    protocols: tuple[str, ...] = ("TCP", "UDP")
     for protocol in protocols:
         if protocol in serves:
             made.opened(protocol)

@@ -21,6 +21,7 @@ from uproxy.config import syntax
 from uproxy.config.settings import Address, Config
 from uproxy.control.daemon import Daemon
 from uproxy.control.startup import StartError
+from uproxy.core.protocols import TCP
 from uproxy.core.report.status import Status
 from uproxy.core.route import Frontend
 from uproxy.demo import backends, cluster, instructions
@@ -103,7 +104,7 @@ def _own_ports(config: Config) -> Iterator[tuple[Frontend, str]]:
         ("health", config.healthz_address),
     ):
         if address is not None:
-            yield Frontend("TCP", address.host, address.port), purpose
+            yield Frontend(TCP, address.host, address.port), purpose
 
 
 async def _show(daemon: Daemon, exit_after: float | None) -> None:

@@ -10,6 +10,7 @@ from uproxy.cli.text.columns import Paint, columns, paragraph, plain
 from uproxy.cli.text.hints import drop_meaning, hints
 from uproxy.cli.text.overview import backend_count, health_check
 from uproxy.cli.text.units import amount, counted, octets
+from uproxy.core.protocols import TRANSPORTS
 from uproxy.core.report.status import FrontendState, ObjectStatus
 from uproxy.http.view import CountsView, FrontendView, StatusView
 
@@ -127,7 +128,7 @@ def _facts(frontends: Sequence[FrontendView], no_preserving: str) -> Iterator[tu
         affinity = f"ClientIP: a client keeps its backend until {seconds} s after its last flow"
     yield "", "Affinity", affinity
     yield "", "Clients", _clients(frontends, no_preserving)
-    yield "", "Flows", _flows(each.counts, udp=each.protocol == "UDP")
+    yield "", "Flows", _flows(each.counts, datagrams=not TRANSPORTS[each.protocol].is_stream)
     for reason, count in each.counts.dropped.items():
         meaning = drop_meaning(reason)
         text = f"{amount(count)} {reason}" + (f": {meaning}" if meaning else "")
@@ -147,10 +148,10 @@ def _clients(frontends: Sequence[FrontendView], no_preserving: str) -> str:
     return text
 
 
-def _flows(counts: CountsView, *, udp: bool) -> str:
+def _flows(counts: CountsView, *, datagrams: bool) -> str:
     text = f"{amount(counts.flows)} so far, {amount(counts.active_flows)} active; "
     text += f"{octets(counts.client_bytes)} from clients, {octets(counts.backend_bytes)} to them"
-    if udp:
+    if datagrams:
         text += f" ({amount(counts.client_datagrams)} and {amount(counts.backend_datagrams)}"
         text += " datagrams)"
     if counts.dial_failures or counts.retries:

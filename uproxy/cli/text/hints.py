@@ -7,6 +7,7 @@ from shlex import quote
 from typing import Final
 
 from uproxy.core.flows.counters import DropReason
+from uproxy.core.protocols import TCP, UDP
 from uproxy.core.report.status import FrontendState
 from uproxy.http.view import FrontendView, HealthCheckView
 
@@ -31,6 +32,10 @@ _DROPS: Final = {
     DropReason.IDLE: "nothing was transferred for --tcp-idle-timeout, or half-closed for too long",
 }
 
+_NC_OPTION: Final = {TCP: "", UDP: "u"}
+_SS_OPTION: Final = {TCP: "t", UDP: "u"}
+"""How nc and ss are told a protocol."""
+
 
 def drop_meaning(reason: str) -> str:
     """What a reason of Counters.dropped says, in a sentence; "" for one that is not known."""
@@ -48,7 +53,7 @@ def hints(
     namespace, name = map(quote, service.partition("/")[::2])
     found = [hint for each in frontends for hint in _frontend_hints(namespace, name, each) if hint]
     found += [
-        f"health check port {each.port} is not open: {_who_has('TCP', each.port)}"
+        f"health check port {each.port} is not open: {_who_has(TCP, each.port)}"
         for each in checks
         if each.reason
     ]
@@ -101,8 +106,7 @@ def _of_targets(each: FrontendView) -> str:
 
 def _try(each: FrontendView) -> str:
     address, _, port = (each.failing or each.backends)[0].rpartition(":")
-    flag = "u" if each.protocol == "UDP" else ""
-    return f"nc -zv{flag} {quote(address.strip('[]'))} {quote(port)}"
+    return f"nc -zv{_NC_OPTION[each.protocol]} {quote(address.strip('[]'))} {quote(port)}"
 
 
 def _paused(namespace: str, name: str, each: FrontendView) -> Iterator[str]:
@@ -135,4 +139,4 @@ def _failed(each: FrontendView) -> str:
 
 
 def _who_has(protocol: str, port: int) -> str:
-    return f"ss -Hp{'u' if protocol == 'UDP' else 't'}ln 'sport = :{port}'"
+    return f"ss -Hp{_SS_OPTION[protocol]}ln 'sport = :{port}'"

@@ -11,6 +11,8 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
+from uproxy.core import protocols
+
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 """0 stands for "not set", as in Go."""
@@ -48,7 +50,7 @@ class ObjectMeta(_Object, frozen=True):
 class ServicePort(_Object, frozen=True):
     port: Port
     name: str = ""
-    protocol: str = "TCP"
+    protocol: str = protocols.DEFAULT
     node_port: PortOrNone = 0
     target_port: PortOrNone | str | None = None
 

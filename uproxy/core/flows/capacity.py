@@ -6,9 +6,9 @@ owed a quarter of what there is, as long as it is served at all, and they share 
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
-Protocol = Literal["TCP", "UDP"]
+from uproxy.core.protocols import SERVED, TCP, UDP
 
 PER_TCP_FLOW: Final = 2
 """Descriptors: client and backend. A UDP flow has one, since clients share that of the listener."""
@@ -61,18 +61,18 @@ class Capacity:
         """The most pipes for splice: an eighth of the descriptors."""
         self._max_flows = max_flows
         self._descriptors = usable - 2 * self.pipes
-        self._listening: dict[str, int] = {"TCP": 0, "UDP": 0}
+        self._listening: dict[str, int] = dict.fromkeys(SERVED, 0)
         self._met: int | None = None
         self._until = 0.0
         self._mark = _AMPLE
         self._divide()
 
-    def opened(self, protocol: Protocol) -> None:
+    def opened(self, protocol: str) -> None:
         """A listener has come, with its descriptor."""
         self._listening[protocol] += 1
         self._divide()
 
-    def closed(self, protocol: Protocol) -> None:
+    def closed(self, protocol: str) -> None:
         """A listener has gone."""
         self._listening[protocol] -= 1
         self._divide()
@@ -142,8 +142,8 @@ class Capacity:
         self._for_flows = descriptors
         flows = min(self._max_flows, descriptors // PER_TCP_FLOW)
         owed = flows // 4
-        to_tcp = owed if self._listening["TCP"] else 0
-        to_udp = owed if self._listening["UDP"] else 0
+        to_tcp = owed if self._listening[TCP] else 0
+        to_udp = owed if self._listening[UDP] else 0
         self._most_tcp = min(self._max_flows - to_udp, (descriptors - to_udp) // PER_TCP_FLOW)
         self._most_udp = min(self._max_flows - to_tcp, descriptors - PER_TCP_FLOW * to_tcp)
         self.ample = min(self._most_tcp, self._most_udp, flows) - _AMPLE

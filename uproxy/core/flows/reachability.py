@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from uproxy.core.flows.counters import Counters
+from uproxy.core.protocols import TRANSPORTS
 from uproxy.core.route import Backend, ServicePortName
 
 LEAST: Final = 3
@@ -106,6 +107,6 @@ class Reachability:
 
 def _succeeded(name: ServicePortName, counters: Counters) -> bool:
     """Whether a backend has answered. Bytes of a TCP flow may be those of a dial long ago."""
-    if name.protocol == "UDP":
-        return counters.backend_datagrams > 0
-    return counters.dials > 0
+    if TRANSPORTS[name.protocol].has_handshake:
+        return counters.dials > 0
+    return counters.backend_datagrams > 0

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from uproxy.core.cluster.objects import Service
+from uproxy.core.protocols import TRANSPORTS
 from uproxy.core.route import ProxyProtocol
 
 BALANCER: Final = "uproxy.dev/balancer"
@@ -37,6 +38,7 @@ def without_header(service: Service, version: ProxyProtocol | None) -> Iterator[
     """
     if version is not None:
         for port in service.ports:
-            if port.protocol == "UDP":
+            transport = TRANSPORTS.get(port.protocol)
+            if transport is not None and not transport.may_have_proxy_header:
                 label = f'port "{port.name or port.port}"'
-                yield f"{label}: annotation {PROXY_PROTOCOL} has no effect on UDP"
+                yield f"{label}: annotation {PROXY_PROTOCOL} has no effect on {port.protocol}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.protocols import TCP
 from uproxy.core.route import Frontend, Route, ServicePortName
 from uproxy.core.routing.derive import HealthCheck, ServiceRoutes
 
@@ -72,7 +73,7 @@ def claims_of(wanted: ServiceRoutes) -> dict[Frontend, list[Claim]]:
         found.setdefault(route.frontend, []).append(claim)
     health_check = wanted.health_check
     if health_check is not None:
-        owner = ServicePortName(*wanted.service, HEALTH_CHECK_PORT, "TCP")
+        owner = ServicePortName(*wanted.service, HEALTH_CHECK_PORT, TCP)
         index = len(wanted.routes)
         for frontend in health_check.frontends:
             claim = Claim(wanted.created, *wanted.service, index, frontend, owner, health_check)

@@ -11,6 +11,7 @@ from uproxy.core.cluster.holders import Holders
 from uproxy.core.cluster.objects import EndpointSlice, ObjectName, Service, ServicePort
 from uproxy.core.cluster.state import NodeFacts
 from uproxy.core.ip import Family, family_of
+from uproxy.core.protocols import SERVED, TCP, TRANSPORTS
 from uproxy.core.route import (
     Backend,
     BalancerKind,
@@ -39,7 +40,6 @@ from uproxy.core.routing.topology import (
 
 _DEFAULT_AFFINITY: Final = 10800
 """Seconds; the API's default (3 h)."""
-_PROTOCOLS: Final = ("TCP", "UDP")
 _NO_TIMESTAMP: Final = "~"
 """Sorts after every RFC 3339 time."""
 
@@ -169,7 +169,7 @@ def _most(settings: _Settings, options: RoutingOptions) -> int:
 
 def _total(service: Service, places: Places, options: RoutingOptions) -> int:
     """How many frontends it has."""
-    ports = [port for port in service.ports if port.protocol in _PROTOCOLS]
+    ports = [port for port in service.ports if port.protocol in SERVED]
     node_ports = sum(1 for port in ports if port.node_port)
     nodes = sum(family_of(address) in places for address in options.nodeport_addresses)
     return len(ports) * sum(map(len, places.values())) + node_ports * nodes
@@ -187,8 +187,9 @@ def _affinity_timeout(service: Service) -> int:
 def _port_reasons(service: Service, options: RoutingOptions) -> Iterator[str]:
     for port in service.ports:
         label = f'port "{port.name or port.port}"'
-        if port.protocol not in _PROTOCOLS:
-            yield f"{label}: protocol {port.protocol} is not supported, only TCP and UDP are"
+        if port.protocol not in SERVED:
+            served = " and ".join(SERVED)
+            yield f"{label}: protocol {port.protocol} is not supported, only {served} are"
         elif options.serve_unallocated and service.spec.type == "NodePort" and not port.node_port:
             yield f"{label}: type NodePort without a nodePort, and nobody here assigns one"
 
@@ -202,7 +203,7 @@ def _ports(
         for family, found in places.items()
     }
     for port in service.ports:
-        if port.protocol not in _PROTOCOLS:
+        if port.protocol not in SERVED:
             continue
         for family in places:
             policies = Policies(
@@ -223,7 +224,7 @@ def _routes(
     settings: _Settings,
     options: RoutingOptions,
 ) -> Iterator[Route]:
-    serving = _serving(port)
+    transport, serving = TRANSPORTS[spec.protocol], _serving(port)
     for kind, address, number in _frontends(port.family, spec, places, options):
         backends, local_backends = _sets(port, kind)
         allowed = None
@@ -245,7 +246,7 @@ def _routes(
             balancer=settings.balancer,
             allowed_sources=allowed,
             reason=_reason(port, kind),
-            proxy_protocol=settings.proxy_protocol if spec.protocol == "TCP" else None,
+            proxy_protocol=settings.proxy_protocol if transport.may_have_proxy_header else None,
         )
 
 
@@ -306,7 +307,7 @@ def _serving(port: _Port) -> tuple[Backend, ...]:
     A ready one counts too: with publishNotReadyAddresses it may be ready and not serving, and
     its flows would be cut at each change only to begin anew with the same backend.
     """
-    if port.name.protocol != "UDP":
+    if TRANSPORTS[port.name.protocol].flows_end:
         return ()
     return tuple(each.backend for each in port.candidates if each.serving or each.ready)
 
@@ -330,7 +331,7 @@ def _health_check(
     return HealthCheck(
         service=service.key,
         frontends=tuple(
-            Frontend("TCP", address, number)
+            Frontend(TCP, address, number)
             for address in options.nodeport_addresses
             if family_of(address) in addresses.families
         ),

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TypeVar
 
 import msgspec
 
 from uproxy.core.cluster.holders import Holders
 from uproxy.core.ip import family_of
+from uproxy.core.protocols import SERVED
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route
 from uproxy.core.routing.nodeports import ANY
 
@@ -105,7 +107,7 @@ class Appeared:
         self._occupied = occupied
         self._hosts = hosts
         self._wildcard = any(frontend.address in _WILDCARDS for frontend in frontends)
-        self._exact: dict[str, set[tuple[str, int]]] = {"TCP": set(), "UDP": set()}
+        self._exact: dict[str, set[tuple[str, int]]] = {name: set() for name in SERVED}
         for protocol, address, port in frontends:
             self._exact[protocol].add((address, port))
         self._ports = {frontend.port for frontend in frontends}
@@ -149,7 +151,7 @@ class Appeared:
 def concerns_nodes(ports: Iterable[int], occupied: Occupied) -> bool:
     """Whether backends with these ports may be NodePorts at addresses of nodes."""
     node_ports = occupied.node_ports
-    return any(("TCP", port) in node_ports or ("UDP", port) in node_ports for port in ports)
+    return any((name, port) in node_ports for name, port in product(SERVED, ports))
 
 
 def _count(counts: dict[_K, int], key: _K, change: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Final, NamedTuple
 
+from uproxy.core import protocols
 from uproxy.core.cluster.objects import Endpoint, EndpointSlice
 from uproxy.core.ip import Family, family_of, is_of_one_host, parse_ip
 from uproxy.core.route import Backend
@@ -158,7 +159,7 @@ def _backends(chosen: list[Candidate] | None) -> tuple[Backend, ...] | None:
 def _ports(each: EndpointSlice, family: Family) -> Iterator[tuple[PortKey, int]]:
     for port in each.ports or ():
         if port.name is not None and port.port:
-            yield PortKey(family, port.name, port.protocol or "TCP"), port.port
+            yield PortKey(family, port.name, port.protocol or protocols.DEFAULT), port.port
 
 
 def _address(endpoint: Endpoint, family: Family, unparsable: list[str]) -> str | None:

@@ -19,13 +19,13 @@ from _socket import (
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend
 from uproxy.dataplane.client_address import UNUSABLE, bind_as
 from uproxy.dataplane.reactor import Reactor
 from uproxy.dataplane.tcp.epoll_events import EVENTS
 from uproxy.dataplane.tcp.loops import Hops
-from uproxy.net.listening import RESOURCE_ERRORS
 
 if TYPE_CHECKING:
     from uproxy.dataplane.tcp.flow import Flow

@@ -10,14 +10,16 @@ import socket
 from _socket import socket as Socket
 from typing import Final
 
+from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.counters import DropReason
+from uproxy.core.protocols import TCP
 from uproxy.core.route import Route
 from uproxy.dataplane.context import Context, allowed_sources
 from uproxy.dataplane.tcp.dialer import NON_BLOCKING
 from uproxy.dataplane.tcp.engine import TcpEngine
 from uproxy.dataplane.tcp.flow import Flow, reset
 from uproxy.dataplane.tcp.header_flow import HeaderFlow
-from uproxy.net.listening import BACKLOG, RESOURCE_ERRORS
+from uproxy.net.listening import BACKLOG
 
 __all__ = ["TcpEngine", "TcpListener"]
 
@@ -74,7 +76,7 @@ class TcpListener:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         engine.listeners.add(self)
         self.update(route)
-        context.capacity.opened("TCP")
+        context.capacity.opened(TCP)
 
     def __repr__(self) -> str:
         return f"<TcpListener {self.route.frontend}, {len(self.flows)} flows>"
@@ -118,7 +120,7 @@ class TcpListener:
             self.stop_accepting()
             self._closed = True
             self._sock.close()
-            self.context.capacity.closed("TCP")
+            self.context.capacity.closed(TCP)
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Route
 from uproxy.dataplane.context import Context, Port
 from uproxy.dataplane.udp.backend_socket import towards, towards_as
 from uproxy.dataplane.udp.engine import UdpEngine
 from uproxy.net import pktinfo
-from uproxy.net.listening import RESOURCE_ERRORS
 
 if TYPE_CHECKING:
     from uproxy.dataplane.udp.ring_flow import RingIntake

@@ -15,6 +15,7 @@ from typing import cast
 
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.flows.udp_table import stale
+from uproxy.core.protocols import UDP
 from uproxy.core.route import Route
 from uproxy.dataplane.context import Context, allowed_sources
 from uproxy.dataplane.udp.engine import UdpEngine
@@ -59,7 +60,7 @@ class UdpListener:
             self.intake = RingIntake(engine.datagrams, self, wildcard=self._wildcard)
         else:
             context.reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
-        context.capacity.opened("UDP")
+        context.capacity.opened(UDP)
         engine.circles.opened(route.frontend.address, route.frontend.port)
 
     def update(self, route: Route) -> None:
@@ -90,7 +91,7 @@ class UdpListener:
             self.intake.close()
         self.context.reactor.unregister(self.sock.fileno())
         self.sock.close()
-        self.context.capacity.closed("UDP")
+        self.context.capacity.closed(UDP)
         self.engine.circles.closed(self.route.frontend.address, self.route.frontend.port)
 
     def _on_event(self, mask: int) -> None:

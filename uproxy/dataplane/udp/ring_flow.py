@@ -14,10 +14,10 @@ from _socket import socket as Socket
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
+from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.counters import DropReason
 from uproxy.dataplane.udp.flow import Address, Key, Listening, UdpFlow
 from uproxy.net import pktinfo
-from uproxy.net.listening import RESOURCE_ERRORS
 from uproxy.uring.abi import (
     BUFFER_IN_KEY,
     BUFFER_SHIFT,
