@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import uvloop
 from hypothesis import settings
 
-from tests import isolation
+from tests import io_uring, isolation
 
 isolation.heed_signals()
 
@@ -23,9 +23,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hook of pytest, before any test module is loaded."""
+    io_uring.check_requirement()
     # With -n the tests run in other processes, which are told apart by what pytest-xdist sets.
     if "PYTEST_XDIST_WORKER" in os.environ or not config.getoption("numprocesses", None):
         isolation.own_network()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Hook of pytest, at the end of a run: the last word, behind the list of skipped tests."""
+    yield
+    if line := io_uring.summary():
+        terminalreporter.write_line(line, red=True, bold=True)
 
 
 def pytest_asyncio_loop_factories(

@@ -8,20 +8,9 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
+from tests.io_uring import ring_loop
 from uproxy.uring.abi import RECEIVE
-from uproxy.uring.loop import new_ring_loop
 from uproxy.uring.ring import Ring
-
-
-def _has_ring() -> bool:
-    try:
-        new_ring_loop().close()
-    except OSError:
-        return False
-    return True
-
-
-HAS_RING = _has_ring()
 
 
 def receive_all(ring: Ring, fd: int, key: int) -> None:
@@ -33,11 +22,8 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Hook of pytest-asyncio: one run of an async test for each of these."""
-    loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    return loops | {"ring": _ring_loop} if HAS_RING else loops
-
-
-def _ring_loop() -> asyncio.AbstractEventLoop:
-    loop = new_ring_loop()
-    loop.ring.watch.allowed = True
-    return loop
+    return {
+        "asyncio": asyncio.new_event_loop,
+        "uvloop": uvloop.new_event_loop,
+        "ring": ring_loop,
+    }

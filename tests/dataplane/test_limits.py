@@ -14,6 +14,7 @@ import pytest
 from tests.dataplane import peers
 from tests.dataplane.peers import eventually, free_descriptors
 from tests.dataplane.udp import world as udp_world
+from tests.io_uring import on_loops_without_a_ring
 from uproxy.core.flows.counters import DropReason
 from uproxy.dataplane import context
 from uproxy.dataplane.reactor import Callback
@@ -163,6 +164,7 @@ class TestDescriptors:
             assert tcp.counters.flows == 1
             assert udp.dropped(DropReason.DESCRIPTORS) == 0
 
+    @on_loops_without_a_ring  # The ring is asked instead of epoll.
     @pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOSPC])
     async def test_no_backend_is_to_blame_for_what_epoll_lacks(
         self, code: int, monkeypatch: pytest.MonkeyPatch
@@ -171,8 +173,6 @@ class TestDescriptors:
         async with world() as (tcp, udp):
             server = tcp.server()
             stream, datagrams = tcp.listen(server.backend), udp.listen(udp.server().backend)
-            if tcp.reactor.ring is not None:
-                return  # Which is asked instead.
             register = tcp.reactor.register
 
             def refuse(fd: int, callback: Callback, events: int) -> None:

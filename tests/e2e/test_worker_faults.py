@@ -16,6 +16,7 @@ import uproxy as package
 from tests.e2e.pods import pod, read_line, visit
 from tests.e2e.program import endpoints, program, service, wait_for, write
 from tests.e2e.test_processes import alive
+from tests.io_uring import every_engine
 from tests.ports import free_port
 
 HERE = "127.0.0.1"
@@ -94,7 +95,7 @@ def test_a_worker_full_of_flows_hears_what_is_said_to_it(manifests: Path) -> Non
             wait_for("ready", lambda: uproxy.get(uproxy.health, "/readyz")[0] == 200)
 
 
-@pytest.mark.parametrize("engine", ["auto", "never"])
+@every_engine
 def test_a_worker_that_is_stopped_is_noticed_and_replaced(manifests: Path, engine: str) -> None:
     """It is not ready after 5 s; after 10 s clients that wait are served by its successor."""
     port = free_port()

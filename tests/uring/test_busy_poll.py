@@ -10,7 +10,8 @@ from time import monotonic
 
 import pytest
 
-from tests.dataplane.conftest import HAS_RING, receive_all
+from tests.dataplane.conftest import receive_all
+from tests.io_uring import needs_io_uring
 from uproxy.uring.busy_poll import AWAKE, LONELY, Watch
 from uproxy.uring.loop import RingLoop, new_ring_loop
 from uproxy.uring.ring import Ring
@@ -128,7 +129,7 @@ class TestAwake:
         assert kernel.calls == ["submit 2", "sleep 0"]
 
 
-@pytest.mark.skipif(not HAS_RING, reason="the kernel grants no io_uring")
+@needs_io_uring
 class TestRing:
     """With a kernel: what a conversation does to the count."""
 

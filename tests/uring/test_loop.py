@@ -11,13 +11,11 @@ from time import monotonic
 
 import pytest
 
-from tests.dataplane.conftest import HAS_RING
+from tests.io_uring import needs_io_uring
 from uproxy.dataplane.program import new_loop
 from uproxy.uring import loop as loop_module
 from uproxy.uring.loop import RingLoop, new_ring_loop
 from uproxy.uring.ring import Ring
-
-needs_ring = pytest.mark.skipif(not HAS_RING, reason="the kernel grants no io_uring")
 
 
 class NoRing(Ring):
@@ -26,7 +24,7 @@ class NoRing(Ring):
 
 
 class TestChoice:
-    @needs_ring
+    @needs_io_uring
     def test_a_ring_where_there_is_one(self) -> None:
         loop = new_loop(ring=True)
         assert isinstance(loop, RingLoop)
@@ -48,7 +46,7 @@ class TestChoice:
         loop.close()
 
 
-@needs_ring
+@needs_io_uring
 class TestLoop:
     def test_leaves_no_descriptor(self) -> None:
         before = os.listdir("/proc/self/fd")

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.dataplane.conftest import HAS_RING, receive_all
+from tests.dataplane.conftest import receive_all
+from tests.io_uring import needs_io_uring
 from uproxy.uring.abi import BUFFER_SHIFT, HAS_BUFFER, IGNORED, UNSENT, errno_of
 from uproxy.uring.queues import Queues
 from uproxy.uring.ring import BUFFERS, Ring, send_entry
 
-pytestmark = pytest.mark.skipif(not HAS_RING, reason="the kernel grants no io_uring")
+pytestmark = needs_io_uring
 
 
 class TestRing:

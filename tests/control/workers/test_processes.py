@@ -19,6 +19,7 @@ import pytest
 
 from tests.control.workers.world import PATIENCE, WEB, eventually
 from tests.descriptors import free_descriptors
+from tests.io_uring import needs_io_uring
 from uproxy.control.workers import Periods, Started, Workers, start_worker
 from uproxy.control.workers.liveness import Patience
 from uproxy.control.workers.process import reap
@@ -196,7 +197,7 @@ async def test_one_that_loops_for_ever_is_killed() -> None:
             os.kill(looping, 0)
 
 
-@pytest.mark.parametrize("ring", [True, False])
+@pytest.mark.parametrize("ring", [pytest.param(True, marks=needs_io_uring), False])
 async def test_flows_of_one_that_hangs_do_not_end_as_if_they_were_complete(
     tmp_path: Path, ring: bool
 ) -> None:

@@ -10,15 +10,15 @@ from typing import cast
 
 import pytest
 
-from tests.dataplane.conftest import HAS_RING
 from tests.dataplane.peers import PATIENCE, pattern
+from tests.io_uring import needs_io_uring
 from uproxy.dataplane.tcp.half_closed import HalfClosed, Tiring
 from uproxy.dataplane.tcp.ring_side import BULK, ring_sides
 from uproxy.uring import ring as ring_module
 from uproxy.uring.abi import RECEIVE_ONCE
 from uproxy.uring.ring import LIMIT, SIZE, Ring
 
-pytestmark = pytest.mark.skipif(not HAS_RING, reason="the kernel grants no io_uring")
+pytestmark = needs_io_uring
 
 TURNS = 50
 """More than anything here takes."""

@@ -9,6 +9,7 @@ import os
 import pytest
 
 from tests.dataplane.udp.world import eventually, restricted, world
+from tests.io_uring import on_ring_loops
 from uproxy.core.flows.counters import Counters, DropReason
 from uproxy.uring.loop import RingLoop
 
@@ -176,12 +177,12 @@ class TestWhoMay:
             assert w.counters.flows == 0
 
 
+@on_ring_loops
 async def test_where_the_ring_cannot_have_buffers_for_datagrams_epoll_relays_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loop = asyncio.get_running_loop()
-    if not isinstance(loop, RingLoop):
-        pytest.skip("this loop has no ring")
+    assert isinstance(loop, RingLoop)
 
     def fail(*_: int) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
