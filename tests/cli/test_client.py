@@ -15,7 +15,7 @@ from tests.http.statuses import FULL
 from tests.ports import free_port
 from uproxy.cli import client
 from uproxy.cli.client import NoStatus, base_url, fetch, fetch_both
-from uproxy.http.view import Filter, status_view
+from uproxy.core.report.status_format import Filter, status_view
 
 VIEW = status_view(FULL, Filter())
 

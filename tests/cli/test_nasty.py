@@ -22,7 +22,7 @@ from uproxy.cli.commands import doctor
 from uproxy.cli.doctor.facts import examine, proxy_mode
 from uproxy.core.printable import printable
 from uproxy.core.report.status import ObjectStatus, WorkerStatus
-from uproxy.http.view import StatusView
+from uproxy.core.report.status_format import StatusView
 
 TEXTS = {name: text for name, text in NASTY.items() if name != "surrogate"} | {"markup": MARKUP}
 """JSON has no surrogates alone."""

@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 
 from uproxy.core.report.status import FrontendState, FrontendStatus, Status, WorkerStatus
-from uproxy.core.route import Backend, Frontend, FrontendKind, ServicePortName
-from uproxy.http.view import (
+from uproxy.core.report.status_format import (
     AffinityView,
     CountsView,
     Filter,
@@ -18,6 +17,7 @@ from uproxy.http.view import (
     StatusView,
     status_view,
 )
+from uproxy.core.route import Backend, Frontend, FrontendKind, ServicePortName
 
 _WEB = FrontendStatus(
     frontend=Frontend("TCP", "127.0.0.1", 30080),

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from uproxy.core.printable import printable, printable_json
-from uproxy.http.view import Filter, StatusView
+from uproxy.core.report.status_format import Filter, StatusView
 
 DEFAULT_URL: Final = "http://127.0.0.1:10249"
 _PATH: Final = "/api/v1/routes"

@@ -16,11 +16,11 @@ import uproxy
 from uproxy.core.printable import printable, printable_json
 from uproxy.core.report.readiness import Reason, texts
 from uproxy.core.report.status import Status
+from uproxy.core.report.status_format import parse_filter, status_view
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.allowed_hosts import answers_to
 from uproxy.http.metrics import metrics_page
 from uproxy.http.readyz import Notes, readyz_page
-from uproxy.http.view import parse_filter, status_view
 
 Page = Callable[[web.Request], Awaitable[web.Response]]
 

@@ -11,7 +11,7 @@ from uproxy.cli.text.explanation import explanation, known, unknown, verdict
 from uproxy.cli.text.hints import drop_meaning, hints
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.report.status import ObjectStatus
-from uproxy.http.view import FrontendView
+from uproxy.core.report.status_format import FrontendView
 
 WEB = "default/web"
 TWO = ["10.0.0.1:8080", "10.0.0.2:8080"]

@@ -11,7 +11,7 @@ from tests.http.statuses import EMPTY, FULL
 from uproxy.cli.text.columns import plain
 from uproxy.cli.text.overview import frontend_table, overview, readiness, summary, urgency
 from uproxy.core.report.status import FrontendState, ObjectStatus, WorkerStatus
-from uproxy.http.view import Filter, status_view
+from uproxy.core.report.status_format import Filter, status_view
 
 KUBIA = frontend("default/kubia", counts=counts(active_flows=1234))
 

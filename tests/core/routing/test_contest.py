@@ -15,10 +15,10 @@ from tests.builders import SOURCE, cluster, endpoint_slice, port, service
 from tests.http.statuses import EMPTY
 from uproxy.core.cluster.objects import Service
 from uproxy.core.report.overview import frontend_statuses, service_statuses
+from uproxy.core.report.status_format import Filter, status_view
 from uproxy.core.report.troubles import troubles
 from uproxy.core.route import Frontend
 from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
-from uproxy.http.view import Filter, status_view
 
 SHARED = Frontend("TCP", "203.0.113.1", 80)
 OPTIONS = RoutingOptions()

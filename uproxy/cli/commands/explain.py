@@ -12,7 +12,7 @@ from uproxy.cli.client import fetch, fetch_both, url_option
 from uproxy.cli.text.columns import terminal
 from uproxy.cli.text.explanation import explanation, known, unknown
 from uproxy.core.printable import printable
-from uproxy.http.view import Filter
+from uproxy.core.report.status_format import Filter
 
 _NAME: Final = re.compile(r"(?:([^/\s]+)/)?([^/\s]+)")
 

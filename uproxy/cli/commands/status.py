@@ -12,7 +12,7 @@ from uproxy.cli.live import watch
 from uproxy.cli.text.columns import terminal
 from uproxy.cli.text.overview import READY, frontend_table, overview, readiness, urgency
 from uproxy.core.report.status import FrontendState
-from uproxy.http.view import Filter, StatusView
+from uproxy.core.report.status_format import Filter, StatusView
 
 _PERIOD: Final = 1.0
 """Seconds between two looks with --watch."""

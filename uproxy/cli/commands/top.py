@@ -12,7 +12,7 @@ from uproxy.cli.client import fetch, url_option
 from uproxy.cli.live import watch
 from uproxy.cli.text.columns import terminal
 from uproxy.cli.text.rates import SORT_KEYS, Sample, rates, sample, table
-from uproxy.http.view import Filter
+from uproxy.core.report.status_format import Filter
 
 _PERIOD: Final = 1.0
 """Seconds. Workers report their counts twice in that time."""

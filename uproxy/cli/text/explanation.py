@@ -12,7 +12,7 @@ from uproxy.cli.text.overview import backend_count, health_check
 from uproxy.cli.text.units import amount, counted, octets
 from uproxy.core.protocols import TRANSPORTS
 from uproxy.core.report.status import FrontendState, ObjectStatus
-from uproxy.http.view import CountsView, FrontendView, StatusView
+from uproxy.core.report.status_format import CountsView, FrontendView, StatusView
 
 _HEAD: Final = ("", "FRONTEND", "KIND", "STATE", "BACKENDS", "REASON")
 _MOST_BACKENDS: Final = 20

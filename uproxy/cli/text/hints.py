@@ -9,7 +9,7 @@ from typing import Final
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.protocols import TCP, UDP
 from uproxy.core.report.status import FrontendState
-from uproxy.http.view import FrontendView, HealthCheckView
+from uproxy.core.report.status_format import FrontendView, HealthCheckView
 
 _DROPS: Final = {
     DropReason.NO_BACKEND: "there was no backend for the client, as with externalTrafficPolicy "

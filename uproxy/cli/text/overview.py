@@ -9,7 +9,7 @@ from typing import Final
 from uproxy.cli.text.columns import Paint, columns, grouped, paragraph, plain
 from uproxy.cli.text.units import amount, counted
 from uproxy.core.report.status import FrontendState
-from uproxy.http.view import FrontendView, HealthCheckView, StatusView
+from uproxy.core.report.status_format import FrontendView, HealthCheckView, StatusView
 
 READY: Final = "ready"
 _HEAD: Final = ("SERVICE", "KIND", "FRONTEND", "STATE", "BACKENDS", "FLOWS", "REASON")

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from uproxy.cli.text.columns import columns
 from uproxy.cli.text.units import amount, octets
-from uproxy.http.view import CountsView, FrontendView
+from uproxy.core.report.status_format import CountsView, FrontendView
 
 _HEAD: Final = (
     "SERVICE PORT",

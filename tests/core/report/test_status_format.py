@@ -9,7 +9,7 @@ import pytest
 
 from tests.http.statuses import EMPTY, FULL, NODE_PORT
 from uproxy.core.report.status import FrontendState, Status
-from uproxy.http.view import Filter, parse_filter, status_view
+from uproxy.core.report.status_format import Filter, parse_filter, status_view
 
 ZERO = {
     "flows": 0,
