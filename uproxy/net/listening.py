@@ -25,17 +25,13 @@ import sys
 from typing import Final
 
 from uproxy.core.errors import RESOURCE_ERRORS
+from uproxy.core.flows.capacity import BACKLOG
 from uproxy.core.protocols import TCP, TRANSPORTS, UDP
 from uproxy.core.route import Frontend
 
 SOCKET_TYPES: Final = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}
 """By protocol. Their other properties are in `uproxy.core.protocols`, which is pure and so cannot
 name a socket type."""
-
-BACKLOG = 4096
-"""Connections that may wait for a worker to accept them; the kernel caps it at
-net.core.somaxconn (4096 by default since Linux 5.4). A full queue makes clients retransmit their
-SYN, a second late, so it should only fill while a worker is being replaced."""
 
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
 """Seconds, seconds and probes: a peer that vanished is noticed within two minutes."""

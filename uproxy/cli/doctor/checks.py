@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from uproxy.cli.doctor.facts import HEALTHZ_PORT, METRICS_PORT, Machine
+from uproxy.core.flows.capacity import BACKLOG
 from uproxy.core.printable import printable
-from uproxy.net.listening import BACKLOG
 
 NODE_PORTS: Final = (30000, 32767)
 """--service-node-port-range of the API server, by default."""

@@ -10,6 +10,11 @@ from typing import Final
 
 from uproxy.core.protocols import SERVED, TCP, UDP
 
+BACKLOG: Final = 4096
+"""Connections that may wait for a worker to accept them; the kernel caps it at
+net.core.somaxconn (4096 by default since Linux 5.4). A full queue makes clients retransmit their
+SYN, a second late, so it should only fill while a worker is being replaced."""
+
 PER_TCP_FLOW: Final = 2
 """Descriptors: client and backend. A UDP flow has one, since clients share that of the listener."""
 

@@ -11,6 +11,7 @@ from _socket import socket as Socket
 from typing import Final
 
 from uproxy.core.errors import RESOURCE_ERRORS
+from uproxy.core.flows.capacity import BACKLOG
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.protocols import TCP
 from uproxy.core.route import Route
@@ -19,7 +20,6 @@ from uproxy.dataplane.tcp.dialer import NON_BLOCKING
 from uproxy.dataplane.tcp.engine import TcpEngine
 from uproxy.dataplane.tcp.flow import Flow, reset
 from uproxy.dataplane.tcp.header_flow import HeaderFlow
-from uproxy.net.listening import BACKLOG
 
 __all__ = ["TcpEngine", "TcpListener"]
 
