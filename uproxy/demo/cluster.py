@@ -12,7 +12,6 @@ from pathlib import Path
 from uproxy.core.cluster.objects import Object, Service
 from uproxy.core.protocols import TCP, TRANSPORTS
 from uproxy.core.route import Frontend
-from uproxy.net.listening import SOCKET_TYPES
 
 _PORT = re.compile(r"\b(port|nodePort|healthCheckNodePort): (\d+)")
 NODEPORT_ADDRESS = "127.0.0.1"
@@ -50,8 +49,10 @@ def frontends(objects: Sequence[Object]) -> Iterator[tuple[Frontend, str]]:
 def first_taken(wanted: Sequence[tuple[Frontend, str]]) -> str | None:
     """The first frontend whose port somebody else has, in words; None if all are free."""
     for (protocol, address, port), purpose in wanted:
-        with socket.socket(socket.AF_INET, SOCKET_TYPES[protocol]) as sock:
-            if TRANSPORTS[protocol].has_accept_queue:
+        stream = TRANSPORTS[protocol].is_stream
+        kind = socket.SOCK_STREAM if stream else socket.SOCK_DGRAM
+        with socket.socket(socket.AF_INET, kind) as sock:
+            if stream:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 sock.bind((address, port))

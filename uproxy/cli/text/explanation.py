@@ -128,11 +128,16 @@ def _facts(frontends: Sequence[FrontendView], no_preserving: str) -> Iterator[tu
         affinity = f"ClientIP: a client keeps its backend until {seconds} s after its last flow"
     yield "", "Affinity", affinity
     yield "", "Clients", _clients(frontends, no_preserving)
-    yield "", "Flows", _flows(each.counts, datagrams=not TRANSPORTS[each.protocol].is_stream)
+    yield "", "Flows", _flows(each.counts, datagrams=_has_datagrams(each.protocol))
     for reason, count in each.counts.dropped.items():
         meaning = drop_meaning(reason)
         text = f"{amount(count)} {reason}" + (f": {meaning}" if meaning else "")
         yield "", "Dropped", text
+
+
+def _has_datagrams(protocol: str) -> bool:
+    # Another version of uproxy may know other protocols.
+    return protocol in TRANSPORTS and not TRANSPORTS[protocol].is_stream
 
 
 def _clients(frontends: Sequence[FrontendView], no_preserving: str) -> str:

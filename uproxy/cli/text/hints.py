@@ -34,7 +34,7 @@ _DROPS: Final = {
 
 _NC_OPTION: Final = {TCP: "", UDP: "u"}
 _SS_OPTION: Final = {TCP: "t", UDP: "u"}
-"""How nc and ss are told a protocol."""
+"""How nc and ss are told a protocol. Another version of uproxy may know others."""
 
 
 def drop_meaning(reason: str) -> str:
@@ -106,7 +106,7 @@ def _of_targets(each: FrontendView) -> str:
 
 def _try(each: FrontendView) -> str:
     address, _, port = (each.failing or each.backends)[0].rpartition(":")
-    return f"nc -zv{_NC_OPTION[each.protocol]} {quote(address.strip('[]'))} {quote(port)}"
+    return f"nc -zv{_NC_OPTION.get(each.protocol, '')} {quote(address.strip('[]'))} {quote(port)}"
 
 
 def _paused(namespace: str, name: str, each: FrontendView) -> Iterator[str]:
@@ -139,4 +139,4 @@ def _failed(each: FrontendView) -> str:
 
 
 def _who_has(protocol: str, port: int) -> str:
-    return f"ss -Hp{_SS_OPTION[protocol]}ln 'sport = :{port}'"
+    return f"ss -Hp{_SS_OPTION.get(protocol, '')}ln 'sport = :{port}'"
