@@ -23,14 +23,14 @@ ALL: Final = (
     _one(
         "derive-once",
         "a Service whose routes could not be derived is not tried again",
-        "control.table_updates",
+        "control.table_builder",
         "mark_dirty(self.table.underived)",
         "mark_dirty(())",
     ),
     _one(
         "take-in-once",
         "an object that could not be taken in is forgotten",
-        "control.intake",
+        "control.state_updater",
         "        self._refused[identity] = _Refused(obj, reason)\n",
         "",
     ),
@@ -144,7 +144,7 @@ ALL: Final = (
     _one(
         "tasks-end",
         "an exception ends the task that it comes up in, and all others",
-        "control.restarts",
+        "control.task_supervisor",
         "                why = unexpected(error)\n",
         "                raise\n",
     ),

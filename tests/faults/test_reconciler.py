@@ -20,8 +20,8 @@ from tests.faults.told import Told
 from tests.faults.weather import Bug, Weather
 from uproxy.control.listeners import Listeners
 from uproxy.control.reconciler import HealthChecks, Reconciler
-from uproxy.control.restarts import Lasting
 from uproxy.control.service_addresses import Holdings
+from uproxy.control.task_supervisor import Lasting
 from uproxy.core.cluster.objects import Object, ObjectName, Service
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.health import ProxyHealth

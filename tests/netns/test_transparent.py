@@ -14,7 +14,7 @@ import pytest
 
 from tests.netns import kit
 from tests.netns.kit import Namespace, namespace
-from uproxy.control.preservation import Preservation
+from uproxy.control.client_ip_preservation import Preservation
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.host import client_addresses as client_addresses_module
 from uproxy.host.client_addresses import ClientAddresses, remove_transparency

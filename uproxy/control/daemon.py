@@ -12,16 +12,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 
 from uproxy.config.settings import Config
+from uproxy.control.backend_reachability import Answering
 from uproxy.control.claim_watchdog import Lookout
-from uproxy.control.cluster import ClusterLink
+from uproxy.control.client_ip_preservation import Preservation
+from uproxy.control.cluster_client import ClusterLink
 from uproxy.control.http_servers import http_servers, server_troubles
 from uproxy.control.listeners import Listeners
 from uproxy.control.machine import Machine, routing_options
-from uproxy.control.preservation import Preservation
-from uproxy.control.reachability import Answering
 from uproxy.control.reconciler import Reconciler
-from uproxy.control.restarts import Lasting
 from uproxy.control.service_addresses import Holdings
+from uproxy.control.task_supervisor import Lasting
 from uproxy.control.workers import Workers, start_worker
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState

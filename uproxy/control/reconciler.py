@@ -20,12 +20,12 @@ from collections.abc import (
     Set,
 )
 
-from uproxy.control import step_log
-from uproxy.control.intake import Intake
+from uproxy.control import sync_log
 from uproxy.control.listeners import Listeners
 from uproxy.control.service_addresses import Holdings
+from uproxy.control.state_updater import Intake
 from uproxy.control.sync_metrics import Syncs
-from uproxy.control.table_updates import Derivation
+from uproxy.control.table_builder import Derivation
 from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
@@ -230,7 +230,7 @@ class Reconciler:
         except Exception as error:
             log.exception("health check node ports cannot be served")
             failures = dict.fromkeys(wanted, unexpected(error))
-        step_log.tell_health_checks(self.health_check_failures, failures)
+        sync_log.tell_health_checks(self.health_check_failures, failures)
         self._checks, self.health_check_failures = wanted, failures
         if failures:
             self._checking.failed(time.monotonic(), random.random())
@@ -312,9 +312,9 @@ class Reconciler:
         news = self._retries.failed(failed, now, random.random)
         recovered = self._retries.opened(attempted - failed.keys())
         self._retries.keep(self.table.routes)
-        step_log.tell_failures(news, self.table.routes)
-        step_log.tell_recovered(recovered)
-        step_log.tell_plan(steps.without(failed.keys() | set(recovered)))
+        sync_log.tell_failures(news, self.table.routes)
+        sync_log.tell_recovered(recovered)
+        sync_log.tell_plan(steps.without(failed.keys() | set(recovered)))
 
 
 class _Turn:

@@ -10,8 +10,8 @@ IPv4 needs another rule where the sysctl src_valid_mark is set, as wg-quick(8) d
 then looks up the way back to a packet's source by the packet's mark, would find itself, and drop
 it as martian. Those look-ups have the incoming interface lo.
 
-All of it is ours by name or number. `uproxy.control.preservation` decides when it is made and
-removed.
+All of it is ours by name or number. `uproxy.control.client_ip_preservation` decides when it is made
+and removed.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from tests.builders import SOURCE, cluster, node, service
 from tests.control.test_service_addresses import FakeClaims
 from uproxy.control.service_addresses import Holdings
-from uproxy.control.table_updates import Derivation
+from uproxy.control.table_builder import Derivation
 from uproxy.core.backoff import Backoff
 from uproxy.core.routing.derive import derive
 from uproxy.core.routing.options import RoutingOptions

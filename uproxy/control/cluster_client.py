@@ -10,7 +10,7 @@ from uproxy import __version__
 from uproxy.config.settings import Config
 from uproxy.control.event_sender import Events
 from uproxy.control.reconciler import Reconciler
-from uproxy.control.restarts import Lasting
+from uproxy.control.task_supervisor import Lasting
 from uproxy.core.cluster.objects import EndpointSlice, Node, Object, ObjectName, Service
 from uproxy.core.flows.reachability import Unanswered
 from uproxy.core.report.event_log import EventRequest

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-from uproxy.control import step_log
+from uproxy.control import sync_log
 from uproxy.core.flows.reachability import Attempts, Reachability, Unanswered
 from uproxy.core.route import Backend, ServicePortName
 from uproxy.net.channel import Report
@@ -49,5 +49,5 @@ class Answering:
             await asyncio.sleep(self._period)
             changes = self._reachability.look(self._backends, time.monotonic())
             if changes:
-                step_log.tell_reachability(changes)
+                sync_log.tell_reachability(changes)
                 self._changed()

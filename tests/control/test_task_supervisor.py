@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.clock import Clock, VirtualLoop
 from tests.faults.weather import Bug
-from uproxy.control.restarts import Lasting
+from uproxy.control.task_supervisor import Lasting
 
 
 class Refused(Exception):

@@ -17,8 +17,8 @@ from tests.faults.clock import Clock, VirtualLoop
 from tests.faults.objects import NODE, node
 from tests.faults.weather import Bug, Weather
 from uproxy.config.settings import Config
-from uproxy.control.cluster import ClusterLink
-from uproxy.control.restarts import Lasting
+from uproxy.control.cluster_client import ClusterLink
+from uproxy.control.task_supervisor import Lasting
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.routing.table import RoutingTable

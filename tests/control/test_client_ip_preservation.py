@@ -15,8 +15,8 @@ from tests.faults.clock import Clock, VirtualLoop
 from tests.faults.kernel import Kernel
 from tests.faults.machine import Surroundings, Transparency
 from tests.faults.weather import Weather
-from uproxy.control.preservation import Preservation
-from uproxy.control.restarts import Lasting
+from uproxy.control.client_ip_preservation import Preservation
+from uproxy.control.task_supervisor import Lasting
 from uproxy.core.cluster.objects import ObjectName
 
 WEB = ObjectName("default", "web")
@@ -43,7 +43,7 @@ def run(main: Callable[[Weather, Preservation], Awaitable[None]]) -> None:
     }
     with ExitStack() as stack:
         for name, model in models.items():
-            stack.enter_context(patch(f"uproxy.control.preservation.{name}", model))
+            stack.enter_context(patch(f"uproxy.control.client_ip_preservation.{name}", model))
         stack.enter_context(clock.instead_of_time())
         loop = VirtualLoop(clock, random.Random(0), kernel.readiness)
         stack.enter_context(asyncio.Runner(loop_factory=lambda: loop)).run(beside())
