@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from tests.faults.clock import Clock, VirtualLoop
-from uproxy.control.claim_watchdog import Lookout
+from uproxy.control.claim_watchdog import ClaimWatchdog
 
 GUILTY, GOOD = "203.0.113.13", "203.0.113.1"
 
@@ -22,12 +22,12 @@ class World:
         self.wanted: set[str] = set()
         self.unheard = 0
         """Seconds since the server was heard."""
-        self.lookout = Lookout(self, self.claim)
+        self.watchdog = ClaimWatchdog(self, self.claim)
 
     def claim(self) -> None:
-        allowed = self.wanted - self.lookout.held_back.keys()
+        allowed = self.wanted - self.watchdog.held_back.keys()
         new, self.claimed = allowed - self.claimed, allowed
-        self.lookout.claimed(new)
+        self.watchdog.claimed(new)
 
     @property
     def reachable(self) -> bool:
@@ -51,7 +51,7 @@ def run(main: Callable[[World], Awaitable[None]], *, up: bool = True) -> None:
     async def beside() -> None:
         world = World(up=up)
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(each) for each in (world.lookout.run(), world.watch())]
+            running = [tasks.create_task(each) for each in (world.watchdog.run(), world.watch())]
             await main(world)
             for each in running:
                 each.cancel()
@@ -77,7 +77,7 @@ def test_it_is_released_within_ten_seconds_and_tried_less_and_less_often() -> No
             in_a_row = in_a_row + 1 if cut_off else 0
             assert in_a_row <= 10
         assert 0 < seconds < 60
-        assert GUILTY in world.lookout.held_back
+        assert GUILTY in world.watchdog.held_back
 
     run(main)
 

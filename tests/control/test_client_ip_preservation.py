@@ -15,23 +15,25 @@ from tests.faults.clock import Clock, VirtualLoop
 from tests.faults.kernel import Kernel
 from tests.faults.machine import Surroundings, Transparency
 from tests.faults.weather import Weather
-from uproxy.control.client_ip_preservation import Preservation
-from uproxy.control.task_supervisor import Lasting
+from uproxy.control.client_ip_preservation import ClientIPPreservation
+from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import ObjectName
 
 WEB = ObjectName("default", "web")
 
 
-def run(main: Callable[[Weather, Preservation], Awaitable[None]]) -> None:
+def run(main: Callable[[Weather, ClientIPPreservation], Awaitable[None]]) -> None:
     clock, weather = Clock(), Weather(random.Random(0))
     kernel = Kernel(clock, weather, lambda line: None)
     made = Transparency(kernel)
 
     async def beside() -> None:
         changes: list[None] = []
-        shown = Preservation("auto", changed=lambda: changes.append(None), in_use=lambda _: False)
+        shown = ClientIPPreservation(
+            "auto", changed=lambda: changes.append(None), in_use=lambda _: False
+        )
         async with asyncio.TaskGroup() as tasks, shown:
-            running = tasks.create_task(Lasting().run("what shows addresses", shown.run))
+            running = tasks.create_task(TaskSupervisor().run("what shows addresses", shown.run))
             await main(weather, shown)
             running.cancel()
 
@@ -51,7 +53,7 @@ def run(main: Callable[[Weather, Preservation], Awaitable[None]]) -> None:
 
 @pytest.mark.parametrize("what", ["lock", "transparent", "bug"])
 def test_a_lack_of_something_does_not_last(what: str) -> None:
-    async def main(weather: Weather, shown: Preservation) -> None:
+    async def main(weather: Weather, shown: ClientIPPreservation) -> None:
         weather.storm([what], 1.0)
         await shown.prepare([WEB])
         await asyncio.sleep(60)
@@ -67,7 +69,7 @@ def test_a_lack_of_something_does_not_last(what: str) -> None:
 
 @pytest.mark.parametrize("what", ["transparent", "bug"])
 def test_what_cannot_be_removed_stops_nobody(what: str) -> None:
-    async def main(weather: Weather, shown: Preservation) -> None:
+    async def main(weather: Weather, shown: ClientIPPreservation) -> None:
         await shown.prepare([WEB])
         await asyncio.sleep(1)
         weather.storm([what], 1.0)

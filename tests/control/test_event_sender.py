@@ -14,7 +14,7 @@ from tests.fake_api.kinds import EVENTS
 from tests.fake_api.server import FakeApi
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.client import Api
-from uproxy.control.event_sender import Events, Pace
+from uproxy.control.event_sender import EventSender, Pace
 from uproxy.core.backoff import Backoff
 from uproxy.core.report.event_log import EventRequest
 from uproxy.core.report.troubles import Event, Reference, Trouble, starting
@@ -31,7 +31,7 @@ class World:
         self.server = server
         self.troubles: dict[Trouble, Event] | None = {}
         self.uids: dict[Reference, str] = {SERVICE: "u-1"}
-        self.events = Events(
+        self.events = EventSender(
             self._send,
             node="n1",
             troubles=lambda: None if self.troubles is None else dict(self.troubles),
@@ -106,7 +106,7 @@ async def test_the_end_of_a_service_that_is_gone_is_not_told() -> None:
         await here.until(here.told)
         here.uids.clear()
         here.end()
-        here.events.tell([starting("n1", "1")])
+        here.events.send([starting("n1", "1")])
         await here.until(lambda: "Starting" in here.reasons())
         assert here.reasons() == ["FailedToListen", "Starting"]
 
@@ -137,7 +137,7 @@ async def test_nothing_is_told_before_it_can_be_known() -> None:
     async with world() as here:
         here.troubles = None
         here.events.changed()
-        here.events.tell([starting("n1", "1")])
+        here.events.send([starting("n1", "1")])
         await here.until(lambda: here.reasons() == ["Starting"])
 
 
@@ -171,14 +171,14 @@ async def test_a_refused_event_is_dropped() -> None:
         here.server.answer(422, on="events")
         here.begin(TAKEN)
         await here.until(lambda: here.server.asked("events"))
-        here.events.tell([starting("n1", "1")])
+        here.events.send([starting("n1", "1")])
         await here.until(lambda: here.reasons() == ["Starting"])
 
 
 async def test_an_event_is_given_up_in_the_end() -> None:
     async with world() as here:
         here.server.answer(500, on="events", times=12)
-        here.events.tell([TAKEN, starting("n1", "1")])
+        here.events.send([TAKEN, starting("n1", "1")])
         await here.until(lambda: here.reasons() == ["Starting"])
         assert len(here.server.asked("events")) == 13
 

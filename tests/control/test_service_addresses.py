@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from tests.builders import service, table
-from uproxy.control.service_addresses import Holdings
+from uproxy.control.service_addresses import ServiceAddresses
 from uproxy.core.cluster.holders import Holders
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.reserved import Reserved
@@ -32,9 +32,9 @@ class FakeClaims:
         self.claimed.difference_update(addresses)
 
 
-def holdings(claims: FakeClaims, told: list[str] | None = None) -> Holdings:
-    made = Holdings(cast("Claims", claims), told.extend if told is not None else _ignore)
-    made.look_at(TABLE, TABLE.routes, frozenset())
+def service_addresses(claims: FakeClaims, told: list[str] | None = None) -> ServiceAddresses:
+    made = ServiceAddresses(cast("Claims", claims), told.extend if told is not None else _ignore)
+    made.update(TABLE, TABLE.routes, frozenset())
     return made
 
 
@@ -45,7 +45,7 @@ def _ignore(_: object) -> None:
 async def test_only_cluster_ips_before_the_addresses_of_all_nodes_are_known() -> None:
     claims = FakeClaims()
     told: list[str] = []
-    held = holdings(claims, told)
+    held = service_addresses(claims, told)
     failures = await held.claim([CLUSTER_IP, EXTERNAL], TABLE.routes, all_known=False)
     assert claims.claimed == {CLUSTER_IP}
     assert failures.keys() == {EXTERNAL}
@@ -59,5 +59,5 @@ async def test_only_cluster_ips_before_the_addresses_of_all_nodes_are_known() ->
 async def test_reserved_addresses_of_an_earlier_process_are_released() -> None:
     claims = FakeClaims(CLUSTER_IP, EXTERNAL, "203.0.113.2")
     options = RoutingOptions(servers={EXTERNAL: "the API server's address"})
-    await holdings(claims).release_reserved(Reserved(options, Holders()))
+    await service_addresses(claims).release_reserved(Reserved(options, Holders()))
     assert claims.claimed == {CLUSTER_IP, "203.0.113.2"}

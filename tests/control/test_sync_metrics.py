@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.builders import endpoint_slice, service
-from uproxy.control.sync_metrics import Syncs
+from uproxy.control.sync_metrics import SyncMetrics
 from uproxy.core.cluster.objects import (
     Endpoints,
     EndpointSlice,
@@ -32,7 +32,7 @@ class World:
         self.telemetry = Telemetry()
         self.health = ProxyHealth(sync_period=30.0)
         self.now = 0.0
-        self.syncs = Syncs(self.telemetry, self.health, monotonic=lambda: self.now)
+        self.syncs = SyncMetrics(self.telemetry, self.health, monotonic=lambda: self.now)
 
     def apply(self, obj: Object) -> None:
         self.syncs.applying(self.state, obj)

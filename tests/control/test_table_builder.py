@@ -10,8 +10,8 @@ import pytest
 
 from tests.builders import SOURCE, cluster, node, service
 from tests.control.test_service_addresses import FakeClaims
-from uproxy.control.service_addresses import Holdings
-from uproxy.control.table_builder import Derivation
+from uproxy.control.service_addresses import ServiceAddresses
+from uproxy.control.table_builder import TableBuilder
 from uproxy.core.backoff import Backoff
 from uproxy.core.routing.derive import derive
 from uproxy.core.routing.options import RoutingOptions
@@ -21,7 +21,7 @@ _MANY = 1000
 RANGES = ("192.0.2.0/24",)
 
 
-def derivation(**options: Any) -> Derivation:
+def builder(**options: Any) -> TableBuilder:
     services = [
         service(
             f"s{index}",
@@ -31,8 +31,10 @@ def derivation(**options: Any) -> Derivation:
         for index in range(_MANY)
     ]
     state = cluster(*services, node(zone="a"))
-    holdings = Holdings(cast("Claims", FakeClaims()))
-    return Derivation(state, holdings, RoutingOptions(**options), Backoff(initial=1, maximum=1))
+    service_addresses = ServiceAddresses(cast("Claims", FakeClaims()))
+    return TableBuilder(
+        state, service_addresses, RoutingOptions(**options), Backoff(initial=1, maximum=1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,8 +47,8 @@ def derivation(**options: Any) -> Derivation:
 async def test_a_change_of_this_machine_leaves_the_loop_its_turns(
     after: dict[str, Any], expected: int
 ) -> None:
-    made = derivation()
-    await made.follow(RoutingOptions())
+    made = builder()
+    await made.update(RoutingOptions())
     derived: list[int] = [0]
 
     def counting(*args: Any) -> Any:
@@ -61,7 +63,7 @@ async def test_a_change_of_this_machine_leaves_the_loop_its_turns(
     with patch("uproxy.core.routing.table.derive", counting):
         async with asyncio.TaskGroup() as tasks:
             ticking = tasks.create_task(turns())
-            await made.follow(RoutingOptions(**after))
+            await made.update(RoutingOptions(**after))
             ticking.cancel()
     assert sum(derived) == expected
     assert max(derived) <= 64
@@ -72,26 +74,26 @@ async def test_claims_that_become_possible_are_noticed() -> None:
     claims = FakeClaims()
     claims.reason = "another uproxy claims the addresses of this node"
     state = cluster(service("a", ip="10.96.0.1"), service("b", ip="10.96.0.2"))
-    holdings = Holdings(cast("Claims", claims))
-    made = Derivation(state, holdings, RoutingOptions(), Backoff(initial=1, maximum=1))
-    await made.follow(RoutingOptions())
-    assert holdings.needed == {}
+    service_addresses = ServiceAddresses(cast("Claims", claims))
+    made = TableBuilder(state, service_addresses, RoutingOptions(), Backoff(initial=1, maximum=1))
+    await made.update(RoutingOptions())
+    assert service_addresses.needed == {}
     claims.reason = ""
     made.look_at_all_addresses()
-    pending = await made.follow(RoutingOptions())
+    pending = await made.update(RoutingOptions())
     assert {each.address for each in pending} == {"10.96.0.1", "10.96.0.2"}
-    assert holdings.needed.keys() == {"10.96.0.1", "10.96.0.2"}
+    assert service_addresses.needed.keys() == {"10.96.0.1", "10.96.0.2"}
 
 
 async def test_an_address_of_this_node_is_not_claimed() -> None:
     """Neither while no interface has it, nor if it is known late that it is one."""
     state = cluster(service("a", ip="10.96.0.1", ingress=["192.0.2.1"]))
-    holdings = Holdings(cast("Claims", FakeClaims()))
-    made = Derivation(state, holdings, RoutingOptions(), Backoff(initial=1, maximum=1))
-    await made.follow(RoutingOptions())
-    assert holdings.needed.keys() == {"10.96.0.1", "192.0.2.1"}
+    service_addresses = ServiceAddresses(cast("Claims", FakeClaims()))
+    made = TableBuilder(state, service_addresses, RoutingOptions(), Backoff(initial=1, maximum=1))
+    await made.update(RoutingOptions())
+    assert service_addresses.needed.keys() == {"10.96.0.1", "192.0.2.1"}
     state.apply(SOURCE, node(addresses=["192.0.2.1"]))
-    pending = await made.follow(RoutingOptions())
-    assert holdings.needed.keys() == {"10.96.0.1"}
+    pending = await made.update(RoutingOptions())
+    assert service_addresses.needed.keys() == {"10.96.0.1"}
     assert {each.address for each in pending} >= {"192.0.2.1"}
     assert {each.address for each in made.table.routes} == {"10.96.0.1", "192.0.2.1"}

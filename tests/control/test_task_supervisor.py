@@ -11,19 +11,19 @@ import pytest
 
 from tests.faults.clock import Clock, VirtualLoop
 from tests.faults.weather import Bug
-from uproxy.control.task_supervisor import Lasting
+from uproxy.control.task_supervisor import TaskSupervisor
 
 
 class Refused(Exception):
     """What a task may say at first."""
 
 
-def run(main: Callable[[Lasting, asyncio.TaskGroup], Awaitable[None]]) -> None:
+def run(main: Callable[[TaskSupervisor, asyncio.TaskGroup], Awaitable[None]]) -> None:
     clock = Clock()
 
     async def beside() -> None:
         async with asyncio.TaskGroup() as tasks:
-            await main(Lasting(), tasks)
+            await main(TaskSupervisor(), tasks)
 
     with (
         clock.instead_of_time(),
@@ -43,23 +43,23 @@ def test_what_ends_a_task_is_told_and_the_task_begins_again() -> None:
         await asyncio.sleep(lasts[-1])
         raise Bug("nobody has thought of it")
 
-    async def main(lasting: Lasting, tasks: asyncio.TaskGroup) -> None:
-        running = tasks.create_task(lasting.run("the source", fails))
+    async def main(supervisor: TaskSupervisor, tasks: asyncio.TaskGroup) -> None:
+        running = tasks.create_task(supervisor.run("the source", fails))
         await asyncio.sleep(0.5)
-        assert list(lasting.reasons) == []
+        assert list(supervisor.reasons) == []
         await asyncio.sleep(0.6)
         told = ["the source has failed (unexpected Bug: nobody has thought of it)"]
-        assert list(lasting.reasons) == told
+        assert list(supervisor.reasons) == told
         await asyncio.sleep(1)
         assert len(begun) == 2, "it runs again"
-        assert list(lasting.reasons) == told, "but not for long enough"
+        assert list(supervisor.reasons) == told, "but not for long enough"
         await asyncio.sleep(400)
         pauses = [later - earlier for earlier, later in pairwise(begun)]
         assert pauses[0] < 3
         assert 20 < pauses[-1] < 32, "it does not keep the machine busy"
         lasts.append(1000.0)
         await asyncio.sleep(60)
-        assert list(lasting.reasons) == []
+        assert list(supervisor.reasons) == []
         running.cancel()
 
     run(main)
@@ -71,11 +71,11 @@ def test_a_task_that_ends_by_itself_begins_again() -> None:
     async def ends() -> None:
         begun.release()
 
-    async def main(lasting: Lasting, tasks: asyncio.TaskGroup) -> None:
-        running = tasks.create_task(lasting.run("the source", ends))
+    async def main(supervisor: TaskSupervisor, tasks: asyncio.TaskGroup) -> None:
+        running = tasks.create_task(supervisor.run("the source", ends))
         for _ in range(3):
             await begun.acquire()
-        assert lasting.reasons == ("the source has failed (it has ended)",)
+        assert supervisor.reasons == ("the source has failed (it has ended)",)
         running.cancel()
 
     run(main)
@@ -90,9 +90,9 @@ def test_a_task_may_refuse_to_begin_but_not_later(grouped: bool) -> None:
         refused = Refused("no such file")
         raise ExceptionGroup("in a group", [refused]) if grouped else refused
 
-    async def main(lasting: Lasting, tasks: asyncio.TaskGroup) -> None:
+    async def main(supervisor: TaskSupervisor, tasks: asyncio.TaskGroup) -> None:
         with pytest.raises((Refused, ExceptionGroup)):
-            await lasting.run("the source", refuses, refusal=Refused)
+            await supervisor.run("the source", refuses, refusal=Refused)
         assert len(begun) == 1
 
         async def first_fails() -> None:
@@ -101,7 +101,7 @@ def test_a_task_may_refuse_to_begin_but_not_later(grouped: bool) -> None:
                 raise Bug("this first")
             await refuses()
 
-        running = tasks.create_task(lasting.run("the source", first_fails, refusal=Refused))
+        running = tasks.create_task(supervisor.run("the source", first_fails, refusal=Refused))
         await asyncio.sleep(60)
         assert not running.done()
         assert len(begun) > 3

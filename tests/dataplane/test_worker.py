@@ -24,12 +24,12 @@ from uproxy.net.channel import (
     Drain,
     Drained,
     FromWorker,
-    Lacking,
     LocalClients,
     Open,
     Report,
     Settings,
     ToWorker,
+    Unserved,
     Update,
 )
 from uproxy.net.listening import open_listeners
@@ -116,7 +116,7 @@ async def test_what_came_without_its_descriptor_is_asked_for_less_and_less_often
             number
             for number in range(100)
             for each in made.said()
-            if each == Lacking([route.frontend for route in lost])
+            if each == Unserved([route.frontend for route in lost])
         ]
         assert asked[:5] == [0, 1, 3, 7, 15]
         assert asked[-1] - asked[-2] == 16
@@ -129,12 +129,12 @@ async def test_it_is_asked_for_at_once_when_more_is_lost_or_some_was_found() -> 
         for _ in range(20):
             made.said()
         made.worker.handle(Open(route), None)
-        assert Lacking(sorted([made.route(1).frontend, route.frontend])) in made.said()
+        assert Unserved(sorted([made.route(1).frontend, route.frontend])) in made.said()
         made.open(route)
-        assert Lacking([made.route(1).frontend]) in made.said()
+        assert Unserved([made.route(1).frontend]) in made.said()
         made.worker.handle(Close(made.route(1).frontend, 0.0), None)
-        assert Lacking([]) in made.said()
-        assert not any(isinstance(each, Lacking) for _ in range(50) for each in made.said())
+        assert Unserved([]) in made.said()
+        assert not any(isinstance(each, Unserved) for _ in range(50) for each in made.said())
         assert not made.worker.lacks
 
 
@@ -177,7 +177,7 @@ async def test_a_message_that_fails_leaves_the_others_alone_and_is_asked_for_aga
         made.worker.handle(Open(made.route(1)), number)
         assert descriptors() == before - 1, "the descriptor that came with it is closed"
         made.open(route)
-        assert Lacking([made.route(1).frontend]) in made.said()
+        assert Unserved([made.route(1).frontend]) in made.said()
         assert "Open could not be carried out" in caplog.text
         client, backend = await made.connect(route)
         client.close()
@@ -196,7 +196,7 @@ async def test_an_update_that_fails_is_asked_for_again(monkeypatch: pytest.Monke
         with monkeypatch.context() as patch:
             patch.setattr(listener, "update", fail)
             made.worker.handle(Update(route), None)
-        assert Lacking([route.frontend]) in made.said()
+        assert Unserved([route.frontend]) in made.said()
         made.open(route)
         assert not made.worker.lacks
         client, backend = await made.connect(route)

@@ -13,7 +13,7 @@ from tests.fake_api.server import FakeApi, Request, target_of
 from tests.sources.recorder import Recorder
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.client import Api
-from uproxy.control.event_sender import Events
+from uproxy.control.event_sender import EventSender
 from uproxy.core.report.event_log import EventRequest
 from uproxy.core.report.troubles import starting
 from uproxy.sources.kubernetes.source import Kubernetes
@@ -61,9 +61,9 @@ async def use_everything(server: FakeApi) -> None:
         ) as answer:
             return answer.status
 
-    events = Events(send, node="n1", troubles=dict, uid=lambda _: "n1")
+    events = EventSender(send, node="n1", troubles=dict, uid=lambda _: "n1")
     # The same one twice, so that the second is counted in the first.
-    events.tell([starting("n1", "1")] * 2)
+    events.send([starting("n1", "1")] * 2)
     source = Kubernetes(api, node_name="n1")
     async with api, asyncio.TaskGroup() as tasks:
         running = [

@@ -112,19 +112,19 @@ class Checks:
         reconciler = daemon.reconciler
         yield from map(str, daemon.reasons_not_ready())
         yield from map(str, daemon.notes())
-        needed = set(reconciler._holdings.needed)
+        needed = set(reconciler._service_addresses.needed)
         # A claim of what an interface has by now does no harm, and goes with the next change.
         if self._kernel.claims - self._kernel.addresses != needed:
             yield f"claimed is {self._kernel.claims}, not {needed}"
-        for complaints in reconciler.intake.complaints.values():
+        for complaints in reconciler.sink.complaints.values():
             yield from map(str, complaints)
         for failure in reconciler.failures.values():
             yield failure.reason
         yield from reconciler.health_check_failures.values()
-        if daemon.preservation.reason or bool(reconciler.table.local) > bool(
-            daemon.preservation.families
+        if daemon.client_ip.reason or bool(reconciler.table.local) > bool(
+            daemon.client_ip.families
         ):
-            yield f"clients' addresses are not shown: {daemon.preservation.reason}"
+            yield f"clients' addresses are not shown: {daemon.client_ip.reason}"
         for status in service_statuses(reconciler.table):
             if "unexpected" in status.reason:
                 yield status.reason

@@ -59,7 +59,7 @@ def models(
         "uproxy.sources.last_known.fallback.save": disk.save,
         "uproxy.sources.last_known.fallback.load": disk.load,
         "uproxy.core.routing.table.derive": _derive(kernel.weather),
-        "uproxy.control.sync_metrics.Syncs.applying": _applying(kernel.weather),
+        "uproxy.control.sync_metrics.SyncMetrics.applying": _applying(kernel.weather),
     }
     with ExitStack() as stack:
         stack.enter_context(installed(kernel))
@@ -82,10 +82,10 @@ def _derive(weather: Weather) -> Callable[..., Any]:
 
 def _applying(weather: Weather) -> Callable[..., Any]:
     """One that fails for the objects of one Service."""
-    real = uproxy.control.sync_metrics.Syncs.applying
+    real = uproxy.control.sync_metrics.SyncMetrics.applying
 
     def applying(
-        syncs: uproxy.control.sync_metrics.Syncs, state: ClusterState, obj: Object
+        syncs: uproxy.control.sync_metrics.SyncMetrics, state: ClusterState, obj: Object
     ) -> None:
         if obj.key.name.startswith(POISON) and weather.strikes("derive"):
             raise Bug("taking in")

@@ -25,12 +25,12 @@ from uproxy.net.channel import (
     Close,
     Drain,
     Drained,
-    Lacking,
     Open,
     Ready,
     Report,
     Settings,
     ToWorker,
+    Unserved,
     Update,
 )
 
@@ -65,7 +65,7 @@ class Worker:
     pid: int
     returncode: int | None = None
     serving: dict[Frontend, Serving] = field(default_factory=dict)
-    lacking: set[Frontend] = field(default_factory=set)
+    unserved: set[Frontend] = field(default_factory=set)
     settings: Settings | None = None
     hung: bool = False
     """It does nothing any more."""
@@ -76,7 +76,7 @@ class Worker:
         self.process = self.kernel.process(f"worker {self.pid}", _LIMIT)
         self._received = bytearray()
         self._unsent = bytearray()
-        self._lacked = False
+        self._was_unserved = False
         self._descriptors: list[int] = []
         self._cut = False
         self._sock: Socket | None = None
@@ -177,7 +177,7 @@ class Worker:
         frontend = message.route.frontend
         if not self._descriptors:
             assert self._cut, "an Open without a descriptor"
-            self.lacking.add(frontend)
+            self.unserved.add(frontend)
             return
         number = self._descriptors.pop(0)
         file = self.process.files[number]
@@ -187,13 +187,13 @@ class Worker:
             before.route = message.route
         else:
             self.serving[frontend] = Serving(message.route, file, number)
-        self.lacking.discard(frontend)
+        self.unserved.discard(frontend)
 
     def _close(self, frontend: Frontend) -> None:
         before = self.serving.pop(frontend, None)
         if before is not None:
             self.process.close(before.number)
-        self.lacking.discard(frontend)
+        self.unserved.discard(frontend)
 
     def _report(self) -> None:
         assert self.settings is not None
@@ -207,9 +207,9 @@ class Worker:
                 self._send(self.rng.choice(_GARBAGE))
             if self.weather.strikes("odd"):
                 self._say(self.rng.choice(_ODD))
-            if self.lacking or self._lacked:
-                self._lacked = bool(self.lacking)
-                self._say(Lacking(sorted(self.lacking)))
+            if self.unserved or self._was_unserved:
+                self._was_unserved = bool(self.unserved)
+                self._say(Unserved(sorted(self.unserved)))
             self._say(Report([], 0))
         self._later(2 * self.settings.report_interval, self._report)
 

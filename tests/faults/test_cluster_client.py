@@ -17,8 +17,8 @@ from tests.faults.clock import Clock, VirtualLoop
 from tests.faults.objects import NODE, node
 from tests.faults.weather import Bug, Weather
 from uproxy.config.settings import Config
-from uproxy.control.cluster_client import ClusterLink
-from uproxy.control.task_supervisor import Lasting
+from uproxy.control.cluster_client import ClusterClient
+from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.routing.table import RoutingTable
@@ -32,7 +32,7 @@ class Reconciler:
 
     def __init__(self) -> None:
         self.state = ClusterState(SOURCES, node_name=NODE)
-        self.intake = self
+        self.sink = self
         self.table = RoutingTable()
         self.failures: dict[Any, Any] = {}
         self.health_check_failures: dict[Any, Any] = {}
@@ -62,14 +62,14 @@ class World:
         self.cluster = Cluster()
         self.cluster.put("nodes", node(random.Random(0)))
         self.reconciler = Reconciler()
-        self.lasting = Lasting()
+        self.supervisor = TaskSupervisor()
         api = FakeApi(self.cluster, self.weather, random.Random(0))
         with patch("uproxy.sources.kubernetes.source.Turns", self._turns):
             source = Kubernetes(cast("Any", api), node_name=NODE)
         config = Config(node_name=NODE, state_dir=directory)
         reconciler = cast("Any", self.reconciler)
-        self.link = ClusterLink(
-            source, config, reconciler, self.lasting, unanswered=dict, servers=dict
+        self.cluster_client = ClusterClient(
+            source, config, reconciler, self.supervisor, unanswered=dict, servers=dict
         )
 
     def follows(self, name: str) -> bool:
@@ -90,7 +90,7 @@ def run(directory: Path, main: Callable[[World], Awaitable[None]]) -> None:
 
     async def beside() -> None:
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(world.link.run())
+            running = tasks.create_task(world.cluster_client.run())
             await main(world)
             assert not running.done()
             running.cancel()
@@ -110,7 +110,9 @@ def raising(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        pytest.param("uproxy.control.event_sender.Events._look", "what writes Events", id="events"),
+        pytest.param(
+            "uproxy.control.event_sender.EventSender._look", "what writes Events", id="events"
+        ),
         pytest.param(
             "uproxy.sources.last_known.fallback.Remembering._save",
             "the task that keeps the last-known state",
@@ -121,16 +123,16 @@ def raising(*_: object, **__: object) -> None:
 def test_what_is_beside_the_source_does_not_stop_it(tmp_path: Path, target: str, told: str) -> None:
     async def main(world: World) -> None:
         with patch(target, raising):
-            world.link.changed()
+            world.cluster_client.changed()
             world.add("before")
             await asyncio.sleep(60)
             assert world.follows("before")
-            assert [each for each in world.lasting.reasons if told in each]
+            assert [each for each in world.supervisor.reasons if told in each]
             world.add("meanwhile")
             await asyncio.sleep(5)
             assert world.follows("meanwhile")
         await asyncio.sleep(60)
-        assert list(world.lasting.reasons) == []
+        assert list(world.supervisor.reasons) == []
 
     run(tmp_path, main)
 

@@ -20,8 +20,8 @@ from tests.faults.told import Told
 from tests.faults.weather import Bug, Weather
 from uproxy.control.listeners import Listeners
 from uproxy.control.reconciler import HealthChecks, Reconciler
-from uproxy.control.service_addresses import Holdings
-from uproxy.control.task_supervisor import Lasting
+from uproxy.control.service_addresses import ServiceAddresses
+from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import Object, ObjectName, Service
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.health import ProxyHealth
@@ -79,18 +79,18 @@ class World:
         self.reconciler = Reconciler(
             state=self.state,
             listeners=self.listeners,
-            holdings=Holdings(cast("Claims", self.claims)),
+            service_addresses=ServiceAddresses(cast("Claims", self.claims)),
             options=RoutingOptions(local_addresses=frozenset((BAD_IP, GOOD_IP))),
             telemetry=Telemetry(),
             health=ProxyHealth(sync_period=30.0),
             serve_health_checks=self._serve_health_checks,
             min_sync_period=0.1,
-            after_step=lambda: self.pass_by("after step"),
+            after_sync=lambda: self.pass_by("after step"),
         )
 
     @property
     def sink(self) -> Sink:
-        return self.reconciler.intake
+        return self.reconciler.sink
 
     def pass_by(self, what: str) -> None:
         """Raises where something is broken."""
@@ -103,7 +103,7 @@ class World:
         reconciler = self.reconciler
         found = [str(each.reason) for each in reconciler.failures.values()]
         found += [each.reason for each in service_statuses(reconciler.table)]
-        found += [each.reason for some in reconciler.intake.complaints.values() for each in some]
+        found += [each.reason for some in reconciler.sink.complaints.values() for each in some]
         found += reconciler.health_check_failures.values()
         return [*found, *filter(None, [reconciler.trouble])]
 
@@ -125,8 +125,8 @@ class World:
         """Have functions raise that deal with the Service "bad", or with everything."""
         places = {
             "derive": ("uproxy.core.routing.table.derive", _is_bad),
-            "take in": ("uproxy.control.sync_metrics.Syncs.applying", _is_bad),
-            "take out": ("uproxy.control.sync_metrics.Syncs.removing", _is_bad),
+            "take in": ("uproxy.control.sync_metrics.SyncMetrics.applying", _is_bad),
+            "take out": ("uproxy.control.sync_metrics.SyncMetrics.removing", _is_bad),
             "wait": ("uproxy.control.reconciler.soonest", _always),
             "plan": ("uproxy.control.reconciler.plan", _always),
             "build": ("uproxy.core.routing.table._Draft.guard", _always),
@@ -331,8 +331,8 @@ def test_an_address_that_has_left_its_interface_is_claimed_until_that_succeeds()
 def test_a_loop_that_begins_again_keeps_what_is_claimed() -> None:
     """A quiet time then does not mean that nobody knows what is wanted."""
 
-    async def lasting(world: World) -> None:
-        await Lasting().run("the loop", world.reconciler.run)
+    async def supervisor(world: World) -> None:
+        await TaskSupervisor().run("the loop", world.reconciler.run)
 
     async def main(world: World) -> None:
         world.sink.replace(SOURCE, objects())
@@ -349,7 +349,7 @@ def test_a_loop_that_begins_again_keeps_what_is_claimed() -> None:
         await settle()
         assert not world.serves(GOOD_IP)
 
-    run(main, lasting)
+    run(main, supervisor)
 
 
 @pytest.mark.parametrize("what", ["release", "pause"])

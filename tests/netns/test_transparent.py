@@ -14,7 +14,7 @@ import pytest
 
 from tests.netns import kit
 from tests.netns.kit import Namespace, namespace
-from uproxy.control.client_ip_preservation import Preservation
+from uproxy.control.client_ip_preservation import ClientIPPreservation
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.host import client_addresses as client_addresses_module
 from uproxy.host.client_addresses import ClientAddresses, remove_transparency
@@ -51,9 +51,9 @@ def state(space: Namespace) -> str:
 @asynccontextmanager
 async def client_addresses(
     mode: str, *, period: float = 10.0, wanted: Collection[ObjectName] = (WEB,)
-) -> AsyncIterator[Preservation]:
+) -> AsyncIterator[ClientIPPreservation]:
     """Clients' addresses are shown, for these Services."""
-    made = Preservation(mode, changed=lambda: None, in_use=lambda _: False, period=period)
+    made = ClientIPPreservation(mode, changed=lambda: None, in_use=lambda _: False, period=period)
     async with made, asyncio.TaskGroup() as tasks:
         running = tasks.create_task(made.run())
         await made.prepare(wanted)
@@ -91,7 +91,7 @@ async def test_what_is_being_made_at_the_end_does_not_stay(
         arrange(made)
 
     monkeypatch.setattr(ClientAddresses, "arrange", slowly)
-    made = Preservation("auto", changed=lambda: None, in_use=lambda _: False)
+    made = ClientIPPreservation("auto", changed=lambda: None, in_use=lambda _: False)
     async with made, asyncio.TaskGroup() as tasks:
         running = tasks.create_task(made.run())
         preparing = tasks.create_task(made.prepare([WEB]))
@@ -127,7 +127,7 @@ class TestNeed:
         before = state(space)
         changes: list[tuple[str, ...]] = []
         flows = {WEB, API}
-        made = Preservation(
+        made = ClientIPPreservation(
             "auto",
             changed=lambda: changes.append(tuple(made.families)),
             in_use=lambda names: bool(flows & set(names)),

@@ -15,7 +15,7 @@ from tests.simulation.scenario import Scenario, Service, Step
 from tests.simulation.streams import Address, Listening
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
-from uproxy.net.channel import Close, Drain, FromWorker, Lacking, Open, Report, ToWorker, Update
+from uproxy.net.channel import Close, Drain, FromWorker, Open, Report, ToWorker, Unserved, Update
 
 
 class Hearing(Protocol):
@@ -41,7 +41,7 @@ class ReportChannel:
             if isinstance(message, Report):
                 for name, counters in message.ports:
                     self.sums.setdefault(name, Counters(dropped={})).add(counters)
-            elif isinstance(message, Lacking):
+            elif isinstance(message, Unserved):
                 self._lacking(message.frontends)
 
 

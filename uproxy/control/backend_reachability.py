@@ -16,7 +16,7 @@ _PERIOD: Final = 1.0
 """Seconds between two looks."""
 
 
-class Answering:
+class BackendReachability:
     """Is told what workers report, and looks for changes now and then."""
 
     def __init__(
@@ -49,5 +49,5 @@ class Answering:
             await asyncio.sleep(self._period)
             changes = self._reachability.look(self._backends, time.monotonic())
             if changes:
-                sync_log.tell_reachability(changes)
+                sync_log.log_reachability(changes)
                 self._changed()

@@ -32,7 +32,7 @@ class Cluster(Protocol):
         """Ask it."""
 
 
-class Lookout:
+class ClaimWatchdog:
     """`changed` is called when `held_back` has changed. Without a cluster nothing can be lost."""
 
     def __init__(

@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 
 _PERIOD: Final = 10.0
 """Seconds between two looks at whether all is still there: `nft flush ruleset` is common."""
-_PATIENCE: Final = 5.0
+_TIMEOUT: Final = 5.0
 """Seconds that serving waits for it; it takes 0.1 s as a rule."""
 _NEVER: Final = "switched off by --preserve-client-ip never"
 _OTHER: Final = "another uproxy on this node does it already"
 
 
-class Preservation:
+class ClientIPPreservation:
     """As an async context manager, whose end removes everything; `run` does the work."""
 
     def __init__(
@@ -97,7 +97,7 @@ class Preservation:
             self._settled.clear()
             self._wake.set()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_TIMEOUT):
                     await self._settled.wait()
         elif first or bool(before) != bool(self._wanted):
             self._wake.set()

@@ -8,9 +8,9 @@ from typing import Final
 
 from uproxy import __version__
 from uproxy.config.settings import Config
-from uproxy.control.event_sender import Events
+from uproxy.control.event_sender import EventSender
 from uproxy.control.reconciler import Reconciler
-from uproxy.control.task_supervisor import Lasting
+from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import EndpointSlice, Node, Object, ObjectName, Service
 from uproxy.core.flows.reachability import Unanswered
 from uproxy.core.report.event_log import EventRequest
@@ -25,7 +25,7 @@ _MAX_EVENT: Final = 1024 * 1024
 _SOURCES: Final[dict[type[Object], str]] = {Service: SERVICES, EndpointSlice: SLICES, Node: NODE}
 
 
-class ClusterLink:
+class ClusterClient:
     """Brings the cluster's objects to the reconciler, keeps a copy of them in `state_dir`, and
     tells the cluster what goes wrong here."""
 
@@ -34,7 +34,7 @@ class ClusterLink:
         source: Kubernetes,
         config: Config,
         reconciler: Reconciler,
-        lasting: Lasting,
+        supervisor: TaskSupervisor,
         *,
         unanswered: Callable[[], Mapping[ServicePortName, Unanswered]],
         servers: Callable[[], Mapping[str, str]],
@@ -44,19 +44,19 @@ class ClusterLink:
         self._unanswered = unanswered
         self._servers = servers
         self._source = source
-        self._lasting = lasting
+        self._supervisor = supervisor
         self._node = config.node_name
         self._reconciler = reconciler
         self._remembering: Remembering | None = None
         if config.state_dir is not None:
             self._remembering = Remembering(
-                reconciler.intake,
+                reconciler.sink,
                 sources=_SOURCES,
                 directory=config.state_dir,
                 node=config.node_name,
                 objects=reconciler.state.all_objects,
             )
-        self._events = Events(
+        self._events = EventSender(
             self._send, node=config.node_name, troubles=self._troubles, uid=self._uid
         )
 
@@ -71,13 +71,13 @@ class ClusterLink:
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._events.tell([starting(self._node, __version__)])
-        sink = self._remembering or self._reconciler.intake
-        tell = self._lasting.run("what writes Events", self._events.run)
+        self._events.send([starting(self._node, __version__)])
+        sink = self._remembering or self._reconciler.sink
+        send = self._supervisor.run("what writes Events", self._events.run)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(tell, name="events")
+            tasks.create_task(send, name="events")
             if self._remembering is not None:
-                keep = self._lasting.run(
+                keep = self._supervisor.run(
                     "the task that keeps the last-known state", self._remembering.run
                 )
                 tasks.create_task(keep, name="last-known state")

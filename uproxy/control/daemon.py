@@ -12,16 +12,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 
 from uproxy.config.settings import Config
-from uproxy.control.backend_reachability import Answering
-from uproxy.control.claim_watchdog import Lookout
-from uproxy.control.client_ip_preservation import Preservation
-from uproxy.control.cluster_client import ClusterLink
+from uproxy.control.backend_reachability import BackendReachability
+from uproxy.control.claim_watchdog import ClaimWatchdog
+from uproxy.control.client_ip_preservation import ClientIPPreservation
+from uproxy.control.cluster_client import ClusterClient
 from uproxy.control.http_servers import http_servers, server_troubles
 from uproxy.control.listeners import Listeners
 from uproxy.control.machine import Machine, routing_options
 from uproxy.control.reconciler import Reconciler
-from uproxy.control.service_addresses import Holdings
-from uproxy.control.task_supervisor import Lasting
+from uproxy.control.service_addresses import ServiceAddresses
+from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.control.workers import Workers, start_worker
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
@@ -75,13 +75,13 @@ class Daemon:
         names = SOURCES if self.cluster is not None else (_MANIFESTS,)
         self.state = ClusterState(names, node_name=config.node_name)
         self.source = self.cluster or Manifests(config.manifests, name=_MANIFESTS)
-        self.answering = Answering(self._backends, self._reachability_changed)
+        self.backend_reachability = BackendReachability(self._backends, self._reachability_changed)
         self.workers = Workers(
             self._settings,
             config.workers,
             self._state_of_worker,
             wanted=self._is_wanted,
-            reported=self.answering.reported,
+            reported=self.backend_reachability.reported,
             start=partial(
                 start_worker, ring=config.io_uring != "never", log_format=config.log_format
             ),
@@ -93,34 +93,34 @@ class Daemon:
             claimed=self.claims.claimed,
             later=asyncio.get_running_loop().call_later,
         )
-        self.lookout = Lookout(cluster, self._facts_changed)
-        self.holdings = Holdings(self.claims, self.lookout.claimed)
+        self.watchdog = ClaimWatchdog(cluster, self._facts_changed)
+        self.service_addresses = ServiceAddresses(self.claims, self.watchdog.claimed)
         self.health_servers = ServiceHealthServers(self._health_hosts, healthy=self._healthy)
         self.reconciler = Reconciler(
             state=self.state,
             listeners=self.listeners,
-            holdings=self.holdings,
+            service_addresses=self.service_addresses,
             options=routing_options(config, self.state.node, machine, {}),
             telemetry=self.telemetry,
             health=self.health,
             serve_health_checks=self._serve_health_checks,
             min_sync_period=config.min_sync_period,
-            prepare=lambda table: self.preservation.prepare(table.local),
-            after_step=self._apply_facts,
+            prepare=lambda table: self.client_ip.prepare(table.local),
+            after_sync=self._apply_facts,
         )
-        self.preservation = Preservation(
+        self.client_ip = ClientIPPreservation(
             config.preserve_client_ip, changed=self._send_local_clients, in_use=self._have_flows
         )
-        self.lasting = Lasting()
+        self.supervisor = TaskSupervisor()
         self.servers = list(http_servers(config, self))
-        self.link: ClusterLink | None = None
+        self.cluster_client: ClusterClient | None = None
         if cluster is not None:
-            self.link = ClusterLink(
+            self.cluster_client = ClusterClient(
                 cluster,
                 config,
                 self.reconciler,
-                self.lasting,
-                unanswered=lambda: self.answering.unanswered,
+                self.supervisor,
+                unanswered=lambda: self.backend_reachability.unanswered,
                 servers=lambda: server_troubles(self.servers),
             )
         self.draining = False
@@ -139,7 +139,7 @@ class Daemon:
             frontends=frontends,
             services=tuple(service_statuses(table)),
             objects=tuple(
-                each for found in self.reconciler.intake.complaints.values() for each in found
+                each for found in self.reconciler.sink.complaints.values() for each in found
             ),
             workers=self.workers.status(),
             health_checks=tuple(
@@ -149,7 +149,7 @@ class Daemon:
             not_ready=tuple(texts(self._not_ready(frontends))),
             not_healthy=tuple(texts(self.reasons_not_healthy())),
             notes=tuple(texts(self.notes())),
-            client_address_reason=self.preservation.reason,
+            client_address_reason=self.client_ip.reason,
         )
 
     def reasons_not_healthy(self) -> Sequence[Reason]:
@@ -164,12 +164,15 @@ class Daemon:
 
     def notes(self) -> Sequence[Reason]:
         """What people should know although /readyz is green."""
-        reasons = [(Kind.REMEMBERED, text) for text in (self.link.notes if self.link else ())]
+        reasons = [
+            (Kind.REMEMBERED, text)
+            for text in (self.cluster_client.notes if self.cluster_client else ())
+        ]
         if self.cluster is not None and not self.waiting_for():
             lost = self.cluster.connection.troubles.items()
             reasons += [(Kind.CLUSTER, f"cannot follow {name}: {why}") for name, why in lost]
         reasons += [(Kind.MACHINE, self.machine.trouble)]
-        reasons += [(Kind.UNEXPECTED, text) for text in self.lasting.reasons]
+        reasons += [(Kind.UNEXPECTED, text) for text in self.supervisor.reasons]
         reasons += [(Kind.SERVER, f"{e.name}: {e.reason}") for e in self.servers if e.reason]
         return [Reason(kind, text) for kind, text in reasons if text]
 
@@ -204,23 +207,23 @@ class Daemon:
                     "the task that follows this machine",
                     partial(self.machine.follow, self._machine_changed),
                 ),
-                ("the lookout", self.lookout.run),
+                ("the claim watchdog", self.watchdog.run),
                 ("the task that keeps claims", self._keep_claims),
-                ("the task that notices whether backends answer", self.answering.run),
-                ("the task that shows clients' addresses to pods", self.preservation.run),
+                ("the task that notices whether backends answer", self.backend_reachability.run),
+                ("the task that shows clients' addresses to pods", self.client_ip.run),
             ):
-                lasting = self.lasting.run(name, task, refusal=SourceError)
-                tasks.create_task(lasting, name=name)
+                restarted = self.supervisor.run(name, task, refusal=SourceError)
+                tasks.create_task(restarted, name=name)
             tasks.create_task(self._freeze(), name="freeze")
 
     async def _keep_claims(self) -> None:
-        await self.holdings.keep(self.reconciler.claims_available)
+        await self.service_addresses.keep(self.reconciler.claims_available)
 
     async def _follow(self) -> None:
-        if self.link is not None:
-            await self.link.run()
+        if self.cluster_client is not None:
+            await self.cluster_client.run()
         else:
-            await self.source.run(self.reconciler.intake)
+            await self.source.run(self.reconciler.sink)
 
     async def drain(self) -> None:
         """Stop accepting, and give flows `drain_timeout` to end."""
@@ -238,8 +241,8 @@ class Daemon:
     def _frontends(self) -> list[FrontendStatus]:
         table = self.reconciler.table
         actual = self.listeners.actual(table.routes)
-        preserved = self.preservation.families
-        failures, unanswered = self.reconciler.failures, self.answering.unanswered
+        preserved = self.client_ip.families
+        failures, unanswered = self.reconciler.failures, self.backend_reachability.unanswered
         return list(frontend_statuses(table, actual, failures, preserved, unanswered))
 
     def _not_eligible(self) -> Iterator[Reason]:
@@ -291,8 +294,8 @@ class Daemon:
         }
 
     def _reachability_changed(self) -> None:
-        if self.link is not None:
-            self.link.changed()
+        if self.cluster_client is not None:
+            self.cluster_client.changed()
 
     def _have_flows(self, services: Collection[ObjectName]) -> bool:
         return any(
@@ -319,8 +322,8 @@ class Daemon:
 
     def _apply_facts(self) -> None:
         """After a step: the Node object may have brought new facts."""
-        if self.link is not None:
-            self.link.changed()
+        if self.cluster_client is not None:
+            self.cluster_client.changed()
         if self.state.node != self._node:
             self._node = self.state.node
             self._facts_changed()
@@ -330,12 +333,12 @@ class Daemon:
         self._send_local_clients()
 
     def _options(self) -> RoutingOptions:
-        return routing_options(self.config, self.state.node, self.machine, self.lookout.held_back)
+        return routing_options(self.config, self.state.node, self.machine, self.watchdog.held_back)
 
     def _send_local_clients(self) -> None:
         networks = self.config.cluster_cidr or self.state.node.pod_cidrs
         addresses = self.machine.addresses.union(self.state.node.addresses)
-        families = tuple(self.preservation.families)
+        families = tuple(self.client_ip.families)
         self.workers.set_local_clients(LocalClients(tuple(sorted(addresses)), networks, families))
 
     async def _freeze(self) -> None:

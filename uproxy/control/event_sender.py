@@ -40,7 +40,7 @@ class Pace(NamedTuple):
 _PACE: Final = Pace()
 
 
-class Events:
+class EventSender:
     """Looks at what is wrong whenever something may have changed, and sends what is new.
 
     `troubles` says what is wrong now, None as long as it is too early to say; `uid` gives the uid
@@ -71,7 +71,7 @@ class Events:
         """Something may have gone wrong, or be well again."""
         self._wake.set()
 
-    def tell(self, events: Iterable[Event]) -> None:
+    def send(self, events: Iterable[Event]) -> None:
         """Send these too."""
         self._waiting.extend(events)
         self._wake.set()

@@ -154,7 +154,7 @@ class Machine:
 def routing_options(
     config: Config, node: NodeFacts, machine: Machine, held_back: Mapping[str, str]
 ) -> RoutingOptions:
-    """What routing depends on besides the cluster. `held_back`: see Lookout."""
+    """What routing depends on besides the cluster. `held_back`: see ClaimWatchdog."""
     addresses = machine.addresses
     return RoutingOptions(
         nodeport_addresses=resolve_nodeport_addresses(

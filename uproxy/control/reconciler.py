@@ -22,10 +22,10 @@ from collections.abc import (
 
 from uproxy.control import sync_log
 from uproxy.control.listeners import Listeners
-from uproxy.control.service_addresses import Holdings
-from uproxy.control.state_updater import Intake
-from uproxy.control.sync_metrics import Syncs
-from uproxy.control.table_builder import Derivation
+from uproxy.control.service_addresses import ServiceAddresses
+from uproxy.control.state_updater import StateUpdater
+from uproxy.control.sync_metrics import SyncMetrics
+from uproxy.control.table_builder import TableBuilder
 from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
@@ -73,14 +73,14 @@ class Reconciler:
         *,
         state: ClusterState,
         listeners: Listeners,
-        holdings: Holdings,
+        service_addresses: ServiceAddresses,
         options: RoutingOptions,
         telemetry: Telemetry,
         health: ProxyHealth,
         serve_health_checks: ServeHealthChecks,
         min_sync_period: float,
         prepare: Callable[[RoutingTable], Awaitable[None]] = _nothing,
-        after_step: Callable[[], None] = lambda: None,
+        after_sync: Callable[[], None] = lambda: None,
     ) -> None:
         """`prepare` is called before what a new table wants is opened."""
         self.state = state
@@ -90,16 +90,16 @@ class Reconciler:
         self.trouble = ""
         """Why the last step has failed as a whole; "": it has not."""
         self._listeners = listeners
-        self._holdings = holdings
+        self._service_addresses = service_addresses
         self._options = options
-        self._derivation = Derivation(state, holdings, options, _RETRY)
-        self._syncs = Syncs(telemetry, health)
-        self.intake = Intake(state, self._syncs, self._queue)
+        self._table_builder = TableBuilder(state, service_addresses, options, _RETRY)
+        self._sync_metrics = SyncMetrics(telemetry, health)
+        self.sink = StateUpdater(state, self._sync_metrics, self._queue)
         """Where the sources deliver."""
         self._serve_health_checks = serve_health_checks
         self._min_sync_period = min_sync_period
         self._prepare = prepare
-        self._after_step = after_step
+        self._after_sync = after_sync
         self._wake = asyncio.Event()
         self._pending: set[Frontend] = set()
         """Frontends that may differ from what is wanted."""
@@ -116,7 +116,7 @@ class Reconciler:
     @property
     def table(self) -> RoutingTable:
         """What should be served."""
-        return self._derivation.table
+        return self._table_builder.table
 
     @property
     def failures(self) -> dict[Frontend, Failure]:
@@ -136,14 +136,14 @@ class Reconciler:
 
     def claims_available(self) -> None:
         """Addresses can be claimed that could not before."""
-        self._derivation.look_at_all_addresses()
+        self._table_builder.look_at_all_addresses()
         self._retries.hasten()
         self._wake.set()
 
     async def run(self) -> None:
         """Reconcile for ever."""
         if not self._begun:
-            await self._holdings.release_reserved(self._reserved)
+            await self._service_addresses.release_reserved(self._reserved)
             await self._until_listed()
             self._begun = True
         self._wake.set()  # It may begin again, after it has ended in the middle of something.
@@ -157,7 +157,7 @@ class Reconciler:
     async def _attempt(self) -> None:
         """A step; after an unexpected error it is made again."""
         try:
-            await self.step()
+            await self.sync()
         except Exception as error:
             before, self.trouble = self.trouble, unexpected(error)
             if before != self.trouble:
@@ -167,14 +167,14 @@ class Reconciler:
             self.trouble = ""
             self._steps.succeeded()
 
-    async def step(self) -> None:
+    async def sync(self) -> None:
         """Bring everything that can be brought to its desired state there, once."""
         started = time.monotonic()
-        self.intake.retry(started)
-        self._syncs.begin()
+        self.sink.retry(started)
+        self._sync_metrics.begin()
         full = self.table.options != self._options
         synced, servable = self.state.synced, self.state.servable
-        self._pending |= await self._derivation.follow(self._options)
+        self._pending |= await self._table_builder.update(self._options)
         await self._prepare(self.table)
         # Load balancers learn that endpoints are gone before clients are refused, and that there
         # are some after clients are served.
@@ -182,12 +182,12 @@ class Reconciler:
         await self._carry_out(synced=synced, servable=servable)
         await self._health_checks(self.table.health_checks)
         if servable:
-            self._syncs.done(self.table, time.monotonic() - started, full=full)
+            self._sync_metrics.done(self.table, time.monotonic() - started, full=full)
             self.served_once.set()
-        self._after_step()
+        self._after_sync()
 
     def _queue(self) -> None:
-        self._syncs.queued()
+        self._sync_metrics.queued()
         self._wake.set()
 
     async def _until_listed(self) -> None:
@@ -198,7 +198,7 @@ class Reconciler:
         if not await self._woken(_ALONE):
             # What an earlier process has claimed leads to nobody. It might be the way to the
             # objects.
-            await self._holdings.release_all()
+            await self._service_addresses.release_all()
             await self._wake.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_TOGETHER):
@@ -207,7 +207,7 @@ class Reconciler:
                     await self._wake.wait()
 
     async def _until_woken(self) -> None:
-        again = (self.intake.again, self._derivation.again, self._checking, self._steps)
+        again = (self.sink.again, self._table_builder.again, self._checking, self._steps)
         at = soonest(self._retries.soonest(), *(each.at for each in again))
         await self._woken(None if at is None else max(0.0, at - time.monotonic()))
 
@@ -230,7 +230,7 @@ class Reconciler:
         except Exception as error:
             log.exception("health check node ports cannot be served")
             failures = dict.fromkeys(wanted, unexpected(error))
-        sync_log.tell_health_checks(self.health_check_failures, failures)
+        sync_log.log_health_checks(self.health_check_failures, failures)
         self._checks, self.health_check_failures = wanted, failures
         if failures:
             self._checking.failed(time.monotonic(), random.random())
@@ -249,8 +249,8 @@ class Reconciler:
             frontends=looked_at,
             synced=synced,
             blocked=blocked,
-            claimed=self._holdings.held,
-            vips=self._holdings.needed,
+            claimed=self._service_addresses.held,
+            vips=self._service_addresses.needed,
             reserved=self._reserved,
         )
         failed = await self._apply(steps)
@@ -265,8 +265,8 @@ class Reconciler:
         for frontend in steps.close:
             self._listeners.close(frontend)
             await turn.over()
-        await self._holdings.release(steps.release)
-        unclaimed = await self._holdings.claim(
+        await self._service_addresses.release(steps.release)
+        unclaimed = await self._service_addresses.claim(
             steps.claim, self.table.routes, all_known=self._all_known
         )
         for act, routes in (
@@ -290,13 +290,13 @@ class Reconciler:
         return {
             frontend: Failure(f"address {address} is not on this node, and {why}", absent=True)
             for address, why in unclaimed.items()
-            for frontend in self._holdings.needed.get(address, ())
+            for frontend in self._service_addresses.needed.get(address, ())
             if frontend in self.table.routes
         }
 
     def _failure(self, route: Route, error: ListenError, unclaimed: Mapping[str, str]) -> Failure:
         address = route.frontend.address
-        reason = unclaimed.get(address, self._holdings.reason)
+        reason = unclaimed.get(address, self._service_addresses.reason)
         if not error.absent or route.kind is FrontendKind.NODE_PORT or not reason:
             return Failure(str(error), error.absent)
         return Failure(f"{error}, and {reason}", absent=True)
@@ -312,9 +312,9 @@ class Reconciler:
         news = self._retries.failed(failed, now, random.random)
         recovered = self._retries.opened(attempted - failed.keys())
         self._retries.keep(self.table.routes)
-        sync_log.tell_failures(news, self.table.routes)
-        sync_log.tell_recovered(recovered)
-        sync_log.tell_plan(steps.without(failed.keys() | set(recovered)))
+        sync_log.log_failures(news, self.table.routes)
+        sync_log.log_recovered(recovered)
+        sync_log.log_plan(steps.without(failed.keys() | set(recovered)))
 
 
 class _Turn:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _TOO_EARLY: Final = "it is not claimed before all nodes are known, as one of them might have it"
 
 
-class Holdings:
+class ServiceAddresses:
     """Which addresses have to be claimed, in step with the routing table."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Holdings:
         """Why nothing can be claimed; "" if something can."""
         return self._claims.reason
 
-    def look_at(
+    def update(
         self, table: RoutingTable, frontends: Iterable[Frontend], local_addresses: Set[str]
     ) -> set[Frontend]:
         """These frontends have changed; returns those for which the need has."""

@@ -61,7 +61,7 @@ async def running(config: Config, start: Start | None = None) -> AsyncIterator[D
         if daemon.cluster is not None:
             await stack.enter_async_context(daemon.cluster.api)
         await stack.enter_async_context(daemon.health_servers)
-        await stack.enter_async_context(daemon.preservation)
+        await stack.enter_async_context(daemon.client_ip)
         await stack.enter_async_context(daemon.workers)
         start.waiting_for = daemon.waiting_for
         async with asyncio.TaskGroup() as tasks:
@@ -81,8 +81,8 @@ async def running(config: Config, start: Start | None = None) -> AsyncIterator[D
 async def _keep_trying(server: HttpServer, daemon: Daemon) -> None:
     """Until the server listens; then its Event is over."""
     await server.retry()
-    if daemon.link is not None:
-        daemon.link.changed()
+    if daemon.cluster_client is not None:
+        daemon.cluster_client.changed()
 
 
 def _cluster(config: Config) -> Kubernetes | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from uproxy.control.sync_metrics import Syncs
+from uproxy.control.sync_metrics import SyncMetrics
 from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.cluster.state import ClusterState
@@ -36,17 +36,19 @@ class _Refused(NamedTuple):
     reason: str
 
 
-class Intake:
+class StateUpdater:
     """A `Sink` for all sources, which never raises.
 
     What an object brings about when it is taken in is no reason to lose others: it gets a reason of
     its own, the last version that could be taken in stays, and it is tried again.
     """
 
-    def __init__(self, state: ClusterState, syncs: Syncs, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, state: ClusterState, sync_metrics: SyncMetrics, changed: Callable[[], None]
+    ) -> None:
         """`changed` is called after each change."""
         self._state = state
-        self._syncs = syncs
+        self._sync_metrics = sync_metrics
         self._changed = changed
         self._complaints: dict[str, Sequence[ObjectStatus]] = {}
         self._refused: dict[_Identity, _Refused] = {}
@@ -113,7 +115,7 @@ class Intake:
     def _take(self, source: str, obj: Object) -> None:
         identity = _Identity(source, type(obj), obj.key)
         try:
-            self._syncs.applying(self._state, obj)
+            self._sync_metrics.applying(self._state, obj)
             self._state.apply(source, obj)
         except Exception as error:
             self._refuse(identity, obj, error)
@@ -123,7 +125,7 @@ class Intake:
     def _drop(self, source: str, kind: type[Object], name: ObjectName) -> None:
         identity = _Identity(source, kind, name)
         try:
-            self._syncs.removing(self._state, kind, name)
+            self._sync_metrics.removing(self._state, kind, name)
             self._state.remove(source, kind, name)
         except Exception as error:
             self._refuse(identity, None, error)

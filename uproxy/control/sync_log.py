@@ -17,7 +17,7 @@ _MANY = 20
 """More events than this in one step are summed up: the first list of a large cluster."""
 
 
-def tell_plan(plan: Plan) -> None:
+def log_plan(plan: Plan) -> None:
     """What was opened, resumed, paused and closed. Changes of endpoints alone are not told."""
     events = [f"serving {_described(route)}" for route in plan.open if route.usable]
     events += [f"holding {_described(route)}" for route in plan.open if not route.usable]
@@ -32,7 +32,7 @@ def tell_plan(plan: Plan) -> None:
             log.info("%s", event)
 
 
-def tell_failures(new: Mapping[Frontend, Failure], owners: Mapping[Frontend, Route]) -> None:
+def log_failures(new: Mapping[Frontend, Failure], owners: Mapping[Frontend, Route]) -> None:
     """Frontends that cannot be opened, when that is news."""
     faults = {each: failure for each, failure in new.items() if not failure.absent}
     elsewhere = len(new) - len(faults)
@@ -49,7 +49,7 @@ def tell_failures(new: Mapping[Frontend, Failure], owners: Mapping[Frontend, Rou
         log.info("%d frontends have addresses that are not on this node", elsewhere)
 
 
-def tell_recovered(frontends: Sequence[Frontend]) -> None:
+def log_recovered(frontends: Sequence[Frontend]) -> None:
     """Frontends that could be opened after all."""
     if len(frontends) > _MANY:
         log.info("%d frontends could be opened after all", len(frontends))
@@ -58,7 +58,7 @@ def tell_recovered(frontends: Sequence[Frontend]) -> None:
             log.info("%s could be opened after all", frontend)
 
 
-def tell_health_checks(before: Mapping[ObjectName, str], now: Mapping[ObjectName, str]) -> None:
+def log_health_checks(before: Mapping[ObjectName, str], now: Mapping[ObjectName, str]) -> None:
     """Health check node ports that cannot be opened, when that is news."""
     for name, reason in now.items():
         if before.get(name) != reason:
@@ -67,7 +67,7 @@ def tell_health_checks(before: Mapping[ObjectName, str], now: Mapping[ObjectName
         log.info("health check of %s answers now", name)
 
 
-def tell_reachability(changes: Changes) -> None:
+def log_reachability(changes: Changes) -> None:
     """Service ports of which no backend answers, and those of which one does again."""
     if len(changes.degraded) > _MANY:
         log.warning("no backend of %d Service ports answers", len(changes.degraded))

@@ -19,7 +19,7 @@ _MOST: Final = 10_000
 there is none, and the rest of a cluster goes on to change."""
 
 
-class Syncs:
+class SyncMetrics:
     """Counts changes as they arrive, and syncs as they begin and end."""
 
     def __init__(

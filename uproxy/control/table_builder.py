@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence, Set
 from typing import TypeVar
 
-from uproxy.control.service_addresses import Holdings
+from uproxy.control.service_addresses import ServiceAddresses
 from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
@@ -27,13 +27,13 @@ _LOOKED_AT = 1000
 T = TypeVar("T")
 
 
-class Derivation:
+class TableBuilder:
     """Owns the routing table."""
 
     def __init__(
         self,
         state: ClusterState,
-        holdings: Holdings,
+        service_addresses: ServiceAddresses,
         options: RoutingOptions,
         retry: Backoff,
     ) -> None:
@@ -41,25 +41,25 @@ class Derivation:
         self.again = Again(retry)
         """When to derive again what could not be derived."""
         self._state = state
-        self._holdings = holdings
+        self._service_addresses = service_addresses
         self._own = state.hosts.own
         self._here = options.local_addresses
         """Addresses that are not to be claimed: those of interfaces, and of our Node."""
         self._all_addresses = False
         self._pending: set[Frontend] = set()
-        """What `follow` is going to return."""
+        """What `update` is going to return."""
 
     def look_at_all_addresses(self) -> None:
         """Addresses can be claimed that could not before."""
         self._all_addresses = True
 
-    async def follow(self, options: RoutingOptions) -> set[Frontend]:
+    async def update(self, options: RoutingOptions) -> set[Frontend]:
         """Derive again what has changed; returns the frontends that may differ from before."""
         if self.again.due(time.monotonic()):
             self._state.mark_dirty(self.table.underived)
         dirty = self._state.take_dirty()
         try:
-            await self._follow(dirty, options)
+            await self._update(dirty, options)
         except BaseException:
             self._state.mark_dirty(dirty)
             raise
@@ -70,7 +70,7 @@ class Derivation:
         pending, self._pending = self._pending, set()
         return pending
 
-    async def _follow(self, dirty: set[ObjectName], options: RoutingOptions) -> None:
+    async def _update(self, dirty: set[ObjectName], options: RoutingOptions) -> None:
         table = self.table
         concern = Concern(table.options or options, options)
         own = self._state.hosts.own
@@ -83,7 +83,7 @@ class Derivation:
         for few in _chunks(list(dirty), _AT_ONCE):
             table = advance(self._state, options, table, few)
             self._pending |= table.changed
-            self._holdings.look_at(table, table.changed, self._here)
+            self._service_addresses.update(table, table.changed, self._here)
             await asyncio.sleep(0)
         await self._look_at_addresses(table, moved)
         self.table, self._own = table, own
@@ -102,7 +102,7 @@ class Derivation:
             return
         for few in _chunks(list(table.routes), _LOOKED_AT):
             some = few if everything else [each for each in few if each.address in moved]
-            self._pending |= self._holdings.look_at(table, some, self._here)
+            self._pending |= self._service_addresses.update(table, some, self._here)
             await asyncio.sleep(0)
         self._all_addresses = False
 

@@ -26,7 +26,7 @@ _STABLE: Final = 60.0
 """Seconds after which a task may fail again without being to blame for the time before."""
 
 
-class Lasting:
+class TaskSupervisor:
     """Runs such tasks, and knows what is wrong with them."""
 
     def __init__(self, retry: Backoff = _RETRY) -> None:

@@ -17,12 +17,12 @@ from uproxy.net.channel import (
     Close,
     Drain,
     Drained,
-    Lacking,
     LocalClients,
     Open,
     Report,
     Settings,
     ToWorker,
+    Unserved,
     Update,
 )
 
@@ -91,7 +91,7 @@ class Worker:
         self._most = most
         wanted = self._lacking.to_ask()
         if wanted is not None:
-            channel.post(Lacking(wanted))
+            channel.post(Unserved(wanted))
         if self._draining and not self._drained and self._context.active == 0:
             self._drained = True
             channel.post(Drained())

@@ -125,7 +125,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """What it relays by: "io_uring" or "epoll"."""
 
 
-class Lacking(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Unserved(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The `Open`s of these frontends could not be carried out, and are asked for again; none: all
     is there."""
 
@@ -136,7 +136,7 @@ class Drained(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Asked to drain, the worker has no flow left."""
 
 
-FromWorker = Report | Ready | Lacking | Drained
+FromWorker = Report | Ready | Unserved | Drained
 Outgoing = tuple[object, socket.socket | None]
 """A message, and the socket that goes with it if it is an `Open`."""
 M = TypeVar("M")

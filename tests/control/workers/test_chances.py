@@ -17,7 +17,7 @@ import pytest
 from tests.control.workers.world import CALM, Played, World, eventually, route, world
 from uproxy.core.backoff import Backoff
 from uproxy.core.route import Frontend, Route
-from uproxy.net.channel import Close, Lacking, LocalClients, Open, ToWorker, Update
+from uproxy.net.channel import Close, LocalClients, Open, ToWorker, Unserved, Update
 
 SHORT = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.EAGAIN)
 TURNS = 150
@@ -59,7 +59,7 @@ class Knowing(dict[Frontend, Route]):
         for message in heard:
             self._take(message)
         if self.lost and self.process.alive:
-            self.process.channel.post(Lacking(sorted(self.lost)))
+            self.process.channel.post(Unserved(sorted(self.lost)))
 
     def _take(self, message: ToWorker) -> None:
         match message:
@@ -177,7 +177,7 @@ async def test_in_the_end_each_worker_knows_what_is_true(
 ) -> None:
     before = len(os.listdir("/proc/self/fd"))
     soon = Backoff(initial=0.001, maximum=0.002)
-    async with world(WORKERS, patience=CALM, restart=soon) as made:
+    async with world(WORKERS, timeouts=CALM, restart=soon) as made:
         chances = Chances(seed, made)
         for _ in range(TURNS):
             for _ in range(chances.random.randrange(6)):

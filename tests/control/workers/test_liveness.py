@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from uproxy.control.workers.liveness import LOOPING, Patience, Pulse
+from uproxy.control.workers.liveness import LOOPING, Liveness, Timeouts
 
-PATIENCE = Patience(doubt=5, silence=10, start=60, stable=5, hopeless=60)
-
-
-def serving() -> Pulse:
-    pulse = Pulse(PATIENCE)
-    pulse.begun()
-    pulse.passed(0.3)
-    pulse.ready()
-    return pulse
+PATIENCE = Timeouts(doubt=5, silence=10, start=60, stable=5, hopeless=60)
 
 
-def works(pulse: Pulse, seconds: int) -> None:
+def serving() -> Liveness:
+    liveness = Liveness(PATIENCE)
+    liveness.begun()
+    liveness.passed(0.3)
+    liveness.ready()
+    return liveness
+
+
+def works(liveness: Liveness, seconds: int) -> None:
     for _ in range(seconds):
-        pulse.passed(1)
-        pulse.heard()
+        liveness.passed(1)
+        liveness.heard()
 
 
-def fails(pulse: Pulse, times: int) -> None:
+def fails(liveness: Liveness, times: int) -> None:
     for _ in range(times):
-        pulse.begun()
-        pulse.ended("was killed by SIGSYS")
+        liveness.begun()
+        liveness.ended("was killed by SIGSYS")
 
 
 @pytest.mark.parametrize(
@@ -41,100 +41,100 @@ def fails(pulse: Pulse, times: int) -> None:
     ],
 )
 def test_a_silent_worker(silent: float, out: bool, verdict: str, reason: str) -> None:
-    pulse = serving()
-    works(pulse, 100)
-    pulse.passed(silent)
-    assert (pulse.out, pulse.verdict, pulse.reason) == (out, verdict, reason)
-    pulse.heard()
-    assert (pulse.out, pulse.verdict, pulse.reason) == (False, "", "")
+    liveness = serving()
+    works(liveness, 100)
+    liveness.passed(silent)
+    assert (liveness.out, liveness.verdict, liveness.reason) == (out, verdict, reason)
+    liveness.heard()
+    assert (liveness.out, liveness.verdict, liveness.reason) == (False, "", "")
 
 
 def test_what_is_still_heard_of_a_process_that_has_not_started_is_no_sign_of_life() -> None:
-    pulse = Pulse(PATIENCE)
-    pulse.begun()
-    pulse.passed(6)
-    pulse.heard()
-    assert pulse.out
-    assert pulse.reason == "is starting, for 6 s"
+    liveness = Liveness(PATIENCE)
+    liveness.begun()
+    liveness.passed(6)
+    liveness.heard()
+    assert liveness.out
+    assert liveness.reason == "is starting, for 6 s"
 
 
 def test_a_start_may_take_long_but_not_for_ever() -> None:
-    pulse = Pulse(PATIENCE)
-    pulse.begun()
-    assert (pulse.out, pulse.verdict, pulse.reason) == (False, "", "is starting")
-    pulse.passed(59)
-    assert (pulse.out, pulse.verdict) == (True, "")
-    pulse.passed(1)
-    assert pulse.verdict == "has not started within 60 s"
-    assert not pulse.hopeless
+    liveness = Liveness(PATIENCE)
+    liveness.begun()
+    assert (liveness.out, liveness.verdict, liveness.reason) == (False, "", "is starting")
+    liveness.passed(59)
+    assert (liveness.out, liveness.verdict) == (True, "")
+    liveness.passed(1)
+    assert liveness.verdict == "has not started within 60 s"
+    assert not liveness.hopeless
 
 
 def test_the_time_between_two_processes_is_no_time_to_start() -> None:
-    pulse = serving()
-    works(pulse, 100)
-    pulse.ended("was killed by SIGKILL")
-    pulse.passed(4)
-    assert (pulse.out, pulse.verdict) == (False, "")
-    assert pulse.reason == "was killed by SIGKILL; another one is started"
-    pulse.begun()
-    pulse.ready()
-    assert pulse.reason == ""
+    liveness = serving()
+    works(liveness, 100)
+    liveness.ended("was killed by SIGKILL")
+    liveness.passed(4)
+    assert (liveness.out, liveness.verdict) == (False, "")
+    assert liveness.reason == "was killed by SIGKILL; another one is started"
+    liveness.begun()
+    liveness.ready()
+    assert liveness.reason == ""
 
 
 def test_a_replacement_that_takes_too_long() -> None:
-    pulse = serving()
-    works(pulse, 100)
-    pulse.ended("was killed by SIGKILL")
-    pulse.begun()
-    pulse.passed(5)
-    assert pulse.out
+    liveness = serving()
+    works(liveness, 100)
+    liveness.ended("was killed by SIGKILL")
+    liveness.begun()
+    liveness.passed(5)
+    assert liveness.out
 
 
 def test_a_crash_loop_shows_though_each_process_starts() -> None:
-    pulse = Pulse(PATIENCE)
+    liveness = Liveness(PATIENCE)
     for _ in range(LOOPING):
-        assert not pulse.out
-        pulse.begun()
-        pulse.ready()
-        works(pulse, 1)
-        pulse.ended("ended by itself with exit code 1")
-    pulse.begun()
-    pulse.ready()
-    assert pulse.failures == LOOPING
-    assert pulse.out
-    assert pulse.reason == (
+        assert not liveness.out
+        liveness.begun()
+        liveness.ready()
+        works(liveness, 1)
+        liveness.ended("ended by itself with exit code 1")
+    liveness.begun()
+    liveness.ready()
+    assert liveness.failures == LOOPING
+    assert liveness.out
+    assert liveness.reason == (
         "ended by itself with exit code 1 (3 times in a row); another one is started"
     )
-    works(pulse, 5)
-    assert (pulse.failures, pulse.out, pulse.reason) == (0, False, "")
+    works(liveness, 5)
+    assert (liveness.failures, liveness.out, liveness.reason) == (0, False, "")
 
 
 def test_one_that_hangs_soon_after_each_start_is_failing_however_long_that_is_watched() -> None:
-    pulse = Pulse(PATIENCE)
+    liveness = Liveness(PATIENCE)
     for _ in range(LOOPING):
-        pulse.begun()
-        pulse.ready()
-        works(pulse, 1)
-        pulse.passed(10)
-        assert pulse.verdict
-        pulse.ended(pulse.verdict)
-    assert pulse.failures == LOOPING
+        liveness.begun()
+        liveness.ready()
+        works(liveness, 1)
+        liveness.passed(10)
+        assert liveness.verdict
+        liveness.ended(liveness.verdict)
+    assert liveness.failures == LOOPING
 
 
 def test_only_failures_are_hopeless_and_only_after_long() -> None:
-    pulse = Pulse(PATIENCE)
-    fails(pulse, 20)
-    pulse.passed(59)
-    assert not pulse.hopeless
-    pulse.passed(1)
-    assert pulse.hopeless
+    liveness = Liveness(PATIENCE)
+    fails(liveness, 20)
+    liveness.passed(59)
+    assert not liveness.hopeless
+    liveness.passed(1)
+    assert liveness.hopeless
 
 
 def test_what_a_worker_lacks_is_told() -> None:
-    pulse = serving()
-    pulse.lacking = 7
-    assert "cannot serve 7 frontends" in pulse.reason
-    pulse.ended("was killed by SIGKILL")
-    pulse.begun()
-    pulse.ready()
-    assert pulse.reason == ""
+    liveness = serving()
+    liveness.unserved = 7
+    assert "cannot serve 7 frontends" in liveness.reason
+    liveness.ended("was killed by SIGKILL")
+    liveness.begun()
+    liveness.ready()
+    assert liveness.reason == ""

@@ -21,13 +21,13 @@ from tests.control.workers.world import PATIENCE, WEB, eventually
 from tests.descriptors import free_descriptors
 from tests.io_uring import needs_io_uring
 from uproxy.control.workers import Periods, Started, Workers, start_worker
-from uproxy.control.workers.liveness import Patience
+from uproxy.control.workers.liveness import Timeouts
 from uproxy.control.workers.process import reap
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route
 from uproxy.net.channel import Open, Settings
 
-HASTY = Patience(doubt=1.5, silence=3, start=PATIENCE)
-CALM = Patience(doubt=60, silence=60)
+HASTY = Timeouts(doubt=1.5, silence=3, start=PATIENCE)
+CALM = Timeouts(doubt=60, silence=60)
 LOOPS = """
 import socket, sys
 from uproxy.net.channel import Channel, Ready, ToWorker
@@ -131,7 +131,7 @@ def limit(pid: int, number: int) -> None:
 async def test_listeners_that_come_when_no_descriptor_is_free_are_served_in_the_end() -> None:
     """Those for which the reserve is enough at once, others when there is room again."""
     async with site() as (made, stack):
-        workers = await stack.enter_async_context(Workers(settings, 1, made.state, patience=CALM))
+        workers = await stack.enter_async_context(Workers(settings, 1, made.state, timeouts=CALM))
         await workers.ready()
         limit(only(workers), 1 + max(map(int, os.listdir(f"/proc/{only(workers)}/fd"))))
         for opening, sock in made.listen(stack, 250):
@@ -163,7 +163,7 @@ async def test_a_start_that_fails_for_want_of_descriptors_keeps_none(free: int) 
 async def test_one_that_is_stopped_leaves_its_clients_to_its_successor() -> None:
     async with site() as (made, stack):
         made.listen(stack, 1)
-        workers = await stack.enter_async_context(Workers(settings, 1, made.state, patience=HASTY))
+        workers = await stack.enter_async_context(Workers(settings, 1, made.state, timeouts=HASTY))
         await workers.ready()
         stopped = only(workers)
         os.kill(stopped, signal.SIGSTOP)
@@ -185,7 +185,7 @@ async def test_one_that_loops_for_ever_is_killed() -> None:
             1,
             made.state,
             start=start,
-            patience=HASTY._replace(doubt=0.3, silence=0.6),
+            timeouts=HASTY._replace(doubt=0.3, silence=0.6),
             periods=Periods(look=0.1, end=0.1),
         )
         await stack.enter_async_context(workers)
@@ -211,7 +211,7 @@ async def test_flows_of_one_that_hangs_do_not_end_as_if_they_were_complete(
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         made.backend = Backend(*silent.getsockname())
         made.listen(stack, 1)
-        workers = Workers(settings, 1, made.state, start=start, patience=HASTY)
+        workers = Workers(settings, 1, made.state, start=start, timeouts=HASTY)
         await stack.enter_async_context(workers)
         await workers.ready()
         reader, writer = await asyncio.open_connection(*made.opens[0][1].getsockname())

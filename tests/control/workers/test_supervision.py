@@ -21,11 +21,11 @@ from uproxy.net.channel import (
     Close,
     Drain,
     Drained,
-    Lacking,
     LocalClients,
     Open,
     Report,
     Settings,
+    Unserved,
     Update,
 )
 
@@ -130,9 +130,9 @@ async def test_a_message_that_cannot_be_used_leaves_those_behind_it_alone(
         await eventually(lambda: made.processes and len(opened(made.processes[0])) == 3)
         made.routes = None  # type: ignore[assignment]
         channel = made.processes[0].channel
-        channel.post(Lacking([route(1).frontend]), Report([(WEB, Counters(flows=7))], 0))
+        channel.post(Unserved([route(1).frontend]), Report([(WEB, Counters(flows=7))], 0))
         await eventually(lambda: WEB in made.workers.counters())
-        assert "Lacking cannot be used" in caplog.text
+        assert "Unserved cannot be used" in caplog.text
 
 
 async def test_counts_go_on_though_it_is_not_known_who_is_wanted(
@@ -150,7 +150,7 @@ async def test_counts_go_on_though_it_is_not_known_who_is_wanted(
 
 
 async def test_no_process_can_be_started_and_nothing_is_said_to_be_fine() -> None:
-    async with world(2, patience=FAST) as made:
+    async with world(2, timeouts=FAST) as made:
         made.broken = PermissionError(errno.EACCES, "Permission denied", "python3")
         await eventually(lambda: list(made.workers.outages))
         assert not made.workers.started
@@ -185,7 +185,7 @@ async def test_two_that_die_at_once() -> None:
 
 
 async def test_a_worker_that_says_nothing_is_doubted_and_then_replaced() -> None:
-    async with world(patience=FAST, plays=mute) as made:
+    async with world(timeouts=FAST, plays=mute) as made:
         await made.workers.ready()
         await eventually(lambda: list(made.workers.outages))
         assert made.workers.status()[0].reason.startswith("has not answered for")
@@ -196,7 +196,7 @@ async def test_a_worker_that_says_nothing_is_doubted_and_then_replaced() -> None
 
 
 async def test_a_sign_of_life_is_enough() -> None:
-    async with world(patience=FAST, plays=mute) as made:
+    async with world(timeouts=FAST, plays=mute) as made:
         await made.workers.ready()
         for _ in range(20):
             made.processes[0].beat()
@@ -207,7 +207,7 @@ async def test_a_sign_of_life_is_enough() -> None:
 
 async def test_a_pause_of_the_control_process_itself_is_nobodys_silence() -> None:
     """SIGSTOP for everything, a virtual machine that was paused, a loop that was blocked."""
-    async with world(patience=FAST, plays=mute) as made:
+    async with world(timeouts=FAST, plays=mute) as made:
         await made.workers.ready()
         for _ in range(3):
             time.sleep(3 * FAST.silence)  # noqa: ASYNC251
@@ -218,13 +218,13 @@ async def test_a_pause_of_the_control_process_itself_is_nobodys_silence() -> Non
 
 
 async def test_a_start_that_takes_for_ever_is_ended() -> None:
-    async with world(patience=FAST._replace(start=0.3), plays=lambda each: each.listen()) as made:
+    async with world(timeouts=FAST._replace(start=0.3), plays=lambda each: each.listen()) as made:
         await eventually(lambda: len(made.processes) == 2)
         assert made.workers.status()[0].restarts == 1
 
 
 async def test_one_that_does_not_end_with_its_channel_is_killed() -> None:
-    async with world(patience=FAST, plays=mute) as made:
+    async with world(timeouts=FAST, plays=mute) as made:
         await made.workers.ready()
         made.processes[0].obedient = False
         await eventually(lambda: not made.processes[0].alive)
@@ -278,14 +278,14 @@ async def test_what_a_worker_could_not_take_is_sent_again() -> None:
     async with world(routes=5) as made:
         await eventually(lambda: made.processes and len(opened(made.processes[0])) == 5)
         (process,) = made.processes
-        process.channel.post(Lacking([route(2).frontend, route(4).frontend, route(9).frontend]))
+        process.channel.post(Unserved([route(2).frontend, route(4).frontend, route(9).frontend]))
         await eventually(lambda: len(opened(process)) == 7)
         assert opened(process)[5:] == [2, 4]
         assert process.descriptors == 7
         (problem,) = made.workers.problems
         assert "cannot serve 3 frontends" in problem
         assert "LimitNOFILE" in made.workers.status()[0].reason
-        process.channel.post(Lacking([]))
+        process.channel.post(Unserved([]))
         await eventually(lambda: not list(made.workers.problems))
 
 
@@ -409,7 +409,7 @@ class TestDrain:
             await eventually(lambda: told(made.processes[0], Drain))
 
     async def test_one_that_hangs_meanwhile_is_not_waited_for(self) -> None:
-        async with world(1, patience=FAST, plays=mute) as made:
+        async with world(1, timeouts=FAST, plays=mute) as made:
             await made.workers.ready()
             made.workers.drain()
             await made.workers.drained()

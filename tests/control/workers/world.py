@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from uproxy.control.workers import Periods, Started, Workers
-from uproxy.control.workers.liveness import Patience
+from uproxy.control.workers.liveness import Timeouts
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
 from uproxy.net.channel import Channel, Open, Ready, Report, Settings, ToWorker
@@ -160,9 +160,9 @@ def _healthy(process: Played) -> None:
     process.keep_beating()
 
 
-FAST = Patience(doubt=0.2, silence=0.4, start=PATIENCE, stable=0.1, hopeless=0.5)
+FAST = Timeouts(doubt=0.2, silence=0.4, start=PATIENCE, stable=0.1, hopeless=0.5)
 """For tests of what happens when nothing is heard."""
-CALM = Patience(doubt=60, silence=60, start=60, stable=0.1, hopeless=60)
+CALM = Timeouts(doubt=60, silence=60, start=60, stable=0.1, hopeless=60)
 
 
 @asynccontextmanager
@@ -170,13 +170,13 @@ async def world(
     count: int = 1,
     *,
     routes: int = 0,
-    patience: Patience = CALM,
+    timeouts: Timeouts = CALM,
     plays: Callable[[Played], None] = _healthy,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """Workers that start as the context does."""
     settings = {"periods": Periods(look=0.02, tidy=0.02, end=0.1)} | settings
-    made = World(count, settings | {"patience": patience})
+    made = World(count, settings | {"timeouts": timeouts})
     made.plays = plays
     made.routes = [route(port) for port in range(1, routes + 1)]
     with made.sock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Patience(NamedTuple):
+class Timeouts(NamedTuple):
     """Seconds, all of them of this process's own waking time."""
 
     doubt: float = 5.0
@@ -24,11 +24,11 @@ LOOPING = 3
 """Processes that have failed soon after their start, one after the other."""
 
 
-class Pulse:
+class Liveness:
     """One place among the workers; the process in it may change."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
         self.serving = False
         """Whether the process has started and not ended."""
         self.served_once = False
@@ -36,7 +36,7 @@ class Pulse:
         """Seconds since something was heard of a process that serves."""
         self.failures = 0
         """Processes that have ended soon after their start, or never started, in a row."""
-        self.lacking = 0
+        self.unserved = 0
         """Frontends that it was told to serve and cannot for now."""
         self._age = 0.0
         """Seconds since the process was started."""
@@ -61,7 +61,7 @@ class Pulse:
             return
         self.silent = 0.0
         self._worked = self._age - self._ready_at
-        if self._worked >= self._patience.stable:
+        if self._worked >= self._timeouts.stable:
             self.failures = 0
 
     def passed(self, seconds: float) -> None:
@@ -71,30 +71,30 @@ class Pulse:
 
     def ended(self, how: str) -> None:
         """The process is no more, or could not be started."""
-        self.failures = 0 if self._worked >= self._patience.stable else self.failures + 1
+        self.failures = 0 if self._worked >= self._timeouts.stable else self.failures + 1
         self.serving = False
-        self.lacking = 0
+        self.unserved = 0
         self._age = self._worked = 0.0
         self._ending = how
 
     @property
     def verdict(self) -> str:
         """Why the process has to be replaced; "": it is given time."""
-        if self.serving and self.silent >= self._patience.silence:
+        if self.serving and self.silent >= self._timeouts.silence:
             return f"has not answered for {self.silent:.0f} s"
-        if not self.serving and self._age >= self._patience.start:
+        if not self.serving and self._age >= self._timeouts.start:
             return f"has not started within {self._age:.0f} s"
         return ""
 
     @property
     def out(self) -> bool:
         """Whether clients of this place have to wait longer than a replacement takes."""
-        return self.silent >= self._patience.doubt or self.failures >= LOOPING
+        return self.silent >= self._timeouts.doubt or self.failures >= LOOPING
 
     @property
     def hopeless(self) -> bool:
         """Whether all attempts have failed for long."""
-        return self.failures > 0 and self.silent >= self._patience.hopeless
+        return self.failures > 0 and self.silent >= self._timeouts.hopeless
 
     @property
     def reason(self) -> str:
@@ -104,16 +104,16 @@ class Pulse:
             return f"{self._ending}{times}; another one is started"
         if not self.serving:
             return f"{self._ending}; another one is started" if self._ending else self._starting
-        if self.silent >= self._patience.doubt:
+        if self.silent >= self._timeouts.doubt:
             return f"has not answered for {self.silent:.0f} s"
-        if self.lacking:
+        if self.unserved:
             return (
-                f"cannot serve {self.lacking} frontends: out of file descriptors or memory; "
+                f"cannot serve {self.unserved} frontends: out of file descriptors or memory; "
                 "raise LimitNOFILE"
             )
         return ""
 
     @property
     def _starting(self) -> str:
-        slow = self._age >= self._patience.doubt
+        slow = self._age >= self._timeouts.doubt
         return f"is starting, for {self._age:.0f} s" if slow else "is starting"

@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
-from uproxy.control.workers.liveness import Patience
+from uproxy.control.workers.liveness import Timeouts
 from uproxy.control.workers.process import Started, reap, start_worker
 from uproxy.control.workers.worker import Worker
 from uproxy.core.backoff import Backoff
@@ -23,13 +23,13 @@ from uproxy.net.channel import (
     Drain,
     Drained,
     FromWorker,
-    Lacking,
     LocalClients,
     Open,
     Ready,
     Report,
     Settings,
     ToWorker,
+    Unserved,
 )
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Periods(NamedTuple):
     """That a worker gets to end after its channel was closed, before it is killed."""
 
 
-_PATIENCE = Patience()
+_TIMEOUTS = Timeouts()
 _PERIODS = Periods()
 
 
@@ -68,7 +68,7 @@ class Workers:
         wanted: Callable[[ServicePortName], bool] = lambda _: True,
         reported: Callable[[Report], None] = lambda _: None,
         start: Callable[[], Awaitable[Started]] = start_worker,
-        patience: Patience = _PATIENCE,
+        timeouts: Timeouts = _TIMEOUTS,
         periods: Periods = _PERIODS,
         restart: Backoff = _RESTART,
     ) -> None:
@@ -81,7 +81,7 @@ class Workers:
         self._start = start
         self._periods = periods
         self._restart = restart
-        self._workers = [Worker(index, patience, self._said) for index in range(count)]
+        self._workers = [Worker(index, timeouts, self._said) for index in range(count)]
         self._clients = LocalClients((), ())
         self._tally = Tally()
         self._draining = asyncio.Event()
@@ -99,25 +99,25 @@ class Workers:
     @property
     def started(self) -> int:
         """Workers that have started once; a successor is not waited for."""
-        return sum(worker.pulse.served_once for worker in self._workers)
+        return sum(worker.liveness.served_once for worker in self._workers)
 
     @property
     def outages(self) -> Iterator[str]:
         """Why clients of some worker have to wait longer than its replacement takes."""
-        return (str(worker) for worker in self._places if worker.pulse.out)
+        return (str(worker) for worker in self._places if worker.liveness.out)
 
     @property
     def hopeless(self) -> bool:
         """Whether there has been no worker for long, and none can be started."""
-        return all(worker.pulse.hopeless for worker in self._workers)
+        return all(worker.liveness.hopeless for worker in self._workers)
 
     @property
     def problems(self) -> Iterator[str]:
         """Why clients are not served as they should be."""
-        nobody = not any(worker.pulse.serving for worker in self._workers)
+        nobody = not any(worker.liveness.serving for worker in self._workers)
         for worker in self._places:
-            pulse = worker.pulse
-            if pulse.out or pulse.lacking or (nobody and pulse.failures):
+            liveness = worker.liveness
+            if liveness.out or liveness.unserved or (nobody and liveness.failures):
                 yield str(worker)
 
     async def __aenter__(self) -> Workers:
@@ -190,12 +190,12 @@ class Workers:
                 log.exception("worker %d", worker.index)
                 ending = f"could not be supervised ({error!r})"
             self._tally.ended(worker.index)
-            worker.pulse.ended(ending)
+            worker.liveness.ended(ending)
             if self._draining.is_set():
                 break
             worker.restarts += 1
             log.warning("worker %d %s; starting another", worker.index, ending)
-            if failures := worker.pulse.failures:
+            if failures := worker.liveness.failures:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._restart.delay(failures, random.random())):
                         await self._draining.wait()
@@ -203,7 +203,7 @@ class Workers:
 
     async def _life(self, worker: Worker) -> str:
         """One process, until it ends; returns how that went."""
-        worker.pulse.begun()
+        worker.liveness.begun()
         try:
             process, sock = await self._start()
         except OSError as error:
@@ -236,7 +236,7 @@ class Workers:
             case Report(ports):
                 self._reported(message)
                 self._tally.add(worker.index, ports)
-            case Lacking(frontends):
+            case Unserved(frontends):
                 self._tell_again(worker, frontends)
             case Drained():
                 worker.active_flows = 0
@@ -244,14 +244,14 @@ class Workers:
 
     def _tell_again(self, worker: Worker, frontends: list[Frontend]) -> None:
         """Its descriptors have run out; what it could not take is still there."""
-        before, worker.pulse.lacking = worker.pulse.lacking, len(frontends)
+        before, worker.liveness.unserved = worker.liveness.unserved, len(frontends)
         if frontends and not before:
             log.warning("%s", worker)
         elif before and not frontends:
             log.info("worker %d serves all frontends again", worker.index)
-        lacking = frozenset(frontends)
-        for opening, sock in self._state(worker.index) if lacking else ():
-            if opening.route.frontend in lacking:
+        unserved = frozenset(frontends)
+        for opening, sock in self._state(worker.index) if unserved else ():
+            if opening.route.frontend in unserved:
                 worker.tell(opening, sock)
 
     async def _watch(self) -> None:
@@ -264,9 +264,9 @@ class Workers:
             now = loop.time()
             passed, before = min(now - before, 2 * self._periods.look), now
             for worker in self._workers:
-                worker.pulse.passed(passed)
-                if worker.pulse.verdict:
-                    worker.give_up(worker.pulse.verdict)
+                worker.liveness.passed(passed)
+                if worker.liveness.verdict:
+                    worker.give_up(worker.liveness.verdict)
 
     async def _tidy(self) -> None:
         while True:

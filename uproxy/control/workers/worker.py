@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from uproxy.control.workers.liveness import Patience, Pulse
+from uproxy.control.workers.liveness import Liveness, Timeouts
 from uproxy.control.workers.outbox import Outbox
 from uproxy.core.report.status import WorkerStatus
 from uproxy.net.channel import Channel, FromWorker, Ready, Report, ToWorker
@@ -26,11 +26,11 @@ class Worker:
     """The process in it may change."""
 
     def __init__(
-        self, index: int, patience: Patience, said: Callable[[Worker, FromWorker], None]
+        self, index: int, timeouts: Timeouts, said: Callable[[Worker, FromWorker], None]
     ) -> None:
         """`said` is called with each message of the process."""
         self.index = index
-        self.pulse = Pulse(patience)
+        self.liveness = Liveness(timeouts)
         self.pid = 0
         self.restarts = 0
         self.engine = ""
@@ -59,7 +59,7 @@ class Worker:
 
     def __str__(self) -> str:
         """With what is wrong."""
-        return f"worker {self.index} {self.pulse.reason}"
+        return f"worker {self.index} {self.liveness.reason}"
 
     def connect(self, sock: socket.socket) -> None:
         """A process has been started; `sock` leads to it."""
@@ -107,7 +107,7 @@ class Worker:
             active_flows=self.active_flows,
             engine=self.engine,
             most_flows=self.most_flows or msgspec.UNSET,
-            reason=self.pulse.reason,
+            reason=self.liveness.reason,
         )
 
     def _send(self) -> None:
@@ -164,11 +164,11 @@ class Worker:
         match message:
             case Ready(engine):
                 self.engine = engine
-                self.pulse.ready()
+                self.liveness.ready()
                 self.ready.set()
             case Report(_, active, most):
                 self.active_flows, self.most_flows = active, most
-        self.pulse.heard()
+        self.liveness.heard()
         self._said(self, message)
 
     def _over(self, channel: Channel[FromWorker]) -> None:
