@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from tests.cli import views
-from tests.cli.test_client import answering
+from tests.cli.test_status_client import answering
 from tests.nasty import MARKUP, NASTY, is_fit_to_print
 from tests.ports import free_port
 from uproxy import cli

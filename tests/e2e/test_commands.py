@@ -23,7 +23,7 @@ import msgspec
 import pytest
 
 from tests.cli import views
-from tests.cli.test_client import answering
+from tests.cli.test_status_client import answering
 from tests.e2e.pods import Pod, pod, visit
 from tests.e2e.program import PATIENCE, Program, endpoints, program, service, wait_for, write
 from tests.nasty import NASTY, is_fit_to_print

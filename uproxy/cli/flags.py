@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from uproxy.cli.values import (
+from uproxy.cli.flag_types import (
     DURATION,
     POSITIVE_DURATION,
     PathValue,

@@ -10,7 +10,7 @@ import pytest
 from uproxy.cli.commands.doctor import report
 from uproxy.cli.doctor.checks import Finding, Load, Result, check, failed
 from uproxy.cli.doctor.facts import CAPABILITIES, Machine, capabilities, examine, strict_interfaces
-from uproxy.cli.text.columns import plain
+from uproxy.cli.output.columns import plain
 
 GOOD: dict[str, Any] = {
     "system": "Linux 6.8.0",

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import click
 
-from uproxy.cli.client import DEFAULT_URL
-from uproxy.cli.serving import CannotStart, run_to_the_end, serve
-from uproxy.cli.values import POSITIVE_DURATION, number
+from uproxy.cli.flag_types import POSITIVE_DURATION, number
+from uproxy.cli.serve import CannotStart, run_to_the_end, serve
+from uproxy.cli.status_client import DEFAULT_URL
 from uproxy.config import syntax
 from uproxy.config.settings import Address, Config
 from uproxy.control.daemon import Daemon

@@ -10,9 +10,9 @@ import msgspec
 
 from uproxy.cli.doctor.checks import Finding, Load, Result, check, failed
 from uproxy.cli.doctor.facts import examine
+from uproxy.cli.flag_types import number
 from uproxy.cli.flags import default_workers
-from uproxy.cli.text.columns import Paint, columns, terminal
-from uproxy.cli.values import number
+from uproxy.cli.output.columns import Paint, columns, terminal
 from uproxy.config import syntax
 from uproxy.config.settings import Config
 

@@ -8,9 +8,9 @@ from typing import Final
 import click
 import msgspec
 
-from uproxy.cli.client import fetch, fetch_both, url_option
-from uproxy.cli.text.columns import terminal
-from uproxy.cli.text.explanation import explanation, known, unknown
+from uproxy.cli.output.columns import terminal
+from uproxy.cli.output.explain import explanation, known, unknown
+from uproxy.cli.status_client import fetch, fetch_both, url_option
 from uproxy.core.printable import printable
 from uproxy.core.report.status_format import Filter
 

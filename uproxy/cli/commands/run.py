@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uproxy.cli.options import config_options, resolve
-from uproxy.cli.waiting import tell_while_busy
+from uproxy.cli.effective_config import config_options, resolve
+from uproxy.cli.startup_progress import tell_while_busy
 from uproxy.text import logs
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def command(ctx: click.Context, /, **_: Any) -> None:
     for warning in warnings:
         log.warning("%s", warning)
     with tell_while_busy("Python to load the program"):
-        from uproxy.cli.serving import run_to_the_end, serve
+        from uproxy.cli.serve import run_to_the_end, serve
     run_to_the_end(serve(config, _advise))
 
 

@@ -7,10 +7,10 @@ from typing import Final
 import click
 import msgspec
 
-from uproxy.cli.client import fetch, fetch_both, url_option
-from uproxy.cli.live import watch
-from uproxy.cli.text.columns import terminal
-from uproxy.cli.text.overview import READY, frontend_table, overview, readiness, urgency
+from uproxy.cli.live_display import watch
+from uproxy.cli.output.columns import terminal
+from uproxy.cli.output.status import READY, frontend_table, overview, readiness, urgency
+from uproxy.cli.status_client import fetch, fetch_both, url_option
 from uproxy.core.report.status import FrontendState
 from uproxy.core.report.status_format import Filter, StatusView
 

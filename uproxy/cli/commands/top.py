@@ -8,10 +8,10 @@ from typing import Final
 
 import click
 
-from uproxy.cli.client import fetch, url_option
-from uproxy.cli.live import watch
-from uproxy.cli.text.columns import terminal
-from uproxy.cli.text.rates import SORT_KEYS, Sample, rates, sample, table
+from uproxy.cli.live_display import watch
+from uproxy.cli.output.columns import terminal
+from uproxy.cli.output.top import SORT_KEYS, Sample, rates, sample, table
+from uproxy.cli.status_client import fetch, url_option
 from uproxy.core.report.status_format import Filter
 
 _PERIOD: Final = 1.0

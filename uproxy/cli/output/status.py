@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from uproxy.cli.text.columns import Paint, columns, grouped, paragraph, plain
-from uproxy.cli.text.units import amount, counted
+from uproxy.cli.output.columns import Paint, columns, grouped, paragraph, plain
+from uproxy.cli.output.numbers import amount, counted
 from uproxy.core.report.status import FrontendState
 from uproxy.core.report.status_format import FrontendView, HealthCheckView, StatusView
 

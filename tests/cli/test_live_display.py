@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from uproxy.cli.client import NoStatus
-from uproxy.cli.live import fitted, watch
+from uproxy.cli.live_display import fitted, watch
+from uproxy.cli.status_client import NoStatus
 
 
 @pytest.mark.parametrize(

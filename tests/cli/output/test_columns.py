@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from uproxy.cli.text.columns import coloured, columns, grouped, paragraph
-from uproxy.cli.text.units import amount, counted, octets
+from uproxy.cli.output.columns import coloured, columns, grouped, paragraph
+from uproxy.cli.output.numbers import amount, counted, octets
 
 HEAD = ("NAME", "N", "WHY")
 ROWS = [("web", "7", "all is well with it"), ("kube-dns", "12", "")]

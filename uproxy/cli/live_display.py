@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import click
 
-from uproxy.cli.client import NoStatus
-from uproxy.cli.text.columns import paragraph, terminal
+from uproxy.cli.output.columns import paragraph, terminal
+from uproxy.cli.status_client import NoStatus
 
 Draw = Callable[[], Sequence[str]]
 """Lines to show now. May raise NoStatus: that is shown too, and tried again."""

@@ -11,8 +11,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from uproxy.cli.effective_config import Resolved, config_options, resolve
 from uproxy.cli.flags import default_workers
-from uproxy.cli.options import Resolved, config_options, resolve
 from uproxy.config.settings import Address, Config
 from uproxy.core.route import BalancerKind
 

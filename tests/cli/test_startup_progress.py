@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from tests.http.client import eventually
-from uproxy.cli.waiting import tell_while_busy, tell_while_waiting
+from uproxy.cli.startup_progress import tell_while_busy, tell_while_waiting
 
 
 class Slow:

@@ -13,8 +13,8 @@ import pytest
 
 from tests.http.statuses import FULL
 from tests.ports import free_port
-from uproxy.cli import client
-from uproxy.cli.client import NoStatus, base_url, fetch, fetch_both
+from uproxy.cli import status_client
+from uproxy.cli.status_client import NoStatus, base_url, fetch, fetch_both
 from uproxy.core.report.status_format import Filter, status_view
 
 VIEW = status_view(FULL, Filter())
@@ -123,7 +123,7 @@ def test_redirects_are_not_followed() -> None:
 
 
 def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_MOST", 1_000_000)
+    monkeypatch.setattr(status_client, "_MOST", 1_000_000)
     with answering(200, b"[" * 1_000_001, []) as url, pytest.raises(NoStatus, match="too long"):
         fetch(url)
 

@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from uproxy.cli.text.columns import Paint, columns, paragraph, plain
-from uproxy.cli.text.hints import drop_meaning, hints
-from uproxy.cli.text.overview import backend_count, health_check
-from uproxy.cli.text.units import amount, counted, octets
+from uproxy.cli.output.columns import Paint, columns, paragraph, plain
+from uproxy.cli.output.hints import drop_meaning, hints
+from uproxy.cli.output.numbers import amount, counted, octets
+from uproxy.cli.output.status import backend_count, health_check
 from uproxy.core.protocols import TRANSPORTS
 from uproxy.core.report.status import FrontendState, ObjectStatus
 from uproxy.core.report.status_format import CountsView, FrontendView, StatusView

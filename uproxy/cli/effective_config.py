@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 import click
 from click.core import ParameterSource
 
+from uproxy.cli.flag_types import told_by
 from uproxy.cli.flags import config_options, default_workers
-from uproxy.cli.values import told_by
 from uproxy.config import syntax
 from uproxy.config.file import ConfigFileError, load_config
 from uproxy.config.settings import Config

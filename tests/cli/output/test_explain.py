@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.cli.views import affinity, counts, frontend, health_check, not_served, status
-from uproxy.cli.text.explanation import explanation, known, unknown, verdict
-from uproxy.cli.text.hints import drop_meaning, hints
+from uproxy.cli.output.explain import explanation, known, unknown, verdict
+from uproxy.cli.output.hints import drop_meaning, hints
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.report.status import ObjectStatus
 from uproxy.core.report.status_format import FrontendView

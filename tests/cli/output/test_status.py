@@ -8,8 +8,8 @@ import pytest
 
 from tests.cli.views import affinity, counts, frontend, health_check, not_served, status
 from tests.http.statuses import EMPTY, FULL
-from uproxy.cli.text.columns import plain
-from uproxy.cli.text.overview import frontend_table, overview, readiness, summary, urgency
+from uproxy.cli.output.columns import plain
+from uproxy.cli.output.status import frontend_table, overview, readiness, summary, urgency
 from uproxy.core.report.status import FrontendState, ObjectStatus, WorkerStatus
 from uproxy.core.report.status_format import Filter, status_view
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from uproxy.cli.text.columns import columns
-from uproxy.cli.text.units import amount, octets
+from uproxy.cli.output.columns import columns
+from uproxy.cli.output.numbers import amount, octets
 from uproxy.core.report.status_format import CountsView, FrontendView
 
 _HEAD: Final = (

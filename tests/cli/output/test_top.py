@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.views import counts, frontend
-from uproxy.cli.text.rates import PortName, Rate, Sample, rates, sample, table, total
+from uproxy.cli.output.top import PortName, Rate, Sample, rates, sample, table, total
 
 A = PortName("default/a", "http", "TCP")
 B = PortName("default/b", "", "UDP")

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import uvloop
 
-from uproxy.cli.waiting import tell_while_waiting
+from uproxy.cli.startup_progress import tell_while_waiting
 from uproxy.config.settings import Config
 from uproxy.control.daemon import Daemon
 from uproxy.control.startup import Start, StartError, running
