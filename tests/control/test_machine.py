@@ -10,7 +10,7 @@ import pytest
 from uproxy.control import machine
 from uproxy.control.machine import Machine
 from uproxy.core.recent import Lately
-from uproxy.host.dependencies import name_servers, resolved
+from uproxy.host.essential_addresses import name_servers, resolved
 from uproxy.host.interfaces import Interfaces
 
 

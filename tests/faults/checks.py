@@ -19,8 +19,8 @@ from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.overview import service_statuses
 from uproxy.core.route import Frontend, Route
 from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
-from uproxy.sources.kubernetes.reflector import NODE as NODES
-from uproxy.sources.kubernetes.reflector import SERVICES, SLICES, SOURCES
+from uproxy.sources.kubernetes.mirror import NODE as NODES
+from uproxy.sources.kubernetes.mirror import SERVICES, SLICES, SOURCES
 
 _KINDS: Final[dict[str, tuple[str, type[Object]]]] = {
     "services": (SERVICES, Service),

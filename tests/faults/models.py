@@ -21,7 +21,7 @@ from tests.faults.processes import Processes
 from tests.faults.weather import MADE_UP, Bug, Weather
 from uproxy.core.cluster.objects import Object, Service
 from uproxy.core.cluster.state import ClusterState
-from uproxy.sources.kubernetes.recovery import Turns
+from uproxy.sources.kubernetes.retry_schedule import Turns
 from uproxy.sources.kubernetes.source import Kubernetes
 
 Note = Callable[[str, BaseException | None], None]

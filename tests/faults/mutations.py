@@ -137,7 +137,7 @@ ALL: Final = (
     _one(
         "silent-watch",
         "a watch over which nothing comes is waited for",
-        "sources.kubernetes.follower",
+        "sources.kubernetes.watcher",
         "        if began + most < heard + timing.silence:",
         "        if True:",
     ),

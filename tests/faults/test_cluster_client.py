@@ -22,8 +22,8 @@ from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.routing.table import RoutingTable
-from uproxy.sources.kubernetes.recovery import Turns
-from uproxy.sources.kubernetes.reflector import SOURCES
+from uproxy.sources.kubernetes.mirror import SOURCES
+from uproxy.sources.kubernetes.retry_schedule import Turns
 from uproxy.sources.kubernetes.source import Kubernetes
 
 

@@ -13,7 +13,7 @@ from tests.netns import kit
 from tests.netns.kit import Namespace, namespace
 from uproxy.host import claim_routes
 from uproxy.host.claims import Claims
-from uproxy.host.dependencies import gateways
+from uproxy.host.essential_addresses import gateways
 from uproxy.host.interfaces import AddressMonitor, local_addresses
 
 pytestmark = kit.needs()

@@ -22,7 +22,7 @@ from uproxy.core.cluster.decode import DecodeError, from_data, from_json, kind_o
 from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, Service
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.errors import SourceError
-from uproxy.sources.kubernetes.reflector import Mirror, judge
+from uproxy.sources.kubernetes.mirror import Mirror, judge
 from uproxy.sources.kubernetes.watch_format import (
     Failure,
     MalformedAnswer,

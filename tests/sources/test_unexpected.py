@@ -18,7 +18,7 @@ from uproxy.apiserver.access import Access
 from uproxy.apiserver.client import Api
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.core.backoff import Backoff
-from uproxy.sources.kubernetes.reflector import Mirror
+from uproxy.sources.kubernetes.mirror import Mirror
 from uproxy.sources.last_known import fallback
 from uproxy.sources.manifests.catalog import Catalog
 from uproxy.sources.manifests.file import Reading

@@ -16,7 +16,7 @@ from uproxy.core.flows.reachability import Unanswered
 from uproxy.core.report.event_log import EventRequest
 from uproxy.core.report.troubles import Reference, Troubles, starting, troubles
 from uproxy.core.route import ServicePortName
-from uproxy.sources.kubernetes.reflector import NODE, SERVICES, SLICES
+from uproxy.sources.kubernetes.mirror import NODE, SERVICES, SLICES
 from uproxy.sources.kubernetes.source import Kubernetes
 from uproxy.sources.last_known.fallback import Remembering
 

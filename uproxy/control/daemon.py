@@ -44,7 +44,7 @@ from uproxy.host import processors
 from uproxy.host.claims import Claims
 from uproxy.http.health import ServiceHealthServers
 from uproxy.net.channel import LocalClients, Open, Settings
-from uproxy.sources.kubernetes.reflector import SOURCES
+from uproxy.sources.kubernetes.mirror import SOURCES
 from uproxy.sources.kubernetes.source import Kubernetes
 from uproxy.sources.manifests.source import Manifests
 

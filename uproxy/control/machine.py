@@ -16,7 +16,7 @@ from uproxy.core.recent import Lately
 from uproxy.core.routing.limits import by_descriptors
 from uproxy.core.routing.nodeports import resolve_nodeport_addresses
 from uproxy.core.routing.options import RoutingOptions
-from uproxy.host.dependencies import gateways, name_servers, resolved
+from uproxy.host.essential_addresses import gateways, name_servers, resolved
 from uproxy.host.interfaces import AddressMonitor, Interfaces, interfaces
 from uproxy.net.listening import descriptor_limit
 

@@ -9,7 +9,7 @@ from tests.core.routing.test_contest import calls_of
 from uproxy.core.cluster.objects import Service
 from uproxy.core.report.complaints import MOST, bounded, news
 from uproxy.core.report.status import ObjectStatus
-from uproxy.sources.kubernetes.reflector import Mirror
+from uproxy.sources.kubernetes.mirror import Mirror
 
 
 def complaints(number: int) -> tuple[ObjectStatus, ...]:

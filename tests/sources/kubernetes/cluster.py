@@ -16,8 +16,8 @@ from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.status import ObjectStatus
-from uproxy.sources.kubernetes.recovery import Spacing
-from uproxy.sources.kubernetes.reflector import SOURCES, resources
+from uproxy.sources.kubernetes.mirror import SOURCES, resources
+from uproxy.sources.kubernetes.retry_schedule import Spacing
 from uproxy.sources.kubernetes.source import Kubernetes
 from uproxy.sources.kubernetes.timing import Timing
 

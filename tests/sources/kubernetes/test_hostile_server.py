@@ -243,7 +243,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
 async def test_an_error_whose_reason_comes_in_drops_is_one_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("uproxy.sources.kubernetes.follower._ERROR", 0.2)
+    monkeypatch.setattr("uproxy.sources.kubernetes.watcher._ERROR", 0.2)
 
     async def respond(target: str, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
@@ -267,7 +267,7 @@ async def test_a_list_that_comes_in_drops_is_given_up() -> None:
 
 
 async def test_a_list_in_parts_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uproxy.sources.kubernetes.follower._MOST_PAGES", 20)
+    monkeypatch.setattr("uproxy.sources.kubernetes.watcher._MOST_PAGES", 20)
     part = b'{"metadata":{"resourceVersion":"1","continue":"more"},"items":[]}'
     async with served(lists(part)) as server, following(server) as (sink, source):
         await sink.until(lambda: "more than 20 parts" in source.last_error)
@@ -275,7 +275,7 @@ async def test_a_list_in_parts_without_end_is_given_up(monkeypatch: pytest.Monke
 
 
 async def test_a_list_of_too_many_objects_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uproxy.sources.kubernetes.reflector._MOST_OBJECTS", 20)
+    monkeypatch.setattr("uproxy.sources.kubernetes.mirror._MOST_OBJECTS", 20)
     items = b",".join(b'{"metadata":{"name":"s%d"}}' % number for number in range(21))
     async with served(lists(LIST + b"[" + items + b"]}")) as server, following(server) as both:
         sink, source = both

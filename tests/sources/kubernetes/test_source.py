@@ -17,8 +17,8 @@ from tests.fake_api.watching import Watching, WatchList, line
 from tests.sources.kubernetes.cluster import FAST, endpointslice, followed, in_step, node, service
 from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import Node, ObjectName
-from uproxy.sources.kubernetes.recovery import Spacing
-from uproxy.sources.kubernetes.reflector import resources
+from uproxy.sources.kubernetes.mirror import resources
+from uproxy.sources.kubernetes.retry_schedule import Spacing
 from uproxy.sources.kubernetes.timing import Timing
 
 WEB = service("web")

@@ -11,7 +11,7 @@ import msgspec
 
 from uproxy.core.brief import brief_name
 from uproxy.core.report.status import ObjectStatus
-from uproxy.sources.kubernetes.reflector import Mirror, Resource
+from uproxy.sources.kubernetes.mirror import Mirror, Resource
 from uproxy.sources.kubernetes.watch_format import INITIAL_EVENTS_END, Event, Metadata
 from uproxy.sources.sink import Sink
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from uproxy.apiserver.client import ApiServer
 from uproxy.apiserver.unreachable import ApiUnreachable
-from uproxy.sources.kubernetes.follower import Follower
+from uproxy.sources.kubernetes.mirror import resources
 from uproxy.sources.kubernetes.reachability import Connection, WatchList
-from uproxy.sources.kubernetes.recovery import Turns
-from uproxy.sources.kubernetes.reflector import resources
+from uproxy.sources.kubernetes.retry_schedule import Turns
 from uproxy.sources.kubernetes.timing import Timing
+from uproxy.sources.kubernetes.watcher import Follower
 from uproxy.sources.sink import Sink
 
 log = logging.getLogger(__name__)

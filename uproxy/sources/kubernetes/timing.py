@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from uproxy.core.backoff import Backoff
-from uproxy.sources.kubernetes.recovery import Spacing
+from uproxy.sources.kubernetes.retry_schedule import Spacing
 
 _BACKOFF: Final = Backoff(initial=1.6, maximum=30.0, jitter=0.75)
 _SPACING: Final = Spacing()

@@ -19,9 +19,9 @@ from uproxy.apiserver.client import ApiServer
 from uproxy.apiserver.response import Answer
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.sources.kubernetes.delivery import Delivery, Turn
+from uproxy.sources.kubernetes.mirror import Resource, Verdict, judge
 from uproxy.sources.kubernetes.reachability import Connection, WatchList
-from uproxy.sources.kubernetes.recovery import Failures, Turns
-from uproxy.sources.kubernetes.reflector import Resource, Verdict, judge
+from uproxy.sources.kubernetes.retry_schedule import Failures, Turns
 from uproxy.sources.kubernetes.timing import Timing
 from uproxy.sources.kubernetes.watch_format import (
     Lines,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uproxy.core.cluster.objects import ObjectName, Service
-from uproxy.sources.kubernetes.reflector import Gone, Mirror, Verdict, judge
+from uproxy.sources.kubernetes.mirror import Gone, Mirror, Verdict, judge
 from uproxy.sources.kubernetes.watch_format import (
     Event,
     Failure,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from uproxy.sources.kubernetes.reflector import Verdict
+from uproxy.sources.kubernetes.mirror import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from statistics import median
 
 import pytest
 
-from uproxy.sources.kubernetes.recovery import Failures, Recovery, Spacing, Turns
-from uproxy.sources.kubernetes.reflector import Verdict
+from uproxy.sources.kubernetes.mirror import Verdict
+from uproxy.sources.kubernetes.retry_schedule import Failures, Recovery, Spacing, Turns
 
 KINDS = ("services", "endpointslices", "node")
 SPACING = Spacing()
