@@ -14,8 +14,8 @@ import time
 from tests.fake_api.server import FakeApi
 from tests.sources.kubernetes.cluster import Collector, endpointslice, in_step, node, service
 from uproxy.apiserver.access import Access
-from uproxy.apiserver.client import Api
-from uproxy.sources.kubernetes.source import Kubernetes
+from uproxy.apiserver.client import ApiClient
+from uproxy.sources.kubernetes.source import KubernetesSource
 
 
 def main() -> None:
@@ -31,9 +31,9 @@ def main() -> None:
 
 async def _measure(away: float, forbidding: float, rounds: int) -> list[float]:
     found = []
-    async with FakeApi() as server, Api(Access(origin="bench", server=server.url)) as api:
+    async with FakeApi() as server, ApiClient(Access(origin="bench", server=server.url)) as api:
         server.apply(service("web"), endpointslice("web", "192.0.2.1"), node("here"))
-        source, sink = Kubernetes(api, node_name="here"), Collector()
+        source, sink = KubernetesSource(api, node_name="here"), Collector()
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(source.run(sink))
             for number in range(rounds):
@@ -47,7 +47,7 @@ async def _measure(away: float, forbidding: float, rounds: int) -> list[float]:
 
 async def _restart(
     server: FakeApi,
-    source: Kubernetes,
+    source: KubernetesSource,
     sink: Collector,
     name: str,
     away: float,

@@ -23,9 +23,9 @@ from tests.fake_api.watching import Watching
 from tests.sources.kubernetes.cluster import FAST, followed, service
 from uproxy.apiserver import client_library
 from uproxy.apiserver.access import Access, ExecPlugin
-from uproxy.apiserver.client import Api
+from uproxy.apiserver.client import ApiClient
 from uproxy.apiserver.credentials import CredentialError, Credentials
-from uproxy.apiserver.exec_plugin import PluginError, issue, read_credential
+from uproxy.apiserver.exec_plugin import PluginError, obtain_credential, read_credential
 from uproxy.apiserver.unreachable import ApiUnreachable, describe
 from uproxy.core.errors import SourceError
 
@@ -62,7 +62,10 @@ def plugin_of(path: Path, **settings: Any) -> ExecPlugin:
 
 
 async def status_of(access: Access, **settings: Any) -> int:
-    async with Api(access, **settings) as api, api.request("GET", "/api/v1/services") as answer:
+    async with (
+        ApiClient(access, **settings) as api,
+        api.request("GET", "/api/v1/services") as answer,
+    ):
         return answer.status
 
 
@@ -179,7 +182,7 @@ async def test_exec_plugins_that_fail(tmp_path: Path, text: str, message: str) -
     plugin = plugin_of(script(tmp_path / "login", text))
     patience = 0.2 if "sleep" in text else 20.0
     with pytest.raises(PluginError) as caught:
-        await issue(plugin, patience=patience)
+        await obtain_credential(plugin, patience=patience)
     assert message in str(caught.value)
 
 
@@ -253,7 +256,7 @@ async def test_exec_plugin_that_is_not_installed() -> None:
     with pytest.raises(
         PluginError, match=r"cannot run no-such-plugin: No such file.*; get it at x"
     ):
-        await issue(plugin)
+        await obtain_credential(plugin)
 
 
 def test_certificate_without_a_key_is_refused() -> None:
@@ -403,7 +406,7 @@ async def test_hint_for_an_old_cluster(tmp_path: Path) -> None:
 )
 def test_certificates_that_can_never_work(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SourceError, match=message):
-        Api(Access(origin="here", server="https://192.0.2.1", **settings))
+        ApiClient(Access(origin="here", server="https://192.0.2.1", **settings))
 
 
 async def test_nobody_there() -> None:

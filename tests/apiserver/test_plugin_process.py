@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.sources.last_known.test_fallback import until
-from uproxy.apiserver.plugin_process import run
+from uproxy.apiserver.plugin_process import run_program
 
 PATIENCE = 30.0
 
@@ -35,7 +35,7 @@ def _runs(pid: int) -> bool:
 
 async def test_output_and_status() -> None:
     text = "import os, sys; print(os.environ['A']); print('secret', file=sys.stderr); sys.exit(3)"
-    ended = await run(program(text), {"A": "b"}, patience=PATIENCE)
+    ended = await run_program(program(text), {"A": "b"}, patience=PATIENCE)
     assert ended == (3, b"b\n")
 
 
@@ -46,7 +46,7 @@ async def test_output_without_end_is_bounded(capfd: pytest.CaptureFixture[str]) 
         sys.stderr.write("x" * 65536)
         sys.stdout.write("y" * 65536)
     """
-    ended = await run(program(text), os.environ, patience=PATIENCE, most=100_000)
+    ended = await run_program(program(text), os.environ, patience=PATIENCE, most=100_000)
     assert len(ended.output) == 100_001
     assert ended.status == -9
     assert "xxx" not in capfd.readouterr().err
@@ -60,14 +60,14 @@ print(child.pid, flush=True)
 
 
 async def test_what_a_program_leaves_behind_is_killed_and_not_waited_for() -> None:
-    ended = await run(program(GRANDCHILD), os.environ, patience=PATIENCE)
+    ended = await run_program(program(GRANDCHILD), os.environ, patience=PATIENCE)
     assert ended.status == 0
     await until_gone(int(ended.output))
 
 
 async def test_a_program_that_does_not_end_is_not_waited_for() -> None:
     with pytest.raises(TimeoutError):
-        await run(program("import time; time.sleep(600)"), os.environ, patience=0.2)
+        await run_program(program("import time; time.sleep(600)"), os.environ, patience=0.2)
 
 
 async def test_what_a_program_has_started_is_killed_with_it(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ os.rename({str(note)!r} + ".new", {str(note)!r})
 time.sleep(600)
 """
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(run(program(text), os.environ, patience=600.0))
+        running = tasks.create_task(run_program(program(text), os.environ, patience=600.0))
         await until(note.exists)
         running.cancel()
     await until_gone(int(note.read_text()))
@@ -97,8 +97,9 @@ time.sleep(600)
 async def test_programs_that_cannot_be_started_leave_no_descriptor(
     command: list[str], environ: dict[str, str]
 ) -> None:
-    await run([sys.executable, "-c", ""], os.environ, patience=PATIENCE)  # What loops keep open.
+    # The event loop keeps some descriptors open after its first child process.
+    await run_program([sys.executable, "-c", ""], os.environ, patience=PATIENCE)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises((OSError, ValueError)):
-        await run(command, environ, patience=PATIENCE)
+        await run_program(command, environ, patience=PATIENCE)
     assert len(os.listdir("/proc/self/fd")) == before

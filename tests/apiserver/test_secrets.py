@@ -14,10 +14,15 @@ import pytest
 from tests.fake_api.server import FakeApi
 from tests.sources.kubernetes.cluster import followed
 from uproxy.apiserver.access import Access, ExecPlugin
-from uproxy.apiserver.client import Api
-from uproxy.apiserver.exec_plugin import Issued, PluginError, issue, read_credential
+from uproxy.apiserver.client import ApiClient
+from uproxy.apiserver.exec_plugin import (
+    IssuedCredential,
+    PluginError,
+    obtain_credential,
+    read_credential,
+)
 from uproxy.apiserver.kubeconfig import read_kubeconfig
-from uproxy.apiserver.unreachable import ApiUnreachable, describe, named_errors
+from uproxy.apiserver.unreachable import ApiUnreachable, as_unreachable, describe
 from uproxy.core.brief import brief
 from uproxy.core.errors import SourceError
 
@@ -139,7 +144,7 @@ async def test_what_a_plugin_prints_is_not_told(
         env={"PASSWORD": SECRET},
     )
     with pytest.raises(PluginError) as caught:
-        await issue(plugin)
+        await obtain_credential(plugin)
     printed = capfd.readouterr()
     for place in (str(caught.value), caplog.text, printed.out, printed.err):
         assert SECRET not in place
@@ -154,7 +159,7 @@ def test_what_was_issued_has_no_readable_form() -> None:
     issued = read_credential(PLUGIN, output)
     assert issued.token == SECRET
     assert SECRET not in repr(issued)
-    assert SECRET not in repr(Issued(certificate=b"c", key=SECRET.encode()))
+    assert SECRET not in repr(IssuedCredential(certificate=b"c", key=SECRET.encode()))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +186,7 @@ async def test_errors_of_requests_give_nothing_away(caplog: pytest.LogCaptureFix
         UnicodeEncodeError("ascii", SECRET + "€", 7, 8, f"not {SECRET}"),
         ZeroDivisionError(SECRET),
     ):
-        with pytest.raises(ApiUnreachable) as caught, named_errors((ValueError,)):
+        with pytest.raises(ApiUnreachable) as caught, as_unreachable((ValueError,)):
             raise error
         assert SECRET not in str(caught.value)
     assert SECRET not in describe(OSError(5, f"at http://{SECRET}@host"))
@@ -194,7 +199,7 @@ async def test_a_token_that_fits_in_no_header_is_not_told(
     caplog.set_level(logging.DEBUG)
     async with FakeApi() as server:
         for token in (f"{SECRET}\n", f"{SECRET}\0", f"{SECRET}\ud800", f"{SECRET}€"):
-            async with Api(Access(origin="test", server=server.url, token=token)) as api:
+            async with ApiClient(Access(origin="test", server=server.url, token=token)) as api:
                 reason = ""
                 try:
                     async with api.request("GET", "/api"):
@@ -218,6 +223,6 @@ async def test_a_password_in_the_servers_url_is_in_no_log(
             await server.stop()
             await sink.until(lambda: "connection refused" in source.last_error)
             assert SECRET not in source.last_error
-            assert SECRET not in " ".join(source.connection.troubles.values())
+            assert SECRET not in " ".join(source.reachability.troubles.values())
     assert "127.0.0.1" in caplog.text
     assert SECRET not in caplog.text

@@ -38,9 +38,9 @@ def run(main: Callable[[Weather, ClientIPPreservation], Awaitable[None]]) -> Non
             running.cancel()
 
     models: dict[str, Any] = {
-        "ClientAddresses": lambda: made,
-        "remove_transparency": made.remove,
-        "remove_all": made.remove,
+        "ClientAddressRules": lambda: made,
+        "remove_client_address_rules": made.remove,
+        "remove_rules": made.remove,
         "take_lock": Surroundings(kernel, weather).take_lock,
     }
     with ExitStack() as stack:

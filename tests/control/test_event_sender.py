@@ -13,7 +13,7 @@ import pytest
 from tests.fake_api.kinds import EVENTS
 from tests.fake_api.server import FakeApi
 from uproxy.apiserver.access import Access
-from uproxy.apiserver.client import Api
+from uproxy.apiserver.client import ApiClient
 from uproxy.control.event_sender import EventSender, Pace
 from uproxy.core.backoff import Backoff
 from uproxy.core.report.event_log import EventRequest
@@ -38,7 +38,7 @@ class World:
             uid=self.uids.get,
             pace=FAST,
         )
-        self.api = Api(Access(origin="test", server=server.url))
+        self.api = ApiClient(Access(origin="test", server=server.url))
 
     async def _send(self, request: EventRequest) -> int:
         async with self.api.request(

@@ -10,7 +10,7 @@ import pytest
 from uproxy.control import machine
 from uproxy.control.machine import Machine
 from uproxy.core.recent import Lately
-from uproxy.host.essential_addresses import name_servers, resolved
+from uproxy.host.essential_addresses import name_servers, resolve_hosts
 from uproxy.host.interfaces import Interfaces
 
 
@@ -27,8 +27,8 @@ def test_name_servers_of_odd_files(tmp_path: Path) -> None:
 
 def test_hosts_of_urls() -> None:
     urls = ("https://192.0.2.9:6443", "https://[2001:DB8::9]", "http://u:p@192.0.2.8:3128", "", "?")
-    assert resolved(urls) == {"192.0.2.9", "2001:db8::9", "192.0.2.8"}
-    assert "127.0.0.1" in resolved(["https://localhost:6443"])
+    assert resolve_hosts(urls) == {"192.0.2.9", "2001:db8::9", "192.0.2.8"}
+    assert "127.0.0.1" in resolve_hosts(["https://localhost:6443"])
 
 
 async def test_a_start_without_the_addresses_of_the_machine_is_a_start(
@@ -37,13 +37,13 @@ async def test_a_start_without_the_addresses_of_the_machine_is_a_start(
     """They come later; the loopback ones, and wildcards, are served all the same."""
     answers = iter([OSError("no memory"), ValueError("not a message")])
 
-    async def interfaces() -> Interfaces:
+    async def read_interfaces() -> Interfaces:
         for error in answers:
             raise error
         return Interfaces(frozenset({"192.0.2.1"}))
 
     changes: asyncio.Queue[frozenset[str]] = asyncio.Queue()
-    monkeypatch.setattr(machine, "interfaces", interfaces)
+    monkeypatch.setattr(machine, "read_interfaces", read_interfaces)
     found = Machine()
     await found.look_around()
     assert found.trouble == "cannot read the addresses of this machine: no memory"
@@ -66,14 +66,14 @@ def test_what_was_seen_lately_still_counts() -> None:
 async def test_what_cannot_be_read_stays_as_it_was(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def interfaces() -> Interfaces:
+    async def read_interfaces() -> Interfaces:
         return Interfaces(frozenset({"192.0.2.1"}), frozenset({"192.0.2.255"}))
 
     def fail() -> frozenset[str]:
         raise OSError("no netlink")
 
     urls = ["https://192.0.2.9"]
-    monkeypatch.setattr(machine, "interfaces", interfaces)
+    monkeypatch.setattr(machine, "read_interfaces", read_interfaces)
     monkeypatch.setattr(machine, "gateways", lambda: frozenset({"192.0.2.254"}))
     monkeypatch.setattr(machine, "name_servers", lambda: frozenset({"192.0.2.53"}))
     found = Machine(lambda: urls)

@@ -12,11 +12,11 @@ import yaml
 from tests.fake_api.server import FakeApi, Request, target_of
 from tests.sources.recorder import Recorder
 from uproxy.apiserver.access import Access
-from uproxy.apiserver.client import Api
+from uproxy.apiserver.client import ApiClient
 from uproxy.control.event_sender import EventSender
 from uproxy.core.report.event_log import EventRequest
 from uproxy.core.report.troubles import starting
-from uproxy.sources.kubernetes.source import Kubernetes
+from uproxy.sources.kubernetes.source import KubernetesSource
 
 ROLE = Path(__file__).parents[2] / "deploy" / "kustomize" / "cluster-role.yaml"
 METHODS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -53,7 +53,7 @@ def needed(requests: list[Request]) -> Iterator[Permission]:
 
 async def use_everything(server: FakeApi) -> None:
     """Make the program ask for all that it ever asks for."""
-    api = Api(Access(origin="test", server=server.url))
+    api = ApiClient(Access(origin="test", server=server.url))
 
     async def send(request: EventRequest) -> int:
         async with api.request(
@@ -64,7 +64,7 @@ async def use_everything(server: FakeApi) -> None:
     events = EventSender(send, node="n1", troubles=dict, uid=lambda _: "n1")
     # The same one twice, so that the second is counted in the first.
     events.send([starting("n1", "1")] * 2)
-    source = Kubernetes(api, node_name="n1")
+    source = KubernetesSource(api, node_name="n1")
     async with api, asyncio.TaskGroup() as tasks:
         running = [
             tasks.create_task(source.run(Recorder())),

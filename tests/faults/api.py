@@ -112,7 +112,7 @@ class Answered:
 
 
 class FakeApi:
-    """In the place of Api."""
+    """In the place of ApiClient."""
 
     def __init__(self, cluster: Cluster, weather: Weather, rng: random.Random) -> None:
         self.access = Access(origin="a test", server="https://192.0.2.250:6443")

@@ -23,7 +23,7 @@ class Surroundings:
         self._weather = weather
         self._monitors: list[Monitor] = []
 
-    async def interfaces(self) -> Interfaces:
+    async def read_interfaces(self) -> Interfaces:
         await asyncio.sleep(0.001)
         self.kernel.call("addresses")
         if self._weather.strikes("bug"):
@@ -37,7 +37,7 @@ class Surroundings:
     def name_servers(self) -> frozenset[str]:
         return frozenset()
 
-    def resolved(self, urls: Sequence[str]) -> frozenset[str]:
+    def resolve_hosts(self, urls: Sequence[str]) -> frozenset[str]:
         self.kernel.call("addresses")
         return frozenset(("192.0.2.250",))
 
@@ -75,7 +75,7 @@ class Surroundings:
         self.kernel.call("netlink")
         return frozenset(self.kernel.claims)
 
-    def may_claim(self) -> OSError | None:
+    def permission_error(self) -> OSError | None:
         return None
 
     def take_lock(self, *_: object, **__: object) -> Lock:
@@ -121,7 +121,7 @@ class Lock:
 
 
 class Transparency:
-    """In the place of ClientAddresses."""
+    """In the place of ClientAddressRules."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.families: tuple[str, ...] = ()
@@ -129,7 +129,7 @@ class Transparency:
         self.passing = False
         self._kernel = kernel
 
-    def arrange(self) -> None:
+    def install(self) -> None:
         self._work()
         try:
             self._kernel.call("transparent")

@@ -21,8 +21,8 @@ from tests.faults.processes import Processes
 from tests.faults.weather import MADE_UP, Bug, Weather
 from uproxy.core.cluster.objects import Object, Service
 from uproxy.core.cluster.state import ClusterState
-from uproxy.sources.kubernetes.retry_schedule import Turns
-from uproxy.sources.kubernetes.source import Kubernetes
+from uproxy.sources.kubernetes.retry_schedule import RetryTimer
+from uproxy.sources.kubernetes.source import KubernetesSource
 
 Note = Callable[[str, BaseException | None], None]
 """Takes what was logged, and the exception with it."""
@@ -39,21 +39,23 @@ def models(
     replaced: dict[str, object] = {
         "subprocess.Popen": processes.spawn,
         "uproxy.control.daemon.gc": Mock(),
-        "uproxy.control.startup._cluster": lambda _: Kubernetes(api, node_name=NODE),  # type: ignore[arg-type]
-        "uproxy.sources.kubernetes.source.Turns": partial(Turns, clock=kernel.clock.monotonic),
-        "uproxy.control.client_ip_preservation.ClientAddresses": lambda: transparency,
-        "uproxy.control.client_ip_preservation.remove_transparency": transparency.remove,
-        "uproxy.control.client_ip_preservation.remove_all": transparency.remove,
+        "uproxy.control.startup._cluster": lambda _: KubernetesSource(api, node_name=NODE),  # type: ignore[arg-type]
+        "uproxy.sources.kubernetes.source.RetryTimer": partial(
+            RetryTimer, clock=kernel.clock.monotonic
+        ),
+        "uproxy.control.client_ip_preservation.ClientAddressRules": lambda: transparency,
+        "uproxy.control.client_ip_preservation.remove_client_address_rules": transparency.remove,
+        "uproxy.control.client_ip_preservation.remove_rules": transparency.remove,
         "uproxy.control.client_ip_preservation.take_lock": around.take_lock,
-        "uproxy.control.machine.interfaces": around.interfaces,
+        "uproxy.control.machine.read_interfaces": around.read_interfaces,
         "uproxy.control.machine.gateways": around.gateways,
         "uproxy.control.machine.name_servers": around.name_servers,
-        "uproxy.control.machine.resolved": around.resolved,
+        "uproxy.control.machine.resolve_hosts": around.resolve_hosts,
         "uproxy.control.machine.AddressMonitor": around.monitor,
         "uproxy.host.claim_routes.add_claims": around.add_claims,
         "uproxy.host.claim_routes.release_claims": around.release_claims,
         "uproxy.host.claim_routes.held_claims": around.held_claims,
-        "uproxy.host.claim_routes.may_claim": around.may_claim,
+        "uproxy.host.claim_routes.permission_error": around.permission_error,
         "uproxy.host.claims.take_lock": around.take_lock,
         "uproxy.http.health.HttpServer": http.server,
         "uproxy.sources.last_known.fallback.save": disk.save,

@@ -23,8 +23,8 @@ from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.routing.table import RoutingTable
 from uproxy.sources.kubernetes.mirror import SOURCES
-from uproxy.sources.kubernetes.retry_schedule import Turns
-from uproxy.sources.kubernetes.source import Kubernetes
+from uproxy.sources.kubernetes.retry_schedule import RetryTimer
+from uproxy.sources.kubernetes.source import KubernetesSource
 
 
 class Reconciler:
@@ -64,8 +64,8 @@ class World:
         self.reconciler = Reconciler()
         self.supervisor = TaskSupervisor()
         api = FakeApi(self.cluster, self.weather, random.Random(0))
-        with patch("uproxy.sources.kubernetes.source.Turns", self._turns):
-            source = Kubernetes(cast("Any", api), node_name=NODE)
+        with patch("uproxy.sources.kubernetes.source.RetryTimer", self._retry_timer):
+            source = KubernetesSource(cast("Any", api), node_name=NODE)
         config = Config(node_name=NODE, state_dir=directory)
         reconciler = cast("Any", self.reconciler)
         self.cluster_client = ClusterClient(
@@ -81,8 +81,8 @@ class World:
         spec = {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}
         self.cluster.put("services", {"metadata": metadata, "spec": spec})
 
-    def _turns(self, chance: Any, spacing: Any) -> Turns:
-        return Turns(chance, spacing, self.clock.monotonic)
+    def _retry_timer(self, chance: Any, spacing: Any) -> RetryTimer:
+        return RetryTimer(chance, spacing, self.clock.monotonic)
 
 
 def run(directory: Path, main: Callable[[World], Awaitable[None]]) -> None:
@@ -114,7 +114,7 @@ def raising(*_: object, **__: object) -> None:
             "uproxy.control.event_sender.EventSender._look", "what writes Events", id="events"
         ),
         pytest.param(
-            "uproxy.sources.last_known.fallback.Remembering._save",
+            "uproxy.sources.last_known.fallback.LastKnownFallback._save",
             "the task that keeps the last-known state",
             id="last-known state",
         ),

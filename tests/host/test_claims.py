@@ -57,7 +57,7 @@ def run(main: Callable[[World, Claims], Awaitable[None]], *, broken: str = "") -
         return VirtualLoop(world.clock, Slow(), world.kernel.readiness)
 
     with ExitStack() as stack:
-        for name in ("add_claims", "release_claims", "held_claims", "may_claim"):
+        for name in ("add_claims", "release_claims", "held_claims", "permission_error"):
             model = getattr(world.netlink, name)
             stack.enter_context(patch(f"uproxy.host.claim_routes.{name}", model))
         lock = world.netlink.take_lock
@@ -92,7 +92,7 @@ def test_a_lack_of_privileges_is_for_good() -> None:
         assert claims.reason == "claiming it needs CAP_NET_ADMIN"
 
     refused = PermissionError(errno.EPERM, "Operation not permitted")
-    with patch.object(Surroundings, "may_claim", lambda self: refused):
+    with patch.object(Surroundings, "permission_error", lambda self: refused):
         run(main)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from uproxy.host.processors import are_spare
+from uproxy.host.processors import has_spare_processor
 
 
 def written(root: Path, files: Mapping[str, str]) -> Path:
@@ -91,26 +91,26 @@ def test_limits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, str], *, spare: bool
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    assert are_spare(written(tmp_path, files)) is spare
+    assert has_spare_processor(written(tmp_path, files)) is spare
 
 
 def test_none_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
-    assert not are_spare(tmp_path)
+    assert not has_spare_processor(tmp_path)
 
 
 _LOOK = """
 import os, sys
 from pathlib import Path
-from uproxy.host.processors import are_spare
+from uproxy.host.processors import has_spare_processor
 os.sched_getaffinity = lambda _: {0, 1}
 group = Path(sys.argv[1])
 (group / "cgroup.procs").write_text(str(os.getpid()))
-print(are_spare())
+print(has_spare_processor())
 limit = {"cpu.cfs_quota_us": "50000", "cpu.max": "50000 100000"}
 [each] = [each for each in limit if (group / each).exists()]
 (group / each).write_text(limit[each])
-print(are_spare())
+print(has_spare_processor())
 """
 
 
@@ -120,7 +120,7 @@ print(are_spare())
 def test_a_limit_of_the_kernel(monkeypatch: pytest.MonkeyPatch, top: str) -> None:
     """A process in a control group of its own, before and after that gets a limit."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    if not are_spare():
+    if not has_spare_processor():
         pytest.skip("the tests have a limit themselves")
     group = Path(top, f"uproxy-test-{os.getpid()}")
     try:

@@ -14,7 +14,7 @@ from tests.netns.kit import Namespace, namespace
 from uproxy.host import claim_routes
 from uproxy.host.claims import Claims
 from uproxy.host.essential_addresses import gateways
-from uproxy.host.interfaces import AddressMonitor, local_addresses
+from uproxy.host.interfaces import AddressMonitor, read_local_addresses
 
 pytestmark = kit.needs()
 
@@ -35,7 +35,7 @@ def space() -> Iterator[Namespace]:
 async def test_all_but_those_of_links(space: Namespace) -> None:
     space.ip("addr add 2001:db8::1/64 dev eth0 nodad", "addr add 192.0.2.11/24 dev eth0")
     expected = {"127.0.0.1", "::1", "192.0.2.1", "192.0.2.11", "2001:db8::1"}
-    assert await local_addresses() == expected
+    assert await read_local_addresses() == expected
 
 
 async def test_an_address_that_may_be_a_duplicate_is_not_there_yet(space: Namespace) -> None:
@@ -44,9 +44,9 @@ async def test_an_address_that_may_be_a_duplicate_is_not_there_yet(space: Namesp
     async with AddressMonitor() as monitor:
         space.ip("addr add 2001:db8::2/64 dev eth0")
         assert await monitor.wait(SOON)
-        assert "2001:db8::2" not in await local_addresses()
+        assert "2001:db8::2" not in await read_local_addresses()
         while await monitor.wait(SOON):
-            if "2001:db8::2" in await local_addresses():
+            if "2001:db8::2" in await read_local_addresses():
                 return
     raise AssertionError("the end of the check was no news")
 
@@ -76,10 +76,10 @@ async def test_news(space: Namespace, address: str) -> None:
         assert not await monitor.wait(0)
         space.ip(f"addr add {address} dev eth0 {nodad}")
         assert await monitor.wait(SOON)
-        assert address.split("/")[0] in await local_addresses()
+        assert address.split("/")[0] in await read_local_addresses()
         space.ip(f"addr del {address} dev eth0")
         assert await monitor.wait(SOON)
-        assert address.split("/")[0] not in await local_addresses()
+        assert address.split("/")[0] not in await read_local_addresses()
 
 
 async def test_a_flood_of_news_is_one(space: Namespace) -> None:
@@ -89,7 +89,7 @@ async def test_a_flood_of_news_is_one(space: Namespace) -> None:
         space.ip(*(f"addr add {each} dev eth0" for each in many))
         assert await monitor.wait(SOON)
         await asyncio.sleep(0)
-        assert len(await local_addresses()) == 1003
+        assert len(await read_local_addresses()) == 1003
 
 
 async def test_claims_are_no_addresses_of_interfaces(space: Namespace) -> None:
@@ -97,7 +97,7 @@ async def test_claims_are_no_addresses_of_interfaces(space: Namespace) -> None:
         assert await claims.claim(["203.0.113.7", "2001:db8:3::7"]) == {}
         assert claims.claimed == {"203.0.113.7", "2001:db8:3::7"}
         assert not await monitor.wait(0)
-        assert await local_addresses() == {"127.0.0.1", "::1", "192.0.2.1"}
+        assert await read_local_addresses() == {"127.0.0.1", "::1", "192.0.2.1"}
     assert claims.claimed == await asyncio.to_thread(claim_routes.held_claims) == set()
 
 

@@ -17,7 +17,7 @@ from tests.netns.kit import Namespace, namespace
 from uproxy.control.client_ip_preservation import ClientIPPreservation
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.host import client_addresses as client_addresses_module
-from uproxy.host.client_addresses import ClientAddresses, remove_transparency
+from uproxy.host.client_addresses import ClientAddressRules, remove_client_address_rules
 
 pytestmark = kit.needs("nft=nftables")
 
@@ -83,14 +83,14 @@ async def test_what_is_being_made_at_the_end_does_not_stay(
     """SIGTERM during the first sync; the thread that makes it does not stop for that."""
     before = state(space)
     begun, go_on = threading.Event(), threading.Event()
-    arrange = ClientAddresses.arrange
+    install = ClientAddressRules.install
 
-    def slowly(made: ClientAddresses) -> None:
+    def slowly(made: ClientAddressRules) -> None:
         begun.set()
         go_on.wait(PATIENCE)
-        arrange(made)
+        install(made)
 
-    monkeypatch.setattr(ClientAddresses, "arrange", slowly)
+    monkeypatch.setattr(ClientAddressRules, "install", slowly)
     made = ClientIPPreservation("auto", changed=lambda: None, in_use=lambda _: False)
     async with made, asyncio.TaskGroup() as tasks:
         running = tasks.create_task(made.run())
@@ -154,7 +154,7 @@ class TestNeed:
         self, space: Namespace
     ) -> None:
         before = state(space)
-        ClientAddresses().arrange()
+        ClientAddressRules().install()
         async with client_addresses("auto", wanted=()):
             await until(lambda: state(space) == before)
 
@@ -171,7 +171,7 @@ class TestNeed:
 
 async def test_never_makes_nothing_and_removes_leftovers(space: Namespace) -> None:
     before = state(space)
-    ClientAddresses().arrange()
+    ClientAddressRules().install()
     assert state(space) != before
     async with client_addresses("never") as made:
         assert (made.families, made.reason) == ((), "switched off by --preserve-client-ip never")
@@ -179,20 +179,20 @@ async def test_never_makes_nothing_and_removes_leftovers(space: Namespace) -> No
 
 
 def test_arranging_twice_is_the_same_as_once(space: Namespace) -> None:
-    made = ClientAddresses()
-    made.arrange()
+    made = ClientAddressRules()
+    made.install()
     once = state(space)
-    made.arrange()
+    made.install()
     assert state(space) == once
     assert made.families == ("IPv4", "IPv6")
 
 
 def test_without_ipv6(space: Namespace) -> None:
     space.sysctl(ipv6__conf__all__disable_ipv6=1)
-    made = ClientAddresses()
-    made.arrange()
+    made = ClientAddressRules()
+    made.install()
     assert (made.families, made.reason) == (("IPv4",), "")
-    assert [each for each in remove_transparency() if "IPv6" in each] == []
+    assert [each for each in remove_client_address_rules() if "IPv6" in each] == []
 
 
 @pytest.mark.parametrize(
@@ -223,8 +223,8 @@ async def test_repaired(space: Namespace, damage: str, caplog: pytest.LogCapture
 
 
 def test_what_is_whole_is_left_alone(space: Namespace) -> None:
-    made = ClientAddresses()
-    made.arrange()
+    made = ClientAddressRules()
+    made.install()
     before = space.run("nft", "-a", "list", "ruleset")
     assert made.intact()
     assert space.run("nft", "-a", "list", "ruleset") == before
@@ -242,7 +242,7 @@ async def test_only_one_at_a_time(space: Namespace) -> None:
                 assert (second.families, second.reason) == ((), reason)
             assert state(space) == during
         with pytest.raises(OSError, match="a running uproxy needs") as caught:
-            remove_transparency()
+            remove_client_address_rules()
         assert caught.value.errno == errno.EBUSY
         assert state(space) == during
     assert state(space) == before
@@ -251,16 +251,16 @@ async def test_only_one_at_a_time(space: Namespace) -> None:
 class TestCleanup:
     def test_all_of_it(self, space: Namespace) -> None:
         before = state(space)
-        ClientAddresses().arrange()
-        assert remove_transparency() == EVERYTHING
+        ClientAddressRules().install()
+        assert remove_client_address_rules() == EVERYTHING
         assert state(space) == before
-        assert remove_transparency() == []
+        assert remove_client_address_rules() == []
 
     def test_a_part(self, space: Namespace) -> None:
-        ClientAddresses().arrange()
+        ClientAddressRules().install()
         space.run("nft", "flush", "ruleset")
         space.run("ip", "-6", "route", "flush", "table", "117")
-        assert remove_transparency() == EVERYTHING[1:5]
+        assert remove_client_address_rules() == EVERYTHING[1:5]
 
     def test_nothing_of_others(self, space: Namespace) -> None:
         """Not even what differs in a single word."""
@@ -271,15 +271,15 @@ class TestCleanup:
             "route add local 192.0.2.0/24 dev lo table 117",
         )
         before = state(space)
-        ClientAddresses().arrange()
-        remove_transparency()
+        ClientAddressRules().install()
+        remove_client_address_rules()
         assert state(space) == before
 
     def test_command(self, space: Namespace) -> None:
-        ClientAddresses().arrange()
+        ClientAddressRules().install()
         printed = space.run(sys.executable, "-m", "uproxy.cli", "cleanup")
         assert [each for each in EVERYTHING if each not in printed] == []
-        assert remove_transparency() == []
+        assert remove_client_address_rules() == []
 
 
 @pytest.mark.parametrize(

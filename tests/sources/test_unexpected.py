@@ -15,14 +15,14 @@ from tests.sources.kubernetes.cluster import followed, in_step, service
 from tests.sources.last_known.test_fallback import until, world
 from tests.sources.recorder import Recorder
 from uproxy.apiserver.access import Access
-from uproxy.apiserver.client import Api
+from uproxy.apiserver.client import ApiClient
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.core.backoff import Backoff
 from uproxy.sources.kubernetes.mirror import Mirror
 from uproxy.sources.last_known import fallback
 from uproxy.sources.manifests.catalog import Catalog
-from uproxy.sources.manifests.file import Reading
-from uproxy.sources.manifests.source import Manifests, read_file
+from uproxy.sources.manifests.file import FileContent
+from uproxy.sources.manifests.source import ManifestSource, read_file
 
 MANIFEST = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\n"
 
@@ -62,10 +62,10 @@ async def test_one_event_does_not_end_the_source(
 async def test_one_file_does_not_end_the_source(tmp_path: Path) -> None:
     for name in ("odd", "fine"):
         (tmp_path / f"{name}.yaml").write_text(MANIFEST.replace("NAME", name))
-    read: Callable[[str], Reading | None] = failing_once(read_file, on="odd.yaml")
+    read: Callable[[str], FileContent | None] = failing_once(read_file, on="odd.yaml")
     sink = Recorder()
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(Manifests([tmp_path], read=read).run(sink))
+        running = tasks.create_task(ManifestSource([tmp_path], read=read).run(sink))
         await sink.until(lambda: sink.names() == {"fine"} and bool(sink.complaints))
         assert "ZeroDivisionError" in sink.complaints[0]
         (tmp_path / "odd.yaml").write_text(MANIFEST.replace("NAME", "better"))
@@ -82,7 +82,7 @@ async def test_one_look_at_files_does_not_end_the_source(
     path.write_text(MANIFEST.replace("NAME", "web"))
     sink = Recorder()
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(Manifests([tmp_path]).run(sink))
+        running = tasks.create_task(ManifestSource([tmp_path]).run(sink))
         await sink.until(lambda: sink.names() == {"web"})
         update = Catalog.update
         surprising = failing_once(lambda _, catalog, read: update(catalog, read), on="")
@@ -108,7 +108,7 @@ async def test_what_is_always_unexpected_is_told_with_all_its_details_once(
     monkeypatch.setattr(Catalog, "update", surprise)
     sink = Recorder()
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(Manifests([tmp_path]).run(sink))
+        running = tasks.create_task(ManifestSource([tmp_path]).run(sink))
         await sink.until(lambda: len(looked) >= 5)
         running.cancel()
     assert sink.complaints == ["manifests: : cannot be read: unexpected ZeroDivisionError"]
@@ -116,7 +116,7 @@ async def test_what_is_always_unexpected_is_told_with_all_its_details_once(
 
 
 async def test_a_request_fails_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with FakeApi() as server, Api(Access(origin="test", server=server.url)) as api:
+    async with FakeApi() as server, ApiClient(Access(origin="test", server=server.url)) as api:
         async with api.request("GET", "/api") as answer:
             assert answer.status == 200
 

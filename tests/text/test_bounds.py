@@ -14,7 +14,7 @@ from uproxy.core.report.complaints import MOST
 from uproxy.sources.kubernetes.watch_format import Lines
 from uproxy.sources.manifests import file
 from uproxy.sources.manifests.catalog import Catalog
-from uproxy.sources.manifests.file import Reading, read_manifest
+from uproxy.sources.manifests.file import FileContent, read_manifest
 from uproxy.sources.manifests.source import rest_after
 from uproxy.text import json_text, yaml_text
 from uproxy.text.advice import advise
@@ -131,7 +131,7 @@ def test_what_aliases_stand_for_is_bounded_in_bytes() -> None:
     assert len(text) < 110_000
 
     def read() -> None:
-        found: Reading = read_manifest("x.yaml", text)
+        found: FileContent = read_manifest("x.yaml", text)
         assert found.complaints
         assert sum(len(each.reason) for each in found.complaints) < 100_000
 

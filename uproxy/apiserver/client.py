@@ -16,8 +16,8 @@ from uproxy import __version__
 from uproxy.apiserver import client_library
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.credentials import CredentialError, Credentials, read_pem
-from uproxy.apiserver.response import Answer
-from uproxy.apiserver.unreachable import named_errors
+from uproxy.apiserver.response import Response
+from uproxy.apiserver.unreachable import as_unreachable
 from uproxy.core.errors import SourceError
 
 _CONNECT: Final = 10.0
@@ -44,7 +44,7 @@ class ApiServer(Protocol):
         content_type: str = "application/json",
         answer_timeout: float = 60.0,
         read_timeout: float = 60.0,
-    ) -> AbstractAsyncContextManager[Answer]: ...
+    ) -> AbstractAsyncContextManager[Response]: ...
 
 
 class _Identity(NamedTuple):
@@ -68,7 +68,7 @@ class _Straight:
         await self._session.close()
 
 
-class Api:
+class ApiClient:
     """One API server. Open while the context is.
 
     Raises SourceError where certificates cannot be used at all.
@@ -108,7 +108,7 @@ class Api:
         content_type: str = "application/json",
         answer_timeout: float = 60.0,
         read_timeout: float = 60.0,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[Response]:
         """Send a request; an answer 401 is asked for once more, with renewed credentials.
 
         `body` is plain data, `answer_timeout` the seconds in which the answer has to begin once
@@ -133,8 +133,8 @@ class Api:
 
     async def _send(
         self, method: str, path: str, headers: Mapping[str, str], settings: Mapping[str, Any]
-    ) -> Answer:
-        with named_errors(self._errors):
+    ) -> Response:
+        with as_unreachable(self._errors):
             header = await self._credentials.header()
             shown = self._credentials.edition
             client = await self._connected()
@@ -151,7 +151,7 @@ class Api:
                 )
         if response.status == 401:
             self._credentials.refused(shown)
-        return Answer(response, self._errors)
+        return Response(response, self._errors)
 
     async def _connected(self) -> Any:
         """The library's client, a new one where certificates have been replaced."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from uproxy.apiserver import client_library
 from uproxy.apiserver.access import Access, ExecPlugin
-from uproxy.apiserver.exec_plugin import Issued, PluginError, issue
+from uproxy.apiserver.exec_plugin import IssuedCredential, PluginError, obtain_credential
 from uproxy.apiserver.kubeconfig import read_kubeconfig
 from uproxy.core.brief import brief_name
 from uproxy.core.errors import SourceError
@@ -86,7 +86,7 @@ class Credentials:
         """Changes whenever a plugin has run; which one a request showed decides whether it was
         refused with what would be shown again."""
         self._clock = clock
-        self._outcome: Issued | PluginError | None = None
+        self._outcome: IssuedCredential | PluginError | None = None
         """Of the latest run of the plugin."""
         self._refused = False
         self._ran_at = 0.0
@@ -128,7 +128,7 @@ class Credentials:
         if edition == self.edition:
             self._refused = True
 
-    async def _from_plugin(self) -> Issued:
+    async def _from_plugin(self) -> IssuedCredential:
         assert self.access.plugin is not None
         edition = self.edition
         async with self._issuing:
@@ -141,7 +141,7 @@ class Credentials:
         return self._outcome
 
     def _due(self) -> bool:
-        if self._refused or not isinstance(self._outcome, Issued):
+        if self._refused or not isinstance(self._outcome, IssuedCredential):
             return True
         # A plugin that issues what has expired already is not run for each request.
         rested = self._clock() - self._ran_at >= _REST
@@ -149,7 +149,7 @@ class Credentials:
 
     async def _run(self, plugin: ExecPlugin) -> None:
         try:
-            self._outcome = await issue(plugin)
+            self._outcome = await obtain_credential(plugin)
         except PluginError as error:
             self._outcome = error
         self._refused, self._ran_at = False, self._clock()

@@ -11,19 +11,19 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from uproxy.apiserver.access import Access
-from uproxy.apiserver.client import Api
-from uproxy.apiserver.response import Answer
+from uproxy.apiserver.client import ApiClient
+from uproxy.apiserver.response import Response
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.core.errors import SourceError
 
 
-class LaterApi:
+class DeferredClient:
     """An `ApiServer` that begins to work when `find` no longer raises SourceError."""
 
-    def __init__(self, find: Callable[[], Api], why: SourceError) -> None:
+    def __init__(self, find: Callable[[], ApiClient], why: SourceError) -> None:
         self.access = Access(origin=f"nowhere yet: {why}", server="not known")
         self._find = find
-        self._api: Api | None = None
+        self._api: ApiClient | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -43,8 +43,8 @@ class LaterApi:
         content_type: str = "application/json",
         answer_timeout: float = 60.0,
         read_timeout: float = 60.0,
-    ) -> AsyncIterator[Answer]:
-        """As `Api.request`. Raises ApiUnreachable, also while there is no access."""
+    ) -> AsyncIterator[Response]:
+        """As `ApiClient.request`. Raises ApiUnreachable, also while there is no access."""
         async with self._found().request(
             method,
             path,
@@ -56,7 +56,7 @@ class LaterApi:
         ) as answer:
             yield answer
 
-    def _found(self) -> Api:
+    def _found(self) -> ApiClient:
         if self._api is None:
             try:
                 self._api = self._find()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from uproxy.apiserver.access import ExecPlugin
-from uproxy.apiserver.plugin_process import MOST, run
+from uproxy.apiserver.plugin_process import MOST, run_program
 from uproxy.core.brief import brief, brief_name
 from uproxy.text.json_text import UNREADABLE
 
@@ -26,7 +26,7 @@ class PluginError(Exception):
     """The plugin has issued nothing; the reason in one line."""
 
 
-class Issued(NamedTuple):
+class IssuedCredential(NamedTuple):
     """What a plugin has issued: a token, a client certificate with its key, or both."""
 
     token: str = ""
@@ -36,7 +36,7 @@ class Issued(NamedTuple):
     """None: when the server refuses it."""
 
     def __repr__(self) -> str:
-        return f"Issued(expires={self.expires})"
+        return f"IssuedCredential(expires={self.expires})"
 
     def expired(self, now: datetime) -> bool:
         # Not by another time: one in the first year or the last has none before or after it.
@@ -55,16 +55,16 @@ class _Credential(msgspec.Struct, rename="camel"):
     status: _Status
 
 
-async def issue(
+async def obtain_credential(
     plugin: ExecPlugin, environ: Mapping[str, str] = os.environ, patience: float = _PATIENCE
-) -> Issued:
+) -> IssuedCredential:
     """Run a plugin, which cannot ask anybody anything. Raises PluginError.
 
     Nothing that it prints is ever shown, not even where it fails: it may be a secret.
     """
     name = _name(plugin)
     try:
-        ended = await run(
+        ended = await run_program(
             (plugin.command, *plugin.args),
             {**environ, **plugin.env, "KUBERNETES_EXEC_INFO": request_for(plugin)},
             patience=patience,
@@ -95,7 +95,7 @@ def request_for(plugin: ExecPlugin) -> str:
     return msgspec.json.encode(request).decode()
 
 
-def read_credential(plugin: ExecPlugin, output: bytes) -> Issued:
+def read_credential(plugin: ExecPlugin, output: bytes) -> IssuedCredential:
     """What the plugin has printed. Raises PluginError."""
     name = _name(plugin)
     try:
@@ -117,7 +117,7 @@ def read_credential(plugin: ExecPlugin, output: bytes) -> Issued:
         expires = expires.replace(tzinfo=UTC)
     if expires == _ZERO_TIME:
         expires = None
-    return Issued(status.token or "", certificate.encode(), key.encode(), expires)
+    return IssuedCredential(status.token or "", certificate.encode(), key.encode(), expires)
 
 
 def _name(plugin: ExecPlugin) -> str:

@@ -15,7 +15,7 @@ MOST: Final = 1024 * 1024
 _AT_ONCE: Final = 64 * 1024
 
 
-class Ended(NamedTuple):
+class ProgramResult(NamedTuple):
     """How a run has ended."""
 
     status: int
@@ -24,9 +24,9 @@ class Ended(NamedTuple):
     """One byte more than was asked for where it would have printed more."""
 
 
-async def run(
+async def run_program(
     command: Sequence[str], environ: Mapping[str, str], *, patience: float, most: int = MOST
-) -> Ended:
+) -> ProgramResult:
     """Run a program to its end. It reads nothing, and its error output goes nowhere.
 
     Raises OSError or ValueError where it cannot be started, TimeoutError where it takes longer
@@ -56,7 +56,7 @@ async def run(
         finally:
             _kill(process)
             await process.wait()
-    return Ended(status, output.result())
+    return ProgramResult(status, output.result())
 
 
 async def _read(pipe: BinaryIO, process: Process, most: int) -> bytes:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
-from uproxy.apiserver.unreachable import ApiUnreachable, named_errors
+from uproxy.apiserver.unreachable import ApiUnreachable, as_unreachable
 
 MOST: Final = 128 * 1024 * 1024
 """Bytes of an answer that is read as a whole, decompressed. A part of a list has 500 objects, of
@@ -21,7 +21,7 @@ _KEEPALIVE: Final = (
 """A server that is cut off without a word is noticed after a minute, even by a watch that waits."""
 
 
-class Answer:
+class Response:
     """An answer, perhaps still arriving."""
 
     def __init__(self, response: Any, errors: tuple[type[Exception], ...]) -> None:
@@ -43,7 +43,7 @@ class Answer:
 
     async def chunk(self) -> bytes:
         """The next bytes, b"" at the end. Raises ApiUnreachable where it ends too early."""
-        with named_errors(self._errors):
+        with as_unreachable(self._errors):
             some: bytes = await self._response.content.readany()
             return some
 

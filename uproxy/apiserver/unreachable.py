@@ -31,7 +31,7 @@ class ApiUnreachable(Exception):
 
 
 @contextlib.contextmanager
-def named_errors(errors: tuple[type[Exception], ...]) -> Iterator[None]:
+def as_unreachable(errors: tuple[type[Exception], ...]) -> Iterator[None]:
     """Turns what a request raises into ApiUnreachable; `errors` is what it is known to raise."""
     try:
         yield

@@ -18,14 +18,14 @@ from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.errors import unexpected
 from uproxy.core.ip import Family
 from uproxy.host.client_addresses import (
-    ClientAddresses,
+    ClientAddressRules,
     explain,
     passes,
-    remove_all,
-    remove_transparency,
+    remove_client_address_rules,
+    remove_rules,
 )
 from uproxy.host.namespace_lock import CLIENT_ADDRESSES, Locked, take_lock
-from uproxy.host.threads import to_the_end
+from uproxy.host.threads import run_to_completion
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class ClientIPPreservation:
         self._changed = changed
         self._in_use = in_use
         self._period = period
-        self._made = ClientAddresses()
+        self._made = ClientAddressRules()
         self._lock: socket.socket | None = None
         self._wanted: frozenset[ObjectName] = frozenset()
         self._shown: set[ObjectName] = set()
@@ -80,7 +80,7 @@ class ClientIPPreservation:
         if self._mode == "never":
             self._made.reason = _NEVER
             with contextlib.suppress(Exception):
-                await asyncio.to_thread(remove_transparency)
+                await asyncio.to_thread(remove_client_address_rules)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -144,7 +144,7 @@ class ClientIPPreservation:
             self._hopeless = not isinstance(error, Locked) and not passes(error)
             self._made.reason = _OTHER if isinstance(error, Locked) else explain(error)
         else:
-            await to_the_end(self._made.arrange)
+            await run_to_completion(self._made.install)
             if not self._made.families:
                 self._hopeless = not self._made.passing
                 reason = self._made.reason
@@ -157,7 +157,7 @@ class ClientIPPreservation:
         there = bool(self._made.families)
         if there and await asyncio.to_thread(self._made.intact):
             return
-        await to_the_end(self._made.arrange)
+        await run_to_completion(self._made.install)
         outcome = self._made.reason or "repaired"
         if there:
             log.warning(
@@ -175,7 +175,7 @@ class ClientIPPreservation:
         self._shown = set(self._wanted)
         with lock:
             try:
-                await to_the_end(remove_all)
+                await run_to_completion(remove_rules)
             except Exception as error:
                 log.warning(
                     "cannot remove the rules that showed clients' addresses to pods: %s", error
@@ -184,4 +184,4 @@ class ClientIPPreservation:
     async def _remove_leftovers(self) -> None:
         if not self._wanted:
             with contextlib.suppress(Exception):
-                await asyncio.to_thread(remove_transparency)
+                await asyncio.to_thread(remove_client_address_rules)

@@ -17,8 +17,8 @@ from uproxy.core.report.event_log import EventRequest
 from uproxy.core.report.troubles import Reference, Troubles, starting, troubles
 from uproxy.core.route import ServicePortName
 from uproxy.sources.kubernetes.mirror import NODE, SERVICES, SLICES
-from uproxy.sources.kubernetes.source import Kubernetes
-from uproxy.sources.last_known.fallback import Remembering
+from uproxy.sources.kubernetes.source import KubernetesSource
+from uproxy.sources.last_known.fallback import LastKnownFallback
 
 _MAX_EVENT: Final = 1024 * 1024
 """Bytes of an answer to an Event; it is the Event."""
@@ -31,7 +31,7 @@ class ClusterClient:
 
     def __init__(
         self,
-        source: Kubernetes,
+        source: KubernetesSource,
         config: Config,
         reconciler: Reconciler,
         supervisor: TaskSupervisor,
@@ -47,9 +47,9 @@ class ClusterClient:
         self._supervisor = supervisor
         self._node = config.node_name
         self._reconciler = reconciler
-        self._remembering: Remembering | None = None
+        self._fallback: LastKnownFallback | None = None
         if config.state_dir is not None:
-            self._remembering = Remembering(
+            self._fallback = LastKnownFallback(
                 reconciler.sink,
                 sources=_SOURCES,
                 directory=config.state_dir,
@@ -63,7 +63,7 @@ class ClusterClient:
     @property
     def notes(self) -> Sequence[str]:
         """What people should know although nothing is wrong."""
-        return self._remembering.notes if self._remembering is not None else ()
+        return self._fallback.notes if self._fallback is not None else ()
 
     def changed(self) -> None:
         """Something may have gone wrong, or be well again."""
@@ -72,13 +72,13 @@ class ClusterClient:
     async def run(self) -> None:
         """Until cancelled."""
         self._events.send([starting(self._node, __version__)])
-        sink = self._remembering or self._reconciler.sink
+        sink = self._fallback or self._reconciler.sink
         send = self._supervisor.run("what writes Events", self._events.run)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(send, name="events")
-            if self._remembering is not None:
+            if self._fallback is not None:
                 keep = self._supervisor.run(
-                    "the task that keeps the last-known state", self._remembering.run
+                    "the task that keeps the last-known state", self._fallback.run
                 )
                 tasks.create_task(keep, name="last-known state")
             tasks.create_task(self._source.run(sink), name="source")

@@ -45,8 +45,8 @@ from uproxy.host.claims import Claims
 from uproxy.http.health import ServiceHealthServers
 from uproxy.net.channel import LocalClients, Open, Settings
 from uproxy.sources.kubernetes.mirror import SOURCES
-from uproxy.sources.kubernetes.source import Kubernetes
-from uproxy.sources.manifests.source import Manifests
+from uproxy.sources.kubernetes.source import KubernetesSource
+from uproxy.sources.manifests.source import ManifestSource
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ _MANIFESTS = "manifests"
 class Daemon:
     """All parts of a uproxy; `startup.running` opens them. The attributes are for watching it."""
 
-    def __init__(self, config: Config, cluster: Kubernetes | None, machine: Machine) -> None:
+    def __init__(self, config: Config, cluster: KubernetesSource | None, machine: Machine) -> None:
         """`machine` has looked around."""
         self.config = config
         self.telemetry = Telemetry()
@@ -74,7 +74,7 @@ class Daemon:
         self.machine = machine
         names = SOURCES if self.cluster is not None else (_MANIFESTS,)
         self.state = ClusterState(names, node_name=config.node_name)
-        self.source = self.cluster or Manifests(config.manifests, name=_MANIFESTS)
+        self.source = self.cluster or ManifestSource(config.manifests, name=_MANIFESTS)
         self.backend_reachability = BackendReachability(self._backends, self._reachability_changed)
         self.workers = Workers(
             self._settings,
@@ -169,7 +169,7 @@ class Daemon:
             for text in (self.cluster_client.notes if self.cluster_client else ())
         ]
         if self.cluster is not None and not self.waiting_for():
-            lost = self.cluster.connection.troubles.items()
+            lost = self.cluster.reachability.troubles.items()
             reasons += [(Kind.CLUSTER, f"cannot follow {name}: {why}") for name, why in lost]
         reasons += [(Kind.MACHINE, self.machine.trouble)]
         reasons += [(Kind.UNEXPECTED, text) for text in self.supervisor.reasons]
@@ -271,7 +271,7 @@ class Daemon:
             udp_timeout=config.udp_timeout,
             tcp_idle_timeout=config.tcp_idle_timeout,
             half_close_timeout=config.half_close_timeout,
-            busy_poll=config.busy_poll != "never" and processors.are_spare(),
+            busy_poll=config.busy_poll != "never" and processors.has_spare_processor(),
         )
 
     def _state_of_worker(self, worker: int) -> Iterator[tuple[Open, socket.socket]]:

@@ -16,8 +16,8 @@ from uproxy.core.recent import Lately
 from uproxy.core.routing.limits import by_descriptors
 from uproxy.core.routing.nodeports import resolve_nodeport_addresses
 from uproxy.core.routing.options import RoutingOptions
-from uproxy.host.essential_addresses import gateways, name_servers, resolved
-from uproxy.host.interfaces import AddressMonitor, Interfaces, interfaces
+from uproxy.host.essential_addresses import gateways, name_servers, resolve_hosts
+from uproxy.host.interfaces import AddressMonitor, Interfaces, read_interfaces
 from uproxy.net.listening import descriptor_limit
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Machine:
         """Look at everything but DNS, which may be slow. What cannot be read stays as it was."""
         began = time.monotonic()
         try:
-            self._interfaces = await interfaces()
+            self._interfaces = await read_interfaces()
             self._name_servers.see(await asyncio.to_thread(name_servers), began)
         except Exception as error:
             self.trouble = f"cannot read the addresses of this machine: {error}"
@@ -104,7 +104,7 @@ class Machine:
         """Find out where the API server is."""
         try:
             async with asyncio.timeout(_DNS_TIMEOUT):
-                found = await asyncio.to_thread(resolved, self._api_servers())
+                found = await asyncio.to_thread(resolve_hosts, self._api_servers())
                 self._api_addresses.see(found, time.monotonic())
         except Exception as error:
             self._tell("dns", f"cannot look up the API server's address: {error or 'no answer'}")

@@ -7,17 +7,17 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from uproxy.apiserver.client import Api, ApiServer
+from uproxy.apiserver.client import ApiClient, ApiServer
 from uproxy.apiserver.credentials import find_access
-from uproxy.apiserver.deferred_client import LaterApi
+from uproxy.apiserver.deferred_client import DeferredClient
 from uproxy.config.settings import Config
 from uproxy.control.daemon import Daemon
 from uproxy.control.machine import Machine
 from uproxy.core.errors import SourceError
 from uproxy.http.server import HttpServer
 from uproxy.net import listening
-from uproxy.sources.kubernetes.source import Kubernetes
-from uproxy.sources.last_known.snapshot import is_there
+from uproxy.sources.kubernetes.source import KubernetesSource
+from uproxy.sources.last_known.snapshot import has_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ async def _keep_trying(server: HttpServer, daemon: Daemon) -> None:
         daemon.cluster_client.changed()
 
 
-def _cluster(config: Config) -> Kubernetes | None:
+def _cluster(config: Config) -> KubernetesSource | None:
     """The cluster to follow, unless there are manifests.
 
     Raises StartError where there is neither, SourceError where access is not possible at all and
@@ -97,14 +97,16 @@ def _cluster(config: Config) -> Kubernetes | None:
     try:
         api = _api(config)
     except SourceError as error:
-        if config.state_dir is None or not is_there(config.state_dir, config.node_name):
+        if config.state_dir is None or not has_snapshot(config.state_dir, config.node_name):
             raise
         log.error("%s; serving the last-known state until that is put right", error)
-        api = LaterApi(lambda: _api(config), error)
-    return Kubernetes(api, node_name=config.node_name, service_proxy_name=config.service_proxy_name)
+        api = DeferredClient(lambda: _api(config), error)
+    return KubernetesSource(
+        api, node_name=config.node_name, service_proxy_name=config.service_proxy_name
+    )
 
 
-def _api_servers(cluster: Kubernetes | None) -> Sequence[str]:
+def _api_servers(cluster: KubernetesSource | None) -> Sequence[str]:
     """URLs of what stands between this node and its cluster."""
     if cluster is None:
         return ()
@@ -112,11 +114,11 @@ def _api_servers(cluster: Kubernetes | None) -> Sequence[str]:
     return access.server, access.proxy
 
 
-def _api(config: Config) -> Api:
+def _api(config: Config) -> ApiClient:
     access = find_access(config.kubeconfig, config.context)
     if access is None:
         raise StartError(
             "nothing to serve: no cluster was found (not a Pod of one, and no kubeconfig); give "
             "--kubeconfig FILE, or --manifests PATH, or try: uproxy demo"
         )
-    return Api(access, relaxed_x509=config.tls_relaxed_x509)
+    return ApiClient(access, relaxed_x509=config.tls_relaxed_x509)

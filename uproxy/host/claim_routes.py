@@ -55,7 +55,7 @@ def held_claims() -> frozenset[str]:
     )
 
 
-def may_claim() -> OSError | None:
+def permission_error() -> OSError | None:
     """Why this process may not claim addresses; None: it may (CAP_NET_ADMIN)."""
     return release_claims([_PROBE]).get(_PROBE)
 
@@ -65,7 +65,7 @@ def remove_claims() -> Sequence[str]:
 
     Raises OSError, of the first that could not be removed, or Locked.
     """
-    refused = may_claim()
+    refused = permission_error()
     if refused is not None:
         raise refused
     with take_lock():

@@ -12,7 +12,7 @@ from typing import Self
 from uproxy.core.errors import unexpected
 from uproxy.host import claim_routes
 from uproxy.host.namespace_lock import Locked, take_lock
-from uproxy.host.threads import to_the_end
+from uproxy.host.threads import run_to_completion
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Claims:
     async def _begin(self) -> None:
         held: frozenset[str] = frozenset()
         try:
-            refused = await asyncio.to_thread(claim_routes.may_claim)
+            refused = await asyncio.to_thread(claim_routes.permission_error)
             if refused is None:
                 self._lock = self._lock or await asyncio.to_thread(take_lock)
                 held = await asyncio.to_thread(claim_routes.held_claims)
@@ -132,7 +132,7 @@ class Claims:
     async def _restore(self) -> None:
         async with self._busy:
             try:
-                restored, failures = await to_the_end(_restored, frozenset(self._claimed))
+                restored, failures = await run_to_completion(_restored, frozenset(self._claimed))
             except OSError as error:
                 restored, failures = frozenset(), {"claimed addresses": error}
         if restored:
@@ -154,7 +154,7 @@ async def _carried_out(
 ) -> Mapping[str, OSError]:
     """Do something about addresses in a thread; returns those for which it has failed."""
     try:
-        return await to_the_end(act, addresses)
+        return await run_to_completion(act, addresses)
     except Exception as error:
         return dict.fromkeys(addresses, _as_os_error(error))
 

@@ -89,7 +89,7 @@ _VERSIONS: Final = (
 )
 
 
-class ClientAddresses:
+class ClientAddressRules:
     """Whether backends can be shown the addresses of clients."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class ClientAddresses:
         self.passing = False
         """Whether that may pass: this machine is short of something."""
 
-    def arrange(self) -> None:
+    def install(self) -> None:
         """Set everything up, whatever is there already, and find out what works."""
         working: list[Family] = []
         try:
@@ -114,7 +114,7 @@ class ClientAddresses:
             self.families, self.reason, self.passing = (), explain(error), passes(error)
 
     def intact(self) -> bool:
-        """Whether all is there that `arrange` has made."""
+        """Whether all is there that `install` has made."""
         with suppress(OSError):
             return table_is_there() and all(
                 way_back_is_there(each) for each in _VERSIONS if each.family in self.families
@@ -122,7 +122,7 @@ class ClientAddresses:
         return False
 
 
-def remove_transparency() -> Sequence[str]:
+def remove_client_address_rules() -> Sequence[str]:
     """Remove everything of ours, whichever process has made it; returns what was there.
 
     Raises OSError: EBUSY while a running uproxy needs it.
@@ -132,7 +132,7 @@ def remove_transparency() -> Sequence[str]:
     except Locked as error:
         raise OSError(error.errno, "a running uproxy needs them") from None
     with lock:
-        return remove_all()
+        return remove_rules()
 
 
 def table_is_there() -> bool:
@@ -179,7 +179,7 @@ def _route(version: _Version) -> tuple[str, ...]:
     return ("local", version.everything, "dev", "lo", "table", ROUTES)
 
 
-def remove_all() -> Sequence[str]:
+def remove_rules() -> Sequence[str]:
     """Remove what is there; returns what it was. Raises OSError."""
     return [name for name, command in _ours() if _removed(*command)]
 

@@ -52,7 +52,7 @@ def name_servers(paths: Iterable[Path] = RESOLV_CONF) -> frozenset[str]:
     return frozenset(server for path in paths for server in _name_servers(path))
 
 
-def resolved(urls: Iterable[str]) -> frozenset[str]:
+def resolve_hosts(urls: Iterable[str]) -> frozenset[str]:
     """All addresses of the hosts of these URLs. Raises OSError where a name has none."""
     return frozenset(address for url in urls for address in _addresses(urlsplit(url).hostname))
 

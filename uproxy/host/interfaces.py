@@ -34,14 +34,14 @@ class Interfaces(NamedTuple):
     """Broadcast addresses of IPv4 networks: their last one, and, as in old times, their first."""
 
 
-async def interfaces() -> Interfaces:
+async def read_interfaces() -> Interfaces:
     """Raises OSError."""
     return await asyncio.to_thread(_read_interfaces)
 
 
-async def local_addresses() -> frozenset[str]:
+async def read_local_addresses() -> frozenset[str]:
     """The addresses of all interfaces. Raises OSError."""
-    return (await interfaces()).addresses
+    return (await read_interfaces()).addresses
 
 
 class AddressMonitor:

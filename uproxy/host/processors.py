@@ -11,7 +11,7 @@ from typing import Final
 _GROUPS: Final = Path("sys/fs/cgroup")
 
 
-def are_spare(root: Path = Path("/")) -> bool:
+def has_spare_processor(root: Path = Path("/")) -> bool:
     """Whether a worker may keep a processor busy while it waits.
 
     There has to be another one, for those whom it waits for, and no limit of processor time: what

@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 
-async def to_the_end(act: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+async def run_to_completion(act: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
     """Call in a thread. When this is cancelled, once or more often, it waits all the same.
 
     A thread cannot be stopped. What it makes or writes after its caller is gone would be

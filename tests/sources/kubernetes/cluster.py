@@ -11,14 +11,14 @@ from tests.fake_api.kinds import NODES, SERVICES, SLICES, Kind
 from tests.fake_api.selectors import selection
 from tests.fake_api.server import FakeApi
 from uproxy.apiserver.access import Access
-from uproxy.apiserver.client import Api
+from uproxy.apiserver.client import ApiClient
 from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.status import ObjectStatus
 from uproxy.sources.kubernetes.mirror import SOURCES, resources
 from uproxy.sources.kubernetes.retry_schedule import Spacing
-from uproxy.sources.kubernetes.source import Kubernetes
+from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.kubernetes.timing import Timing
 
 FAST = Timing(
@@ -138,11 +138,11 @@ def in_step(sink: Collector, server: FakeApi) -> bool:
 @asynccontextmanager
 async def followed(
     server: FakeApi, timing: Timing = FAST, access: Access | None = None, synced: bool = True
-) -> AsyncIterator[tuple[Collector, Kubernetes]]:
+) -> AsyncIterator[tuple[Collector, KubernetesSource]]:
     """The source, running while the context is open."""
     sink = Collector()
-    async with Api(access or Access(origin="test", server=server.url)) as api:
-        source = Kubernetes(api, node_name="here", timing=timing)
+    async with ApiClient(access or Access(origin="test", server=server.url)) as api:
+        source = KubernetesSource(api, node_name="here", timing=timing)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(source.run(sink))
             try:

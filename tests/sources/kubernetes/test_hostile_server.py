@@ -13,9 +13,9 @@ import pytest
 
 from tests.sources.kubernetes.cluster import FAST, Collector
 from uproxy.apiserver.access import Access
-from uproxy.apiserver.client import Api
+from uproxy.apiserver.client import ApiClient
 from uproxy.apiserver.unreachable import ApiUnreachable
-from uproxy.sources.kubernetes.source import Kubernetes
+from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.kubernetes.timing import Timing
 
 Respond = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
@@ -72,13 +72,13 @@ async def served(respond: Respond) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def following(
+async def watching(
     server: Server, timing: Timing = FAST
-) -> AsyncIterator[tuple[Collector, Kubernetes]]:
+) -> AsyncIterator[tuple[Collector, KubernetesSource]]:
     sink = Collector()
     async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(Api(Access(origin="test", server=server.url)))
-        source = Kubernetes(api, node_name="here", timing=timing)
+        api = await stack.enter_async_context(ApiClient(Access(origin="test", server=server.url)))
+        source = KubernetesSource(api, node_name="here", timing=timing)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         running = tasks.create_task(source.run(sink))
         yield sink, source
@@ -105,7 +105,7 @@ def without_end(beginning: bytes) -> Respond:
 async def test_a_watch_that_is_one_line_without_end_is_given_up() -> None:
     async with (
         served(without_end(b'{"type":"ADDED","object":{"x":"')) as server,
-        following(server) as (sink, source),
+        watching(server) as (sink, source),
     ):
         await sink.until(lambda: any("watch" not in each for each in server.asked))
         assert not sink.state.synced
@@ -148,7 +148,7 @@ LIST = b'{"metadata":{"resourceVersion":"1"},"items":'
     ],
 )
 async def test_lists_that_are_none(body: bytes, reason: str) -> None:
-    async with served(lists(body)) as server, following(server) as (sink, source):
+    async with served(lists(body)) as server, watching(server) as (sink, source):
         await sink.until(lambda: reason in source.last_error)
         assert not sink.state.synced
         server.respond = lists(LIST + b"null}")
@@ -167,7 +167,7 @@ async def test_items_that_are_no_objects_are_complaints(item: bytes) -> None:
     async def respond(target: str, writer: asyncio.StreamWriter) -> None:
         await (services if "/services" in target else others)(target, writer)
 
-    async with served(respond) as server, following(server) as (sink, _):
+    async with served(respond) as server, watching(server) as (sink, _):
         await sink.until(lambda: sink.state.synced and sink.complaints["services"])
         assert sink.names() == {"web"}
         assert len(sink.complaints["services"]) == 1
@@ -199,7 +199,7 @@ async def test_events_that_are_none(line: bytes) -> None:
         else:
             await lists(LIST + b"[]}")(target, writer)
 
-    async with served(respond) as server, following(server) as (sink, _):
+    async with served(respond) as server, watching(server) as (sink, _):
         await sink.until(lambda: sum("/services" in each for each in server.asked) >= 4)
         await sink.until(lambda: sink.names() == {"web"})
 
@@ -223,7 +223,7 @@ def dripping(target: str, drip: bytes, otherwise: Respond) -> Respond:
 async def test_a_watch_that_comes_in_drops_is_replaced(drip: bytes) -> None:
     async with (
         served(dripping("resourceVersion=", drip, lists(LIST + b"[]}"))) as server,
-        following(server, replace(FAST, silence=0.3)) as (sink, _),
+        watching(server, replace(FAST, silence=0.3)) as (sink, _),
     ):
         await sink.until(lambda: sum("resourceVersion=" in each for each in server.asked) >= 6)
         assert sum("limit=" in each for each in server.asked) == 3, "it goes on where it was"
@@ -234,7 +234,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
         await asyncio.Event().wait()
 
     timing = replace(FAST, answer=0.2)
-    async with served(silent) as server, following(server, timing) as (sink, source):
+    async with served(silent) as server, watching(server, timing) as (sink, source):
         await sink.until(lambda: "no answer in time" in source.last_error)
         server.respond = lists(LIST + b"[]}")
         await sink.until(lambda: sink.state.synced)
@@ -252,14 +252,14 @@ async def test_an_error_whose_reason_comes_in_drops_is_one_all_the_same(
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async with served(respond) as server, following(server) as (sink, source):
+    async with served(respond) as server, watching(server) as (sink, source):
         await sink.until(lambda: source.last_error.endswith(": 403"))
 
 
 async def test_a_list_that_comes_in_drops_is_given_up() -> None:
     async with (
         served(dripping("limit=", b" ", lists(LIST + b"[]}"))) as server,
-        following(server, replace(FAST, initial=0.3)) as (sink, source),
+        watching(server, replace(FAST, initial=0.3)) as (sink, source),
     ):
         await sink.until(lambda: "no answer in time" in source.last_error)
         server.respond = lists(LIST + b"[]}")
@@ -269,7 +269,7 @@ async def test_a_list_that_comes_in_drops_is_given_up() -> None:
 async def test_a_list_in_parts_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uproxy.sources.kubernetes.watcher._MOST_PAGES", 20)
     part = b'{"metadata":{"resourceVersion":"1","continue":"more"},"items":[]}'
-    async with served(lists(part)) as server, following(server) as (sink, source):
+    async with served(lists(part)) as server, watching(server) as (sink, source):
         await sink.until(lambda: "more than 20 parts" in source.last_error)
         assert not sink.state.synced
 
@@ -277,7 +277,7 @@ async def test_a_list_in_parts_without_end_is_given_up(monkeypatch: pytest.Monke
 async def test_a_list_of_too_many_objects_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uproxy.sources.kubernetes.mirror._MOST_OBJECTS", 20)
     items = b",".join(b'{"metadata":{"name":"s%d"}}' % number for number in range(21))
-    async with served(lists(LIST + b"[" + items + b"]}")) as server, following(server) as both:
+    async with served(lists(LIST + b"[" + items + b"]}")) as server, watching(server) as both:
         sink, source = both
         await sink.until(lambda: "more than 20 objects" in source.last_error)
         assert not sink.state.synced
@@ -288,7 +288,7 @@ async def test_a_redirect_is_not_followed() -> None:
         place = f"Location: {elsewhere.url}/api\r\nContent-Length: 0\r\n\r\n".encode()
         async with (
             served(always(b"", b"HTTP/1.1 302 Found\r\n" + place)) as server,
-            Api(Access(origin="test", server=server.url, token="secret")) as api,
+            ApiClient(Access(origin="test", server=server.url, token="secret")) as api,
             api.request("GET", "/api") as answer,
         ):
             assert answer.status == 302
@@ -299,7 +299,7 @@ async def test_a_redirect_is_not_followed() -> None:
 async def test_answers_are_read_up_to_a_bound() -> None:
     async with (
         served(without_end(b"x")) as server,
-        Api(Access(origin="test", server=server.url)) as api,
+        ApiClient(Access(origin="test", server=server.url)) as api,
         api.request("GET", "/api") as answer,
     ):
         with pytest.raises(ApiUnreachable, match="larger than 1 MiB"):
@@ -311,7 +311,7 @@ async def test_answers_that_unpack_to_a_hundred_times_as_much_are_bounded_too() 
     head = OK.replace(b"Connection", b"Content-Encoding: gzip\r\nConnection")
     async with (
         served(always(bomb, head)) as server,
-        Api(Access(origin="test", server=server.url)) as api,
+        ApiClient(Access(origin="test", server=server.url)) as api,
         api.request("GET", "/api") as answer,
     ):
         tracemalloc.start()

@@ -17,9 +17,9 @@ import pytest
 from tests.faults.clock import Clock, VirtualLoop
 from tests.sources.kubernetes.cluster import Collector
 from uproxy.apiserver.access import Access
-from uproxy.apiserver.response import Answer
+from uproxy.apiserver.response import Response
 from uproxy.apiserver.unreachable import ApiUnreachable
-from uproxy.sources.kubernetes.source import Kubernetes
+from uproxy.sources.kubernetes.source import KubernetesSource
 
 BOOKMARKS = 60.0
 """Seconds between two, as an API server sends them."""
@@ -83,7 +83,7 @@ class Server:
     @asynccontextmanager
     async def request(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, **_: Any
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[Response]:
         self.asked.append((asyncio.get_running_loop().time(), path))
         await asyncio.sleep(0.002)
         if self.away:
@@ -91,7 +91,7 @@ class Server:
         stream = self._answer(path, query or {})
         self._streams.add(stream)
         try:
-            yield cast("Answer", stream)
+            yield cast("Response", stream)
         finally:
             self._streams.discard(stream)
 
@@ -132,14 +132,14 @@ class Server:
 
 
 def simulated(
-    act: Callable[[Server, Kubernetes], Awaitable[None]], *, seed: int = 0
+    act: Callable[[Server, KubernetesSource], Awaitable[None]], *, seed: int = 0
 ) -> list[tuple[float, str]]:
     """Follow a server while something happens to it; what it was asked, and when."""
     clock, server = Clock(), Server()
 
     async def main() -> None:
         chance = random.Random(seed)
-        source = Kubernetes(server, node_name="here", random=chance.random)
+        source = KubernetesSource(server, node_name="here", random=chance.random)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(source.run(Collector()))
             await asyncio.sleep(60)
@@ -156,7 +156,7 @@ def simulated(
     return server.asked
 
 
-async def until_followed(server: Server, source: Kubernetes) -> float:
+async def until_followed(server: Server, source: KubernetesSource) -> float:
     """Wait until all kinds were listed anew and are followed; how many seconds that takes."""
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -175,7 +175,7 @@ def test_all_kinds_are_followed_again_within_three_seconds_of_five_restarts(
 ) -> None:
     found: list[float] = []
 
-    async def act(server: Server, source: Kubernetes) -> None:
+    async def act(server: Server, source: KubernetesSource) -> None:
         server.gone_as_status = gone_as_status
         for _ in range(5):
             await server.restart(away, forbidding)
@@ -191,7 +191,7 @@ def test_all_kinds_are_followed_again_within_three_seconds_of_five_restarts(
 def test_restarts_one_after_the_other_are_not_held_against_the_server() -> None:
     found: list[float] = []
 
-    async def act(server: Server, source: Kubernetes) -> None:
+    async def act(server: Server, source: KubernetesSource) -> None:
         for _ in range(20):
             await server.restart(2.0, 1.0)
             found.append(await until_followed(server, source))
@@ -202,14 +202,14 @@ def test_restarts_one_after_the_other_are_not_held_against_the_server() -> None:
 
 
 def test_watches_that_bookmarks_keep_up_are_left_alone() -> None:
-    async def act(server: Server, source: Kubernetes) -> None:
+    async def act(server: Server, source: KubernetesSource) -> None:
         await asyncio.sleep(290)
 
     assert simulated(act) == []
 
 
 def test_watches_that_are_silent_for_ninety_seconds_are_replaced_and_nothing_is_wrong() -> None:
-    async def act(server: Server, source: Kubernetes) -> None:
+    async def act(server: Server, source: KubernetesSource) -> None:
         server.bookmarks = False
         await asyncio.sleep(150)
         assert source.reachable
@@ -220,7 +220,7 @@ def test_watches_that_are_silent_for_ninety_seconds_are_replaced_and_nothing_is_
 
 
 def test_a_server_that_has_gone_without_a_word_is_noticed() -> None:
-    async def act(server: Server, source: Kubernetes) -> None:
+    async def act(server: Server, source: KubernetesSource) -> None:
         server.bookmarks = False
         server.away = True
         await asyncio.sleep(160)
@@ -230,11 +230,11 @@ def test_a_server_that_has_gone_without_a_word_is_noticed() -> None:
 
 
 def test_what_is_forbidden_for_good_is_asked_for_less_and_less() -> None:
-    async def act(server: Server, source: Kubernetes) -> None:
+    async def act(server: Server, source: KubernetesSource) -> None:
         server.forbids = ("/services",)
         server.cut()
         await asyncio.sleep(3600)
-        assert set(source.connection.troubles) == {"services"}
+        assert set(source.reachability.troubles) == {"services"}
 
     count = Counter(path for _, path in simulated(act))
     # Each renewal of another watch is a sign that it may be worth trying again soon.
@@ -243,7 +243,7 @@ def test_what_is_forbidden_for_good_is_asked_for_less_and_less() -> None:
 
 
 def test_a_server_that_is_away_for_an_hour_is_asked_every_two_seconds() -> None:
-    async def act(server: Server, source: Kubernetes) -> None:
+    async def act(server: Server, source: KubernetesSource) -> None:
         server.away = True
         server.cut()
         await asyncio.sleep(3600)

@@ -12,7 +12,12 @@ from statistics import median
 import pytest
 
 from uproxy.sources.kubernetes.mirror import Verdict
-from uproxy.sources.kubernetes.retry_schedule import Failures, Recovery, Spacing, Turns
+from uproxy.sources.kubernetes.retry_schedule import (
+    FailureCounts,
+    RetrySchedule,
+    RetryTimer,
+    Spacing,
+)
 
 KINDS = ("services", "endpointslices", "node")
 SPACING = Spacing()
@@ -36,7 +41,7 @@ def requests(
     server: Server, chance: Callable[[], float], until: float = 600.0
 ) -> list[tuple[float, str]]:
     """When which resource asks, until all are answered again, or this time."""
-    recovery, now = Recovery(chance, SPACING), server.gone
+    recovery, now = RetrySchedule(chance, SPACING), server.gone
     asking, found = dict.fromkeys(KINDS, now), list[tuple[float, str]]()
     while asking:
         for each in asking:
@@ -115,7 +120,7 @@ def scripted(values: Iterable[float] = ()) -> Callable[[], float]:
 
 
 def test_success_anywhere_ends_the_wait_everywhere() -> None:
-    recovery = Recovery(scripted(), SPACING)
+    recovery = RetrySchedule(scripted(), SPACING)
     for now in range(0, 100, 10):
         recovery.failed("services", now, there=True)
     recovery.failed("node", 91.0, there=True)
@@ -129,14 +134,14 @@ def test_success_anywhere_ends_the_wait_everywhere() -> None:
 
 
 def test_success_when_all_is_well_is_nothing_new() -> None:
-    recovery = Recovery(scripted(), SPACING)
+    recovery = RetrySchedule(scripted(), SPACING)
     for now in range(5):
         recovery.succeeded("services", now)
     assert recovery.outages == 0
 
 
 def test_what_the_server_asks_for_is_waited_for_all_the_same() -> None:
-    recovery = Recovery(scripted(), SPACING)
+    recovery = RetrySchedule(scripted(), SPACING)
     recovery.failed("services", 0.0, there=True, wait=20.0)
     recovery.failed("node", 0.0, there=True)
     assert recovery.due("node") == 2.0, "the wait of one is not the wait of another"
@@ -145,7 +150,7 @@ def test_what_the_server_asks_for_is_waited_for_all_the_same() -> None:
 
 
 def test_time_without_a_server_does_not_count_against_one_that_refuses() -> None:
-    recovery = Recovery(scripted(), SPACING)
+    recovery = RetrySchedule(scripted(), SPACING)
     recovery.failed("services", 0.0, there=False)
     recovery.failed("services", 1000.0, there=False)
     assert recovery.due("services") == 1003.0
@@ -157,7 +162,7 @@ def test_time_without_a_server_does_not_count_against_one_that_refuses() -> None
 
 
 def test_one_resource_that_alone_cannot_be_had_is_not_asked_for_every_second() -> None:
-    recovery = Recovery(scripted(), SPACING)
+    recovery = RetrySchedule(scripted(), SPACING)
     recovery.failed("services", 0.0, there=False, alone=True)
     recovery.failed("services", 100.0, there=False, alone=True)
     assert recovery.due("services") == 130.0
@@ -168,12 +173,12 @@ CUT = Verdict()
 NO_WATCH_LIST = Verdict(relist=True, expected=True, no_watch_list=True)
 
 
-def counts(failures: Failures, *verdicts: Verdict) -> list[int]:
+def counts(failures: FailureCounts, *verdicts: Verdict) -> list[int]:
     return [failures.count(each) for each in verdicts]
 
 
 def test_failures_in_a_row_are_counted_by_what_they_are() -> None:
-    failures = Failures()
+    failures = FailureCounts()
     assert counts(failures, CUT, CUT, GONE, CUT, GONE) == [1, 2, 1, 3, 2]
     assert counts(failures, NO_WATCH_LIST, NO_WATCH_LIST) == [0, 0]
     failures.forgive(0, lasted=False)
@@ -181,7 +186,7 @@ def test_failures_in_a_row_are_counted_by_what_they_are() -> None:
 
 
 def test_failures_are_forgotten_after_a_watch_that_lasted_and_after_an_outage() -> None:
-    failures = Failures()
+    failures = FailureCounts()
     counts(failures, CUT, CUT, GONE)
     failures.forgive(0, lasted=True)
     assert counts(failures, CUT, GONE) == [1, 1]
@@ -192,7 +197,7 @@ def test_failures_are_forgotten_after_a_watch_that_lasted_and_after_an_outage() 
 
 
 async def test_turns_are_waited_for_until_one_is_answered() -> None:
-    turns = Turns(scripted(), Spacing(first=3600.0, away=3600.0, together=0.0))
+    turns = RetryTimer(scripted(), Spacing(first=3600.0, away=3600.0, together=0.0))
     await turns.wait("services")
     woken: list[str] = []
 
@@ -211,7 +216,7 @@ async def test_turns_are_waited_for_until_one_is_answered() -> None:
 
 
 async def test_turns_come_by_themselves() -> None:
-    turns = Turns(scripted(), Spacing(first=0.01, away=0.01))
+    turns = RetryTimer(scripted(), Spacing(first=0.01, away=0.01))
     turns.failed("services", there=False)
     async with asyncio.timeout(20):
         await turns.wait("services")

@@ -384,7 +384,7 @@ async def test_success_of_one_kind_ends_the_wait_of_others() -> None:
         server.answer(503, on="/nodes")
         server.order(Watching.close, on="services")
         server.order(Watching.close, on="nodes")
-        await sink.until(lambda: len(source.connection.troubles) == 2)
+        await sink.until(lambda: len(source.reachability.troubles) == 2)
         server.order(Watching.close, on="endpointslices")
         await sink.until(lambda: source.reachable)
 

@@ -14,7 +14,7 @@ from tests.builders import endpoint_slice, service
 from uproxy.core.cluster.objects import EndpointSlice, Object, ObjectName, Service
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.status import ObjectStatus
-from uproxy.sources.last_known.fallback import Pace, Remembering
+from uproxy.sources.last_known.fallback import LastKnownFallback, Pace
 from uproxy.sources.last_known.snapshot import FILE_NAME, Snapshot, load, save
 
 SOURCE, SLICES = "services", "slices"
@@ -63,7 +63,7 @@ class World:
     def __init__(self, directory: Path, pace: Pace) -> None:
         self.file = directory / FILE_NAME
         self.state = State()
-        self.remembering = Remembering(
+        self.fallback = LastKnownFallback(
             self.state,
             sources={Service: SOURCE, EndpointSlice: SLICES},
             directory=directory,
@@ -74,8 +74,8 @@ class World:
         )
 
     def list(self, *names: str) -> None:
-        self.remembering.replace(SOURCE, [service(name) for name in names])
-        self.remembering.replace(SLICES, [])
+        self.fallback.replace(SOURCE, [service(name) for name in names])
+        self.fallback.replace(SLICES, [])
 
     def saved(self) -> set[str]:
         snapshot = load(self.file, node="here")
@@ -85,14 +85,14 @@ class World:
         await until(lambda: self.saved() == set(names))
 
     async def until_served(self) -> None:
-        await until(lambda: self.remembering.serving_since is not None)
+        await until(lambda: self.fallback.serving_since is not None)
 
 
 @asynccontextmanager
 async def world(directory: Path, pace: Pace = AT_ONCE) -> AsyncIterator[World]:
     made = World(directory, pace)
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(made.remembering.run())
+        task = tasks.create_task(made.fallback.run())
         yield made
         task.cancel()
 
@@ -109,7 +109,7 @@ async def test_last_known_state_is_served_and_takes_nothing_away(tmp_path: Path)
         assert len(here.state.names()) == 500
         assert here.state.cluster.servable
         assert not here.state.cluster.synced
-        assert here.remembering.notes == NOTE
+        assert here.fallback.notes == NOTE
 
 
 async def test_the_source_takes_over(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ async def test_the_source_takes_over(tmp_path: Path) -> None:
         assert here.state.names() == {"kept", "new"}
         assert here.state.cluster.service(ObjectName("default", "kept")) is kept
         assert here.state.cluster.synced
-        assert here.remembering.notes == ()
+        assert here.fallback.notes == ()
         await here.until_saved("kept", "new")
 
 
@@ -131,20 +131,20 @@ async def test_what_the_source_lists_in_time_is_all_that_is_served(tmp_path: Pat
         here.list("new")
         await here.until_saved("new")
         assert here.state.names() == {"new"}
-        assert here.remembering.serving_since is None
+        assert here.fallback.serving_since is None
 
 
 async def test_one_kind_may_be_known_before_another(tmp_path: Path) -> None:
     objects: list[Object] = [service("web"), endpoint_slice("web")]
     save(tmp_path / FILE_NAME, Snapshot("here", SAVED_AT, objects))
     async with world(tmp_path) as here:
-        here.remembering.replace(SOURCE, [service("dns")])
+        here.fallback.replace(SOURCE, [service("dns")])
         await here.until_served()
         assert here.state.names() == {"dns"}
         assert len(here.state.cluster.slices_of(ObjectName("default", "web"))) == 1
         assert here.state.cluster.servable
-        here.remembering.replace(SLICES, [])
-        assert here.remembering.serving_since is None
+        here.fallback.replace(SLICES, [])
+        assert here.fallback.serving_since is None
         await here.until_saved("dns")
 
 
@@ -152,9 +152,9 @@ async def test_changes_are_saved(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         here.list("a", "b")
         await here.until_saved("a", "b")
-        here.remembering.apply(SLICES, endpoint_slice("a"))
+        here.fallback.apply(SLICES, endpoint_slice("a"))
         await here.until_saved("a", "b", "a-1")
-        here.remembering.remove(SOURCE, Service, ObjectName("default", "b"))
+        here.fallback.remove(SOURCE, Service, ObjectName("default", "b"))
         await here.until_saved("a", "a-1")
 
 
@@ -162,21 +162,21 @@ async def test_what_waits_for_its_turn_is_saved_at_the_end(tmp_path: Path) -> No
     async with world(tmp_path, NEVER) as here:
         here.list("a")
         await here.until_saved("a")
-        here.remembering.apply(SOURCE, service("b"))
+        here.fallback.apply(SOURCE, service("b"))
     assert here.saved() == {"a", "b"}
 
 
 async def test_nothing_is_saved_before_the_source_has_listed(tmp_path: Path) -> None:
     remember(tmp_path, "old")
     async with world(tmp_path, NEVER) as here:
-        here.remembering.apply(SOURCE, service("first of many"))
+        here.fallback.apply(SOURCE, service("first of many"))
     assert here.saved() == {"old"}
 
 
 async def test_complaints_go_through(tmp_path: Path) -> None:
     complaint = ObjectStatus(where="Service default/a", field="spec", reason="why")
     async with world(tmp_path) as here:
-        here.remembering.complain(SOURCE, [complaint])
+        here.fallback.complain(SOURCE, [complaint])
     assert here.state.complaints == [complaint]
 
 
@@ -184,7 +184,7 @@ async def test_without_a_file_the_source_is_waited_for(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         here.list("a")
         await here.until_saved("a")
-        assert here.remembering.serving_since is None
+        assert here.fallback.serving_since is None
 
 
 async def test_a_file_that_cannot_be_used_is_told_once(

@@ -12,7 +12,7 @@ import pytest
 
 from tests.builders import endpoint, endpoint_slice, local, node, service
 from uproxy.core.cluster.objects import Endpoints, EndpointSubset, Object, ObjectMeta
-from uproxy.sources.last_known.private_file import replacing
+from uproxy.sources.last_known.private_file import replace_private
 from uproxy.sources.last_known.snapshot import Snapshot, SnapshotError, load, save
 
 ENDPOINTS = Endpoints(metadata=ObjectMeta(name="old"), subsets=(EndpointSubset(),))
@@ -104,7 +104,7 @@ def test_what_is_in_place_of_the_temporary_file_is_neither_written_nor_removed(
     victim.write_text("precious")
     place = path.with_name(f".{path.name}.guessed.new")
     put(place, victim)
-    with pytest.raises(FileExistsError), replacing(path, unique=lambda: "guessed"):
+    with pytest.raises(FileExistsError), replace_private(path, unique=lambda: "guessed"):
         pytest.fail("it was opened")
     assert victim.read_text() == "precious"
     assert os.path.lexists(place)
@@ -114,7 +114,7 @@ def test_what_is_in_place_of_the_temporary_file_is_neither_written_nor_removed(
 def test_nobody_can_guess_the_name_of_the_temporary_file(path: Path) -> None:
     names = set()
     for _ in range(5):
-        with replacing(path):
+        with replace_private(path):
             names |= set(os.listdir(path.parent)) - {path.name}
     assert len(names) == 5
     assert all(len(each) >= len(path.name) + 32 for each in names)
@@ -145,7 +145,7 @@ def test_what_a_killed_process_left_behind_is_removed_later(path: Path) -> None:
     for each in (*left, other):
         each.touch()
     for seconds, there in ((599.0, True), (601.0, False)):
-        with replacing(path, wall=lambda later=seconds: left[0].stat().st_mtime + later):  # type: ignore[misc]
+        with replace_private(path, wall=lambda later=seconds: left[0].stat().st_mtime + later):  # type: ignore[misc]
             pass
         assert [each.exists() for each in left] == [there, there]
     assert other.exists()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, ObjectName, Service
-from uproxy.sources.manifests.file import MAX_FILE, Key, Reading, read_manifest
+from uproxy.sources.manifests.file import MAX_FILE, FileContent, Key, read_manifest
 from uproxy.text.document import Document, Malformed, decode_text
 from uproxy.text.json_text import json_documents
 from uproxy.text.yaml_text import plain_value, yaml_documents
@@ -20,15 +20,15 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
 
 
-def read(text: str, path: str = "x.yaml") -> Reading:
+def read(text: str, path: str = "x.yaml") -> FileContent:
     return read_manifest(path, textwrap.dedent(text).encode())
 
 
-def keys(reading: Reading) -> list[str]:
+def keys(reading: FileContent) -> list[str]:
     return [str(key) for key in reading.objects]
 
 
-def said(reading: Reading) -> list[str]:
+def said(reading: FileContent) -> list[str]:
     return [f"{each.where}: {each.field}: {each.reason}" for each in reading.complaints]
 
 

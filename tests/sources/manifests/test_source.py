@@ -19,10 +19,10 @@ from tests.sources.recorder import Recorder
 from uproxy.core.cluster.objects import ObjectName, Service
 from uproxy.core.errors import SourceError
 from uproxy.sources.manifests.catalog import Catalog, Change, difference
-from uproxy.sources.manifests.file import Key, Located, Reading, complaint, read_manifest
+from uproxy.sources.manifests.file import FileContent, Key, Located, complaint, read_manifest
 from uproxy.sources.manifests.inotify import Inotify
 from uproxy.sources.manifests.listing import list_files, trail
-from uproxy.sources.manifests.source import Manifests, read_file
+from uproxy.sources.manifests.source import ManifestSource, read_file
 
 
 def manifest(name: str, cluster_ip: str = "10.96.0.1") -> str:
@@ -63,10 +63,10 @@ def mount_config_map(directory: Path, version: str, files: dict[str, str]) -> No
 
 @asynccontextmanager
 async def following(
-    *paths: Path, use_inotify: bool = True, read: Callable[[str], Reading | None] = read_file
+    *paths: Path, use_inotify: bool = True, read: Callable[[str], FileContent | None] = read_file
 ) -> AsyncIterator[Recorder]:
     sink = Recorder()
-    source = Manifests(paths, use_inotify=use_inotify, read=read)
+    source = ManifestSource(paths, use_inotify=use_inotify, read=read)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(source.run(sink))
         try:
@@ -228,19 +228,19 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
 def test_a_root_must_exist_at_start(tmp_path: Path, name: str, reason: str) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(SourceError) as caught:
-        Manifests([tmp_path / name])
+        ManifestSource([tmp_path / name])
     assert str(caught.value) == f"{tmp_path / name}: {reason}"
 
 
 # What files say together
 
 
-def reading_of(*names: str, ip: str = "10.96.0.1", bad: bool = False) -> Reading:
+def reading_of(*names: str, ip: str = "10.96.0.1", bad: bool = False) -> FileContent:
     objects: dict[Key, Located] = {}
     for line, name in enumerate(names, 1):
         found = read_manifest("x.yaml", manifest(name, ip).encode())
         objects |= {key: Located(each.obj, line) for key, each in found.objects.items()}
-    return Reading(objects, (complaint("bad", 1, "x", "is wrong"),) if bad else ())
+    return FileContent(objects, (complaint("bad", 1, "x", "is wrong"),) if bad else ())
 
 
 def shape(changes: list[Change]) -> list[str]:
@@ -311,7 +311,7 @@ def shape(changes: list[Change]) -> list[str]:
         pytest.param([{"a": None}], [], id="deleted-before-it-was-known"),
     ],
 )
-def test_last_step_changes(steps: list[dict[str, Reading | None]], changes: list[str]) -> None:
+def test_last_step_changes(steps: list[dict[str, FileContent | None]], changes: list[str]) -> None:
     catalog = Catalog()
     for step in steps:
         last = catalog.update(step)
@@ -546,7 +546,7 @@ async def test_duplicates_in_two_files(tmp_path: Path) -> None:
 async def test_only_the_edited_file_is_read_again(tmp_path: Path) -> None:
     read: list[str] = []
 
-    def spy(path: str) -> Reading | None:
+    def spy(path: str) -> FileContent | None:
         read.append(path)
         return read_file(path)
 
@@ -609,7 +609,7 @@ async def test_it_ends_while_it_is_reading(tmp_path: Path) -> None:
         (tmp_path / f"{number}.yaml").write_text(manifest(f"s{number}"))
     sink = Recorder()
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(Manifests([tmp_path]).run(sink))
+        task = tasks.create_task(ManifestSource([tmp_path]).run(sink))
         await asyncio.sleep(0)
         task.cancel()
     assert sink.calls == []

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from uproxy.host.claim_routes import remove_claims
-from uproxy.host.client_addresses import remove_transparency
+from uproxy.host.client_addresses import remove_client_address_rules
 
 
 @click.command("cleanup")
@@ -38,6 +38,6 @@ def _explain(what: str, error: OSError) -> str:
 
 _LEFT: Final[tuple[tuple[str, Callable[[], Sequence[str]]], ...]] = (
     ("claimed addresses", remove_claims),
-    ("rules for clients' addresses", remove_transparency),
+    ("rules for clients' addresses", remove_client_address_rules),
 )
 """What there may be, and what removes it and returns the names; raises OSError."""

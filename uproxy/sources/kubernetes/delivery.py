@@ -23,13 +23,13 @@ _UNKNOWN: Final = 10
 """Types of events that are told."""
 
 
-class Turn:
+class TimeSlice:
     """Gives the event loop its turn now and then in a long run of short steps."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
 
-    async def over(self) -> None:
+    async def yield_if_used_up(self) -> None:
         if time.monotonic() - self._began > _SLICE:
             await asyncio.sleep(0)
             self._began = time.monotonic()
@@ -82,10 +82,10 @@ class Delivery:
         source, resource = self._resource.source, self._resource
         objects, changed = self._mirror.finish(version)
         self.initial = False
-        turn = Turn()
+        time_slice = TimeSlice()
         for obj in changed:
             sink.apply(source, obj)
-            await turn.over()
+            await time_slice.yield_if_used_up()
         sink.replace(source, objects)
         self._complain(sink)
         if resource.wanted not in ("", *(each.metadata.name for each in objects)):

@@ -8,7 +8,7 @@ import time
 log = logging.getLogger(__name__)
 
 
-class Connection:
+class ApiReachability:
     """Whether the API server answers, over all resources; logs when that changes."""
 
     def __init__(self, server: str, wanted: int) -> None:
@@ -18,7 +18,7 @@ class Connection:
         """The latest trouble, over or not."""
         self._server = server
         self._wanted = wanted
-        self._following: set[str] = set()
+        self._watched: set[str] = set()
         self._was_reachable = False
         """At any time before."""
         self._lost_at: float | None = None
@@ -28,19 +28,19 @@ class Connection:
     @property
     def reachable(self) -> bool:
         """Whether every resource is being followed."""
-        return len(self._following) == self._wanted
+        return len(self._watched) == self._wanted
 
     @property
-    def following_any(self) -> bool:
+    def watching_any(self) -> bool:
         """Whether at least one is."""
-        return bool(self._following)
+        return bool(self._watched)
 
-    def following(self, resource: str) -> None:
+    def watching(self, resource: str) -> None:
         """A resource is followed (again)."""
         self.troubles.pop(resource, None)
-        if resource in self._following:
+        if resource in self._watched:
             return
-        self._following.add(resource)
+        self._watched.add(resource)
         if not self.reachable:
             return
         if self._lost_at is None:
@@ -53,7 +53,7 @@ class Connection:
 
     def failed(self, resource: str, reason: str) -> None:
         """A resource cannot be followed."""
-        self._following.discard(resource)
+        self._watched.discard(resource)
         self.troubles[resource] = reason
         self.last_error = f"{resource}: {reason}"
         if self._lost_at is None and self._was_reachable:
@@ -65,7 +65,7 @@ class Connection:
             log.warning("%s at %s: %s: %s", what, self._server, resource, reason)
 
 
-class WatchList:
+class WatchListSupport:
     """Whether the server streams lists: found out once, for all resources."""
 
     def __init__(self) -> None:

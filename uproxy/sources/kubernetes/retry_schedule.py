@@ -1,8 +1,8 @@
 """When to ask an API server again that is away, or refuses: decided for all resources at once.
 
 A server that starts first refuses connections, then forbids everything until it has read its roles,
-then answers. One resource asks at a time, each in its turn, so that the server is asked often and
-by few; and as soon as one is answered, all others ask too.
+then answers. One resource asks at a time, one after the other, so that the server
+is asked often and by few; and as soon as one is answered, all others ask too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Waiting(NamedTuple):
     """What the server asked for."""
 
 
-class Recovery:
+class RetrySchedule:
     """Pure: the time is an argument, `random` is uniform in [0, 1)."""
 
     def __init__(self, random: Callable[[], float], spacing: Spacing) -> None:
@@ -50,7 +50,7 @@ class Recovery:
         self._since: dict[bool, float] = {}
         """Since when there is no server (False), or one that refuses (True)."""
         self._last = 0.0
-        """The latest turn that was given."""
+        """When the latest of them may ask."""
         self._waiting: dict[str, _Waiting] = {}
 
     def failed(
@@ -88,7 +88,7 @@ class Recovery:
         return waiting.at if waiting is not None else 0.0
 
 
-class Failures:
+class FailureCounts:
     """Of one resource, in a row: of lists and watches that had begun, or were too late to."""
 
     def __init__(self) -> None:
@@ -115,8 +115,8 @@ class Failures:
         return self._others
 
 
-class Turns:
-    """Waits for what Recovery decides."""
+class RetryTimer:
+    """Waits for what RetrySchedule decides."""
 
     def __init__(
         self,
@@ -125,29 +125,29 @@ class Turns:
         clock: Callable[[], float] | None = None,
     ) -> None:
         """`clock`: by default that of the event loop, which time-outs go by."""
-        self._recovery: Final = Recovery(random, spacing)
+        self._schedule: Final = RetrySchedule(random, spacing)
         self._now = clock if clock is not None else _now
         self._changed = asyncio.Event()
 
     @property
     def outages(self) -> int:
-        return self._recovery.outages
+        return self._schedule.outages
 
     def failed(self, resource: str, *, there: bool, alone: bool = False, wait: float = 0.0) -> None:
-        """As with Recovery, now."""
-        self._recovery.failed(resource, self._now(), there=there, alone=alone, wait=wait)
+        """As with RetrySchedule, now."""
+        self._schedule.failed(resource, self._now(), there=there, alone=alone, wait=wait)
 
     def succeeded(self, resource: str) -> None:
-        """As with Recovery, now."""
-        before = self._recovery.outages
-        self._recovery.succeeded(resource, self._now())
-        if self._recovery.outages != before:
+        """As with RetrySchedule, now."""
+        before = self._schedule.outages
+        self._schedule.succeeded(resource, self._now())
+        if self._schedule.outages != before:
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
 
     async def wait(self, resource: str) -> None:
-        """Until it is this resource's turn."""
-        while (left := self._recovery.due(resource) - self._now()) > 0:
+        """Wait until this resource may ask."""
+        while (left := self._schedule.due(resource) - self._now()) > 0:
             try:
                 async with asyncio.timeout(left):
                     await self._changed.wait()

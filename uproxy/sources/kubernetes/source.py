@@ -10,10 +10,10 @@ from collections.abc import Callable
 from uproxy.apiserver.client import ApiServer
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.sources.kubernetes.mirror import resources
-from uproxy.sources.kubernetes.reachability import Connection, WatchList
-from uproxy.sources.kubernetes.retry_schedule import Turns
+from uproxy.sources.kubernetes.reachability import ApiReachability, WatchListSupport
+from uproxy.sources.kubernetes.retry_schedule import RetryTimer
 from uproxy.sources.kubernetes.timing import Timing
-from uproxy.sources.kubernetes.watcher import Follower
+from uproxy.sources.kubernetes.watcher import Watcher
 from uproxy.sources.sink import Sink
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _TIMING = Timing()
 
 
-class Kubernetes:
+class KubernetesSource:
     """A source that delivers under the names in `reflector.SOURCES`.
 
     Whatever the server does, what was delivered stays, and it is asked again.
@@ -38,24 +38,26 @@ class Kubernetes:
     ) -> None:
         self.api = api
         found = resources(node_name, service_proxy_name)
-        self.connection = Connection(api.access.server, len(found))
-        watch_list, turns = WatchList(), Turns(random, timing.spacing)
-        self._followers: list[Follower] = []
+        self.reachability = ApiReachability(api.access.server, len(found))
+        watch_list, retry_timer = WatchListSupport(), RetryTimer(random, timing.spacing)
+        self._watchers: list[Watcher] = []
         for each in found:
-            after = next((it for it in self._followers if each.after == it.resource.source), None)
-            self._followers.append(
-                Follower(each, api, self.connection, watch_list, turns, timing, random, after)
+            after = next((it for it in self._watchers if each.after == it.resource.source), None)
+            self._watchers.append(
+                Watcher(
+                    each, api, self.reachability, watch_list, retry_timer, timing, random, after
+                )
             )
 
     @property
     def reachable(self) -> bool:
         """Whether everything is being followed at this moment."""
-        return self.connection.reachable
+        return self.reachability.reachable
 
     @property
     def last_error(self) -> str:
         """The latest trouble, over or not; "" if there was none."""
-        return self.connection.last_error
+        return self.reachability.last_error
 
     async def answers(self) -> bool:
         """Whether the server answers a request at this moment, whatever it says."""
@@ -70,5 +72,5 @@ class Kubernetes:
         access = self.api.access
         log.info("the cluster is %s, by %s", access.server, access.origin)
         async with asyncio.TaskGroup() as tasks:
-            for follower in self._followers:
+            for follower in self._watchers:
                 tasks.create_task(follower.run(sink), name=f"follow {follower.resource.source}")

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from uproxy.apiserver.client import ApiServer
-from uproxy.apiserver.response import Answer
+from uproxy.apiserver.response import Response
 from uproxy.apiserver.unreachable import ApiUnreachable
-from uproxy.sources.kubernetes.delivery import Delivery, Turn
+from uproxy.sources.kubernetes.delivery import Delivery, TimeSlice
 from uproxy.sources.kubernetes.mirror import Resource, Verdict, judge
-from uproxy.sources.kubernetes.reachability import Connection, WatchList
-from uproxy.sources.kubernetes.retry_schedule import Failures, Turns
+from uproxy.sources.kubernetes.reachability import ApiReachability, WatchListSupport
+from uproxy.sources.kubernetes.retry_schedule import FailureCounts, RetryTimer
 from uproxy.sources.kubernetes.timing import Timing
 from uproxy.sources.kubernetes.watch_format import (
     Lines,
@@ -60,28 +60,28 @@ class _Trouble(Exception):
         """Whether no server is there that could answer."""
 
 
-class Follower:
+class Watcher:
     """Follows one resource."""
 
     def __init__(
         self,
         resource: Resource,
         api: ApiServer,
-        connection: Connection,
-        watch_list: WatchList,
-        turns: Turns,
+        reachability: ApiReachability,
+        watch_list: WatchListSupport,
+        retry_timer: RetryTimer,
         timing: Timing,
         random: Callable[[], float],
-        after: Follower | None,
+        after: Watcher | None,
     ) -> None:
         self.resource = resource
         self.listed = asyncio.Event()
         """Set for good when all was delivered once."""
         self._after = after
         self._api = api
-        self._connection = connection
+        self._reachability = reachability
         self._watch_list = watch_list
-        self._turns = turns
+        self._retry_timer = retry_timer
         self._timing = timing
         self._random = random
         self._delivery = Delivery(resource)
@@ -90,7 +90,7 @@ class Follower:
         """Whether the server has begun what it was asked for last."""
         self._live_since: float | None = None
         """Since when the present watch brings changes."""
-        self._failures = Failures()
+        self._failures = FailureCounts()
         self._surprise = ""
         """The unexpected error that was reported last."""
 
@@ -128,7 +128,7 @@ class Follower:
 
     def _forgive(self) -> None:
         live = time.monotonic() - self._live_since if self._live_since is not None else 0.0
-        self._failures.forgive(self._turns.outages, lasted=live > self._timing.healthy)
+        self._failures.forgive(self._retry_timer.outages, lasted=live > self._timing.healthy)
 
     async def _recover(self, trouble: _Trouble) -> None:
         """Note what has gone wrong, and wait as long as is right."""
@@ -137,12 +137,12 @@ class Follower:
         if verdict.no_watch_list:
             self._watch_list.refused(str(trouble))
         if verdict.expected:
-            self._turns.succeeded(source)
+            self._retry_timer.succeeded(source)
         attempts = self._failures.count(verdict) if self._answered or verdict.expected else 0
         if verdict.expected and attempts <= _EXPECTED_IN_A_ROW:
             log.debug("%s: %s", source, trouble)
         else:
-            self._connection.failed(source, str(trouble))
+            self._reachability.failed(source, str(trouble))
         if verdict.expected and attempts <= 1:
             return
         wait = verdict.retry_after or 0.0
@@ -150,12 +150,12 @@ class Follower:
             delay = self._timing.backoff.delay(attempts, self._random())
             await asyncio.sleep(max(delay, wait * (1 + 0.25 * self._random())))
         else:
-            alone = self._connection.following_any
-            self._turns.failed(source, there=not trouble.away, alone=alone, wait=wait)
-            await self._turns.wait(source)
+            alone = self._reachability.watching_any
+            self._retry_timer.failed(source, there=not trouble.away, alone=alone, wait=wait)
+            await self._retry_timer.wait(source)
 
     async def _list(self, sink: Sink) -> None:
-        limit, token, turn = _PAGE, "", Turn()
+        limit, token, time_slice = _PAGE, "", TimeSlice()
         self._delivery.begin()
         for _ in range(_MOST_PAGES):
             query: dict[str, str | int] = {**self.resource.query, "limit": limit}
@@ -172,7 +172,7 @@ class Follower:
                 continue
             for raw in page.items:
                 self._delivery.list(raw)
-                await turn.over()
+                await time_slice.yield_if_used_up()
             if not page.next:
                 return await self._complete(sink, page.version)
             token = page.next
@@ -215,25 +215,25 @@ class Follower:
             answer.keep_alive()
             await self._read(answer, sink, most)
 
-    async def _check(self, answer: Answer, *, initial: bool = False) -> None:
+    async def _check(self, answer: Response, *, initial: bool = False) -> None:
         if answer.status != 200:
             wait = retry_after(answer.headers, time.time())
             failure = read_failure(await _some(answer), answer.status)
             verdict = judge(failure, retry_after=wait, initial=initial)
             raise _Trouble(str(failure), verdict, away=answer.status in _AWAY)
         self._answered = True
-        self._turns.succeeded(self.resource.source)
+        self._retry_timer.succeeded(self.resource.source)
 
-    async def _read(self, answer: Answer, sink: Sink, most: float) -> None:
+    async def _read(self, answer: Response, sink: Sink, most: float) -> None:
         """Take the events of a watch until its end."""
-        loop, lines, turn = asyncio.get_running_loop(), Lines(), Turn()
+        loop, lines, time_slice = asyncio.get_running_loop(), Lines(), TimeSlice()
         began = heard = loop.time()
         if not self._delivery.initial:
             self._live()
         while chunk := await self._chunk(answer, self._limit(began, heard, loop.time(), most)):
             for line in self._lines(lines, chunk):
                 await self._take(line, sink)
-                await turn.over()
+                await time_slice.yield_if_used_up()
                 heard = loop.time()
         if self._delivery.initial and lines.cut:
             await self._take(lines.rest, sink)  # A list need not end with a line feed.
@@ -257,7 +257,7 @@ class Follower:
         reason = f"nothing has come over a watch for {timing.silence:g} s"
         return heard + timing.silence, _Trouble(reason, Verdict(expected=True))
 
-    async def _chunk(self, answer: Answer, limit: tuple[float, _Trouble]) -> bytes:
+    async def _chunk(self, answer: Response, limit: tuple[float, _Trouble]) -> bytes:
         at, trouble = limit
         try:
             async with asyncio.timeout_at(at):
@@ -300,10 +300,10 @@ class Follower:
     def _live(self) -> None:
         """From here on a watch brings every change."""
         self._live_since = time.monotonic()
-        self._connection.following(self.resource.source)
+        self._reachability.watching(self.resource.source)
 
 
-async def _some(answer: Answer) -> bytes:
+async def _some(answer: Response) -> bytes:
     """What an answer says about an error, if it can be had: its status says enough."""
     try:
         async with asyncio.timeout(_ERROR):

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from uproxy.core.brief import brief
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.report.status import ObjectStatus
-from uproxy.host.threads import to_the_end
+from uproxy.host.threads import run_to_completion
 from uproxy.sources.last_known.snapshot import (
     FILE_NAME,
     Snapshot,
@@ -41,7 +41,7 @@ _AT_ONCE = 100
 """Objects that are delivered before the event loop gets its turn."""
 
 
-class Presuming(Sink, Protocol):
+class FallbackSink(Sink, Protocol):
     """A sink that can be told that a source's objects are all there, though it has not listed."""
 
     def presume(self, source: str) -> None:
@@ -58,7 +58,7 @@ class Pace(NamedTuple):
 _PACE = Pace()
 
 
-class Remembering:
+class LastKnownFallback:
     """A Sink around another one, for sources that deliver one kind of objects each.
 
     `run` delivers the file's content in place of sources that have not listed in time, and keeps
@@ -68,7 +68,7 @@ class Remembering:
 
     def __init__(
         self,
-        sink: Presuming,
+        sink: FallbackSink,
         *,
         sources: Mapping[type[Object], str],
         directory: Path,
@@ -173,7 +173,7 @@ class Remembering:
         snapshot = Snapshot(self._node, self._wall(), self._objects())
         began = time.monotonic()
         try:
-            await to_the_end(save, self._path, snapshot)
+            await run_to_completion(save, self._path, snapshot)
         except OSError as error:
             self._complain(f"{self._path}: {error.strerror}")
         except Exception as error:

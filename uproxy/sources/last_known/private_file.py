@@ -23,7 +23,7 @@ _STALE: Final = 600.0
 
 
 @contextmanager
-def replacing(
+def replace_private(
     path: Path,
     *,
     unique: Callable[[], str] = secrets.token_hex,
@@ -56,7 +56,7 @@ def replacing(
         os.close(directory)
 
 
-def open_own(path: Path, *, most: int) -> BinaryIO:
+def open_private(path: Path, *, most: int) -> BinaryIO:
     """Open a file to read it. Raises OSError where it is not a regular file, belongs to another
     user, may be changed by others, has another name as well, or has more than `most` bytes."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC

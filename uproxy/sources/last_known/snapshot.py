@@ -17,7 +17,7 @@ from typing import Annotated, Any, BinaryIO, Final, NamedTuple
 import msgspec
 
 from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, Service
-from uproxy.sources.last_known.private_file import open_own, replacing
+from uproxy.sources.last_known.private_file import open_private, replace_private
 
 FILE_NAME: Final = "last-known-state.jsonl"
 
@@ -86,12 +86,12 @@ def save(path: Path, snapshot: Snapshot) -> None:
 
     Only its owner may read it. Blocks; raises OSError.
     """
-    with replacing(path) as file:
+    with replace_private(path) as file:
         for line in _lines(snapshot):
             file.write(line)
 
 
-def is_there(directory: Path, node: str) -> bool:
+def has_snapshot(directory: Path, node: str) -> bool:
     """Whether a directory has a state of this node that can be served. Blocks."""
     try:
         return load(directory / FILE_NAME, node=node) is not None
@@ -102,7 +102,7 @@ def is_there(directory: Path, node: str) -> bool:
 def load(path: Path, *, node: str) -> Snapshot | None:
     """What was saved for a node; None where nothing was. Blocks; raises SnapshotError."""
     try:
-        with open_own(path, most=_MOST) as file:
+        with open_private(path, most=_MOST) as file:
             return _read(_lines_of(file), node)
     except FileNotFoundError:
         return None

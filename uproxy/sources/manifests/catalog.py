@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from uproxy.core.cluster.objects import Object
 from uproxy.core.report.complaints import MOST, first_few
 from uproxy.core.report.status import ObjectStatus
-from uproxy.sources.manifests.file import Key, Located, Reading, complaint
+from uproxy.sources.manifests.file import FileContent, Key, Located, complaint
 from uproxy.text.files import shown
 
 S = TypeVar("S")
@@ -66,7 +66,7 @@ class Catalog:
         found.sort(key=lambda entry: entry[0])
         return first_few((each for _, each in found), total, "files")
 
-    def update(self, readings: Mapping[str, Reading | None]) -> list[Change]:
+    def update(self, readings: Mapping[str, FileContent | None]) -> list[Change]:
         """Take over what files say now; None: the file is gone.
 
         Returns only what is different for the outside, so an object that moves from one file to
@@ -83,7 +83,7 @@ class Catalog:
         after_all = ((key, self._winner(key)) for key in keys)
         return [Change(key, obj) for key, obj in after_all if obj != before[key]]
 
-    def _succeed(self, path: str, reading: Reading | None) -> _File | None:
+    def _succeed(self, path: str, reading: FileContent | None) -> _File | None:
         if reading is None:
             return None
         before = self._files.get(path)

@@ -27,7 +27,7 @@ _POLL_ANYWAY = (2.0, 100.0)
 """Where it does: network and FUSE filesystems tell it only about changes of this very node."""
 
 
-class Hints(NamedTuple):
+class PossibleChanges(NamedTuple):
     """Where to look."""
 
     everywhere: bool = False
@@ -35,7 +35,7 @@ class Hints(NamedTuple):
     """In the form of `Listing.files`; may be no manifests after all."""
 
 
-class Watch:
+class FileMonitor:
     """Watches roots and all that they lead to. Entered on the event loop that it is used on."""
 
     def __init__(
@@ -84,16 +84,16 @@ class Watch:
         self._cost = time.monotonic() - begin
         return listing
 
-    async def changes(self) -> Hints:
+    async def changes(self) -> PossibleChanges:
         """Wait for something that may be a change, then until the writer seems to be done."""
         least, factor = _POLL_BLIND if self._blind else _POLL_ANYWAY
         try:
             async with asyncio.timeout(max(least, factor * self._cost)):
                 await self._woken.wait()
         except TimeoutError:
-            return Hints(everywhere=True)
+            return PossibleChanges(everywhere=True)
         await self._settle()
-        hints = Hints(self._everywhere, frozenset(self._paths))
+        hints = PossibleChanges(self._everywhere, frozenset(self._paths))
         self._everywhere = False
         self._paths.clear()
         self._woken.clear()

@@ -54,7 +54,7 @@ class Located(NamedTuple):
     line: int
 
 
-class Reading(NamedTuple):
+class FileContent(NamedTuple):
     """What one file holds."""
 
     objects: Mapping[Key, Located] = {}
@@ -71,14 +71,14 @@ class _Item(NamedTuple):
     document: Document
 
 
-def read_manifest(path: str, raw: bytes) -> Reading:
+def read_manifest(path: str, raw: bytes) -> FileContent:
     """Decode a file: JSON where `path` ends in ".json", else YAML. No more is done with `path`."""
     if len(raw) > MAX_FILE:
         return unreadable(path, f"larger than {MAX_FILE >> 20} MiB; split it into several files")
     try:
         text = decode_text(raw)
     except Malformed as error:
-        return Reading(complaints=(_malformed(path, error),))
+        return FileContent(complaints=(_malformed(path, error),))
     documents = json_documents if path.endswith(".json") else yaml_documents
     reader = _Reader(path)
     for document in documents(text):
@@ -89,9 +89,9 @@ def read_manifest(path: str, raw: bytes) -> Reading:
     return reader.reading()
 
 
-def unreadable(path: str, reason: str) -> Reading:
+def unreadable(path: str, reason: str) -> FileContent:
     """The reading of a file that has no text."""
-    return Reading(complaints=(complaint(path, 0, "", reason),))
+    return FileContent(complaints=(complaint(path, 0, "", reason),))
 
 
 def complaint(path: str, line: int, field: str, reason: str) -> ObjectStatus:
@@ -119,12 +119,12 @@ class _Reader:
         for item in _items(document.data, (), document):
             self._decode(item)
 
-    def reading(self) -> Reading:
+    def reading(self) -> FileContent:
         complaints = self._complaints
         if self._more:
             last = complaint(self._path, 0, "", f"{self._more} more complaints about this file")
             complaints = [*complaints, last]
-        return Reading(self._objects, tuple(complaints), self._ignored)
+        return FileContent(self._objects, tuple(complaints), self._ignored)
 
     def malformed(self, error: Malformed) -> None:
         if self._room():

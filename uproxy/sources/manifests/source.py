@@ -16,8 +16,14 @@ from uproxy.core.backoff import Backoff
 from uproxy.core.errors import SourceError
 from uproxy.core.report.status import ObjectStatus
 from uproxy.sources.manifests.catalog import Catalog, Change, difference
-from uproxy.sources.manifests.changes import Hints, Watch
-from uproxy.sources.manifests.file import MAX_FILE, Reading, complaint, read_manifest, unreadable
+from uproxy.sources.manifests.changes import FileMonitor, PossibleChanges
+from uproxy.sources.manifests.file import (
+    MAX_FILE,
+    FileContent,
+    complaint,
+    read_manifest,
+    unreadable,
+)
 from uproxy.sources.manifests.listing import MAX_FILES, Listing, Stamp, is_manifest
 from uproxy.sources.sink import Sink
 from uproxy.text.files import reason_of, shown
@@ -32,7 +38,7 @@ _LONG: Final = 0.2
 """Seconds; a manifest of a hundred Services takes 0.02 s."""
 
 
-class Manifests:
+class ManifestSource:
     """Reads *.yaml, *.yml and *.json, directories with everything below them, and files by name.
 
     Raises SourceError where a path cannot be read now. What goes wrong later becomes a complaint,
@@ -44,7 +50,7 @@ class Manifests:
         paths: Sequence[Path],
         *,
         name: str = "manifests",
-        read: Callable[[str], Reading | None] | None = None,
+        read: Callable[[str], FileContent | None] | None = None,
         use_inotify: bool = True,
     ) -> None:
         for path in paths:
@@ -57,7 +63,7 @@ class Manifests:
     async def run(self, sink: Sink) -> None:
         """Deliver everything, then every change, until cancelled."""
         stopping = threading.Event()
-        with Watch(self._roots, use_inotify=self._use_inotify) as watch:
+        with FileMonitor(self._roots, use_inotify=self._use_inotify) as watch:
             failures = 0
             try:
                 while True:
@@ -78,8 +84,8 @@ class Manifests:
         reason = f"cannot be read: unexpected {type(error).__name__}"
         sink.complain(self.name, [complaint(self.name, 0, "", reason)])
 
-    async def _follow(self, watch: Watch, store: _Store, sink: Sink) -> None:
-        hints, delivered = Hints(everywhere=True), None
+    async def _follow(self, watch: FileMonitor, store: _Store, sink: Sink) -> None:
+        hints, delivered = PossibleChanges(everywhere=True), None
         while True:
             began = time.monotonic()
             news = await asyncio.to_thread(store.refresh, hints)
@@ -122,7 +128,10 @@ class _Store:
     """What has been read. Its methods block, and run one at a time in threads."""
 
     def __init__(
-        self, watch: Watch, read: Callable[[str], Reading | None], stopping: threading.Event
+        self,
+        watch: FileMonitor,
+        read: Callable[[str], FileContent | None],
+        stopping: threading.Event,
     ) -> None:
         self._watch = watch
         self._read_file = read
@@ -131,7 +140,7 @@ class _Store:
         self._troubles: Mapping[str, str] = {}
         self.catalog = Catalog()
 
-    def refresh(self, hints: Hints) -> _News:
+    def refresh(self, hints: PossibleChanges) -> _News:
         """Read what may have changed, and only that."""
         try:
             stale = self._list(hints.paths) if hints.everywhere else self._examine(hints.paths)
@@ -167,8 +176,8 @@ class _Store:
         stale: dict[str, Stamp | None] = {path: listing.files[path] for path in to_read}
         return stale | dict.fromkeys(path for path in gone if not _below(path, listing))
 
-    def _read(self, stale: Mapping[str, Stamp | None]) -> dict[str, Reading | None]:
-        readings: dict[str, Reading | None] = {}
+    def _read(self, stale: Mapping[str, Stamp | None]) -> dict[str, FileContent | None]:
+        readings: dict[str, FileContent | None] = {}
         for path, stamp in stale.items():
             if self._stopping.is_set():
                 break
@@ -181,7 +190,7 @@ class _Store:
         _log_ignored(readings)
         return readings
 
-    def _reading(self, path: str) -> Reading | None:
+    def _reading(self, path: str) -> FileContent | None:
         try:
             return self._read_file(path)
         except Exception as error:
@@ -190,7 +199,7 @@ class _Store:
             return unreadable(path, f"cannot be read: unexpected {type(error).__name__}")
 
 
-def read_file(path: str) -> Reading | None:
+def read_file(path: str) -> FileContent | None:
     """Read and decode one file; None where there is none. Never waits for a FIFO's writer."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -228,7 +237,7 @@ def _check(path: Path) -> None:
         raise SourceError(f"{shown(str(path))}: {trouble}")
 
 
-def _log_ignored(readings: Mapping[str, Reading | None]) -> None:
+def _log_ignored(readings: Mapping[str, FileContent | None]) -> None:
     counts = [each.ignored for each in readings.values() if each is not None and each.ignored]
     if counts:
         _log.debug(
