@@ -24,7 +24,7 @@ from uproxy.core.route import (
     ServicePortName,
 )
 from uproxy.dataplane.context import Context
-from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.tcp.epoll_side import Side
 from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.tcp.listener import TcpEngine, TcpListener
@@ -168,7 +168,8 @@ class World:
 
     def __init__(self, splice: SpliceMode, settings: dict[str, float]) -> None:
         merged = {"max_flows": 1000, "tcp_idle_timeout": 0.0, "half_close_timeout": 0.0} | settings
-        self.reactor = Reactor(asyncio.get_running_loop())
+        self.data_path = choose_engine(asyncio.get_running_loop())
+        self.reactor = self.data_path.reactor
         self.context = Context(
             self.reactor,
             Settings(

@@ -18,15 +18,23 @@ import pytest
 from tests.dataplane.peers import eventually
 from tests.io_uring import on_ring_loops
 from uproxy.dataplane import reactor as reactor_module
+from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.kernel import LINUX, Kernel
-from uproxy.dataplane.reactor import BATCH, BESIDE_RING, Abortable, Callback, Reactor
+from uproxy.dataplane.reactor import (
+    BATCH,
+    BESIDE_RING,
+    Abortable,
+    Callback,
+    Reactor,
+    RingReactor,
+)
 
 EVENTS = select.EPOLLIN | select.EPOLLET
 
 
 @asynccontextmanager
 async def reactor(kernel: Kernel = LINUX) -> AsyncIterator[Reactor]:
-    made = Reactor(asyncio.get_running_loop(), kernel)
+    made = choose_engine(asyncio.get_running_loop(), kernel).reactor
     try:
         yield made
     finally:
@@ -343,8 +351,8 @@ async def test_a_ring_gets_its_turn_between_few_events() -> None:
     turns: Counter[int] = Counter()
     try:
         async with reactor() as r:
+            assert isinstance(r, RingReactor)
             ring = r.ring
-            assert ring is not None
             for link in links:
                 link.on_event = lambda: turns.update([ring.round])
                 r.register(link.near.fileno(), link.ready, EVENTS)

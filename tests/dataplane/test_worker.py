@@ -15,7 +15,7 @@ from tests.dataplane.peers import OWNER, Peer, Server, eventually
 from tests.ports import free_port
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route
 from uproxy.dataplane.context import Context
-from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.tcp.listener import TcpListener
 from uproxy.dataplane.worker import Worker
 from uproxy.net.channel import (
@@ -54,9 +54,10 @@ class Told:
         self.channel = Channel(ours, kind)
         self.theirs = Channel(theirs, other)
         self.server = Server()
-        self.reactor = Reactor(asyncio.get_running_loop())
+        engine = choose_engine(asyncio.get_running_loop())
+        self.reactor = engine.reactor
         context = Context(self.reactor, SETTINGS, lambda: 0.5, 10000)
-        self.worker = Worker(self.theirs, context)
+        self.worker = Worker(self.theirs, context, engine)
         self.sockets: list[socket.socket] = []
 
     def route(self, port: int, backend: Backend | None = None) -> Route:

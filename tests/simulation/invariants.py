@@ -12,6 +12,7 @@ from tests.simulation.peers import Peer
 from tests.simulation.streams import Stream
 from tests.simulation.world import Fault, Violation
 from uproxy.core.flows.counters import Counters
+from uproxy.dataplane.reactor import RingReactor
 from uproxy.dataplane.tcp.epoll_side import Side
 from uproxy.dataplane.tcp.ring_side import BULK
 from uproxy.uring.ring import SIZE
@@ -103,7 +104,7 @@ def nothing_is_left_of_flows(simulation: Simulation) -> None:
     if engine.relay.pipes.used:
         raise Violation("a pipe is left")
     for name in ("_callbacks", "_polls"):
-        if left := getattr(reactor, name):
+        if left := getattr(reactor, name, None):
             raise Violation(f"left in the reactor: {name[1:]} {left}")
     for owner, port in context.ports().items():
         if port.balancer._flows:
@@ -114,13 +115,14 @@ def nothing_is_left_of_flows(simulation: Simulation) -> None:
 
 def ring_is_whole(simulation: Simulation) -> None:
     """After a few turns in which nothing was to be done."""
-    ring, queues = simulation.reactor.ring, simulation.machine.queues
+    reactor, queues = simulation.reactor, simulation.machine.queues
     simulation._check()
     pending = [each for each in _scheduled(simulation) if "_report" not in str(each)]
     if pending:
         raise Violation(f"a timer is left: {pending[0]!r}")
-    if ring is None or queues is None:
+    if not isinstance(reactor, RingReactor) or queues is None:
         return
+    ring = reactor.ring
     for number, group in queues.groups.items():
         group.look()
         if group.lent:

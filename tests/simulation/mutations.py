@@ -113,11 +113,11 @@ KNOWN: Final = (
         _REACTOR,
         """        try:
             self._dispatch()
-        finally:  # Whatever has failed, or nobody would hear of any socket again.
-            if""",
+        finally:
+""",
         """        self._dispatch()
         if True:
-            if""",
+""",
     ),
     _one(
         "full-buffers-of-a-lifetime",

@@ -23,7 +23,8 @@ from tests.simulation.streams import Address
 from tests.simulation.udp_peers import UdpClient, UdpServer
 from tests.simulation.world import Fault, Violation, World
 from uproxy.dataplane.context import Context
-from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.engine import choose_engine
+from uproxy.dataplane.reactor import RingReactor
 from uproxy.dataplane.tcp.engine import TcpEngine
 from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.worker import Worker
@@ -110,7 +111,8 @@ class Simulation:
     def _run(self) -> None:
         loop = self.loop = self.machine.new_loop(ring=self.scenario.on_ring)
         loop.set_exception_handler(lambda _, problem: self._problem(problem))
-        self.reactor = Reactor(loop, self.machine.kernel)
+        self.data_path = choose_engine(loop, self.machine.kernel)
+        self.reactor = self.data_path.reactor
         loop.call_soon(self._begin)
         try:
             loop.run_forever()
@@ -160,10 +162,10 @@ class Simulation:
             self.reactor, settings, self.random.random,
             spare if scenario.knows_limit else sys.maxsize,
         )  # fmt: skip
-        if self.reactor.ring is not None:
+        if isinstance(self.reactor, RingReactor):
             self.reactor.ring.pause = self.world.call
-            self.reactor.ring.watch.allowed = scenario.busy_poll
-        self.worker = Worker(cast("Any", self.control.channel), self.context)
+        self.reactor.allow_busy_poll(scenario.busy_poll)
+        self.worker = Worker(cast("Any", self.control.channel), self.context, self.data_path)
         if scenario.mode == "splice":
             self.worker._tcp.close()
             self.worker._tcp = TcpEngine(self.context, splice="always")

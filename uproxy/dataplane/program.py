@@ -19,7 +19,7 @@ import sys
 from functools import partial
 
 from uproxy.dataplane.context import Context
-from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.spare_descriptors import Reserve
 from uproxy.dataplane.worker import Worker
 from uproxy.net.channel import Channel, Ready, Settings, ToWorker
@@ -47,7 +47,7 @@ class _Service:
         self.interval = 0.5
         self._channel = channel
         self._reserve = Reserve()
-        self._reactor = Reactor(asyncio.get_running_loop())
+        self._engine = choose_engine(asyncio.get_running_loop())
         self._worker: Worker | None = None
 
     def receive(self) -> None:
@@ -86,7 +86,7 @@ class _Service:
     def close(self) -> None:
         if self._worker is not None:
             self._worker.close()
-        self._reactor.close()
+        self._engine.reactor.close()
         self._reserve.close()
         self._channel.close()
 
@@ -102,13 +102,12 @@ class _Service:
         self._reserve.fill()
 
     def _begin(self, settings: Settings) -> None:
-        ring = self._reactor.ring
+        engine = self._engine
         self.interval = settings.report_interval
-        context = Context(self._reactor, settings, random.random, descriptor_limit())
-        self._worker = Worker(self._channel, context)
-        if ring is not None:
-            ring.watch.allowed = settings.busy_poll
-        self._channel.post(Ready("io_uring" if ring is not None else "epoll"))
+        context = Context(engine.reactor, settings, random.random, descriptor_limit())
+        self._worker = Worker(self._channel, context, engine)
+        engine.reactor.allow_busy_poll(settings.busy_poll)
+        self._channel.post(Ready(engine.name))
 
 
 async def serve(channel: Channel[ToWorker]) -> None:

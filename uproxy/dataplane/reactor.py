@@ -1,10 +1,12 @@
 """One epoll for all sockets of a worker, nested in the asyncio loop.
 
-The loop watches a single descriptor, the epoll's own, and calls back when anything is ready. Per
-event this costs a dictionary lookup and one call: no transport, future or task. (Measured against
-asyncio protocols on uvloop: 15 % less CPU per request, and 1.7 times the connections a second.)
+The loop has a single descriptor to wait for, the epoll's own, and calls back when any socket is
+ready. An event costs a dictionary lookup and one call: no transport, future or task. (Measured
+against asyncio protocols on uvloop: 15 % less CPU per request, and 1.7 times the connections a
+second. Docs: decisions/0002.)
 
-On a `RingLoop` there is an io_uring, too, for what is frequent: dials and small messages.
+`RingReactor` is for a loop that waits for an io_uring. There, dials and small messages go by the
+ring, and the ring polls the epoll in place of asyncio.
 """
 
 from __future__ import annotations
@@ -22,19 +24,18 @@ from uproxy.uring.loop import RingLoop
 from uproxy.uring.ring import Ring
 
 Callback = Callable[[int], None]
-"""Takes the event mask. Where it is a method of something `Abortable`, that is ended when the
-method raises."""
+"""Takes the event mask. If it is a method of an `Abortable` and raises, that object is aborted."""
 
 BATCH: Final = 256
-"""Events taken per poll. Enough to share the cost of the poll among many flows, little enough that
-the asyncio loop (control channel, timers) gets its turn within a few milliseconds."""
+"""Events taken per poll. This is enough to share the cost of the poll among many flows, and little
+enough that asyncio (control channel, timers) runs again within a few milliseconds."""
 
 BESIDE_RING: Final = 32
 """The same where there is a ring: then only bulk and slow receivers have events, each of which may
-move a megabyte, while small messages wait for the ring's turn."""
+move a megabyte, while small messages wait for the next turn of the ring."""
 
 DEFERRED: Final = 16
-"""Deferred callbacks before everybody else gets a turn. Each may move a megabyte: a thousand of
+"""Deferred callbacks that run before asyncio does again. Each may move a megabyte: a thousand of
 them in one go would keep a small request waiting for a second."""
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 @runtime_checkable
 class Abortable(Protocol):
-    """Something that can be ended at once when its callback fails."""
+    """An object that can be ended at once when one of its callbacks fails."""
 
     def abort(self) -> None: ...
 
@@ -68,63 +69,50 @@ class Reactor:
         self._poll = self._epoll.poll
         self._callbacks: dict[int, Callback] = {}
         self._fresh: set[int] = set()
+        """Descriptors that were registered during the current batch."""
         self._deferred: list[Callable[[], None]] = []
-        self._polls: dict[int, int] = {}
-        """Descriptors to the keys of their polls by the ring."""
         self._batch = BATCH
-        self.ring: Ring | None = None
-        if isinstance(loop, RingLoop):
-            self._batch = BESIDE_RING
-            self.ring = loop.ring
-            self.ring.failed = self._failed
-            self._poll_epoll()
-        else:
-            loop.add_reader(self._epoll.fileno(), self._dispatch)
+        self._nest()
 
     def register(self, fd: int, callback: Callback, events: int) -> None:
-        """Call back whenever `events` (select.EPOLL*) occur. Raises OSError."""
+        """Call back whenever `events` (select.EPOLL*) occur. Raises OSError.
+
+        What is ready already is reported, too, with EPOLLET as well: EPOLL_CTL_ADD looks at the
+        state of the descriptor. So nothing is missed that came before the registration.
+        """
         self._epoll.register(fd, events)
         self._callbacks[fd] = callback
         self._fresh.add(fd)
 
     def replace(self, fd: int, callback: Callback) -> None:
-        """Give the events of a registered descriptor to another callback; no system call."""
+        """Give the events of a registered descriptor to another callback; no system call.
+
+        Events that were reported before are not reported again: the new callback has to be told
+        of those that the old one got.
+        """
         self._callbacks[fd] = callback
 
     def await_writable(self, fd: int, callback: Callback, events: int) -> None:
-        """Call back once when a descriptor can be written or has failed, as a dial does.
+        """Call back once when a descriptor can be written or has failed, as after connect(2).
 
-        Without a ring it then is registered for `events` already, and `watches` it.
+        The descriptor may be registered for `events` by this, and `is_registered` then.
         """
-        if self.ring is None:
-            self.register(fd, callback, events)
-            return
+        self.register(fd, callback, events)
 
-        def ready(completion: int) -> None:
-            self.tick()
-            self._forget_poll(fd)
-            result = completion & RESULT
-            try:
-                callback(select.EPOLLERR if result & FAILED else result)
-            except Exception as error:
-                self._failed(callback, error)
-
-        self._polls[fd] = self.ring.poll(fd, select.EPOLLOUT, ready)
-
-    def watches(self, fd: int) -> bool:
-        """Whether a descriptor is registered."""
+    def is_registered(self, fd: int) -> bool:
+        """Whether epoll reports events of a descriptor."""
         return fd in self._callbacks
 
     def modify(self, fd: int, events: int) -> None:
-        """Change the events of a registered descriptor; one that is closed is left alone."""
+        """Change the events of a registered descriptor. A closed one is ignored."""
         with suppress(OSError, ValueError):
             self._epoll.modify(fd, events)
 
     def unregister(self, fd: int) -> None:
-        """Forget a descriptor. Unknown and closed ones are fine.
+        """Have no more events of a descriptor. Unknown and closed ones are ignored.
 
-        Needed before closing a descriptor that other processes hold as well, as with listening
-        sockets: the kernel drops a registration only with the last copy.
+        This is needed before a descriptor is closed of which another process has a copy, as of
+        listening sockets: the kernel drops a registration only with the last copy.
         """
         if self._callbacks.pop(fd, None) is not None:
             with suppress(OSError, ValueError):
@@ -133,12 +121,9 @@ class Reactor:
     def discard(self, fd: int) -> None:
         """Like `unregister`, without the system call: for the only copy, closed right after."""
         self._callbacks.pop(fd, None)
-        if fd in self._polls and self.ring is not None:
-            self.ring.cancel(self._forget_poll(fd))
-            self.ring.flush()
 
     def defer(self, callback: Callable[[], None]) -> None:
-        """Call once in one of the loop's next rounds, after everybody else had a turn."""
+        """Call once in one of the loop's next iterations, after sockets and timers."""
         self._deferred.append(callback)
         if len(self._deferred) == 1:
             self._loop.call_soon(self._run_deferred)
@@ -153,45 +138,30 @@ class Reactor:
         return self._loop.call_later(delay, self._timed, callback)
 
     def guard(self, callback: Callable[[], None]) -> None:
-        """Call; a failure is logged, counted, and ends what the callback belongs to."""
+        """Call; a failure is logged, counted, and aborts what the callback belongs to."""
         try:
             callback()
         except Exception as error:
             self._failed(callback, error)
 
+    def allow_busy_poll(self, allowed: bool) -> None:
+        """Whether the loop may stay awake between two messages. Only a ring's loop can."""
+
     def close(self) -> None:
-        """Stop watching. The descriptors that were registered stay open."""
+        """Call back no more. The descriptors that were registered stay open."""
         if self._epoll.closed:
             return
-        if self.ring is not None:
-            self.ring.remove(self._epoll_key)
-            self.ring.cancel(self._epoll_key)
-            self.ring.flush()
-        else:
-            self._loop.remove_reader(self._epoll.fileno())
+        self._leave_loop()
         self._epoll.close()
         self._callbacks.clear()
         self._deferred.clear()
 
-    def _poll_epoll(self) -> None:
-        """Have the ring say once when anything is ready."""
-        assert self.ring is not None
-        self._epoll_key = self.ring.poll(self._epoll.fileno(), select.EPOLLIN, self._epoll_ready)
+    def _nest(self) -> None:
+        """Have the loop say when any descriptor is ready."""
+        self._loop.add_reader(self._epoll.fileno(), self._dispatch)
 
-    def _epoll_ready(self, completion: int) -> None:
-        assert self.ring is not None
-        self.ring.remove(self._epoll_key)
-        try:
-            self._dispatch()
-        finally:  # Whatever has failed, or nobody would hear of any socket again.
-            if not self._epoll.closed:
-                self._poll_epoll()  # Which looks first: what this batch has left is not missed.
-
-    def _forget_poll(self, fd: int) -> int:
-        key = self._polls.pop(fd)
-        assert self.ring is not None
-        self.ring.remove(key)
-        return key
+    def _leave_loop(self) -> None:
+        self._loop.remove_reader(self._epoll.fileno())
 
     def _dispatch(self) -> None:
         self.now = self._monotonic()
@@ -200,8 +170,9 @@ class Reactor:
         fresh.clear()
         for fd, mask in self._poll(0, self._batch):
             callback = find(fd)
-            # A descriptor registered during this batch is a new one under an old number: what
-            # was reported belongs to its predecessor. Its own events come with the next poll.
+            # Numbers of descriptors are reused at once: a callback of this batch may have closed
+            # one and opened another with its number. What was reported belongs to the old one; the
+            # events of the new one come with the next poll, as it was registered after this one.
             if callback is None or fd in fresh:
                 continue
             try:
@@ -213,6 +184,8 @@ class Reactor:
         self.now = self._monotonic()
         callbacks, self._deferred = self._deferred[:DEFERRED], self._deferred[DEFERRED:]
         if self._deferred:
+            # Before the callbacks run: one that defers something finds the list not empty, and
+            # would not schedule this again.
             self._loop.call_soon(self._run_deferred)
         for callback in callbacks:
             self.guard(callback)
@@ -222,10 +195,11 @@ class Reactor:
         self.guard(callback)
 
     def _failed(self, callback: Callable[..., None] | None, error: Exception) -> None:
-        """Raises nothing, or what else was to be called would be forgotten."""
+        """Raises nothing, or the events that follow in the batch would be lost: they are
+        edge-triggered, and the kernel does not report them again."""
         self.failures += 1
         owner = getattr(callback, "__self__", callback)
-        with suppress(Exception):  # Where the log goes may have ended.
+        with suppress(Exception):  # The log may go to a pipe that was closed.
             logger.error("%r failed", owner, exc_info=error)
         if isinstance(owner, Abortable):
             try:
@@ -233,3 +207,70 @@ class Reactor:
             except Exception:
                 with suppress(Exception):
                     logger.exception("%r could not be ended", owner)
+
+
+class RingReactor(Reactor):
+    """The reactor of a loop that waits for an io_uring.
+
+    The ring polls the epoll's descriptor, once for each batch of events, and completes dials: a
+    poll by the ring costs no system call of its own, unlike a registration with epoll.
+    """
+
+    def __init__(self, loop: RingLoop, kernel: Kernel = LINUX) -> None:
+        self.ring: Ring = loop.ring
+        self._polls: dict[int, int] = {}
+        """Descriptors to the keys of their polls by the ring."""
+        super().__init__(loop, kernel)
+        self._batch = BESIDE_RING
+        self.ring.failed = self._failed
+
+    def await_writable(self, fd: int, callback: Callback, events: int) -> None:
+        def ready(completion: int) -> None:
+            self.tick()
+            self._forget_poll(fd)
+            result = completion & RESULT
+            try:
+                callback(select.EPOLLERR if result & FAILED else result)
+            except Exception as error:
+                self._failed(callback, error)
+
+        self._polls[fd] = self.ring.poll(fd, select.EPOLLOUT, ready)
+
+    def discard(self, fd: int) -> None:
+        self._callbacks.pop(fd, None)
+        if fd in self._polls:
+            # The ring looks descriptors up when an operation is submitted: what is queued for this
+            # number has to go to the kernel before the number can belong to another socket.
+            self.ring.cancel(self._forget_poll(fd))
+            self.ring.flush()
+
+    def allow_busy_poll(self, allowed: bool) -> None:
+        self.ring.watch.allowed = allowed
+
+    def _nest(self) -> None:
+        self._poll_epoll()
+
+    def _leave_loop(self) -> None:
+        self.ring.remove(self._epoll_key)
+        self.ring.cancel(self._epoll_key)
+        self.ring.flush()
+
+    def _poll_epoll(self) -> None:
+        """Have the ring say once when any descriptor is ready."""
+        self._epoll_key = self.ring.poll(self._epoll.fileno(), select.EPOLLIN, self._epoll_ready)
+
+    def _epoll_ready(self, completion: int) -> None:
+        self.ring.remove(self._epoll_key)
+        try:
+            self._dispatch()
+        finally:
+            # Even if epoll_wait has failed, or no socket would ever be heard of again
+            # (test_events_go_on_after_they_could_not_be_asked_for). A poll looks before it waits:
+            # events that did not fit into this batch complete it at once.
+            if not self._epoll.closed:
+                self._poll_epoll()
+
+    def _forget_poll(self, fd: int) -> int:
+        key = self._polls.pop(fd)
+        self.ring.remove(key)
+        return key

@@ -9,6 +9,7 @@ from uproxy.core import protocols
 from uproxy.core.route import Backend, Frontend, Route, ServicePortName
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.count_reports import Counting
+from uproxy.dataplane.engine import Engine
 from uproxy.dataplane.tcp.listener import TcpEngine, TcpListener
 from uproxy.dataplane.udp.listener import UdpEngine, UdpListener
 from uproxy.dataplane.unserved import Lack
@@ -37,11 +38,11 @@ _SIGN_OF_LIFE = 2
 class Worker:
     """Carries out what the control process says, and reports what was counted."""
 
-    def __init__(self, channel: Channel[ToWorker], context: Context) -> None:
+    def __init__(self, channel: Channel[ToWorker], context: Context, engine: Engine) -> None:
         self._channel = channel
         self._context = context
         self._tcp = TcpEngine(context)
-        self._udp = UdpEngine(context)
+        self._udp = UdpEngine(context, engine.datagrams)
         self._listeners: dict[Frontend, Listener] = {}
         self._frontends: dict[ServicePortName, set[Frontend]] = {}
         self._counting = Counting(context)

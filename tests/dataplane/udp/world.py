@@ -17,7 +17,7 @@ from uproxy.core.route import (
     ServicePortName,
 )
 from uproxy.dataplane.context import Context
-from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.engine import Engine, choose_engine
 from uproxy.dataplane.udp.flow import UdpFlow
 from uproxy.dataplane.udp.listener import UdpEngine, UdpListener
 from uproxy.net.channel import Settings
@@ -104,10 +104,10 @@ class OutsideContext(Context):
 class World:
     """A worker's UDP side, with backends and clients."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, engine: Engine) -> None:
         self.reactor = context.reactor
         self.context = context
-        self.engine = UdpEngine(self.context)
+        self.engine = UdpEngine(self.context, engine.datagrams)
         self.listeners: list[UdpListener] = []
         self.servers: list[Server] = []
         self.clients: list[Client] = []
@@ -172,13 +172,14 @@ async def world(
         tcp_idle_timeout=60.0,
         half_close_timeout=60.0,
     )
-    reactor = Reactor(asyncio.get_running_loop())
-    made = World((OutsideContext if outside else Context)(reactor, settings, lambda: 0.5))
+    engine = choose_engine(asyncio.get_running_loop())
+    context = (OutsideContext if outside else Context)(engine.reactor, settings, lambda: 0.5)
+    made = World(context, engine)
     try:
         yield made
     finally:
         made.close()
-        reactor.close()
+        engine.reactor.close()
     assert made.context.active == 0
     assert made.counters.active == 0
     assert made.reactor.failures == 0

@@ -104,7 +104,7 @@ class Flow:
         self.listener.engine.dialer.succeeded(self)
         relay = self.listener.engine.relay
         reactor = relay.reactor
-        watched = reactor.watches(self.sock.fileno())
+        watched = reactor.is_registered(self.sock.fileno())
         if relay.ring is not None and not watched:
             self.client_side, self.backend_side = ring_sides(
                 relay.ring, relay.half_closed, self, self.client_sock, self.sock
@@ -144,7 +144,7 @@ class Flow:
         if client is None or client.total or self.sock is None:
             return
         self.rounds += 1
-        ring = self.listener.context.reactor.ring
+        ring = self.listener.engine.relay.ring
         if ring is not None and self.rounds < ROUNDS_OF_SILENCE:
             ring.again(self._acknowledge)
             return
@@ -164,7 +164,7 @@ class Flow:
         try:
             for side in (self.backend_side, self.client_side):
                 assert isinstance(side, Side)
-                if reactor.watches(side.fd):
+                if reactor.is_registered(side.fd):
                     reactor.replace(side.fd, side.ready)
                 else:
                     reactor.register(side.fd, side.ready, EVENTS)

@@ -71,7 +71,7 @@ class HeaderFlow(Flow):
 
     def _wait_for_room(self, sock: Socket) -> None:
         reactor = self.listener.context.reactor
-        if reactor.watches(sock.fileno()):
+        if reactor.is_registered(sock.fileno()):
             reactor.replace(sock.fileno(), self.introduce)
             return
         try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Final, Literal, Protocol
 
-from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.reactor import Reactor, RingReactor
 from uproxy.dataplane.tcp.half_closed import HalfClosed
 from uproxy.dataplane.tcp.pipes import PipePool
+from uproxy.uring.ring import Ring
 
 BUFFER: Final = 64 * 1024
 """Bytes of the receive buffer, one for the whole worker, and so the most that a direction keeps
@@ -40,7 +41,9 @@ class Relay:
         self.half_closed = HalfClosed(reactor)
         self.splice_after = _THRESHOLDS[splice]
         """Full reads in a row before splicing."""
-        self.ring = reactor.ring if self.splice_after else None
+        self.ring: Ring | None = None
+        if isinstance(reactor, RingReactor) and self.splice_after:
+            self.ring = reactor.ring
         """What flows begin with; None: they are relayed by epoll alone."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
@@ -22,8 +21,6 @@ RESOLUTION = 0.05
 """Seconds between two looks for flows that are over, at least, so that thousands that began one
 after the other do not each wake the worker."""
 
-
-logger = logging.getLogger(__name__)
 
 CHUNK = 500
 """Flows that end in one go when thousands do: about 5 ms of work, then others get their turn."""
@@ -49,12 +46,12 @@ class Expiring(Timed, Protocol):
 class UdpEngine:
     """Owned by the worker. Flows enter when they begin and leave when they close."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, datagrams: Datagrams | None) -> None:
         self.flows: FlowTable[Expiring] = FlowTable(context.settings.udp_timeout)
         buffer = bytearray(BUFFER)
         self.buffer = memoryview(buffer)
         """Where datagrams are received without a ring; the content is valid until the next one."""
-        self.datagrams = _datagrams(context)
+        self.datagrams = datagrams
         """What the ring receives into; None: epoll does all the work."""
         self._context = context
         self._capacity = context.capacity
@@ -157,14 +154,3 @@ class UdpEngine:
         deadline = self.flows.next_deadline()
         if deadline is not None:
             self._arm(max(deadline, now + RESOLUTION), now)
-
-
-def _datagrams(context: Context) -> Datagrams | None:
-    ring = context.reactor.ring
-    if ring is None:
-        return None
-    try:
-        return Datagrams(ring, context.reactor.kernel.datagram_buffers)
-    except OSError as error:
-        logger.warning("io_uring cannot be used for datagrams (%s); epoll is", error.strerror)
-        return None
