@@ -110,8 +110,8 @@ class Checks:
     def _reasons(self, daemon: Daemon) -> Iterator[str]:
         """Whatever is said to be wrong."""
         reconciler = daemon.reconciler
-        yield from map(str, daemon.reasons_not_ready())
-        yield from map(str, daemon.notes())
+        yield from map(str, daemon.status.reasons_not_ready())
+        yield from map(str, daemon.status.notes())
         needed = set(reconciler._service_addresses.needed)
         # A claim of what an interface has by now does no harm, and goes with the next change.
         if self._kernel.claims - self._kernel.addresses != needed:
@@ -128,9 +128,9 @@ class Checks:
         for status in service_statuses(reconciler.table):
             if "unexpected" in status.reason:
                 yield status.reason
-        assert daemon.cluster is not None
-        if not daemon.cluster.reachable:
-            yield f"the cluster is not followed: {daemon.cluster.last_error}"
+        assert daemon.kubernetes is not None
+        if not daemon.kubernetes.reachable:
+            yield f"the cluster is not followed: {daemon.kubernetes.last_error}"
 
     def _wrong_sockets(self, daemon: Daemon, expected: RoutingTable) -> Iterator[str]:
         workers = self._workers(daemon)

@@ -1,4 +1,4 @@
-"""The program as a whole: its parts, how they are connected, and what it says about itself."""
+"""The parts of the program, how they are connected, and the tasks that keep them going."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import contextlib
 import gc
 import logging
 import socket
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 from uproxy.config.settings import Config
@@ -19,6 +18,7 @@ from uproxy.control.cluster_client import ClusterClient
 from uproxy.control.http_servers import http_servers, server_troubles
 from uproxy.control.listeners import Listeners
 from uproxy.control.machine import Machine, routing_options
+from uproxy.control.program_status import ProgramStatus
 from uproxy.control.reconciler import Reconciler
 from uproxy.control.service_addresses import ServiceAddresses
 from uproxy.control.task_supervisor import TaskSupervisor
@@ -27,15 +27,7 @@ from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.errors import SourceError
 from uproxy.core.ip import Family, family_of
-from uproxy.core.report.health import ProxyHealth, not_eligible
-from uproxy.core.report.overview import (
-    frontend_statuses,
-    health_check_statuses,
-    service_statuses,
-    unserved,
-)
-from uproxy.core.report.readiness import Kind, Reason, not_ready, texts
-from uproxy.core.report.status import FrontendStatus, Status
+from uproxy.core.report.health import ProxyHealth
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.route import Backend, ServicePortName
 from uproxy.core.routing.options import RoutingOptions
@@ -43,6 +35,7 @@ from uproxy.core.routing.table import HealthCheck
 from uproxy.host import processors
 from uproxy.host.claims import Claims
 from uproxy.http.health import ServiceHealthServers
+from uproxy.http.server import HttpServer
 from uproxy.net.channel import LocalClients, Open, Settings
 from uproxy.sources.kubernetes.mirror import SOURCES
 from uproxy.sources.kubernetes.source import KubernetesSource
@@ -57,24 +50,31 @@ _MANIFESTS = "manifests"
 
 
 class Daemon:
-    """All parts of a uproxy; `startup.running` opens them. The attributes are for watching it."""
+    """All parts of a uproxy; `startup.running` opens them. Attributes are public for tests and for
+    `startup`; what the program says about itself is in `status`."""
 
-    def __init__(self, config: Config, cluster: KubernetesSource | None, machine: Machine) -> None:
-        """`machine` has looked around."""
+    def __init__(
+        self, config: Config, kubernetes: KubernetesSource | None, machine: Machine
+    ) -> None:
+        """`kubernetes`: None where everything comes from manifests. `machine` has been read."""
         self.config = config
-        self.telemetry = Telemetry()
-        self.health = ProxyHealth(
+        self.kubernetes = kubernetes
+        self.manifests = ManifestSource(config.manifests, name=_MANIFESTS)
+        self.machine = machine
+        self.servers: list[HttpServer] = []
+        """The HTTP servers of the program itself; those of health check node ports are apart."""
+        self.stop_following: Callable[[], object] = lambda: None
+        """Ends `run`: the desired state no longer matters."""
+        telemetry = Telemetry()
+        health = ProxyHealth(
             sync_period=config.sync_period,
-            starting=self.waiting_for,
+            starting=lambda: self.status.waiting_for(),
             outages=lambda: self.workers.outages,
             hopeless=lambda: self.workers.hopeless,
         )
-        self.cluster = cluster
-        """None: everything comes from manifests."""
-        self.machine = machine
-        names = SOURCES if self.cluster is not None else (_MANIFESTS,)
+        names = SOURCES if kubernetes is not None else (_MANIFESTS,)
         self.state = ClusterState(names, node_name=config.node_name)
-        self.source = self.cluster or ManifestSource(config.manifests, name=_MANIFESTS)
+        self._node = self.state.node
         self.backend_reachability = BackendReachability(self._backends, self._reachability_changed)
         self.workers = Workers(
             self._settings,
@@ -93,107 +93,58 @@ class Daemon:
             claimed=self.claims.claimed,
             later=asyncio.get_running_loop().call_later,
         )
-        self.watchdog = ClaimWatchdog(cluster, self._facts_changed)
+        self.watchdog = ClaimWatchdog(kubernetes, self._facts_changed)
         self.service_addresses = ServiceAddresses(self.claims, self.watchdog.claimed)
-        self.health_servers = ServiceHealthServers(self._health_hosts, healthy=self._healthy)
+        self.client_ip = ClientIPPreservation(
+            config.preserve_client_ip, changed=self._send_local_clients, in_use=self._have_flows
+        )
         self.reconciler = Reconciler(
             state=self.state,
             listeners=self.listeners,
             service_addresses=self.service_addresses,
             options=routing_options(config, self.state.node, machine, {}),
-            telemetry=self.telemetry,
-            health=self.health,
+            telemetry=telemetry,
+            health=health,
             serve_health_checks=self._serve_health_checks,
             min_sync_period=config.min_sync_period,
             prepare=lambda table: self.client_ip.prepare(table.local),
             after_sync=self._apply_facts,
         )
-        self.client_ip = ClientIPPreservation(
-            config.preserve_client_ip, changed=self._send_local_clients, in_use=self._have_flows
-        )
         self.supervisor = TaskSupervisor()
-        self.servers = list(http_servers(config, self))
-        self.cluster_client: ClusterClient | None = None
-        if cluster is not None:
-            self.cluster_client = ClusterClient(
-                cluster,
-                config,
-                self.reconciler,
-                self.supervisor,
-                unanswered=lambda: self.backend_reachability.unanswered,
-                servers=lambda: server_troubles(self.servers),
-            )
-        self.draining = False
-        self.stop_following: Callable[[], object] = lambda: None
-        """Ends `run`: what is wanted no longer matters."""
-        self._node = self.state.node
+        self.cluster_client = self._cluster_client()
+        self.status = ProgramStatus(
+            config=config,
+            telemetry=telemetry,
+            health=health,
+            kubernetes=kubernetes,
+            machine=machine,
+            workers=self.workers,
+            listeners=self.listeners,
+            reconciler=self.reconciler,
+            client_ip=self.client_ip,
+            backend_reachability=self.backend_reachability,
+            supervisor=self.supervisor,
+            servers=self.servers,
+            last_known_notes=lambda: self.cluster_client.notes if self.cluster_client else (),
+        )
+        self.health_servers = ServiceHealthServers(self._health_hosts, healthy=self.status.healthy)
+        self.servers += http_servers(config, self.status)
         self._send_local_clients()
 
-    def status(self) -> Status:
-        """Everything that can be said at this moment."""
-        table = self.reconciler.table
-        frontends = tuple(self._frontends())
-        return Status(
-            node=self.config.node_name,
-            synced=self.state.synced,
-            frontends=frontends,
-            services=tuple(service_statuses(table)),
-            objects=tuple(
-                each for found in self.reconciler.sink.complaints.values() for each in found
-            ),
-            workers=self.workers.status(),
-            health_checks=tuple(
-                health_check_statuses(table.health_checks, self.reconciler.health_check_failures)
-            ),
-            counters=self.workers.counters(),
-            not_ready=tuple(texts(self._not_ready(frontends))),
-            not_healthy=tuple(texts(self.reasons_not_healthy())),
-            notes=tuple(texts(self.notes())),
-            client_address_reason=self.client_ip.reason,
+    def _cluster_client(self) -> ClusterClient | None:
+        if self.kubernetes is None:
+            return None
+        return ClusterClient(
+            self.kubernetes,
+            self.config,
+            self.reconciler,
+            self.supervisor,
+            unanswered=lambda: self.backend_reachability.unanswered,
+            servers=lambda: server_troubles(self.servers),
         )
 
-    def reasons_not_healthy(self) -> Sequence[Reason]:
-        """Why /healthz is red; nothing: it is green."""
-        return (*self.health.troubles(time.monotonic()), *self._not_eligible())
-
-    def reasons_not_ready(self) -> Sequence[Reason]:
-        """Why /readyz is red; nothing: it is green."""
-        reconciler = self.reconciler
-        missing = unserved(reconciler.table, self.listeners.is_open, reconciler.failures)
-        return tuple(self._not_ready(missing))
-
-    def notes(self) -> Sequence[Reason]:
-        """What people should know although /readyz is green."""
-        reasons = [
-            (Kind.REMEMBERED, text)
-            for text in (self.cluster_client.notes if self.cluster_client else ())
-        ]
-        if self.cluster is not None and not self.waiting_for():
-            lost = self.cluster.reachability.troubles.items()
-            reasons += [(Kind.CLUSTER, f"cannot follow {name}: {why}") for name, why in lost]
-        reasons += [(Kind.MACHINE, self.machine.trouble)]
-        reasons += [(Kind.UNEXPECTED, text) for text in self.supervisor.reasons]
-        reasons += [(Kind.SERVER, f"{e.name}: {e.reason}") for e in self.servers if e.reason]
-        return [Reason(kind, text) for kind, text in reasons if text]
-
-    def node_eligible(self) -> bool:
-        """Whether load balancers should send new connections here."""
-        return not any(self._not_eligible())
-
-    def waiting_for(self) -> Sequence[str]:
-        """What has to be there before all is served for the first time."""
-        found = []
-        if self.state.unlisted:
-            found.append(f"{', '.join(self.state.unlisted)} to be listed")
-        elif not self.reconciler.served_once.is_set():
-            found.append("everything to be opened")
-        missing = self.config.workers - self.workers.started
-        if missing:
-            found.append(f"{missing} of {self.config.workers} workers to start")
-        return found
-
     async def served(self) -> None:
-        """Wait until all that the sources listed at first is served, by workers that run."""
+        """Wait until everything that the sources listed at first is served by running workers."""
         await self.workers.ready()
         await self.reconciler.served_once.wait()
 
@@ -216,50 +167,35 @@ class Daemon:
                 tasks.create_task(restarted, name=name)
             tasks.create_task(self._freeze(), name="freeze")
 
-    async def _keep_claims(self) -> None:
-        await self.service_addresses.keep(self.reconciler.claims_available)
-
-    async def _follow(self) -> None:
-        if self.cluster_client is not None:
-            await self.cluster_client.run()
-        else:
-            await self.source.run(self.reconciler.sink)
-
     async def drain(self) -> None:
-        """Stop accepting, and give flows `drain_timeout` to end."""
-        self.draining = True
+        """Stop accepting, and give flows `drain_timeout` to end.
+
+        The order decides what clients see. Health checks fail first (`draining`, then closed health
+        check node ports), so that load balancers choose other nodes from now on. The sources stop
+        next: a change that arrived later would open again what is about to be closed. Then workers
+        accept what waits in the queues, because closing a listener resets it. Only then are
+        listeners closed, and workers report when their last flow has ended.
+        """
+        self.status.draining = True
         self.stop_following()
         await self._serve_health_checks({})
         await self.listeners.empty_queues()
-        # Flows end with their workers, so that it is known how many were cut.
+        # The grace is longer than the wait below: flows are to end together with their workers,
+        # which is how the caller knows how many were cut.
         self.listeners.close_all(grace=2 * self.config.drain_timeout + 1)
         self.workers.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain_timeout):
                 await self.workers.drained()
 
-    def _frontends(self) -> list[FrontendStatus]:
-        table = self.reconciler.table
-        actual = self.listeners.actual(table.routes)
-        preserved = self.client_ip.families
-        failures, unanswered = self.reconciler.failures, self.backend_reachability.unanswered
-        return list(frontend_statuses(table, actual, failures, preserved, unanswered))
+    async def _follow(self) -> None:
+        if self.cluster_client is not None:
+            await self.cluster_client.run()
+        else:
+            await self.manifests.run(self.reconciler.sink)
 
-    def _not_eligible(self) -> Iterator[Reason]:
-        watched = self.cluster is not None
-        return not_eligible(self.state.node, watched=watched, draining=self.draining)
-
-    def _not_ready(self, frontends: Iterable[FrontendStatus]) -> Sequence[Reason]:
-        waiting_for = self.waiting_for()
-        reasons = list(not_ready(frontends, waiting_for=waiting_for, draining=self.draining))
-        reasons += (Reason(Kind.WORKER, each) for each in self.workers.problems)
-        if self.cluster is not None and waiting_for and self.cluster.last_error:
-            text = f"the cluster cannot be followed: {self.cluster.last_error}"
-            reasons.append(Reason(Kind.CLUSTER, text))
-        if self.reconciler.trouble:
-            text = f"changes cannot be carried out: {self.reconciler.trouble}"
-            reasons.append(Reason(Kind.TROUBLE, text))
-        return reasons
+    async def _keep_claims(self) -> None:
+        await self.service_addresses.keep(self.reconciler.claims_available)
 
     def _settings(self, worker: int) -> Settings:
         config = self.config
@@ -283,7 +219,7 @@ class Daemon:
         return service is not None and any(route.owner == port for route in service.routes)
 
     def _backends(self, port: ServicePortName) -> set[Backend]:
-        """All that a port of a Service may lead to."""
+        """All backends to which the frontends of a Service port may lead."""
         service = self.reconciler.table.services.get(ObjectName(port.namespace, port.name))
         routes = service.routes if service is not None else ()
         return {
@@ -307,9 +243,6 @@ class Daemon:
         addresses = self._options().nodeport_addresses
         return [each for each in addresses if family_of(each) == family]
 
-    def _healthy(self) -> bool:
-        return self.health.healthy(time.monotonic()) and not self.draining
-
     async def _serve_health_checks(
         self, wanted: Mapping[ObjectName, HealthCheck]
     ) -> Mapping[ObjectName, str]:
@@ -321,7 +254,7 @@ class Daemon:
         self.reconciler.addresses_appeared(appeared)
 
     def _apply_facts(self) -> None:
-        """After a step: the Node object may have brought new facts."""
+        """After a sync: the Node object may have brought new facts."""
         if self.cluster_client is not None:
             self.cluster_client.changed()
         if self.state.node != self._node:

@@ -25,13 +25,13 @@ _TROUBLES: Final = {HEALTH: HEALTH_SERVER, METRICS: METRICS_SERVER}
 
 
 class Program(Protocol):
-    """What there is to be told about."""
+    """What the servers need to know of the program: see ProgramStatus."""
 
     @property
     def health(self) -> ProxyHealth: ...
     @property
     def telemetry(self) -> Telemetry: ...
-    def status(self) -> Status: ...
+    def now(self) -> Status: ...
     def node_eligible(self) -> bool: ...
     def reasons_not_ready(self) -> Sequence[Reason]: ...
     def notes(self) -> Sequence[Reason]: ...
@@ -44,7 +44,7 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
     if config.metrics_address is not None:
         names = known_names(socket.gethostname(), config.node_name, *config.metrics_allowed_hosts)
         app = api_app(
-            program.status,
+            program.now,
             program.telemetry,
             names=names,
             not_ready=program.reasons_not_ready,

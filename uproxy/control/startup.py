@@ -58,12 +58,12 @@ async def running(config: Config, start: Start | None = None) -> AsyncIterator[D
                 raise StartError(server.reason)
         start.waits_for("claims of an earlier uproxy to be found")
         await stack.enter_async_context(daemon.claims)
-        if daemon.cluster is not None:
-            await stack.enter_async_context(daemon.cluster.api)
+        if daemon.kubernetes is not None:
+            await stack.enter_async_context(daemon.kubernetes.api)
         await stack.enter_async_context(daemon.health_servers)
         await stack.enter_async_context(daemon.client_ip)
         await stack.enter_async_context(daemon.workers)
-        start.waiting_for = daemon.waiting_for
+        start.waiting_for = daemon.status.waiting_for
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(_keep_trying(server, daemon), name=server.name)

@@ -111,7 +111,7 @@ async def _show(daemon: Daemon, exit_after: float | None) -> None:
     metrics = daemon.config.metrics_address
     assert metrics is not None
     url = f"http://{metrics.host}:{metrics.port}"
-    for line in _tour(daemon.status(), daemon.config.manifests[0], url):
+    for line in _tour(daemon.status.now(), daemon.config.manifests[0], url):
         click.echo(line)
     if exit_after is None:
         click.echo("Ctrl-C ends the demo.")

@@ -1,0 +1,143 @@
+"""What the program says about itself: its status, whether it is ready and healthy, and notes.
+
+It reads the parts of the program at the moment of each question, and keeps nothing but whether the
+program drains. `daemon` connects the parts; the HTTP servers ask here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from uproxy.config.settings import Config
+from uproxy.control.backend_reachability import BackendReachability
+from uproxy.control.client_ip_preservation import ClientIPPreservation
+from uproxy.control.listeners import Listeners
+from uproxy.control.machine import Machine
+from uproxy.control.reconciler import Reconciler
+from uproxy.control.task_supervisor import TaskSupervisor
+from uproxy.control.workers import Workers
+from uproxy.core.report.health import ProxyHealth, not_eligible
+from uproxy.core.report.overview import (
+    frontend_statuses,
+    health_check_statuses,
+    service_statuses,
+    unserved,
+)
+from uproxy.core.report.readiness import Kind, Reason, not_ready, texts
+from uproxy.core.report.status import FrontendStatus, Status
+from uproxy.core.report.telemetry import Telemetry
+from uproxy.http.server import HttpServer
+from uproxy.sources.kubernetes.source import KubernetesSource
+
+
+@dataclass(kw_only=True, eq=False)
+class ProgramStatus:
+    """Answers for /healthz, /livez, /readyz, /metrics and the status page, at any time."""
+
+    config: Config
+    telemetry: Telemetry
+    health: ProxyHealth
+    kubernetes: KubernetesSource | None
+    """None: everything comes from manifests."""
+    machine: Machine
+    workers: Workers
+    listeners: Listeners
+    reconciler: Reconciler
+    client_ip: ClientIPPreservation
+    backend_reachability: BackendReachability
+    supervisor: TaskSupervisor
+    servers: Sequence[HttpServer]
+    last_known_notes: Callable[[], Sequence[str]]
+    """Says which objects come from the last-known state on disk."""
+    draining: bool = False
+
+    def now(self) -> Status:
+        """Everything that can be said at this moment."""
+        table = self.reconciler.table
+        frontends = tuple(self._frontends())
+        return Status(
+            node=self.config.node_name,
+            synced=self.reconciler.state.synced,
+            frontends=frontends,
+            services=tuple(service_statuses(table)),
+            objects=tuple(
+                each for found in self.reconciler.sink.complaints.values() for each in found
+            ),
+            workers=self.workers.status(),
+            health_checks=tuple(
+                health_check_statuses(table.health_checks, self.reconciler.health_check_failures)
+            ),
+            counters=self.workers.counters(),
+            not_ready=tuple(texts(self._not_ready(frontends))),
+            not_healthy=tuple(texts(self.reasons_not_healthy())),
+            notes=tuple(texts(self.notes())),
+            client_address_reason=self.client_ip.reason,
+        )
+
+    def reasons_not_healthy(self) -> Sequence[Reason]:
+        """Why /healthz fails; empty: it succeeds."""
+        return (*self.health.troubles(time.monotonic()), *self._not_eligible())
+
+    def reasons_not_ready(self) -> Sequence[Reason]:
+        """Why /readyz fails; empty: it succeeds."""
+        reconciler = self.reconciler
+        missing = unserved(reconciler.table, self.listeners.is_open, reconciler.failures)
+        return tuple(self._not_ready(missing))
+
+    def notes(self) -> Sequence[Reason]:
+        """What people should know although /readyz succeeds."""
+        reasons = [(Kind.REMEMBERED, text) for text in self.last_known_notes()]
+        if self.kubernetes is not None and not self.waiting_for():
+            lost = self.kubernetes.reachability.troubles.items()
+            reasons += [(Kind.CLUSTER, f"cannot follow {name}: {why}") for name, why in lost]
+        reasons += [(Kind.MACHINE, self.machine.trouble)]
+        reasons += [(Kind.UNEXPECTED, text) for text in self.supervisor.reasons]
+        reasons += [(Kind.SERVER, f"{e.name}: {e.reason}") for e in self.servers if e.reason]
+        return [Reason(kind, text) for kind, text in reasons if text]
+
+    def node_eligible(self) -> bool:
+        """Whether load balancers should send new connections here."""
+        return not any(self._not_eligible())
+
+    def healthy(self) -> bool:
+        """Whether a health check node port may succeed: its Service is served by this program."""
+        return self.health.healthy(time.monotonic()) and not self.draining
+
+    def waiting_for(self) -> Sequence[str]:
+        """What has to happen before everything is served for the first time."""
+        found = []
+        state = self.reconciler.state
+        if state.unlisted:
+            found.append(f"{', '.join(state.unlisted)} to be listed")
+        elif not self.reconciler.served_once.is_set():
+            found.append("everything to be opened")
+        missing = self.config.workers - self.workers.started
+        if missing:
+            found.append(f"{missing} of {self.config.workers} workers to start")
+        return found
+
+    def _frontends(self) -> list[FrontendStatus]:
+        table = self.reconciler.table
+        actual = self.listeners.actual(table.routes)
+        preserved = self.client_ip.families
+        failures, unanswered = self.reconciler.failures, self.backend_reachability.unanswered
+        return list(frontend_statuses(table, actual, failures, preserved, unanswered))
+
+    def _not_eligible(self) -> Iterator[Reason]:
+        watched = self.kubernetes is not None
+        node = self.reconciler.state.node
+        return not_eligible(node, watched=watched, draining=self.draining)
+
+    def _not_ready(self, frontends: Iterable[FrontendStatus]) -> Sequence[Reason]:
+        waiting_for = self.waiting_for()
+        reasons = list(not_ready(frontends, waiting_for=waiting_for, draining=self.draining))
+        reasons += (Reason(Kind.WORKER, each) for each in self.workers.problems)
+        if self.kubernetes is not None and waiting_for and self.kubernetes.last_error:
+            text = f"the cluster cannot be followed: {self.kubernetes.last_error}"
+            reasons.append(Reason(Kind.CLUSTER, text))
+        if self.reconciler.trouble:
+            text = f"changes cannot be carried out: {self.reconciler.trouble}"
+            reasons.append(Reason(Kind.TROUBLE, text))
+        return reasons
