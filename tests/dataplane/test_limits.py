@@ -26,7 +26,7 @@ from uproxy.dataplane.udp.listener import UdpListener
 async def world(max_flows: int = 1000) -> AsyncIterator[tuple[peers.World, udp_world.World]]:
     """Both sides of one worker."""
     async with peers.world(max_flows=max_flows) as tcp:
-        udp = udp_world.World(tcp.context, tcp.data_path)
+        udp = udp_world.World(tcp.context, tcp.data_path.new_intake)
         try:
             yield tcp, udp
         finally:

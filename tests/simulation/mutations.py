@@ -142,14 +142,14 @@ FOUND: Final = (
         "The reply with which a multishot receive ends is passed on as an empty one.",
         _UDP,
         """        if completion & HAS_BUFFER and completion & RESULT:
-            # The receive has ended with a reply, as it does where completions have no room.
+            # A multishot receive ends with a reply where completions have no room in their queue.
             self._arrived(completion | MORE)
         elif completion & HAS_BUFFER:
-            self._intake.buffers.free(completion >> BUFFER_SHIFT)
+            self._shared.buffers.free(completion >> BUFFER_SHIFT)
         if not completion & RESULT:
 """,
         """        if completion & HAS_BUFFER:
-            self._intake.buffers.free(completion >> BUFFER_SHIFT)
+            self._shared.buffers.free(completion >> BUFFER_SHIFT)
         if not code:
 """,
     ),
@@ -325,16 +325,21 @@ FURTHER: Final = (
     _one(
         "reply-to-somebody-else",
         "A reply leaves through the message header of another buffer.",
-        _UDP,
-        "at = buffer * _MESSAGE.size",
+        "dataplane.udp.ring_socket",
+        "at = buffer * MESSAGE.size",
         "at = 0",
     ),
-    _one(
+    Mutation(
         "udp-sent-from-the-wrong-address",
         "Replies of a wildcard listener leave from whatever address the kernel chooses.",
-        "dataplane.udp.listener",
-        "pktinfo.reply_from(local)",
-        "[]",
+        (
+            Change("dataplane.udp.epoll_intake", "pktinfo.reply_from(local)", "[]"),
+            Change(
+                "dataplane.udp.ring_intake",
+                'pktinfo.reply_from(local if self._wildcard else b"")',
+                "[]",
+            ),
+        ),
     ),
 )
 """Others that could be made."""

@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from uproxy.dataplane.kernel import LINUX, Kernel
 from uproxy.dataplane.reactor import Reactor, RingReactor
+from uproxy.dataplane.udp.epoll_intake import BUFFER, EpollIntake
+from uproxy.dataplane.udp.intake import NewIntake
+from uproxy.dataplane.udp.ring_intake import RingIntake
 from uproxy.uring.datagrams import Datagrams
 from uproxy.uring.loop import RingLoop
 
@@ -26,21 +30,27 @@ class Engine:
     name: Literal["epoll", "io_uring"]
     """As `uproxy status` shows it."""
     reactor: Reactor
-    datagrams: Datagrams | None
-    """What the ring receives datagrams into; None: epoll relays them."""
+    new_intake: NewIntake
+    """What UDP listeners receive by, and the kind of flows that they have with it."""
 
 
 def choose_engine(loop: asyncio.AbstractEventLoop, kernel: Kernel = LINUX) -> Engine:
     """The engine that fits a loop: one that was made around a ring, or any other."""
     if isinstance(loop, RingLoop):
         reactor = RingReactor(loop, kernel)
-        return Engine(name="io_uring", reactor=reactor, datagrams=_datagrams(reactor))
-    return Engine(name="epoll", reactor=Reactor(loop, kernel), datagrams=None)
+        return Engine(name="io_uring", reactor=reactor, new_intake=_ring_intakes(reactor))
+    return Engine(name="epoll", reactor=Reactor(loop, kernel), new_intake=_epoll_intakes())
 
 
-def _datagrams(reactor: RingReactor) -> Datagrams | None:
+def _ring_intakes(reactor: RingReactor) -> NewIntake:
     try:
-        return Datagrams(reactor.ring, reactor.kernel.datagram_buffers)
+        datagrams = Datagrams(reactor.ring, reactor.kernel.datagram_buffers)
     except OSError as error:
+        # No memory, for example. Streams still go by the ring.
         logger.warning("io_uring cannot be used for datagrams (%s); epoll is", error.strerror)
-        return None
+        return _epoll_intakes()
+    return partial(RingIntake, datagrams)
+
+
+def _epoll_intakes() -> NewIntake:
+    return partial(EpollIntake, memoryview(bytearray(BUFFER)))

@@ -11,7 +11,8 @@ from uproxy.dataplane.context import Context
 from uproxy.dataplane.count_reports import Counting
 from uproxy.dataplane.engine import Engine
 from uproxy.dataplane.tcp.listener import TcpEngine, TcpListener
-from uproxy.dataplane.udp.listener import UdpEngine, UdpListener
+from uproxy.dataplane.udp.flows import UdpFlows
+from uproxy.dataplane.udp.listener import UdpListener
 from uproxy.dataplane.unserved import Lack
 from uproxy.net.channel import (
     Channel,
@@ -42,7 +43,8 @@ class Worker:
         self._channel = channel
         self._context = context
         self._tcp = TcpEngine(context)
-        self._udp = UdpEngine(context, engine.datagrams)
+        self._udp = UdpFlows(context)
+        self._new_intake = engine.new_intake
         self._listeners: dict[Frontend, Listener] = {}
         self._frontends: dict[ServicePortName, set[Frontend]] = {}
         self._counting = Counting(context)
@@ -158,7 +160,7 @@ class Worker:
             case protocols.TCP:
                 return TcpListener(self._context, self._tcp, sock, route)
             case protocols.UDP:
-                return UdpListener(self._context, self._udp, sock, route)
+                return UdpListener(self._context, self._udp, self._new_intake, sock, route)
             case other:
                 raise ValueError(f"a worker cannot serve {other}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from functools import partial
 
 import pytest
 
@@ -19,9 +20,8 @@ from tests.dataplane.udp.world import (
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.flows.udp_table import FlowTable
 from uproxy.core.route import Route, ServicePortName
-from uproxy.dataplane.udp import engine
 from uproxy.dataplane.udp.flow import CONVERSATION
-from uproxy.dataplane.udp.listener import UdpListener
+from uproxy.dataplane.udp.flows import Endable, UdpFlows
 from uproxy.net.listening import open_listeners
 
 
@@ -47,8 +47,8 @@ class TestEndOfFlows:
             assert w.counters.flows == 2
 
     async def test_a_reply_makes_a_flow_last_longer(self) -> None:
-        async with world() as w:
-            w.engine.flows = FlowTable(60.0, unreplied=0.05)
+        table: FlowTable[Endable] = FlowTable(60.0, unreplied=0.05)
+        async with world(all_flows=partial(UdpFlows, table=table)) as w:
             talking, silent = w.server(b"a"), w.server(b"b")
             silent.silent = True
             listener = w.listen(talking.backend, silent.backend)
@@ -92,12 +92,9 @@ class TestEndOfFlows:
             finally:
                 gc.enable()
 
-    async def test_thousands_that_end_together_leave_others_their_turn(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_thousands_that_end_together_leave_others_their_turn(self) -> None:
         """To end one takes 8 to 14 us, so 50,000 would take half a second."""
-        monkeypatch.setattr(engine, "CHUNK", 10)
-        async with world() as w:
+        async with world(all_flows=partial(UdpFlows, chunk=10)) as w:
             listener = w.listen(w.server().backend)
             for _ in range(25):
                 await w.client(listener).ask(b"hello")
@@ -105,18 +102,15 @@ class TestEndOfFlows:
             assert len(listener.flows) == 15
             await eventually(lambda: not listener.flows)
 
-    async def test_thousands_that_are_idle_leave_others_their_turn(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(engine, "CHUNK", 10)
-        async with world() as w:
-            w.engine.flows = FlowTable(60.0, unreplied=0.0, brief=0.0)
+    async def test_thousands_that_are_idle_leave_others_their_turn(self) -> None:
+        table: FlowTable[Endable] = FlowTable(60.0, unreplied=0.0, brief=0.0)
+        all_flows = partial(UdpFlows, table=table, chunk=10, resolution=float("inf"))
+        async with world(all_flows=all_flows) as w:
             listener = w.listen(w.server().backend)
-            monkeypatch.setattr(engine, "RESOLUTION", float("inf"))
             for _ in range(25):
                 await w.client(listener).ask(b"hello")
             before = len(listener.flows)
-            w.engine._expire()
+            w.all_flows._expire()
             assert (before, len(listener.flows)) == (25, 15)
             await eventually(lambda: not listener.flows)
 
@@ -221,7 +215,7 @@ class TestEndOfFlows:
             await client.ask(b"hello")
             first.close()
             (sock,) = open_listeners(first.route.frontend, 1)
-            w.listeners.append(UdpListener(w.context, w.engine, sock, first.route))
+            w.serve(sock, first.route)
             assert await client.ask(b"again") == b"again"
 
     async def test_no_descriptor_is_left(self) -> None:

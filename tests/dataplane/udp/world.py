@@ -17,9 +17,12 @@ from uproxy.core.route import (
     ServicePortName,
 )
 from uproxy.dataplane.context import Context
-from uproxy.dataplane.engine import Engine, choose_engine
+from uproxy.dataplane.engine import choose_engine
+from uproxy.dataplane.kernel import LINUX, Kernel
 from uproxy.dataplane.udp.flow import UdpFlow
-from uproxy.dataplane.udp.listener import UdpEngine, UdpListener
+from uproxy.dataplane.udp.flows import UdpFlows
+from uproxy.dataplane.udp.intake import NewIntake
+from uproxy.dataplane.udp.listener import UdpListener
 from uproxy.net.channel import Settings
 from uproxy.net.listening import open_listeners
 
@@ -104,10 +107,13 @@ class OutsideContext(Context):
 class World:
     """A worker's UDP side, with backends and clients."""
 
-    def __init__(self, context: Context, engine: Engine) -> None:
+    def __init__(
+        self, context: Context, new_intake: NewIntake, all_flows: UdpFlows | None = None
+    ) -> None:
         self.reactor = context.reactor
         self.context = context
-        self.engine = UdpEngine(self.context, engine.datagrams)
+        self.new_intake = new_intake
+        self.all_flows = UdpFlows(context) if all_flows is None else all_flows
         self.listeners: list[UdpListener] = []
         self.servers: list[Server] = []
         self.clients: list[Client] = []
@@ -134,7 +140,10 @@ class World:
             serving=backends,
             affinity_timeout=affinity,
         )
-        listener = UdpListener(self.context, self.engine, sock, route)
+        return self.serve(sock, route)
+
+    def serve(self, sock: socket.socket, route: Route) -> UdpListener:
+        listener = UdpListener(self.context, self.all_flows, self.new_intake, sock, route)
         self.listeners.append(listener)
         return listener
 
@@ -153,7 +162,7 @@ class World:
         """Everything but the reactor."""
         for listener in self.listeners:
             listener.close()
-        self.engine.close()
+        self.all_flows.close()
         for server in self.servers:
             server.close()
         for client in self.clients:
@@ -162,7 +171,12 @@ class World:
 
 @asynccontextmanager
 async def world(
-    *, max_flows: int = 1000, udp_timeout: float = 60.0, outside: bool = False
+    *,
+    max_flows: int = 1000,
+    udp_timeout: float = 60.0,
+    outside: bool = False,
+    kernel: Kernel = LINUX,
+    all_flows: Callable[[Context], UdpFlows] = UdpFlows,
 ) -> AsyncIterator[World]:
     settings = Settings(
         worker=0,
@@ -172,9 +186,9 @@ async def world(
         tcp_idle_timeout=60.0,
         half_close_timeout=60.0,
     )
-    engine = choose_engine(asyncio.get_running_loop())
+    engine = choose_engine(asyncio.get_running_loop(), kernel)
     context = (OutsideContext if outside else Context)(engine.reactor, settings, lambda: 0.5)
-    made = World(context, engine)
+    made = World(context, engine.new_intake, all_flows(context))
     try:
         yield made
     finally:

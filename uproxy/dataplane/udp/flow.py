@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import errno
-import select
 import socket
 from _socket import socket as Socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Route
 from uproxy.dataplane.context import Context, Port
 from uproxy.dataplane.udp.backend_socket import towards, towards_as
-from uproxy.dataplane.udp.engine import UdpEngine
+from uproxy.dataplane.udp.flows import UdpFlows
+from uproxy.dataplane.udp.keys import Address, Key
 from uproxy.net import pktinfo
-
-if TYPE_CHECKING:
-    from uproxy.dataplane.udp.ring_flow import RingIntake
 
 BATCH = 64
 """Datagrams that one socket passes on before the others get their turn: about 0.5 ms."""
@@ -36,30 +34,30 @@ CONVERSATION = 4
 """Datagrams that a client sends after a reply until its flow counts as a conversation, even if no
 two seconds have passed. A resolver's query has one at most: AAAA, asked along with A."""
 
-Address = tuple[str, int] | tuple[str, int, int, int]
-"""A client, as the kernel gave it; kept whole, since IPv6 needs the scope to reply."""
-Key = Address | tuple[Address, bytes] | bytes | int
-"""What identifies a flow within a listener: for wildcards also the local address, packed. By a ring
-both are as the kernel has them, one behind the other; for IPv4 they fit a number."""
-
 
 class Listening(Protocol):
-    """What a flow needs of its listener."""
+    """What flows, and the intake that begins them, need of their listener."""
 
     context: Context
-    engine: UdpEngine
+    all_flows: UdpFlows
+    """Those of all listeners of the worker."""
     sock: socket.socket
     """Replies leave through it."""
+    wildcard: bool
+    """Whether the socket is bound to no particular address, so that each flow has one of its
+    own."""
     route: Route
-    """As it is now; says where to go when a backend refuses."""
+    """The present one; it says where to go when a backend refuses."""
     port: Port
-    intake: RingIntake | None
     preserves: bool
     """Whether backends are to see the addresses of clients that are outside."""
     flows: dict[Key, UdpFlow]
 
+    def admits(self, client: Address) -> bool:
+        """Whether a client may begin a flow. Otherwise it is counted why not."""
 
-class UdpFlow:
+
+class UdpFlow(ABC):
     """One client (address and port), one address of ours, and one backend at a time.
 
     The socket towards the backend is the flow's own, and connected: so the kernel sorts the
@@ -74,7 +72,7 @@ class UdpFlow:
         "_listener",
         "_port",
         "_preserving",
-        "_receive",
+        "_reactor",
         "_replied",
         "_send",
         "_sock",
@@ -93,7 +91,6 @@ class UdpFlow:
     backend: Backend
     _sock: Socket | None
     _send: Callable[[bytes | memoryview], int]
-    _receive: Callable[[memoryview], int]
 
     def __init__(
         self, listener: Listening, key: Key, client: Address, control: pktinfo.Control
@@ -116,7 +113,8 @@ class UdpFlow:
         """Whether the backend is to see the client's address, if that is outside."""
         self._tried: list[Backend] = []
         """Backends that failed since the last reply."""
-        self.began = self.last = listener.context.reactor.now
+        self._reactor = listener.context.reactor
+        self.began = self.last = self._reactor.now
         self.answered = self.established = False
         self.number = 0
         self._kept: list[bytes] = []
@@ -128,14 +126,14 @@ class UdpFlow:
             return False
         listener = self._listener
         listener.flows[self._key] = self
-        listener.engine.admit(self, listener.context.reactor.now)
+        listener.all_flows.admit(self, self._reactor.now)
         self.counters.flows += 1
         self.counters.active += 1
         return True
 
     def to_backend(self, data: memoryview) -> None:
         """Send a datagram of the client, if need be to another backend."""
-        self.last = self._listener.context.reactor.now
+        self.last = self._reactor.now
         try:
             self._send(data)
         except BlockingIOError:
@@ -155,7 +153,7 @@ class UdpFlow:
             return
         del self._listener.flows[self._key]
         self._disconnect()
-        self._listener.engine.discard(self)
+        self._listener.all_flows.discard(self)
         self.counters.active -= 1
 
     abort = close
@@ -164,30 +162,17 @@ class UdpFlow:
         """Address and port of the socket towards the backend; "" and 0 without one."""
         return ("", 0) if self._sock is None else self._sock.getsockname()[:2]
 
-    def _watch(self, sock: Socket) -> None:
-        """Have what a backend replies. Raises OSError."""
-        reactor = self._listener.context.reactor
-        reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
+    @abstractmethod
+    def _start_receiving(self, sock: Socket) -> None:
+        """Pass on what a backend replies from now on. Raises OSError."""
 
-    def _unwatch(self, sock: Socket) -> None:
-        """Before the socket is closed."""
-        self._listener.context.reactor.discard(sock.fileno())
-
-    def _on_event(self, mask: int) -> None:
-        buffer = self._listener.engine.buffer
-        for _ in range(BATCH):
-            try:
-                size = self._receive(buffer)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._recover(error, None)
-                return
-            self._to_client(buffer[:size])
+    @abstractmethod
+    def _stop_receiving(self, sock: Socket) -> None:
+        """Receive nothing more, before the socket is closed."""
 
     def _to_client(self, data: memoryview) -> None:
         listener = self._listener
-        self.last = listener.context.reactor.now
+        self.last = self._reactor.now
         if not self._replied:
             self._first_reply(self.last)
         try:
@@ -208,7 +193,7 @@ class UdpFlow:
         """The backend is alive."""
         self._replied = True
         self._young = self._turns < CONVERSATION
-        self._listener.engine.flows.answer(self)
+        self._listener.all_flows.table.answer(self)
         self._tried.clear()
         self._kept.clear()
         route = self._listener.route
@@ -220,7 +205,7 @@ class UdpFlow:
             self._turns += 1
             if self._turns == CONVERSATION:
                 self._young = False
-                self._listener.engine.flows.establish(self)
+                self._listener.all_flows.table.establish(self)
         elif len(self._kept) < KEPT and len(data) + sum(map(len, self._kept)) <= KEPT_BYTES:
             self._kept.append(bytes(data))
 
@@ -268,7 +253,7 @@ class UdpFlow:
     def _blame(self, backend: Backend) -> None:
         self._tried.append(backend)
         self.counters.dial_failures += 1
-        self._port.balancer.failed(backend, self._listener.context.reactor.now)
+        self._port.balancer.failed(backend, self._reactor.now)
 
     def _connect(self) -> bool:
         """Connect to the backend whose turn it is. Otherwise count why not."""
@@ -295,7 +280,7 @@ class UdpFlow:
         return False
 
     def _lack_of_backends(self) -> DropReason:
-        if self._listener.engine.circles.found:
+        if self._listener.all_flows.loops.found:
             return DropReason.LOOP
         return DropReason.DIAL_FAILED if self._tried else DropReason.NO_BACKEND
 
@@ -303,25 +288,25 @@ class UdpFlow:
         """Whether a new flow may have the descriptor of another one. What the whole machine lacks,
         others would take first."""
         is_new = not self.number
-        return is_new and error.errno == errno.EMFILE and self._listener.engine.lack()
+        return is_new and error.errno == errno.EMFILE and self._listener.all_flows.free_descriptor()
 
     def _pick(self) -> Backend | None:
         context, route, ip = self._listener.context, self._listener.route, self._client[0]
         backends = context.backends_for(route, ip)
         tried = self._tried
-        if self._listener.engine.circles.found:
-            tried = [*tried, *self._listener.engine.circles.avoided()]
+        if self._listener.all_flows.loops.found:
+            tried = [*tried, *self._listener.all_flows.loops.avoided()]
         return self._port.balancer.pick(route, backends, ip, context.reactor.now, tried)
 
     def _connect_to(self, backend: Backend) -> None:
         context = self._listener.context
         sock = self._socket_towards(backend)
         try:
-            self._watch(sock)
+            self._start_receiving(sock)
         except BaseException:
             sock.close()
             raise
-        self._sock, self._send, self._receive = sock, sock.send, sock.recv_into
+        self._sock, self._send = sock, sock.send
         self.backend = backend
         balancer = self._port.balancer
         balancer.begin(backend)
@@ -340,7 +325,7 @@ class UdpFlow:
 
     def _disconnect(self) -> None:
         if self._sock is not None:
-            self._unwatch(self._sock)
+            self._stop_receiving(self._sock)
             self._sock.close()
             self._sock = None
             self._port.balancer.end(self.backend)

@@ -1,4 +1,4 @@
-"""UDP loops: datagrams whose backend leads back to a frontend of ours (see hops.py for TCP).
+"""UDP loops: datagrams whose backend leads back to a frontend of ours (tcp/loops.py is about TCP).
 
 Every pass is a flow of its own, from another port, and nothing ends it: one datagram would go on
 for ever. So the socket of each 64th flow to a backend on this node is a bait, and a client with
@@ -26,7 +26,7 @@ PROOF: Final = 3
 address had the same port."""
 
 _PATIENCE: Final = 10.0
-"""Seconds for that."""
+"""Seconds within which they have to."""
 
 _NONE: Final = -1
 
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class Baited(Protocol):
-    """A flow, as far as baits are concerned."""
+    """What is needed of a flow here."""
 
     backend: Backend
     number: int
@@ -46,30 +46,30 @@ class Baited(Protocol):
         """Address and port of its socket towards the backend."""
 
 
-class Circles:
-    """The backends of a worker that lead back to it."""
+class LoopDetector:
+    """Finds the backends of a worker that lead back to it."""
 
     def __init__(self, context: Context) -> None:
         self.port = _NONE
-        """Of the bait."""
+        """The port of the bait, which listeners compare before they call anything."""
         self.bait = 0
-        """Number of the flow that has it."""
-        self.due = 0
-        """Number of the flow whose socket is the next bait, or of one before."""
+        """The number of the flow whose socket is the bait."""
+        self.next_bait = 0
+        """The first flow with this number, or a higher one, is the next bait."""
         self.found: dict[Backend, float] = {}
         """Backends that lead back, and until when they are avoided."""
         self.frontends: dict[int, list[str]] = {}
         """Addresses of our frontends, by port."""
         self._context = context
-        self._met: dict[Backend, tuple[int, float]] = {}
-        """Baits that came back, and until when they count."""
+        self._returned: dict[Backend, tuple[int, float]] = {}
+        """How many baits of a backend have come back, and until when that counts."""
 
     def opened(self, address: str, port: int) -> None:
-        """A frontend has come."""
+        """A listener serves a frontend from now on."""
         self.frontends.setdefault(port, []).append(address)
 
     def closed(self, address: str, port: int) -> None:
-        """A frontend has gone."""
+        """A listener is closed."""
         self.frontends[port].remove(address)
         if not self.frontends[port]:
             del self.frontends[port]
@@ -82,41 +82,43 @@ class Circles:
             wildcard in addresses and self._context.is_here(client[0])
         )
 
-    def lay(self, flow: Baited) -> None:
-        """Make a flow the bait that has just begun, and has sent nothing yet."""
+    def set_bait(self, flow: Baited) -> None:
+        """Make the socket of a flow the bait. The flow has just begun, and has sent nothing yet."""
         self.bait = flow.number
         # Where one has come back, the next ones follow: other workers get some of them.
-        self.due = flow.number + (1 if self._suspects() else EVERY)
+        self.next_bait = flow.number + (1 if self._suspects() else EVERY)
         source, backend = flow.source(), flow.backend
-        # To an address that is its own, but on no interface, this machine talks from that address.
+        # This machine sends from the very address that it sends to if that is its own, which no
+        # interface need have.
         here = source[0] == backend.address or self._context.is_here(backend.address)
         self.port = source[1] if here else _NONE
 
-    def closes(self, bait: Baited | None, client: tuple[str, int]) -> Backend | None:
-        """The backend that is proven to lead back by a client with the bait's port. `bait`: the
-        flow that has it, unless that is over."""
+    def proven_by(self, bait: Baited | None, client: tuple[str, int]) -> Backend | None:
+        """The backend that is proven to lead back by a client with the bait's port. `bait` is the
+        flow whose socket it is, unless that is over."""
         self.port = _NONE
         if bait is None or bait.source() != client:
             return None
-        self.due = 0
+        self.next_bait = 0
         backend, now = bait.backend, self._context.reactor.now
         times = self._suspects().get(backend, (0, now))[0] + 1
-        self._met[backend] = times, now + _PATIENCE
+        self._returned[backend] = times, now + _PATIENCE
         if times < PROOF:
             return None
         logger.warning("%s leads back to uproxy itself, and gets no datagrams for a while", backend)
-        self._met.clear()
+        self._returned.clear()
         self.found[backend] = now + _AVOIDED
         return backend
 
     def _suspects(self) -> dict[Backend, tuple[int, float]]:
-        if self._met:
+        """Backends of which a bait has come back lately."""
+        if self._returned:
             now = self._context.reactor.now
-            self._met = {each: met for each, met in self._met.items() if now < met[1]}
-        return self._met
+            self._returned = {each: met for each, met in self._returned.items() if now < met[1]}
+        return self._returned
 
     def avoided(self) -> list[Backend]:
-        """Those that are avoided still."""
+        """The backends that nothing is sent to for now."""
         now = self._context.reactor.now
         self.found = {each: end for each, end in self.found.items() if now < end}
         return list(self.found)

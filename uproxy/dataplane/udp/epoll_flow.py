@@ -1,0 +1,50 @@
+"""A UDP flow whose datagrams are moved by epoll, recv and send."""
+
+from __future__ import annotations
+
+import select
+from _socket import socket as Socket
+from collections.abc import Callable
+
+from uproxy.dataplane.udp.flow import BATCH, Listening, UdpFlow
+from uproxy.dataplane.udp.keys import Address, Key
+from uproxy.net import pktinfo
+
+
+class EpollUdpFlow(UdpFlow):
+    """A flow of a listener with an EpollIntake, which calls `to_backend` for what clients send."""
+
+    __slots__ = ("_buffer", "_receive")
+
+    _receive: Callable[[memoryview], int]
+
+    def __init__(
+        self,
+        listener: Listening,
+        buffer: memoryview,
+        key: Key,
+        client: Address,
+        control: pktinfo.Control,
+    ) -> None:
+        """`buffer` is what all flows receive into; each datagram is passed on before the next."""
+        super().__init__(listener, key, client, control)
+        self._buffer = buffer
+
+    def _start_receiving(self, sock: Socket) -> None:
+        self._reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
+        self._receive = sock.recv_into
+
+    def _stop_receiving(self, sock: Socket) -> None:
+        self._reactor.discard(sock.fileno())
+
+    def _on_event(self, mask: int) -> None:
+        buffer = self._buffer
+        for _ in range(BATCH):
+            try:
+                size = self._receive(buffer)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._recover(error, None)
+                return
+            self._to_client(buffer[:size])

@@ -1,0 +1,168 @@
+"""All UDP flows of one worker: which may begin, and when they end.
+
+A flow ends when it has been silent for too long (core/flows/udp_table.py says how long), when
+another flow needs its place, or when its listener says so. One timer serves all of them: a timer
+for each flow would have to be moved with each datagram, and to keep the flows in order of their
+last datagram took 2 to 7 % of the CPU of an echo (docs/decisions/0007-io-uring.md). Instead, flows
+note the time of a datagram in an attribute, and what comes to the top of a heap is looked at
+again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+from uproxy.core.flows.counters import Counters, DropReason
+from uproxy.core.flows.udp_table import FlowTable, Timed
+from uproxy.core.route import Backend
+from uproxy.dataplane.context import Context
+from uproxy.dataplane.udp.loops import LoopDetector
+
+RESOLUTION = 0.05
+"""Seconds between two looks for flows that are over, at least, so that thousands that began one
+after the other do not each wake the worker."""
+
+CHUNK = 500
+"""Flows that end in one go when thousands do: about 5 ms of work, then others get their turn."""
+
+SHED = 64
+"""Flows that are ended in one go to make room: about 2 ms of work. More than one has to go only
+where limits have changed, or where descriptors ran out unexpectedly."""
+
+
+class Endable(Timed, Protocol):
+    """What is needed of a flow here."""
+
+    backend: Backend
+
+    @property
+    def counters(self) -> Counters: ...
+
+    def source(self) -> tuple[str, int]: ...
+
+    def close(self) -> None: ...
+
+
+class UdpFlows:
+    """Owned by the worker. Flows enter when they begin and leave when they close."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        table: FlowTable[Endable] | None = None,
+        chunk: int = CHUNK,
+        resolution: float = RESOLUTION,
+    ) -> None:
+        """`table` says when flows are over; without it, they live as the settings say."""
+        self.table = FlowTable(context.settings.udp_timeout) if table is None else table
+        self._chunk = chunk
+        self._resolution = resolution
+        self._context = context
+        self._capacity = context.capacity
+        self.loops = LoopDetector(context)
+        context.on_need.append(self.shed)
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = float("inf")
+        """When the timer goes off, in the reactor's time: a loop may have a clock of its own."""
+
+    def make_room(self) -> bool:
+        """Whether another flow may begin; if need be, the one that matters least ends for it.
+
+        UDP flows are ended, and TCP clients wait, because a datagram that nobody takes is lost
+        while a connection waits in the kernel's queue. TCP has a share that it does not give back,
+        so there may be no UDP flow to end (docs/decisions/0009-who-gives-way.md).
+        """
+        capacity = self._capacity
+        if capacity.tcp + capacity.udp <= capacity.ample:
+            return True
+        room = capacity.udp_room(self._context.reactor.now)
+        return room > 0 or self._end(1 - room)
+
+    def is_loop(self, client: tuple[str, int]) -> bool:
+        """Whether a client, with the port of the bait or of a frontend, is uproxy itself. Flows to
+        a backend that is proven to lead back then end."""
+        loops = self.loops
+        if loops.is_frontend(client):
+            return True
+        if client[1] != loops.port:
+            return False
+        backend = loops.proven_by(self.table.get(loops.bait), client)
+        if backend is None:
+            return False
+        self.end([flow for flow in self.table if flow.backend == backend])
+        return True
+
+    def end(self, flows: Sequence[Endable]) -> None:
+        """End flows, of which some may have ended: the first ones at once."""
+        for flow in flows[: self._chunk]:
+            flow.close()
+        if len(flows) > self._chunk:
+            self._context.reactor.defer(partial(self.end, flows[self._chunk :]))
+
+    def free_descriptor(self) -> bool:
+        """Note that a new flow got no descriptor; if UDP has all that it may have, end another
+        flow. Returns whether one has ended, so that it is worth trying again."""
+        self._context.ran_out()
+        return self._capacity.udp_room(self._context.reactor.now) <= 0 and self._end(1)
+
+    def shed(self) -> None:
+        """Give back what is more than UDP's share."""
+        room = self._capacity.udp_room(self._context.reactor.now)
+        if room < 0:
+            self._end(-room)
+
+    def admit(self, flow: Endable, now: float) -> None:
+        """A flow begins. It is connected already, so that it can be a bait."""
+        deadline = self.table.admit(flow)
+        self._capacity.udp += 1
+        if flow.number >= self.loops.next_bait:
+            self.loops.set_bait(flow)
+        if deadline + self._resolution < self._due:
+            self._arm(deadline, now)
+
+    def discard(self, flow: Endable) -> None:
+        """A flow that was admitted has ended."""
+        self.table.discard(flow)
+        self._capacity.udp -= 1
+        if self._context.on_room:
+            self._context.resume_if_room()
+
+    def close(self) -> None:
+        """Stop the timer. The listeners end their flows themselves."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end(self, count: int) -> bool:
+        """End some flows, those that matter least. False if there was none."""
+        for number in range(min(count, SHED)):
+            flow = self.table.evict()
+            if flow is None:
+                return number > 0
+            flow.counters.drop(DropReason.CAPACITY)
+            flow.close()
+        return True
+
+    def _arm(self, due: float, now: float) -> None:
+        self.close()
+        self._due = due
+        self._timer = self._loop.call_later(due - now, self._expire)
+
+    def _expire(self) -> None:
+        self._due = float("inf")
+        now = self._context.reactor.tick()
+        over = self.table.expire(now, self._chunk)
+        for flow in over:
+            flow.close()
+        if len(over) == self._chunk:
+            # So that `admit` sets no timer beside the deferred call.
+            self._due = now
+            self._context.reactor.defer(self._expire)
+            return
+        deadline = self.table.next_deadline()
+        if deadline is not None:
+            self._arm(max(deadline, now + self._resolution), now)
