@@ -146,6 +146,7 @@ class TestUdp:
             with udp_world.udp_socket(port=port) as sock:
                 sock.sendto(b"hello", first.route.frontend[1:])
                 await w.began(1)
+            assert w.dropped(DropReason.LOOP) == 0
 
     async def test_other_backends_are_served(self) -> None:
         async with udp_world.world(max_flows=400) as w:

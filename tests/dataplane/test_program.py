@@ -28,13 +28,19 @@ async def test_a_signal_that_comes_when_all_is_closed_is_nothing(
 ) -> None:
     """The control process sends SIGCONT to each worker that it wants to end."""
     close = Channel.close
+    continued = 0
 
     def close_and_be_continued(channel: Channel[ToWorker]) -> None:
+        nonlocal continued
         close(channel)
         os.kill(os.getpid(), signal.SIGCONT)
+        continued += 1
 
     monkeypatch.setattr(Channel, "close", close_and_be_continued)
     ours, theirs = socket.socketpair()
     ours.close()
     kind: type[ToWorker] = ToWorker  # type: ignore[assignment]
     await serve(Channel(theirs, kind))
+    assert continued
+    assert theirs.fileno() == -1
+    assert signal.getsignal(signal.SIGCONT) is signal.SIG_DFL

@@ -125,6 +125,11 @@ async def test_closed_descriptors_are_tolerated(links: list[Link]) -> None:
         links[0].near.close()
         r.modify(fd, EVENTS)
         r.unregister(fd)
+        r.register(links[1].near.fileno(), links[1].ready, EVENTS)
+        links[1].far.send(b"x")
+        await eventually(lambda: bool(links[1].events))
+        assert not links[0].events
+        assert r.failures == 0
 
 
 async def test_registration_ends_although_a_copy_stays_open(links: list[Link]) -> None:

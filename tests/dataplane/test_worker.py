@@ -162,6 +162,8 @@ async def test_a_frontend_that_is_sent_again_has_its_latest_route() -> None:
         made.open(made.route(route.frontend.port, backend=other.backend))
         client = socket.create_connection((route.frontend.address, route.frontend.port))
         backend = await other.accept()
+        client.sendall(b"to the latest")
+        assert await backend.receive(13) == b"to the latest"
         client.close()
         backend.close()
         other.close()

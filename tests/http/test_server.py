@@ -103,7 +103,10 @@ async def test_retries_until_the_port_is_free() -> None:
 
 async def test_retry_of_a_server_that_listens_returns_at_once() -> None:
     async with server(ANY) as serving:
+        bound = serving.bound
         await serving.retry()
+        assert serving.bound == bound
+        assert (await fetch(bound[0], "/")).body == b"hello"
 
 
 async def test_opening_and_closing_twice_is_fine() -> None:
@@ -173,10 +176,14 @@ async def test_a_body_that_nobody_asked_for_does_not_delay_closing(
     serving = server(ANY)
     await serving.open()
     post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx"
-    async with connection(serving.bound[0], post) as reader:
+    (address,) = serving.bound
+    async with connection(address, post) as reader:
         await reader.readuntil(b"hello")
         async with asyncio.timeout(15):
             await serving.close()
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b"", "the connection has ended too"
+        assert await refused(address)
 
 
 @needs_ipv6

@@ -41,12 +41,12 @@ async def scene() -> AsyncIterator[Scene]:
         yield made
 
 
-def check_of(port: int, counts: Mapping[Family, int]) -> HealthCheck:
+def health_check(port: int, counts: Mapping[Family, int]) -> HealthCheck:
     return HealthCheck(service=ONE, frontends=(), port=port, counts=counts)
 
 
 def four(port: int, count: int) -> HealthCheck:
-    return check_of(port, {"IPv4": count})
+    return health_check(port, {"IPv4": count})
 
 
 async def check(
@@ -175,10 +175,10 @@ async def test_families_count_for_themselves() -> None:
     port = free_port()
     async with scene() as made:
         made.hosts = {"IPv4": ["0.0.0.0"], "IPv6": ["::"]}
-        await made.servers.sync({ONE: check_of(port, {"IPv4": 1, "IPv6": 0})})
+        await made.servers.sync({ONE: health_check(port, {"IPv4": 1, "IPv6": 0})})
         await check(ONE, port, status=200, count=1)
         await check(ONE, port, status=503, count=0, host="::1")
-        await made.servers.sync({ONE: check_of(port, {"IPv6": 5})})
+        await made.servers.sync({ONE: health_check(port, {"IPv6": 5})})
         assert await refused(("127.0.0.1", port))
         await check(ONE, port, status=200, count=5, host="::1")
 
@@ -187,7 +187,7 @@ async def test_a_family_that_cannot_be_opened_leaves_the_other_alone() -> None:
     port = free_port()
     async with scene() as made:
         made.hosts["IPv6"] = ["2001:db8::77"]
-        await made.servers.sync({ONE: check_of(port, {"IPv4": 1, "IPv6": 1})})
+        await made.servers.sync({ONE: health_check(port, {"IPv4": 1, "IPv6": 1})})
         assert made.servers.reasons == {ONE: "address 2001:db8::77 is not on this node"}
         await check(ONE, port, status=200, count=1)
 
@@ -196,8 +196,8 @@ async def test_a_family_without_addresses_is_not_opened() -> None:
     port = free_port()
     async with scene() as made:
         made.hosts["IPv6"] = []
-        await made.servers.sync({ONE: check_of(port, {"IPv4": 1, "IPv6": 1})})
-        await made.servers.sync({ONE: check_of(port, {"IPv4": 2, "IPv6": 1})})
+        await made.servers.sync({ONE: health_check(port, {"IPv4": 1, "IPv6": 1})})
+        await made.servers.sync({ONE: health_check(port, {"IPv4": 2, "IPv6": 1})})
         assert made.servers.reasons == {}
         await check(ONE, port, status=200, count=2)
 
@@ -242,7 +242,7 @@ async def test_a_taken_port_is_a_reason_and_is_tried_again() -> None:
 async def test_reasons_of_both_families_are_told() -> None:
     async with scene() as made:
         made.hosts = {"IPv4": ["192.0.2.77"], "IPv6": ["2001:db8::77"]}
-        await made.servers.sync({ONE: check_of(free_port(), {"IPv6": 1, "IPv4": 1})})
+        await made.servers.sync({ONE: health_check(free_port(), {"IPv6": 1, "IPv4": 1})})
         assert made.servers.reasons == {
             ONE: "address 192.0.2.77 is not on this node; address 2001:db8::77 is not on this node"
         }
@@ -289,5 +289,8 @@ async def test_a_request_that_races_with_the_removal_gets_503_or_nothing() -> No
 
 async def test_closing_twice_is_fine() -> None:
     async with scene() as made:
-        await made.servers.sync({ONE: four(free_port(), 1)})
+        port = free_port()
+        await made.servers.sync({ONE: four(port, 1)})
         await made.servers.__aexit__()
+        assert await refused(("127.0.0.1", port))
+    assert "0 open 0 failed" in repr(made.servers)

@@ -71,9 +71,11 @@ def test_a_wildcard_and_an_address_share_a_port(opened: Opener) -> None:
     address = Frontend("TCP", "127.0.0.3", wildcard.port)
     (everywhere,) = opened(wildcard, 1)
     (special,) = opened(address, 1, exclusive=False)
-    with connect(Frontend("TCP", "127.0.0.3", wildcard.port)), connect(tcp_at(wildcard.port)):
-        special.accept()[0].close()
-        everywhere.accept()[0].close()
+    with connect(address) as one, connect(tcp_at(wildcard.port)) as other:
+        for listener, client in ((special, one), (everywhere, other)):
+            accepted, peer = listener.accept()
+            accepted.close()
+            assert peer == client.getsockname()
 
 
 def tcp_at(port: int) -> Frontend:
@@ -138,7 +140,10 @@ def test_newcomers_are_welcome_again(opened: Opener) -> None:
         if pause:
             listening.pause(sock)
         listening.resume(sock)
-        connect(frontend).close()
+        with connect(frontend) as client:
+            accepted, peer = sock.accept()
+            accepted.close()
+            assert peer == client.getsockname()
 
 
 def test_pausing_leaves_accepted_connections_alone(opened: Opener) -> None:

@@ -133,8 +133,12 @@ class TestLock:
             take_lock().close()
 
     def test_each_kind_and_each_namespace_has_its_own(self, space: Namespace, net: World) -> None:
-        with space.inside(), take_lock(), take_lock(CLIENT_ADDRESSES), net.client.space.inside():
-            take_lock().close()
+        with space.inside(), take_lock(), take_lock(CLIENT_ADDRESSES):
+            for kind in (CLAIMS, CLIENT_ADDRESSES):
+                with pytest.raises(Locked):
+                    take_lock(kind, attempts=1)
+            with net.client.space.inside():
+                take_lock().close()
 
     def test_other_readers_of_multicast_routes_do_not_matter(self, space: Namespace) -> None:
         group = 1 << 29
@@ -143,7 +147,8 @@ class TestLock:
 
             with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as daemon:
                 daemon.bind((0, group))
-                take_lock().close()
+                with take_lock(), pytest.raises(Locked):
+                    take_lock(attempts=1)
 
     def test_who_may_not_claim_cannot_hold_it(self, space: Namespace) -> None:
         script = "from uproxy.host.namespace_lock import take_lock; take_lock()"

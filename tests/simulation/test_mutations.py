@@ -8,14 +8,16 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.evidence import catch
-from tests.simulation.mutate import mutated
+from tests.simulation.mutate import mutated, source_of
 from tests.simulation.mutations import ALL, Mutation
 
 
 @pytest.mark.parametrize("mutation", ALL, ids=lambda each: each.name)
 def test_it_applies(mutation: Mutation) -> None:
     for change in mutation.changes:
-        compile(mutated(change.module, mutation), change.module, "exec")
+        text = mutated(change.module, mutation)
+        assert text != source_of(change.module)
+        compile(text, change.module, "exec")
 
 
 def test_names_differ() -> None:

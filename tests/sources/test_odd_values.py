@@ -218,16 +218,16 @@ def test_texts_that_nest_deep(tmp_path: Path, piece: str, depth: int) -> None:
         raw = text.encode()
         for name in ("x.yaml", "x.json"):
             assert read_manifest(name, raw).complaints
-        calm(lambda raw=raw: read_event(raw), MalformedAnswer)
-        calm(lambda raw=raw: read_page(raw), MalformedAnswer)
-        calm(lambda raw=raw: read_credential(PLUGIN, raw), PluginError)
+        check_calm(lambda raw=raw: read_event(raw), MalformedAnswer)
+        check_calm(lambda raw=raw: read_page(raw), MalformedAnswer)
+        check_calm(lambda raw=raw: read_credential(PLUGIN, raw), PluginError)
         read_failure(raw)
         (tmp_path / "config").write_bytes(raw)
-        calm(lambda: read_kubeconfig([tmp_path / "config"]), SourceError)
-        calm(lambda: read_config(tmp_path, (tmp_path / "config").read_bytes(), workers=1))
+        check_calm(lambda: read_kubeconfig([tmp_path / "config"]), SourceError)
+        check_calm(lambda: read_config(tmp_path, (tmp_path / "config").read_bytes(), workers=1))
 
 
-def calm(call: Any, *allowed: type[Exception]) -> Any:
+def check_calm(call: Any, *allowed: type[Exception]) -> Any:
     """What a call returns, unless it raises what it may raise."""
     try:
         return call()
@@ -381,12 +381,12 @@ def test_any_value_in_any_field_of_an_object(odd: tuple[type[Object], Any]) -> N
     for path in ("x.yaml", "x.json"):
         reading = read_manifest(path, text)
         assert all(len(each.reason + each.field) < LONGEST for each in reading.complaints)
-    calm(lambda: kind_of(data), DecodeError)
-    obj = calm(lambda: from_data(data, kind), DecodeError)
-    found = calm(lambda: from_json(text, kind), DecodeError)
+    check_calm(lambda: kind_of(data), DecodeError)
+    obj = check_calm(lambda: from_data(data, kind), DecodeError)
+    found = check_calm(lambda: from_json(text, kind), DecodeError)
     mirror = Mirror(kind)
-    calm(lambda: mirror.change(msgspec.Raw(text)), MalformedAnswer)
-    calm(lambda: mirror.delete(msgspec.Raw(text)), MalformedAnswer)
+    check_calm(lambda: mirror.change(msgspec.Raw(text)), MalformedAnswer)
+    check_calm(lambda: mirror.delete(msgspec.Raw(text)), MalformedAnswer)
     mirror.list(msgspec.Raw(text))
     mirror.unlist(msgspec.Raw(text))
     mirror.bookmark(msgspec.Raw(text))
@@ -433,8 +433,8 @@ def test_any_value_in_any_field_of_an_answer(value: Any, field: str) -> None:
         {"type": "ADDED", "object": value},
         {"type": value, "object": {}},
     ):
-        calm(lambda data=data: read_event(as_json(data)), MalformedAnswer)
-        calm(lambda data=data: read_page(as_json(data)), MalformedAnswer)
+        check_calm(lambda data=data: read_event(as_json(data)), MalformedAnswer)
+        check_calm(lambda data=data: read_page(as_json(data)), MalformedAnswer)
 
 
 @given(
@@ -451,7 +451,7 @@ def test_any_value_in_any_field_of_a_credential(value: Any, field: str) -> None:
         {"apiVersion": PLUGIN.api_version, "status": value},
         {"apiVersion": PLUGIN.api_version, "status": status},
     ):
-        issued = calm(lambda data=data: read_credential(PLUGIN, as_json(data)), PluginError)
+        issued = check_calm(lambda data=data: read_credential(PLUGIN, as_json(data)), PluginError)
         if issued is not None:
             issued.expired(NOW)
 
@@ -500,7 +500,7 @@ def test_any_value_in_any_field_of_a_kubeconfig(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "kubeconfig"
     path.write_bytes(as_json(with_value(KUBECONFIG, way, value)))
-    calm(lambda: read_kubeconfig([path]), SourceError)
+    check_calm(lambda: read_kubeconfig([path]), SourceError)
 
 
 CONFIG: dict[str, Any] = {
@@ -537,7 +537,7 @@ LONG = ["9" * 400 + "s", "9" * 5000 + "h", "1e999s", ":" + "9" * 5000]
 def test_any_value_in_any_field_of_the_configuration(
     way: tuple[str | int, ...], value: Any
 ) -> None:
-    loaded = calm(
+    loaded = check_calm(
         lambda: read_config(Path("x"), as_json(with_value(CONFIG, way, value)), workers=1)
     )
     if loaded is not None:
@@ -548,14 +548,14 @@ def test_any_value_in_any_field_of_the_configuration(
 
 @given(st.binary(max_size=60))
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
-    calm(lambda: read_event(raw), MalformedAnswer)
-    calm(lambda: read_page(raw), MalformedAnswer)
-    calm(lambda: read_credential(PLUGIN, raw), PluginError)
+    check_calm(lambda: read_event(raw), MalformedAnswer)
+    check_calm(lambda: read_page(raw), MalformedAnswer)
+    check_calm(lambda: read_credential(PLUGIN, raw), PluginError)
     read_failure(raw)
-    calm(lambda: read_config(Path("x"), raw, workers=1))
+    check_calm(lambda: read_config(Path("x"), raw, workers=1))
     path = tmp_path_factory.getbasetemp() / "bytes"
     path.write_bytes(raw)
-    calm(lambda: read_kubeconfig([path]), SourceError)
-    calm(lambda: load(path, node="here"), SnapshotError)
+    check_calm(lambda: read_kubeconfig([path]), SourceError)
+    check_calm(lambda: load(path, node="here"), SnapshotError)
     for kind in KINDS:
-        calm(lambda kind=kind: from_json(raw, kind), DecodeError)
+        check_calm(lambda kind=kind: from_json(raw, kind), DecodeError)

@@ -21,7 +21,7 @@ class Play:
         self.now = 0.0
         self.tried: dict[str, list[Backend]] = {}
 
-    def step(self, word: str) -> None:
+    def check_step(self, word: str) -> None:
         if word.startswith("="):
             self.route = route(word[1:], self.route.affinity_timeout)
             self.balancer.retain(set(self.route.backends))
@@ -31,9 +31,9 @@ class Play:
         elif word.startswith("+"):
             self.now += float(word[1:])
         else:
-            self.flow(word)
+            self.check_flow(word)
 
-    def flow(self, word: str) -> None:
+    def check_flow(self, word: str) -> None:
         match = re.fullmatch(r"(\d+)>([a-z-])(!?)", word)
         assert match, word
         client, letter, failure = f"192.0.2.{match[1]}", match[2], match[3]
@@ -50,7 +50,7 @@ class Play:
             tried.clear()
 
 
-def play(script: str) -> None:
+def check_picks(script: str) -> None:
     """Words before the first `name:` and after it concern different ports."""
     ports = {"": Play()}
     name = ""
@@ -59,7 +59,7 @@ def play(script: str) -> None:
             name = word
             ports.setdefault(name, Play())
         else:
-            ports[name].step(word)
+            ports[name].check_step(word)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def play(script: str) -> None:
     ],
 )
 def test_as_the_legacy_round_robin_balancer(script: str) -> None:
-    play(script)
+    check_picks(script)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_as_the_legacy_round_robin_balancer(script: str) -> None:
     ],
 )
 def test_rotation_goes_on_when_backends_change(script: str) -> None:
-    play(script)
+    check_picks(script)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_rotation_goes_on_when_backends_change(script: str) -> None:
     ],
 )
 def test_backends_that_fail_are_set_aside(script: str) -> None:
-    play(script)
+    check_picks(script)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_backends_that_fail_are_set_aside(script: str) -> None:
     ],
 )
 def test_affinity(script: str) -> None:
-    play(script)
+    check_picks(script)
 
 
 def test_a_pin_moves_only_with_a_success() -> None:

@@ -232,6 +232,8 @@ class TestBalancing:
                 for server in servers:
                     w.connect(listener)
                     await server.accept()
+            assert [len(server.accepted) for server in servers] == [2, 2, 2]
+            assert not any(server.has_client() for server in servers)
 
 
 class TestShortage:

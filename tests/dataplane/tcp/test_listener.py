@@ -59,8 +59,11 @@ class TestAdmission:
             server = w.server()
             listener = w.listen(server.backend)
             listener.update(msgspec.structs.replace(listener.route, local_backends=()))
-            w.connect(listener)
-            await server.accept()
+            client = w.connect(listener)
+            backend = await server.accept()
+            await backend.send(b"served")
+            assert await client.receive(6) == b"served"
+            assert w.dropped(DropReason.NO_BACKEND) == 0
 
     async def test_max_flows_let_clients_wait(self) -> None:
         async with world(max_flows=2) as w:

@@ -218,5 +218,8 @@ async def test_turns_are_waited_for_until_one_is_answered() -> None:
 async def test_turns_come_by_themselves() -> None:
     turns = RetryTimer(scripted(), Spacing(first=0.01, away=0.01))
     turns.failed("services", there=False)
+    begin = asyncio.get_running_loop().time()
     async with asyncio.timeout(20):
         await turns.wait("services")
+    assert asyncio.get_running_loop().time() > begin, "it has not waited"
+    assert turns.outages == 0, "it was not woken by an answer"

@@ -408,13 +408,23 @@ _FRAGMENTS = st.sampled_from(
     st.lists(_FRAGMENTS | st.text(max_size=3)).map("".join), st.sampled_from(["x.yaml", "x.json"])
 )
 def test_no_text_raises(text: str, path: str) -> None:
-    read_manifest(path, text.encode(errors="ignore"))
+    check_is_sound(path, read_manifest(path, text.encode(errors="ignore")))
 
 
 @given(st.binary(max_size=50))
 def test_no_bytes_raise(raw: bytes) -> None:
-    read_manifest("x.yaml", raw)
-    read_manifest("x.json", raw)
+    for path in ("x.yaml", "x.json"):
+        check_is_sound(path, read_manifest(path, raw))
+
+
+def check_is_sound(path: str, content: FileContent) -> None:
+    """Each object is where its key says, and each complaint is one line that names the file."""
+    for key, located in content.objects.items():
+        assert (key.kind, key.name) == (type(located.obj), located.obj.key)
+    for each in content.complaints:
+        assert each.where.split(":")[0] == path
+        assert each.reason
+        assert f"{each.field}{each.reason}".isprintable()
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
