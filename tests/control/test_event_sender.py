@@ -1,4 +1,4 @@
-"""Events, from a trouble to the API server."""
+"""Events, from a problem to the API server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uproxy.apiserver.client import ApiClient
 from uproxy.control.event_sender import EventSender, Pace
 from uproxy.core.backoff import Backoff
 from uproxy.core.report.event_log import EventRequest
-from uproxy.core.report.troubles import Event, Reference, Trouble, starting
+from uproxy.core.report.problems import Event, Problem, Reference, starting
 
 SERVICE = Reference("Service", "default", "web")
 TAKEN = Event(SERVICE, "Warning", "FailedToListen", "Listen", "port 80 is taken")
@@ -25,16 +25,16 @@ FAST = Pace(period=0.0, retry=Backoff(initial=0.001, maximum=0.001))
 
 
 class World:
-    """Troubles that tests make, and an API server that is told."""
+    """Problems that tests make, and an API server that is told."""
 
     def __init__(self, server: FakeApi) -> None:
         self.server = server
-        self.troubles: dict[Trouble, Event] | None = {}
+        self.problems: dict[Problem, Event] | None = {}
         self.uids: dict[Reference, str] = {SERVICE: "u-1"}
         self.events = EventSender(
             self._send,
             node="n1",
-            troubles=lambda: None if self.troubles is None else dict(self.troubles),
+            problems=lambda: None if self.problems is None else dict(self.problems),
             uid=self.uids.get,
             pace=FAST,
         )
@@ -48,14 +48,14 @@ class World:
             return answer.status
 
     def begin(self, *events: Event) -> None:
-        assert self.troubles is not None
+        assert self.problems is not None
         for event in events:
-            self.troubles[Trouble(event.regarding, event.reason)] = event
+            self.problems[Problem(event.regarding, event.reason)] = event
         self.events.changed()
 
     def end(self) -> None:
-        assert self.troubles is not None
-        self.troubles.clear()
+        assert self.problems is not None
+        self.problems.clear()
         self.events.changed()
 
     def told(self) -> list[dict[str, Any]]:
@@ -135,7 +135,7 @@ async def test_an_event_that_expired_in_the_server_is_created_again() -> None:
 
 async def test_nothing_is_told_before_it_can_be_known() -> None:
     async with world() as here:
-        here.troubles = None
+        here.problems = None
         here.events.changed()
         here.events.send([starting("n1", "1")])
         await here.until(lambda: here.reasons() == ["Starting"])

@@ -9,7 +9,7 @@ import pytest
 
 from uproxy.control import machine
 from uproxy.control.machine import Machine
-from uproxy.core.recent import Lately
+from uproxy.core.recently_seen import RecentlySeen
 from uproxy.host.essential_addresses import name_servers, resolve_hosts
 from uproxy.host.interfaces import Interfaces
 
@@ -55,7 +55,7 @@ async def test_a_start_without_the_addresses_of_the_machine_is_a_start(
 
 
 def test_what_was_seen_lately_still_counts() -> None:
-    seen = Lately(600.0)
+    seen = RecentlySeen(600.0)
     seen.see(["192.0.2.1", "192.0.2.2"], 0.0)
     seen.see(["192.0.2.2"], 600.0)
     assert seen.items == {"192.0.2.1", "192.0.2.2"}

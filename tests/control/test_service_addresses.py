@@ -7,9 +7,9 @@ from typing import cast
 
 from tests.builders import service, table
 from uproxy.control.service_addresses import ServiceAddresses
-from uproxy.core.cluster.holders import Holders
+from uproxy.core.cluster.host_addresses import HostAddresses
 from uproxy.core.routing.options import RoutingOptions
-from uproxy.core.routing.reserved import Reserved
+from uproxy.core.routing.reserved import ReservedAddresses
 from uproxy.host.claims import Claims
 
 CLUSTER_IP, EXTERNAL = "10.96.0.1", "203.0.113.1"
@@ -59,5 +59,5 @@ async def test_only_cluster_ips_before_the_addresses_of_all_nodes_are_known() ->
 async def test_reserved_addresses_of_an_earlier_process_are_released() -> None:
     claims = FakeClaims(CLUSTER_IP, EXTERNAL, "203.0.113.2")
     options = RoutingOptions(servers={EXTERNAL: "the API server's address"})
-    await service_addresses(claims).release_reserved(Reserved(options, Holders()))
+    await service_addresses(claims).release_reserved(ReservedAddresses(options, HostAddresses()))
     assert claims.claimed == {CLUSTER_IP, "203.0.113.2"}

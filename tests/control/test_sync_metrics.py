@@ -19,7 +19,7 @@ from uproxy.core.cluster.objects import (
 )
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.health import ProxyHealth
-from uproxy.core.report.programming import TRIGGER_TIME
+from uproxy.core.report.network_programming import TRIGGER_TIME
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.routing.table import RoutingTable
 

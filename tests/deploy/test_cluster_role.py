@@ -15,7 +15,7 @@ from uproxy.apiserver.access import Access
 from uproxy.apiserver.client import ApiClient
 from uproxy.control.event_sender import EventSender
 from uproxy.core.report.event_log import EventRequest
-from uproxy.core.report.troubles import starting
+from uproxy.core.report.problems import starting
 from uproxy.sources.kubernetes.source import KubernetesSource
 
 ROLE = Path(__file__).parents[2] / "deploy" / "kustomize" / "cluster-role.yaml"
@@ -61,7 +61,7 @@ async def use_everything(server: FakeApi) -> None:
         ) as answer:
             return answer.status
 
-    events = EventSender(send, node="n1", troubles=dict, uid=lambda _: "n1")
+    events = EventSender(send, node="n1", problems=dict, uid=lambda _: "n1")
     # The same one twice, so that the second is counted in the first.
     events.send([starting("n1", "1")] * 2)
     source = KubernetesSource(api, node_name="n1")

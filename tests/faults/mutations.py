@@ -53,8 +53,8 @@ ALL: Final = (
         "retry-late",
         "a frontend that has failed is looked at only when something else happens",
         "control.reconciler",
-        "soonest(self._retries.soonest(), *(each.at for each in again))",
-        "soonest(*(each.at for each in again))",
+        "earliest(self._retries.next_due(), *(each.at for each in again))",
+        "earliest(*(each.at for each in again))",
     ),
     _one(
         "between-is-paused",

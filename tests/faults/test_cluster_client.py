@@ -48,8 +48,8 @@ class Reconciler:
     def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
         self.state.remove(source, kind, key)
 
-    def presume(self, source: str) -> None:
-        self.state.presume(source)
+    def accept_last_known(self, source: str) -> None:
+        self.state.accept_last_known(source)
 
     def complain(self, source: str, complaints: Any) -> None:
         pass
@@ -69,7 +69,7 @@ class World:
         config = Config(node_name=NODE, state_dir=directory)
         reconciler = cast("Any", self.reconciler)
         self.cluster_client = ClusterClient(
-            source, config, reconciler, self.supervisor, unanswered=dict, servers=dict
+            source, config, reconciler, self.supervisor, unreachable=dict, servers=dict
         )
 
     def follows(self, name: str) -> bool:

@@ -127,7 +127,7 @@ class World:
             "derive": ("uproxy.core.routing.table.derive", _is_bad),
             "take in": ("uproxy.control.sync_metrics.SyncMetrics.applying", _is_bad),
             "take out": ("uproxy.control.sync_metrics.SyncMetrics.removing", _is_bad),
-            "wait": ("uproxy.control.reconciler.soonest", _always),
+            "wait": ("uproxy.control.reconciler.earliest", _always),
             "plan": ("uproxy.control.reconciler.plan", _always),
             "build": ("uproxy.core.routing.table._Draft.guard", _always),
             "open": ("uproxy.net.listening.open_listeners", _is_bad),

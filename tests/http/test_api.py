@@ -20,7 +20,7 @@ from tests.http.statuses import EMPTY, FULL
 from tests.nasty import NASTY, is_fit_to_print
 from uproxy.config.settings import Address
 from uproxy.core.printable import printable
-from uproxy.core.report.readiness import Kind, Reason
+from uproxy.core.report.readiness import Reason, ReasonKind
 from uproxy.core.report.status import FrontendState, Status
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.allowed_hosts import known_names
@@ -66,9 +66,9 @@ async def test_texts(path: str, body: bytes, content_type: str) -> None:
 
 @pytest.mark.parametrize("text", [*NASTY.values(), "shop/web: 10.0.0.7:80/TCP: in use"])
 async def test_readyz_has_every_reason_in_full(text: str) -> None:
-    reasons = [Reason(Kind.STARTING, "waiting"), Reason(Kind.FRONTEND, text)]
+    reasons = [Reason(ReasonKind.STARTING, "waiting"), Reason(ReasonKind.FRONTEND, text)]
     async with serving(
-        not_ready=reasons, notes=[Reason(Kind.REMEMBERED, "from memory")]
+        not_ready=reasons, notes=[Reason(ReasonKind.LAST_KNOWN, "from memory")]
     ) as address:
         answer = await fetch(address, "/readyz")
     assert answer.status == 503
@@ -77,7 +77,7 @@ async def test_readyz_has_every_reason_in_full(text: str) -> None:
 
 @pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
 async def test_notes_are_fit_to_print(text: str) -> None:
-    async with serving(notes=[Reason(Kind.UNEXPECTED, text)]) as address:
+    async with serving(notes=[Reason(ReasonKind.UNEXPECTED, text)]) as address:
         answer = await fetch(address, "/readyz")
     assert (answer.status, answer.body.decode()) == (200, f"ok\n{printable(text)}\n")
 

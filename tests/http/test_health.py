@@ -11,7 +11,7 @@ import pytest
 from tests.http.client import fetch
 from uproxy.config.settings import Address
 from uproxy.core.report.health import ProxyHealth
-from uproxy.core.report.readiness import Kind, Reason
+from uproxy.core.report.readiness import Reason, ReasonKind
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.health import healthz_app
 from uproxy.http.server import HttpServer
@@ -96,8 +96,8 @@ async def test_answers_are_counted_by_code() -> None:
         }
 
 
-STARTING = Reason(Kind.STARTING, "waiting for the first list of Services")
-TAKEN = [Reason(Kind.FRONTEND, f"shop/web: 10.0.0.7:{port}/TCP: in use") for port in (80, 81)]
+STARTING = Reason(ReasonKind.STARTING, "waiting for the first list of Services")
+TAKEN = [Reason(ReasonKind.FRONTEND, f"shop/web: 10.0.0.7:{port}/TCP: in use") for port in (80, 81)]
 
 
 async def test_readyz_says_which_kinds_of_reasons_there_are_and_how_many() -> None:
@@ -115,7 +115,7 @@ async def test_readyz_says_which_kinds_of_reasons_there_are_and_how_many() -> No
 
 async def test_readyz_has_notes() -> None:
     async with serving() as scene:
-        scene.notes = (Reason(Kind.REMEMBERED, "that of yesterday"),)
+        scene.notes = (Reason(ReasonKind.LAST_KNOWN, "that of yesterday"),)
         answer = await fetch(scene.address, "/readyz")
         assert (answer.status, answer.body) == (200, b"ok\nlast-known state served: 1\n")
         scene.not_ready = (STARTING,)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from uproxy.core.errors import SourceError
-from uproxy.core.report.complaints import MOST
+from uproxy.core.report.unusable_objects import MOST
 from uproxy.sources.kubernetes.watch_format import Lines
 from uproxy.sources.manifests import file
 from uproxy.sources.manifests.catalog import Catalog

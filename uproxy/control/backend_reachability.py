@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from uproxy.control import sync_log
-from uproxy.core.flows.reachability import Attempts, Reachability, Unanswered
+from uproxy.core.flows.backend_reachability import Attempts, FailedAttempts, Reachability
 from uproxy.core.route import Backend, ServicePortName
 from uproxy.net.channel import Report
 
@@ -34,7 +34,7 @@ class BackendReachability:
         self._reachability = Reachability()
 
     @property
-    def unanswered(self) -> dict[ServicePortName, Unanswered]:
+    def unreachable(self) -> dict[ServicePortName, FailedAttempts]:
         """Ports of which no backend answers."""
         return self._reachability.degraded
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
-from uproxy.core.routing.probation import Probation
+from uproxy.core.routing.suspect_claims import SuspectClaims
 
 log = logging.getLogger(__name__)
 
@@ -41,27 +41,27 @@ class ClaimWatchdog:
         changed: Callable[[], None],
         *,
         interval: float = _INTERVAL,
-        probation: Probation | None = None,
+        suspects: SuspectClaims | None = None,
     ) -> None:
         self._cluster = cluster
         self._changed = changed
         self._interval = interval
-        self._probation = probation or Probation()
+        self._suspects = suspects or SuspectClaims()
         self._wake = asyncio.Event()
 
     @property
     def held_back(self) -> Mapping[str, str]:
         """Addresses that must not be claimed now, as in RoutingOptions."""
-        return self._probation.held_back
+        return self._suspects.held_back
 
     def claimed(self, addresses: Collection[str]) -> None:
         """Addresses have been claimed."""
         if not addresses or self._cluster is None:
             return
         if self._cluster.reachable:
-            self._probation.claimed(addresses, time.monotonic())
+            self._suspects.claimed(addresses, time.monotonic())
         else:
-            self._probation.claimed_blindly(addresses, time.monotonic())
+            self._suspects.claimed_blindly(addresses, time.monotonic())
         self._wake.set()
 
     async def run(self) -> None:
@@ -69,16 +69,16 @@ class ClaimWatchdog:
         while True:
             await self._rest()
             asked = time.monotonic()
-            if self._probation.is_fresh(asked) and not await self._is_there():
+            if self._suspects.is_fresh(asked) and not await self._is_there():
                 self._suspect(asked)
             if self._cluster is not None and self._cluster.reachable:
-                self._probation.heard()
-            if self._probation.settle(time.monotonic()):
+                self._suspects.heard()
+            if self._suspects.settle(time.monotonic()):
                 self._changed()
 
     async def _rest(self) -> None:
-        now, due = time.monotonic(), self._probation.next_try()
-        if self._probation.is_fresh(now) or self._probation.is_blind:
+        now, due = time.monotonic(), self._suspects.next_try()
+        if self._suspects.is_fresh(now) or self._suspects.is_blind:
             await asyncio.sleep(self._interval)
             return
         self._wake.clear()
@@ -95,7 +95,7 @@ class ClaimWatchdog:
         return False
 
     def _suspect(self, asked: float) -> None:
-        suspects = sorted(self._probation.lost(asked))
+        suspects = sorted(self._suspects.lost(asked))
         if suspects:
             log.warning(
                 "the API server was lost right after %s; this is undone, and tried again later",

@@ -12,9 +12,9 @@ from uproxy.control.event_sender import EventSender
 from uproxy.control.reconciler import Reconciler
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import EndpointSlice, Node, Object, ObjectName, Service
-from uproxy.core.flows.reachability import Unanswered
+from uproxy.core.flows.backend_reachability import FailedAttempts
 from uproxy.core.report.event_log import EventRequest
-from uproxy.core.report.troubles import Reference, Troubles, starting, troubles
+from uproxy.core.report.problems import Problems, Reference, problems, starting
 from uproxy.core.route import ServicePortName
 from uproxy.sources.kubernetes.mirror import NODE, SERVICES, SLICES
 from uproxy.sources.kubernetes.source import KubernetesSource
@@ -36,12 +36,12 @@ class ClusterClient:
         reconciler: Reconciler,
         supervisor: TaskSupervisor,
         *,
-        unanswered: Callable[[], Mapping[ServicePortName, Unanswered]],
+        unreachable: Callable[[], Mapping[ServicePortName, FailedAttempts]],
         servers: Callable[[], Mapping[str, str]],
     ) -> None:
-        """`unanswered`: ports of which no backend answers. `servers`: what is wrong with those of
+        """`unreachable`: ports of which no backend answers. `servers`: what is wrong with those of
         this program, by the reasons of Events."""
-        self._unanswered = unanswered
+        self._unreachable = unreachable
         self._servers = servers
         self._source = source
         self._supervisor = supervisor
@@ -57,7 +57,7 @@ class ClusterClient:
                 objects=reconciler.state.all_objects,
             )
         self._events = EventSender(
-            self._send, node=config.node_name, troubles=self._troubles, uid=self._uid
+            self._send, node=config.node_name, problems=self._problems, uid=self._uid
         )
 
     @property
@@ -90,16 +90,16 @@ class ClusterClient:
             await answer.read(_MAX_EVENT)
             return answer.status
 
-    def _troubles(self) -> Troubles | None:
+    def _problems(self) -> Problems | None:
         reconciler = self._reconciler
         if not reconciler.served_once.is_set():
             return None
-        return troubles(
+        return problems(
             self._node,
             reconciler.table,
             reconciler.failures,
             reconciler.health_check_failures,
-            unanswered=self._unanswered(),
+            unreachable=self._unreachable(),
             servers=self._servers(),
         )
 

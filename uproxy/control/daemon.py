@@ -15,7 +15,7 @@ from uproxy.control.backend_reachability import BackendReachability
 from uproxy.control.claim_watchdog import ClaimWatchdog
 from uproxy.control.client_ip_preservation import ClientIPPreservation
 from uproxy.control.cluster_client import ClusterClient
-from uproxy.control.http_servers import http_servers, server_troubles
+from uproxy.control.http_servers import http_servers, server_problems
 from uproxy.control.listeners import Listeners
 from uproxy.control.machine import Machine, routing_options
 from uproxy.control.program_status import ProgramStatus
@@ -139,8 +139,8 @@ class Daemon:
             self.config,
             self.reconciler,
             self.supervisor,
-            unanswered=lambda: self.backend_reachability.unanswered,
-            servers=lambda: server_troubles(self.servers),
+            unreachable=lambda: self.backend_reachability.unreachable,
+            servers=lambda: server_problems(self.servers),
         )
 
     async def served(self) -> None:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.core.backoff import Backoff
 from uproxy.core.report.event_log import EventLog, EventRequest
-from uproxy.core.report.troubles import Event, Reference, Troubles, news
+from uproxy.core.report.problems import Event, Problems, Reference, news
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ Send = Callable[[EventRequest], Awaitable[int]]
 """Sends a request and returns the status of the answer. Raises ApiUnreachable."""
 
 _PERIOD: Final = 1.0
-"""Seconds between two looks at what is wrong: a trouble that is over sooner need not be told."""
+"""Seconds between two looks at what is wrong: a problem that is over sooner need not be told."""
 _RETRY: Final = Backoff(initial=1.0, maximum=60.0, jitter=0.5)
 _ATTEMPTS: Final = 12
 """As in client-go; then the Event is dropped."""
@@ -43,7 +43,7 @@ _PACE: Final = Pace()
 class EventSender:
     """Looks at what is wrong whenever something may have changed, and sends what is new.
 
-    `troubles` says what is wrong now, None as long as it is too early to say; `uid` gives the uid
+    `problems` says what is wrong now, None as long as it is too early to say; `uid` gives the uid
     of an object, None for one that does not exist.
     """
 
@@ -52,17 +52,17 @@ class EventSender:
         send: Send,
         *,
         node: str,
-        troubles: Callable[[], Troubles | None],
+        problems: Callable[[], Problems | None],
         uid: Callable[[Reference], str | None],
         pace: Pace = _PACE,
     ) -> None:
         self._send = send
         self._node = node
-        self._troubles = troubles
+        self._problems = problems
         self._uid = uid
         self._pace = pace
         self._log = EventLog(node)
-        self._known: Troubles = {}
+        self._known: Problems = {}
         self._waiting: deque[Event] = deque(maxlen=_WAITING)
         self._wake = asyncio.Event()
         self._forbidden = False
@@ -88,7 +88,7 @@ class EventSender:
             await asyncio.sleep(self._pace.period)
 
     def _look(self) -> None:
-        now = self._troubles()
+        now = self._problems()
         if now is not None:
             before, self._known = self._known, now
             self._waiting.extend(news(before, now, exists=self._exists, node=self._node))

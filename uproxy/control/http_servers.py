@@ -10,10 +10,10 @@ from aiohttp import web
 
 from uproxy.config.settings import Address, Config
 from uproxy.core.report.health import ProxyHealth
+from uproxy.core.report.problems import HEALTH_SERVER, METRICS_SERVER
 from uproxy.core.report.readiness import Reason
 from uproxy.core.report.status import Status
 from uproxy.core.report.telemetry import Telemetry
-from uproxy.core.report.troubles import HEALTH_SERVER, METRICS_SERVER
 from uproxy.http.allowed_hosts import known_names
 from uproxy.http.api import api_app
 from uproxy.http.health import healthz_app
@@ -53,7 +53,7 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
         yield _server(METRICS, config.metrics_address, app)
 
 
-def server_troubles(servers: Iterable[HttpServer]) -> dict[str, str]:
+def server_problems(servers: Iterable[HttpServer]) -> dict[str, str]:
     """Why some cannot listen now, by the reasons of Events."""
     return {_TROUBLES[each.name]: each.reason for each in servers if each.reason}
 

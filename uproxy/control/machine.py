@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from uproxy.config.settings import Config
-from uproxy.core.cluster.holders import API_SERVER
+from uproxy.core.cluster.host_addresses import API_SERVER
 from uproxy.core.cluster.state import NodeFacts
 from uproxy.core.ip import parse_network
-from uproxy.core.recent import Lately
-from uproxy.core.routing.limits import by_descriptors
+from uproxy.core.recently_seen import RecentlySeen
 from uproxy.core.routing.nodeports import resolve_nodeport_addresses
 from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.service_limits import by_descriptors
 from uproxy.host.essential_addresses import gateways, name_servers, resolve_hosts
 from uproxy.host.interfaces import AddressMonitor, Interfaces, read_interfaces
 from uproxy.net.listening import descriptor_limit
@@ -47,10 +47,10 @@ class Machine:
         """`api_servers`: URLs of what stands between this node and its cluster."""
         self._api_servers = api_servers
         self._interfaces = Interfaces()
-        self._gateways = Lately(_KEEP)
+        self._gateways = RecentlySeen(_KEEP)
         self._gateways_due = 0.0
-        self._name_servers = Lately(_KEEP)
-        self._api_addresses = Lately(_KEEP_DNS)
+        self._name_servers = RecentlySeen(_KEEP)
+        self._api_addresses = RecentlySeen(_KEEP_DNS)
         self.trouble = ""
         """Why the addresses cannot be read at present; "": they can."""
         self._trouble: dict[str, str] = {}

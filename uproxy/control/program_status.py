@@ -25,7 +25,7 @@ from uproxy.core.report.overview import (
     service_statuses,
     unserved,
 )
-from uproxy.core.report.readiness import Kind, Reason, not_ready, texts
+from uproxy.core.report.readiness import Reason, ReasonKind, not_ready, texts
 from uproxy.core.report.status import FrontendStatus, Status
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.server import HttpServer
@@ -78,7 +78,7 @@ class ProgramStatus:
 
     def reasons_not_healthy(self) -> Sequence[Reason]:
         """Why /healthz fails; empty: it succeeds."""
-        return (*self.health.troubles(time.monotonic()), *self._not_eligible())
+        return (*self.health.problems(time.monotonic()), *self._not_eligible())
 
     def reasons_not_ready(self) -> Sequence[Reason]:
         """Why /readyz fails; empty: it succeeds."""
@@ -88,13 +88,15 @@ class ProgramStatus:
 
     def notes(self) -> Sequence[Reason]:
         """What people should know although /readyz succeeds."""
-        reasons = [(Kind.REMEMBERED, text) for text in self.last_known_notes()]
+        reasons = [(ReasonKind.LAST_KNOWN, text) for text in self.last_known_notes()]
         if self.kubernetes is not None and not self.waiting_for():
             lost = self.kubernetes.reachability.troubles.items()
-            reasons += [(Kind.CLUSTER, f"cannot follow {name}: {why}") for name, why in lost]
-        reasons += [(Kind.MACHINE, self.machine.trouble)]
-        reasons += [(Kind.UNEXPECTED, text) for text in self.supervisor.reasons]
-        reasons += [(Kind.SERVER, f"{e.name}: {e.reason}") for e in self.servers if e.reason]
+            reasons += [(ReasonKind.CLUSTER, f"cannot follow {name}: {why}") for name, why in lost]
+        reasons += [(ReasonKind.MACHINE, self.machine.trouble)]
+        reasons += [(ReasonKind.UNEXPECTED, text) for text in self.supervisor.reasons]
+        reasons += [
+            (ReasonKind.HTTP_SERVER, f"{e.name}: {e.reason}") for e in self.servers if e.reason
+        ]
         return [Reason(kind, text) for kind, text in reasons if text]
 
     def node_eligible(self) -> bool:
@@ -122,8 +124,8 @@ class ProgramStatus:
         table = self.reconciler.table
         actual = self.listeners.actual(table.routes)
         preserved = self.client_ip.families
-        failures, unanswered = self.reconciler.failures, self.backend_reachability.unanswered
-        return list(frontend_statuses(table, actual, failures, preserved, unanswered))
+        failures, unreachable = self.reconciler.failures, self.backend_reachability.unreachable
+        return list(frontend_statuses(table, actual, failures, preserved, unreachable))
 
     def _not_eligible(self) -> Iterator[Reason]:
         watched = self.kubernetes is not None
@@ -133,11 +135,11 @@ class ProgramStatus:
     def _not_ready(self, frontends: Iterable[FrontendStatus]) -> Sequence[Reason]:
         waiting_for = self.waiting_for()
         reasons = list(not_ready(frontends, waiting_for=waiting_for, draining=self.draining))
-        reasons += (Reason(Kind.WORKER, each) for each in self.workers.problems)
+        reasons += (Reason(ReasonKind.WORKER, each) for each in self.workers.problems)
         if self.kubernetes is not None and waiting_for and self.kubernetes.last_error:
             text = f"the cluster cannot be followed: {self.kubernetes.last_error}"
-            reasons.append(Reason(Kind.CLUSTER, text))
+            reasons.append(Reason(ReasonKind.CLUSTER, text))
         if self.reconciler.trouble:
             text = f"changes cannot be carried out: {self.reconciler.trouble}"
-            reasons.append(Reason(Kind.TROUBLE, text))
+            reasons.append(Reason(ReasonKind.NOT_APPLIED, text))
         return reasons

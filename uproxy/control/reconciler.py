@@ -30,13 +30,13 @@ from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.errors import unexpected
-from uproxy.core.report.caution import cautious
 from uproxy.core.report.health import ProxyHealth
+from uproxy.core.report.health_checks import with_lower_counts
 from uproxy.core.report.telemetry import Telemetry
-from uproxy.core.retry import Again, soonest
+from uproxy.core.retry import RetrySchedule, earliest
 from uproxy.core.route import Frontend, FrontendKind, Route
 from uproxy.core.routing.plan import Plan, plan
-from uproxy.core.routing.reserved import Reserved
+from uproxy.core.routing.reserved import ReservedAddresses
 from uproxy.core.routing.retries import Failure, Retries
 from uproxy.core.routing.table import HealthCheck, RoutingOptions, RoutingTable
 from uproxy.net.listening import ListenError
@@ -104,8 +104,8 @@ class Reconciler:
         self._pending: set[Frontend] = set()
         """Frontends that may differ from what is wanted."""
         self._retries = Retries(_RETRY)
-        self._checking = Again(_RETRY)
-        self._steps = Again(_RETRY)
+        self._checking = RetrySchedule(_RETRY)
+        self._steps = RetrySchedule(_RETRY)
         self._begun = False
         """Whether a first step was due: what is claimed is no longer that of an earlier process."""
         self._all_known = False
@@ -131,13 +131,13 @@ class Reconciler:
 
     def addresses_appeared(self, addresses: Collection[str]) -> None:
         """Interfaces of this machine have new addresses: what waited for them is due now."""
-        if self._retries.hasten(addresses):
+        if self._retries.make_due(addresses):
             self._wake.set()
 
     def claims_available(self) -> None:
         """Addresses can be claimed that could not before."""
         self._table_builder.look_at_all_addresses()
-        self._retries.hasten()
+        self._retries.make_due()
         self._wake.set()
 
     async def run(self) -> None:
@@ -178,7 +178,7 @@ class Reconciler:
         await self._prepare(self.table)
         # Load balancers learn that endpoints are gone before clients are refused, and that there
         # are some after clients are served.
-        await self._health_checks(cautious(self._checks, self.table.health_checks))
+        await self._health_checks(with_lower_counts(self._checks, self.table.health_checks))
         await self._carry_out(synced=synced, servable=servable)
         await self._health_checks(self.table.health_checks)
         if servable:
@@ -208,7 +208,7 @@ class Reconciler:
 
     async def _until_woken(self) -> None:
         again = (self.sink.again, self._table_builder.again, self._checking, self._steps)
-        at = soonest(self._retries.soonest(), *(each.at for each in again))
+        at = earliest(self._retries.next_due(), *(each.at for each in again))
         await self._woken(None if at is None else max(0.0, at - time.monotonic()))
 
     async def _woken(self, at_most: float | None) -> bool:
@@ -219,8 +219,8 @@ class Reconciler:
         return self._wake.is_set()
 
     @property
-    def _reserved(self) -> Reserved:
-        return Reserved(self._options, self.state.hosts)
+    def _reserved(self) -> ReservedAddresses:
+        return ReservedAddresses(self._options, self.state.hosts)
 
     async def _health_checks(self, wanted: HealthChecks) -> None:
         if wanted == self._checks and not self.health_check_failures:
@@ -239,7 +239,7 @@ class Reconciler:
 
     async def _carry_out(self, *, synced: bool, servable: bool) -> None:
         if servable and not self._all_known:
-            self._retries.hasten()
+            self._retries.make_due()
         self._all_known = servable
         now = time.monotonic()
         looked_at, blocked = self._pending | self._retries.due(now), self._retries.not_due(now)

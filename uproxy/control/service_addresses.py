@@ -8,7 +8,7 @@ from typing import Final
 
 from uproxy.core.errors import unexpected
 from uproxy.core.route import Frontend, FrontendKind, Route
-from uproxy.core.routing.reserved import Reserved
+from uproxy.core.routing.reserved import ReservedAddresses
 from uproxy.core.routing.table import RoutingTable
 from uproxy.core.routing.vips import Vips
 from uproxy.host.claims import Claims
@@ -73,7 +73,7 @@ class ServiceAddresses:
         """See Claims."""
         await self._claims.keep(available)
 
-    async def release_reserved(self, reserved: Reserved) -> None:
+    async def release_reserved(self, reserved: ReservedAddresses) -> None:
         """Release what an earlier process has claimed and others must keep."""
         await self.release(sorted(each for each in self.held if each in reserved))
 

@@ -14,9 +14,9 @@ from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.errors import unexpected
-from uproxy.core.report.complaints import MOST, bounded, news
 from uproxy.core.report.status import ObjectStatus
-from uproxy.core.retry import Again
+from uproxy.core.report.unusable_objects import MOST, bounded, news
+from uproxy.core.retry import RetrySchedule
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class StateUpdater:
         self._changed = changed
         self._complaints: dict[str, Sequence[ObjectStatus]] = {}
         self._refused: dict[_Identity, _Refused] = {}
-        self.again: Final = Again(_RETRY)
+        self.again: Final = RetrySchedule(_RETRY)
         """When to call `retry`."""
 
     @property
@@ -68,13 +68,13 @@ class StateUpdater:
         return found
 
     def replace(self, source: str, objects: Sequence[Object]) -> None:
-        for obj in list(self._state.unknown(source, objects)):
+        for obj in list(self._state.new_or_changed(source, objects)):
             self._take(source, obj)
         there = {(type(obj), obj.key) for obj in objects}
         for identity in [each for each in self._refused if each.source == source]:
             if identity[1:] not in there:
                 del self._refused[identity]
-        for kind, name in self._state.absent(source, there):
+        for kind, name in self._state.delivered_except(source, there):
             self._drop(source, kind, name)
         self._state.sync(source)
         self._changed()
@@ -87,9 +87,9 @@ class StateUpdater:
         self._drop(source, kind, key)
         self._changed()
 
-    def presume(self, source: str) -> None:
-        """What a source has delivered so far is its last-known state: see ClusterState.presume."""
-        self._state.presume(source)
+    def accept_last_known(self, source: str) -> None:
+        """See ClusterState.accept_last_known."""
+        self._state.accept_last_known(source)
         self._changed()
 
     def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.flows.reachability import Changes
+from uproxy.core.flows.backend_reachability import Changes
 from uproxy.core.route import Frontend, Route
 from uproxy.core.routing.plan import Plan
 from uproxy.core.routing.retries import Failure

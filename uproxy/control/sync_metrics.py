@@ -9,7 +9,7 @@ from typing import Final
 from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Object, ObjectName, Service
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.health import ProxyHealth
-from uproxy.core.report.programming import Programming, Trigger
+from uproxy.core.report.network_programming import PendingTriggers, Trigger
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.routing.table import RoutingTable
 from uproxy.core.routing.topology import FAMILIES
@@ -34,7 +34,7 @@ class SyncMetrics:
         """When the first change came that the sync which runs now does not serve."""
         self._telemetry = telemetry
         self._health = health
-        self._programming = Programming(started=time.time())
+        self._programming = PendingTriggers(started=time.time())
         self._serving: list[Trigger] = []
         """What the sync that runs now is going to serve."""
 

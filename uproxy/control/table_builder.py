@@ -12,11 +12,11 @@ from uproxy.control.service_addresses import ServiceAddresses
 from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
-from uproxy.core.retry import Again
+from uproxy.core.retry import RetrySchedule
 from uproxy.core.route import Frontend
-from uproxy.core.routing.concern import Concern
 from uproxy.core.routing.options import RoutingOptions
-from uproxy.core.routing.table import RoutingTable, advance, concerns
+from uproxy.core.routing.options_change import OptionsChange
+from uproxy.core.routing.table import RoutingTable, advance, needs_deriving
 
 _AT_ONCE = 64
 """Services that are derived before the event loop gets its turn, about 5 ms."""
@@ -38,7 +38,7 @@ class TableBuilder:
         retry: Backoff,
     ) -> None:
         self.table = RoutingTable(options=options)
-        self.again = Again(retry)
+        self.again = RetrySchedule(retry)
         """When to derive again what could not be derived."""
         self._state = state
         self._service_addresses = service_addresses
@@ -72,13 +72,13 @@ class TableBuilder:
 
     async def _update(self, dirty: set[ObjectName], options: RoutingOptions) -> None:
         table = self.table
-        concern = Concern(table.options or options, options)
+        change = OptionsChange(table.options or options, options)
         own = self._state.hosts.own
-        moved = concern.moved | (self._own ^ own)
+        moved = change.moved | (self._own ^ own)
         if moved:
             self._here = options.local_addresses | own
         if table.options != options:
-            dirty = dirty | await self._concerned(concern)
+            dirty = dirty | await self._affected(change)
             table = advance(self._state, options, table, ())
         for few in _chunks(list(dirty), _AT_ONCE):
             table = advance(self._state, options, table, few)
@@ -88,10 +88,10 @@ class TableBuilder:
         await self._look_at_addresses(table, moved)
         self.table, self._own = table, own
 
-    async def _concerned(self, concern: Concern) -> set[ObjectName]:
+    async def _affected(self, change: OptionsChange) -> set[ObjectName]:
         table, found = self.table, set[ObjectName]()
         for few in _chunks(list(table.services), _LOOKED_AT):
-            found.update(each for each in few if concerns(concern, self._state, table, each))
+            found.update(each for each in few if needs_deriving(change, self._state, table, each))
             await asyncio.sleep(0)
         return found
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from uproxy.core.backoff import Backoff
 from uproxy.core.errors import unexpected
-from uproxy.core.retry import Again
+from uproxy.core.retry import RetrySchedule
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class TaskSupervisor:
 
         `refusal`: with that it may say, when it has just begun for the first time, that it cannot.
         """
-        again = Again(self._retry)
+        again = RetrySchedule(self._retry)
         loop = asyncio.get_running_loop()
         first = True
         while True:

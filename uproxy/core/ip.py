@@ -42,7 +42,7 @@ def parse_ip(text: str) -> str | None:
     return str(address)
 
 
-def is_of_one_host(address: str) -> bool:
+def is_host_address(address: str) -> bool:
     """Whether an address in canonical form can be that of one host. 0.0.0.0 and :: cannot: who
     connects to them reaches itself. Nor can those that reach many."""
     first, dot, _ = address.partition(".")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.control.workers.world import FAST, WEB, Played, eventually, route, world
 from uproxy.control.workers.liveness import LOOPING
-from uproxy.core.flows import tally
+from uproxy.core.flows import counter_totals
 from uproxy.core.flows.counters import Counters
 from uproxy.net.channel import (
     Close,
@@ -261,7 +261,7 @@ async def test_counts_that_were_sent_before_the_end_are_counted() -> None:
 
 
 async def test_counts_of_ports_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "KEPT", 0.1)
+    monkeypatch.setattr(counter_totals, "KEPT", 0.1)
     wanted = {WEB}
     async with world(wanted=wanted.__contains__) as made:
         await made.workers.ready()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.builders import endpoint_slice, port, service, table
-from uproxy.core.flows.reachability import Unanswered
+from uproxy.core.flows.backend_reachability import FailedAttempts
 from uproxy.core.report.overview import frontend_statuses
 from uproxy.core.report.readiness import not_ready
 from uproxy.core.report.status import FrontendState
@@ -20,15 +20,15 @@ def test_open_frontends_of_a_port_that_nobody_answers() -> None:
         endpoint_slice("web", "10.0.0.1", ports={"a": 8080, "b": 8081}),
     )
     first, _ = found.routes.values()
-    unanswered = Unanswered(0.0)
-    unanswered.backends = {ONE: None}
-    ports = {first.owner: unanswered}
+    unreachable = FailedAttempts(0.0)
+    unreachable.backends = {ONE: None}
+    ports = {first.owner: unreachable}
 
     def states(*, paused: bool) -> list[str]:
         actual = {
             each.frontend: Actual(route=each, paused=paused) for each in found.routes.values()
         }
-        statuses = list(frontend_statuses(found, actual, {}, unanswered=ports))
+        statuses = list(frontend_statuses(found, actual, {}, unreachable=ports))
         assert not list(not_ready(statuses, waiting_for=(), draining=False))
         return [f"{each.state}: {each.reason}" for each in statuses]
 
@@ -41,8 +41,8 @@ def test_failing_backends_are_listed() -> None:
         service("web", port(80, "a")), endpoint_slice("web", "10.0.0.1", ports={"a": 8080})
     )
     (route,) = found.routes.values()
-    unanswered = Unanswered(0.0)
-    unanswered.backends = {ONE: None}
+    unreachable = FailedAttempts(0.0)
+    unreachable.backends = {ONE: None}
     actual = {route.frontend: Actual(route=route, paused=False)}
-    (status,) = frontend_statuses(found, actual, {}, unanswered={route.owner: unanswered})
+    (status,) = frontend_statuses(found, actual, {}, unreachable={route.owner: unreachable})
     assert (status.state, status.failing) == (FrontendState.DEGRADED, (ONE,))

@@ -7,7 +7,7 @@ import pytest
 from tests.nasty import NASTY
 from uproxy.core.printable import printable
 from uproxy.core.report.event_log import BURST, REFILL, SERIES_TIME, EventLog, EventRequest
-from uproxy.core.report.troubles import Event, Reference, starting
+from uproxy.core.report.problems import Event, Reference, starting
 
 SERVICE = Reference("Service", "shop", "web")
 TAKEN = Event(SERVICE, "Warning", "FailedToListen", "Listen", "port 80 is taken")

@@ -13,7 +13,7 @@ from uproxy.core.cluster.objects import Node, ObjectName
 from uproxy.core.cluster.state import NodeFacts
 from uproxy.core.ip import Family
 from uproxy.core.report.health import ProxyHealth, not_eligible, service_health
-from uproxy.core.report.readiness import Kind, Reason, texts
+from uproxy.core.report.readiness import Reason, ReasonKind, texts
 
 BEGIN = 1787311751.0  # 2026-08-21T11:29:11Z
 
@@ -240,7 +240,7 @@ def test_without_workers_nothing_is_healthy(
     assert [each.status for each in answers] == [healthz, livez]
     healthy = [json.loads(each.body)["healthy"] for each in answers]
     assert healthy == [healthz == 200, livez == 200]
-    assert list(health.troubles(2.0)) == [Reason(Kind.WORKER, each) for each in outages]
+    assert list(health.problems(2.0)) == [Reason(ReasonKind.WORKER, each) for each in outages]
 
 
 def test_never_updated_is_gos_zero_time() -> None:
@@ -304,9 +304,9 @@ def test_what_is_late_is_said_as_long_as_healthz_is_red() -> None:
     health.updated("IPv4", wall=BEGIN)
     health.updated("IPv6", wall=BEGIN)
     health.queued_update("IPv6", now=0)
-    assert (health.healthy(9), list(health.troubles(9))) == (True, [])
+    assert (health.healthy(9), list(health.problems(9))) == (True, [])
     assert not health.healthy(11)
-    assert texts(health.troubles(11)) == ["changes of IPv6 have been waiting to be served for 11 s"]
+    assert texts(health.problems(11)) == ["changes of IPv6 have been waiting to be served for 11 s"]
 
 
 @pytest.mark.parametrize(

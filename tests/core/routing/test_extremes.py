@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import NODE, endpoint_slice, node, port, service, table
-from tests.core.routing.test_contest import calls_of
+from tests.core.routing.test_frontend_requests import calls_of
 from uproxy.core.cluster.objects import LoadBalancerIngress, ObjectName
 from uproxy.core.ip import parse_network
 from uproxy.core.networks import Networks
-from uproxy.core.routing.limits import by_descriptors
+from uproxy.core.routing.service_limits import by_descriptors
 from uproxy.core.routing.table import RoutingTable
 
 WEB = ObjectName("default", "web")

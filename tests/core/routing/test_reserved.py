@@ -17,8 +17,8 @@ from tests.builders import (
     service,
     table,
 )
-from tests.core.routing.test_contest import calls_of
-from uproxy.core.cluster.holders import Holders
+from tests.core.routing.test_frontend_requests import calls_of
+from uproxy.core.cluster.host_addresses import HostAddresses
 from uproxy.core.cluster.objects import Node, ObjectName
 from uproxy.core.ip import parse_network
 from uproxy.core.routing.options import RoutingOptions
@@ -208,7 +208,7 @@ def test_a_node_that_comes_is_no_more_work_among_many_services() -> None:
 
 
 def test_holders_share_an_address() -> None:
-    holders = Holders()
+    holders = HostAddresses()
     assert holders.put("a", ["x", "y"]) == {"x", "y"}
     assert holders.put("b", ["x"]) == {"x"}
     assert holders.put("b", ["x"]) == set()

@@ -52,8 +52,8 @@ class State:
     def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
         self.complaints = list(complaints)
 
-    def presume(self, source: str) -> None:
-        self.cluster.presume(source)
+    def accept_last_known(self, source: str) -> None:
+        self.cluster.accept_last_known(source)
 
     def names(self) -> set[str]:
         return {name.name for name in self.cluster.service_names()}

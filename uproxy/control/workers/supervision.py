@@ -15,8 +15,8 @@ from uproxy.control.workers.liveness import Timeouts
 from uproxy.control.workers.process import Started, reap, start_worker
 from uproxy.control.workers.worker import Worker
 from uproxy.core.backoff import Backoff
+from uproxy.core.flows.counter_totals import CounterTotals
 from uproxy.core.flows.counters import Counters
-from uproxy.core.flows.tally import Tally
 from uproxy.core.report.status import WorkerStatus
 from uproxy.core.route import Frontend, ServicePortName
 from uproxy.net.channel import (
@@ -83,7 +83,7 @@ class Workers:
         self._restart = restart
         self._workers = [Worker(index, timeouts, self._said) for index in range(count)]
         self._clients = LocalClients((), ())
-        self._tally = Tally()
+        self._totals = CounterTotals()
         self._draining = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
@@ -171,7 +171,7 @@ class Workers:
 
     def counters(self) -> dict[ServicePortName, Counters]:
         """Sums over all workers, dead ones included."""
-        return self._tally.totals
+        return self._totals.totals
 
     @property
     def _places(self) -> list[Worker]:
@@ -189,7 +189,7 @@ class Workers:
             except Exception as error:
                 log.exception("worker %d", worker.index)
                 ending = f"could not be supervised ({error!r})"
-            self._tally.ended(worker.index)
+            self._totals.ended(worker.index)
             worker.liveness.ended(ending)
             if self._draining.is_set():
                 break
@@ -235,7 +235,7 @@ class Workers:
                 log.info("worker %d relays by %s", worker.index, engine)
             case Report(ports):
                 self._reported(message)
-                self._tally.add(worker.index, ports)
+                self._totals.add(worker.index, ports)
             case Unserved(frontends):
                 self._tell_again(worker, frontends)
             case Drained():
@@ -272,6 +272,6 @@ class Workers:
         while True:
             await asyncio.sleep(self._periods.tidy)
             try:
-                self._tally.forget(self._wanted, asyncio.get_running_loop().time())
+                self._totals.forget(self._wanted, asyncio.get_running_loop().time())
             except Exception:
                 log.exception("counts of Services that are gone cannot be removed")

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from uproxy.core.cluster.holders import API_SERVER, Holders
+from uproxy.core.cluster.host_addresses import API_SERVER, HostAddresses
 from uproxy.core.cluster.legacy import as_slices
 from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, ObjectName, Service
 from uproxy.core.ip import parse_ip
@@ -61,22 +61,22 @@ class ClusterState:
 
     def __init__(self, sources: Iterable[str], *, node_name: str = "") -> None:
         self.node = NodeFacts(name=node_name)
-        self.hosts = Holders()
+        self.hosts = HostAddresses()
         """Addresses of all Nodes and of the API servers."""
-        self._moved: set[str] = set()
+        self._changed_addresses: set[str] = set()
         """Those of them that have come or gone since the last look."""
-        self._asking: dict[str, set[ObjectName]] = {}
+        self._services_by_address: dict[str, set[ObjectName]] = {}
         """Services by the addresses at which they are to be reached."""
         self._objects: dict[str, dict[_Identity, Object]] = {source: {} for source in sources}
         self._unsynced = set(self._objects)
-        self._presumed: set[str] = set()
+        self._last_known: set[str] = set()
         self._slices: dict[ObjectName, dict[ObjectName, EndpointSlice]] = {}
         self._dirty: set[ObjectName] = set()
 
     @property
     def unlisted(self) -> Sequence[str]:
         """Sources of which not even the last-known state is there."""
-        return sorted(self._unsynced - self._presumed)
+        return sorted(self._unsynced - self._last_known)
 
     @property
     def synced(self) -> bool:
@@ -86,7 +86,7 @@ class ClusterState:
     @property
     def servable(self) -> bool:
         """Whether what is known is worth being called ready: synced, or presumed to be so."""
-        return self._unsynced <= self._presumed
+        return self._unsynced <= self._last_known
 
     def sync(self, source: str) -> None:
         """Note that all that a source has was applied. Raises KeyError for an unknown source."""
@@ -94,12 +94,12 @@ class ClusterState:
             raise KeyError(source)
         self._unsynced.discard(source)
 
-    def presume(self, source: str) -> None:
+    def accept_last_known(self, source: str) -> None:
         """Note that what was applied so far is what the source had when it was last heard.
 
         It may be served as a whole, but until the source itself has listed nothing is taken away.
         """
-        self._presumed.add(source)
+        self._last_known.add(source)
 
     def all_objects(self) -> list[Object]:
         """All that the sources have at present."""
@@ -144,7 +144,7 @@ class ClusterState:
             self.remove(source, kind, name)
         self.sync(source)
 
-    def absent(self, source: str, there: Container[_Identity]) -> Sequence[_Identity]:
+    def delivered_except(self, source: str, there: Container[_Identity]) -> Sequence[_Identity]:
         """What a source has delivered that is not among these."""
         return [identity for identity in self._objects[source] if identity not in there]
 
@@ -152,7 +152,7 @@ class ClusterState:
         """Have these looked at once more."""
         self._dirty.update(services)
 
-    def unknown(self, source: str, objects: Iterable[Object]) -> Iterator[Object]:
+    def new_or_changed(self, source: str, objects: Iterable[Object]) -> Iterator[Object]:
         """Those that are not exactly what the source has delivered already."""
         known = self._objects[source]
         return (obj for obj in objects if known.get((type(obj), obj.key)) is not obj)
@@ -162,10 +162,14 @@ class ClusterState:
         taken, self._dirty = self._dirty, set()
         if _API in taken:
             found = (each for slice_ in self.slices_of(_API) for each in _endpoints(slice_))
-            self._moved |= self.hosts.put(API_SERVER, found)
-        if self._moved:
-            taken.update(name for each in self._moved for name in self._asking.get(each, ()))
-            self._moved = set()
+            self._changed_addresses |= self.hosts.put(API_SERVER, found)
+        if self._changed_addresses:
+            taken.update(
+                name
+                for each in self._changed_addresses
+                for name in self._services_by_address.get(each, ())
+            )
+            self._changed_addresses = set()
         return taken
 
     def service(self, name: ObjectName) -> Service | None:
@@ -214,21 +218,21 @@ class ClusterState:
             self._group(after)
         elif kind is Node:
             held = _all_addresses(after) if isinstance(after, Node) else ()
-            self._moved |= self.hosts.put(f"an address of node {name.name}", held)
+            self._changed_addresses |= self.hosts.put(f"an address of node {name.name}", held)
             if name.name == self.node.name:
                 self.hosts.own = frozenset(held)
                 self._set_node(after)
 
     def _ask(self, name: ObjectName, before: Object | None, after: Object | None) -> None:
-        old = set(asked_addresses(before)) if isinstance(before, Service) else set[str]()
-        new = set(asked_addresses(after)) if isinstance(after, Service) else set[str]()
+        old = set(requested_addresses(before)) if isinstance(before, Service) else set[str]()
+        new = set(requested_addresses(after)) if isinstance(after, Service) else set[str]()
         for address in old - new:
-            names = self._asking.get(address, set())
+            names = self._services_by_address.get(address, set())
             names.discard(name)
             if not names:
-                self._asking.pop(address, None)
+                self._services_by_address.pop(address, None)
         for address in new - old:
-            self._asking.setdefault(address, set()).add(name)
+            self._services_by_address.setdefault(address, set()).add(name)
 
     def _ungroup(self, before: Object | None) -> None:
         if not isinstance(before, EndpointSlice) or before.service is None:
@@ -259,7 +263,7 @@ def _put_back(objects: dict[_Identity, Object], identity: _Identity, before: Obj
         objects[identity] = before
 
 
-def asked_addresses(service: Service) -> Iterator[str]:
+def requested_addresses(service: Service) -> Iterator[str]:
     """Addresses at which a Service is to be reached, in canonical form, allowed or not."""
     spec = service.spec
     cluster = (spec.cluster_ip, *(spec.cluster_ips or ()))

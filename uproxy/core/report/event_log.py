@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from uproxy.core.printable import printable
-from uproxy.core.report.troubles import Event, Reference
+from uproxy.core.report.problems import Event, Reference
 
 CONTROLLER: Final = "uproxy"
 SERIES_TIME: Final = 360.0

@@ -17,7 +17,7 @@ from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import NodeFacts
 from uproxy.core.ip import Family
 from uproxy.core.printable import printable_json
-from uproxy.core.report.readiness import Kind, Reason
+from uproxy.core.report.readiness import Reason, ReasonKind
 
 TO_BE_DELETED_TAINT = "ToBeDeletedByClusterAutoscaler"
 """The cluster autoscaler puts it on a node that it is about to remove (KEP-3836)."""
@@ -86,15 +86,15 @@ class ProxyHealth:
 
     def healthy(self, now: float) -> bool:
         """The proxy's own health; the fate of the node has no part in it."""
-        return not any(self.troubles(now))
+        return not any(self.problems(now))
 
-    def troubles(self, now: float) -> Iterator[Reason]:
+    def problems(self, now: float) -> Iterator[Reason]:
         """Why it is not healthy; nothing: it is."""
         yield from self._delays(now)
         for missing in self._starting():
-            yield Reason(Kind.STARTING, f"waiting for {missing}")
+            yield Reason(ReasonKind.STARTING, f"waiting for {missing}")
         for outage in self._outages():
-            yield Reason(Kind.WORKER, outage)
+            yield Reason(ReasonKind.WORKER, outage)
 
     def healthz(self, *, now: float, wall: float, node_eligible: bool) -> HealthAnswer:
         """For load balancers: 503 also when no new connections should come to this node."""
@@ -112,7 +112,7 @@ class ProxyHealth:
             if self._late(family, now):
                 waiting = now - self._pending_since[family]
                 text = f"changes of {family} have been waiting to be served for {waiting:.0f} s"
-                yield Reason(Kind.LATE, text)
+                yield Reason(ReasonKind.DELAYED, text)
 
     def _late(self, family: Family, now: float) -> bool:
         since = self._pending_since.get(family)
@@ -143,17 +143,19 @@ def not_eligible(node: NodeFacts, *, watched: bool, draining: bool) -> Iterator[
     and other taints do not matter. Where nobody watches Nodes, not to know it means nothing.
     """
     if draining:
-        yield Reason(Kind.DRAINING, "draining: no new connections are accepted")
+        yield Reason(ReasonKind.DRAINING, "draining: no new connections are accepted")
     if not node.known:
         if watched:
             yield Reason(
-                Kind.NODE,
+                ReasonKind.NODE,
                 "the cluster has no Node of this name: give its own with --hostname-override",
             )
     elif node.deleting:
-        yield Reason(Kind.NODE, "the Node is being deleted")
+        yield Reason(ReasonKind.NODE, "the Node is being deleted")
     elif TO_BE_DELETED_TAINT in node.taints:
-        yield Reason(Kind.NODE, f"the Node is about to be removed: taint {TO_BE_DELETED_TAINT}")
+        yield Reason(
+            ReasonKind.NODE, f"the Node is about to be removed: taint {TO_BE_DELETED_TAINT}"
+        )
 
 
 def service_health(service: ObjectName, *, local_endpoints: int, healthy: bool) -> HealthAnswer:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.flows.reachability import Unanswered
+from uproxy.core.flows.backend_reachability import FailedAttempts
 from uproxy.core.ip import Family, family_of
 from uproxy.core.report.status import (
     FrontendState,
@@ -18,12 +18,12 @@ from uproxy.core.report.status import (
     ServiceStatus,
 )
 from uproxy.core.route import Frontend, Route, ServicePortName
-from uproxy.core.routing.contest import Conflict
+from uproxy.core.routing.frontend_requests import Conflict
 from uproxy.core.routing.plan import Actual
 from uproxy.core.routing.retries import Failure
 from uproxy.core.routing.table import HealthCheck, RoutingTable
 
-_NONE: Final[Mapping[ServicePortName, Unanswered]] = MappingProxyType({})
+_NONE: Final[Mapping[ServicePortName, FailedAttempts]] = MappingProxyType({})
 
 
 def frontend_statuses(
@@ -31,18 +31,18 @@ def frontend_statuses(
     actual: Mapping[Frontend, Actual],
     failures: Mapping[Frontend, Failure],
     preserved: Container[Family] = (),
-    unanswered: Mapping[ServicePortName, Unanswered] = _NONE,
+    unreachable: Mapping[ServicePortName, FailedAttempts] = _NONE,
 ) -> Iterator[FrontendStatus]:
     """Every frontend that some Service wants: those routed, then those lost to another one.
 
-    `preserved`: families in which backends can be shown the addresses of clients. `unanswered`:
+    `preserved`: families in which backends can be shown the addresses of clients. `unreachable`:
     Service ports of which no backend answers.
     """
     for frontend, route in table.routes.items():
         state, reason = _state(route, actual.get(frontend), failures.get(frontend))
         shown = route.local_backends is not None and family_of(frontend.address) in preserved
         status = _status(route, state, reason, preserved=shown)
-        port = unanswered.get(route.owner)
+        port = unreachable.get(route.owner)
         if port is not None and state is FrontendState.SERVING:
             status = _degraded(status, port)
         yield status
@@ -70,9 +70,9 @@ def service_statuses(table: RoutingTable) -> Iterator[ServiceStatus]:
     for name, reason in table.underived.items():
         yield ServiceStatus(service=name, reason=reason)
     for conflict in table.conflicts.values():
-        for claim in conflict.claims[1:]:
-            if not isinstance(claim.want, Route):
-                yield ServiceStatus(service=claim.service, reason=conflict.message)
+        for request in conflict.requests[1:]:
+            if not isinstance(request.want, Route):
+                yield ServiceStatus(service=request.service, reason=conflict.message)
 
 
 def health_check_statuses(
@@ -119,7 +119,7 @@ def _status(
     )
 
 
-def _degraded(status: FrontendStatus, port: Unanswered) -> FrontendStatus:
+def _degraded(status: FrontendStatus, port: FailedAttempts) -> FrontendStatus:
     reason = f"{status.reason}; {port.reason}" if status.reason else port.reason
     return msgspec.structs.replace(
         status, state=FrontendState.DEGRADED, reason=reason, failing=tuple(port.backends)
@@ -127,6 +127,6 @@ def _degraded(status: FrontendStatus, port: Unanswered) -> FrontendStatus:
 
 
 def _losing_routes(conflict: Conflict) -> Iterator[Route]:
-    for claim in conflict.claims[1:]:
-        if isinstance(claim.want, Route):
-            yield claim.want
+    for request in conflict.requests[1:]:
+        if isinstance(request.want, Route):
+            yield request.want

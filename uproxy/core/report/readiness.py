@@ -14,7 +14,7 @@ from typing import NamedTuple
 from uproxy.core.report.status import FrontendState, FrontendStatus
 
 
-class Kind(StrEnum):
+class ReasonKind(StrEnum):
     """What is wrong, in the words of the health address."""
 
     DRAINING = "draining"
@@ -22,24 +22,24 @@ class Kind(StrEnum):
     CLUSTER = "cluster not followed"
     WORKER = "worker not serving as it should"
     FRONTEND = "frontend not open"
-    TROUBLE = "changes not carried out"
-    LATE = "changes not served in time"
+    NOT_APPLIED = "changes not carried out"
+    DELAYED = "changes not served in time"
     NODE = "node not eligible"
-    REMEMBERED = "last-known state served"
+    LAST_KNOWN = "last-known state served"
     MACHINE = "addresses of this machine not known"
     UNEXPECTED = "unexpected error"
-    SERVER = "health or metrics address not open"
+    HTTP_SERVER = "health or metrics address not open"
 
 
 class Reason(NamedTuple):
-    kind: Kind
+    kind: ReasonKind
     text: str
 
 
 def kinds(reasons: Iterable[Reason]) -> list[str]:
     """A line for each kind, with the number of its reasons."""
     counts = Counter(reason.kind for reason in reasons)
-    return [f"{kind}: {counts[kind]}" for kind in Kind if kind in counts]
+    return [f"{kind}: {counts[kind]}" for kind in ReasonKind if kind in counts]
 
 
 def texts(reasons: Iterable[Reason]) -> list[str]:
@@ -59,12 +59,12 @@ def not_ready(
     another node has, is not an outage of this node either.
     """
     if draining:
-        yield Reason(Kind.DRAINING, "draining: no new connections are accepted")
+        yield Reason(ReasonKind.DRAINING, "draining: no new connections are accepted")
     if waiting_for:
-        yield Reason(Kind.STARTING, f"waiting for {' and '.join(waiting_for)}")
+        yield Reason(ReasonKind.STARTING, f"waiting for {' and '.join(waiting_for)}")
         return
     for each in frontends:
         if each.state in (FrontendState.FAILED, FrontendState.PENDING):
             owner = f"{each.owner.namespace}/{each.owner.name}"
             text = f"{owner}: {each.frontend} is not open: {each.reason}"
-            yield Reason(Kind.FRONTEND, text)
+            yield Reason(ReasonKind.FRONTEND, text)

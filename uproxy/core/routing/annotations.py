@@ -31,7 +31,7 @@ def choice(service: Service, name: str, kind: type[C], reasons: list[str]) -> C 
         return None
 
 
-def without_header(service: Service, version: ProxyProtocol | None) -> Iterator[str]:
+def no_header_reasons(service: Service, version: ProxyProtocol | None) -> Iterator[str]:
     """Why ports of a Service that asks for a PROXY header are served without.
 
     The receivers there are (HAProxy, nginx, Envoy) read it from streams only.

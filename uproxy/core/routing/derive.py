@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
-from uproxy.core.cluster.holders import Holders
+from uproxy.core.cluster.host_addresses import HostAddresses
 from uproxy.core.cluster.objects import EndpointSlice, ObjectName, Service, ServicePort
 from uproxy.core.cluster.state import NodeFacts
 from uproxy.core.ip import Family, family_of
@@ -21,10 +21,10 @@ from uproxy.core.route import (
     Route,
     ServicePortName,
 )
-from uproxy.core.routing import limits
-from uproxy.core.routing.annotations import BALANCER, PROXY_PROTOCOL, choice, without_header
+from uproxy.core.routing import service_limits
+from uproxy.core.routing.annotations import BALANCER, PROXY_PROTOCOL, choice, no_header_reasons
 from uproxy.core.routing.frontends import Addresses, addresses_of, skip_reason
-from uproxy.core.routing.loops import backend_ports, is_near
+from uproxy.core.routing.loops import backend_ports, has_local_backend
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.sourceranges import SourceRanges
 from uproxy.core.routing.topology import (
@@ -70,7 +70,7 @@ class ServiceRoutes:
     reasons: tuple[str, ...] = ()
     """Why it is not, or only partly, served; one sentence each."""
     health_check: HealthCheck | None = None
-    near: bool = False
+    has_local_backend: bool = False
     """Whether a backend has an address of this node, where a wildcard frontend might listen."""
     backend_ports: tuple[int, ...] = ()
     """All ports that its backends have."""
@@ -108,7 +108,7 @@ def derive(
     slices: Sequence[EndpointSlice],
     node: NodeFacts,
     options: RoutingOptions,
-    hosts: Holders,
+    hosts: HostAddresses,
 ) -> ServiceRoutes:
     """Everything that a Service wants on this node, with a reason for whatever it cannot have."""
     created = service.metadata.creation_timestamp or _NO_TIMESTAMP
@@ -129,7 +129,7 @@ def derive(
     routes = tuple(islice(all_routes, most))
     reasons = [*addresses.reasons, *reasons, *_port_reasons(service, options)]
     if len(routes) == most:
-        reasons += limits.left_out(_total(service, places, options), most)
+        reasons += service_limits.left_out(_total(service, places, options), most)
     reasons += [f'endpoint address "{text}" cannot be used' for text in merged.unparsable]
     if not routes and not reasons:
         reasons.append("no clusterIP, externalIP, load-balancer IP or nodePort to listen on")
@@ -137,9 +137,9 @@ def derive(
         service=service.key,
         created=created,
         routes=routes,
-        reasons=limits.few(reasons),
+        reasons=service_limits.few(reasons),
         health_check=_health_check(service, addresses, merged, options),
-        near=is_near(routes, options.local_addresses),
+        has_local_backend=has_local_backend(routes, options.local_addresses),
         backend_ports=backend_ports(routes),
         no_local=tuple(side for port, _ in ports for side in _no_local(port)),
     )
@@ -154,7 +154,7 @@ def _settings(
         reasons.append("loadBalancerSourceRanges has no valid entry: nobody is let in")
     balancer = choice(service, BALANCER, BalancerKind, reasons) or options.balancer
     header = choice(service, PROXY_PROTOCOL, ProxyProtocol, reasons)
-    reasons += without_header(service, header)
+    reasons += no_header_reasons(service, header)
     # Without a Node object the machine itself says what its addresses are.
     node_addresses = node.addresses or tuple(sorted(options.local_addresses))
     timeout = _affinity_timeout(service)
@@ -164,7 +164,7 @@ def _settings(
 def _most(settings: _Settings, options: RoutingOptions) -> int:
     ranges = len(settings.ranges.networks)
     each = ranges + len(options.local_addresses) if ranges else 0
-    return limits.frontends(options.frontends, each)
+    return service_limits.frontends(options.frontends, each)
 
 
 def _total(service: Service, places: Places, options: RoutingOptions) -> int:

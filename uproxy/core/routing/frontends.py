@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from uproxy.core.cluster.holders import Holders
+from uproxy.core.cluster.host_addresses import HostAddresses
 from uproxy.core.cluster.objects import EndpointSlice, LoadBalancerIngress, Service
 from uproxy.core.ip import Family, family_of, parse_ip
 from uproxy.core.route import FrontendKind
@@ -61,7 +61,7 @@ def skip_reason(service: Service, options: RoutingOptions) -> str:
 
 
 def addresses_of(
-    service: Service, slices: Iterable[EndpointSlice], options: RoutingOptions, hosts: Holders
+    service: Service, slices: Iterable[EndpointSlice], options: RoutingOptions, hosts: HostAddresses
 ) -> Addresses:
     """Every address that counts, in canonical form, and the reasons for the others.
 
@@ -95,7 +95,7 @@ class _Free(NamedTuple):
     """Leaves out the addresses that others must keep."""
 
     options: RoutingOptions
-    hosts: Holders
+    hosts: HostAddresses
     reasons: list[str]
 
     def __call__(self, kind: FrontendKind, label: str, addresses: Iterable[str]) -> Iterator[str]:

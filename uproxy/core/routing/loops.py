@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from uproxy.core.cluster.holders import Holders
+from uproxy.core.cluster.host_addresses import HostAddresses
 from uproxy.core.ip import family_of
 from uproxy.core.protocols import SERVED
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route
@@ -25,7 +25,7 @@ _WILDCARDS = frozenset(ANY.values())
 _K = TypeVar("_K", str, int, tuple[str, int])
 
 
-def is_near(routes: Iterable[Route], local_addresses: Container[str]) -> bool:
+def has_local_backend(routes: Iterable[Route], local_addresses: Container[str]) -> bool:
     """Whether a backend has an address of this node, so that wildcard frontends may be it."""
     return any(
         _is_local(backend.address, local_addresses)
@@ -41,7 +41,7 @@ def backend_ports(routes: Iterable[Route]) -> tuple[int, ...]:
 
 
 @dataclass(slots=True)
-class Occupied:
+class FrontendIndex:
     """Where the frontends are: what the wildcards among them may be met by."""
 
     addresses: dict[str, int] = field(default_factory=dict)
@@ -51,8 +51,10 @@ class Occupied:
     node_ports: dict[tuple[str, int], int] = field(default_factory=dict)
     """The same for protocols and ports of NodePorts."""
 
-    def copy(self) -> Occupied:
-        return Occupied(self.addresses.copy(), self.wildcard_ports.copy(), self.node_ports.copy())
+    def copy(self) -> FrontendIndex:
+        return FrontendIndex(
+            self.addresses.copy(), self.wildcard_ports.copy(), self.node_ports.copy()
+        )
 
     def count(self, route: Route, change: int) -> None:
         """A frontend has come (1) or is gone (-1)."""
@@ -69,12 +71,12 @@ def guarded(
     route: Route,
     frontends: Container[Frontend],
     local_addresses: Container[str],
-    occupied: Occupied,
-    hosts: Holders,
+    index: FrontendIndex,
+    hosts: HostAddresses,
 ) -> Route:
     """The route without backends that are frontends of ours; itself when there is none."""
     protocol = route.frontend.protocol
-    addresses, node_ports = occupied.addresses, occupied.node_ports
+    addresses, node_ports = index.addresses, index.node_ports
 
     def loops(backend: Backend) -> bool:
         if Frontend(protocol, *backend) in frontends:
@@ -98,13 +100,15 @@ def guarded(
     )
 
 
-class Appeared:
+class ChangedFrontends:
     """Frontends that are new: a quick test for routes that may have one as a backend. Or that are
     gone, for routes that may have had one."""
 
-    def __init__(self, frontends: Collection[Frontend], occupied: Occupied, hosts: Holders) -> None:
-        """`occupied`: by all frontends, these among them."""
-        self._occupied = occupied
+    def __init__(
+        self, frontends: Collection[Frontend], index: FrontendIndex, hosts: HostAddresses
+    ) -> None:
+        """`index`: by all frontends, these among them."""
+        self._index = index
         self._hosts = hosts
         self._wildcard = any(frontend.address in _WILDCARDS for frontend in frontends)
         self._exact: dict[str, set[tuple[str, int]]] = {name: set() for name in SERVED}
@@ -112,12 +116,14 @@ class Appeared:
             self._exact[protocol].add((address, port))
         self._ports = {frontend.port for frontend in frontends}
 
-    def may_concern(self, routes: tuple[Route, ...], *, near: bool, ports: tuple[int, ...]) -> bool:
-        """Whether routes of one Service have to be looked at again. `near`, `ports`: what
-        `is_near` and `backend_ports` have said of them."""
-        if near and self._wildcard:
+    def may_affect(
+        self, routes: tuple[Route, ...], *, has_local_backend: bool, ports: tuple[int, ...]
+    ) -> bool:
+        """Whether the loop guard has to check the routes of one Service again. The functions
+        `has_local_backend` and `backend_ports` give the other two arguments."""
+        if has_local_backend and self._wildcard:
             return True
-        wildcards = [port for port in ports if port in self._occupied.wildcard_ports]
+        wildcards = [port for port in ports if port in self._index.wildcard_ports]
         # Nearly always the end of it: Services listen on other ports than their Pods.
         if not wildcards and self._ports.isdisjoint(ports):
             return False
@@ -137,20 +143,20 @@ class Appeared:
         return False
 
     def _meets_wildcard(self, backends: tuple[Backend, ...]) -> bool:
-        addresses, ports = self._occupied.addresses, self._occupied.wildcard_ports
+        addresses, ports = self._index.addresses, self._index.wildcard_ports
         return any(each.port in ports and each.address in addresses for each in backends)
 
     def _meets_node(self, protocol: str, backends: tuple[Backend, ...]) -> bool:
-        ports, node_ports, hosts = self._ports, self._occupied.node_ports, self._hosts
+        ports, node_ports, hosts = self._ports, self._index.node_ports, self._hosts
         return any(
             each.port in ports and (protocol, each.port) in node_ports and hosts.of(each.address)
             for each in backends
         )
 
 
-def concerns_nodes(ports: Iterable[int], occupied: Occupied) -> bool:
+def may_be_node_ports(ports: Iterable[int], index: FrontendIndex) -> bool:
     """Whether backends with these ports may be NodePorts at addresses of nodes."""
-    node_ports = occupied.node_ports
+    node_ports = index.node_ports
     return any((name, port) in node_ports for name, port in product(SERVED, ports))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from uproxy.core.ip import Network
 from uproxy.core.route import BalancerKind
-from uproxy.core.routing.limits import FRONTENDS
+from uproxy.core.routing.service_limits import FRONTENDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class RoutingOptions:
     """Serve Services without a clusterIP at their other addresses: for plain manifests, where no
     API server assigns one. False: skip them, as kube-proxy does."""
     frontends: int = FRONTENDS
-    """How many a Service may have: see uproxy.core.routing.limits."""
+    """How many a Service may have: see uproxy.core.routing.service_limits."""
     service_proxy_name: str = ""
     """Serve only Services whose label service.kubernetes.io/service-proxy-name equals this;
     "": those without the label."""

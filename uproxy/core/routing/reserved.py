@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from uproxy.core.cluster.holders import Holders
+from uproxy.core.cluster.host_addresses import HostAddresses
 from uproxy.core.route import FrontendKind
 from uproxy.core.routing.options import RoutingOptions
 
@@ -26,11 +26,11 @@ _SERVICES_OF_CLOUDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reserved:
+class ReservedAddresses:
     """All addresses that must not be claimed. Not to be asked about ClusterIPs that are wanted."""
 
     options: RoutingOptions
-    hosts: Holders
+    hosts: HostAddresses
 
     def __contains__(self, address: object) -> bool:
         if address in self.hosts.own:
@@ -39,7 +39,9 @@ class Reserved:
         return bool(why_reserved(str(address), kind, self.options, self.hosts))
 
 
-def why_reserved(address: str, kind: FrontendKind, options: RoutingOptions, hosts: Holders) -> str:
+def why_reserved(
+    address: str, kind: FrontendKind, options: RoutingOptions, hosts: HostAddresses
+) -> str:
     """Whose address it is that may not be claimed, to complete "X is ..."; "" if it may.
 
     What this node asks by address may be a Service itself, at its ClusterIP: DNS, for one. Nor does

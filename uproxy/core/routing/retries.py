@@ -34,7 +34,7 @@ class Retries:
     def failures(self) -> dict[Frontend, Failure]:
         return {frontend: retry.failure for frontend, retry in self._retries.items()}
 
-    def soonest(self) -> float | None:
+    def next_due(self) -> float | None:
         """When the next one is due; None: there is none."""
         return min((retry.at for retry in self._retries.values()), default=None)
 
@@ -44,7 +44,7 @@ class Retries:
     def not_due(self, now: float) -> set[Frontend]:
         return {each for each, retry in self._retries.items() if retry.at > now}
 
-    def hasten(self, addresses: Container[str] | None = None) -> bool:
+    def make_due(self, addresses: Container[str] | None = None) -> bool:
         """Whatever waits for its address is due now, or for one of these; whether there is any."""
         found = [
             frontend

@@ -6,18 +6,24 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from uproxy.core.cluster.holders import Holders
+from uproxy.core.cluster.host_addresses import HostAddresses
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.errors import unexpected
 from uproxy.core.ip import Family
 from uproxy.core.route import Frontend, Route
-from uproxy.core.routing.concern import Concern
-from uproxy.core.routing.contest import Claim, Conflict, Wishes, ranked, replaced
 from uproxy.core.routing.derive import HealthCheck, PolicySide, ServiceRoutes, derive
-from uproxy.core.routing.loops import Appeared, Occupied, concerns_nodes, guarded
+from uproxy.core.routing.frontend_requests import (
+    Conflict,
+    FrontendRequest,
+    FrontendRequests,
+    ranked,
+    replaced,
+)
+from uproxy.core.routing.loops import ChangedFrontends, FrontendIndex, guarded, may_be_node_ports
 from uproxy.core.routing.nodeports import resolve_nodeport_addresses
 from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.options_change import OptionsChange
 from uproxy.core.routing.topology import FAMILIES
 
 __all__ = [
@@ -58,7 +64,7 @@ class RoutingTable:
     """Frontends that health checks hold, with the Service; never in `routes` too."""
     looping: frozenset[Frontend] = frozenset()
     """Frontends whose route lacks backends because of the loop guard."""
-    occupied: Occupied = field(default_factory=Occupied)
+    index: FrontendIndex = field(default_factory=FrontendIndex)
     """Where the frontends of `routes` are."""
     underived: Mapping[ObjectName, str] = field(default_factory=dict)
     """Services for which it could not be found out what they want, with the reason: what they
@@ -83,18 +89,20 @@ def build(
     if previous.options is None:
         dirty = state.service_names()
     elif previous.options != options:
-        concern = Concern(previous.options, options)
+        change = OptionsChange(previous.options, options)
         dirty = {
             *dirty,
-            *(each for each in previous.services if concerns(concern, state, previous, each)),
+            *(each for each in previous.services if needs_deriving(change, state, previous, each)),
         }
     return advance(state, options, previous, dirty)
 
 
-def concerns(concern: Concern, state: ClusterState, table: RoutingTable, name: ObjectName) -> bool:
-    """Whether a Service of a table has to be derived again. One that is gone is dirty anyway."""
+def needs_deriving(
+    change: OptionsChange, state: ClusterState, table: RoutingTable, name: ObjectName
+) -> bool:
+    """Whether a Service of a table has to be derived again. A removed one is dirty anyway."""
     service = state.service(name)
-    return service is not None and concern.includes(service, table.services[name])
+    return service is not None and change.affects(service, table.services[name])
 
 
 def advance(
@@ -132,7 +140,9 @@ def _derived(
 class _Draft:
     """A table in the making."""
 
-    def __init__(self, previous: RoutingTable, options: RoutingOptions, hosts: Holders) -> None:
+    def __init__(
+        self, previous: RoutingTable, options: RoutingOptions, hosts: HostAddresses
+    ) -> None:
         self.touched: set[Frontend] = set()
         """Frontends whose holder or route may differ from before."""
         self._previous = previous
@@ -140,13 +150,13 @@ class _Draft:
         self._hosts = hosts
         self._routes = dict(previous.routes)
         self._services = dict(previous.services)
-        self._wishes = Wishes(self._services)
+        self._requests = FrontendRequests(self._services)
         self._conflicts = dict(previous.conflicts)
         self._health_checks = dict(previous.health_checks)
         self._health_frontends = dict(previous.health_frontends)
         self._no_local = dict(previous.no_local_endpoints)
         self._looping = set(previous.looping)
-        self._occupied = previous.occupied
+        self._index = previous.index
         self._underived = dict(previous.underived)
         self._local = set(previous.local)
 
@@ -162,7 +172,7 @@ class _Draft:
             # The guard decides again nevertheless: it may be for its sake that it was derived.
             self.touched.update(route.frontend for route in (old.routes if old else ()))
             return
-        before = self._wishes.of(name) if old is not None else {}
+        before = self._requests.of(name) if old is not None else {}
         if wanted is None:
             del self._services[name]
         else:
@@ -174,11 +184,13 @@ class _Draft:
             self._no_local[side] -= 1
         for side in wanted.no_local if wanted is not None else ():
             self._no_local[side] += 1
-        now = self._wishes.of(name) if wanted is not None else {}
+        now = self._requests.of(name) if wanted is not None else {}
         concerned = {name}
         for frontend in dict.fromkeys((*now, *before)):  # In the order of the Service.
-            claims = self._claims(frontend, name, before.get(frontend, ()), now.get(frontend, ()))
-            concerned |= self._settle(frontend, claims)
+            requests = self._requests_for(
+                frontend, name, before.get(frontend, ()), now.get(frontend, ())
+            )
+            concerned |= self._settle(frontend, requests)
         for each in concerned:
             self._settle_health_check(each)
 
@@ -190,7 +202,7 @@ class _Draft:
         if gone:
             self.touched.update(self._freed_by(gone))
         if appeared:
-            news = Appeared(appeared, self._occupied, self._hosts)
+            news = ChangedFrontends(appeared, self._index, self._hosts)
             self.touched.update(self._concerned_by(news))
         if self._hosts.version != self._previous.hosts:
             self.touched.update(self._concerned_by_hosts())
@@ -212,53 +224,57 @@ class _Draft:
             options=self._options,
             health_frontends=self._health_frontends,
             looping=frozenset(self._looping),
-            occupied=self._occupied,
+            index=self._index,
             underived=self._underived,
             hosts=self._hosts.version,
             local=frozenset(self._local),
         )
 
-    def _settle(self, frontend: Frontend, claims: tuple[Claim, ...]) -> set[ObjectName]:
-        """Give a frontend to the first of its claims; the Services that had it and have it with
+    def _settle(self, frontend: Frontend, requests: tuple[FrontendRequest, ...]) -> set[ObjectName]:
+        """Give a frontend to the first of its requests; the Services that had it and have it with
         their health checks."""
         self.touched.add(frontend)
         old = self._routes.pop(frontend, None)
         concerned = {self._health_frontends.pop(frontend, None)}
         self._conflicts.pop(frontend, None)
-        if len(claims) > 1:
-            self._conflicts[frontend] = Conflict(claims)
-        if claims:
-            winner = claims[0]
+        if len(requests) > 1:
+            self._conflicts[frontend] = Conflict(requests)
+        if requests:
+            winner = requests[0]
             if isinstance(winner.want, Route):
                 self._routes[frontend] = winner.want
             else:
                 self._health_frontends[frontend] = winner.service
                 concerned.add(winner.service)
-        self._occupy(old, self._routes.get(frontend))
+        self._reindex(old, self._routes.get(frontend))
         return {each for each in concerned if each is not None}
 
-    def _occupy(self, old: Route | None, new: Route | None) -> None:
+    def _reindex(self, old: Route | None, new: Route | None) -> None:
         """Note what a frontend is now."""
         if (old and old.kind) == (new and new.kind):
             return
-        if self._occupied is self._previous.occupied:
-            self._occupied = self._occupied.copy()
+        if self._index is self._previous.index:
+            self._index = self._index.copy()
         for route, change in ((old, -1), (new, 1)):
             if route is not None:
-                self._occupied.count(route, change)
+                self._index.count(route, change)
 
-    def _claims(
-        self, frontend: Frontend, name: ObjectName, before: Sequence[Claim], now: Sequence[Claim]
-    ) -> tuple[Claim, ...]:
-        """All claims of a frontend, after those of one Service have changed. Only contested
+    def _requests_for(
+        self,
+        frontend: Frontend,
+        name: ObjectName,
+        before: Sequence[FrontendRequest],
+        now: Sequence[FrontendRequest],
+    ) -> tuple[FrontendRequest, ...]:
+        """All requests of a frontend, after those of one Service have changed. Only contested
         frontends keep theirs; a sole one is found again from what its holder wants."""
         conflict = self._conflicts.get(frontend)
         if conflict is not None:
-            return replaced(conflict.claims, before, now)
+            return replaced(conflict.requests, before, now)
         holder = self._holder(frontend)
         if holder is None or holder == name:
             return ranked(now)
-        return ranked((*now, *self._wishes.of(holder)[frontend]))
+        return ranked((*now, *self._requests.of(holder)[frontend]))
 
     def _holder(self, frontend: Frontend) -> ObjectName | None:
         route = self._routes.get(frontend)
@@ -282,33 +298,33 @@ class _Draft:
         thousands that lack one, if somebody wants that, each of which takes 40 us to guard."""
         if self._hosts.version != self._previous.hosts:
             return self._looping
-        news = Appeared(gone, self._previous.occupied, self._hosts)
+        news = ChangedFrontends(gone, self._previous.index, self._hosts)
         holders = {self._holder(frontend) for frontend in self._looping}
         wanted = (self._services[name] for name in holders if name is not None)
         return {
-            route.frontend for each in wanted if _may_concern(news, each) for route in each.routes
+            route.frontend for each in wanted if _may_affect(news, each) for route in each.routes
         }
 
-    def _concerned_by(self, appeared: Appeared) -> Iterable[Frontend]:
+    def _concerned_by(self, appeared: ChangedFrontends) -> Iterable[Frontend]:
         """Frontends with backends that may be among those that appeared.
 
         This walks all Services, because an index of all backends would cost more than it saves:
         frontends appear seldom, and 200,000 backends take about 15 ms.
         """
         for wanted in self._services.values():
-            if _may_concern(appeared, wanted):
+            if _may_affect(appeared, wanted):
                 yield from (route.frontend for route in wanted.routes)
 
     def _concerned_by_hosts(self) -> Iterable[Frontend]:
         """Frontends with backends that may be NodePorts, where the addresses of nodes changed."""
         for wanted in self._services.values():
-            if concerns_nodes(wanted.backend_ports, self._occupied):
+            if may_be_node_ports(wanted.backend_ports, self._index):
                 yield from (route.frontend for route in wanted.routes)
 
     def _guarded(self, route: Route) -> Route:
         wanted = self._wanted(route)
         local = self._options.local_addresses
-        final = guarded(wanted, self._routes, local, self._occupied, self._hosts)
+        final = guarded(wanted, self._routes, local, self._index, self._hosts)
         if final is not wanted:
             self._looping.add(route.frontend)
         before = self._previous.routes.get(route.frontend)
@@ -318,13 +334,15 @@ class _Draft:
         """A route as its Service wants it, before the loop guard."""
         if route.frontend not in self._previous.looping:
             return route
-        wishes = self._wishes.of(ObjectName(route.owner.namespace, route.owner.name))
-        found = (each.want for each in wishes[route.frontend] if each.owner == route.owner)
+        requests = self._requests.of(ObjectName(route.owner.namespace, route.owner.name))
+        found = (each.want for each in requests[route.frontend] if each.owner == route.owner)
         return next(want for want in found if isinstance(want, Route))
 
 
-def _may_concern(news: Appeared, wanted: ServiceRoutes) -> bool:
-    return news.may_concern(wanted.routes, near=wanted.near, ports=wanted.backend_ports)
+def _may_affect(news: ChangedFrontends, wanted: ServiceRoutes) -> bool:
+    return news.may_affect(
+        wanted.routes, has_local_backend=wanted.has_local_backend, ports=wanted.backend_ports
+    )
 
 
 def _reusing(wanted: ServiceRoutes, old: ServiceRoutes | None) -> ServiceRoutes:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from uproxy.core import protocols
 from uproxy.core.cluster.objects import Endpoint, EndpointSlice
-from uproxy.core.ip import Family, family_of, is_of_one_host, parse_ip
+from uproxy.core.ip import Family, family_of, is_host_address, parse_ip
 from uproxy.core.route import Backend
 
 FAMILIES: Final[tuple[Family, ...]] = ("IPv4", "IPv6")
@@ -166,7 +166,7 @@ def _address(endpoint: Endpoint, family: Family, unparsable: list[str]) -> str |
     if not endpoint.addresses:
         return None
     address = parse_ip(endpoint.addresses[0])
-    if address is None or family_of(address) != family or not is_of_one_host(address):
+    if address is None or family_of(address) != family or not is_host_address(address):
         unparsable.append(endpoint.addresses[0])
         return None
     return address

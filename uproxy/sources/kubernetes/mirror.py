@@ -15,8 +15,8 @@ import msgspec
 from uproxy.core.brief import brief
 from uproxy.core.cluster.decode import DecodeError, from_json
 from uproxy.core.cluster.objects import EndpointSlice, Node, Object, ObjectMeta, ObjectName, Service
-from uproxy.core.report.complaints import MOST, first_few
 from uproxy.core.report.status import ObjectStatus
+from uproxy.core.report.unusable_objects import MOST, first_few
 from uproxy.sources.kubernetes.watch_format import Failure, MalformedAnswer, Metadata, metadata_of
 
 SERVICES: Final = "services"

@@ -44,7 +44,7 @@ _AT_ONCE = 100
 class FallbackSink(Sink, Protocol):
     """A sink that can be told that a source's objects are all there, though it has not listed."""
 
-    def presume(self, source: str) -> None:
+    def accept_last_known(self, source: str) -> None:
         """Take what was applied so far for everything, but take nothing away."""
 
 
@@ -153,7 +153,7 @@ class LastKnownFallback:
         if await self._deliver(known.objects):
             self.serving_since = known.saved_at
             for source in self._unlisted:
-                self._sink.presume(source)
+                self._sink.accept_last_known(source)
             for note in self.notes:
                 log.warning("%s", note)
 

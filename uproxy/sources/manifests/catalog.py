@@ -9,8 +9,8 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from uproxy.core.cluster.objects import Object
-from uproxy.core.report.complaints import MOST, first_few
 from uproxy.core.report.status import ObjectStatus
+from uproxy.core.report.unusable_objects import MOST, first_few
 from uproxy.sources.manifests.file import FileContent, Key, Located, complaint
 from uproxy.text.files import shown
 

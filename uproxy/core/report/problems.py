@@ -1,6 +1,6 @@
 """What goes wrong on this node with a Service, as Events that `kubectl describe` shows.
 
-Troubles are levels: what is wrong at one moment. The difference of two moments is what is told.
+Problems are levels: what is wrong at one moment. The difference of two moments is what is told.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.flows.reachability import Unanswered
+from uproxy.core.flows.backend_reachability import FailedAttempts
 from uproxy.core.route import Frontend, ServicePortName
 from uproxy.core.routing.derive import HealthCheck
 from uproxy.core.routing.retries import Failure
 from uproxy.core.routing.table import RoutingTable
 
 _SHOWN: Final = 3
-"""Reasons in one note; a Service may have hundreds of frontends, all with the same trouble."""
+"""Reasons in one note; a Service may have hundreds of frontends, all with the same problem."""
 
 CONFLICT: Final = "PortConflict"
 FAILED: Final = "FailedToListen"
@@ -52,14 +52,14 @@ class Event(NamedTuple):
     note: str
 
 
-class Trouble(NamedTuple):
+class Problem(NamedTuple):
     """Identity of what is wrong; its Event may come to say more."""
 
     regarding: Reference
     reason: str
 
 
-Troubles = Mapping[Trouble, Event]
+Problems = Mapping[Problem, Event]
 
 
 def node_reference(node: str) -> Reference:
@@ -73,25 +73,28 @@ def starting(node: str, version: str) -> Event:
     )
 
 
-def troubles(
+def problems(
     node: str,
     table: RoutingTable,
     failures: Mapping[Frontend, Failure],
     health_check_failures: Mapping[ObjectName, str],
-    unanswered: Mapping[ServicePortName, Unanswered] = _NOTHING,
+    unreachable: Mapping[ServicePortName, FailedAttempts] = _NOTHING,
     servers: Mapping[str, str] = _NOTHING,
-) -> Troubles:
-    """All that is wrong now. `unanswered`: ports of which no backend answers; `servers`: reasons of
-    this program that cannot listen for HTTP, by the reasons' names.
+) -> Problems:
+    """Everything that is wrong at this moment.
 
-    Addresses that are not on this node are one trouble of the Node: it is the normal state of a
-    node without the right to add addresses, and would else be told for every Service by each.
+    `unreachable` has the Service ports none of whose backends answers. `servers` says why one of
+    the program's own HTTP servers cannot listen, by the reason that the Event gets.
+
+    Addresses of Services that are not on this node are a single problem of the Node. A node
+    without the right to add addresses is always in that state, and would otherwise send an Event
+    for each of its Services.
     """
-    found = dict[Trouble, Event]()
+    found = dict[Problem, Event]()
     for reason, concerned in (
         (CONFLICT, _conflicts(table)),
         (FAILED, _failures(table, failures)),
-        (UNANSWERED, _unanswered(unanswered)),
+        (UNANSWERED, _unreachable(unreachable)),
     ):
         for name, lines in concerned.items():
             _put(found, _service(name), reason, f"node {node}: {_some(lines)}")
@@ -109,26 +112,26 @@ def troubles(
 
 
 def news(
-    before: Troubles, now: Troubles, *, exists: Callable[[Reference], bool], node: str
+    before: Problems, now: Problems, *, exists: Callable[[Reference], bool], node: str
 ) -> Iterator[Event]:
     """What has to be told after one moment followed another.
 
-    A trouble that only changed its words is not told again: with many frontends they change all
+    A problem that only changed its words is not told again: with many frontends they change all
     the time. One that ended together with its object is not told either.
     """
-    for trouble, event in now.items():
-        if trouble not in before:
+    for problem, event in now.items():
+        if problem not in before:
             yield event
-    for trouble, event in before.items():
-        if trouble not in now and exists(trouble.regarding):
-            note = f"node {node}: over: {trouble.reason}"
+    for problem, event in before.items():
+        if problem not in now and exists(problem.regarding):
+            note = f"node {node}: over: {problem.reason}"
             yield event._replace(type="Normal", reason=RECOVERED, note=note)
 
 
 def _conflicts(table: RoutingTable) -> dict[ObjectName, list[str]]:
     found = dict[ObjectName, list[str]]()
     for conflict in table.conflicts.values():
-        for name in dict.fromkeys(claim.service for claim in conflict.claims[1:]):
+        for name in dict.fromkeys(request.service for request in conflict.requests[1:]):
             found.setdefault(name, []).append(conflict.message)
     return found
 
@@ -145,7 +148,7 @@ def _failures(
     return found
 
 
-def _unanswered(ports: Mapping[ServicePortName, Unanswered]) -> dict[ObjectName, list[str]]:
+def _unreachable(ports: Mapping[ServicePortName, FailedAttempts]) -> dict[ObjectName, list[str]]:
     found = dict[ObjectName, list[str]]()
     for name, port in ports.items():
         found.setdefault(ObjectName(name.namespace, name.name), []).append(
@@ -164,8 +167,8 @@ def _service(name: ObjectName) -> Reference:
     return Reference("Service", name.namespace, name.name)
 
 
-def _put(found: dict[Trouble, Event], regarding: Reference, reason: str, note: str) -> None:
-    found[Trouble(regarding, reason)] = Event(regarding, "Warning", reason, "Listen", note)
+def _put(found: dict[Problem, Event], regarding: Reference, reason: str, note: str) -> None:
+    found[Problem(regarding, reason)] = Event(regarding, "Warning", reason, "Listen", note)
 
 
 def _some(lines: Iterable[str]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import msgspec
 
-from tests.core.routing.test_contest import calls_of
+from tests.core.routing.test_frontend_requests import calls_of
 from uproxy.core.cluster.objects import Service
-from uproxy.core.report.complaints import MOST, bounded, news
 from uproxy.core.report.status import ObjectStatus
+from uproxy.core.report.unusable_objects import MOST, bounded, news
 from uproxy.sources.kubernetes.mirror import Mirror
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from uproxy.core.backoff import Backoff
-from uproxy.core.routing.probation import Probation
+from uproxy.core.routing.suspect_claims import SuspectClaims
 
 A, B = "203.0.113.1", "203.0.113.2"
 
 
-def probation() -> Probation:
-    return Probation(Backoff(initial=30.0, maximum=100.0))
+def suspects() -> SuspectClaims:
+    return SuspectClaims(Backoff(initial=30.0, maximum=100.0))
 
 
 def test_only_claims_of_the_last_ten_seconds_are_suspected() -> None:
-    claims = probation()
+    claims = suspects()
     claims.claimed([A], 0.0)
     claims.claimed([B], 5.0)
     assert claims.lost(10.5) == [B]
@@ -22,7 +22,7 @@ def test_only_claims_of_the_last_ten_seconds_are_suspected() -> None:
 
 
 def test_one_loss_is_held_against_a_claim_once() -> None:
-    claims = probation()
+    claims = suspects()
     claims.claimed([A], 0.0)
     assert claims.lost(1.0) == [A]
     assert claims.lost(2.0) == []
@@ -30,7 +30,7 @@ def test_one_loss_is_held_against_a_claim_once() -> None:
 
 
 def test_it_is_tried_again_later_and_later() -> None:
-    claims = probation()
+    claims = suspects()
     now, waited = 0.0, []
     for _ in range(4):
         claims.claimed([A], now)
@@ -46,7 +46,7 @@ def test_it_is_tried_again_later_and_later() -> None:
 
 
 def test_a_claim_that_did_no_harm_has_a_clean_record() -> None:
-    claims = probation()
+    claims = suspects()
     claims.claimed([A], 0.0)
     claims.lost(1.0)
     claims.settle(31.0)
@@ -60,7 +60,7 @@ def test_a_claim_that_did_no_harm_has_a_clean_record() -> None:
 
 
 def test_the_guilty_one_of_many_is_found_and_the_others_are_free() -> None:
-    claims = probation()
+    claims = suspects()
     guilty, held = "203.0.113.37", set[str]()
     wanted = {f"203.0.113.{number}" for number in range(1, 101)}
     now = 0.0
@@ -80,7 +80,7 @@ class TestBlindClaims:
     """Claims from the last-known state, before the API server was heard."""
 
     def test_they_are_released_for_a_moment_now_and_then(self) -> None:
-        claims = probation()
+        claims = suspects()
         now, waited = 0.0, []
         for _ in range(5):
             claims.claimed_blindly([A, B], now)
@@ -99,7 +99,7 @@ class TestBlindClaims:
         assert waited == [30.0, 120.0, 480.0, 1920.0, 3600.0]
 
     def test_they_are_innocent_once_the_server_is_heard(self) -> None:
-        claims = probation()
+        claims = suspects()
         claims.claimed_blindly([A], 0.0)
         claims.heard()
         assert claims.next_try() is None
@@ -107,7 +107,7 @@ class TestBlindClaims:
         assert claims.lost(1.0) == []
 
     def test_which_one_it_was_comes_out_afterwards(self) -> None:
-        claims = probation()
+        claims = suspects()
         claims.claimed_blindly([A, B], 0.0)
         assert claims.settle(30.0)
         claims.heard()

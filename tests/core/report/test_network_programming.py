@@ -6,7 +6,7 @@ import pytest
 
 from tests.builders import endpoint_slice
 from uproxy.core.cluster.objects import EndpointSlice
-from uproxy.core.report.programming import TRIGGER_TIME, Programming, Trigger
+from uproxy.core.report.network_programming import TRIGGER_TIME, PendingTriggers, Trigger
 
 STARTED = 1767225600.0
 """2026-01-01T00:00:00Z"""
@@ -37,8 +37,8 @@ def written(
     )
 
 
-def waiting(programming: Programming) -> list[tuple[str, float]]:
-    return sorted((trigger.family, trigger.wall - STARTED) for trigger in programming.take())
+def waiting(pending: PendingTriggers) -> list[tuple[str, float]]:
+    return sorted((trigger.family, trigger.wall - STARTED) for trigger in pending.take())
 
 
 @pytest.mark.parametrize(
@@ -56,46 +56,46 @@ def waiting(programming: Programming) -> list[tuple[str, float]]:
     ],
 )
 def test_which_times_count(time: str | None, seconds: float | None) -> None:
-    programming = Programming(started=STARTED)
-    programming.applied(None, written(time=time))
-    assert [wait for _, wait in waiting(programming)] == pytest.approx(
+    pending = PendingTriggers(started=STARTED)
+    pending.applied(None, written(time=time))
+    assert [wait for _, wait in waiting(pending)] == pytest.approx(
         [] if seconds is None else [seconds]
     )
 
 
 def test_they_add_up_until_a_sync_takes_them() -> None:
-    programming = Programming(started=STARTED)
+    pending = PendingTriggers(started=STARTED)
     first, second = written(), written(time=TWO, endpoint="10.0.0.2")
-    programming.applied(None, first)
-    programming.applied(first, second)
-    assert waiting(programming) == [("IPv4", 1.0), ("IPv4", 2.5)]
-    assert waiting(programming) == []
+    pending.applied(None, first)
+    pending.applied(first, second)
+    assert waiting(pending) == [("IPv4", 1.0), ("IPv4", 2.5)]
+    assert waiting(pending) == []
 
 
 def test_slices_of_one_change_count_once_for_each_service_and_family() -> None:
-    programming = Programming(started=STARTED)
-    programming.applied(None, written(suffix="1"))
-    programming.applied(None, written(suffix="2"))
-    programming.applied(None, written(suffix="3", endpoint="fd00::1", family="IPv6"))
-    programming.applied(None, written("dns"))
-    assert waiting(programming) == [("IPv4", 1.0), ("IPv4", 1.0), ("IPv6", 1.0)]
+    pending = PendingTriggers(started=STARTED)
+    pending.applied(None, written(suffix="1"))
+    pending.applied(None, written(suffix="2"))
+    pending.applied(None, written(suffix="3", endpoint="fd00::1", family="IPv6"))
+    pending.applied(None, written("dns"))
+    assert waiting(pending) == [("IPv4", 1.0), ("IPv4", 1.0), ("IPv6", 1.0)]
 
 
 def test_a_slice_with_the_same_endpoints_changes_nothing() -> None:
-    programming = Programming(started=STARTED)
-    programming.applied(written(time=ONE), written(time=TWO))
-    assert waiting(programming) == []
+    pending = PendingTriggers(started=STARTED)
+    pending.applied(written(time=ONE), written(time=TWO))
+    assert waiting(pending) == []
 
 
 def test_a_removal_forgets_what_waits_for_its_service() -> None:
-    programming = Programming(started=STARTED)
-    programming.applied(None, written())
-    programming.applied(None, written("dns", TWO))
-    programming.removed(written(suffix="2"))
-    assert waiting(programming) == [("IPv4", 2.5)]
-    programming.removed(written())
-    programming.applied(None, written(time=TWO))
-    assert waiting(programming) == [("IPv4", 2.5)]
+    pending = PendingTriggers(started=STARTED)
+    pending.applied(None, written())
+    pending.applied(None, written("dns", TWO))
+    pending.removed(written(suffix="2"))
+    assert waiting(pending) == [("IPv4", 2.5)]
+    pending.removed(written())
+    pending.applied(None, written(time=TWO))
+    assert waiting(pending) == [("IPv4", 2.5)]
 
 
 @pytest.mark.parametrize(
@@ -114,14 +114,14 @@ def test_a_removal_forgets_what_waits_for_its_service() -> None:
     ],
 )
 def test_slices_that_are_not_served_do_not_wait(stray: EndpointSlice) -> None:
-    programming = Programming(started=STARTED)
-    programming.applied(None, stray)
-    programming.removed(stray)
-    programming.removed(None)
-    assert programming.take() == []
+    pending = PendingTriggers(started=STARTED)
+    pending.applied(None, stray)
+    pending.removed(stray)
+    pending.removed(None)
+    assert pending.take() == []
 
 
 def test_a_trigger_names_family_and_time() -> None:
-    programming = Programming(started=STARTED)
-    programming.applied(None, written())
-    assert programming.take() == [Trigger("IPv4", STARTED + 1)]
+    pending = PendingTriggers(started=STARTED)
+    pending.applied(None, written())
+    assert pending.take() == [Trigger("IPv4", STARTED + 1)]

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 import pytest
 
+from uproxy.core.flows.backend_reachability import LEAST, QUIET, WINDOW, Attempts, Reachability
 from uproxy.core.flows.counters import Counters
-from uproxy.core.flows.reachability import LEAST, QUIET, WINDOW, Attempts, Reachability
 from uproxy.core.route import Backend, ServicePortName
 
 WEB = ServicePortName("default", "web", "http", "TCP")

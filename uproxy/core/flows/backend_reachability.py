@@ -33,7 +33,7 @@ class Attempts(NamedTuple):
     """Some backends that have failed and not answered since."""
 
 
-class Unanswered:
+class FailedAttempts:
     """Attempts at one port since the last that succeeded."""
 
     def __init__(self, now: float) -> None:
@@ -52,7 +52,7 @@ class Unanswered:
 
 
 class Changes(NamedTuple):
-    degraded: Mapping[ServicePortName, Unanswered]
+    degraded: Mapping[ServicePortName, FailedAttempts]
     recovered: Collection[ServicePortName]
 
     def __bool__(self) -> bool:
@@ -63,11 +63,11 @@ class Reachability:
     """Remembers only ports with attempts that failed. Times are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._ports: dict[ServicePortName, Unanswered] = {}
+        self._ports: dict[ServicePortName, FailedAttempts] = {}
         self._recovered: set[ServicePortName] = set()
 
     @property
-    def degraded(self) -> dict[ServicePortName, Unanswered]:
+    def degraded(self) -> dict[ServicePortName, FailedAttempts]:
         """Ports whose every attempt has failed for a while."""
         return {name: port for name, port in self._ports.items() if port.told}
 
@@ -77,7 +77,7 @@ class Reachability:
             if _succeeded(name, counters):
                 self._forget(name)
             elif counters.dial_failures:
-                port = self._ports.setdefault(name, Unanswered(now))
+                port = self._ports.setdefault(name, FailedAttempts(now))
                 port.last = now
                 port.failures += counters.dial_failures
                 port.backends.update(dict.fromkeys(failing))
@@ -87,7 +87,7 @@ class Reachability:
     ) -> Changes:
         """What has changed since the last look. `backends`: those that a port has now; failures of
         others say nothing about it."""
-        degraded: dict[ServicePortName, Unanswered] = {}
+        degraded: dict[ServicePortName, FailedAttempts] = {}
         for name, port in list(self._ports.items()):
             left = backends(name)
             port.backends = {each: None for each in port.backends if each in left}

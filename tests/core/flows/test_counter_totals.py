@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from uproxy.core.flows.counter_totals import KEPT, MOST_KEPT, CounterTotals
 from uproxy.core.flows.counters import Counters
-from uproxy.core.flows.tally import KEPT, MOST_KEPT, Tally
 from uproxy.core.route import ServicePortName
 
 WEB = ServicePortName("default", "web", "http", "TCP")
@@ -18,9 +18,9 @@ def nothing(_: ServicePortName) -> bool:
     return False
 
 
-def tally(**active: int) -> Tally:
+def totals(**active: int) -> CounterTotals:
     """One worker has had a flow of both ports."""
-    made = Tally()
+    made = CounterTotals()
     made.add(
         0,
         [
@@ -32,14 +32,14 @@ def tally(**active: int) -> Tally:
 
 
 def test_what_is_counted_is_added_up_and_flows_are_as_last_told() -> None:
-    made = tally(web=3)
+    made = totals(web=3)
     made.add(1, [(WEB, Counters(flows=5, active=2, dropped={"idle": 1}))])
     made.add(0, [(WEB, Counters(flows=1, active=1, dropped={"idle": 2}))])
     assert made.totals[WEB] == Counters(flows=7, active=3, dropped={"idle": 3})
 
 
 def test_the_flows_of_a_worker_end_with_it_and_its_counts_stay() -> None:
-    made = tally(web=3)
+    made = totals(web=3)
     made.add(1, [(WEB, Counters(flows=5, active=2))])
     made.ended(0)
     made.ended(7)
@@ -47,7 +47,7 @@ def test_the_flows_of_a_worker_end_with_it_and_its_counts_stay() -> None:
 
 
 def test_counts_of_a_port_that_is_gone_are_forgotten_after_a_while() -> None:
-    made = tally()
+    made = totals()
     made.forget(lambda name: name == DNS, now=10.0)
     made.forget(lambda name: name == DNS, now=9.9 + KEPT)
     assert set(made.totals) == {WEB, DNS}
@@ -56,7 +56,7 @@ def test_counts_of_a_port_that_is_gone_are_forgotten_after_a_while() -> None:
 
 
 def test_a_flow_keeps_the_counts_of_a_port_that_is_gone() -> None:
-    made = tally(web=1)
+    made = totals(web=1)
     made.forget(nothing, now=0.0)
     made.forget(nothing, now=2 * KEPT)
     assert set(made.totals) == {WEB}
@@ -70,7 +70,7 @@ def test_a_flow_keeps_the_counts_of_a_port_that_is_gone() -> None:
 
 
 def test_a_port_that_comes_back_in_time_goes_on_counting() -> None:
-    made = tally()
+    made = totals()
     made.forget(nothing, now=0.0)
     made.forget(everything, now=KEPT - 1)
     made.forget(nothing, now=KEPT + 1)
@@ -79,7 +79,7 @@ def test_a_port_that_comes_back_in_time_goes_on_counting() -> None:
 
 
 def test_of_very_many_ports_that_are_gone_the_first_to_go_are_forgotten_at_once() -> None:
-    made = tally()
+    made = totals()
     made.forget(lambda name: name == WEB, now=0.0)
     for number in range(MOST_KEPT):
         made.add(0, [(ServicePortName("default", f"s{number}", "", "TCP"), Counters(flows=1))])

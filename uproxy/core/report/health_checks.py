@@ -9,7 +9,7 @@ from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.routing.table import HealthCheck
 
 
-def cautious(
+def with_lower_counts(
     now: Mapping[ObjectName, HealthCheck], wanted: Mapping[ObjectName, HealthCheck]
 ) -> dict[ObjectName, HealthCheck]:
     """The current health checks, with lower counts where fewer endpoints are left."""

@@ -15,8 +15,8 @@ from tests.builders import SOURCE, cluster, endpoint_slice, port, service
 from tests.http.statuses import EMPTY
 from uproxy.core.cluster.objects import Service
 from uproxy.core.report.overview import frontend_statuses, service_statuses
+from uproxy.core.report.problems import problems
 from uproxy.core.report.status_format import Filter, status_view
-from uproxy.core.report.troubles import troubles
 from uproxy.core.route import Frontend
 from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
 
@@ -111,7 +111,7 @@ def test_what_is_said_grows_with_the_number_only(contests: tuple[Contest, Contes
             "203.0.113.1:80/TCP is served for default/s00000, which is first by age,"
             f" not for default/s00001, and {contest.number - 2:,} more"
         )
-        found = troubles("here", contest.table, {}, {})
+        found = problems("here", contest.table, {}, {})
         assert max(len(each.note) for each in found.values()) < 250
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.builders import endpoint_slice, port, service, table
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.flows.reachability import Unanswered
-from uproxy.core.report.troubles import Event, Reference, Trouble, news, node_reference, troubles
+from uproxy.core.flows.backend_reachability import FailedAttempts
+from uproxy.core.report.problems import Event, Problem, Reference, news, node_reference, problems
 from uproxy.core.route import Backend, Frontend, ServicePortName
 from uproxy.core.routing.retries import Failure
 from uproxy.core.routing.table import RoutingTable
@@ -36,13 +36,13 @@ def web(*external: str, name: str = "web", created: str = "2026-01-01T00:00:00Z"
 
 
 def test_all_is_well() -> None:
-    assert troubles("n1", web(), {}, NOTHING) == {}
+    assert problems("n1", web(), {}, NOTHING) == {}
 
 
 def test_a_port_that_is_taken() -> None:
-    found = troubles("n1", web(), {front("10.96.0.1"): taken("10.96.0.1")}, NOTHING)
+    found = problems("n1", web(), {front("10.96.0.1"): taken("10.96.0.1")}, NOTHING)
     assert found == {
-        Trouble(WEB, "FailedToListen"): Event(
+        Problem(WEB, "FailedToListen"): Event(
             WEB,
             "Warning",
             "FailedToListen",
@@ -58,16 +58,16 @@ def test_many_frontends_of_a_service_are_one_trouble() -> None:
         service(external_ips=tuple(addresses)), external_ip_addresses=frozenset(addresses)
     )
     failures = {front(each): taken(each) for each in addresses}
-    (event,) = troubles("n1", routes, failures, NOTHING).values()
+    (event,) = problems("n1", routes, failures, NOTHING).values()
     assert event.note.count("already in use") == 3
     assert event.note.endswith("; and 2 more")
 
 
 def test_addresses_elsewhere_are_one_trouble_of_the_node() -> None:
     failures = {front("10.96.0.1"): absent("10.96.0.1"), front("10.96.0.2"): absent("10.96.0.2")}
-    found = troubles("n1", web(), failures, NOTHING)
+    found = problems("n1", web(), failures, NOTHING)
     assert found == {
-        Trouble(HERE, "AddressesNotOnNode"): Event(
+        Problem(HERE, "AddressesNotOnNode"): Event(
             HERE,
             "Warning",
             "AddressesNotOnNode",
@@ -80,10 +80,10 @@ def test_addresses_elsewhere_are_one_trouble_of_the_node() -> None:
 def test_the_loser_of_a_conflict_is_told() -> None:
     older = service("web", port(80, "a"), created="2026-01-01T00:00:00Z")
     newer = service("newer", port(80, "b"), created="2026-01-02T00:00:00Z")
-    found = troubles("n1", table(older, newer), {}, NOTHING)
+    found = problems("n1", table(older, newer), {}, NOTHING)
     loser = Reference("Service", "default", "newer")
-    assert [*found] == [Trouble(loser, "PortConflict")]
-    note = found[Trouble(loser, "PortConflict")].note
+    assert [*found] == [Problem(loser, "PortConflict")]
+    note = found[Problem(loser, "PortConflict")].note
     assert note.startswith("node n1: 10.96.0.1:80/TCP is served for default/web:a, ")
 
 
@@ -93,7 +93,7 @@ def test_a_health_check_that_cannot_listen_is_told_as_kube_proxy_does() -> None:
     )
     routes = table(checked, endpoint_slice("web"), nodeport_addresses=("0.0.0.0",))
     reasons = {ObjectName("default", "web"): "in use", ObjectName("default", "gone"): "in use"}
-    (event,) = troubles("n1", routes, {}, reasons).values()
+    (event,) = problems("n1", routes, {}, reasons).values()
     assert event == Event(
         WEB,
         "Warning",
@@ -104,12 +104,12 @@ def test_a_health_check_that_cannot_listen_is_told_as_kube_proxy_does() -> None:
 
 
 def test_backends_that_do_not_answer_are_told() -> None:
-    port = Unanswered(0.0)
+    port = FailedAttempts(0.0)
     port.backends = {Backend("10.0.0.1", 80): None}
     names = [ServicePortName("default", "web", port, "TCP") for port in ("http", "")]
-    found = troubles("n1", web(), {}, NOTHING, dict.fromkeys(names, port))
+    found = problems("n1", web(), {}, NOTHING, dict.fromkeys(names, port))
     assert found == {
-        Trouble(WEB, "BackendsUnreachable"): Event(
+        Problem(WEB, "BackendsUnreachable"): Event(
             WEB,
             "Warning",
             "BackendsUnreachable",
@@ -122,14 +122,14 @@ def test_backends_that_do_not_answer_are_told() -> None:
 
 def test_health_and_metrics_ports_that_are_taken_are_told_of_the_node() -> None:
     servers = {"FailedToStartProxierHealthcheck": "TCP port 10256 is already in use"}
-    (event,) = troubles("n1", web(), {}, NOTHING, servers=servers).values()
+    (event,) = problems("n1", web(), {}, NOTHING, servers=servers).values()
     assert event.regarding == HERE
     assert (event.type, event.reason) == ("Warning", "FailedToStartProxierHealthcheck")
     assert event.note == "node n1: TCP port 10256 is already in use; retrying"
 
 
 def test_frontends_that_nobody_wants_any_more_are_no_trouble() -> None:
-    assert troubles("n1", web(), {front("192.0.2.1"): taken("192.0.2.1")}, NOTHING) == {}
+    assert problems("n1", web(), {front("192.0.2.1"): taken("192.0.2.1")}, NOTHING) == {}
 
 
 A = Event(WEB, "Warning", "FailedToListen", "Listen", "one")
@@ -151,8 +151,8 @@ A_OVER = Event(WEB, "Normal", "Recovered", "Listen", "node n1: over: FailedToLis
     ],
 )
 def test_news(before: list[Event], now: list[Event], exists: bool, told: list[Event]) -> None:
-    def level(events: list[Event]) -> dict[Trouble, Event]:
-        return {Trouble(each.regarding, each.reason): each for each in events}
+    def level(events: list[Event]) -> dict[Problem, Event]:
+        return {Problem(each.regarding, each.reason): each for each in events}
 
     found = news(level(before), level(now), exists=lambda _: exists, node="n1")
     assert list(found) == told

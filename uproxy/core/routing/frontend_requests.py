@@ -21,14 +21,14 @@ _NAMED: Final = 3
 """Losers that a message names; there may be thousands, and each of them is told."""
 
 
-class Claim(NamedTuple):
-    """One wish for one frontend. The first five fields order claims, and no two have them all."""
+class FrontendRequest(NamedTuple):
+    """One wish for one frontend. The first five fields order requests, and no two have them all."""
 
     created: str
     namespace: str
     name: str
     position: int
-    """Position among the wishes of its Service."""
+    """Position among the requests of its Service."""
     frontend: Frontend
     owner: ServicePortName
     want: Route | HealthCheck
@@ -42,78 +42,86 @@ class Claim(NamedTuple):
 class Conflict:
     """A frontend that several service ports want."""
 
-    claims: tuple[Claim, ...]
+    requests: tuple[FrontendRequest, ...]
     """At least two, the winning one first."""
 
     @property
     def winner(self) -> ServicePortName:
-        return self.claims[0].owner
+        return self.requests[0].owner
 
     @property
     def losers(self) -> tuple[ServicePortName, ...]:
-        return tuple(claim.owner for claim in self.claims[1:])
+        return tuple(request.owner for request in self.requests[1:])
 
     @property
     def message(self) -> str:
-        count = len(self.claims) - 1
+        count = len(self.requests) - 1
         shown = count if count <= _NAMED else 1
-        losers = ", ".join(str(claim.owner) for claim in self.claims[1 : shown + 1])
+        losers = ", ".join(str(request.owner) for request in self.requests[1 : shown + 1])
         more = f", and {count - shown:,} more" if count > shown else ""
-        frontend = self.claims[0].frontend
+        frontend = self.requests[0].frontend
         return (
             f"{frontend} is served for {self.winner}, which is first by age, not for {losers}{more}"
         )
 
 
-def claims_of(wanted: ServiceRoutes) -> dict[Frontend, list[Claim]]:
-    """All wishes of a Service by frontend; the health check's come last."""
-    found: dict[Frontend, list[Claim]] = {}
+def requests_of(wanted: ServiceRoutes) -> dict[Frontend, list[FrontendRequest]]:
+    """All requests of a Service by frontend; the health check's come last."""
+    found: dict[Frontend, list[FrontendRequest]] = {}
     for index, route in enumerate(wanted.routes):
-        claim = Claim(wanted.created, *wanted.service, index, route.frontend, route.owner, route)
-        found.setdefault(route.frontend, []).append(claim)
+        request = FrontendRequest(
+            wanted.created, *wanted.service, index, route.frontend, route.owner, route
+        )
+        found.setdefault(route.frontend, []).append(request)
     health_check = wanted.health_check
     if health_check is not None:
         owner = ServicePortName(*wanted.service, HEALTH_CHECK_PORT, TCP)
         index = len(wanted.routes)
         for frontend in health_check.frontends:
-            claim = Claim(wanted.created, *wanted.service, index, frontend, owner, health_check)
-            found.setdefault(frontend, []).append(claim)
+            request = FrontendRequest(
+                wanted.created, *wanted.service, index, frontend, owner, health_check
+            )
+            found.setdefault(frontend, []).append(request)
     return found
 
 
-def ranked(claims: Iterable[Claim]) -> tuple[Claim, ...]:
+def ranked(requests: Iterable[FrontendRequest]) -> tuple[FrontendRequest, ...]:
     """The winner first."""
-    return tuple(sorted(claims, key=_rank))
+    return tuple(sorted(requests, key=_rank))
 
 
 def replaced(
-    claims: tuple[Claim, ...], gone: Iterable[Claim], come: Sequence[Claim]
-) -> tuple[Claim, ...]:
-    """Ranked claims without some of them and with others. Those that stay are not looked at one by
-    one: thousands of Services may want one frontend."""
-    left = list(claims)
-    for claim in gone:
-        del left[bisect_left(left, _rank(claim), key=_rank)]
-    for claim in come:
-        left.insert(bisect_left(left, _rank(claim), key=_rank), claim)
+    requests: tuple[FrontendRequest, ...],
+    gone: Iterable[FrontendRequest],
+    come: Sequence[FrontendRequest],
+) -> tuple[FrontendRequest, ...]:
+    """Ranked requests, without those in `gone` and with those in `come`. Each is found by
+    bisection, since thousands of Services may want the same frontend."""
+    left = list(requests)
+    for request in gone:
+        del left[bisect_left(left, _rank(request), key=_rank)]
+    for request in come:
+        left.insert(bisect_left(left, _rank(request), key=_rank), request)
     return tuple(left)
 
 
-def _rank(claim: Claim) -> tuple[object, ...]:
-    return claim[:5]
+def _rank(request: FrontendRequest) -> tuple[object, ...]:
+    return request[:5]
 
 
-class Wishes:
+class FrontendRequests:
     """What Services want, by frontend, worked out once for each as long as it stays the same."""
 
     def __init__(self, services: Mapping[ObjectName, ServiceRoutes]) -> None:
         self._services = services
-        self._known: dict[ObjectName, tuple[ServiceRoutes, dict[Frontend, list[Claim]]]] = {}
+        self._known: dict[
+            ObjectName, tuple[ServiceRoutes, dict[Frontend, list[FrontendRequest]]]
+        ] = {}
 
-    def of(self, name: ObjectName) -> Mapping[Frontend, Sequence[Claim]]:
+    def of(self, name: ObjectName) -> Mapping[Frontend, Sequence[FrontendRequest]]:
         """Those of a Service that is there."""
         wanted = self._services[name]
         known = self._known.get(name)
         if known is None or known[0] is not wanted:
-            known = self._known[name] = wanted, claims_of(wanted)
+            known = self._known[name] = wanted, requests_of(wanted)
         return known[1]

@@ -25,7 +25,7 @@ class Trigger(NamedTuple):
     """Seconds since the Unix epoch."""
 
 
-class Programming:
+class PendingTriggers:
     """Remembers since when changes wait to be served."""
 
     def __init__(self, *, started: float) -> None:

@@ -9,7 +9,7 @@ API_SERVER: Final = "the API server's address"
 """How the API servers are named in reasons."""
 
 
-class Holders:
+class HostAddresses:
     """Which nodes and API servers have which addresses. Several may have the same one."""
 
     def __init__(self) -> None:

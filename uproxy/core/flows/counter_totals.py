@@ -1,4 +1,4 @@
-"""What all workers have counted, dead ones included, until it is forgotten."""
+"""The counters of all workers added up, including those of workers that have ended."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from uproxy.core.flows.counters import Counters
 from uproxy.core.route import ServicePortName
 
 KEPT = 300.0
-"""Seconds that the counts of a port which is gone stay: a scrape or two after its last flow, and
-as long as Prometheus looks back for a sample."""
+"""Seconds for which the totals of a removed port are kept after its last flow: long enough for a
+scrape or two, and as long as Prometheus looks back for a sample (its default, 5 minutes)."""
 MOST_KEPT = 1000
-"""Ports which are gone and have counts all the same: Services may come and go by the thousand."""
+"""The most removed ports whose totals are kept: Services may come and go by the thousand."""
 
 
-class Tally:
-    """Sums by ServicePortName over the workers."""
+class CounterTotals:
+    """Totals by ServicePortName over all workers. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._totals: dict[ServicePortName, Counters] = {}
         self._active: dict[int, dict[ServicePortName, int]] = {}
-        """Flows alive, by worker."""
+        """Flows alive, by the worker's index."""
         self._gone: dict[ServicePortName, float] = {}
-        """Ports that no longer exist, with the time of their last flow; the oldest first."""
+        """Removed ports without a flow, with the time since when; the oldest first."""
 
     @property
     def totals(self) -> dict[ServicePortName, Counters]:
-        """For every port that has had a flow; they go on to change."""
+        """The totals of every port that has had a flow. The objects go on counting."""
         return self._totals
 
     def add(self, worker: int, ports: Iterable[tuple[ServicePortName, Counters]]) -> None:
-        """Add what a worker has counted since its last report; `active` is absolute."""
+        """Add what a worker has counted since its last report, except `active`, which is a
+        level."""
         alive = self._active.setdefault(worker, {})
         for name, counters in ports:
             total = self._totals.setdefault(name, Counters(dropped={}))
@@ -41,12 +42,13 @@ class Tally:
             total.active -= before
 
     def ended(self, worker: int) -> None:
-        """A worker has ended, and with it its flows."""
+        """Note that a worker has ended, and its flows with it."""
         for name, number in self._active.pop(worker, {}).items():
             self._totals[name].active -= number
 
     def forget(self, wanted: Callable[[ServicePortName], bool], now: float) -> None:
-        """Drop the counts of ports that have been gone, without a flow, for a while."""
+        """Drop the totals of ports that have been removed, and without a flow, for a while.
+        `wanted` says whether a port exists."""
         for name, total in self._totals.items():
             if total.active or wanted(name):
                 self._gone.pop(name, None)

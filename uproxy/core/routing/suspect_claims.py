@@ -1,8 +1,11 @@
-"""Claims on probation: when the API server is lost right after an address was claimed, that claim
-may be why, whatever was known about the address. It is released, and tried again later.
+"""Claims of addresses that may have cut this node off from the API server.
 
-What is claimed while the server is away anyway, from the last-known state, is innocent once the
-server is heard. If it is not, these claims are released for a moment, now and then.
+When the API server stops answering right after an address was claimed, the claim may be the cause,
+whatever was known about the address. The address is released, and claimed again later.
+
+Addresses that are claimed while the API server is unreachable anyway, from the last-known state,
+are cleared of suspicion by its first answer. As long as none comes, they are released for a moment
+from time to time, to find out whether they are the cause.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ _TRIED: Final = (
 )
 
 
-class Probation:
+class SuspectClaims:
     """Times are seconds of a monotonic clock."""
 
     def __init__(self, retry: Backoff = _RETRY) -> None:

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from uproxy.core.cluster.objects import Service
-from uproxy.core.cluster.state import asked_addresses
+from uproxy.core.cluster.state import requested_addresses
 from uproxy.core.routing.derive import ServiceRoutes
 from uproxy.core.routing.loops import backend_sets
 from uproxy.core.routing.options import RoutingOptions
 
 
-class Concern:
+class OptionsChange:
     """The difference between two versions of the options."""
 
     def __init__(self, before: RoutingOptions, after: RoutingOptions) -> None:
@@ -36,7 +36,7 @@ class Concern:
             | _changed(before.servers, after.servers)
         )
 
-    def includes(self, service: Service, wanted: ServiceRoutes) -> bool:
+    def affects(self, service: Service, wanted: ServiceRoutes) -> bool:
         """Whether a Service has to be derived again. `wanted`: what came out before."""
         spec = service.spec
         if self._everything or (self.moved and spec.load_balancer_source_ranges):
@@ -45,7 +45,7 @@ class Concern:
             spec.health_check_node_port or any(port.node_port for port in service.ports)
         ):
             return True
-        if not self._asked.isdisjoint(asked_addresses(service)):
+        if not self._asked.isdisjoint(requested_addresses(service)):
             return True
         # A backend at one of our addresses may be one of our frontends.
         return bool(self.moved) and any(

@@ -10,7 +10,7 @@ def test_presumed_is_servable_but_not_synced() -> None:
     state = ClusterState(["api"])
     assert not state.servable
     state.apply("api", service("web"))
-    state.presume("api")
+    state.accept_last_known("api")
     assert (state.servable, state.synced) == (True, False)
     state.replace("api", [])
     assert (state.servable, state.synced) == (True, True)
@@ -19,7 +19,7 @@ def test_presumed_is_servable_but_not_synced() -> None:
 
 def test_every_source_has_to_be_presumed_or_synced() -> None:
     state = ClusterState(["api", "files"])
-    state.presume("api")
+    state.accept_last_known("api")
     assert not state.servable
     state.sync("files")
     assert (state.servable, state.synced) == (True, False)
@@ -39,5 +39,5 @@ def test_what_a_source_has_delivered_already() -> None:
     state = ClusterState(["api", "files"])
     web = service("web")
     state.apply("api", web)
-    assert list(state.unknown("api", [web, service("dns")])) == [service("dns")]
-    assert list(state.unknown("files", [web])) == [web]
+    assert list(state.new_or_changed("api", [web, service("dns")])) == [service("dns")]
+    assert list(state.new_or_changed("files", [web])) == [web]
