@@ -27,7 +27,8 @@ from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.tcp.epoll_side import Side
 from uproxy.dataplane.tcp.flow import Flow
-from uproxy.dataplane.tcp.listener import TcpEngine, TcpListener
+from uproxy.dataplane.tcp.flows import TcpFlows
+from uproxy.dataplane.tcp.listener import TcpListener
 from uproxy.dataplane.tcp.pipes import Pipe
 from uproxy.dataplane.tcp.relay import SpliceMode
 from uproxy.net.channel import Settings
@@ -168,8 +169,8 @@ class World:
 
     def __init__(self, splice: SpliceMode, settings: dict[str, float]) -> None:
         merged = {"max_flows": 1000, "tcp_idle_timeout": 0.0, "half_close_timeout": 0.0} | settings
-        self.data_path = choose_engine(asyncio.get_running_loop())
-        self.reactor = self.data_path.reactor
+        self.engine = choose_engine(asyncio.get_running_loop())
+        self.reactor = self.engine.reactor
         self.context = Context(
             self.reactor,
             Settings(
@@ -182,7 +183,7 @@ class World:
             ),
             lambda: 0.5,
         )
-        self.engine = TcpEngine(self.context, splice=splice)
+        self.flows = TcpFlows(self.context, splice=splice)
         self.servers: list[Server] = []
         self.clients: list[Peer] = []
 
@@ -211,7 +212,7 @@ class World:
             backends=backends,
             balancer=balancer,
         )
-        return TcpListener(self.context, self.engine, sock, route)
+        return TcpListener(self.context, self.flows, sock, route)
 
     def client(self, sock: socket.socket) -> Peer:
         self.clients.append(Peer(sock))
@@ -230,7 +231,7 @@ class World:
 
     @property
     def counters(self) -> Counters:
-        self.engine.collect()
+        self.flows.collect()
         return self.context.port(OWNER).counters
 
     def dropped(self, reason: DropReason) -> int:
@@ -241,7 +242,7 @@ class World:
         await eventually(lambda: self.context.active == 0)
 
     def close(self) -> None:
-        self.engine.close()
+        self.flows.close()
         self.reactor.close()
         for server in self.servers:
             server.close()
@@ -265,7 +266,7 @@ async def world(splice: SpliceMode = "adaptive", **settings: float) -> AsyncIter
         assert made.reactor.failures == 0
         assert not made.context.port(OWNER).balancer._flows
         assert (made.context.active, counters.active) == (0, 0)
-        assert made.engine.relay.pipes.used == 0
+        assert made.flows.relay.pipes.used == 0
         assert descriptors() == before
         assert not [each for each in gc.get_objects() if isinstance(each, Flow | Side | Pipe)]
     finally:
@@ -283,7 +284,7 @@ async def fill(w: World, sender: Peer) -> int:
         try:
             sent += sender.sock.send(block)
         except BlockingIOError:
-            return w.engine.pending > 0
+            return w.flows.pending > 0
         return False
 
     await eventually(full)

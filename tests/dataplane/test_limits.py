@@ -26,7 +26,7 @@ from uproxy.dataplane.udp.listener import UdpListener
 async def world(max_flows: int = 1000) -> AsyncIterator[tuple[peers.World, udp_world.World]]:
     """Both sides of one worker."""
     async with peers.world(max_flows=max_flows) as tcp:
-        udp = udp_world.World(tcp.context, tcp.data_path.new_intake)
+        udp = udp_world.World(tcp.context, tcp.engine.new_intake)
         try:
             yield tcp, udp
         finally:
@@ -185,7 +185,7 @@ class TestDescriptors:
             client.send(b"hello?")
             await eventually(lambda: udp.dropped(DropReason.DESCRIPTORS) == 1)
             waiting = tcp.connect(stream)
-            await eventually(lambda: tcp.engine.shortage.lasts)
+            await eventually(lambda: tcp.flows.shortage.lasts)
             monkeypatch.undo()
             await waiting.send(b"x")
             while await (await server.accept()).receive(1) != b"x":

@@ -64,7 +64,7 @@ class TestTcp:
             for _ in range(60):
                 w.connect(outer)
                 await server.accept()
-            assert w.engine.dialer.hops.watched < WATCHED
+            assert w.flows.dialer.hops.watched < WATCHED
             assert not w.counters.dropped
 
     async def test_many_clients_are_looked_at_for_a_while(self) -> None:
@@ -74,12 +74,12 @@ class TestTcp:
             for _ in range(65 + WATCHED):
                 w.connect(listener)
             await eventually(lambda: w.counters.flows == 65 + WATCHED)
-            assert 0 < w.engine.dialer.hops.watched < WATCHED
+            assert 0 < w.flows.dialer.hops.watched < WATCHED
             assert not w.counters.dropped
 
     async def test_a_backend_sees_less_than_the_client_had(self) -> None:
         async with world() as w:
-            hops = w.engine.dialer.hops
+            hops = w.flows.dialer.hops
             for host, level, option in (
                 ("127.0.0.1", socket.IPPROTO_IP, socket.IP_TTL),
                 ("::1", socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),

@@ -98,10 +98,10 @@ def flows_have_ended(simulation: Simulation) -> None:
 
 def nothing_is_left_of_flows(simulation: Simulation) -> None:
     """After the worker has closed everything, before its loop ends."""
-    reactor, engine, context = simulation.reactor, simulation.engine, simulation.context
+    reactor, flows, context = simulation.reactor, simulation.flows, simulation.context
     if context.active:
         raise Violation(f"{context.active} flows are left")
-    if engine.relay.pipes.used:
+    if flows.relay.pipes.used:
         raise Violation("a pipe is left")
     for name in ("_callbacks", "_polls"):
         if left := getattr(reactor, name, None):
@@ -317,7 +317,7 @@ def _incomplete(simulation: Simulation) -> list[str]:
 
 
 def _flows(simulation: Simulation) -> Any:
-    for listener in simulation.engine.listeners:
+    for listener in simulation.flows.listeners:
         yield from listener.flows
 
 

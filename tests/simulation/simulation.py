@@ -25,8 +25,8 @@ from tests.simulation.world import Fault, Violation, World
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.reactor import RingReactor
-from uproxy.dataplane.tcp.engine import TcpEngine
 from uproxy.dataplane.tcp.flow import Flow
+from uproxy.dataplane.tcp.flows import TcpFlows
 from uproxy.dataplane.worker import Worker
 from uproxy.net.channel import Settings
 
@@ -111,8 +111,8 @@ class Simulation:
     def _run(self) -> None:
         loop = self.loop = self.machine.new_loop(ring=self.scenario.on_ring)
         loop.set_exception_handler(lambda _, problem: self._problem(problem))
-        self.data_path = choose_engine(loop, self.machine.kernel)
-        self.reactor = self.data_path.reactor
+        self.engine = choose_engine(loop, self.machine.kernel)
+        self.reactor = self.engine.reactor
         loop.call_soon(self._begin)
         try:
             loop.run_forever()
@@ -165,12 +165,12 @@ class Simulation:
         if isinstance(self.reactor, RingReactor):
             self.reactor.ring.pause = self.world.call
         self.reactor.allow_busy_poll(scenario.busy_poll)
-        self.worker = Worker(cast("Any", self.control.channel), self.context, self.data_path)
+        self.worker = Worker(cast("Any", self.control.channel), self.context, self.engine)
         if scenario.mode == "splice":
             self.worker._tcp.close()
-            self.worker._tcp = TcpEngine(self.context, splice="always")
-        self.engine = self.worker._tcp
-        self.engine.listeners = cast("Any", Listeners())
+            self.worker._tcp = TcpFlows(self.context, splice="always")
+        self.flows = self.worker._tcp
+        self.flows.listeners = cast("Any", Listeners())
         self._watch_pairs()
         descriptor = descriptors.install(self.control.mailbox)
         hear = partial(self.control.deliver, self.worker, self.loop.stop)
@@ -194,7 +194,7 @@ class Simulation:
 
     def _watch_pairs(self) -> None:
         """Know which connections the proxy has put together."""
-        dialer = self.engine.dialer
+        dialer = self.flows.dialer
         succeeded = dialer.succeeded
 
         def watched(flow: Flow) -> None:
@@ -206,7 +206,7 @@ class Simulation:
             first.paired = second.paired = self.world.now
             self.world.note("proxy", f"pairs {first.name} with {second.name}")
 
-        dialer.succeeded = watched  # type: ignore[method-assign]
+        dialer.succeeded = watched  # type: ignore[assignment, method-assign]
 
     def _add_service(self, number: int) -> None:
         service, network = self.scenario.services[number], self.machine.network
@@ -267,7 +267,7 @@ class Simulation:
     def _take(self, step: Step) -> None:
         self.world.note("control", f"{step.what} service {step.service}")
         if step.what == "collect":
-            self.engine.collect()
+            self.flows.collect()
         elif step.what == "turn":
             if self.udp_servers:
                 server = self.udp_servers[step.backend % len(self.udp_servers)]

@@ -10,7 +10,8 @@ from uproxy.core.route import Backend, Frontend, Route, ServicePortName
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.count_reports import Counting
 from uproxy.dataplane.engine import Engine
-from uproxy.dataplane.tcp.listener import TcpEngine, TcpListener
+from uproxy.dataplane.tcp.flows import TcpFlows
+from uproxy.dataplane.tcp.listener import TcpListener
 from uproxy.dataplane.udp.flows import UdpFlows
 from uproxy.dataplane.udp.listener import UdpListener
 from uproxy.dataplane.unserved import Lack
@@ -42,7 +43,7 @@ class Worker:
     def __init__(self, channel: Channel[ToWorker], context: Context, engine: Engine) -> None:
         self._channel = channel
         self._context = context
-        self._tcp = TcpEngine(context)
+        self._tcp = TcpFlows(context)
         self._udp = UdpFlows(context)
         self._new_intake = engine.new_intake
         self._listeners: dict[Frontend, Listener] = {}

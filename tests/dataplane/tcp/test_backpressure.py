@@ -33,11 +33,11 @@ class TestBackPressure:
                 group.create_task(send_blocks(backend, block, 200, progress, expected))
                 await stuck(w, progress)
                 assert progress[0] < 200
-                assert 0 < w.engine.pending <= HELD
+                assert 0 < w.flows.pending <= HELD
                 assert resident() - rss < 40 * MIB
                 size, digest = await client.digest()
             assert (size, digest) == (200 * MIB, expected.hexdigest())
-            assert w.engine.pending == 0
+            assert w.flows.pending == 0
 
     async def test_one_direction_does_not_hold_up_the_other(self, mode: SpliceMode) -> None:
         async with world(mode) as w:
@@ -69,7 +69,7 @@ class TestBackPressure:
     ) -> None:
         """Whatever is on its way, however it comes, and in how small packets it leaves."""
         async with world(mode) as w:
-            w.engine.relay.pipes = pipes = MeasuredPipes()
+            w.flows.relay.pipes = pipes = MeasuredPipes()
             server = w.server()
             sock = socket.socket()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
@@ -79,12 +79,12 @@ class TestBackPressure:
             most = [0]
 
             def full() -> bool:
-                most[0] = max(most[0], w.engine.pending)
+                most[0] = max(most[0], w.flows.pending)
                 try:
-                    while backend.sock.send(data) == piece and not w.engine.pending:
+                    while backend.sock.send(data) == piece and not w.flows.pending:
                         pass
                 except BlockingIOError:
-                    return w.engine.pending > 0
+                    return w.flows.pending > 0
                 return False
 
             await eventually(full)
@@ -124,7 +124,7 @@ async def settled(w: World, most: list[int]) -> None:
 
     def quiet() -> bool:
         nonlocal seen, rounds
-        held = w.engine.pending
+        held = w.flows.pending
         most[0] = max(most[0], held)
         rounds = rounds + 1 if held == seen else 0
         seen = held
@@ -150,7 +150,7 @@ async def stuck(w: World, progress: list[int]) -> None:
 
     def quiet() -> bool:
         nonlocal seen, rounds
-        rounds = rounds + 1 if progress[0] == seen and w.engine.pending else 0
+        rounds = rounds + 1 if progress[0] == seen and w.flows.pending else 0
         seen = progress[0]
         return rounds > 50
 

@@ -154,7 +154,7 @@ class TestEnds:
             data = pattern(24 * MIB)
             async with asyncio.TaskGroup() as group:
                 group.create_task(send_all(backend, data))
-                await eventually(lambda: w.engine.pending > 0)
+                await eventually(lambda: w.flows.pending > 0)
                 assert await client.rest() == data
             client.close()
             await w.idle()

@@ -24,6 +24,7 @@ from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend
 from uproxy.dataplane.kernel import Kernel
 from uproxy.dataplane.tcp.dialer import TIMEOUTS
+from uproxy.dataplane.tcp.listener import TcpListener
 
 
 def now() -> float:
@@ -247,7 +248,7 @@ class TestShortage:
                 for client in clients:
                     await loop.sock_connect(client.sock, ("127.0.0.1", port_of(w)))
                     await client.send(b"x")
-                await eventually(lambda: w.engine.shortage.lasts and w.context.active == 2)
+                await eventually(lambda: w.flows.shortage.lasts and w.context.active == 2)
                 # Long enough for several attempts, each of which must pause again.
                 began = now()
                 await eventually(lambda: now() - began > 0.35)
@@ -300,6 +301,7 @@ class Interrupting(Balancer):
 
 
 def port_of(w: World) -> int:
-    (listener,) = w.engine.listeners
+    (listener,) = w.flows.listeners
+    assert isinstance(listener, TcpListener)
     assert listener.route.owner == OWNER
     return listener.route.frontend.port

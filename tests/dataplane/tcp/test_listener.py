@@ -122,7 +122,7 @@ class TestUpdates:
                 with pytest.raises(ConnectionRefusedError):
                     w.connect(listener)
                 await eventually(lambda: not listener._accepting)
-                assert not w.engine.shortage.lasts
+                assert not w.flows.shortage.lasts
                 listening.resume(held)
                 listener.update(listener.route)
                 w.connect(listener)
@@ -234,7 +234,7 @@ class TestTimeouts:
     async def test_backends_are_watched_by_keepalive(self) -> None:
         async with world(tcp_idle_timeout=60.0, half_close_timeout=0.2) as w:
             await w.pair()
-            (listener,) = w.engine.listeners
+            (listener,) = w.flows.listeners
 
             def kept_alive() -> bool:
                 (flow,) = listener.flows
@@ -259,7 +259,7 @@ class TestClosing:
             client.finish()
             backend.finish()
             await w.idle()
-            assert not w.engine.listeners
+            assert not w.flows.listeners
 
     async def test_when_grace_is_over_flows_are_reset(self) -> None:
         async with world() as w:
@@ -270,7 +270,7 @@ class TestClosing:
             listener.close(0.05)
             assert await client.was_reset()
             assert await backend.was_reset()
-            assert not w.engine.listeners
+            assert not w.flows.listeners
 
     async def test_without_grace_flows_are_reset_at_once(self) -> None:
         async with world() as w:
@@ -309,7 +309,7 @@ class TestSide:
             self.look_at(w)
 
     def look_at(self, w: World) -> None:
-        (listener,) = w.engine.listeners
+        (listener,) = w.flows.listeners
         (flow,) = listener.flows
         side = flow.client_side
         assert side is not None

@@ -16,20 +16,18 @@ from _socket import (
     TCP_NODELAY,
     TCP_QUICKACK,
 )
+from _socket import socket as Socket
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.counters import DropReason
-from uproxy.core.route import Backend
+from uproxy.core.route import Backend, Route
 from uproxy.dataplane.client_address import UNUSABLE, bind_as
-from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.context import Context, Port
 from uproxy.dataplane.tcp.epoll_events import EVENTS
 from uproxy.dataplane.tcp.loops import Hops
-
-if TYPE_CHECKING:
-    from uproxy.dataplane.tcp.flow import Flow
-    from uproxy.dataplane.tcp.shortage import Shortage
+from uproxy.dataplane.tcp.shortage import Shortage, WaitingFlow
 
 TIMEOUTS: Final = (0.25, 0.5, 1.0, 2.0)
 """Seconds that each attempt may take, as kube-proxy's userspace mode had them: quickly away from a
@@ -42,6 +40,39 @@ _OUT_OF_PORTS: Final = (errno.EADDRNOTAVAIL, errno.EAGAIN)
 """All ephemeral ports towards one backend are taken (ip(7)): others may still be reached."""
 
 
+class DialedFlow(WaitingFlow, Protocol):
+    """A flow, as far as the dialer is concerned: whom to dial for it, and how far that has come."""
+
+    route: Route
+    port: Port
+    client: str
+    """IP address."""
+    client_sock: Socket
+    backends: tuple[Backend, ...]
+    """Those that the client may reach."""
+    backend: Backend | None
+    """The one that is dialed."""
+    sock: Socket | None
+    """Towards that backend; the flow closes it when it ends."""
+    attempt: int
+    """Index in TIMEOUTS."""
+    tried: tuple[Backend, ...]
+    """Backends not to dial next."""
+    refused: tuple[Backend, ...]
+    """Backends not to dial again at all."""
+    preserving: bool
+    """Whether backends are to see the client's address."""
+
+    def connected(self, mask: int) -> None:
+        """The first event of the socket towards the backend."""
+
+    def timed_out(self) -> None:
+        """The attempt has taken too long."""
+
+    def masquerade(self) -> None:
+        """Dial from the node's address from now on, and count it."""
+
+
 class Dialer:
     """All flows of a worker that wait for a backend.
 
@@ -49,17 +80,18 @@ class Dialer:
     each is sorted by itself, and one timer of the loop serves them all.
     """
 
-    def __init__(self, reactor: Reactor, shortage: Shortage, *, ring: bool) -> None:
+    def __init__(self, context: Context, shortage: Shortage, *, ring: bool) -> None:
         """`ring`: flows begin with an io_uring."""
-        self._reactor = reactor
+        self._context = context
+        self._reactor = reactor = context.reactor
         self._ring = ring
         self._shortage = shortage
         self.hops = Hops(reactor)
-        self._queues: tuple[OrderedDict[Flow, float], ...] = tuple(OrderedDict() for _ in TIMEOUTS)
+        self._queues = tuple(OrderedDict[DialedFlow, float]() for _ in TIMEOUTS)
         """Flows to the time when their attempt is over."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def dial(self, flow: Flow) -> None:
+    def dial(self, flow: DialedFlow) -> None:
         """Begin the flow's next attempt; where there can be none, drop it."""
         backend = flow.port.balancer.pick(
             flow.route, flow.backends, flow.client, self._reactor.now, flow.tried
@@ -102,14 +134,14 @@ class Dialer:
         self._hang_up(flow)
         self._could_not_open(flow, backend, code)
 
-    def succeeded(self, flow: Flow) -> None:
+    def succeeded(self, flow: DialedFlow) -> None:
         """The backend has answered."""
         del self._queues[flow.attempt][flow]
         assert flow.backend is not None
         flow.port.counters.dials += 1
         flow.port.balancer.succeeded(flow.route, flow.backend, flow.client, self._reactor.now)
 
-    def failed(self, flow: Flow) -> None:
+    def failed(self, flow: DialedFlow) -> None:
         """The backend has refused, or cannot be reached: on to the next at once."""
         self._queues[flow.attempt].pop(flow, None)
         backend = self._hang_up(flow)
@@ -119,7 +151,7 @@ class Dialer:
             self._blame(flow, backend)
         self._next(flow)
 
-    def timed_out(self, flow: Flow) -> None:
+    def timed_out(self, flow: DialedFlow) -> None:
         """The backend has not answered in time: on to the next."""
         backend = self._hang_up(flow)
         if backend is not None:
@@ -130,7 +162,7 @@ class Dialer:
             flow.masquerade()
         self._next(flow)
 
-    def forget(self, flow: Flow) -> None:
+    def forget(self, flow: DialedFlow) -> None:
         """The flow has ended while it waited."""
         self._queues[flow.attempt].pop(flow, None)
         self._shortage.forget(flow)
@@ -140,7 +172,7 @@ class Dialer:
             self._timer.cancel()
             self._timer = None
 
-    def _wait(self, flow: Flow) -> None:
+    def _wait(self, flow: DialedFlow) -> None:
         self._queues[flow.attempt][flow] = self._reactor.now + TIMEOUTS[flow.attempt]
         if self._timer is None:
             self._timer = self._reactor.later(TIMEOUTS[0], self._expire)
@@ -159,15 +191,15 @@ class Dialer:
             delay = min(max(first - now, 0.001), TIMEOUTS[0])
             self._timer = self._reactor.later(delay, self._expire)
 
-    def _preserve(self, flow: Flow, backend: Backend) -> None:
+    def _preserve(self, flow: DialedFlow, backend: Backend) -> None:
         """Have the backend see the client's address. A backend that is this node itself would
         reply to the client past us."""
         assert flow.sock is not None
-        here = flow.listener.context.is_here(backend.address)
+        here = self._context.is_here(backend.address)
         if here or not bind_as(flow.sock, flow.client, backend.address):
             flow.masquerade()
 
-    def _could_not_open(self, flow: Flow, backend: Backend, code: int) -> None:
+    def _could_not_open(self, flow: DialedFlow, backend: Backend, code: int) -> None:
         """The attempt has failed before it reached the network."""
         if code in RESOURCE_ERRORS:
             self._shortage.wait(flow)
@@ -188,7 +220,7 @@ class Dialer:
         else:
             self._wait(flow)
 
-    def _next(self, flow: Flow) -> None:
+    def _next(self, flow: DialedFlow) -> None:
         if not _untried(flow):
             flow.tried = flow.refused  # Who was only slow may be asked again.
         if flow.attempt + 1 == len(TIMEOUTS) or not _untried(flow):
@@ -198,7 +230,7 @@ class Dialer:
         flow.port.counters.retries += 1
         self.dial(flow)
 
-    def _hang_up(self, flow: Flow) -> Backend | None:
+    def _hang_up(self, flow: DialedFlow) -> Backend | None:
         """Close the socket of an attempt; None if it did not even have one."""
         sock, backend = flow.sock, flow.backend
         flow.sock = flow.backend = None
@@ -209,11 +241,11 @@ class Dialer:
             flow.port.balancer.end(backend)
         return backend
 
-    def _blame(self, flow: Flow, backend: Backend) -> None:
+    def _blame(self, flow: DialedFlow, backend: Backend) -> None:
         flow.port.counters.dial_failures += 1
         flow.port.balancer.failed(backend, self._reactor.now)
 
 
-def _untried(flow: Flow) -> bool:
+def _untried(flow: DialedFlow) -> bool:
     """Whether there is a backend to dial next."""
     return any(backend not in flow.tried for backend in flow.backends)

@@ -7,17 +7,16 @@ import struct
 from _socket import IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_QUICKACK
 from _socket import socket as Socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Route
+from uproxy.dataplane.context import Context, Port
+from uproxy.dataplane.tcp.dialer import Dialer
 from uproxy.dataplane.tcp.epoll_events import EVENTS
 from uproxy.dataplane.tcp.epoll_side import Side
 from uproxy.dataplane.tcp.relay import Relay
 from uproxy.dataplane.tcp.ring_side import RingSide, ring_sides
-
-if TYPE_CHECKING:
-    from uproxy.dataplane.tcp.listener import TcpListener
 
 ROUNDS_OF_SILENCE: Final = 3
 """How long the backend's handshake waits for the client's first bytes. Measured: 1 has half of the
@@ -35,6 +34,20 @@ def reset(sock: Socket) -> None:
     sock.close()
 
 
+class FlowListener(Protocol):
+    """The listener of a flow, and what it has for its flows."""
+
+    context: Context
+    dialer: Dialer
+    relay: Relay
+    route: Route
+    port: Port
+    flows: set[Flow]
+
+    def flow_ended(self, flow: Flow) -> None:
+        """One of `flows` is over."""
+
+
 class Flow:
     """A client that was admitted: first waiting for a backend, then relayed.
 
@@ -47,7 +60,7 @@ class Flow:
                  "quiet_since", "refused", "rounds", "route", "sock", "tried")  # fmt: skip
 
     def __init__(
-        self, listener: TcpListener, sock: Socket, client: str, backends: tuple[Backend, ...]
+        self, listener: FlowListener, sock: Socket, client: str, backends: tuple[Backend, ...]
     ) -> None:
         self.listener = listener
         self.route: Route = listener.route
@@ -89,20 +102,35 @@ class Flow:
         state = "ended" if self.ended else "relaying" if self.client_side else "dialing"
         return f"<Flow {self.client} to {self.route.owner} at {self.backend}, {state}>"
 
+    def begin(self) -> None:
+        """The client was accepted and admitted: dial a backend.
+
+        A flow that has to know the client's first bytes before it can choose a backend, such as
+        the name in a TLS ClientHello, would wait for them here. It must leave them in the socket
+        (MSG_PEEK), or they would not reach the backend.
+        """
+        self.listener.dialer.dial(self)
+
     def connected(self, mask: int) -> None:
         """The first event of the socket towards the backend."""
         assert self.sock is not None
         assert self.backend is not None
         if mask & _FAILED:
-            self.listener.engine.dialer.failed(self)
+            self.listener.dialer.failed(self)
             return
         if self.listener.context.is_itself(self.sock, self.backend):
             # By a reset: TIME_WAIT would keep the port from its owner for a minute.
             self.sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER)
-            self.listener.engine.dialer.failed(self)
+            self.listener.dialer.failed(self)
             return
-        self.listener.engine.dialer.succeeded(self)
-        relay = self.listener.engine.relay
+        self.introduce(mask)
+
+    def introduce(self, mask: int) -> None:
+        """The backend has answered: relay. What is to be sent to it before the client's own bytes
+        goes out here. `mask`: events of its socket so far."""
+        assert self.sock is not None
+        self.listener.dialer.succeeded(self)
+        relay = self.listener.relay
         reactor = relay.reactor
         watched = reactor.is_registered(self.sock.fileno())
         if relay.ring is not None and not watched:
@@ -121,7 +149,7 @@ class Flow:
         assert isinstance(client, RingSide)
         assert isinstance(backend, RingSide)
         assert self.sock is not None
-        sides = self._relay_by_epoll(self.listener.engine.relay, self.sock)
+        sides = self._relay_by_epoll(self.listener.relay, self.sock)
         for side, old in zip(sides, (client, backend), strict=True):
             side.follow(old.total, old.reported, old.held, eof=old.eof)
             old.close()
@@ -144,7 +172,7 @@ class Flow:
         if client is None or client.total or self.sock is None:
             return
         self.rounds += 1
-        ring = self.listener.engine.relay.ring
+        ring = self.listener.relay.ring
         if ring is not None and self.rounds < ROUNDS_OF_SILENCE:
             ring.again(self._acknowledge)
             return
@@ -181,11 +209,11 @@ class Flow:
 
     def timed_out(self) -> None:
         """The attempt to dial has taken too long."""
-        self.listener.engine.dialer.timed_out(self)
+        self.listener.dialer.timed_out(self)
 
     def retry(self) -> None:
         """Dial again, after an attempt for which we lacked something ourselves."""
-        self.listener.engine.dialer.dial(self)
+        self.listener.dialer.dial(self)
 
     def finish(self) -> None:
         """Both streams ended and were delivered. Nothing is unread, so close() sends no RST; what
@@ -236,5 +264,5 @@ class Flow:
             backend.close()
             self.client_side = self.backend_side = None
         else:
-            self.listener.engine.dialer.forget(self)
+            self.listener.dialer.forget(self)
         self.port.counters.active -= 1

@@ -32,24 +32,21 @@ class HeaderFlow(Flow):
     events: int
     """Of the backend's socket, seen while the header waited."""
 
-    def connected(self, mask: int) -> None:
-        """The first event of the socket towards the backend."""
+    def introduce(self, mask: int) -> None:
+        """Tell the backend who the client is."""
         version = self.route.proxy_protocol
         assert version is not None
-        if mask & _FAILED:
-            super().connected(mask)
-            return
         try:
             client, server = self._ends()
         except OSError:
             self.abort()  # The client has reset its connection.
             return
         self.unsent, self.events = header(version, client, server), 0
-        self.introduce(mask)
+        self._send(mask)
 
-    def introduce(self, mask: int) -> None:
+    def _send(self, mask: int) -> None:
         """Send what is left of the header; when nothing is, begin to relay."""
-        dialer, sock = self.listener.engine.dialer, self.sock
+        dialer, sock = self.listener.dialer, self.sock
         assert sock is not None
         if mask & _FAILED:
             dialer.failed(self)
@@ -67,15 +64,15 @@ class HeaderFlow(Flow):
             # It fits into the smallest send buffer, but the kernel may be short of memory.
             self._wait_for_room(sock)
         else:
-            super().connected(self.events)
+            super().introduce(self.events)
 
     def _wait_for_room(self, sock: Socket) -> None:
         reactor = self.listener.context.reactor
         if reactor.is_registered(sock.fileno()):
-            reactor.replace(sock.fileno(), self.introduce)
+            reactor.replace(sock.fileno(), self._send)
             return
         try:
-            reactor.register(sock.fileno(), self.introduce, EVENTS)
+            reactor.register(sock.fileno(), self._send, EVENTS)
         except OSError:  # Out of memory, or over fs.epoll.max_user_watches.
             self.drop(DropReason.DESCRIPTORS)
 

@@ -17,11 +17,9 @@ from uproxy.core.protocols import TCP
 from uproxy.core.route import Route
 from uproxy.dataplane.context import Context, allowed_sources
 from uproxy.dataplane.tcp.dialer import NON_BLOCKING
-from uproxy.dataplane.tcp.engine import TcpEngine
 from uproxy.dataplane.tcp.flow import Flow, reset
+from uproxy.dataplane.tcp.flows import TcpFlows
 from uproxy.dataplane.tcp.header_flow import HeaderFlow
-
-__all__ = ["TcpEngine", "TcpListener"]
 
 ACCEPT_BATCH: Final = 64
 """Connections accepted in one go, about 2 ms of work, before flows get their turn."""
@@ -54,10 +52,13 @@ class TcpListener:
     """
 
     def __init__(
-        self, context: Context, engine: TcpEngine, sock: socket.socket, route: Route
+        self, context: Context, all_flows: TcpFlows, sock: socket.socket, route: Route
     ) -> None:
         self.context = context
-        self.engine = engine
+        self.dialer = all_flows.dialer
+        self.relay = all_flows.relay
+        self._all_flows = all_flows
+        self._shortage = all_flows.shortage
         self.flows: set[Flow] = set()
         self._sock = sock
         self._fd = sock.fileno()
@@ -74,7 +75,7 @@ class TcpListener:
         sock.setblocking(False)
         # Inherited by what is accepted: an urgent byte keeps its place in the stream.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        engine.listeners.add(self)
+        all_flows.listeners.add(self)
         self.update(route)
         context.capacity.opened(TCP)
 
@@ -147,8 +148,8 @@ class TcpListener:
         if capacity.tcp + capacity.udp > capacity.calm:
             room = capacity.tcp_room(self.context.reactor.now)
             if capacity.grown():
-                self.engine.dialer.hops.watch()
-        if self.engine.shortage.lasts or (room <= 0 and capacity.short):
+                self.dialer.hops.watch()
+        if self._shortage.lasts or (room <= 0 and capacity.short):
             self._stand_back()
             return
         if room <= 0:
@@ -185,9 +186,9 @@ class TcpListener:
         else:
             return
         try:
-            self.engine.dialer.dial(flow)
+            flow.begin()
         except Exception:
-            logger.exception("%r could not be dialed", flow)
+            logger.exception("%r could not begin", flow)
             flow.abort()
 
     def _admit(self, sock: Socket, client: str) -> Flow | None:
@@ -208,7 +209,7 @@ class TcpListener:
 
     def _could_not_accept(self, error: OSError) -> None:
         if error.errno in RESOURCE_ERRORS:
-            if not self.engine.shortage.lasts:
+            if not self._shortage.lasts:
                 self.port.counters.drop(DropReason.DESCRIPTORS)
             self.context.ran_out()
             self._stand_back()
@@ -221,8 +222,8 @@ class TcpListener:
     def _stand_back(self) -> None:
         """Accept nobody while something is short; clients wait in the kernel's queue."""
         self._suspend()
-        self.engine.shortage.begin()
-        self.engine.shortage.stand_back(self)
+        self._shortage.begin()
+        self._shortage.stand_back(self)
 
     def _suspend(self) -> None:
         if self._accepting:
@@ -238,4 +239,4 @@ class TcpListener:
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
-        self.engine.listeners.discard(self)
+        self._all_flows.listeners.discard(self)

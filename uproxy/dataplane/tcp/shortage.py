@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from uproxy.core.flows.counters import DropReason
-
-if TYPE_CHECKING:
-    from uproxy.dataplane.context import Context
-    from uproxy.dataplane.tcp.flow import Flow
+from uproxy.dataplane.context import Context
 
 PAUSE: Final = 0.1
 """Seconds. asyncio pauses for a whole one; flows that end make room much sooner."""
@@ -21,9 +18,19 @@ PATIENCE: Final = 3.75
 
 
 class Acceptor(Protocol):
-    """A listener that has stood back."""
+    """A listener that has stopped accepting for a while."""
 
     def resume(self) -> None: ...
+
+
+class WaitingFlow(Protocol):
+    """A flow whose dial could not be made for want of a descriptor."""
+
+    def retry(self) -> None:
+        """Dial again."""
+
+    def drop(self, reason: DropReason) -> None:
+        """Give up."""
 
 
 class Shortage:
@@ -37,7 +44,7 @@ class Shortage:
         """Gives up descriptors that are kept for later."""
         self._timer: asyncio.TimerHandle | None = None
         self._acceptors: list[Acceptor] = []
-        self._flows: dict[Flow, float] = {}
+        self._flows: dict[WaitingFlow, float] = {}
         """To the time when their patience ends."""
 
     @property
@@ -56,13 +63,13 @@ class Shortage:
         """Let a listener know when it may accept again."""
         self._acceptors.append(acceptor)
 
-    def wait(self, flow: Flow) -> None:
+    def wait(self, flow: WaitingFlow) -> None:
         """Retry a flow's dial later, for which a descriptor was refused."""
         self._context.ran_out()
         self._flows.setdefault(flow, self._reactor.now + PATIENCE)
         self.begin()
 
-    def forget(self, flow: Flow) -> None:
+    def forget(self, flow: WaitingFlow) -> None:
         """The flow has ended, or was served."""
         if self._flows:
             self._flows.pop(flow, None)
@@ -87,7 +94,7 @@ class Shortage:
         for acceptor in acceptors:
             self._reactor.guard(acceptor.resume)
 
-    def _retry(self, flow: Flow) -> None:
+    def _retry(self, flow: WaitingFlow) -> None:
         until = self._flows.pop(flow)
         self._reactor.guard(flow.retry)
         if flow in self._flows:

@@ -1,4 +1,5 @@
-"""What all TCP listeners of one worker share."""
+"""All TCP flows of one worker: what they wait for, what they are relayed with, and when they have
+been idle for too long."""
 
 from __future__ import annotations
 
@@ -8,18 +9,15 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from uproxy.core.flows.counters import DropReason
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.tcp.dialer import Dialer
+from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.tcp.relay import Relay, SpliceMode
 from uproxy.dataplane.tcp.shortage import Shortage
 from uproxy.net.listening import KEEPALIVE_COUNT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL
-
-if TYPE_CHECKING:
-    from uproxy.dataplane.tcp.flow import Flow
-    from uproxy.dataplane.tcp.listener import TcpListener
 
 SHORTEST_SWEEP, LONGEST_SWEEP = 0.05, 30.0
 """Seconds between two looks at all flows; within these bounds, a quarter of the shortest timeout,
@@ -29,17 +27,27 @@ CHUNK: Final = 500
 """Flows that a sweep looks at in one go: 0.1 ms, or 2 ms if all need `_keep_alive`."""
 
 
-class TcpEngine:
-    """The relay's buffer and pipes, the dials, and the timeouts; owned by the worker."""
+class Listening(Protocol):
+    """A listener, as far as the flows of a worker are concerned."""
+
+    flows: set[Flow]
+
+    def close(self, grace: float) -> None:
+        """Close the socket, and reset the flows after so many seconds."""
+
+
+class TcpFlows:
+    """Owned by the worker. A sweep at regular intervals ends flows that have been idle for too
+    long, and `collect` brings their byte counters up to date."""
 
     def __init__(self, context: Context, *, splice: SpliceMode = "adaptive") -> None:
-        self.listeners: set[TcpListener] = set()
+        self.listeners: set[Listening] = set()
         """Open ones, and closed ones whose flows have not ended yet."""
         self.relay = Relay(context.reactor, splice)
         self.relay.pipes.most = context.capacity.pipes
         self.shortage = Shortage(context, self.relay.pipes.close)
         ring = self.relay.ring is not None
-        self.dialer = Dialer(context.reactor, self.shortage, ring=ring)
+        self.dialer = Dialer(context, self.shortage, ring=ring)
         self._context = context
         self._reactor = context.reactor
         self._idle_timeout = context.settings.tcp_idle_timeout or float("inf")
