@@ -55,7 +55,7 @@ def ring_loop() -> asyncio.AbstractEventLoop:
     if REFUSAL:
         pytest.skip(_WHY_SKIPPED)
     loop = new_ring_loop()
-    loop.ring.watch.allowed = True
+    loop.ring.busy_poll.allowed = True
     return loop
 
 

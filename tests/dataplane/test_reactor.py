@@ -359,7 +359,7 @@ async def test_a_ring_gets_its_turn_between_few_events() -> None:
             assert isinstance(r, RingReactor)
             ring = r.ring
             for link in links:
-                link.on_event = lambda: turns.update([ring.round])
+                link.on_event = lambda: turns.update([ring.turn])
                 r.register(link.near.fileno(), link.ready, EVENTS)
                 link.far.send(b"x")
             await eventually(lambda: turns.total() == len(links))

@@ -15,7 +15,7 @@ from uproxy.core.flows.counters import Counters
 from uproxy.dataplane.reactor import RingReactor
 from uproxy.dataplane.tcp.epoll_side import Side
 from uproxy.dataplane.tcp.ring_side import BULK
-from uproxy.uring.ring import SIZE
+from uproxy.uring.ring import BUFFER_SIZE
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -123,15 +123,15 @@ def ring_is_whole(simulation: Simulation) -> None:
     if not isinstance(reactor, RingReactor) or queues is None:
         return
     ring = reactor.ring
-    for number, group in queues.groups.items():
+    for bgid, group in queues.buffer_rings.items():
         group.look()
         if group.lent:
-            raise Violation(f"buffers of group {number} are not given back: {sorted(group.lent)}")
+            raise Violation(f"buffers of group {bgid} are not given back: {sorted(group.lent)}")
     others = {key: each for key, each in ring._callbacks.items() if not _is_of_loop(each)}
     if others:
         raise Violation(f"callbacks of the ring are left: {others}")
     own = ring._callbacks.keys()
-    armed = [str(each.entry) for each in queues.armed if each.entry.key not in own]
+    armed = [str(each.entry) for each in queues.armed if each.entry.user_data not in own]
     if armed:
         raise Violation(f"operations of the ring are left: {armed}")
 
@@ -241,7 +241,8 @@ def _miscounted(simulation: Simulation, total: Counters) -> list[str]:
     )
     to_backends = sum(each.taken for each in network.sent) - headers
     to_clients = sum(each.taken for each in network.accepted)
-    unsure = SIZE * sum(peer.error != 0 or not peer.script.gentle for peer in simulation.peers)
+    abrupt = sum(peer.error != 0 or not peer.script.gentle for peer in simulation.peers)
+    unsure = BUFFER_SIZE * abrupt
     if abs(total.client_bytes - to_backends) > unsure:
         found.append(f"counted {total.client_bytes} bytes to backends of {to_backends}")
     if abs(total.backend_bytes - to_clients) > unsure:
@@ -329,4 +330,4 @@ def _scheduled(simulation: Simulation) -> list[Any]:
 def _is_of_loop(callback: Any) -> bool:
     """Whether a callback of the ring belongs to the loop itself: its timers, and its epoll."""
     name: str = callback.__qualname__
-    return name.startswith(("Ring.wake_at.", "RingSelector."))
+    return name.startswith(("Ring.timeout_at.", "RingSelector."))

@@ -34,12 +34,12 @@ KNOWN: Final = (
         "leaves-within-a-turn",
         "A flow leaves the ring while what became of the other direction's send is not yet told.",
         _RING_SIDE,
-        """                ring.again(self._leave_when_quiet)
-        if completion & UNSENT:
+        """                ring.call_after_turn(self._leave_when_quiet)
+        if completion & SEND_INCOMPLETE:
             self._unsent(completion)
         elif""",
         """                self._leave_when_quiet()
-        if completion & UNSENT:
+        if completion & SEND_INCOMPLETE:
             self._unsent(completion)
             self._leave_when_quiet()
         elif""",
@@ -55,8 +55,9 @@ KNOWN: Final = (
         "udp-received-twice",
         "A UDP flow that has moved to another backend is armed by the move, and again after it.",
         _UDP,
-        "        self._ring.again(lambda: self._arm_again(key))\n",
-        "        key = self._ring_key\n        self._ring.again(lambda: self._arm_again(key))\n",
+        "        self._ring.call_after_turn(lambda: self._arm_again(user_data))\n",
+        "        user_data = self._user_data\n"
+        "        self._ring.call_after_turn(lambda: self._arm_again(user_data))\n",
     ),
     _one(
         "newcomer-evicts-newcomer",
@@ -83,14 +84,20 @@ KNOWN: Final = (
         "holds-what-has-come",
         "A multishot receive brings all that has arrived, however much the other side takes.",
         _RING,
-        "(RECEIVE, LIMIT + 1 - SIZE << 32) if self.limited else (RECEIVE_ONCE, 0)",
-        "(RECEIVE, 0)",
+        """            head, limit = OP_RECV_MULTISHOT, RECV_LIMIT + 1 - BUFFER_SIZE << 32
+        else:
+            head, limit = OP_RECV, 0
+""",
+        """            head, limit = OP_RECV_MULTISHOT, 0
+        else:
+            head, limit = OP_RECV_MULTISHOT, 0
+""",
     ),
     _one(
         "more-follows-anywhere",
         "MSG_MORE is set where a send was queued, although another operation may have its place.",
         _RING,
-        "        if number >= self._submitted:\n",
+        "        if sqe_number >= self._submitted:\n",
         "        if True:\n",
     ),
     _one(
@@ -123,7 +130,7 @@ KNOWN: Final = (
         "full-buffers-of-a-lifetime",
         "Eight full buffers count as bulk, however far they lie apart.",
         _RING_SIDE,
-        "follows = self._streak_end == self.total - SIZE",
+        "follows = self._streak_end == self.total - BUFFER_SIZE",
         "follows = True",
     ),
 )
@@ -134,22 +141,22 @@ FOUND: Final = (
         "reset-taken-for-the-end",
         "A receive after a send that was told of a reset finds what looks like the end.",
         _RING_SIDE,
-        "elif self.peer._round >= self._ring.round - 1:",
+        "elif self.peer._turn >= self._ring.turn - 1:",
         "elif False:",
     ),
     _one(
         "last-reply-is-empty",
         "The reply with which a multishot receive ends is passed on as an empty one.",
         _UDP,
-        """        if completion & HAS_BUFFER and completion & RESULT:
+        """        if completion & CQE_F_BUFFER and completion & CQE_RES:
             # A multishot receive ends with a reply where completions have no room in their queue.
-            self._arrived(completion | MORE)
-        elif completion & HAS_BUFFER:
-            self._shared.buffers.free(completion >> BUFFER_SHIFT)
-        if not completion & RESULT:
+            self._arrived(completion | CQE_F_MORE)
+        elif completion & CQE_F_BUFFER:
+            self._shared.buffers.give_back(completion >> CQE_BUFFER_SHIFT)
+        if not completion & CQE_RES:
 """,
-        """        if completion & HAS_BUFFER:
-            self._shared.buffers.free(completion >> BUFFER_SHIFT)
+        """        if completion & CQE_F_BUFFER:
+            self._shared.buffers.give_back(completion >> CQE_BUFFER_SHIFT)
         if not code:
 """,
     ),
@@ -161,7 +168,7 @@ FURTHER: Final = (
         "lost-rearm",
         "A receive that has ended is not armed again when what it brought was sent at once.",
         _RING_SIDE,
-        "        elif not self._armed:\n            self._ring.again(self._rearm)\n",
+        "        elif not self._armed:\n            self._ring.call_after_turn(self._rearm)\n",
         "",
     ),
     _one(
@@ -176,11 +183,11 @@ FURTHER: Final = (
         "A side that closes leaves its receive to the kernel.",
         _RING_SIDE,
         """        if self._armed:
-            ring.cancel(self._key)
-            ring.flush()
+            ring.cancel(self._user_data)
+            ring.submit()
 """,
         """        if self._armed:
-            ring.flush()
+            ring.submit()
 """,
     ),
     _one(
@@ -196,17 +203,17 @@ FURTHER: Final = (
         _RING_SIDE,
         """        if self._waiting:
             self._ending = True
-        elif self._round""",
+        elif self._turn""",
         """        if self._waiting:
             self._ended()
-        elif self._round""",
+        elif self._turn""",
     ),
     _one(
         "buffer-not-given-back",
         "Buffers that wait are forgotten when a side closes.",
         _RING_SIDE,
         """            for completion in self._waiting:
-                ring.buffers.free(completion >> BUFFER_SHIFT)
+                ring.buffers.give_back(completion >> CQE_BUFFER_SHIFT)
             self._waiting = None
 """,
         """            self._waiting = None
@@ -216,14 +223,14 @@ FURTHER: Final = (
         "early-reuse",
         "Buffers of sends are offered before their owners know what is left of them.",
         _RING,
-        """        self.round += 1
-        for group in self._groups:
-            group.decide()
+        """        self.turn += 1
+        for each in self._buffer_rings:
+            each.mark_submitted()
 """,
-        """        self.round += 1
-        for group in self._groups:
-            group.decide()
-            group.free_decided()
+        """        self.turn += 1
+        for each in self._buffer_rings:
+            each.mark_submitted()
+            each.give_back_sent()
 """,
     ),
     _one(
@@ -237,11 +244,11 @@ FURTHER: Final = (
 """,
     ),
     _one(
-        "udp-closed-without-a-flush",
+        "udp-closed-without-a-submit",
         "A UDP flow closes its socket while a queued operation names its number.",
         _UDP,
-        """        if self._round == ring.round:
-            ring.flush()
+        """        if self._turn == ring.turn:
+            ring.submit()
 """,
         "",
     ),
@@ -249,8 +256,8 @@ FURTHER: Final = (
         "refused-after-the-move",
         "Of the datagrams that are refused in one turn, those after the first stay counted.",
         _UDP,
-        "ring.bequeath(key, partial(self._too_late, tuple(self._kept)))",
-        "ring.remove(key)",
+        "ring.redirect(user_data, partial(self._too_late, tuple(self._kept)))",
+        "ring.remove_callback(user_data)",
     ),
     _one(
         "flushed-and-forgotten",

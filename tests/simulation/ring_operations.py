@@ -18,20 +18,21 @@ from tests.simulation.world import Fault, Violation
 if TYPE_CHECKING:
     from tests.simulation.rings import SimulatedQueues
 
-_POLL, _SEND_MESSAGE, _RECEIVE_MESSAGE, _TIMEOUT, CANCEL, _SEND, _RECEIVE = 6, 9, 10, 11, 14, 26, 27
+_OP_POLL_ADD, _OP_SENDMSG, _OP_RECVMSG, _OP_TIMEOUT = 6, 9, 10, 11
+OP_ASYNC_CANCEL, _OP_SEND, _OP_RECV = 14, 26, 27
 _NAMES: Final = {
     6: "poll", 9: "sendmsg", 10: "recvmsg", 11: "timeout", 14: "cancel", 26: "send", 27: "recv",
 }  # fmt: skip
-_POLL_FIRST, _MULTISHOT = 1, 2
-_WAIT_ALL: Final = 0x100
-_DONT_WAIT: Final = 0x40
-_MORE: Final = 0x8000
+_RECVSEND_POLL_FIRST, _RECV_MULTISHOT = 1, 2
+_MSG_WAITALL: Final = 0x100
+_MSG_DONTWAIT: Final = 0x40
+_MSG_MORE: Final = 0x8000
 _TIME: Final = struct.Struct("=qq")
 _MESSAGE: Final = struct.Struct("=QQQQQQQ")
 _VECTOR: Final = struct.Struct("=QQ")
 _OUT: Final = struct.Struct("=IIII")
 _CONTROL: Final = struct.Struct("=QiiI4s4s")
-HAS_BUFFER, MORE = 1, 2
+CQE_F_BUFFER, CQE_F_MORE = 1, 2
 _BATCH: Final = 32
 
 
@@ -47,21 +48,21 @@ class Issued:
     address: int
     length: int
     operation_flags: int
-    key: int
-    group: int
+    user_data: int
+    bgid: int
     personality: int
     rest: int
     """Length of an address, or limit of a receive."""
 
     def is_done(self, result: int) -> bool:
         """Whether a result is a success: with MSG_WAITALL, a short send is none."""
-        if self.opcode == _SEND and self.operation_flags & _WAIT_ALL:
+        if self.opcode == _OP_SEND and self.operation_flags & _MSG_WAITALL:
             return result == self.length
         return result >= 0
 
     def __str__(self) -> str:
         text = _NAMES.get(self.opcode, str(self.opcode))
-        if self.opcode == CANCEL:
+        if self.opcode == OP_ASYNC_CANCEL:
             return f"cancel {self.address & (1 << 44) - 1}"
         return f"{text} fd {self.fd} len {self.length}"
 
@@ -92,8 +93,8 @@ class Operation:
     def concerns(self, events: int) -> bool:
         return True
 
-    def finish(self, result: int, flags: int = 0, buffer: int = 0) -> None:
-        self.queues.complete(self.entry.key, result, flags, buffer)
+    def finish(self, result: int, flags: int = 0, bid: int = 0) -> None:
+        self.queues.complete(self.entry.user_data, result, flags, bid)
         self.queues.disarm(self)
 
     def let_go(self) -> None:
@@ -128,7 +129,7 @@ class Receive(Operation):
 
     def __init__(self, queues: SimulatedQueues, entry: Issued, file: File) -> None:
         super().__init__(queues, entry, file)
-        self._once = not entry.priority & _MULTISHOT
+        self._once = not entry.priority & _RECV_MULTISHOT
         self._limit = entry.rest or sys.maxsize
         """Bytes after which it ends."""
 
@@ -141,12 +142,12 @@ class Receive(Operation):
             assert self.file is not None
             if not self.file.poll() & (IN | ERR | HUP | RDHUP):
                 return
-            group = self.queues.groups[self.entry.group]
+            group = self.queues.buffer_rings[self.entry.bgid]
             offered = None if world.chance(Fault.NO_BUFFERS) else group.take()
             if offered is None:
                 self.finish(-errno.ENOBUFS)
                 return
-            address, size, number = offered
+            address, size, bid = offered
             try:
                 data = self.take(size)
             except OSError as error:
@@ -160,14 +161,14 @@ class Receive(Operation):
                 return
             if isinstance(self.file, Stream):
                 self.file.by_ring.fill(len(data), size)
-            group.lend(number)
+            group.lend(bid)
             ctypes.memmove(address, data, len(data))
             self._limit -= len(data)
             last = self._once or self._limit <= 0 or self.queues.crowded
             if last or world.chance(Fault.RECEIVE_ENDS):
-                self.finish(len(data), HAS_BUFFER, number)
+                self.finish(len(data), CQE_F_BUFFER, bid)
                 return
-            self.queues.complete(self.entry.key, len(data), HAS_BUFFER | MORE, number)
+            self.queues.complete(self.entry.user_data, len(data), CQE_F_BUFFER | CQE_F_MORE, bid)
         self.queues.happened(self)
 
     keeps_empty = False
@@ -204,7 +205,7 @@ class ReceiveMessage(Receive):
 
 def start(queues: SimulatedQueues, entry: Issued) -> int | None:
     """Begin what an entry asks for. The result, or None if it is reported later."""
-    if entry.opcode == _TIMEOUT:
+    if entry.opcode == _OP_TIMEOUT:
         seconds, nanoseconds = _TIME.unpack(ctypes.string_at(entry.address, 16))
         timeout = Timeout(queues, entry, None)
         world = queues.world
@@ -227,23 +228,23 @@ def _due(timeout: Timeout) -> None:
 
 
 def _start(queues: SimulatedQueues, entry: Issued, file: File) -> int | None:
-    if entry.operation_flags & _MORE and entry.opcode not in (_SEND, _SEND_MESSAGE):
+    if entry.operation_flags & _MSG_MORE and entry.opcode not in (_OP_SEND, _OP_SENDMSG):
         raise Violation(f"{entry} has flags of something else")
-    if entry.opcode == _POLL:
+    if entry.opcode == _OP_POLL_ADD:
         Poll(queues, entry, file).go_on()
-    elif entry.opcode == _RECEIVE:
+    elif entry.opcode == _OP_RECV:
         if not isinstance(file, Stream | DatagramSocket):
             raise fail(errno.ENOTSOCK)
         if entry.rest and not queues.limits:
             raise fail(errno.EINVAL)
         _receive(Receive(queues, entry, file))
-    elif entry.opcode == _RECEIVE_MESSAGE:
+    elif entry.opcode == _OP_RECVMSG:
         if not isinstance(file, DatagramSocket):
             raise fail(errno.ENOTSOCK)
         _receive(ReceiveMessage(queues, entry, file))
-    elif entry.opcode == _SEND:
+    elif entry.opcode == _OP_SEND:
         return _send(entry, file)
-    elif entry.opcode == _SEND_MESSAGE:
+    elif entry.opcode == _OP_SENDMSG:
         return _send_message(entry, file)
     else:
         raise Violation(f"operation {entry.opcode} is not known")
@@ -251,7 +252,7 @@ def _start(queues: SimulatedQueues, entry: Issued, file: File) -> int | None:
 
 
 def _receive(receive: Receive) -> None:
-    if receive.entry.priority & _POLL_FIRST:
+    if receive.entry.priority & _RECVSEND_POLL_FIRST:
         assert receive.file is not None
         if receive.file.poll() & (IN | ERR | HUP | RDHUP):
             receive.queues.happened(receive)
@@ -268,10 +269,10 @@ def _send(entry: Issued, file: File) -> int:
         return file.send(data, target)
     if not isinstance(file, Stream):
         raise fail(errno.ENOTSOCK)
-    if not entry.operation_flags & _DONT_WAIT:
+    if not entry.operation_flags & _MSG_DONTWAIT:
         raise Violation("a send that may wait in the kernel")
     file.by_ring.refused = True
-    sent = file.send(data, more=bool(entry.operation_flags & _MORE))
+    sent = file.send(data, more=bool(entry.operation_flags & _MSG_MORE))
     file.by_ring.refused = sent < len(data)
     return sent
 

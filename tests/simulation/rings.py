@@ -13,21 +13,21 @@ from collections.abc import Callable
 from typing import Final
 
 from tests.simulation.files import Descriptors, File, fail
-from tests.simulation.ring_operations import CANCEL, Issued, Operation, start
+from tests.simulation.ring_operations import OP_ASYNC_CANCEL, Issued, Operation, start
 from tests.simulation.world import Fault, Violation, World
 
-_ENTRY: Final = struct.Struct("=BBHiQQIIQHHI")
+_SQE: Final = struct.Struct("=BBHiQQIIQHHI")
 """struct io_uring_sqe up to addr_len: opcode, flags, ioprio, fd, off, addr, len, op flags,
 user_data, group, personality, and addr_len or optlen."""
-_SKIP_SUCCESS: Final = 1 << 6
-_OVERFLOW, _TASKRUN = 1 << 1, 1 << 2
+_CQE_SKIP_SUCCESS: Final = 1 << 6
+_SQ_CQ_OVERFLOW, _SQ_TASKRUN = 1 << 1, 1 << 2
 _TEMPORARY: Final = (errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ENOMEM)
-HAS_BUFFER, MORE = 1, 2
+CQE_F_BUFFER, CQE_F_MORE = 1, 2
 _ROUNDS: Final = 3
 """How often Linux looks whether there is more to do, before it returns."""
 
 
-class Group:
+class BufferRing:
     """Buffers that the process offers, in a ring of its own."""
 
     def __init__(self, address: int, count: int) -> None:
@@ -79,7 +79,7 @@ class RingFile(File):
 class SimulatedQueues:
     """What a ring shares with the kernel, and its system calls."""
 
-    flags_at, tail_at, done_head_at, done_tail_at = 0, 1, 2, 3
+    sq_flags_at, sq_tail_at, cq_head_at, cq_tail_at = 0, 1, 2, 3
 
     def __init__(
         self,
@@ -94,40 +94,40 @@ class SimulatedQueues:
         self.descriptors = descriptors
         self.limits = limits
         """Whether receives may have a limit (Linux 6.17)."""
-        self._numbers = bytearray(16)
-        self._entries = bytearray(entries * 64)
-        self._completions = bytearray(completions * 16)
-        self.numbers = memoryview(self._numbers).cast("I")
-        self.entries = memoryview(self._entries)
-        self.words = self.entries.cast("Q")
-        self.completions = memoryview(self._completions).cast("Q")
-        self.mask, self.done_mask = entries - 1, completions - 1
-        self.groups: dict[int, Group] = {}
+        self._fields = bytearray(16)
+        self._sqes = bytearray(entries * 64)
+        self._cqes = bytearray(completions * 16)
+        self.fields = memoryview(self._fields).cast("I")
+        self.sqes = memoryview(self._sqes)
+        self.sqe_words = self.sqes.cast("Q")
+        self.cqes = memoryview(self._cqes).cast("Q")
+        self.sq_mask, self.cq_mask = entries - 1, completions - 1
+        self.buffer_rings: dict[int, BufferRing] = {}
         self.armed: dict[Operation, None] = {}
         """Operations under way."""
         self._head = 0
-        self._done_tail = 0
+        self._cq_tail = 0
         self._work: dict[Operation, None] = {}
         """Operations for which something has happened."""
         self._overflow: list[tuple[int, int]] = []
         self._errno = 0
         self.fd = descriptors.install(RingFile(world, self))
 
-    def enter(self, queued: int, *, events: bool) -> int:
+    def enter(self, to_submit: int, *, get_events: bool) -> int:
         """As io_uring_enter(2)."""
         self.world.call()
         if self.world.chance(Fault.ENTER_REFUSED):
             self._errno = self.world.random.choice(_TEMPORARY)
             return -1
-        taken = self._submit(queued)
-        if events and taken == queued:  # Otherwise Linux returns at once.
+        taken = self._submit(to_submit)
+        if get_events and taken == to_submit:  # Otherwise Linux returns at once.
             self._run_work()
         return taken
 
-    def wait(self, queued: int) -> int:
+    def enter_and_wait(self, to_submit: int) -> int:
         """The same, and wait for a completion, if all was submitted."""
-        taken = self.enter(queued, events=True)
-        if taken == queued:
+        taken = self.enter(to_submit, get_events=True)
+        if taken == to_submit:
             while not self._ready and not self.world.chance(Fault.SPURIOUS_EVENT):
                 self.world.wait(lambda: bool(self._work), None)
                 self._run_work()
@@ -137,11 +137,11 @@ class SimulatedQueues:
         if self._errno not in _TEMPORARY:
             raise fail(self._errno)
 
-    def register(self, address: int, count: int, group: int) -> None:
-        self.groups[group] = Group(address, count)
+    def register_buf_ring(self, address: int, entries: int, bgid: int) -> None:
+        self.buffer_rings[bgid] = BufferRing(address, entries)
 
     def close(self) -> None:
-        for view in (self.completions, self.words, self.entries, self.numbers):
+        for view in (self.cqes, self.sqe_words, self.sqes, self.fields):
             view.release()
         self.descriptors.close(self.fd)
         self.fd = -1
@@ -163,16 +163,16 @@ class SimulatedQueues:
         self._work.pop(operation, None)
         operation.let_go()
 
-    def complete(self, key: int, result: int, flags: int = 0, buffer: int = 0) -> None:
+    def complete(self, user_data: int, result: int, flags: int = 0, bid: int = 0) -> None:
         """Report, at the end of the queue."""
-        value = result & 0xFFFF_FFFF | (flags | buffer << 16) << 32
+        value = result & 0xFFFF_FFFF | (flags | bid << 16) << 32
         if self.world.trace is not None:
-            self.world.note("ring", f"done  {_spelled(key)} {result} {_flags(flags, buffer)}")
+            self.world.note("ring", f"done  {_spelled(user_data)} {result} {_flags(flags, bid)}")
         if self._overflow or self._room < 1:
-            self._overflow.append((key, value))
+            self._overflow.append((user_data, value))
             self._show()
         else:
-            self._put(key, value)
+            self._put(user_data, value)
 
     @property
     def crowded(self) -> bool:
@@ -181,61 +181,59 @@ class SimulatedQueues:
 
     @property
     def _room(self) -> int:
-        return (
-            self.done_mask + 1 - (self._done_tail - self.numbers[self.done_head_at] & 0xFFFF_FFFF)
-        )
+        return self.cq_mask + 1 - (self._cq_tail - self.fields[self.cq_head_at] & 0xFFFF_FFFF)
 
     @property
     def _ready(self) -> bool:
-        return self._done_tail & 0xFFFF_FFFF != self.numbers[self.done_head_at]
+        return self._cq_tail & 0xFFFF_FFFF != self.fields[self.cq_head_at]
 
-    def _put(self, key: int, value: int) -> None:
-        at = (self._done_tail & self.done_mask) * 2
-        self.completions[at], self.completions[at + 1] = key, value
-        self._done_tail += 1
-        self.numbers[self.done_tail_at] = self._done_tail & 0xFFFF_FFFF
+    def _put(self, user_data: int, value: int) -> None:
+        at = (self._cq_tail & self.cq_mask) * 2
+        self.cqes[at], self.cqes[at + 1] = user_data, value
+        self._cq_tail += 1
+        self.fields[self.cq_tail_at] = self._cq_tail & 0xFFFF_FFFF
 
-    def _submit(self, queued: int) -> int:
-        there = self.numbers[self.tail_at] - self._head & 0xFFFF_FFFF
-        if queued > there:
-            raise Violation(f"{queued} operations are submitted, and {there} are there")
-        if queued and self.world.chance(Fault.PART_SUBMITTED):
-            queued = self.world.random.randrange(queued)
-            if not queued:
+    def _submit(self, to_submit: int) -> int:
+        there = self.fields[self.sq_tail_at] - self._head & 0xFFFF_FFFF
+        if to_submit > there:
+            raise Violation(f"{to_submit} operations are submitted, and {there} are there")
+        if to_submit and self.world.chance(Fault.PART_SUBMITTED):
+            to_submit = self.world.random.randrange(to_submit)
+            if not to_submit:
                 self._errno = errno.EAGAIN
                 return -1
-        for group in self.groups.values():
+        for group in self.buffer_rings.values():
             group.look()
         late: list[Callable[[], None]] = []
-        for _ in range(queued):
-            fields = _ENTRY.unpack_from(self._entries, (self._head & self.mask) * 64)
+        for _ in range(to_submit):
+            fields = _SQE.unpack_from(self._sqes, (self._head & self.sq_mask) * 64)
             self._head += 1
             self._issue(Issued(*fields), late)
         for report in late:
             report()
-        return queued
+        return to_submit
 
     def _issue(self, entry: Issued, late: list[Callable[[], None]]) -> None:
         if self.world.trace is not None:
-            self.world.note("ring", f"begin {entry} {_spelled(entry.key)}")
-        if entry.opcode == CANCEL:
+            self.world.note("ring", f"begin {entry} {_spelled(entry.user_data)}")
+        if entry.opcode == OP_ASYNC_CANCEL:
             self._cancel(entry)
             return
         result = start(self, entry)
-        if result is None or (entry.is_done(result) and entry.flags & _SKIP_SUCCESS):
+        if result is None or (entry.is_done(result) and entry.flags & _CQE_SKIP_SUCCESS):
             return
         # Failures of what was done at once are reported behind what was received at once.
-        late.append(lambda: self.complete(entry.key, result))
+        late.append(lambda: self.complete(entry.user_data, result))
 
     def _cancel(self, entry: Issued) -> None:
         if entry.operation_flags:
             raise Violation("a cancellation has flags of something else")
         for operation in self.armed:
-            if operation.entry.key == entry.address and not operation.cancelled:
+            if operation.entry.user_data == entry.address and not operation.cancelled:
                 operation.cancelled = True
                 self.happened(operation)
                 return
-        self.complete(entry.key, -errno.ENOENT)
+        self.complete(entry.user_data, -errno.ENOENT)
 
     def _run_work(self) -> None:
         while self._overflow and self._room:
@@ -263,16 +261,16 @@ class SimulatedQueues:
 
     def _show(self) -> None:
         """Let the process see what it might ask for."""
-        work = _TASKRUN if self._work else 0
-        self.numbers[self.flags_at] = work | (_OVERFLOW if self._overflow else 0)
+        work = _SQ_TASKRUN if self._work else 0
+        self.fields[self.sq_flags_at] = work | (_SQ_CQ_OVERFLOW if self._overflow else 0)
 
 
-def _spelled(key: int) -> str:
-    if key >> 63:
+def _spelled(user_data: int) -> str:
+    if user_data >> 63:
         return "(ignored)"
-    return f"key {key & (1 << 44) - 1}" + (" send" if key >> 62 else "")
+    return f"user_data {user_data & (1 << 44) - 1}" + (" send" if user_data >> 62 else "")
 
 
-def _flags(flags: int, buffer: int) -> str:
-    text = f"buffer {buffer} " if flags & HAS_BUFFER else ""
-    return text + ("more" if flags & MORE else "")
+def _flags(flags: int, bid: int) -> str:
+    text = f"buffer {bid} " if flags & CQE_F_BUFFER else ""
+    return text + ("more" if flags & CQE_F_MORE else "")

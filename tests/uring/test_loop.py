@@ -100,7 +100,7 @@ class TestLoop:
             def readable(completion: int) -> None:
                 loop.call_later(0.01, lambda: done.set_result(monotonic()))
 
-            loop.ring.poll(near.fileno(), 1, readable)
+            loop.ring.poll_add(near.fileno(), 1, readable)
             begin = monotonic()
             loop.call_later(0.01, far.send, b"x")
             async with asyncio.timeout(10):
@@ -119,7 +119,7 @@ class TestLoop:
             os.dup2(0, loop.ring._queues.fd)
             try:
                 loop.ring.cancel(1)
-                loop.ring.flush()
+                loop.ring.submit()
             except OSError:
                 await asyncio.sleep(3600)
 

@@ -13,9 +13,15 @@ import pytest
 
 from tests.dataplane.conftest import receive_all
 from tests.io_uring import needs_io_uring
-from uproxy.uring.abi import BUFFER_SHIFT, HAS_BUFFER, IGNORED, UNSENT, errno_of
+from uproxy.uring.abi import (
+    CQE_BUFFER_SHIFT,
+    CQE_F_BUFFER,
+    SEND_INCOMPLETE,
+    USER_DATA_IGNORED,
+    errno_of,
+)
 from uproxy.uring.queues import Queues
-from uproxy.uring.ring import BUFFERS, Ring, send_entry
+from uproxy.uring.ring import BUFFER_COUNT, Ring, send_sqe
 
 pytestmark = needs_io_uring
 
@@ -30,16 +36,16 @@ class TestRing:
             self.fill(far)
 
             def arrived(completion: int) -> None:
-                if completion & UNSENT:
+                if completion & SEND_INCOMPLETE:
                     told.append(errno_of(completion))
                 else:
-                    ring.send(send_entry(far.fileno(), key), completion >> BUFFER_SHIFT, 5)
+                    ring.send(send_sqe(far.fileno(), user_data), completion >> CQE_BUFFER_SHIFT, 5)
 
-            key = ring.add(arrived)
-            receive_all(ring, source.fileno(), key)
+            user_data = ring.add_callback(arrived)
+            receive_all(ring, source.fileno(), user_data)
             sink.send(b"hello")
-            ring.turn(wait=True)
-            ring.turn(wait=False)
+            ring.submit_and_wait(1)
+            ring.submit_and_wait(0)
             assert told == [errno.EAGAIN]
         finally:
             ring.close()
@@ -63,18 +69,18 @@ class TestRing:
             sink.bind(("127.0.0.1", 0))
             other.connect(sink.getsockname())
             sink.setblocking(False)
-            mine, others = (send_entry(each.fileno(), IGNORED) for each in (near, other))
+            mine, others = (send_sqe(each.fileno(), USER_DATA_IGNORED) for each in (near, other))
             number = ring.send(mine, 0, 5)
-            ring.flush()
-            for _ in range(ring._mask):
+            ring.submit()
+            for _ in range(ring._sq_mask):
                 ring.cancel(1)
-            ring.flush()
-            assert (ring.send(others, 1, 5) - number) & ring._mask == 0
-            ring.more_follows(number)
-            ring.flush()
+            ring.submit()
+            assert (ring.send(others, 1, 5) - number) & ring._sq_mask == 0
+            ring.set_msg_more(number)
+            ring.submit()
             assert len(sink.recv(100)) == 5  # One that waits for more does not leave.
-            ring.more_follows(ring.send(others, 1, 5))
-            ring.flush()
+            ring.set_msg_more(ring.send(others, 1, 5))
+            ring.submit()
             with pytest.raises(BlockingIOError):
                 sink.recv(100)
         finally:
@@ -85,7 +91,7 @@ class TestRing:
     def test_a_callback_that_fails_does_not_stop_the_others(self) -> None:
         ring = Ring()
         failures: list[str] = []
-        ring.failed = lambda _, error: failures.append(str(error))
+        ring.on_error = lambda _, error: failures.append(str(error))
         near, far = socket.socketpair()
         called: list[int] = []
         try:
@@ -94,9 +100,9 @@ class TestRing:
             def bad(completion: int) -> None:
                 raise RuntimeError("bad")
 
-            ring.poll(near.fileno(), 1, bad)
-            ring.poll(near.fileno(), 1, called.append)
-            ring.turn(wait=True)
+            ring.poll_add(near.fileno(), 1, bad)
+            ring.poll_add(near.fileno(), 1, called.append)
+            ring.submit_and_wait(1)
             assert failures == ["bad"]
             assert called == [1]
         finally:
@@ -108,7 +114,7 @@ class TestRing:
         """So that it can be ended: what it has not heard it will never make up for."""
         ring = Ring()
         failures: list[object] = []
-        ring.failed = lambda callback, _: failures.append(callback)
+        ring.on_error = lambda callback, _: failures.append(callback)
         near, far = socket.socketpair()
 
         def bad(completion: int) -> None:
@@ -116,8 +122,8 @@ class TestRing:
 
         try:
             self.fill(near)
-            ring.send(send_entry(near.fileno(), ring.add(bad)), 0, 5)
-            ring.turn(wait=False)
+            ring.send(send_sqe(near.fileno(), ring.add_callback(bad)), 0, 5)
+            ring.submit_and_wait(0)
             assert failures == [bad]
         finally:
             ring.close()
@@ -134,26 +140,26 @@ class TestRing:
 
         def arrived(completion: int) -> None:
             nonlocal count
-            if completion & HAS_BUFFER:
+            if completion & CQE_F_BUFFER:
                 count += 1
-                kept.append(completion >> BUFFER_SHIFT)
+                kept.append(completion >> CQE_BUFFER_SHIFT)
             else:
                 refused.append(errno_of(completion))
 
-        key = ring.add(arrived)
+        user_data = ring.add_callback(arrived)
         try:
             far.setblocking(False)
-            receive_all(ring, near.fileno(), key)
-            for _ in range(BUFFERS):
+            receive_all(ring, near.fileno(), user_data)
+            for _ in range(BUFFER_COUNT):
                 far.send(b"x")
-                ring.turn(wait=False)
+                ring.submit_and_wait(0)
             far.send(b"y")
-            ring.turn(wait=False)
-            assert (count, refused) == (BUFFERS, [errno.ENOBUFS])
-            ring.buffers.free(kept[0])
-            receive_all(ring, near.fileno(), key)
-            ring.turn(wait=False)
-            assert count == BUFFERS + 1
+            ring.submit_and_wait(0)
+            assert (count, refused) == (BUFFER_COUNT, [errno.ENOBUFS])
+            ring.buffers.give_back(kept[0])
+            receive_all(ring, near.fileno(), user_data)
+            ring.submit_and_wait(0)
+            assert count == BUFFER_COUNT + 1
         finally:
             ring.close()
             near.close()
@@ -163,7 +169,7 @@ class TestRing:
 class WithoutBuffers(Queues):
     """Those of a kernel that sets up a ring, and registers nothing with it."""
 
-    def register(self, address: int, count: int, group: int) -> None:
+    def register_buf_ring(self, address: int, entries: int, bgid: int) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
@@ -184,11 +190,15 @@ class Refusing(Queues):
         self.most = 1 << 30
         """How many entries it takes in one call."""
 
-    def enter(self, queued: int, *, events: bool) -> int:
-        return -1 if self._refuses() else super().enter(min(queued, self.most), events=events)
+    def enter(self, to_submit: int, *, get_events: bool) -> int:
+        return (
+            -1
+            if self._refuses()
+            else super().enter(min(to_submit, self.most), get_events=get_events)
+        )
 
-    def wait(self, queued: int) -> int:
-        return -1 if self._refuses() else super().wait(min(queued, self.most))
+    def enter_and_wait(self, to_submit: int) -> int:
+        return -1 if self._refuses() else super().enter_and_wait(min(to_submit, self.most))
 
     def _refuses(self) -> bool:
         if self.refusals <= 0:
@@ -234,32 +244,32 @@ class TestRefusals:
             for _ in range(3000):
                 if not refused.queues.refusals:
                     refused.queues.refusals = 3
-                ring.poll(near.fileno(), select.POLLOUT, arrived)
+                ring.poll_add(near.fileno(), select.POLLOUT, arrived)
             for _ in range(5):
-                ring.turn(wait=False)
+                ring.submit_and_wait(0)
         assert called == 3000
         assert refused.pauses
 
-    def test_a_flush_is_over_when_all_is_submitted(self, refused: Refused) -> None:
+    def test_a_submit_is_over_when_all_is_submitted(self, refused: Refused) -> None:
         """Else what is closed behind it may be another's when its number is looked up."""
         near, far = socket.socketpair()
         with near, far:
             far.setblocking(False)
-            refused.ring.send(send_entry(near.fileno(), IGNORED), 0, 5)
+            refused.ring.send(send_sqe(near.fileno(), USER_DATA_IGNORED), 0, 5)
             refused.queues.refusals = 3
-            refused.ring.flush()
+            refused.ring.submit()
             assert len(far.recv(100)) == 5
 
     def test_what_was_cancelled_is_let_go(self, refused: Refused) -> None:
         near, far = socket.socketpair()
         with far:
             far.setblocking(False)
-            receive_all(refused.ring, near.fileno(), key := refused.ring.add(print))
-            refused.ring.flush()
-            refused.ring.remove(key)
-            refused.ring.cancel(key)
+            receive_all(refused.ring, near.fileno(), user_data := refused.ring.add_callback(print))
+            refused.ring.submit()
+            refused.ring.remove_callback(user_data)
+            refused.ring.cancel(user_data)
             refused.queues.refusals = 3
-            refused.ring.finish_cancelled()
+            refused.ring.submit_and_get_events()
             near.close()
             assert far.recv(100) == b""
 
@@ -270,9 +280,9 @@ class TestRefusals:
         with near, far:
             far.setblocking(False)
             for _ in range(3):
-                ring.send(send_entry(near.fileno(), IGNORED), 0, 5)
+                ring.send(send_sqe(near.fileno(), USER_DATA_IGNORED), 0, 5)
             refused.queues.refusals, refused.queues.most = 3, 2
-            ring.turn(wait=True)
+            ring.submit_and_wait(1)
             assert len(far.recv(100)) == 15
 
     def test_a_kernel_that_goes_on_refusing_ends_the_loop(self, refused: Refused) -> None:
@@ -281,15 +291,15 @@ class TestRefusals:
         near, far = socket.socketpair()
         with near, far:
             far.setblocking(False)
-            for _ in range(len(refused.queues.entries) // 64):
-                ring.send(send_entry(near.fileno(), IGNORED), 0, 1)
+            for _ in range(len(refused.queues.sqes) // 64):
+                ring.send(send_sqe(near.fileno(), USER_DATA_IGNORED), 0, 1)
             refused.queues.refusals = 1 << 30
-            for operation in (ring.flush, lambda: ring.cancel(1), lambda: ring.turn(wait=True)):
+            for operation in (ring.submit, lambda: ring.cancel(1), lambda: ring.submit_and_wait(1)):
                 with pytest.raises(OSError, match="keeps refusing what is queued"):
                     operation()
             refused.queues.refusals = 0
             with pytest.raises(OSError, match="keeps refusing what is queued"):
-                ring.turn(wait=True)
+                ring.submit_and_wait(1)
             with pytest.raises(BlockingIOError):
                 far.recv(1)
 
@@ -302,8 +312,8 @@ class TestRefusals:
 
         near, far = socket.socketpair()
         with near, far:
-            count = 2 * len(refused.queues.completions) + 100
+            count = 2 * len(refused.queues.cqes) + 100
             for _ in range(count):
-                ring.poll(near.fileno(), select.POLLOUT, arrived)
-            ring.turn(wait=False)
+                ring.poll_add(near.fileno(), select.POLLOUT, arrived)
+            ring.submit_and_wait(0)
         assert called == count

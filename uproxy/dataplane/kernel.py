@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from uproxy.uring.datagrams import COUNT
+from uproxy.uring.datagrams import BUFFER_COUNT as DATAGRAM_BUFFERS
 from uproxy.uring.queues import Queues, RingQueues
-from uproxy.uring.ring import BUFFERS
+from uproxy.uring.ring import BUFFER_COUNT as RING_BUFFERS
 
 
 def _adopt(fd: int) -> socket.socket:
@@ -49,9 +49,9 @@ class Kernel:
     epoll: type[select.epoll] = select.epoll
     queues: Callable[[], RingQueues] = Queues
     """Those of a new io_uring."""
-    ring_buffers: int = BUFFERS
+    ring_buffers: int = RING_BUFFERS
     """How many it receives streams into."""
-    datagram_buffers: int = COUNT
+    datagram_buffers: int = DATAGRAM_BUFFERS
     """How many it receives datagrams into; not more than that."""
     monotonic: Callable[[], float] = monotonic
     pipe: Callable[[], tuple[int, int]] = _pipe

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Final, Protocol, runtime_checkable
 
 from uproxy.dataplane.kernel import LINUX, Kernel
-from uproxy.uring.abi import FAILED, RESULT
+from uproxy.uring.abi import CQE_RES, CQE_RES_ERROR
 from uproxy.uring.loop import RingLoop
 from uproxy.uring.ring import Ring
 
@@ -219,22 +219,22 @@ class RingReactor(Reactor):
     def __init__(self, loop: RingLoop, kernel: Kernel = LINUX) -> None:
         self.ring: Ring = loop.ring
         self._polls: dict[int, int] = {}
-        """Descriptors to the keys of their polls by the ring."""
+        """Descriptors to the user_data of their polls by the ring."""
         super().__init__(loop, kernel)
         self._batch = BESIDE_RING
-        self.ring.failed = self._failed
+        self.ring.on_error = self._failed
 
     def await_writable(self, fd: int, callback: Callback, events: int) -> None:
         def ready(completion: int) -> None:
             self.tick()
             self._forget_poll(fd)
-            result = completion & RESULT
+            result = completion & CQE_RES
             try:
-                callback(select.EPOLLERR if result & FAILED else result)
+                callback(select.EPOLLERR if result & CQE_RES_ERROR else result)
             except Exception as error:
                 self._failed(callback, error)
 
-        self._polls[fd] = self.ring.poll(fd, select.EPOLLOUT, ready)
+        self._polls[fd] = self.ring.poll_add(fd, select.EPOLLOUT, ready)
 
     def discard(self, fd: int) -> None:
         self._callbacks.pop(fd, None)
@@ -242,25 +242,26 @@ class RingReactor(Reactor):
             # The ring looks descriptors up when an operation is submitted: what is queued for this
             # number has to go to the kernel before the number can belong to another socket.
             self.ring.cancel(self._forget_poll(fd))
-            self.ring.flush()
+            self.ring.submit()
 
     def allow_busy_poll(self, allowed: bool) -> None:
-        self.ring.watch.allowed = allowed
+        self.ring.busy_poll.allowed = allowed
 
     def _nest(self) -> None:
         self._poll_epoll()
 
     def _leave_loop(self) -> None:
-        self.ring.remove(self._epoll_key)
-        self.ring.cancel(self._epoll_key)
-        self.ring.flush()
+        self.ring.remove_callback(self._epoll_user_data)
+        self.ring.cancel(self._epoll_user_data)
+        self.ring.submit()
 
     def _poll_epoll(self) -> None:
         """Have the ring say once when any descriptor is ready."""
-        self._epoll_key = self.ring.poll(self._epoll.fileno(), select.EPOLLIN, self._epoll_ready)
+        epoll = self._epoll.fileno()
+        self._epoll_user_data = self.ring.poll_add(epoll, select.EPOLLIN, self._epoll_ready)
 
     def _epoll_ready(self, completion: int) -> None:
-        self.ring.remove(self._epoll_key)
+        self.ring.remove_callback(self._epoll_user_data)
         try:
             self._dispatch()
         finally:
@@ -271,6 +272,6 @@ class RingReactor(Reactor):
                 self._poll_epoll()
 
     def _forget_poll(self, fd: int) -> int:
-        key = self._polls.pop(fd)
-        self.ring.remove(key)
-        return key
+        user_data = self._polls.pop(fd)
+        self.ring.remove_callback(user_data)
+        return user_data

@@ -1,4 +1,4 @@
-"""Buffers that an io_uring fills with what it receives."""
+"""BufferRing that an io_uring fills with what it receives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 
 
-class Buffers:
+class BufferRing:
     """A group of `count` buffers (a power of two) of `size` bytes.
 
     The kernel takes those that it is offered in a ring of its own (io_uring_register_buf_ring(3)),
@@ -16,13 +16,13 @@ class Buffers:
     """
 
     def __init__(
-        self, register: Callable[[int, int, int], None], *, group: int, count: int, size: int
+        self, register: Callable[[int, int, int], None], *, bgid: int, count: int, size: int
     ) -> None:
         """`register` tells the kernel the address of the ring, the count and the group."""
         self.size = size
-        self.used: list[int] = []
+        self.sending: list[int] = []
         """Those of sends that were queued; always the same list."""
-        self._decided = 0
+        self._submitted = 0
         """How many of them are of sends that are decided."""
         self._offered = list(range(count))
         """What the kernel's ring has in each of its places."""
@@ -38,45 +38,45 @@ class Buffers:
         self._halves = memoryview(self._ring).cast("H")
         for index in range(count):
             struct.pack_into("=QIH", self._ring, index * 16, self.address(index), size, index)
-        register(address_of(self._ring), count, group)
+        register(address_of(self._ring), count, bgid)
         self._offer(count)
 
-    def free(self, buffer: int) -> None:
+    def give_back(self, bid: int) -> None:
         """A buffer can be used again."""
         at = self._offers & self._mask
-        self._offered[at] = buffer
-        self._entries[at << 1] = self.base + buffer * self.size
-        self._halves[(at << 3) + 6] = buffer
+        self._offered[at] = bid
+        self._entries[at << 1] = self.base + bid * self.size
+        self._halves[(at << 3) + 6] = bid
         self._offer(1)
 
-    def decide(self) -> None:
-        """The sends that were queued so far are decided."""
-        self._decided = len(self.used)
+    def mark_submitted(self) -> None:
+        """The sends that were queued so far are submitted, and so decided."""
+        self._submitted = len(self.sending)
 
-    def free_decided(self) -> None:
+    def give_back_sent(self) -> None:
         """The buffers of sends that are decided can be used again."""
-        count = self._decided
+        count = self._submitted
         if not count:
             return
-        self._decided = 0
-        buffers = self.used[:count]
-        del self.used[:count]
+        self._submitted = 0
+        bids = self.sending[:count]
+        del self.sending[:count]
         # The kernel takes buffers in the order of its ring, and they usually come back in the same:
         # then what the ring has in these places is right already.
         at = self._offers & self._mask
-        if self._offered[at : at + count] == buffers:
+        if self._offered[at : at + count] == bids:
             self._offer(count)
         else:
-            for buffer in buffers:
-                self.free(buffer)
+            for bid in bids:
+                self.give_back(bid)
 
-    def address(self, buffer: int) -> int:
+    def address(self, bid: int) -> int:
         """Where a buffer begins."""
-        return self.base + buffer * self.size
+        return self.base + bid * self.size
 
-    def view(self, buffer: int, begin: int, end: int) -> memoryview:
+    def view(self, bid: int, begin: int, end: int) -> memoryview:
         """Bytes in a buffer; valid until the kernel is called."""
-        at = buffer * self.size
+        at = bid * self.size
         return self._bytes[at + begin : at + end]
 
     def _offer(self, count: int) -> None:

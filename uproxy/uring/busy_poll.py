@@ -14,6 +14,8 @@ from os import sched_yield
 from time import monotonic
 from typing import Final, Protocol
 
+from uproxy.uring.abi import SQ_TASKRUN
+
 AWAKE: Final = 100e-6
 """Seconds to look for a completion, and those in which one counts as soon. A request to a pod on
 the same node takes half of that."""
@@ -22,23 +24,20 @@ LONELY: Final = 32
 """Completions in a row, alone and soon, that make the next worth looking for. To look in vain costs
 100 us, at most once in so many."""
 
-_WORK: Final = 1 << 2
-"""IORING_SQ_TASKRUN: the kernel has put something off until it is called."""
-
 
 class WatchedQueues(Protocol):
     """What is looked at."""
 
-    numbers: memoryview
-    flags_at: int
-    done_tail_at: int
+    fields: memoryview
+    sq_flags_at: int
+    cq_tail_at: int
 
-    def enter(self, queued: int, *, events: bool) -> int: ...
+    def enter(self, to_submit: int, *, get_events: bool) -> int: ...
 
-    def wait(self, queued: int) -> int: ...
+    def enter_and_wait(self, to_submit: int) -> int: ...
 
 
-class Watch:
+class BusyPoll:
     """Decides how a ring waits."""
 
     def __init__(self, queues: WatchedQueues, clock: Callable[[], float] = monotonic) -> None:
@@ -49,19 +48,19 @@ class Watch:
         self._queues = queues
         self._clock = clock
 
-    def wait(self, queued: int) -> int:
+    def enter_and_wait(self, to_submit: int) -> int:
         """Submit so many entries and wait for a completion. Returns how many were taken, or -1."""
         queues = self._queues
         if self.alone >= LONELY:
-            done = queues.numbers[queues.done_tail_at]
-            taken = queues.enter(queued, events=False)
-            if taken != queued or queues.numbers[queues.done_tail_at] != done or self._look():
+            done = queues.fields[queues.cq_tail_at]
+            taken = queues.enter(to_submit, get_events=False)
+            if taken != to_submit or queues.fields[queues.cq_tail_at] != done or self._look():
                 return taken
             self.alone = 0
-            queues.wait(0)
+            queues.enter_and_wait(0)
             return taken
         begin = self._clock()
-        taken = queues.wait(queued)
+        taken = queues.enter_and_wait(to_submit)
         if self._clock() - begin > AWAKE:
             self.alone = 0
         return taken
@@ -69,13 +68,13 @@ class Watch:
     def _look(self) -> bool:
         """Whether a completion has come while we were awake."""
         queues, clock = self._queues, self._clock
-        numbers, flags_at = queues.numbers, queues.flags_at
+        fields, sq_flags_at = queues.fields, queues.sq_flags_at
         limit = clock() + AWAKE
-        while not numbers[flags_at] & _WORK:
+        while not fields[sq_flags_at] & SQ_TASKRUN:
             if clock() > limit:
                 return False
             # Whom we wait for may have nowhere else to run: without it the p99 of two
             # connections rises to the 3 ms that the scheduler lets us have.
             sched_yield()
-        queues.enter(0, events=True)
+        queues.enter(0, get_events=True)
         return True

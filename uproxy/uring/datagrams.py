@@ -4,40 +4,37 @@ from __future__ import annotations
 
 from typing import Final
 
-from uproxy.uring.abi import RECEIVE, RECEIVE_MESSAGE
-from uproxy.uring.ring import Completed, Ring
+from uproxy.uring.abi import OP_RECV_MULTISHOT, OP_RECVMSG_MULTISHOT
+from uproxy.uring.ring import CompletionCallback, Ring
 
-SIZE: Final = 65_536 + 1024
+BUFFER_SIZE: Final = 65_536 + 1024
 """Bytes of a buffer: any datagram, with its name and control data."""
 
-COUNT: Final = 256
+BUFFER_COUNT: Final = 256
 """Buffers of a worker. Their 16 MiB are touched as far as datagrams are long."""
 
-REPLY: Final = 0x8000
-"""Set in the number of the buffer where a send is a reply, for when it fails."""
-
-_GROUP: Final = 1
+_BGID: Final = 1
 
 
 class Datagrams:
     """Buffers for datagrams of any length, and operations that fill them; one for a ring."""
 
-    def __init__(self, ring: Ring, count: int = COUNT) -> None:
+    def __init__(self, ring: Ring, count: int = BUFFER_COUNT) -> None:
         self.ring = ring
-        self.buffers = ring.add_buffers(count=count, size=SIZE)
-        self._queue = ring.queue
+        self.buffers = ring.add_buffers(count=count, size=BUFFER_SIZE)
+        self._queue_sqe = ring.queue_sqe
 
-    def add(self, callback: Completed) -> int:
-        """A key for operations."""
-        return self.ring.add(callback, _GROUP)
+    def add_callback(self, callback: CompletionCallback) -> int:
+        """The user_data of operations."""
+        return self.ring.add_callback(callback, _BGID)
 
-    def receive(self, fd: int, key: int) -> None:
-        """Call back for all that a connected socket receives, until a completion without MORE, as
-        an empty datagram has."""
-        self._queue(RECEIVE | fd << 32, 0, 0, 0, key, _GROUP)
+    def recv(self, fd: int, user_data: int) -> None:
+        """Call back for all that a connected socket receives, until a completion without
+        CQE_F_MORE, as an empty datagram has."""
+        self._queue_sqe(OP_RECV_MULTISHOT | fd << 32, 0, 0, 0, user_data, _BGID)
 
-    def receive_messages(self, fd: int, key: int, header: int) -> None:
+    def recvmsg(self, fd: int, user_data: int, header: int) -> None:
         """The same for a socket that is not connected. `header`: address of a struct msghdr that
         says how much room names and control data get in each buffer, which begins with 16 bytes, a
         name and control data."""
-        self._queue(RECEIVE_MESSAGE | fd << 32, 0, header, 0, key, _GROUP)
+        self._queue_sqe(OP_RECVMSG_MULTISHOT | fd << 32, 0, header, 0, user_data, _BGID)

@@ -16,7 +16,7 @@ from contextvars import Context
 from typing import TypeVarTuple
 
 from uproxy.uring.queues import Queues, RingQueues
-from uproxy.uring.ring import BUFFERS, Ring
+from uproxy.uring.ring import BUFFER_COUNT, Ring
 
 _Ts = TypeVarTuple("_Ts")
 
@@ -61,7 +61,7 @@ class RingSelector(selectors.EpollSelector):
         queues: Callable[[], RingQueues] = Queues,
         monotonic: Callable[[], float] = time.monotonic,
         *,
-        buffers: int = BUFFERS,
+        buffers: int = BUFFER_COUNT,
     ) -> None:
         """`buffers`: how many the ring receives streams into."""
         self.ring = Ring(queues, monotonic, buffers=buffers)
@@ -69,7 +69,7 @@ class RingSelector(selectors.EpollSelector):
         self.wanted = False
         """Whether asyncio has something to do that it did not know of when it began to wait."""
         self._polled = False
-        self._key = 0
+        self._user_data = 0
         self._alarm: float | None = None
         """When the kernel will wake us, at the latest."""
         super().__init__()
@@ -78,15 +78,15 @@ class RingSelector(selectors.EpollSelector):
         ring = self.ring
         if not self._polled:
             self._polled = True
-            self._key = ring.poll(self.fileno(), select.EPOLLIN, self._ready)
+            self._user_data = ring.poll_add(self.fileno(), select.EPOLLIN, self._ready)
         self.wanted = timeout is not None and timeout <= 0
         if self.wanted:
-            ring.turn(wait=False)
+            ring.submit_and_wait(0)
         elif timeout is not None:
             self._set_alarm(self._monotonic() + timeout)
-        turn = ring.turn
+        submit_and_wait = ring.submit_and_wait
         while self._polled and not self.wanted:
-            turn(wait=True)
+            submit_and_wait(1)
         return [] if self._polled else super().select(0)
 
     def close(self) -> None:
@@ -95,14 +95,14 @@ class RingSelector(selectors.EpollSelector):
 
     def _ready(self, completion: int) -> None:
         self._polled = False
-        self.ring.remove(self._key)
+        self.ring.remove_callback(self._user_data)
 
     def _set_alarm(self, when: float) -> None:
         """Return at that time. What was set before stays set: to be early is no harm, and a timer
         for each wait would cost more than it."""
         if self._alarm is None or when < self._alarm:
             self._alarm = when
-            self.ring.wake_at(when, self._wake)
+            self.ring.timeout_at(when, self._wake)
 
     def _wake(self, completion: int) -> None:
         self.wanted = True

@@ -13,9 +13,9 @@ from typing import Final, Literal, Protocol
 
 from uproxy.uring.buffers import address_of
 
-_SUBMISSIONS: Final = 1024
+_SQ_ENTRIES: Final = 1024
 """Entries; a flow has two or three in a batch. One that is larger goes in parts."""
-_SETUP, _ENTER, _REGISTER = 425, 426, 427
+_SYS_SETUP, _SYS_ENTER, _SYS_REGISTER = 425, 426, 427
 """Numbers of the system calls."""
 _SETUP_FLAGS: Final = (
     1 << 3  # CQSIZE
@@ -25,11 +25,11 @@ _SETUP_FLAGS: Final = (
     | 1 << 12  # SINGLE_ISSUER
     | 1 << 13  # DEFER_TASKRUN: nothing is received while we look at what was.
 )
-_GET_EVENTS: Final = 1
-_OFFSET_SUBMISSIONS: Final = 0x1000_0000
-_REGISTER_BUFFERS: Final = 22
-_NODROP: Final = 1 << 1
-_LATER: Final = frozenset({errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ENOMEM})
+_ENTER_GETEVENTS: Final = 1
+_OFF_SQES: Final = 0x1000_0000
+_REGISTER_PBUF_RING: Final = 22
+_FEAT_NODROP: Final = 1 << 1
+_TEMPORARY: Final = frozenset({errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ENOMEM})
 
 _call: Callable[..., int] = ctypes.CDLL(None, use_errno=True)["syscall"]
 _call_quickly: Callable[..., int] = ctypes.PyDLL(None, use_errno=True)["syscall"]
@@ -42,28 +42,28 @@ class RingQueues(Protocol):
 
     fd: int
     """Negative when closed."""
-    entries: memoryview
+    sqes: memoryview
     """Submissions, as bytes."""
-    words: memoryview
+    sqe_words: memoryview
     """The same, 8 bytes at a time."""
-    completions: memoryview
+    cqes: memoryview
     """8 bytes at a time."""
-    mask: int
-    done_mask: int
-    numbers: memoryview
+    sq_mask: int
+    cq_mask: int
+    fields: memoryview
     """Heads and tails, and flags, 4 bytes at a time. What follows are indices into it."""
-    tail_at: int
-    flags_at: int
-    done_head_at: int
-    done_tail_at: int
+    sq_tail_at: int
+    sq_flags_at: int
+    cq_head_at: int
+    cq_tail_at: int
 
-    def enter(self, queued: int, *, events: bool) -> int: ...
+    def enter(self, to_submit: int, *, get_events: bool) -> int: ...
 
-    def wait(self, queued: int) -> int: ...
+    def enter_and_wait(self, to_submit: int) -> int: ...
 
     def raise_unless_temporary(self) -> None: ...
 
-    def register(self, address: int, count: int, group: int) -> None: ...
+    def register_buf_ring(self, address: int, entries: int, bgid: int) -> None: ...
 
     def close(self) -> None: ...
 
@@ -80,8 +80,8 @@ class Queues:
         if sys.byteorder != "little":
             raise OSError(errno.ENOSYS, "only for little-endian machines")
         parameters = bytearray(120)
-        struct.pack_into("=III", parameters, 0, _SUBMISSIONS, _SUBMISSIONS * 4, _SETUP_FLAGS)
-        self.fd = _checked(_SETUP, _SUBMISSIONS, address_of(parameters))
+        struct.pack_into("=III", parameters, 0, _SQ_ENTRIES, _SQ_ENTRIES * 4, _SETUP_FLAGS)
+        self.fd = _checked(_SYS_SETUP, _SQ_ENTRIES, address_of(parameters))
         self._maps: list[mmap.mmap] = []
         self._views: list[memoryview] = []
         try:
@@ -91,44 +91,44 @@ class Queues:
             raise
 
     def _map(self, parameters: bytearray) -> None:
-        count, done_count, _, _, _, features = struct.unpack_from("=6I", parameters)
-        if not features & _NODROP:
+        count, cq_entries, _, _, _, features = struct.unpack_from("=6I", parameters)
+        if not features & _FEAT_NODROP:
             raise OSError(errno.ENOSYS, "completions could get lost")
         _, tail, _, _, flags, _, array = struct.unpack_from("=7I", parameters, 40)
         done_head, done_tail, _, _, _, done = struct.unpack_from("=6I", parameters, 80)
-        ring = self._share(max(array + count * 4, done + done_count * 16), 0)
-        entries = self._share(count * 64, _OFFSET_SUBMISSIONS)
-        self.numbers = self._view(ring, "I")
+        ring = self._share(max(array + count * 4, done + cq_entries * 16), 0)
+        entries = self._share(count * 64, _OFF_SQES)
+        self.fields = self._view(ring, "I")
         for index in range(count):
-            self.numbers[array // 4 + index] = index
-        self.tail_at, self.flags_at, self.done_head_at, self.done_tail_at = (
+            self.fields[array // 4 + index] = index
+        self.sq_tail_at, self.sq_flags_at, self.cq_head_at, self.cq_tail_at = (
             each // 4 for each in (tail, flags, done_head, done_tail)
         )
-        self.entries, self.words = self._view(entries, "B"), self._view(entries, "Q")
-        self.completions = self._view(ring, "Q")[done // 8 : done // 8 + done_count * 2]
-        self._views.append(self.completions)
-        self.mask, self.done_mask = count - 1, done_count - 1
+        self.sqes, self.sqe_words = self._view(entries, "B"), self._view(entries, "Q")
+        self.cqes = self._view(ring, "Q")[done // 8 : done // 8 + cq_entries * 2]
+        self._views.append(self.cqes)
+        self.sq_mask, self.cq_mask = count - 1, cq_entries - 1
 
-    def enter(self, queued: int, *, events: bool) -> int:
-        """Submit so many entries, and with `events` let the kernel do what it has put off for us.
-        Returns how many it has taken, or -1."""
-        flags = _GET_EVENTS if events else 0
-        return _call_quickly(_ENTER, self.fd, queued, 0, flags, 0)
+    def enter(self, to_submit: int, *, get_events: bool) -> int:
+        """Submit so many entries, and with `get_events` let the kernel do what it has put off for
+        us. Returns how many it has taken, or -1."""
+        flags = _ENTER_GETEVENTS if get_events else 0
+        return _call_quickly(_SYS_ENTER, self.fd, to_submit, 0, flags, 0)
 
-    def wait(self, queued: int) -> int:
+    def enter_and_wait(self, to_submit: int) -> int:
         """The same, and wait for a completion."""
-        return _call(_ENTER, self.fd, queued, 1, _GET_EVENTS, 0)
+        return _call(_SYS_ENTER, self.fd, to_submit, 1, _ENTER_GETEVENTS, 0)
 
     def raise_unless_temporary(self) -> None:
-        """After an `enter` or `wait` that has returned -1. Raises OSError."""
+        """After an `enter` or `enter_and_wait` that has returned -1. Raises OSError."""
         code = ctypes.get_errno()
-        if code not in _LATER:
+        if code not in _TEMPORARY:
             raise OSError(code, os.strerror(code))
 
-    def register(self, address: int, count: int, group: int) -> None:
+    def register_buf_ring(self, address: int, entries: int, bgid: int) -> None:
         """Offer a ring of buffers. Raises OSError."""
-        registration = bytearray(struct.pack("=QIHH24x", address, count, group, 0))
-        _checked(_REGISTER, self.fd, _REGISTER_BUFFERS, address_of(registration), 1)
+        registration = bytearray(struct.pack("=QIHH24x", address, entries, bgid, 0))
+        _checked(_SYS_REGISTER, self.fd, _REGISTER_PBUF_RING, address_of(registration), 1)
 
     def close(self) -> None:
         for view in reversed(self._views):

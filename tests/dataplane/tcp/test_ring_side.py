@@ -15,8 +15,8 @@ from tests.io_uring import needs_io_uring
 from uproxy.dataplane.tcp.half_closed import HalfClosed, Tiring
 from uproxy.dataplane.tcp.ring_side import BULK, ring_sides
 from uproxy.uring import ring as ring_module
-from uproxy.uring.abi import RECEIVE_ONCE
-from uproxy.uring.ring import LIMIT, SIZE, Ring
+from uproxy.uring.abi import OP_RECV
+from uproxy.uring.ring import BUFFER_SIZE, RECV_LIMIT, Ring
 
 pytestmark = needs_io_uring
 
@@ -71,7 +71,7 @@ class Relaying:
         limit = monotonic() + PATIENCE
         while not condition():
             assert monotonic() < limit
-            self.ring.turn(wait=False)
+            self.ring.submit_and_wait(0)
 
     def turn_until_read(self, size: int) -> None:
         """Until so many more bytes have come from the client, and were passed on."""
@@ -82,7 +82,7 @@ class Relaying:
     def settle(self) -> None:
         """Turn until nothing more can come by itself."""
         for _ in range(TURNS):
-            self.ring.turn(wait=False)
+            self.ring.submit_and_wait(0)
 
 
 class Ends:
@@ -91,7 +91,7 @@ class Ends:
     def __init__(self, *, limited: bool, send_buffer: int = 0, receive_buffer: int = 0) -> None:
         """`limited`: by a kernel that heeds a limit for what is received."""
         self.ring = Ring()
-        self.ring.limited = limited
+        self.ring.recv_limit_supported = limited
         buffers = {"send_buffer": send_buffer, "receive_buffer": receive_buffer}
         self.near_client, self.client = connected(**buffers)
         self.near_backend, self.backend = connected(**buffers)
@@ -133,7 +133,7 @@ def narrow(*, limited: bool) -> Iterator[Ends]:
 class TestLeaving:
     """The ring is left with all that it was entrusted with."""
 
-    SIZE = SIZE - 1
+    SIZE = BUFFER_SIZE - 1
 
     def both_send(self, ends: Ends, *, end: bool) -> None:
         """Both peers send a message, and the answer to both is decided in one turn."""
@@ -141,7 +141,7 @@ class TestLeaving:
             peer.sendall(pattern(self.SIZE, seed))
             if end:
                 peer.shutdown(socket.SHUT_WR)
-        ends.ring.turn(wait=True)
+        ends.ring.submit_and_wait(1)
         assert ends.flow.client.total == ends.flow.backend.total == self.SIZE
         ends.flow.settle()
 
@@ -165,17 +165,17 @@ class TestBounds:
             with suppress(BlockingIOError):
                 sent += narrow.backend.send(block[sent:])
             if not narrow.flow.asked:
-                narrow.ring.turn(wait=False)
+                narrow.ring.submit_and_wait(0)
                 most = max(most, narrow.flow.backend.pending)
         assert narrow.flow.asked == ["leave"]
         held, total = narrow.flow.held[1], narrow.flow.backend.total
-        assert sent > 2 * LIMIT
-        assert max(most, len(held)) <= LIMIT
+        assert sent > 2 * RECV_LIMIT
+        assert max(most, len(held)) <= RECV_LIMIT
         assert received(narrow.client, total - len(held)) + held == block[:total]
 
     def test_more_than_the_limit_for_who_reads(self, ends: Ends) -> None:
         """With messages that are short of a buffer, and so are no bulk."""
-        for number in range(3 * LIMIT // 10_000):
+        for number in range(3 * RECV_LIMIT // 10_000):
             message = pattern(10_000, bytes([number]))
             ends.client.sendall(message)
             ends.flow.turn_until_read(len(message))
@@ -185,14 +185,14 @@ class TestBounds:
     def test_a_kernel_that_knows_no_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It refuses the first receive of each socket, without having taken a byte."""
         # So does a newer one if the limit is not for all that will come.
-        monkeypatch.setattr(ring_module, "RECEIVE", RECEIVE_ONCE)
+        monkeypatch.setattr(ring_module, "OP_RECV_MULTISHOT", OP_RECV)
         ends = Ends(limited=True)
         try:
             for message in (b"first", b"second"):
                 ends.client.sendall(message)
                 ends.flow.turn_until_read(len(message))
                 assert received(ends.backend, len(message)) == message
-            assert not ends.ring.limited
+            assert not ends.ring.recv_limit_supported
             assert not ends.flow.asked
         finally:
             ends.close()
@@ -216,10 +216,10 @@ class TestCounting:
 
     def test_what_was_delivered_before_receiving_anew_is(self, ends: Ends) -> None:
         side = ends.flow.client
-        ends.client.sendall(bytes(SIZE))
-        ends.flow.turn_until_read(SIZE)
+        ends.client.sendall(bytes(BUFFER_SIZE))
+        ends.flow.turn_until_read(BUFFER_SIZE)
         side.arm()
-        assert side.unreported() == SIZE
+        assert side.unreported() == BUFFER_SIZE
 
     def test_counts_never_go_back(self, narrow: Ends) -> None:
         """A counter that does is taken for one that has begun anew."""
@@ -227,7 +227,7 @@ class TestCounting:
         narrow.client.sendall(bytes(1 << 16))
         for _ in range(TURNS):
             if not narrow.flow.asked:
-                narrow.ring.turn(wait=False)
+                narrow.ring.submit_and_wait(0)
                 count = side.unreported()
                 assert count >= 0
                 delivered += count
@@ -238,13 +238,13 @@ class TestCounting:
 class TestBulk:
     def test_full_buffers_now_and_then_are_none(self, ends: Ends) -> None:
         for _ in range(2 * BULK):
-            for size in (SIZE, 100):
+            for size in (BUFFER_SIZE, 100):
                 ends.client.sendall(pattern(size))
                 ends.flow.turn_until_read(size)
                 assert received(ends.backend, size) == pattern(size)
         assert not ends.flow.asked
 
     def test_full_buffers_in_a_row_are(self, ends: Ends) -> None:
-        ends.client.sendall(bytes(BULK * SIZE))
+        ends.client.sendall(bytes(BULK * BUFFER_SIZE))
         ends.flow.turn_until(lambda: bool(ends.flow.asked))
         assert ends.flow.asked == ["leave"]

@@ -137,7 +137,7 @@ class Flow:
             self.client_side, self.backend_side = ring_sides(
                 relay.ring, relay.half_closed, self, self.client_sock, self.sock
             )
-            relay.ring.again(self._acknowledge)
+            relay.ring.call_after_turn(self._acknowledge)
             return
         _, backend = self._relay_by_epoll(relay, self.sock)
         if self._register() and watched and mask & _NEWS:
@@ -174,7 +174,7 @@ class Flow:
         self.rounds += 1
         ring = self.listener.relay.ring
         if ring is not None and self.rounds < ROUNDS_OF_SILENCE:
-            ring.again(self._acknowledge)
+            ring.call_after_turn(self._acknowledge)
             return
         with suppress(OSError):
             self.sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 1)

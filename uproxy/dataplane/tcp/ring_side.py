@@ -16,8 +16,16 @@ from typing import Final, Protocol
 
 from uproxy.dataplane.tcp.half_closed import HalfClosed
 from uproxy.dataplane.tcp.relay import Ends
-from uproxy.uring.abi import BUFFER_SHIFT, FAILED, HAS_BUFFER, MORE, RESULT, UNSENT, errno_of
-from uproxy.uring.ring import SIZE, Ring, send_entry
+from uproxy.uring.abi import (
+    CQE_BUFFER_SHIFT,
+    CQE_F_BUFFER,
+    CQE_F_MORE,
+    CQE_RES,
+    CQE_RES_ERROR,
+    SEND_INCOMPLETE,
+    errno_of,
+)
+from uproxy.uring.ring import BUFFER_SIZE, Ring, send_sqe
 
 BULK: Final = 8
 """Full buffers in a row after which a flow leaves the ring: 128 KiB."""
@@ -40,12 +48,12 @@ class RingSide:
     """One socket of a flow, and the direction of the bytes that are read from it, by a ring.
 
     Of each direction one send at most is undecided. What arrives meanwhile waits in `_waiting`, in
-    the ring's buffers, a round for each. As nothing is received until all before is delivered, no
-    more than ring.LIMIT bytes are ever held.
+    the ring's buffers, a turn for each. As nothing is received until all before is delivered, no
+    more than ring.RECV_LIMIT bytes are ever held.
     """
 
-    __slots__ = ("_armed", "_ending", "_entry", "_half_closed", "_key", "_last", "_leaving",
-                 "_number", "_ring", "_round", "_streak", "_streak_end", "_usual", "_waiting",
+    __slots__ = ("_armed", "_ending", "_half_closed", "_last", "_leaving", "_number", "_ring",
+                 "_sqe", "_streak", "_streak_end", "_turn", "_user_data", "_usual", "_waiting",
                  "broken", "closed", "eof", "fd", "flow", "held", "peer", "rejected", "reported",
                  "sock", "special", "total")  # fmt: skip
 
@@ -76,11 +84,11 @@ class RingSide:
         self.closed = False
         self._ring = ring
         self._half_closed = half_closed
-        self._key = ring.add(self._arrived)
-        self._usual = MORE
+        self._user_data = ring.add_callback(self._arrived)
+        self._usual = CQE_F_MORE
         """Set in completions that bring bytes when all is as usual."""
-        self._entry = send_entry(target, self._key)
-        self._round = -1
+        self._sqe = send_sqe(target, self._user_data)
+        self._turn = -1
         """Of the ring, when an operation of this side was queued last."""
         self._last = 0
         """The completion whose bytes were sent last."""
@@ -102,14 +110,14 @@ class RingSide:
     @property
     def pending(self) -> int:
         """Bytes read and not yet delivered."""
-        waiting = sum(each & RESULT for each in self._waiting) if self._waiting else 0
+        waiting = sum(each & CQE_RES for each in self._waiting) if self._waiting else 0
         return waiting + len(self.held)
 
     def unreported(self) -> int:
         """Bytes delivered since the last call. Those of a send that is not decided are not, unless
-        nobody will ever know; there may be none in this round, but counters must not go back."""
-        asked = self._round == self._ring.round and not self.flow.ended
-        undecided = self._last & RESULT if asked else 0
+        nobody will ever know; there may be none in this turn, but counters must not go back."""
+        asked = self._turn == self._ring.turn and not self.flow.ended
+        undecided = self._last & CQE_RES if asked else 0
         delivered = max(self.total - self.pending - undecided, self.reported)
         count = delivered - self.reported
         self.reported = delivered
@@ -120,13 +128,13 @@ class RingSide:
         if not self.closed:
             self.flow.abort()
 
-    def arm(self, *, empty: bool = False) -> None:
+    def arm(self, *, poll_first: bool = False) -> None:
         """Receive."""
         self._armed = True
-        self._usual = MORE if self._ring.limited else HAS_BUFFER
-        self._last = 0  # It is decided by now, and `_round` will no longer say so.
-        self._round = self._ring.round
-        self._ring.receive(self.fd, self._key, empty=empty)
+        self._usual = CQE_F_MORE if self._ring.recv_limit_supported else CQE_F_BUFFER
+        self._last = 0  # It is decided by now, and `_turn` will no longer say so.
+        self._turn = self._ring.turn
+        self._ring.recv(self.fd, self._user_data, poll_first=poll_first)
 
     def close(self) -> None:
         """Let go of everything but the socket, which is the flow's."""
@@ -134,16 +142,16 @@ class RingSide:
             return
         self.closed = True
         ring = self._ring
-        ring.remove(self._key)
+        ring.remove_callback(self._user_data)
         if self._waiting:
             for completion in self._waiting:
-                ring.buffers.free(completion >> BUFFER_SHIFT)
+                ring.buffers.give_back(completion >> CQE_BUFFER_SHIFT)
             self._waiting = None
         if self._armed:
-            ring.cancel(self._key)
-            ring.flush()
-        elif self._round == ring.round:
-            ring.flush()  # While the numbers of our descriptors are ours.
+            ring.cancel(self._user_data)
+            ring.submit()
+        elif self._turn == ring.turn:
+            ring.submit()  # While the numbers of our descriptors are ours.
         del self.peer, self.flow
 
     def tired(self) -> None:
@@ -154,32 +162,32 @@ class RingSide:
     def _arrived(self, completion: int) -> None:
         """Bytes have arrived, or none will any more. What is most frequent comes first."""
         ring = self._ring
-        count = completion & RESULT
+        count = completion & CQE_RES
         if (
-            0 < count < SIZE
+            0 < count < BUFFER_SIZE
             and completion & self._usual
             and not self.special
-            and self._round != ring.round
+            and self._turn != ring.turn
         ):
-            self._round = ring.round
+            self._turn = ring.turn
             self._last = completion
             self.total += count
-            self._number = ring.send(self._entry, completion >> BUFFER_SHIFT, count)
-            if not completion & MORE:
+            self._number = ring.send(self._sqe, completion >> CQE_BUFFER_SHIFT, count)
+            if not completion & CQE_F_MORE:
                 # What the send leaves is told before that: it is in the completions of this batch.
-                ring.receive(self.fd, self._key, empty=True)
+                ring.recv(self.fd, self._user_data, poll_first=True)
             return
-        if not completion & (MORE | UNSENT):
+        if not completion & (CQE_F_MORE | SEND_INCOMPLETE):
             self._armed = False
             if self._leaving:
-                ring.again(self._leave_when_quiet)
-        if completion & UNSENT:
+                ring.call_after_turn(self._leave_when_quiet)
+        if completion & SEND_INCOMPLETE:
             self._unsent(completion)
-        elif 0 < count < FAILED:
+        elif 0 < count < CQE_RES_ERROR:
             self._take(completion)
         else:
-            if completion & HAS_BUFFER:
-                ring.buffers.free(completion >> BUFFER_SHIFT)
+            if completion & CQE_F_BUFFER:
+                ring.buffers.give_back(completion >> CQE_BUFFER_SHIFT)
             if count:
                 self._failed(errno_of(completion))
             else:
@@ -187,46 +195,46 @@ class RingSide:
 
     def _take(self, completion: int) -> None:
         """Bytes that cannot be sent at once, or are many."""
-        count = completion & RESULT
+        count = completion & CQE_RES
         self.total += count
         if self._leaving:
             self._keep(completion)
             return
-        if count == SIZE:
+        if count == BUFFER_SIZE:
             # What came the short way, without a look at this, shows in the total.
-            follows = self._streak_end == self.total - SIZE
+            follows = self._streak_end == self.total - BUFFER_SIZE
             self._streak = self._streak + 1 if follows else 1
             self._streak_end = self.total
-        if not self._waiting and self._round != self._ring.round:
+        if not self._waiting and self._turn != self._ring.turn:
             self._send(completion)
         elif self._waiting:
             self._waiting.append(completion)
         else:
             self._waiting = [completion]
             self.special = True
-            self._ring.again(self._go_on)
+            self._ring.call_after_turn(self._go_on)
         if self._streak >= BULK:
             self._leave()
         elif not self._armed:
-            self._ring.again(self._rearm)
+            self._ring.call_after_turn(self._rearm)
 
     def _send(self, completion: int) -> None:
         ring = self._ring
-        self._round = ring.round
+        self._turn = ring.turn
         self._last = completion
-        self._number = ring.send(self._entry, completion >> BUFFER_SHIFT, completion & RESULT)
+        self._number = ring.send(self._sqe, completion >> CQE_BUFFER_SHIFT, completion & CQE_RES)
 
     def _go_on(self) -> None:
         """The last send is decided."""
         if self.closed or self._leaving:
             return
-        if self._round == self._ring.round:
-            self._ring.again(self._go_on)
+        if self._turn == self._ring.turn:
+            self._ring.call_after_turn(self._go_on)
         elif self._waiting:
             self._send(self._waiting.pop(0))
             self.special = bool(self._waiting)
             if self._waiting or self.broken or self._ending:
-                self._ring.again(self._go_on)
+                self._ring.call_after_turn(self._go_on)
         elif self.broken:
             self.flow.abort()
         elif self._ending:
@@ -239,16 +247,16 @@ class RingSide:
             return  # It is still there when epoll looks.
         if self._waiting:
             self._ending = True
-        elif self._round == self._ring.round:
+        elif self._turn == self._ring.turn:
             # The FIN goes out with the last bytes: a packet less.
             self._ending = True
-            self._ring.more_follows(self._number)
-            self._ring.again(self._go_on)
-        elif self.peer._round >= self._ring.round - 1:
+            self._ring.set_msg_more(self._number)
+            self._ring.call_after_turn(self._go_on)
+        elif self.peer._turn >= self._ring.turn - 1:
             # A send to this socket is not decided, or it was in this turn. Linux tells of a reset
             # once; when it has told a send, the stream looks as if it had ended.
             self._ending = True
-            self._ring.again(self._go_on)
+            self._ring.call_after_turn(self._go_on)
         else:
             self._ended()
 
@@ -267,15 +275,15 @@ class RingSide:
 
     def _failed(self, code: int) -> None:
         """The socket is broken, or what the ring did with it has been cancelled."""
-        if code == errno.EINVAL and self._usual == MORE:
-            self._ring.limited = False
+        if code == errno.EINVAL and self._usual == CQE_F_MORE:
+            self._ring.recv_limit_supported = False
             code = errno.EAGAIN
         if code in _PASSING:
             if not self._leaving:
-                self._ring.again(self._rearm)
+                self._ring.call_after_turn(self._rearm)
         elif not self._leaving:
             self.broken = True
-            self._ring.again(self._go_on)
+            self._ring.call_after_turn(self._go_on)
         elif code != errno.ECANCELED:
             self.broken = True
 
@@ -283,9 +291,9 @@ class RingSide:
         """Receive more, once all that was is delivered."""
         if self.closed or self._leaving or self._armed:
             return
-        if self._waiting or self._round == self._ring.round:
+        if self._waiting or self._turn == self._ring.turn:
             # Nor before that is known: what is received at once would be reported earlier.
-            self._ring.again(self._rearm)
+            self._ring.call_after_turn(self._rearm)
         else:
             self.arm()
 
@@ -293,18 +301,18 @@ class RingSide:
         """The peer's socket did not take all of the last send: it is full or broken."""
         code = errno_of(completion)
         self.rejected = code not in (0, errno.EAGAIN)
-        sent = 0 if code else completion & RESULT
-        rest = self._ring.buffers.view(self._last >> BUFFER_SHIFT, sent, self._last & RESULT)
+        sent = 0 if code else completion & CQE_RES
+        rest = self._ring.buffers.view(self._last >> CQE_BUFFER_SHIFT, sent, self._last & CQE_RES)
         self.held = bytearray(rest) + self.held
         self._leave()
 
     def _keep(self, completion: int) -> None:
         """Hold bytes, behind what is held already, in place of the ring."""
-        buffer = completion >> BUFFER_SHIFT
+        buffer = completion >> CQE_BUFFER_SHIFT
         if not self.held:
             self.held = bytearray()
-        self.held += self._ring.buffers.view(buffer, 0, completion & RESULT)
-        self._ring.buffers.free(buffer)
+        self.held += self._ring.buffers.view(buffer, 0, completion & CQE_RES)
+        self._ring.buffers.give_back(buffer)
 
     def _leave(self) -> None:
         """Have the flow served by epoll from now on."""
@@ -316,17 +324,17 @@ class RingSide:
                 side._keep(completion)
             side._waiting = None
             if side._armed:
-                side._round = side._ring.round
-                side._ring.cancel(side._key)
-        self._ring.again(self._leave_when_quiet)
+                side._turn = side._ring.turn
+                side._ring.cancel(side._user_data)
+        self._ring.call_after_turn(self._leave_when_quiet)
 
     def _leave_when_quiet(self) -> None:
         """Once nothing is on its way through the ring, in both directions. Only when a turn is
         over: what is left of a send of the other one may be told later in the same turn."""
         if self.closed or self._armed or self.peer._armed:
             return
-        if self._ring.round in (self._round, self.peer._round):
-            self._ring.again(self._leave_when_quiet)
+        if self._ring.turn in (self._turn, self.peer._turn):
+            self._ring.call_after_turn(self._leave_when_quiet)
         else:
             self.flow.leave_ring()
 
@@ -340,5 +348,5 @@ def ring_sides(
     client.peer = backend
     backend.peer = client
     client.arm()
-    backend.arm(empty=True)
+    backend.arm(poll_first=True)
     return client, backend

@@ -14,6 +14,7 @@ import errno
 import os
 from _socket import socket as Socket
 from functools import partial
+from typing import Final
 
 from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.counters import DropReason
@@ -23,27 +24,29 @@ from uproxy.dataplane.udp.packing import NAME_ROOM, NAME_V4, NAME_V6, packed_con
 from uproxy.dataplane.udp.ring_socket import RingSocket
 from uproxy.net import pktinfo
 from uproxy.uring.abi import (
-    BUFFER_IN_KEY,
-    BUFFER_SHIFT,
-    DATAGRAM_FLAGS,
-    HAS_BUFFER,
-    MORE,
-    RESULT,
-    SEND,
-    SEND_FAILED,
-    UNSENT,
+    CQE_BUFFER_SHIFT,
+    CQE_F_BUFFER,
+    CQE_F_MORE,
+    CQE_RES,
+    DATAGRAM_SEND_FLAGS,
+    OP_SEND,
+    SEND_INCOMPLETE,
+    USER_DATA_BID_SHIFT,
+    USER_DATA_SEND,
     errno_of,
 )
 from uproxy.uring.buffers import address_of
-from uproxy.uring.datagrams import REPLY, SIZE
+from uproxy.uring.datagrams import BUFFER_SIZE
+
+_REPLY: Final = 0x8000
+"""Set beside the buffer id of a send that is a reply, for when it fails."""
 
 
 class RingUdpFlow(UdpFlow):
     """A flow of a listener with a RingIntake, which calls `forward` for what the client sends."""
 
-    __slots__ = ("_fd", "_memory", "_ring", "_ring_key", "_round", "_shared", "_tag",
-                 "_to_backend", "control", "control_length", "name",
-                 "name_length")  # fmt: skip
+    __slots__ = ("_fd", "_memory", "_ring", "_shared", "_tag", "_to_backend", "_turn", "_user_data",
+                 "control", "control_length", "name", "name_length")  # fmt: skip
 
     def __init__(
         self,
@@ -58,13 +61,14 @@ class RingUdpFlow(UdpFlow):
         super().__init__(listener, key, client, control)
         self._shared = shared
         self._ring = shared.ring
-        self._ring_key = self._tag = 0
-        """The key of this flow's operations, and the same with the mark of a send. Both change
-        with the backend, so that what completes late is known to concern the previous socket."""
+        self._user_data = self._tag = 0
+        """The user_data of this flow's operations, and the same with the mark of a send. Both
+        change with the backend, so that what completes late is known to concern the previous
+        socket."""
         self._to_backend = 0
         """How an SQE that sends on our socket begins."""
-        self._round = -1
-        """The round of the ring in which an operation was last queued that names our socket or
+        self._turn = -1
+        """The turn of the ring in which an operation was last queued that names our socket or
         memory. The kernel looks both up when it is submitted."""
         self.name_length = NAME_V6 if len(client) == 4 else NAME_V4
         ancillary = packed_control(control)
@@ -78,11 +82,11 @@ class RingUdpFlow(UdpFlow):
         shared = self._shared
         self.last = shared.now
         shared.queue(
-            self._to_backend, 0, shared.base + buffer * SIZE + begin, count | DATAGRAM_FLAGS,
-            self._tag | buffer << BUFFER_IN_KEY,
+            self._to_backend, 0, shared.base + buffer * BUFFER_SIZE + begin,
+            count | DATAGRAM_SEND_FLAGS, self._tag | buffer << USER_DATA_BID_SHIFT,
         )  # fmt: skip
         shared.use(buffer)
-        self._round = shared.round
+        self._turn = shared.turn
         counters = self.counters
         counters.client_bytes += count
         counters.client_datagrams += 1
@@ -91,52 +95,52 @@ class RingUdpFlow(UdpFlow):
 
     def _start_receiving(self, sock: Socket) -> None:
         self._fd = sock.fileno()
-        self._ring_key = self._shared.datagrams.add(self._arrived)
-        self._tag = self._ring_key | SEND_FAILED
-        self._to_backend = SEND | self._fd << 32
+        self._user_data = self._shared.datagrams.add_callback(self._arrived)
+        self._tag = self._user_data | USER_DATA_SEND
+        self._to_backend = OP_SEND | self._fd << 32
         self._arm()
 
     def _stop_receiving(self, sock: Socket) -> None:
-        ring, key = self._ring, self._ring_key
-        # What was queued in the previous round is among the completions that are being looked at
+        ring, user_data = self._ring, self._user_data
+        # What was queued in the previous turn is among the completions that are being looked at
         # now, so its sends may still turn out to have failed.
-        if self._round < ring.round - 1:
-            ring.remove(key)
+        if self._turn < ring.turn - 1:
+            ring.remove_callback(user_data)
         else:
-            ring.bequeath(key, partial(self._too_late, tuple(self._kept)))
+            ring.redirect(user_data, partial(self._too_late, tuple(self._kept)))
         # Ends the receive, which would otherwise keep the socket open in the kernel.
-        ring.cancel(key)
+        ring.cancel(user_data)
         # The kernel looks up descriptors when it takes an operation. The socket is closed next, and
         # what is still queued would reach the next socket that gets its number.
-        if self._round == ring.round:
-            ring.flush()
+        if self._turn == ring.turn:
+            ring.submit()
 
     def _arm(self) -> None:
-        self._round = self._ring.round
-        self._shared.datagrams.receive(self._fd, self._ring_key)
+        self._turn = self._ring.turn
+        self._shared.datagrams.recv(self._fd, self._user_data)
 
     def _arrived(self, completion: int) -> None:
         """A reply has come, or something else has happened to an operation of this flow."""
-        if not completion & MORE:
+        if not completion & CQE_F_MORE:
             self._unusual(completion)
             return
         shared = self._shared
-        round_ = self._round = self._ring.round
-        self.last = shared.now if shared.round == round_ else shared.tick()
+        turn = self._turn = self._ring.turn
+        self.last = shared.now if shared.turn == turn else shared.tick()
         if not self._replied:
             self._first_reply(self.last)
-        buffer, count = completion >> BUFFER_SHIFT, completion & RESULT
+        buffer, count = completion >> CQE_BUFFER_SHIFT, completion & CQE_RES
         shared.counts[buffer] = count
-        tag = self._tag | (buffer | REPLY) << BUFFER_IN_KEY
+        tag = self._tag | (buffer | _REPLY) << USER_DATA_BID_SHIFT
         if self.control_length:
             shared.queue(
                 shared.reply_message, 0, shared.message(buffer, count, self),
-                1 | DATAGRAM_FLAGS, tag,
+                1 | DATAGRAM_SEND_FLAGS, tag,
             )  # fmt: skip
         else:
             shared.queue(
-                shared.reply, self.name, shared.base + buffer * SIZE, count | DATAGRAM_FLAGS, tag,
-                self.name_length << 32,
+                shared.reply, self.name, shared.base + buffer * BUFFER_SIZE,
+                count | DATAGRAM_SEND_FLAGS, tag, self.name_length << 32,
             )  # fmt: skip
         shared.use(buffer)
         counters = self.counters
@@ -146,28 +150,28 @@ class RingUdpFlow(UdpFlow):
     def _unusual(self, completion: int) -> None:
         """A send has failed, or the receive has ended: with a reply, an error, or for want of a
         buffer."""
-        if completion & UNSENT:
+        if completion & SEND_INCOMPLETE:
             self._unsent(completion)
             return
-        code, key = errno_of(completion), self._ring_key
-        if completion & HAS_BUFFER and completion & RESULT:
+        code, user_data = errno_of(completion), self._user_data
+        if completion & CQE_F_BUFFER and completion & CQE_RES:
             # A multishot receive ends with a reply where completions have no room in their queue.
-            self._arrived(completion | MORE)
-        elif completion & HAS_BUFFER:
-            self._shared.buffers.free(completion >> BUFFER_SHIFT)
-        if not completion & RESULT:
+            self._arrived(completion | CQE_F_MORE)
+        elif completion & CQE_F_BUFFER:
+            self._shared.buffers.give_back(completion >> CQE_BUFFER_SHIFT)
+        if not completion & CQE_RES:
             # An empty datagram. The kernel takes it for the end of a stream, and stops receiving.
             self._to_client(memoryview(b""))
         elif code and code != errno.ENOBUFS:
             self._recover(OSError(code, os.strerror(code)), None)
         # Not at once: buffers are free again only when the sends of this turn are decided.
-        self._ring.again(lambda: self._arm_again(key))
+        self._ring.call_after_turn(lambda: self._arm_again(user_data))
 
-    def _arm_again(self, key: int) -> None:
-        # A flow that has moved meanwhile is armed already, with another key. Two receives with one
-        # key would be one too many: cancelling the key ends one of them, and the other keeps the
+    def _arm_again(self, user_data: int) -> None:
+        # A flow that has moved meanwhile is armed already, with another user_data. Two receives
+        # with one would be one too many: cancelling it ends one of them, and the other keeps the
         # socket open (it was found so; decision 0011).
-        if self._sock is not None and self._ring_key == key:
+        if self._sock is not None and self._user_data == user_data:
             self._arm()
 
     def _unsent(self, completion: int) -> None:
@@ -190,9 +194,9 @@ class RingUdpFlow(UdpFlow):
 
         Many datagrams may be refused in one turn, and the first of them has moved the flow.
         """
-        if not completion & UNSENT:
-            if completion & HAS_BUFFER:
-                self._shared.buffers.free(completion >> BUFFER_SHIFT)
+        if not completion & SEND_INCOMPLETE:
+            if completion & CQE_F_BUFFER:
+                self._shared.buffers.give_back(completion >> CQE_BUFFER_SHIFT)
             return
         data, code = self._uncounted(completion), errno_of(completion)
         if data is None:
@@ -209,10 +213,10 @@ class RingUdpFlow(UdpFlow):
     def _uncounted(self, completion: int) -> memoryview | None:
         """Take a datagram that was not sent from the counters. Returns it if it is the client's;
         a reply is lost, since the client's socket has no other way to it."""
-        number, code, counters = completion >> BUFFER_SHIFT, errno_of(completion), self.counters
-        if number & REPLY:
+        number, code, counters = completion >> CQE_BUFFER_SHIFT, errno_of(completion), self.counters
+        if number & _REPLY:
             counters.backend_datagrams -= 1
-            counters.backend_bytes -= self._shared.counts[number & ~REPLY]
+            counters.backend_bytes -= self._shared.counts[number & ~_REPLY]
             full = code in RESOURCE_ERRORS or code == errno.EAGAIN
             counters.drop(DropReason.BUFFER_FULL if full else DropReason.SEND_FAILED)
             return None

@@ -19,11 +19,11 @@ from uproxy.dataplane.udp.packing import LOCAL_V4, LOCAL_V6, OUT, client_of, spl
 from uproxy.dataplane.udp.ring_flow import RingUdpFlow
 from uproxy.dataplane.udp.ring_socket import RingSocket
 from uproxy.net import pktinfo
-from uproxy.uring.abi import BUFFER_SHIFT, HAS_BUFFER, MORE, RESULT
+from uproxy.uring.abi import CQE_BUFFER_SHIFT, CQE_F_BUFFER, CQE_F_MORE, CQE_RES
 from uproxy.uring.buffers import address_of
-from uproxy.uring.datagrams import SIZE, Datagrams
+from uproxy.uring.datagrams import BUFFER_SIZE, Datagrams
 
-_QUADS: Final = SIZE // 8
+_QUADS: Final = BUFFER_SIZE // 8
 _NAME: Final = OUT // 8
 
 
@@ -42,31 +42,31 @@ class RingIntake:
         self._six, self._begin = self._socket.six, self._socket.begin
         self._flows = cast("dict[Key, RingUdpFlow]", listener.flows)
         self._closed = False
-        self._key = datagrams.add(self._arrived)
+        self._user_data = datagrams.add_callback(self._arrived)
         self._arm()
 
     def close(self) -> None:
         """Stop receiving. Call it before the socket is closed: the operation refers to the socket,
         so the port would stay taken until the kernel has let go of it."""
         self._closed = True
-        self._ring.remove(self._key)
-        self._ring.cancel(self._key)
-        self._ring.finish_cancelled()
+        self._ring.remove_callback(self._user_data)
+        self._ring.cancel(self._user_data)
+        self._ring.submit_and_get_events()
 
     def _arm(self) -> None:
         if not self._closed:
             header = address_of(self._socket.header)
-            self._socket.datagrams.receive_messages(self._socket.fd, self._key, header)
+            self._socket.datagrams.recvmsg(self._socket.fd, self._user_data, header)
 
     def _arrived(self, completion: int) -> None:
-        if not completion & MORE:
+        if not completion & CQE_F_MORE:
             # The operation has ended: with an error that was queued on the socket, and is cleared
             # now, or because no buffer was free. Those are free again when the sends of this turn
             # are decided; armed at once, it would find none and end again.
-            self._ring.again(self._arm)
-        if not completion & HAS_BUFFER:
+            self._ring.call_after_turn(self._arm)
+        if not completion & CQE_F_BUFFER:
             return
-        buffer = completion >> BUFFER_SHIFT
+        buffer = completion >> CQE_BUFFER_SHIFT
         key: Key
         if self._six:
             key = self._key_of_six(buffer)
@@ -75,13 +75,13 @@ class RingIntake:
             key = self._quads[at]
             if self._wildcard:
                 key |= self._quads[at + LOCAL_V4] >> 32 << 64
-        if self._socket.round != self._ring.round:
+        if self._socket.turn != self._ring.turn:
             self._socket.tick()
         flow = self._flows.get(key) or self._admit(key)
         if flow is not None:
-            flow.forward(buffer, self._begin, (completion & RESULT) - self._begin)
+            flow.forward(buffer, self._begin, (completion & CQE_RES) - self._begin)
         else:
-            self._buffers.free(buffer)
+            self._buffers.give_back(buffer)
 
     def _key_of_six(self, buffer: int) -> bytes:
         end = self._socket.name_end

@@ -16,9 +16,9 @@ from uproxy.dataplane.udp.packing import (
     OUT,
     PAYLOAD_LENGTH,
 )
-from uproxy.uring.abi import SEND, SEND_MESSAGE
+from uproxy.uring.abi import OP_SEND, OP_SENDMSG
 from uproxy.uring.buffers import address_of
-from uproxy.uring.datagrams import COUNT, Datagrams
+from uproxy.uring.datagrams import BUFFER_COUNT, Datagrams
 
 _IOVEC: Final = HEADER.size
 """Where in a MESSAGE its struct iovec is."""
@@ -57,29 +57,29 @@ class RingSocket:
         self.header = bytearray(HEADER.pack(0, name, 0, 0, 0, control, 0))
         """The struct msghdr of the multishot receive. The kernel reads the room for name and
         control data from it whenever the operation is submitted, so it is kept."""
-        self._messages = bytearray(COUNT * MESSAGE.size)
+        self._messages = bytearray(BUFFER_COUNT * MESSAGE.size)
         """A message header for each buffer, for replies of wildcard listeners. The kernel reads it
         when the send is submitted. By then the buffer has no other reply, while one header for the
         listener, or for each flow, would have been overwritten by the next reply."""
         self._messages_at = address_of(self._messages)
-        self.counts = [0] * COUNT
+        self.counts = [0] * BUFFER_COUNT
         """Of each buffer, the bytes of the last reply that was sent from it. A send that fails
         comes back with the number of its buffer only, and was counted already."""
-        self.round = -1
-        """The round of the ring in which `tick` was called last."""
+        self.turn = -1
+        """The turn of the ring in which `tick` was called last."""
         self.now = 0.0
         """Monotonic seconds, as of then."""
-        self.queue = self.ring.queue
-        self.use = self.buffers.used.append
+        self.queue = self.ring.queue_sqe
+        self.use = self.buffers.sending.append
         """Says that a send was queued, which frees its buffer when it is decided."""
         self.base = self.buffers.base
-        self.reply, self.reply_message = SEND | self.fd << 32, SEND_MESSAGE | self.fd << 32
+        self.reply, self.reply_message = OP_SEND | self.fd << 32, OP_SENDMSG | self.fd << 32
         self._reactor = reactor
 
     def tick(self) -> float:
-        """Monotonic seconds. It is called once in a round of the ring: the clock takes as long as
-        a lookup, and a round has up to hundreds of datagrams."""
-        self.round = self.ring.round
+        """Monotonic seconds. It is called once in a turn of the ring: the clock takes as long as
+        a lookup, and a turn has up to hundreds of datagrams."""
+        self.turn = self.ring.turn
         self.now = self._reactor.tick()
         return self.now
 
