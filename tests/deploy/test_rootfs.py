@@ -75,6 +75,7 @@ def test_everything_is_compiled_and_nothing_is_left_over(home: Path) -> None:
     compiled = {each.parent.parent / each.name.split(".")[0] for each in library.rglob("*.pyc")}
     assert [each for each in modules if each.with_suffix("") not in compiled] == []
     assert not (library / "bin").exists()
+    assert (library / "uproxy" / "py.typed").exists(), "type checkers look for it (PEP 561)"
     assert {"pip", "setuptools", "pytest", "mypy"} & set(os.listdir(library)) == set()
 
 
