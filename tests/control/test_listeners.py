@@ -16,8 +16,8 @@ import pytest
 from tests.ports import free_port
 from uproxy.control.listeners import Listeners
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
-from uproxy.net.channel import ToWorker, Update
 from uproxy.net.listening import ListenError
+from uproxy.net.messages import ToWorker, Update
 
 OWNER = ServicePortName("default", "web", "", "TCP")
 

@@ -31,8 +31,8 @@ from uproxy.dataplane.tcp.flows import TcpFlows
 from uproxy.dataplane.tcp.listener import TcpListener
 from uproxy.dataplane.tcp.pipes import Pipe
 from uproxy.dataplane.tcp.relay import SpliceMode
-from uproxy.net.channel import Settings
 from uproxy.net.listening import open_listeners
+from uproxy.net.messages import Settings
 
 OWNER = ServicePortName("default", "web", "http", "TCP")
 MIB = 1 << 20

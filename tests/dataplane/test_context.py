@@ -10,7 +10,7 @@ from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePor
 from uproxy.dataplane import context
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.reactor import Reactor
-from uproxy.net.channel import Settings
+from uproxy.net.messages import Settings
 
 HERE = Backend("127.0.0.1", 53)
 

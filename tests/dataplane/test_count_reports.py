@@ -9,7 +9,7 @@ from uproxy.core.route import ServicePortName
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.count_reports import Counting
 from uproxy.dataplane.reactor import Reactor
-from uproxy.net.channel import Settings
+from uproxy.net.messages import Settings
 
 NAME = ServicePortName("default", "dns", "dns", "UDP")
 SETTINGS = Settings(

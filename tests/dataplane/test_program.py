@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from uproxy.dataplane.program import serve
-from uproxy.net.channel import Channel, ToWorker
+from uproxy.net.channel import Channel
+from uproxy.net.messages import ToWorker
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,9 @@ from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.tcp.listener import TcpListener
 from uproxy.dataplane.worker import Worker
-from uproxy.net.channel import (
-    Channel,
+from uproxy.net.channel import Channel
+from uproxy.net.listening import open_listeners
+from uproxy.net.messages import (
     Close,
     Drain,
     Drained,
@@ -32,7 +33,6 @@ from uproxy.net.channel import (
     Unserved,
     Update,
 )
-from uproxy.net.listening import open_listeners
 
 SETTINGS = Settings(
     worker=0,

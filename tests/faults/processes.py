@@ -21,7 +21,7 @@ from tests.faults.told import Serving
 from tests.faults.weather import Bug, Weather
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Frontend, ServicePortName
-from uproxy.net.channel import (
+from uproxy.net.messages import (
     Close,
     Drain,
     Drained,

@@ -8,7 +8,7 @@ from typing import Any
 from tests.faults.kernel import File
 from tests.faults.sockets import Socket
 from uproxy.core.route import Frontend, Route
-from uproxy.net.channel import Close, Open, ToWorker, Update
+from uproxy.net.messages import Close, Open, ToWorker, Update
 
 
 @dataclass(slots=True)

@@ -18,18 +18,8 @@ from hypothesis import strategies as st
 from tests.descriptors import free_descriptors
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
-from uproxy.net.channel import (
-    Channel,
-    Close,
-    Drained,
-    FromWorker,
-    Open,
-    Outgoing,
-    Ready,
-    Report,
-    ToWorker,
-    Update,
-)
+from uproxy.net.channel import Channel, Outgoing
+from uproxy.net.messages import Close, Drained, FromWorker, Open, Ready, Report, ToWorker, Update
 
 NAME = ServicePortName("default", "web", "http", "TCP")
 
@@ -231,10 +221,10 @@ def test_a_send_that_fails_for_want_of_something_is_to_be_tried_again(
     worker: Channel[ToWorker] = Channel(theirs, ToWorker)  # type: ignore[arg-type]
     messages = opens([1], sock) if descriptors else updates([1])
     assert control.offer(messages) == 0
-    assert (control.short, control.ended) == (True, "")
+    assert (control.out_of_resources, control.ended) == (True, "")
     refusing.code = 0
     assert exchange(control, worker, messages) == [(messages[0][0], descriptors)]
-    assert (control.short, control.ended) == (False, "")
+    assert (control.out_of_resources, control.ended) == (False, "")
     control.close()
     worker.close()
 

@@ -15,7 +15,7 @@ from tests.simulation.scenario import Scenario, Service, Step
 from tests.simulation.streams import Address, Listening
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
-from uproxy.net.channel import Close, Drain, FromWorker, Open, Report, ToWorker, Unserved, Update
+from uproxy.net.messages import Close, Drain, FromWorker, Open, Report, ToWorker, Unserved, Update
 
 
 class Hearing(Protocol):

@@ -28,7 +28,7 @@ from uproxy.dataplane.reactor import RingReactor
 from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.tcp.flows import TcpFlows
 from uproxy.dataplane.worker import Worker
-from uproxy.net.channel import Settings
+from uproxy.net.messages import Settings
 
 REPORT_INTERVAL = 4.0
 DEADLINE = 90.0

@@ -10,7 +10,7 @@ from typing import Final
 from uproxy.control import sync_log
 from uproxy.core.flows.backend_reachability import Attempts, FailedAttempts, Reachability
 from uproxy.core.route import Backend, ServicePortName
-from uproxy.net.channel import Report
+from uproxy.net.messages import Report
 
 _PERIOD: Final = 1.0
 """Seconds between two looks."""

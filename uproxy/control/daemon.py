@@ -36,7 +36,7 @@ from uproxy.host import processors
 from uproxy.host.claims import Claims
 from uproxy.http.health import ServiceHealthServers
 from uproxy.http.server import HttpServer
-from uproxy.net.channel import LocalClients, Open, Settings
+from uproxy.net.messages import LocalClients, Open, Settings
 from uproxy.sources.kubernetes.mirror import SOURCES
 from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.manifests.source import ManifestSource

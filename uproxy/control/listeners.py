@@ -18,7 +18,7 @@ from uproxy.core.protocols import TRANSPORTS, Transport
 from uproxy.core.route import Frontend, Route
 from uproxy.core.routing.plan import Actual
 from uproxy.net import listening
-from uproxy.net.channel import Close, Open, ToWorker, Update
+from uproxy.net.messages import Close, Open, ToWorker, Update
 
 log = logging.getLogger(__name__)
 

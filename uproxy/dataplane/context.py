@@ -17,7 +17,7 @@ from uproxy.core.ip import Family, family_of, parse_network
 from uproxy.core.networks import Networks
 from uproxy.core.route import Backend, Route, ServicePortName
 from uproxy.dataplane.reactor import Reactor
-from uproxy.net.channel import LocalClients, Settings
+from uproxy.net.messages import LocalClients, Settings
 
 PINS = 262_144
 """Clients that all ports with session affinity remember, about 80 MiB. Each one remembers 65,536 at

@@ -22,8 +22,9 @@ from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.spare_descriptors import Reserve
 from uproxy.dataplane.worker import Worker
-from uproxy.net.channel import Channel, Ready, Settings, ToWorker
+from uproxy.net.channel import Channel
 from uproxy.net.listening import descriptor_limit
+from uproxy.net.messages import Ready, Settings, ToWorker
 from uproxy.text.logs import formatter
 from uproxy.uring.loop import new_ring_loop
 

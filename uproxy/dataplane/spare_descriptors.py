@@ -6,7 +6,7 @@ import os
 import resource
 from contextlib import suppress
 
-from uproxy.net.channel import MOST_DESCRIPTORS
+from uproxy.net.channel import MAX_DESCRIPTORS
 
 _SHARE = 8
 """The reserve is at most this part of the limit."""
@@ -18,7 +18,7 @@ class Reserve:
 
     def __init__(self) -> None:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._wanted = min(MOST_DESCRIPTORS, soft // _SHARE)
+        self._wanted = min(MAX_DESCRIPTORS, soft // _SHARE)
         self._kept: list[int] = []
         self.fill()
 

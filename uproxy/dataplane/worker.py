@@ -15,8 +15,8 @@ from uproxy.dataplane.tcp.listener import TcpListener
 from uproxy.dataplane.udp.flows import UdpFlows
 from uproxy.dataplane.udp.listener import UdpListener
 from uproxy.dataplane.unserved import Lack
-from uproxy.net.channel import (
-    Channel,
+from uproxy.net.channel import Channel
+from uproxy.net.messages import (
     Close,
     Drain,
     Drained,

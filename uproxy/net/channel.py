@@ -1,197 +1,106 @@
-"""What the control process and a worker say to each other, and how descriptors travel with it.
+"""One end of the stream Unix socket between the control process and a worker.
 
-A stream Unix socket carries frames: a 4-byte length, then a msgpack array of messages. Every
-`Open` in a frame comes with one descriptor, in order, as SCM_RIGHTS with the frame's first byte;
-the kernel never merges reads across such a boundary, so counting is enough to match them up.
+`messages` says what travels on it, `framing` how messages become bytes. This module is about the
+descriptors that travel along. Every `Open` in a frame comes with one descriptor, in order, as
+SCM_RIGHTS with the frame's first byte. The kernel never merges reads across such a boundary
+(unix(7): ancillary data is a barrier for received data), so counting is enough to match them up.
 
-A receiver that has no descriptor free gets fewer than were sent, and the rest are gone for good
-(unix(7): MSG_CTRUNC). All that come with one read belong to one frame, so a mark behind them tells
-which of its `Open`s have none.
+A receiver that has no descriptor free gets fewer than were sent, and the kernel closes the rest
+(recvmsg(2): MSG_CTRUNC). All descriptors that come with one read belong to one frame, so a mark
+behind them says that the remaining `Open`s of that frame have none. The worker then says
+`Unserved`.
 """
 
 from __future__ import annotations
 
 import array
 import errno
-import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from uproxy.core.errors import RESOURCE_ERRORS
-from uproxy.core.flows.counters import Counters
-from uproxy.core.ip import Family
-from uproxy.core.route import Backend, Frontend, Route, ServicePortName
+from uproxy.net.framing import FrameError, FrameReader, frame
+from uproxy.net.messages import Open
+from uproxy.net.sockets import LINUX, SocketCalls
 
-MOST_DESCRIPTORS = 200
+MAX_DESCRIPTORS = 200
 """Per frame; the kernel's limit is 253 (SCM_MAX_FD)."""
 
-_HEADER = struct.Struct("!I")
-_ARRAY = struct.Struct("!BI")
-"""Head of a msgpack array, whose items follow one by one."""
-_FULL = 1 << 20
+_FULL: Final = 1 << 20
 """Bytes after which a frame gets no further message."""
-_LONGEST = 1 << 28
-"""Bytes; a length beyond it is none. The longest message is a route, with some MiB of backends."""
-_READ = 256 * 1024
-_READS = 500
-_MUCH = 2 << 20
-"""Reads and bytes in a row, before others get their turn. It is more than a sender that has closed
-can have left: 208 KiB (net.core.wmem_default), of which each frame takes 768 bytes or more. uvloop
-calls back only once then, if the sender has not read all that it was sent."""
-_SHORT = RESOURCE_ERRORS | {errno.ETOOMANYREFS}
-"""The kernel is short of something; the other side is to blame for ETOOMANYREFS, as it has not
-taken the descriptors that are on their way."""
-_CUT = -1
+_READ: Final = 256 * 1024
+_MAX_READS: Final = 500
+_MAX_BYTES: Final = 2 << 20
+"""Reads and bytes in one call of `receive`, so that other callbacks of the event loop can run. It
+is more than a sender that has closed can have left: 208 KiB (net.core.wmem_default), of which each
+frame takes 768 bytes or more. So one call always reaches the end of the channel, which it has to:
+uvloop calls back only once for it if the sender has not read all that it was sent."""
+_TEMPORARY: Final = RESOURCE_ERRORS | {errno.ETOOMANYREFS}
+"""Sending may succeed later. ETOOMANYREFS: the other end has not yet received the descriptors that
+are on their way, of which there may be no more than RLIMIT_NOFILE (unix(7))."""
+_LOST: Final = -1
 """Stands for all descriptors of a frame that did not arrive."""
 
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
-    """First message to a worker, once."""
-
-    worker: int
-    """Index, from 0."""
-    workers: int
-    max_flows: int
-    """For this worker alone."""
-    udp_timeout: float
-    tcp_idle_timeout: float
-    half_close_timeout: float
-    report_interval: float = 0.5
-    """Seconds between reports of counters; every other one comes even if there is nothing new, as
-    a sign of life."""
-    busy_poll: bool = False
-    """Whether the worker may look for completions before it sleeps."""
-
-
-class LocalClients(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Who counts as this node or a pod of the cluster (policy Local short-circuit)."""
-
-    addresses: tuple[str, ...]
-    networks: tuple[str, ...]
-    preserved: tuple[Family, ...] = ()
-    """Families in which local backends can be shown the addresses of the others."""
-
-
-class Open(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Serve a frontend on the descriptor that comes along. Unusable routes come as well.
-
-    Where the worker serves the frontend already, it is another `Update`.
-    """
-
-    route: Route
-
-
-class Update(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """A frontend's route has changed; where it has become usable again, accept again."""
-
-    route: Route
-
-
-class Close(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Stop serving a frontend. Its TCP flows get `grace` seconds to end, UDP flows none."""
-
-    frontend: Frontend
-    grace: float
-
-
-class Drain(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Stop accepting anything, keep relaying, and answer `Drained` when the last flow has ended."""
-
-
-ToWorker = Settings | LocalClients | Open | Update | Close | Drain
-
-
-class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Counters since the last report (`active` is absolute), for ports where any changed."""
-
-    ports: list[tuple[ServicePortName, Counters]]
-    active: int
-    """All flows of the worker."""
-    most: int = 0
-    """Flows that it can have, where it may open too few files for its part of --max-flows."""
-    failing: list[tuple[ServicePortName, tuple[Backend, ...]]] = []
-    """Where attempts to reach backends have failed: some that have not answered since."""
-
-
-class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The worker runs and has read its settings."""
-
-    engine: str = ""
-    """What it relays by: "io_uring" or "epoll"."""
-
-
-class Unserved(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The `Open`s of these frontends could not be carried out, and are asked for again; none: all
-    is there."""
-
-    frontends: list[Frontend]
-
-
-class Drained(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Asked to drain, the worker has no flow left."""
-
-
-FromWorker = Report | Ready | Unserved | Drained
 Outgoing = tuple[object, socket.socket | None]
 """A message, and the socket that goes with it if it is an `Open`."""
 M = TypeVar("M")
 
 
 class Channel(Generic[M]):
-    """One end. Never blocks, and never raises for what the other side or the kernel does.
+    """Never blocks, and never raises for what the other end or the kernel does.
 
-    `kind` is the union of messages that this end receives. The caller watches `fileno()` for
-    reading and, while `wants_write`, for writing. Once `ended` says why, nothing comes any more.
+    `kind` is the union of messages that this end receives. The caller registers `fileno()` for
+    reading and, while `wants_write`, for writing. Once `ended` says why, nothing arrives any more.
     """
 
-    def __init__(self, sock: socket.socket, kind: type[M]) -> None:
+    def __init__(self, sock: socket.socket, kind: type[M], calls: SocketCalls = LINUX) -> None:
         sock.setblocking(False)
         self.ended = ""
-        """Why nothing more can be said or heard; "" while that is possible."""
+        """Why nothing more can be sent or received; "" while that is possible."""
         self.fault = ""
-        """The same where the other side has said what makes no sense."""
-        self.short = False
-        """Whether the last attempt to send has failed for a lack that may pass, which no readiness
-        for writing announces."""
+        """The same, where the other end has sent bytes that make no sense."""
+        self.out_of_resources = False
+        """Whether the last attempt to send failed for a lack that may pass, and of whose end no
+        readiness for writing tells."""
         self._sock = sock
-        self._decoder: msgspec.msgpack.Decoder[list[M]] = msgspec.msgpack.Decoder(list[kind])  # type: ignore[valid-type]
+        self._calls = calls
         self._encoder = msgspec.msgpack.Encoder()
+        self._reader = FrameReader(kind)
         self._unsent = bytearray()
         """The rest of frames whose descriptors, if any, are sent."""
-        self._received = bytearray()
         self._descriptors: deque[int] = deque()
+        """Descriptors that have arrived, and marks for those that were lost, in order."""
 
     def fileno(self) -> int:
         return self._sock.fileno()
 
     @property
     def wants_write(self) -> bool:
-        """Whether something that was taken is not yet sent."""
+        """Whether the rest of a frame is not yet sent."""
         return bool(self._unsent)
 
     def offer(self, messages: Iterable[Outgoing]) -> int:
         """Send as many of the messages as fit in one frame; returns how many were taken.
 
-        None is taken while there is no room. A socket is needed only during this call: the kernel
-        has its own reference to what is on its way.
+        None is taken while the socket has no room. A socket that goes with an `Open` is needed only
+        during this call: the kernel has its own reference to what is on its way.
         """
         self.flush()
         if self._unsent or self.ended:
             return 0
-        parts, attached = self._frame(messages)
-        if not parts:
+        encoded, attached = self._first_frame(messages)
+        if not encoded:
             return 0
-        sent = self._send(_framed(parts), attached)
-        return len(parts) if sent else 0
+        sent = self._send(frame(encoded), attached)
+        return len(encoded) if sent else 0
 
     def post(self, *messages: object) -> None:
         """Take messages without descriptors, whatever the room, and send what fits."""
-        self._unsent += _framed([self._encoder.encode(each) for each in messages])
+        self._unsent += frame([self._encoder.encode(each) for each in messages])
         self.flush()
 
     def flush(self) -> None:
@@ -202,13 +111,14 @@ class Channel(Generic[M]):
                 self._unsent = rest
 
     def receive(self) -> list[tuple[M, int | None]]:
-        """Messages that are there, each `Open` with its descriptor or, if that was lost, None.
+        """Messages that have arrived, each `Open` with its descriptor or, if that was lost, None.
 
-        The descriptors are the caller's to close. There may be more; then the socket is readable.
+        The caller has to close the descriptors. There may be more messages; then the socket is
+        still readable.
         """
         messages: list[tuple[M, int | None]] = []
         size = reads = 0
-        while not self.fault and reads < _READS and size < _MUCH:
+        while not self.fault and reads < _MAX_READS and size < _MAX_BYTES:
             got = self._read()
             if not got:
                 break
@@ -218,31 +128,35 @@ class Channel(Generic[M]):
         return messages
 
     def close(self) -> None:
-        """Close the channel, with all descriptors that were not taken."""
+        """Close the channel, with all descriptors that no message has claimed."""
         self.ended = self.ended or "closed"
         self._sock.close()
         for number in self._descriptors:
-            if number != _CUT:
-                os.close(number)
+            if number != _LOST:
+                self._calls.close(number)
         self._descriptors.clear()
 
-    def _frame(self, messages: Iterable[Outgoing]) -> tuple[list[bytes], list[int]]:
+    def _first_frame(self, messages: Iterable[Outgoing]) -> tuple[list[bytes], list[int]]:
         """The first of the messages, encoded, and the descriptors that go with them."""
-        parts: list[bytes] = []
+        encoded: list[bytes] = []
         attached: list[int] = []
         size = 0
         for message, sock in messages:
-            parts.append(self._encoder.encode(message))
-            size += len(parts[-1])
+            encoded.append(self._encoder.encode(message))
+            size += len(encoded[-1])
             if sock is not None:
                 attached.append(sock.fileno())
-            if len(attached) == MOST_DESCRIPTORS or size > _FULL:
+            if len(attached) == MAX_DESCRIPTORS or size > _FULL:
                 break
-        return parts, attached
+        return encoded, attached
 
     def _send(self, data: bytearray, attached: list[int]) -> bool:
-        """Send the beginning, and keep the rest; False if nothing could be sent."""
-        self.short = False
+        """Send the beginning, and keep the rest; False if nothing could be sent.
+
+        The descriptors go with the first byte, so a call that sends only a part of the data has
+        sent all of them.
+        """
+        self.out_of_resources = False
         try:
             if attached:
                 rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", attached))
@@ -252,8 +166,8 @@ class Channel(Generic[M]):
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno in _SHORT:
-                self.short = True
+            if error.errno in _TEMPORARY:
+                self.out_of_resources = True
             else:
                 self.ended = str(error)
             return False
@@ -264,7 +178,7 @@ class Channel(Generic[M]):
         """Read once; 0 if nothing was there, or ever will be."""
         try:
             data, ancillary, flags, _ = self._sock.recvmsg(
-                _READ, socket.CMSG_SPACE(4 * MOST_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC
+                _READ, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return 0
@@ -274,61 +188,39 @@ class Channel(Generic[M]):
             return 0
         self._descriptors.extend(_rights(ancillary))
         if flags & socket.MSG_CTRUNC:
-            self._descriptors.append(_CUT)
+            # Behind those of its frame that have arrived, and before those of the next frame.
+            self._descriptors.append(_LOST)
         if not data:
-            self.ended = "closed by the other side"
+            self.ended = "closed by the other end"
             return 0
-        self._received += data
+        self._reader.feed(data)
         return len(data)
 
     def _complete(self) -> list[tuple[M, int | None]]:
         messages: list[tuple[M, int | None]] = []
-        start = 0
-        while len(self._received) - start >= _HEADER.size:
-            (size,) = _HEADER.unpack_from(self._received, start)
-            end = start + _HEADER.size + size
-            if size > _LONGEST:
-                self._broken(f"a frame of {size} bytes was announced")
-            if self.fault or len(self._received) < end:
-                break
-            try:
-                decoded = self._decoder.decode(
-                    memoryview(self._received)[start + _HEADER.size : end].tobytes()
-                )
-            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-                self._broken(str(error))
-                break
-            messages += self._with_descriptors(decoded)
-            start = end
-        del self._received[:start]
+        try:
+            for each in self._reader.frames():
+                messages += self._with_descriptors(each)
+        except FrameError as error:
+            self.ended = self.fault = f"sent a message that makes no sense ({error})"
         return messages
 
-    def _broken(self, why: str) -> None:
-        self.ended = self.fault = f"sent a message that makes no sense ({why})"
-
     def _with_descriptors(self, messages: list[M]) -> Iterator[tuple[M, int | None]]:
-        waiting, cut = self._descriptors, False
+        """The messages of one frame, each `Open` with its descriptor."""
+        waiting, lost = self._descriptors, False
         for message in messages:
             number = None
-            if isinstance(message, Open) and waiting and not cut:
+            if isinstance(message, Open) and waiting and not lost:
                 number = waiting.popleft()
-                if number == _CUT:
-                    number, cut = None, True
+                if number == _LOST:
+                    number, lost = None, True
             yield message, number
-
-
-def _framed(parts: list[bytes]) -> bytearray:
-    size = _ARRAY.size + sum(map(len, parts))
-    frame = bytearray(_HEADER.pack(size))
-    frame += _ARRAY.pack(0xDD, len(parts))
-    for part in parts:
-        frame += part
-    return frame
 
 
 def _rights(ancillary: list[tuple[int, int, bytes]]) -> Iterator[int]:
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             numbers = array.array("i")
+            # A list that was cut may end in the middle of a number.
             numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
             yield from numbers

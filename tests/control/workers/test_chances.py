@@ -17,7 +17,7 @@ import pytest
 from tests.control.workers.world import CALM, Played, World, eventually, route, world
 from uproxy.core.backoff import Backoff
 from uproxy.core.route import Frontend, Route
-from uproxy.net.channel import Close, LocalClients, Open, ToWorker, Unserved, Update
+from uproxy.net.messages import Close, LocalClients, Open, ToWorker, Unserved, Update
 
 SHORT = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.EAGAIN)
 TURNS = 150

@@ -8,7 +8,7 @@ import pytest
 
 from uproxy.control.workers.outbox import Outbox
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
-from uproxy.net.channel import Close, Drain, LocalClients, Open, ToWorker, Update
+from uproxy.net.messages import Close, Drain, LocalClients, Open, ToWorker, Update
 
 
 def route(port: int = 80, backend: int = 1) -> Route:

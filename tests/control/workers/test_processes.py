@@ -24,13 +24,14 @@ from uproxy.control.workers import Periods, Started, Workers, start_worker
 from uproxy.control.workers.liveness import Timeouts
 from uproxy.control.workers.process import reap
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route
-from uproxy.net.channel import Open, Settings
+from uproxy.net.messages import Open, Settings
 
 HASTY = Timeouts(doubt=1.5, silence=3, start=PATIENCE)
 CALM = Timeouts(doubt=60, silence=60)
 LOOPS = """
 import socket, sys
-from uproxy.net.channel import Channel, Ready, ToWorker
+from uproxy.net.channel import Channel
+from uproxy.net.messages import Ready, ToWorker
 channel = Channel(socket.socket(fileno=int(sys.argv[1])), ToWorker)
 channel.post(Ready("none"))
 while True: pass

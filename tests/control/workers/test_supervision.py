@@ -17,7 +17,7 @@ from tests.control.workers.world import FAST, WEB, Played, eventually, route, wo
 from uproxy.control.workers.liveness import LOOPING
 from uproxy.core.flows import counter_totals
 from uproxy.core.flows.counters import Counters
-from uproxy.net.channel import (
+from uproxy.net.messages import (
     Close,
     Drain,
     Drained,

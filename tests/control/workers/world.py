@@ -14,7 +14,8 @@ from uproxy.control.workers import Periods, Started, Workers
 from uproxy.control.workers.liveness import Timeouts
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
-from uproxy.net.channel import Channel, Open, Ready, Report, Settings, ToWorker
+from uproxy.net.channel import Channel
+from uproxy.net.messages import Open, Ready, Report, Settings, ToWorker
 
 PATIENCE = 15.0
 """Seconds until a condition counts as never met."""

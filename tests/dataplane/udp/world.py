@@ -23,8 +23,8 @@ from uproxy.dataplane.udp.flow import UdpFlow
 from uproxy.dataplane.udp.flows import UdpFlows
 from uproxy.dataplane.udp.intake import NewIntake
 from uproxy.dataplane.udp.listener import UdpListener
-from uproxy.net.channel import Settings
 from uproxy.net.listening import open_listeners
+from uproxy.net.messages import Settings
 
 OWNER = ServicePortName("default", "dns", "dns", "UDP")
 PATIENCE = 20.0

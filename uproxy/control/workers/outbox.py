@@ -6,7 +6,8 @@ import socket
 from collections.abc import Hashable, Iterable
 from itertools import islice
 
-from uproxy.net.channel import Close, Open, Outgoing, ToWorker, Update
+from uproxy.net.channel import Outgoing
+from uproxy.net.messages import Close, Open, ToWorker, Update
 
 
 class Outbox:

@@ -19,7 +19,7 @@ from uproxy.core.flows.counter_totals import CounterTotals
 from uproxy.core.flows.counters import Counters
 from uproxy.core.report.status import WorkerStatus
 from uproxy.core.route import Frontend, ServicePortName
-from uproxy.net.channel import (
+from uproxy.net.messages import (
     Drain,
     Drained,
     FromWorker,

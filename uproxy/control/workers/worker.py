@@ -12,7 +12,8 @@ import msgspec
 from uproxy.control.workers.liveness import Liveness, Timeouts
 from uproxy.control.workers.outbox import Outbox
 from uproxy.core.report.status import WorkerStatus
-from uproxy.net.channel import Channel, FromWorker, Ready, Report, ToWorker
+from uproxy.net.channel import Channel
+from uproxy.net.messages import FromWorker, Ready, Report, ToWorker
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ class Worker:
                 break
         if channel.ended:
             self._over(channel)
-        elif not channel.short:
+        elif not channel.out_of_resources:
             self._watch_room(channel, wanted=channel.wants_write or bool(self._outbox))
         else:
             self._watch_room(channel, wanted=False)

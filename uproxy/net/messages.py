@@ -1,0 +1,123 @@
+"""What the control process and a worker tell each other: every message, and who sends it when.
+
+A worker is told its `Settings` first, then `LocalClients` and an `Open` for each frontend; from
+then on only what changes. It answers `Ready` once it has its settings, sends a `Report` at least
+once a second, and `Unserved` while it lacks a listening socket. Asked to `Drain`, it says `Drained`
+once.
+
+`channel` puts messages on a socket. Both ends always run the same version of uproxy, so fields may
+be added and renamed freely.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from uproxy.core.flows.counters import Counters
+from uproxy.core.ip import Family
+from uproxy.core.route import Backend, Frontend, Route, ServicePortName
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
+    """Control to worker: the first message, sent once."""
+
+    worker: int
+    """Index of the worker, from 0."""
+    workers: int
+    """Number of workers."""
+    max_flows: int
+    """For this worker alone."""
+    udp_timeout: float
+    tcp_idle_timeout: float
+    half_close_timeout: float
+    report_interval: float = 0.5
+    """Seconds between reports of counters; every other one comes even if there is nothing new, as
+    a sign of life."""
+    busy_poll: bool = False
+    """Whether the worker may look for completions before it sleeps."""
+
+
+class LocalClients(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Control to worker: which clients count as this node or as a pod of the cluster.
+
+    With externalTrafficPolicy Local they may use all endpoints, as in kube-proxy: the policy is for
+    clients from outside. It is sent after `Settings`, and whenever it changes.
+    """
+
+    addresses: tuple[str, ...]
+    """Addresses of this node."""
+    networks: tuple[str, ...]
+    """CIDRs of pods."""
+    preserved: tuple[Family, ...] = ()
+    """Families in which local backends can be shown the addresses of all other clients."""
+
+
+class Open(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Control to worker: serve a frontend on the listening socket that comes with this message.
+
+    A frontend without usable backends is opened as well, so that its port stays taken. Where the
+    worker serves the frontend already, it treats this as an `Update` and closes the descriptor: a
+    repeated `Open` after a lost descriptor must not make a second listener.
+    """
+
+    route: Route
+
+
+class Update(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Control to worker: the route of a frontend has changed. If it has usable backends again, the
+    worker accepts again."""
+
+    route: Route
+
+
+class Close(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Control to worker: stop serving a frontend. Its TCP flows get `grace` seconds to end by
+    themselves, its UDP flows end now."""
+
+    frontend: Frontend
+    grace: float
+
+
+class Drain(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Control to worker: accept nothing more, keep relaying, and say `Drained` when the last flow
+    has ended. It is sent when the program stops."""
+
+
+ToWorker = Settings | LocalClients | Open | Update | Close | Drain
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Worker to control: the worker runs and has read its settings. It is the first answer."""
+
+    engine: str = ""
+    """What it relays by: "io_uring" or "epoll"."""
+
+
+class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Worker to control, see `report_interval`: what was counted since the last report."""
+
+    ports: list[tuple[ServicePortName, Counters]]
+    """Service ports of which any counter has changed. `active` is absolute, the others are
+    differences."""
+    active: int
+    """All flows of the worker."""
+    flow_limit: int = 0
+    """The flows that it can have, where its limit of open files allows fewer than its share of
+    --max-flows; else 0."""
+    failing: list[tuple[ServicePortName, tuple[Backend, ...]]] = []
+    """Backends that could not be reached and have not answered since; not more than a few of each
+    Service port."""
+
+
+class Unserved(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Worker to control: the `Open`s of these frontends could not be carried out, mostly because no
+    descriptor was free for them. The control process sends them again. Empty: all are served."""
+
+    frontends: list[Frontend]
+
+
+class Drained(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Worker to control, once after `Drain`: the worker has no flow left."""
+
+
+FromWorker = Report | Ready | Unserved | Drained
