@@ -232,7 +232,7 @@ class World:
     @property
     def counters(self) -> Counters:
         self.flows.collect()
-        return self.context.port(OWNER).counters
+        return self.context.ports.get(OWNER).counters
 
     def dropped(self, reason: DropReason) -> int:
         return self.counters.dropped.get(reason.value, 0)
@@ -264,7 +264,7 @@ async def world(splice: SpliceMode = "adaptive", **settings: float) -> AsyncIter
         await asyncio.sleep(0)  # The ring lets go of what it was about to call.
         counters = made.counters
         assert made.reactor.failures == 0
-        assert not made.context.port(OWNER).balancer._flows
+        assert not made.context.ports.get(OWNER).balancer._flows
         assert (made.context.active, counters.active) == (0, 0)
         assert made.flows.relay.pipes.used == 0
         assert descriptors() == before

@@ -26,7 +26,7 @@ async def test_what_is_not_taken_after_it_was_told_makes_no_sum_go_back() -> Non
     reactor = Reactor(asyncio.get_running_loop())
     context = Context(reactor, SETTINGS, lambda: 0.5)
     counting = Counting(context)
-    counters = context.port(NAME).counters
+    counters = context.ports.get(NAME).counters
     counters.flows = counters.active = 1
     counters.client_datagrams, counters.client_bytes = 3, 300
     told = Counters(dropped={})
@@ -48,10 +48,10 @@ async def test_a_port_that_was_told_too_much_of_is_forgotten_as_well() -> None:
     reactor = Reactor(asyncio.get_running_loop())
     context = Context(reactor, SETTINGS, lambda: 0.5)
     counting = Counting(context)
-    counters = context.port(NAME).counters
+    counters = context.ports.get(NAME).counters
     counters.client_datagrams = 3
     assert counting.changes({NAME})
     counters.client_datagrams = 2
     assert not counting.changes(())
-    assert not context.ports()
+    assert not context.ports.all
     reactor.close()

@@ -16,7 +16,6 @@ from tests.dataplane.peers import eventually, free_descriptors
 from tests.dataplane.udp import world as udp_world
 from tests.io_uring import on_loops_without_a_ring
 from uproxy.core.flows.counters import DropReason
-from uproxy.dataplane import context
 from uproxy.dataplane.reactor import Callback
 from uproxy.dataplane.udp.flow import CONVERSATION
 from uproxy.dataplane.udp.listener import UdpListener
@@ -63,7 +62,7 @@ class TestMaxFlows:
                 tcp.connect(stream)
             for _ in range(30):
                 await server.accept()
-            await eventually(lambda: bool(tcp.context.on_room))
+            await eventually(lambda: bool(tcp.context.queue.waiting))
             talking = await conversation(udp, datagrams)
             for _ in range(20):
                 await udp.client(datagrams).ask(b"me too")
@@ -80,41 +79,38 @@ class TestMaxFlows:
                 tcp.connect(stream)
             for _ in range(8):
                 await server.accept()
-            await eventually(lambda: bool(tcp.context.on_room))
+            await eventually(lambda: bool(tcp.context.queue.waiting))
 
-    async def test_who_waits_is_resumed_in_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_listeners_that_wait_are_resumed_in_turn(self) -> None:
         """With thousands of Services, each flow that ended would have had all of them look."""
-        monkeypatch.setattr(context, "RESUMED", 2)
-        monkeypatch.setattr(context, "PAUSE", 1000.0)
         async with world(max_flows=1) as (tcp, _):
+            tcp.context.queue.resumed, tcp.context.queue.pause = 2, 1000.0
             server = tcp.server()
             streams = [tcp.listen(server.backend) for _ in range(6)]
             first = tcp.connect(streams[0])
             backend = await server.accept()
             for stream in streams:
                 tcp.connect(stream)
-            await eventually(lambda: len(tcp.context.on_room) == 6)
+            await eventually(lambda: len(tcp.context.queue.waiting) == 6)
             streams[0].update(streams[0].route)
             await eventually(lambda: not streams[0]._accepting)
-            assert len(tcp.context.on_room) == 6
+            assert len(tcp.context.queue.waiting) == 6
             resumed: list[int] = []
-            tcp.context.on_room = {partial(resumed.append, n): None for n in range(6)}
+            tcp.context.queue.waiting = {partial(resumed.append, n): None for n in range(6)}
             backend.close()
             first.close()
             await tcp.idle()
             assert resumed == [0, 1]
 
-    async def test_who_waits_does_not_wait_for_those_whose_clients_are_gone(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(context, "RESUMED", 1)
+    async def test_listeners_do_not_wait_for_others_whose_clients_are_gone(self) -> None:
         async with world(max_flows=1) as (tcp, _):
+            tcp.context.queue.resumed = 1
             server = tcp.server()
             streams = [tcp.listen(server.backend) for _ in range(4)]
             first = tcp.connect(streams[0])
             backend = await server.accept()
             clients = [tcp.connect(stream) for stream in streams]
-            await eventually(lambda: len(tcp.context.on_room) == 4)
+            await eventually(lambda: len(tcp.context.queue.waiting) == 4)
             for stream in streams[:3]:
                 stream.close(60.0)
             backend.close()

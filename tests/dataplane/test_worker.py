@@ -234,7 +234,7 @@ async def test_what_is_counted_while_nobody_listens_waits_and_takes_no_room() ->
     async with told() as made:
         route = made.route(free_port())
         made.open(route)
-        port = made.worker._context.port(route.owner)
+        port = made.worker._context.ports.get(route.owner)
         for number in range(20000):
             port.counters.client_bytes = number
             made.worker.report()
@@ -282,10 +282,10 @@ async def test_ports_that_are_gone_are_forgotten_when_all_is_told() -> None:
         made.worker.handle(Close(route.frontend, 30.0), None)
         assert [each.ports[0][1].flows for each in made.said() if isinstance(each, Report)] == [1]
         assert made.said() == []
-        assert route.owner in made.worker._context.ports(), "its flow goes on"
+        assert route.owner in made.worker._context.ports.all, "its flow goes on"
         client.close()
         backend.close()
         await eventually(lambda: made.worker._context.active == 0)
         for _ in range(3):
             made.said()
-        assert made.worker._context.ports() == {}
+        assert made.worker._context.ports.all == {}

@@ -106,7 +106,7 @@ def nothing_is_left_of_flows(simulation: Simulation) -> None:
     for name in ("_callbacks", "_polls"):
         if left := getattr(reactor, name, None):
             raise Violation(f"left in the reactor: {name[1:]} {left}")
-    for owner, port in context.ports().items():
+    for owner, port in context.ports.all.items():
         if port.balancer._flows:
             raise Violation(f"the balancer of {owner} counts flows that are over")
     if reactor.failures > simulation.world.happened[Fault.EPOLL_FAILS]:
@@ -223,7 +223,7 @@ def _total(simulation: Simulation, protocol: str) -> Counters:
         if name.protocol == protocol:
             total.add(counters)
     told = simulation.worker._counting._told
-    for name, port in simulation.context.ports().items():
+    for name, port in simulation.context.ports.all.items():
         if name.protocol == protocol:
             total.add(_difference(port.counters, told.get(name)))
     return total
@@ -282,7 +282,7 @@ def _ran_out(simulation: Simulation) -> list[str]:
     """Who knows how many descriptors it may have does not ask for more."""
     if simulation.world.happened[Fault.NO_DESCRIPTOR]:
         return []
-    dropped = [port.counters.dropped for port in simulation.context.ports().values()]
+    dropped = [port.counters.dropped for port in simulation.context.ports.all.values()]
     if simulation.machine.descriptors.refused or any("descriptors" in each for each in dropped):
         return ["more descriptors were asked for than there may be"]
     return []

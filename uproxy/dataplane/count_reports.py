@@ -28,7 +28,7 @@ class Counting:
         """
         changes = []
         gone = set()
-        for name, port in self._context.ports().items():
+        for name, port in self._context.ports.all.items():
             before = self._told.get(name, _NOTHING)
             if port.counters != before and (news := _news(port.counters, before)) is not None:
                 changes.append((name, news))
@@ -37,7 +37,7 @@ class Counting:
                 told.active = news.active
             elif name not in served and port.counters.active == 0:
                 gone.add(name)
-        self._context.forget(gone)
+        self._context.ports.forget(gone)
         for name in gone:
             self._told.pop(name, None)
         return changes
@@ -46,7 +46,7 @@ class Counting:
         self, changes: Iterable[tuple[ServicePortName, Counters]]
     ) -> list[tuple[ServicePortName, tuple[Backend, ...]]]:
         """Backends that have not answered, of the ports among the changes where some have not."""
-        ports = self._context.ports()
+        ports = self._context.ports.all
         return [
             (name, ports[name].balancer.failing())
             for name, counters in changes

@@ -81,7 +81,7 @@ class Worker:
             return  # Nobody listens. What is counted meanwhile is told later, at once.
         self._tcp.collect()
         changes, most = self._counting.changes(self._frontends), self._context.capacity.most
-        self._context.forget_clients(name for name, _ in changes)
+        self._context.ports.forget_clients(name for name, _ in changes)
         self._unchanged = 0 if changes or most != self._most else self._unchanged + 1
         if self._unchanged % _SIGN_OF_LIFE == 0:
             failing = self._counting.failing(changes)
@@ -122,7 +122,7 @@ class Worker:
             case Close(frontend, grace):
                 self._close(frontend, grace)
             case LocalClients():
-                if self._context.set_local_clients(message):
+                if self._context.locality.update(message):
                     for listener in tuple(self._listeners.values()):
                         self.handle(Update(listener.route), None)
             case Drain():
@@ -180,7 +180,7 @@ class Worker:
         for frontend in self._frontends.get(owner, ()):
             route = self._listeners[frontend].route
             backends.update(route.backends, route.local_backends or ())
-        self._context.port(owner).balancer.retain(backends)
+        self._context.ports.get(owner).balancer.retain(backends)
 
     def _add(self, listener: Listener) -> None:
         route = listener.route

@@ -127,7 +127,7 @@ class TestRetries:
                 sock.send(b"220 ready")
 
             loop = asyncio.get_running_loop()
-            w.context.port(OWNER).balancer = Interrupting(lambda: loop.call_soon(greet))
+            w.context.ports.get(OWNER).balancer = Interrupting(lambda: loop.call_soon(greet))
             client = w.connect(listener)
             assert await client.receive(9) == b"220 ready"
 

@@ -74,7 +74,7 @@ class TestAdmission:
                 await client.send(b"x")
             first = await server.accept()
             await server.accept()
-            await eventually(lambda: bool(w.context.on_room))
+            await eventually(lambda: bool(w.context.queue.waiting))
             assert (w.context.active, w.counters.flows) == (2, 2)
             assert not server.has_client()
             first.close()
@@ -111,7 +111,7 @@ class TestUpdates:
             w.connect(listener)
             await server.accept()
             assert w.counters.client_bytes == 1
-            assert (w.counters.flows, w.context.port(other).counters.flows) == (1, 1)
+            assert (w.counters.flows, w.context.ports.get(other).counters.flows) == (1, 1)
 
     async def test_pause_and_resume(self) -> None:
         async with world() as w:
@@ -342,7 +342,7 @@ async def test_counters_are_exact() -> None:
         for each in (*w.clients, *server.accepted):
             each.close()
         await w.idle()
-        counters = w.context.port(OWNER).counters
+        counters = w.context.ports.get(OWNER).counters
         assert (counters.flows, counters.active) == (3, 0)
         assert (counters.client_bytes, counters.backend_bytes) == (6000, 60)
         assert (counters.dial_failures, counters.retries, counters.dropped) == (0, 0, {})

@@ -185,12 +185,12 @@ class TestEndOfFlows:
     async def test_capacity_that_tcp_uses_up(self) -> None:
         async with world(max_flows=1) as w:
             listener = w.listen(w.server().backend)
-            w.context.flow_began()
+            w.context.queue.tcp_flow_began()
             client = w.client(listener)
             client.send(b"anybody?")
             await eventually(lambda: w.dropped(DropReason.CAPACITY) == 1)
             assert w.counters.flows == 0
-            w.context.flow_ended()
+            w.context.queue.tcp_flow_ended()
             assert await client.ask(b"now?") == b"now?"
 
     async def test_closing_the_listener(self) -> None:
@@ -280,7 +280,7 @@ class TestUpdates:
             assert w.counters.active == 0
             await client.ask(b"hello")
             assert w.counters.flows == 1
-            assert w.context.port(owner).counters.flows == 1
+            assert w.context.ports.get(owner).counters.flows == 1
 
     async def test_backends_come_back(self) -> None:
         async with world() as w:

@@ -19,6 +19,7 @@ from uproxy.core.route import (
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.kernel import LINUX, Kernel
+from uproxy.dataplane.locality import Locality
 from uproxy.dataplane.udp.flow import UdpFlow
 from uproxy.dataplane.udp.flows import UdpFlows
 from uproxy.dataplane.udp.intake import NewIntake
@@ -97,7 +98,7 @@ class Server:
             self.sock.close()
 
 
-class OutsideContext(Context):
+class OutsideLocality(Locality):
     """Takes loopback for the world outside, from which tests must not send."""
 
     def is_local(self, client: str) -> bool:
@@ -149,7 +150,7 @@ class World:
 
     @property
     def counters(self) -> Counters:
-        return self.context.port(OWNER).counters
+        return self.context.ports.get(OWNER).counters
 
     def dropped(self, reason: DropReason) -> int:
         return self.counters.dropped.get(reason.value, 0)
@@ -187,7 +188,9 @@ async def world(
         half_close_timeout=60.0,
     )
     engine = choose_engine(asyncio.get_running_loop(), kernel)
-    context = (OutsideContext if outside else Context)(engine.reactor, settings, lambda: 0.5)
+    context = Context(engine.reactor, settings, lambda: 0.5)
+    if outside:
+        context.locality = OutsideLocality()
     made = World(context, engine.new_intake, all_flows(context))
     try:
         yield made

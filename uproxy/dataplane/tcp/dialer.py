@@ -24,7 +24,8 @@ from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Route
 from uproxy.dataplane.client_address import UNUSABLE, bind_as
-from uproxy.dataplane.context import Context, Port
+from uproxy.dataplane.context import Context
+from uproxy.dataplane.ports import Port
 from uproxy.dataplane.tcp.epoll_events import EVENTS
 from uproxy.dataplane.tcp.loops import Hops
 from uproxy.dataplane.tcp.shortage import Shortage, WaitingFlow
@@ -195,7 +196,7 @@ class Dialer:
         """Have the backend see the client's address. A backend that is this node itself would
         reply to the client past us."""
         assert flow.sock is not None
-        here = self._context.is_here(backend.address)
+        here = self._context.locality.is_here(backend.address)
         if here or not bind_as(flow.sock, flow.client, backend.address):
             flow.masquerade()
 

@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Route
-from uproxy.dataplane.context import Context, Port
+from uproxy.dataplane.context import Context
+from uproxy.dataplane.ports import Port
 from uproxy.dataplane.tcp.dialer import Dialer
 from uproxy.dataplane.tcp.epoll_events import EVENTS
 from uproxy.dataplane.tcp.epoll_side import Side
@@ -96,7 +97,7 @@ class Flow:
         counters.flows += 1
         counters.active += 1
         listener.flows.add(self)
-        listener.context.flow_began()
+        listener.context.queue.tcp_flow_began()
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "relaying" if self.client_side else "dialing"
@@ -118,7 +119,7 @@ class Flow:
         if mask & _FAILED:
             self.listener.dialer.failed(self)
             return
-        if self.listener.context.is_itself(self.sock, self.backend):
+        if self.listener.context.locality.is_itself(self.sock, self.backend):
             # By a reset: TIME_WAIT would keep the port from its owner for a minute.
             self.sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER)
             self.listener.dialer.failed(self)

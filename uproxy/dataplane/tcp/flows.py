@@ -89,7 +89,7 @@ class TcpFlows:
             self._timer.cancel()
         for listener in list(self.listeners):
             listener.close(0)
-        self._context.stop_waiting()
+        self._context.queue.close()
         self.dialer.close()
         self.shortage.close()
         self.relay.half_closed.close()

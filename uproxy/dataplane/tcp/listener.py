@@ -15,7 +15,8 @@ from uproxy.core.flows.capacity import BACKLOG
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.protocols import TCP
 from uproxy.core.route import Route
-from uproxy.dataplane.context import Context, allowed_sources
+from uproxy.dataplane.context import Context
+from uproxy.dataplane.locality import allowed_sources
 from uproxy.dataplane.tcp.dialer import NON_BLOCKING
 from uproxy.dataplane.tcp.flow import Flow, reset
 from uproxy.dataplane.tcp.flows import TcpFlows
@@ -87,13 +88,13 @@ class TcpListener:
         if self._accepting and not route.usable:
             self.context.reactor.guard(self._accept_waiting)
         self.route = route
-        self.port = self.context.port(route.owner)
+        self.port = self.context.ports.get(route.owner)
         """Balancer and counters, of new flows."""
         # Most routes admit everybody to all backends; theirs cost no look at the client.
         plain = route.allowed_sources is None and route.local_backends is None
         self._everybody = route.backends if plain else ()
         self._flow = Flow if route.proxy_protocol is None else HeaderFlow
-        self._preserves = self.context.preserves(route)
+        self._preserves = self.context.locality.preserves(route)
         self._allowed = allowed_sources(route)
         if route.usable:
             self.resume()
@@ -138,7 +139,7 @@ class TcpListener:
     def flow_ended(self, flow: Flow) -> None:
         """One of `flows` is over."""
         self.flows.discard(flow)
-        self.context.flow_ended()
+        self.context.queue.tcp_flow_ended()
         if self._closed and not self.flows:
             self._gone()
 
@@ -154,7 +155,7 @@ class TcpListener:
             return
         if room <= 0:
             self._suspend()
-            self.context.wait_for_room(self.resume)
+            self.context.queue.wait(self.resume)
             return
         accept, batch = self._accept, self._batch
         try:
@@ -193,7 +194,7 @@ class TcpListener:
 
     def _admit(self, sock: Socket, client: str) -> Flow | None:
         route = self.route
-        outside = self.context.is_outside(route, client)
+        outside = self.context.locality.is_outside(route, client)
         backends = (route.local_backends or ()) if outside else route.backends
         if self._allowed is not None and client not in self._allowed:
             reason = DropReason.SOURCE_REFUSED
@@ -211,7 +212,7 @@ class TcpListener:
         if error.errno in RESOURCE_ERRORS:
             if not self._shortage.lasts:
                 self.port.counters.drop(DropReason.DESCRIPTORS)
-            self.context.ran_out()
+            self.context.queue.descriptor_refused()
             self._stand_back()
         elif error.errno == errno.EINVAL:  # Paused, until the next update.
             self._suspend()

@@ -56,7 +56,7 @@ class Shortage:
         """Something could not be had."""
         if self._timer is None:
             self._save()
-            self._context.ask_for_room()
+            self._context.queue.reclaim_from_udp()
             self._timer = self._reactor.later(PAUSE, self._look_again)
 
     def stand_back(self, acceptor: Acceptor) -> None:
@@ -65,7 +65,7 @@ class Shortage:
 
     def wait(self, flow: WaitingFlow) -> None:
         """Retry a flow's dial later, for which a descriptor was refused."""
-        self._context.ran_out()
+        self._context.queue.descriptor_refused()
         self._flows.setdefault(flow, self._reactor.now + PATIENCE)
         self.begin()
 

@@ -18,7 +18,7 @@ def towards(backend: Backend, context: Context) -> Socket:
     sock = _new(backend, context)
     try:
         sock.connect(backend)
-        if context.is_itself(sock, backend):
+        if context.locality.is_itself(sock, backend):
             raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
     except BaseException:
         sock.close()
@@ -28,7 +28,7 @@ def towards(backend: Backend, context: Context) -> Socket:
 
 def towards_as(client: str, backend: Backend, context: Context) -> Socket | None:
     """A socket with the client's address; None where there can be none. Raises OSError."""
-    if context.is_here(backend.address):
+    if context.locality.is_here(backend.address):
         return None  # It would reply to the client past us.
     sock = _new(backend, context)
     if bind_as(sock, client, backend.address) and not sock.connect_ex(backend):

@@ -13,7 +13,8 @@ from typing import Protocol
 from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Route
-from uproxy.dataplane.context import Context, Port
+from uproxy.dataplane.context import Context
+from uproxy.dataplane.ports import Port
 from uproxy.dataplane.udp.backend_socket import towards, towards_as
 from uproxy.dataplane.udp.flows import UdpFlows
 from uproxy.dataplane.udp.keys import Address, Key
@@ -292,7 +293,7 @@ class UdpFlow(ABC):
 
     def _pick(self) -> Backend | None:
         context, route, ip = self._listener.context, self._listener.route, self._client[0]
-        backends = context.backends_for(route, ip)
+        backends = context.locality.backends_for(route, ip)
         tried = self._tried
         if self._listener.all_flows.loops.found:
             tried = [*tried, *self._listener.all_flows.loops.avoided()]
@@ -315,7 +316,7 @@ class UdpFlow(ABC):
     def _socket_towards(self, backend: Backend) -> Socket:
         """A socket that is connected. Raises OSError."""
         context, client = self._listener.context, self._client[0]
-        if self._preserving and context.is_outside(self._listener.route, client):
+        if self._preserving and context.locality.is_outside(self._listener.route, client):
             sock = towards_as(client, backend, context)
             if sock is not None:
                 return sock

@@ -64,7 +64,7 @@ class UdpFlows:
         self._context = context
         self._capacity = context.capacity
         self.loops = LoopDetector(context)
-        context.on_need.append(self.shed)
+        context.queue.on_shortage.append(self.shed)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
@@ -107,7 +107,7 @@ class UdpFlows:
     def free_descriptor(self) -> bool:
         """Note that a new flow got no descriptor; if UDP has all that it may have, end another
         flow. Returns whether one has ended, so that it is worth trying again."""
-        self._context.ran_out()
+        self._context.queue.descriptor_refused()
         return self._capacity.udp_room(self._context.reactor.now) <= 0 and self._end(1)
 
     def shed(self) -> None:
@@ -129,8 +129,8 @@ class UdpFlows:
         """A flow that was admitted has ended."""
         self.table.discard(flow)
         self._capacity.udp -= 1
-        if self._context.on_room:
-            self._context.resume_if_room()
+        if self._context.queue.waiting:
+            self._context.queue.resume_if_room()
 
     def close(self) -> None:
         """Stop the timer. The listeners end their flows themselves."""

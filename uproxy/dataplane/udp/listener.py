@@ -12,7 +12,8 @@ from uproxy.core.flows.counters import DropReason
 from uproxy.core.flows.udp_table import stale
 from uproxy.core.protocols import UDP
 from uproxy.core.route import Route
-from uproxy.dataplane.context import Context, allowed_sources
+from uproxy.dataplane.context import Context
+from uproxy.dataplane.locality import allowed_sources
 from uproxy.dataplane.udp.flow import UdpFlow
 from uproxy.dataplane.udp.flows import UdpFlows
 from uproxy.dataplane.udp.intake import NewIntake
@@ -41,8 +42,8 @@ class UdpListener:
         self.all_flows = all_flows
         self.route = route
         self.sock = sock
-        self.port = context.port(route.owner)
-        self.preserves = context.preserves(route)
+        self.port = context.ports.get(route.owner)
+        self.preserves = context.locality.preserves(route)
         self._allowed = allowed_sources(route)
         self.flows: dict[Key, UdpFlow] = {}
         self._accepting = True
@@ -62,8 +63,8 @@ class UdpListener:
         """
         moved = route.owner != self.route.owner
         self.route = route
-        self.port = self.context.port(route.owner)
-        self.preserves = self.context.preserves(route)
+        self.port = self.context.ports.get(route.owner)
+        self.preserves = self.context.locality.preserves(route)
         self._allowed = allowed_sources(route)
         flows = list(self.flows.values())
         self.all_flows.end(flows if moved else stale(flows, frozenset(route.serving)))
@@ -99,7 +100,7 @@ class UdpListener:
             return DropReason.DRAINING
         if self._allowed is not None and client not in self._allowed:
             return DropReason.SOURCE_REFUSED
-        if not self.context.backends_for(self.route, client):
+        if not self.context.locality.backends_for(self.route, client):
             return DropReason.NO_BACKEND
         if not self.all_flows.make_room():
             return DropReason.CAPACITY

@@ -79,7 +79,7 @@ class LoopDetector:
         addresses = self.frontends.get(client[1], ())
         wildcard = "::" if ":" in client[0] else "0.0.0.0"
         return client[0] in addresses or (
-            wildcard in addresses and self._context.is_here(client[0])
+            wildcard in addresses and self._context.locality.is_here(client[0])
         )
 
     def set_bait(self, flow: Baited) -> None:
@@ -90,7 +90,7 @@ class LoopDetector:
         source, backend = flow.source(), flow.backend
         # This machine sends from the very address that it sends to if that is its own, which no
         # interface need have.
-        here = source[0] == backend.address or self._context.is_here(backend.address)
+        here = source[0] == backend.address or self._context.locality.is_here(backend.address)
         self.port = source[1] if here else _NONE
 
     def proven_by(self, bait: Baited | None, client: tuple[str, int]) -> Backend | None:

@@ -1,0 +1,85 @@
+"""What a worker remembers of the ports of Services: their balancers and counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from uproxy.core.flows.affinity import fair_share
+from uproxy.core.flows.balancer import Balancer
+from uproxy.core.flows.counters import Counters
+from uproxy.core.route import ServicePortName
+
+PINS: Final = 262_144
+"""Clients that all ports with session affinity remember, about 80 MiB. Each one remembers 65,536 at
+the most, but an attacker may choose to fill all of them."""
+
+FORGOTTEN: Final = 50_000
+"""Clients that are forgotten in one go: about 10 ms of work."""
+
+
+class Port:
+    """State of one ServicePortName, shared by its frontends: pins and cursor follow the client
+    from ClusterIP to NodePort, as kube-proxy's affinity does."""
+
+    __slots__ = ("balancer", "counters")
+
+    def __init__(self, balancer: Balancer) -> None:
+        self.balancer = balancer
+        self.counters = Counters()
+
+
+class Ports:
+    """The ports of all Services that a worker serves, or has flows of."""
+
+    def __init__(
+        self,
+        random: Callable[[], float],
+        *,
+        offset: float = 0.0,
+        pins: int = PINS,
+        at_most: int = FORGOTTEN,
+    ) -> None:
+        """`offset` is where in its rotation each balancer begins, from 0 to 1: workers begin apart,
+        so that few connections spread well, too. `pins` and `at_most`: see PINS and FORGOTTEN."""
+        self._random = random
+        self._offset = offset
+        self._pins = pins
+        self._at_most = at_most
+        self._ports: dict[ServicePortName, Port] = {}
+        self._with_clients: set[ServicePortName] = set()
+        """Ports that may remember clients."""
+
+    @property
+    def all(self) -> Mapping[ServicePortName, Port]:
+        """A view, as of now and later."""
+        return MappingProxyType(self._ports)
+
+    def get(self, name: ServicePortName) -> Port:
+        """The state of a port, which begins when it is first asked for."""
+        found = self._ports.get(name)
+        if found is None:
+            balancer = Balancer(offset=self._offset, random=self._random)
+            found = self._ports[name] = Port(balancer)
+        return found
+
+    def forget(self, names: set[ServicePortName]) -> None:
+        """Drop the state of ports that no frontend has any more."""
+        for name in names:
+            self._ports.pop(name, None)
+
+    def forget_clients(self, busy: Iterable[ServicePortName]) -> None:
+        """Keep to the limit of clients that are remembered. `busy` are ports that may have got new
+        ones. Clients are forgotten by the ports that remember most; a balancer then sends them to
+        where their hash leads, which is the same backend unless the backends have changed."""
+        for name in [*self._with_clients, *busy]:
+            if name in self._ports and self._ports[name].balancer.pins:
+                self._with_clients.add(name)
+            else:
+                self._with_clients.discard(name)
+        balancers = [self._ports[each].balancer for each in self._with_clients]
+        share = fair_share([each.pins for each in balancers], self._pins)
+        left = self._at_most
+        for each in balancers:
+            left -= each.forget_clients(share, at_most=left)
