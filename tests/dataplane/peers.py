@@ -25,12 +25,12 @@ from uproxy.core.route import (
 )
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
-from uproxy.dataplane.tcp.epoll_side import Side
+from uproxy.dataplane.tcp.epoll_direction import Side
 from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.tcp.flows import TcpFlows
 from uproxy.dataplane.tcp.listener import TcpListener
 from uproxy.dataplane.tcp.pipes import Pipe
-from uproxy.dataplane.tcp.relay import SpliceMode
+from uproxy.dataplane.tcp.shared_buffers import SpliceMode
 from uproxy.net.listening import open_listeners
 from uproxy.net.messages import Settings
 

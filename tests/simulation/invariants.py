@@ -13,8 +13,8 @@ from tests.simulation.streams import Stream
 from tests.simulation.world import Fault, Violation
 from uproxy.core.flows.counters import Counters
 from uproxy.dataplane.reactor import RingReactor
-from uproxy.dataplane.tcp.epoll_side import Side
-from uproxy.dataplane.tcp.ring_side import BULK
+from uproxy.dataplane.tcp.epoll_direction import Side
+from uproxy.dataplane.tcp.ring_direction import BULK
 from uproxy.uring.ring import BUFFER_SIZE
 
 if TYPE_CHECKING:

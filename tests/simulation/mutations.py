@@ -26,7 +26,11 @@ def _one(name: str, says: str, module: str, old: str, new: str) -> Mutation:
     return Mutation(name, says, (Change(module, old, new),))
 
 
-_RING, _SIDE, _RING_SIDE = "uring.ring", "dataplane.tcp.epoll_side", "dataplane.tcp.ring_side"
+_RING, _SIDE, _RING_SIDE = (
+    "uring.ring",
+    "dataplane.tcp.epoll_direction",
+    "dataplane.tcp.ring_direction",
+)
 _REACTOR, _FLOW, _UDP = "dataplane.reactor", "dataplane.tcp.flow", "dataplane.udp.ring_flow"
 
 KNOWN: Final = (

@@ -13,7 +13,7 @@ import pytest
 from tests.dataplane.peers import MIB, Peer, World, eventually, fill, pattern, world
 from tests.dataplane.tcp.test_conformance import every_mode, send_all
 from uproxy.dataplane.tcp.pipes import Pipe, PipePool
-from uproxy.dataplane.tcp.relay import SpliceMode
+from uproxy.dataplane.tcp.shared_buffers import SpliceMode
 
 HELD = 64 * 1024
 """Bytes of a direction that are ours at any time, beside what its sockets have."""

@@ -11,7 +11,7 @@ import pytest
 
 from tests.dataplane.peers import MIB, Peer, eventually, fill, pattern, world
 from uproxy.dataplane.tcp.listener import TcpListener
-from uproxy.dataplane.tcp.relay import SpliceMode
+from uproxy.dataplane.tcp.shared_buffers import SpliceMode
 
 every_mode = pytest.mark.parametrize("mode", ["never", "adaptive", "always"])
 

@@ -14,10 +14,10 @@ from uproxy.core.route import Backend, Route
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.ports import Port
 from uproxy.dataplane.tcp.dialer import Dialer
+from uproxy.dataplane.tcp.epoll_direction import Side
 from uproxy.dataplane.tcp.epoll_events import EVENTS
-from uproxy.dataplane.tcp.epoll_side import Side
-from uproxy.dataplane.tcp.relay import Relay
-from uproxy.dataplane.tcp.ring_side import RingSide, ring_sides
+from uproxy.dataplane.tcp.ring_direction import RingSide, ring_sides
+from uproxy.dataplane.tcp.shared_buffers import Relay
 
 ROUNDS_OF_SILENCE: Final = 3
 """How long the backend's handshake waits for the client's first bytes. Measured: 1 has half of the

@@ -15,7 +15,7 @@ from uproxy.core.flows.counters import DropReason
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.tcp.dialer import Dialer
 from uproxy.dataplane.tcp.flow import Flow
-from uproxy.dataplane.tcp.relay import Relay, SpliceMode
+from uproxy.dataplane.tcp.shared_buffers import Relay, SpliceMode
 from uproxy.dataplane.tcp.shortage import Shortage
 from uproxy.net.listening import KEEPALIVE_COUNT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Final
 
 from uproxy.dataplane.tcp.epoll_events import BROKEN, IN, LAST, NOT_LAST, OUT, READ, SHUT, URGENT
-from uproxy.dataplane.tcp.relay import BUFFER, ROUNDS, Ends, Relay
+from uproxy.dataplane.tcp.shared_buffers import BUFFER, ROUNDS, Ends, Relay
 from uproxy.dataplane.tcp.splice import Splice
 
 _RECV: Final = int(socket.MSG_DONTWAIT)

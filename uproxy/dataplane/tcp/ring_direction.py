@@ -15,7 +15,7 @@ from _socket import socket as Socket
 from typing import Final, Protocol
 
 from uproxy.dataplane.tcp.half_closed import HalfClosed
-from uproxy.dataplane.tcp.relay import Ends
+from uproxy.dataplane.tcp.shared_buffers import Ends
 from uproxy.uring.abi import (
     CQE_BUFFER_SHIFT,
     CQE_F_BUFFER,

@@ -13,7 +13,7 @@ import pytest
 from tests.dataplane.peers import PATIENCE, pattern
 from tests.io_uring import needs_io_uring
 from uproxy.dataplane.tcp.half_closed import HalfClosed, Tiring
-from uproxy.dataplane.tcp.ring_side import BULK, ring_sides
+from uproxy.dataplane.tcp.ring_direction import BULK, ring_sides
 from uproxy.uring import ring as ring_module
 from uproxy.uring.abi import OP_RECV
 from uproxy.uring.ring import BUFFER_SIZE, RECV_LIMIT, Ring
