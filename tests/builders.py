@@ -27,7 +27,9 @@ from uproxy.core.cluster.objects import (
     ZoneHint,
 )
 from uproxy.core.cluster.state import ClusterState
-from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
+from uproxy.core.routing.build import build
+from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.table import RoutingTable
 
 SOURCE = "test"
 NODE = "node-1"

@@ -22,8 +22,9 @@ from uproxy.core.route import (
     Route,
     ServicePortName,
 )
+from uproxy.core.routing.build import build
 from uproxy.core.routing.options import RoutingOptions
-from uproxy.core.routing.table import RoutingTable, build
+from uproxy.core.routing.table import RoutingTable
 from uproxy.sources.manifests.file import read_manifest
 
 _SERVICES = 2000

@@ -21,7 +21,9 @@ from bench.wire.processes import Unavailable, find_program, output_of, running, 
 from tests.e2e.program import wait_for
 from uproxy.core.cluster.decode import from_data, kind_of
 from uproxy.core.cluster.state import ClusterState
-from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
+from uproxy.core.routing.build import build
+from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.table import RoutingTable
 
 SERVICES_HERE = (
     Service("http", "TCP", Place("127.0.0.1", 8000)),

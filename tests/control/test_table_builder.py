@@ -60,7 +60,7 @@ async def test_a_change_of_this_machine_leaves_the_loop_its_turns(
             derived.append(0)
             await asyncio.sleep(0)
 
-    with patch("uproxy.core.routing.table.derive", counting):
+    with patch("uproxy.core.routing.build.derive", counting):
         async with asyncio.TaskGroup() as tasks:
             ticking = tasks.create_task(turns())
             await made.update(RoutingOptions(**after))

@@ -18,7 +18,9 @@ from uproxy.core.cluster.objects import EndpointSlice, Node, Object, Service
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.overview import service_statuses
 from uproxy.core.route import Frontend, Route
-from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
+from uproxy.core.routing.build import build
+from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.table import RoutingTable
 from uproxy.sources.kubernetes.mirror import NODE as NODES
 from uproxy.sources.kubernetes.mirror import SERVICES, SLICES, SOURCES
 

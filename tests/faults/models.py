@@ -10,7 +10,7 @@ from typing import Any, Final
 from unittest.mock import Mock, patch
 
 import uproxy.control.sync_metrics
-import uproxy.core.routing.table
+import uproxy.core.routing.build
 import uproxy.sources.last_known.fallback
 from tests.faults.api import FakeApi
 from tests.faults.installed import installed
@@ -60,7 +60,7 @@ def models(
         "uproxy.http.health.HttpServer": http.server,
         "uproxy.sources.last_known.fallback.save": disk.save,
         "uproxy.sources.last_known.fallback.load": disk.load,
-        "uproxy.core.routing.table.derive": _derive(kernel.weather),
+        "uproxy.core.routing.build.derive": _derive(kernel.weather),
         "uproxy.control.sync_metrics.SyncMetrics.applying": _applying(kernel.weather),
     }
     with ExitStack() as stack:
@@ -96,7 +96,7 @@ def _applying(weather: Weather) -> Callable[..., Any]:
     return applying
 
 
-_REAL_DERIVE: Final[Any] = vars(uproxy.core.routing.table)["derive"]
+_REAL_DERIVE: Final[Any] = vars(uproxy.core.routing.build)["derive"]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ ALL: Final = (
     _one(
         "derive-raises",
         "a Service whose routes cannot be derived stops all others",
-        "core.routing.table",
+        "core.routing.build",
         "        except Exception as error:\n            # Nobody has",
         "        except ZeroDivisionError as error:\n            # Nobody has",
     ),

@@ -124,12 +124,12 @@ class World:
     def bugs(self) -> Iterator[None]:
         """Have functions raise that deal with the Service "bad", or with everything."""
         places = {
-            "derive": ("uproxy.core.routing.table.derive", _is_bad),
+            "derive": ("uproxy.core.routing.build.derive", _is_bad),
             "take in": ("uproxy.control.sync_metrics.SyncMetrics.applying", _is_bad),
             "take out": ("uproxy.control.sync_metrics.SyncMetrics.removing", _is_bad),
             "wait": ("uproxy.control.reconciler.earliest", _always),
             "plan": ("uproxy.control.reconciler.plan", _always),
-            "build": ("uproxy.core.routing.table._Draft.guard", _always),
+            "build": ("uproxy.core.routing.build.TableDraft.guard", _always),
             "open": ("uproxy.net.listening.open_listeners", _is_bad),
             "pause": ("uproxy.net.listening.pause", _always),
         }

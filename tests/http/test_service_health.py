@@ -13,7 +13,7 @@ from tests.http.client import address_of, fetch, needs_ipv6, refused, taken_port
 from tests.ports import free_port
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.ip import Family
-from uproxy.core.routing.derive import HealthCheck
+from uproxy.core.routing.service_routes import HealthCheck
 from uproxy.http.health import ServiceHealthServers
 
 ONE, TWO, THREE, FOUR = (ObjectName("ns", name) for name in ("one", "two", "three", "four"))

@@ -31,7 +31,7 @@ from uproxy.core.report.health import ProxyHealth
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.route import Backend, ServicePortName
 from uproxy.core.routing.options import RoutingOptions
-from uproxy.core.routing.table import HealthCheck
+from uproxy.core.routing.service_routes import HealthCheck
 from uproxy.host import processors
 from uproxy.host.claims import Claims
 from uproxy.http.health import ServiceHealthServers

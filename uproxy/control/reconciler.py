@@ -35,10 +35,12 @@ from uproxy.core.report.health_checks import with_lower_counts
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.retry import RetrySchedule, earliest
 from uproxy.core.route import Frontend, FrontendKind, Route
+from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.plan import Plan, plan
 from uproxy.core.routing.reserved import ReservedAddresses
 from uproxy.core.routing.retries import Failure, Retries
-from uproxy.core.routing.table import HealthCheck, RoutingOptions, RoutingTable
+from uproxy.core.routing.service_routes import HealthCheck
+from uproxy.core.routing.table import RoutingTable
 from uproxy.net.listening import ListenError
 
 log = logging.getLogger(__name__)

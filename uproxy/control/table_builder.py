@@ -14,9 +14,10 @@ from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.retry import RetrySchedule
 from uproxy.core.route import Frontend
+from uproxy.core.routing.build import advance, needs_deriving
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.options_change import OptionsChange
-from uproxy.core.routing.table import RoutingTable, advance, needs_deriving
+from uproxy.core.routing.table import RoutingTable
 
 _AT_ONCE = 64
 """Services that are derived before the event loop gets its turn, about 5 ms."""

@@ -14,7 +14,7 @@ from uproxy.core.ip import Family
 from uproxy.core.report.health import HealthAnswer, ProxyHealth, service_health
 from uproxy.core.report.readiness import Reason, kinds
 from uproxy.core.report.telemetry import Telemetry
-from uproxy.core.routing.derive import HealthCheck
+from uproxy.core.routing.service_routes import HealthCheck
 from uproxy.http.connections import Room
 from uproxy.http.readyz import Notes, readyz_page
 from uproxy.http.server import Answering, HttpServer, ServeError

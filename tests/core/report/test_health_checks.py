@@ -7,7 +7,7 @@ import pytest
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.ip import Family
 from uproxy.core.report.health_checks import with_lower_counts
-from uproxy.core.routing.derive import HealthCheck
+from uproxy.core.routing.service_routes import HealthCheck
 
 WEB = ObjectName("default", "web")
 

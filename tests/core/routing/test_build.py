@@ -12,7 +12,9 @@ from tests.builders import SOURCE, cluster, endpoint, endpoint_slice, local, nod
 from uproxy.core.cluster.objects import Object
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.route import Frontend, ServicePortName
-from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
+from uproxy.core.routing.build import build
+from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.table import RoutingTable
 
 OPTIONS = RoutingOptions(local_addresses=frozenset({"10.0.0.1"}))
 

@@ -10,7 +10,9 @@ from tests.builders import SOURCE, cluster, endpoint_slice, port, service, table
 from uproxy.core.cluster.objects import ObjectName, Service
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.route import Frontend
-from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
+from uproxy.core.routing.build import build
+from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.table import RoutingTable
 
 OPTIONS = RoutingOptions()
 SHARED = Frontend("TCP", "0.0.0.0", 30080)

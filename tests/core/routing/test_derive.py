@@ -15,7 +15,7 @@ from uproxy.core.cluster.objects import (
     SessionAffinityConfig,
 )
 from uproxy.core.route import BalancerKind
-from uproxy.core.routing.table import HealthCheck
+from uproxy.core.routing.service_routes import HealthCheck
 
 WEB = ObjectName("default", "web")
 ETP: dict[str, Any] = {"external_traffic_policy": "Local"}

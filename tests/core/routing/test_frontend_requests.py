@@ -18,7 +18,9 @@ from uproxy.core.report.overview import frontend_statuses, service_statuses
 from uproxy.core.report.problems import problems
 from uproxy.core.report.status_format import Filter, status_view
 from uproxy.core.route import Frontend
-from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
+from uproxy.core.routing.build import build
+from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.table import RoutingTable
 
 SHARED = Frontend("TCP", "203.0.113.1", 80)
 OPTIONS = RoutingOptions()

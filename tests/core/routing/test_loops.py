@@ -9,9 +9,11 @@ import pytest
 from tests.builders import SOURCE, cluster, endpoint_slice, local, node, port, service, table
 from uproxy.core.cluster.objects import EndpointSlice, Object, ObjectName, Service
 from uproxy.core.route import Frontend, Route
-from uproxy.core.routing import table as table_module
+from uproxy.core.routing import draft
+from uproxy.core.routing.build import build
 from uproxy.core.routing.loops import guarded
-from uproxy.core.routing.table import RoutingOptions, RoutingTable, build
+from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.table import RoutingTable
 
 WEB = Frontend("TCP", "10.96.0.1", 80)
 LOCAL = frozenset({"192.0.2.1", "2001:db8::1"})
@@ -281,7 +283,7 @@ class TestStepByStep:
             looked_at.append(route.frontend)
             return guarded(route, *rest)
 
-        monkeypatch.setattr(table_module, "guarded", counted)
+        monkeypatch.setattr(draft, "guarded", counted)
         state.remove(SOURCE, Service, ObjectName("default", "s7"))
         found = build(state, RoutingOptions(), found, state.take_dirty())
         assert looked_at == [Frontend("TCP", "10.96.0.7", 80)]

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from tests.builders import SOURCE, cluster, endpoint_slice, port, service
 from tests.core.routing.test_build import nodes, services, slices
 from uproxy.core.cluster.objects import Object
+from uproxy.core.routing.build import build
 from uproxy.core.routing.derive import derive
 from uproxy.core.routing.options import RoutingOptions
-from uproxy.core.routing.table import RoutingTable, build
+from uproxy.core.routing.table import RoutingTable
 
 HERE = frozenset({"192.0.2.1"})
 BEFORE: dict[str, Any] = {"local_addresses": HERE, "external_ip_addresses": HERE}
@@ -64,7 +65,7 @@ ALL = {*(f"plain{index}" for index in range(10)), "external", "vip", "ranges", "
 def test_only_those_that_a_change_concerns(after: dict[str, Any], expected: set[str]) -> None:
     state = cluster(*crowd())
     table = build(state, RoutingOptions(**BEFORE), RoutingTable(), state.take_dirty())
-    with patch("uproxy.core.routing.table.derive", wraps=derive) as derived:
+    with patch("uproxy.core.routing.build.derive", wraps=derive) as derived:
         build(state, RoutingOptions(**{**BEFORE, **after}), table, ())
     assert {call.args[0].metadata.name for call in derived.call_args_list} == expected
 

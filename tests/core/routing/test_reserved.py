@@ -21,8 +21,9 @@ from tests.core.routing.test_frontend_requests import calls_of
 from uproxy.core.cluster.host_addresses import HostAddresses
 from uproxy.core.cluster.objects import Node, ObjectName
 from uproxy.core.ip import parse_network
+from uproxy.core.routing.build import build
 from uproxy.core.routing.options import RoutingOptions
-from uproxy.core.routing.table import RoutingTable, build
+from uproxy.core.routing.table import RoutingTable
 from uproxy.core.routing.vips import Vips
 
 WEB = ObjectName("default", "web")

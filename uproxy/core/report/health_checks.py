@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.routing.table import HealthCheck
+from uproxy.core.routing.service_routes import HealthCheck
 
 
 def with_lower_counts(

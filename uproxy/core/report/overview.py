@@ -21,7 +21,8 @@ from uproxy.core.route import Frontend, Route, ServicePortName
 from uproxy.core.routing.frontend_requests import Conflict
 from uproxy.core.routing.plan import Actual
 from uproxy.core.routing.retries import Failure
-from uproxy.core.routing.table import HealthCheck, RoutingTable
+from uproxy.core.routing.service_routes import HealthCheck
+from uproxy.core.routing.table import RoutingTable
 
 _NONE: Final[Mapping[ServicePortName, FailedAttempts]] = MappingProxyType({})
 

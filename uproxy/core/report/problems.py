@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, NamedTuple
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.backend_reachability import FailedAttempts
 from uproxy.core.route import Frontend, ServicePortName
-from uproxy.core.routing.derive import HealthCheck
 from uproxy.core.routing.retries import Failure
+from uproxy.core.routing.service_routes import HealthCheck
 from uproxy.core.routing.table import RoutingTable
 
 _SHOWN: Final = 3

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.protocols import TCP
 from uproxy.core.route import Frontend, Route, ServicePortName
-from uproxy.core.routing.derive import HealthCheck, ServiceRoutes
+from uproxy.core.routing.service_routes import HealthCheck, ServiceRoutes
 
 HEALTH_CHECK_PORT: Final = "healthCheckNodePort"
 """Stands for the port name in the owner of a health check. No port can be called that: port

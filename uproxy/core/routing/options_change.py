@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from uproxy.core.cluster.objects import Service
 from uproxy.core.cluster.state import requested_addresses
-from uproxy.core.routing.derive import ServiceRoutes
 from uproxy.core.routing.loops import backend_sets
 from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.service_routes import ServiceRoutes
 
 
 class OptionsChange:

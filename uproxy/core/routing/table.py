@@ -1,44 +1,23 @@
-"""The routing table: every frontend with its route, derived again only where something changed."""
+"""The routing table, which is the desired state: every frontend with its route."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import product
 
-from uproxy.core.cluster.host_addresses import HostAddresses
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.cluster.state import ClusterState
-from uproxy.core.errors import unexpected
 from uproxy.core.ip import Family
 from uproxy.core.route import Frontend, Route
-from uproxy.core.routing.derive import HealthCheck, PolicySide, ServiceRoutes, derive
-from uproxy.core.routing.frontend_requests import (
-    Conflict,
-    FrontendRequest,
-    FrontendRequests,
-    ranked,
-    replaced,
-)
-from uproxy.core.routing.loops import ChangedFrontends, FrontendIndex, guarded, may_be_node_ports
-from uproxy.core.routing.nodeports import resolve_nodeport_addresses
+from uproxy.core.routing.frontend_requests import Conflict
+from uproxy.core.routing.loops import FrontendIndex
 from uproxy.core.routing.options import RoutingOptions
-from uproxy.core.routing.options_change import OptionsChange
+from uproxy.core.routing.service_routes import HealthCheck, ServiceRoutes, TrafficSide
 from uproxy.core.routing.topology import FAMILIES
 
-__all__ = [
-    "Conflict",
-    "HealthCheck",
-    "RoutingOptions",
-    "RoutingTable",
-    "ServiceRoutes",
-    "build",
-    "resolve_nodeport_addresses",
-]
 
-
-def _no_counts() -> dict[tuple[PolicySide, Family], int]:
-    sides: tuple[PolicySide, ...] = ("internal", "external")
+def _no_counts() -> dict[tuple[TrafficSide, Family], int]:
+    sides: tuple[TrafficSide, ...] = ("internal", "external")
     return dict.fromkeys(product(sides, FAMILIES), 0)
 
 
@@ -52,7 +31,7 @@ class RoutingTable:
     conflicts: Mapping[Frontend, Conflict] = field(default_factory=dict)
     health_checks: Mapping[ObjectName, HealthCheck] = field(default_factory=dict)
     """Those to serve: a health check that lost its port to another Service is a conflict."""
-    no_local_endpoints: Mapping[tuple[PolicySide, Family], int] = field(default_factory=_no_counts)
+    no_local_endpoints: Mapping[tuple[TrafficSide, Family], int] = field(default_factory=_no_counts)
     """Service ports whose policy Local finds nothing on this node (kubeproxy's
     sync_proxy_rules_no_local_endpoints_total)."""
     changed: frozenset[Frontend] = frozenset()
@@ -73,285 +52,3 @@ class RoutingTable:
     """Version of the addresses of all nodes."""
     local: frozenset[ObjectName] = frozenset()
     """Services that treat clients from outside differently (externalTrafficPolicy Local)."""
-
-
-def build(
-    state: ClusterState,
-    options: RoutingOptions,
-    previous: RoutingTable,
-    dirty: Collection[ObjectName],
-) -> RoutingTable:
-    """The table that follows `previous` after the Services in `dirty` have changed.
-
-    With other options than before, the Services that these concern count as dirty too; for the
-    first table, all do.
-    """
-    if previous.options is None:
-        dirty = state.service_names()
-    elif previous.options != options:
-        change = OptionsChange(previous.options, options)
-        dirty = {
-            *dirty,
-            *(each for each in previous.services if needs_deriving(change, state, previous, each)),
-        }
-    return advance(state, options, previous, dirty)
-
-
-def needs_deriving(
-    change: OptionsChange, state: ClusterState, table: RoutingTable, name: ObjectName
-) -> bool:
-    """Whether a Service of a table has to be derived again. A removed one is dirty anyway."""
-    service = state.service(name)
-    return service is not None and change.affects(service, table.services[name])
-
-
-def advance(
-    state: ClusterState,
-    options: RoutingOptions,
-    previous: RoutingTable,
-    dirty: Collection[ObjectName],
-) -> RoutingTable:
-    """The table that follows `previous` after these Services were derived again, and no other.
-
-    Everything else is reused by identity, and a route that comes out equal stays the old object.
-    """
-    draft = _Draft(previous, options, state.hosts)
-    for name in dirty:
-        try:
-            wanted = _derived(state, options, name)
-        except Exception as error:
-            # Nobody has thought of it, but it concerns one Service: the others are served.
-            draft.keep(name, unexpected(error))
-        else:
-            draft.put(name, wanted)
-    draft.guard()
-    return draft.finish()
-
-
-def _derived(
-    state: ClusterState, options: RoutingOptions, name: ObjectName
-) -> ServiceRoutes | None:
-    service = state.service(name)
-    if service is None:
-        return None
-    return derive(service, state.slices_of(name), state.node, options, state.hosts)
-
-
-class _Draft:
-    """A table in the making."""
-
-    def __init__(
-        self, previous: RoutingTable, options: RoutingOptions, hosts: HostAddresses
-    ) -> None:
-        self.touched: set[Frontend] = set()
-        """Frontends whose holder or route may differ from before."""
-        self._previous = previous
-        self._options = options
-        self._hosts = hosts
-        self._routes = dict(previous.routes)
-        self._services = dict(previous.services)
-        self._requests = FrontendRequests(self._services)
-        self._conflicts = dict(previous.conflicts)
-        self._health_checks = dict(previous.health_checks)
-        self._health_frontends = dict(previous.health_frontends)
-        self._no_local = dict(previous.no_local_endpoints)
-        self._looping = set(previous.looping)
-        self._index = previous.index
-        self._underived = dict(previous.underived)
-        self._local = set(previous.local)
-
-    def keep(self, name: ObjectName, why: str) -> None:
-        """Leave it at what a Service wanted before, since it is not known what it wants now."""
-        self._underived[name] = why
-
-    def put(self, name: ObjectName, wanted: ServiceRoutes | None) -> None:
-        """Set what a Service wants, and decide again who has each of the frontends concerned."""
-        self._underived.pop(name, None)
-        old = self._services.get(name)
-        if wanted == old:
-            # The guard decides again nevertheless: it may be for its sake that it was derived.
-            self.touched.update(route.frontend for route in (old.routes if old else ()))
-            return
-        before = self._requests.of(name) if old is not None else {}
-        if wanted is None:
-            del self._services[name]
-        else:
-            self._services[name] = wanted = _reusing(wanted, old)
-        self._local.discard(name)
-        if wanted is not None and any(each.local_backends is not None for each in wanted.routes):
-            self._local.add(name)
-        for side in old.no_local if old is not None else ():
-            self._no_local[side] -= 1
-        for side in wanted.no_local if wanted is not None else ():
-            self._no_local[side] += 1
-        now = self._requests.of(name) if wanted is not None else {}
-        concerned = {name}
-        for frontend in dict.fromkeys((*now, *before)):  # In the order of the Service.
-            requests = self._requests_for(
-                frontend, name, before.get(frontend, ()), now.get(frontend, ())
-            )
-            concerned |= self._settle(frontend, requests)
-        for each in concerned:
-            self._settle_health_check(each)
-
-    def guard(self) -> None:
-        """Leave out backends that are our own frontends, where that may have become (un)true."""
-        before = self._previous.routes
-        appeared = {f for f in self.touched if f in self._routes and f not in before}
-        gone = {f for f in self.touched if f in before and f not in self._routes}
-        if gone:
-            self.touched.update(self._freed_by(gone))
-        if appeared:
-            news = ChangedFrontends(appeared, self._index, self._hosts)
-            self.touched.update(self._concerned_by(news))
-        if self._hosts.version != self._previous.hosts:
-            self.touched.update(self._concerned_by_hosts())
-        for frontend in self.touched:
-            self._looping.discard(frontend)
-            route = self._routes.get(frontend)
-            if route is not None:
-                self._routes[frontend] = self._guarded(route)
-
-    def finish(self) -> RoutingTable:
-        before = self._previous.routes
-        return RoutingTable(
-            routes=self._routes,
-            services=self._services,
-            conflicts=self._conflicts,
-            health_checks=self._health_checks,
-            no_local_endpoints=self._no_local,
-            changed=frozenset(f for f in self.touched if self._routes.get(f) is not before.get(f)),
-            options=self._options,
-            health_frontends=self._health_frontends,
-            looping=frozenset(self._looping),
-            index=self._index,
-            underived=self._underived,
-            hosts=self._hosts.version,
-            local=frozenset(self._local),
-        )
-
-    def _settle(self, frontend: Frontend, requests: tuple[FrontendRequest, ...]) -> set[ObjectName]:
-        """Give a frontend to the first of its requests; the Services that had it and have it with
-        their health checks."""
-        self.touched.add(frontend)
-        old = self._routes.pop(frontend, None)
-        concerned = {self._health_frontends.pop(frontend, None)}
-        self._conflicts.pop(frontend, None)
-        if len(requests) > 1:
-            self._conflicts[frontend] = Conflict(requests)
-        if requests:
-            winner = requests[0]
-            if isinstance(winner.want, Route):
-                self._routes[frontend] = winner.want
-            else:
-                self._health_frontends[frontend] = winner.service
-                concerned.add(winner.service)
-        self._reindex(old, self._routes.get(frontend))
-        return {each for each in concerned if each is not None}
-
-    def _reindex(self, old: Route | None, new: Route | None) -> None:
-        """Note what a frontend is now."""
-        if (old and old.kind) == (new and new.kind):
-            return
-        if self._index is self._previous.index:
-            self._index = self._index.copy()
-        for route, change in ((old, -1), (new, 1)):
-            if route is not None:
-                self._index.count(route, change)
-
-    def _requests_for(
-        self,
-        frontend: Frontend,
-        name: ObjectName,
-        before: Sequence[FrontendRequest],
-        now: Sequence[FrontendRequest],
-    ) -> tuple[FrontendRequest, ...]:
-        """All requests of a frontend, after those of one Service have changed. Only contested
-        frontends keep theirs; a sole one is found again from what its holder wants."""
-        conflict = self._conflicts.get(frontend)
-        if conflict is not None:
-            return replaced(conflict.requests, before, now)
-        holder = self._holder(frontend)
-        if holder is None or holder == name:
-            return ranked(now)
-        return ranked((*now, *self._requests.of(holder)[frontend]))
-
-    def _holder(self, frontend: Frontend) -> ObjectName | None:
-        route = self._routes.get(frontend)
-        if route is None:
-            return self._health_frontends.get(frontend)
-        return ObjectName(route.owner.namespace, route.owner.name)
-
-    def _settle_health_check(self, name: ObjectName) -> None:
-        """Serve a health check only where it has its port at all addresses."""
-        wanted = self._services.get(name)
-        health_check = wanted.health_check if wanted is not None else None
-        if health_check is not None and all(
-            self._health_frontends.get(frontend) == name for frontend in health_check.frontends
-        ):
-            self._health_checks[name] = health_check
-        else:
-            self._health_checks.pop(name, None)
-
-    def _freed_by(self, gone: Collection[Frontend]) -> Collection[Frontend]:
-        """Frontends that may have lacked a backend because of those that are gone. There may be
-        thousands that lack one, if somebody wants that, each of which takes 40 us to guard."""
-        if self._hosts.version != self._previous.hosts:
-            return self._looping
-        news = ChangedFrontends(gone, self._previous.index, self._hosts)
-        holders = {self._holder(frontend) for frontend in self._looping}
-        wanted = (self._services[name] for name in holders if name is not None)
-        return {
-            route.frontend for each in wanted if _may_affect(news, each) for route in each.routes
-        }
-
-    def _concerned_by(self, appeared: ChangedFrontends) -> Iterable[Frontend]:
-        """Frontends with backends that may be among those that appeared.
-
-        This walks all Services, because an index of all backends would cost more than it saves:
-        frontends appear seldom, and 200,000 backends take about 15 ms.
-        """
-        for wanted in self._services.values():
-            if _may_affect(appeared, wanted):
-                yield from (route.frontend for route in wanted.routes)
-
-    def _concerned_by_hosts(self) -> Iterable[Frontend]:
-        """Frontends with backends that may be NodePorts, where the addresses of nodes changed."""
-        for wanted in self._services.values():
-            if may_be_node_ports(wanted.backend_ports, self._index):
-                yield from (route.frontend for route in wanted.routes)
-
-    def _guarded(self, route: Route) -> Route:
-        wanted = self._wanted(route)
-        local = self._options.local_addresses
-        final = guarded(wanted, self._routes, local, self._index, self._hosts)
-        if final is not wanted:
-            self._looping.add(route.frontend)
-        before = self._previous.routes.get(route.frontend)
-        return before if before is not None and before == final else final
-
-    def _wanted(self, route: Route) -> Route:
-        """A route as its Service wants it, before the loop guard."""
-        if route.frontend not in self._previous.looping:
-            return route
-        requests = self._requests.of(ObjectName(route.owner.namespace, route.owner.name))
-        found = (each.want for each in requests[route.frontend] if each.owner == route.owner)
-        return next(want for want in found if isinstance(want, Route))
-
-
-def _may_affect(news: ChangedFrontends, wanted: ServiceRoutes) -> bool:
-    return news.may_affect(
-        wanted.routes, has_local_backend=wanted.has_local_backend, ports=wanted.backend_ports
-    )
-
-
-def _reusing(wanted: ServiceRoutes, old: ServiceRoutes | None) -> ServiceRoutes:
-    """The same, with the old objects for the routes that are equal."""
-    if old is None:
-        return wanted
-    known = {(route.frontend, route.owner): route for route in old.routes}
-    routes = []
-    for route in wanted.routes:
-        before = known.get((route.frontend, route.owner))
-        routes.append(before if before is not None and before == route else route)
-    return replace(wanted, routes=tuple(routes))
