@@ -11,8 +11,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from uproxy.cli.effective_config import Resolved, config_options, resolve
-from uproxy.cli.flags import default_workers
+from uproxy.cli.effective_config import Resolved, resolve
+from uproxy.cli.flags import config_options, default_workers
 from uproxy.config.settings import Address, Config
 from uproxy.core.route import BalancerKind
 
@@ -231,7 +231,7 @@ def test_the_default_number_of_workers_is_bounded() -> None:
         ),
         pytest.param(
             ["--min-sync-period", "1m"],
-            "--min-sync-period: 1m is longer than --sync-period, 30s; give less",
+            "--min-sync-period: 1m is longer than --sync-period (30s); give a shorter time",
             id="periods",
         ),
         pytest.param(
@@ -292,7 +292,7 @@ def test_flags_beside_a_file_get_one_warning(tmp_path: Path) -> None:
     config, warnings = invoke(*args, environ={"UPROXY_BALANCER": "random", "NODE_NAME": "n"})
     assert config == Config(workers=default_workers(), node_name="n")
     assert warnings == (
-        f"ignored, because {path} (--config) decides: --manifests, --workers, UPROXY_BALANCER",
+        f"ignored because --config {path} is given: --manifests, --workers, UPROXY_BALANCER",
     )
 
 

@@ -85,25 +85,27 @@ def run(*words: str) -> Done:
         ),
         pytest.param(
             ["status", "--url", "ftp://x"],
-            'uproxy status: Invalid value for --url: "ftp://x" is not like http://',
+            'uproxy status: Invalid value for --url: "ftp://x" is not a URL; give one like http://',
             id="no such URL",
         ),
         pytest.param(
-            ["status", "-w", "-o", "json"], "uproxy status: --watch goes with tables", id="watch"
+            ["status", "-w", "-o", "json"], "uproxy status: --watch cannot be combined", id="watch"
         ),
         pytest.param(["explain"], "uproxy explain: Missing argument", id="explain what"),
         pytest.param(
-            ["explain", "a/b/c"], 'uproxy explain: "a/b/c" is not like default/web', id="name"
+            ["explain", "a/b/c"], 'uproxy explain: "a/b/c" is not the name of a Service', id="name"
         ),
         pytest.param(
             ["explain", "-n", "b", "a/web"],
-            "uproxy explain: a/web is not in namespace b",
+            "uproxy explain: a/web and -n b name different namespaces",
             id="two namespaces",
         ),
         pytest.param(["doctor", "--max-flows", "0"], "uproxy doctor: --max-flows", id="doctor"),
         pytest.param(["stauts"], 'uproxy: no command "stauts"; did you mean "status"?', id="typo"),
         pytest.param(["ex"], 'uproxy: no command "ex"; did you mean "explain"?', id="beginning"),
-        pytest.param(["xyzzy"], 'uproxy: no command "xyzzy"; there are run, demo, ', id="no idea"),
+        pytest.param(
+            ["xyzzy"], 'uproxy: no command "xyzzy"; the commands are run, demo, ', id="no idea"
+        ),
         pytest.param(["--vresion"], "uproxy: No such option", id="no such flag of all"),
     ],
 )

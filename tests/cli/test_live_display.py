@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from uproxy.cli.live_display import fitted, watch
+from uproxy.cli.live_display import fit_to_height, show_live
 from uproxy.cli.status_client import NoStatus
 
 
@@ -19,18 +19,18 @@ from uproxy.cli.status_client import NoStatus
         pytest.param(10_000, 24, "... 9,977 more lines", id="far too many"),
     ],
 )
-def test_fitted(count: int, height: int, last: str | None) -> None:
-    shown = fitted([f"line {number}" for number in range(count)], height)
+def test_fit_to_height(count: int, height: int, last: str | None) -> None:
+    shown = fit_to_height([f"line {number}" for number in range(count)], height)
     assert len(shown) == min(count, height)
     assert shown[-1:] == ([] if last is None else [last])
 
 
-def test_watch_goes_on_through_an_outage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_goes_on_through_an_outage(capsys: pytest.CaptureFixture[str]) -> None:
     answers: Iterator[list[str] | NoStatus] = iter(
-        [["first"], NoStatus("nobody is there"), ["again"]]
+        [["first"], NoStatus("no uproxy answers"), ["again"]]
     )
 
-    def draw() -> list[str]:
+    def render() -> list[str]:
         answer = next(answers, None)
         if answer is None:
             raise KeyboardInterrupt
@@ -38,18 +38,18 @@ def test_watch_goes_on_through_an_outage(capsys: pytest.CaptureFixture[str]) -> 
             raise answer
         return answer
 
-    watch(draw, interval=0)
+    show_live(render, interval=0)
     assert capsys.readouterr().out.split("\n\n") == [
         "first",
-        "Trying again: nobody is there",
+        "Trying again: no uproxy answers",
         "again",
         "",
     ]
 
 
-def test_watch_begins_only_if_there_is_something_to_watch() -> None:
-    def draw() -> list[str]:
-        raise NoStatus("nobody is there")
+def test_it_begins_only_if_uproxy_answers() -> None:
+    def render() -> list[str]:
+        raise NoStatus("no uproxy answers")
 
     with pytest.raises(NoStatus):
-        watch(draw, interval=0)
+        show_live(render, interval=0)

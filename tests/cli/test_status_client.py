@@ -1,4 +1,4 @@
-"""Asking for a status: of an uproxy, of somebody else, of nobody."""
+"""Getting a status: from uproxy, from another server, and where there is no server."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_fetch(wanted: Filter, path: str) -> None:
     assert asked == [path]
 
 
-def test_a_later_version_may_say_more() -> None:
+def test_a_later_version_may_have_more_fields() -> None:
     said = msgspec.json.decode(msgspec.json.encode(VIEW))
     with answering(200, msgspec.json.encode(said | {"weather": "fair"}), []) as url:
         assert fetch(url) == VIEW
@@ -91,19 +91,19 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatc
     ("code", "body", "words"),
     [
         pytest.param(200, b"<html>", "is not uproxy", id="a web page"),
-        pytest.param(200, b'{"node": 7}', "not this version", id="other JSON"),
+        pytest.param(200, b'{"node": 7}', "another version", id="other JSON"),
         pytest.param(404, b"page not found", "HTTP 404", id="kube-proxy"),
         pytest.param(500, b"", "HTTP 500", id="in trouble"),
         pytest.param(400, b"unknown state 'x'\n", "unknown state 'x'", id="a bad question"),
         pytest.param(200, said(b'"more":' + b"[" * 99_999), "not uproxy", id="too deep"),
-        pytest.param(200, said(b'"node":"\xff\x9b"'), "not this version", id="no UTF-8"),
-        pytest.param(200, said(b'"node":"\x1b[31m"'), "not this version", id="raw controls"),
+        pytest.param(200, said(b'"node":"\xff\x9b"'), "another version", id="no UTF-8"),
+        pytest.param(200, said(b'"node":"\x1b[31m"'), "another version", id="raw controls"),
         pytest.param(200, said(b'"workers":[{"index":1e999}]'), "not uproxy", id="too large"),
         pytest.param(200, said(b'"synced":' + b"9" * 9999), "not uproxy", id="too long a number"),
         pytest.param(302, b"", "HTTP 302", id="sent elsewhere"),
     ],
 )
-def test_an_answer_that_is_no_status(code: int, body: bytes, words: str) -> None:
+def test_an_answer_that_is_not_a_status(code: int, body: bytes, words: str) -> None:
     with answering(code, body, []) as url, pytest.raises(NoStatus) as caught:
         fetch(url)
     assert words in caught.value.message
@@ -122,19 +122,19 @@ def test_redirects_are_not_followed() -> None:
     assert asked == []
 
 
-def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_client, "_MOST", 1_000_000)
+def test_an_endless_answer_is_not_read_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_client, "_MAX_BYTES", 1_000_000)
     with answering(200, b"[" * 1_000_001, []) as url, pytest.raises(NoStatus, match="too long"):
         fetch(url)
 
 
-def test_nobody_there() -> None:
+def test_no_server() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(NoStatus) as caught:
         fetch(url)
     assert caught.value.message == (
-        f"no uproxy answers at {url} (connection refused); start one with: uproxy run, or uproxy "
-        "demo; or say where it is with --url"
+        f"no uproxy answers at {url} (connection refused); start one with "
+        '"uproxy run" or "uproxy demo", or give its address with --url'
     )
 
 
@@ -154,6 +154,6 @@ def test_base_url(text: str, url: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "ftp://host", "http://", "host:port", "host:99999", "[::1"])
-def test_what_is_no_url(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is not like http:"):
+def test_it_is_not_a_url(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not a URL; give one like http:"):
         base_url(text)

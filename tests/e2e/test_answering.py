@@ -99,7 +99,7 @@ def test_a_service_that_nobody_answers_is_degraded_until_somebody_does(
         assert uproxy.log.count(line) == 1
         assert uproxy.get(uproxy.health, "/readyz") == (200, "ok"), "this node is fine"
         said = explain(uproxy, "web")
-        assert "default/web is open on 4 of its 6 frontends, and no backend answers." in said
+        assert "default/web is open, but no backend answers on 4 of its 6 frontends." in said
         assert f"127.0.0.88:{nobody}  does not answer" in said
         wait_for("the Event", lambda: "BackendsUnreachable" in events(api))
         assert f"127.0.0.88:{nobody}" in events(api)["BackendsUnreachable"]["note"]

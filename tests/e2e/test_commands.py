@@ -171,8 +171,8 @@ def test_explain_what_is_not_known(here: World) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == (
-        "uproxy explain: no Service default/wbe; uproxy status lists the 3 Services that it "
-        "knows; 1 object cannot be used, see: uproxy status\n"
+        'uproxy explain: no Service default/wbe; "uproxy status" lists the 3 Services that it '
+        'knows; 1 object cannot be used, as "uproxy status" shows\n'
     )
     done = here.call("explain", "prod/web")
     assert "did you mean default/web?" in done.stderr

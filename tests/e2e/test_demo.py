@@ -311,7 +311,7 @@ def test_a_port_that_is_taken(
     for_what = f", for {purpose}," if purpose else ""
     assert stderr == (
         f"uproxy: {protocol} port {port + offset} on {address}{for_what} is taken; "
-        "choose other ports: uproxy demo --port-offset 1000\n"
+        "choose other ports, for example with: uproxy demo --port-offset 1000\n"
     )
     assert stdout == ""
     assert process.returncode == 2

@@ -1,11 +1,11 @@
-"""The command line: one module for each command, imported when it is called."""
+"""The command line. Each command is a module that is imported when the command is called."""
 
 from __future__ import annotations
 
 import sys
 
 if sys.argv[0] == "-m" and not sys.flags.safe_path:
-    # `python -m uproxy.cli` would import from the current directory, which may be anybody's.
+    # `python -m uproxy.cli` would import from the current directory, which anyone may own.
     del sys.path[0]
 
 import difflib
@@ -16,19 +16,19 @@ import click
 from uproxy.core.printable import printable
 
 _COMMANDS = {
-    "run": "Serve the Services of a cluster, or of manifests.",
+    "run": "Serve the Services of a cluster or of manifests.",
     "demo": "Serve a small cluster on loopback addresses.",
     "status": "Show what a running uproxy serves.",
-    "top": "Watch flows and bytes of a running uproxy.",
-    "explain": "Say how a Service is served, or why not.",
+    "top": "Show flows and bytes of a running uproxy, live.",
+    "explain": "Say how a Service is served, or why it is not.",
     "doctor": "Check what this machine allows.",
-    "cleanup": "Remove what uproxy has left in the kernel.",
-    "version": "Print the version.",
+    "cleanup": "Remove what a killed uproxy has left in the kernel.",
+    "version": "Print the versions of uproxy, Python and the kernel.",
 }
 
 
-class _Lazy(click.Group):
-    """Imports a command when it is asked for: `uproxy version` need not load an HTTP server."""
+class _LazyGroup(click.Group):
+    """Imports only the command that is called: `uproxy version` loads no HTTP server."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -45,7 +45,7 @@ class _Lazy(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
-            raise click.UsageError(_unknown(name), ctx)
+            raise click.UsageError(_unknown_command(name), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -53,22 +53,22 @@ class _Lazy(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-def _unknown(name: str) -> str:
+def _unknown_command(name: str) -> str:
     near = difflib.get_close_matches(name, _COMMANDS, n=1, cutoff=0.5)
     near += [each for each in _COMMANDS if each.startswith(name)]
-    way_out = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(_COMMANDS)}"
-    return f'no command "{name}"; {way_out}'
+    advice = f'did you mean "{near[0]}"?' if near else f"the commands are {', '.join(_COMMANDS)}"
+    return f'no command "{name}"; {advice}'
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def uproxy() -> None:
-    """Every Kubernetes Service reachable on a node, from userspace."""
+    """Make every Kubernetes Service reachable on this node, from userspace."""
 
 
 def main() -> None:
-    """Entry point. Bad input is one line on stderr, and exit code 2."""
+    """Entry point. Bad input gives one line on stderr and exit code 2."""
     try:
-        # What a command gives to ctx.exit() comes back as the result.
+        # click returns what a command has passed to ctx.exit().
         code = uproxy.main(standalone_mode=False, prog_name="uproxy")
         sys.exit(code if isinstance(code, int) else 0)
     except click.Abort:

@@ -1,4 +1,4 @@
-"""From flags, UPROXY_* variables and --config to a Config: what `uproxy run` is told."""
+"""Makes the Config of `uproxy run` from its flags, UPROXY_* variables and --config file."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ from typing import Any, Final, NamedTuple
 import click
 from click.core import ParameterSource
 
-from uproxy.cli.flag_types import told_by
-from uproxy.cli.flags import config_options, default_workers
+from uproxy.cli.flag_types import flag_or_variable
+from uproxy.cli.flags import default_workers
 from uproxy.config import syntax
 from uproxy.config.file import ConfigFileError, load_config
 from uproxy.config.settings import Config
 
-__all__ = ["Resolved", "config_options", "resolve"]
-
 _WITH_FILE: Final = frozenset({"config", "hostname_override", "log_format", "verbosity"})
-"""Options that count beside --config, as with kube-proxy: logging, and the node's name."""
+"""Options that are not ignored beside --config, as in kube-proxy: logging and the node's name."""
 
 
 class Resolved(NamedTuple):
-    """What was asked for."""
+    """What flags, variables and the file say together."""
 
     config: Config
     warnings: tuple[str, ...]
@@ -35,9 +33,9 @@ class Resolved(NamedTuple):
 def resolve(
     ctx: click.Context, environ: Mapping[str, str] = os.environ, hostname: str | None = None
 ) -> Resolved:
-    """Put together what a command with `config_options` was given. Raises click.UsageError.
+    """The configuration of a command that has all flags. Raises click.UsageError.
 
-    Without a path for manifests `Config.manifests` is empty: the caller decides what that means.
+    Without --manifests, `Config.manifests` is empty; the caller decides what that means.
     """
     values = ctx.params
     here = hostname if hostname is not None else socket.gethostname()
@@ -67,7 +65,7 @@ def _from_flags(values: Mapping[str, Any]) -> Config:
     if config.min_sync_period > config.sync_period:
         raise ValueError(
             f"--min-sync-period: {syntax.format_duration(config.min_sync_period)} is longer than "
-            f"--sync-period, {syntax.format_duration(config.sync_period)}; give less"
+            f"--sync-period ({syntax.format_duration(config.sync_period)}); give a shorter time"
         )
     return config
 
@@ -79,19 +77,21 @@ def _from_file(
     config = loaded.config
     name = ctx.params["hostname_override"] or config.node_name
     config = replace(config, node_name=syntax.node_name(name, environ, hostname))
-    given = set(_given(ctx))
-    for field in {"log_format", "verbosity"} & given:
+    explicit = set(_explicitly_set(ctx))
+    for field in {"log_format", "verbosity"} & explicit:
         config = replace(config, **{field: ctx.params[field]})
     ignored = [
-        told_by(param, ctx) for param in ctx.command.params if param.name in given - _WITH_FILE
+        flag_or_variable(param, ctx)
+        for param in ctx.command.params
+        if param.name in explicit - _WITH_FILE
     ]
     if not ignored:
         return Resolved(config, loaded.warnings)
-    warning = f"ignored, because {path} (--config) decides: {', '.join(ignored)}"
+    warning = f"ignored because --config {path} is given: {', '.join(ignored)}"
     return Resolved(config, (*loaded.warnings, warning))
 
 
-def _given(ctx: click.Context) -> Iterable[str]:
-    """Options that somebody has set, as against defaults."""
+def _explicitly_set(ctx: click.Context) -> Iterable[str]:
+    """Options that have been set on the command line or by a variable."""
     explicit = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
     return [name for name in ctx.params if ctx.get_parameter_source(name) in explicit]

@@ -1,6 +1,6 @@
-"""The flags of `uproxy run`. Where kube-proxy has one of the same meaning, it has the same name.
+"""The flags of `uproxy run`. A flag that kube-proxy has too has the same name and meaning.
 
-Each can be given as a variable too: --max-flows is UPROXY_MAX_FLOWS.
+Each flag can also be set by a variable: --max-flows is UPROXY_MAX_FLOWS.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import click
 from uproxy.cli.flag_types import (
     DURATION,
     POSITIVE_DURATION,
-    PathValue,
-    Value,
+    FlagType,
+    PathType,
     address,
     choice,
     number,
@@ -31,12 +31,12 @@ _DEFAULTS: Final = Config()
 
 
 def default_workers() -> int:
-    """One for each CPU that this process may use, up to 4."""
+    """One for each CPU that this process may use, but at most 4."""
     return min(len(os.sched_getaffinity(0)), 4)
 
 
 def config_options(function: F) -> F:
-    """Decorator for a click command: all flags. Its parameters go to `options.resolve`."""
+    """Decorator that gives a click command all flags; `effective_config.resolve` reads them."""
     for add in reversed(_OPTIONS):
         function = add(function)
     return function
@@ -45,26 +45,28 @@ def config_options(function: F) -> F:
 def _joined(
     ctx: click.Context, param: click.Parameter, values: tuple[tuple[str, ...], ...]
 ) -> tuple[str, ...]:
-    """Lists may be given with commas, repeatedly, or both."""
+    """The items of a list, whose flag may be repeated and may have several items each time."""
     return tuple(each for value in values for each in value)
 
 
-def _option(*names: str, kind: Value, **settings: Any) -> Callable[[F], F]:
+def _option(*names: str, kind: FlagType, **settings: Any) -> Callable[[F], F]:
     variable = "UPROXY_" + names[-1].removeprefix("--").replace("-", "_").upper()
     return click.option(*names, type=kind, envvar=variable, **settings)
 
 
-def _list_option(name: str, kind: Value, help: str) -> Callable[[F], F]:
+def _list_option(name: str, kind: FlagType, help: str) -> Callable[[F], F]:
     return _option(name, kind=kind, help=help, multiple=True, callback=_joined, metavar="LIST")
 
 
-def _time_option(name: str, default: float, help: str, kind: Value = DURATION) -> Callable[[F], F]:
+def _time_option(
+    name: str, default: float, help: str, kind: FlagType = DURATION
+) -> Callable[[F], F]:
     text = syntax.format_duration(default)
     return _option(name, kind=kind, default=text, show_default=True, metavar="DURATION", help=help)
 
 
 def _verbosity(text: str) -> int:
-    """`-v`, `-vv`, and kube-proxy's `-v 2` and `-v=2`, which click hands on as "=2"."""
+    """`-v`, `-vv`, and kube-proxy's `-v 2` and `-v=2`, which click passes on as "=2"."""
     if text and not text.strip("v"):
         return 1 + len(text)
     return syntax.parse_whole_number(text.removeprefix("="), 0, 10, "-v 2")
@@ -73,118 +75,122 @@ def _verbosity(text: str) -> int:
 _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     _option(
         "--manifests",
-        kind=PathValue("path", Path),
+        kind=PathType("path", Path),
         multiple=True,
         metavar="PATH",
-        help="File or directory with objects to serve; repeatable.",
+        help="File or directory with manifests to serve; may be repeated.",
     ),
     _option(
         "--kubeconfig",
-        kind=PathValue("path", Path),
+        kind=PathType("path", Path),
         metavar="FILE",
-        help="How to reach the cluster. Default: as a Pod of it, else $KUBECONFIG or "
-        "~/.kube/config.",
+        help="Kubeconfig of the cluster to serve. Default: the credentials of the Pod that uproxy "
+        "runs in, or else $KUBECONFIG or ~/.kube/config.",
     ),
     _option(
         "--context",
-        kind=Value("name", str),
+        kind=FlagType("name", str),
         default="",
         metavar="NAME",
-        help="Which context of the kubeconfig, instead of its current one.",
+        help="Context of the kubeconfig to use. Default: its current context.",
     ),
     _option(
         "--service-proxy-name",
-        kind=Value("name", syntax.parse_label_value),
+        kind=FlagType("name", syntax.parse_label_value),
         default="",
         metavar="NAME",
-        help="Serve only Services whose label service.kubernetes.io/service-proxy-name is this. "
-        "Default: those without that label.",
+        help="Serve only Services whose label service.kubernetes.io/service-proxy-name has this "
+        "value. Default: serve only Services without that label.",
     ),
     _option(
         "--tls-relaxed-x509",
-        kind=Value("boolean", syntax.parse_boolean),
+        kind=FlagType("boolean", syntax.parse_boolean),
         is_flag=False,
         flag_value="true",
         default=False,
         metavar="[true|false]",
-        help="Accept an API server's certificate that is not strictly RFC 5280, from an old "
-        "cluster.",
+        help="Accept API server certificates that do not strictly conform to RFC 5280, as old "
+        "clusters have them.",
     ),
     _option(
         "--config",
-        kind=PathValue("path", Path),
+        kind=PathType("path", Path),
         metavar="FILE",
-        help="A KubeProxyConfiguration. Other options but logging and --hostname-override are "
-        "then ignored.",
+        help="KubeProxyConfiguration file to use. All other options except --hostname-override "
+        "and those for logging are then ignored.",
     ),
     _option(
         "--hostname-override",
-        kind=Value("name", str),
+        kind=FlagType("name", str),
         default="",
         metavar="NAME",
-        help="Name of this node in the cluster, else $NODE_NAME, else the host's name.",
+        help="Name of this node in the cluster. Default: $NODE_NAME, or else the host name.",
     ),
     _list_option(
         "--nodeport-addresses",
-        kind=Value("list", syntax.parse_nodeport_addresses),
-        help="Where NodePorts listen: CIDRs, primary, localhost or all. Default: everywhere.",
+        kind=FlagType("list", syntax.parse_nodeport_addresses),
+        help="Addresses on which NodePorts are served: CIDRs, primary, localhost or all. Default: "
+        "all.",
     ),
     _option(
         "--cluster-cidr",
-        kind=Value("list", syntax.parse_cluster_cidr),
+        kind=FlagType("list", syntax.parse_cluster_cidr),
         default="",
         metavar="LIST",
-        help="Pod network, or one of each family: clients from there count as pods.",
+        help="CIDR of the pod network, or one for each IP family. Clients in it count as pods of "
+        "the cluster.",
     ),
     _list_option(
         "--external-ip-cidrs",
-        kind=Value("list", syntax.parse_networks),
-        help="CIDRs that Services may use for externalIPs though this node lacks the address.",
+        kind=FlagType("list", syntax.parse_networks),
+        help="CIDRs from which Services may use externalIPs even if this node does not have the "
+        "address.",
     ),
     _option(
         "--claim-addresses",
         kind=choice("word", ("auto", "never")),
         default=_DEFAULTS.claim_addresses,
         show_default=True,
-        metavar="WORD",
-        help="Whether to claim addresses of Services that this node lacks; needs CAP_NET_ADMIN.",
+        metavar="[auto|never]",
+        help="Whether to claim Service addresses that no interface of this node has. Needs "
+        "CAP_NET_ADMIN.",
     ),
     _option(
         "--preserve-client-ip",
         kind=choice("word", ("auto", "never")),
         default=_DEFAULTS.preserve_client_ip,
         show_default=True,
-        metavar="WORD",
-        help="Whether pods see clients' addresses with externalTrafficPolicy Local; needs "
-        "CAP_NET_ADMIN and nft.",
+        metavar="[auto|never]",
+        help="Whether pods of Services with externalTrafficPolicy Local see the client's own "
+        "address. Needs CAP_NET_ADMIN and nft.",
     ),
     _option(
         "--io-uring",
         kind=choice("word", ("auto", "never")),
         default=_DEFAULTS.io_uring,
         show_default=True,
-        metavar="WORD",
-        help="Whether workers relay by io_uring; needs Linux 6.1 and a seccomp profile that "
-        "allows it.",
+        metavar="[auto|never]",
+        help="Whether workers use io_uring to relay traffic. Needs Linux 6.1 and a seccomp "
+        "profile that allows it.",
     ),
     _option(
         "--busy-poll",
         kind=choice("word", ("auto", "never")),
         default=_DEFAULTS.busy_poll,
         show_default=True,
-        metavar="WORD",
+        metavar="[auto|never]",
         help="Whether workers with io_uring stay awake for up to 0.1 ms between messages that "
-        "follow one another closely; only with several processors and no CPU limit.",
+        "follow each other closely. Takes effect only with several processors and no CPU limit.",
     ),
     _option(
         "--strict-source-ranges",
-        kind=Value("boolean", syntax.parse_boolean),
+        kind=FlagType("boolean", syntax.parse_boolean),
         is_flag=False,
         flag_value="true",
         default=False,
         metavar="[true|false]",
-        help="loadBalancerSourceRanges hold for NodePorts and externalIPs too, and close a family "
-        "without a range.",
+        help="Apply loadBalancerSourceRanges to NodePorts and externalIPs too, and refuse clients "
+        "of an IP family for which there is no range.",
     ),
     _option(
         "--healthz-bind-address",
@@ -192,7 +198,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         default="0.0.0.0:10256",
         show_default=True,
         metavar="IP:PORT",
-        help='Address of /healthz, /livez and /readyz; "" for none.',
+        help='Address that serves /healthz, /livez and /readyz; "" switches it off.',
     ),
     _option(
         "--metrics-bind-address",
@@ -200,39 +206,39 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         default="127.0.0.1:10249",
         show_default=True,
         metavar="IP:PORT",
-        help='Address of /metrics, the API and the status page; "" for none.',
+        help='Address that serves /metrics, the API and the status page; "" switches it off.',
     ),
     _list_option(
         "--metrics-allowed-hosts",
-        kind=Value("names", syntax.parse_host_names),
-        help="Host names that requests to the metrics address may use, besides IP addresses, "
-        'localhost, and the names of this host and node; "*" for any. Requests under other names '
-        "are refused (DNS rebinding).",
+        kind=FlagType("names", syntax.parse_host_names),
+        help="Host names that requests to the metrics address may use besides IP addresses, "
+        'localhost, and the names of this host and node; "*" allows all. Other names are refused '
+        "to prevent DNS rebinding.",
     ),
     _option(
         "--bind-address-hard-fail",
-        kind=Value("boolean", syntax.parse_boolean),
+        kind=FlagType("boolean", syntax.parse_boolean),
         is_flag=False,
         flag_value="true",
         default=False,
         metavar="[true|false]",
-        help="End if one of those two addresses cannot be used, instead of trying again.",
+        help="Exit if the health or metrics address cannot be used, instead of trying again.",
     ),
     _option(
         "--workers",
         kind=number("number", 1, syntax.MAX_WORKERS, "--workers 2"),
         default=default_workers,
-        show_default="one for each CPU, up to 4",
+        show_default="one per CPU, at most 4",
         metavar="N",
-        help="Processes that relay traffic.",
+        help="Number of worker processes, which relay the traffic.",
     ),
     _option(
         "--balancer",
         kind=choice("balancer", tuple(BalancerKind)),
         default=_DEFAULTS.balancer.value,
         show_default=True,
-        metavar="NAME",
-        help="round-robin, random or least-connections, for Services that do not say.",
+        metavar="[round-robin|random|least-connections]",
+        help="How to choose a backend for Services without the annotation uproxy.dev/balancer.",
     ),
     _option(
         "--max-flows",
@@ -240,65 +246,65 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         default=_DEFAULTS.max_flows,
         show_default=True,
         metavar="N",
-        help="TCP connections and UDP flows at a time, all workers together.",
+        help="Maximum number of simultaneous TCP connections and UDP flows, over all workers.",
     ),
     _time_option(
         "--udp-timeout",
         _DEFAULTS.udp_timeout,
-        "A UDP conversation ends after so long without a datagram.",
+        "A UDP conversation ends after this time without a datagram.",
         POSITIVE_DURATION,
     ),
     _time_option(
         "--tcp-idle-timeout",
         _DEFAULTS.tcp_idle_timeout,
-        "A TCP flow ends after so long without a byte; 0: never.",
+        "A TCP flow ends after this time without traffic; 0 means never.",
     ),
     _time_option(
         "--half-close-timeout",
         _DEFAULTS.half_close_timeout,
-        "The same, for one that has been closed from one side.",
+        "The same for a TCP flow that one side has closed.",
         POSITIVE_DURATION,
     ),
     _time_option(
         "--drain-timeout",
         _DEFAULTS.drain_timeout,
-        "Time that flows get to end when uproxy stops or their Service goes.",
+        "Time that flows are given to end after uproxy is stopped or their Service is deleted.",
     ),
     _time_option(
         "--min-sync-period",
         _DEFAULTS.min_sync_period,
-        "Changes within so long are taken together; 0: each at once.",
+        "Changes within this time are applied together; 0 applies each at once.",
     ),
     _time_option(
         "--sync-period",
         _DEFAULTS.sync_period,
-        "A change not served after twice as long makes /healthz fail.",
+        "/healthz fails when a change has not been applied after twice this time.",
         POSITIVE_DURATION,
     ),
     _option(
         "--state-dir",
-        kind=PathValue("path", Path),
+        kind=PathType("path", Path),
         metavar="DIR",
-        help="Where the last-known state of the cluster is kept. Default: nowhere.",
+        help="Directory for the last-known state of the cluster. Default: the state is not kept.",
     ),
     _option(
         "--log-format",
         kind=choice("format", ("text", "json")),
         default=_DEFAULTS.log_format,
         show_default=True,
-        metavar="NAME",
-        help="text or json, on stderr.",
+        metavar="[text|json]",
+        help="Format of the log, which goes to stderr.",
     ),
     _option(
         "verbosity",
         "-v",
         "--v",
         "--verbosity",
-        kind=Value("number", _verbosity),
+        kind=FlagType("number", _verbosity),
         is_flag=False,
         flag_value="1",
         default=0,
         metavar="[N]",
-        help="Log for debugging.",
+        help="Log details for debugging. N is a level from 0 (off) to 10, as in kube-proxy.",
     ),
 )

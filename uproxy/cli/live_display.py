@@ -1,4 +1,4 @@
-"""Shows text that changes: in place on a terminal, one after the other through a pipe."""
+"""Shows lines of text again and again: in place on a terminal, one below the other in a pipe."""
 
 from __future__ import annotations
 
@@ -13,41 +13,42 @@ import click
 from uproxy.cli.output.columns import paragraph, terminal
 from uproxy.cli.status_client import NoStatus
 
-Draw = Callable[[], Sequence[str]]
-"""Lines to show now. May raise NoStatus: that is shown too, and tried again."""
+Render = Callable[[], Sequence[str]]
+"""Returns the lines to show now. If it raises NoStatus, that is shown, and it is called again."""
 
-_SHARE = 10
-"""A look at a large cluster costs it some CPU: at most one part in so many of the time."""
+_REST = 10
+"""Each sample of a large cluster costs that uproxy some CPU. So after each sample there is a pause
+of at least this many times as long as the sample took."""
 
 
-def watch(draw: Draw, *, interval: float) -> None:
-    """Show what `draw` returns every `interval` seconds, or less often where drawing is slow,
-    until Ctrl-C. Raises NoStatus from the first look."""
+def show_live(render: Render, *, interval: float) -> None:
+    """Show what `render` returns every `interval` seconds, or less often if it is slow, until
+    Ctrl-C. Raises NoStatus if the first call does."""
     try:
-        lines = draw()
+        lines = render()
         with _screen() as show:
             show(lines)
             time.sleep(interval)
             while True:
                 started = time.monotonic()
-                show(_attempt(draw))
+                show(_render_or_error(render))
                 took = time.monotonic() - started
-                time.sleep(max(interval - took, _SHARE * took))
+                time.sleep(max(interval - took, _REST * took))
     except KeyboardInterrupt:
         return
 
 
-def fitted(lines: Sequence[str], height: int) -> Sequence[str]:
-    """As many lines as there is room for, and how many there are not."""
+def fit_to_height(lines: Sequence[str], height: int) -> Sequence[str]:
+    """As many lines as fit; the last one then says how many do not."""
     if len(lines) <= height:
         return lines
     left = len(lines) - height + 1
     return [*lines[: height - 1], f"... {left:,} more lines"]
 
 
-def _attempt(draw: Draw) -> Sequence[str]:
+def _render_or_error(render: Render) -> Sequence[str]:
     try:
-        return draw()
+        return render()
     except NoStatus as error:
         return list(paragraph(f"Trying again: {error.format_message()}", width=terminal()[0]))
 
@@ -64,7 +65,7 @@ def _screen() -> Iterator[Callable[[Sequence[str]], None]]:
 
         def show(lines: Sequence[str]) -> None:
             size = shutil.get_terminal_size()
-            text = Text.from_ansi("\n".join(fitted(lines, size.lines)))
+            text = Text.from_ansi("\n".join(fit_to_height(lines, size.lines)))
             text.no_wrap, text.overflow = True, "ellipsis"
             live.update(text, refresh=True)
 

@@ -1,4 +1,4 @@
-"""What `run` and `demo` have in common: logs, signals, and the way to a clean end."""
+"""Runs the control process in the foreground, for `run` and `demo`: signals and a clean end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import click
 import uvloop
 
-from uproxy.cli.startup_progress import tell_while_waiting
+from uproxy.cli.startup_progress import log_while_waiting
 from uproxy.config.settings import Config
 from uproxy.control.daemon import Daemon
 from uproxy.control.startup import Start, StartError, running
@@ -27,8 +27,8 @@ class CannotStart(click.ClickException):
     exit_code = 2
 
 
-def run_to_the_end(main: Coroutine[Any, Any, None]) -> None:
-    """Run on uvloop. Raises CannotStart in place of errors that the user can put right."""
+def run_async(main: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop. Raises CannotStart instead of errors that the user can correct."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
@@ -51,57 +51,60 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second signal ends the draining."""
     start = Start()
-    with _signals() as (stopping, hurrying):
-        async with tell_while_waiting(start), running(config, start) as daemon:
-            if when_served is not None and await _first(daemon.served(), stopping.wait()) == 0:
+    with _stop_signals() as (stop, stop_now):
+        async with log_while_waiting(lambda: start.waiting_for()), running(config, start) as daemon:
+            if (
+                when_served is not None
+                and await _first_to_finish(daemon.served(), stop.wait()) == 0
+            ):
                 await when_served(daemon)
-            await stopping.wait()
+            await stop.wait()
             start.waiting_for = tuple
             log.info("draining for up to %g s", config.drain_timeout)
-            await _first(daemon.drain(), hurrying.wait())
+            await _first_to_finish(daemon.drain(), stop_now.wait())
             left = daemon.workers.active_flows
             log.info("stopped; flows that were cut: %d", left)
 
 
 @contextmanager
-def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
-    """Set by the first signal to end, and by the second.
+def _stop_signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Two events: the first signal that asks uproxy to stop sets one, the second signal the other.
 
-    A second SIGHUP is no second wish: when a terminal is closed, its shell sends one, and the
-    kernel another. What is ignored stays so: SIGHUP by nohup(1), and SIGINT in the background of
-    a script, where a Ctrl-C is meant for others.
+    A second SIGHUP does not count: when a terminal is closed, its shell sends one SIGHUP and the
+    kernel another. A signal that was ignored at the start stays ignored: SIGHUP under nohup(1),
+    and SIGINT in the background of a script, where Ctrl-C is meant for other processes.
     """
-    stopping, hurrying = asyncio.Event(), asyncio.Event()
+    stop, stop_now = asyncio.Event(), asyncio.Event()
 
-    def stop(number: signal.Signals) -> None:
-        if not stopping.is_set():
-            stopping.set()
+    def on_signal(number: signal.Signals) -> None:
+        if not stop.is_set():
+            stop.set()
         elif number is not signal.SIGHUP:
-            hurrying.set()
+            stop_now.set()
 
     loop = asyncio.get_running_loop()
     others = (signal.SIGINT, signal.SIGHUP)
-    heeded = [each for each in others if signal.getsignal(each) is not signal.SIG_IGN]
-    numbers = [signal.SIGTERM, *heeded]
+    not_ignored = [each for each in others if signal.getsignal(each) is not signal.SIG_IGN]
+    numbers = [signal.SIGTERM, *not_ignored]
     for number in numbers:
-        loop.add_signal_handler(number, stop, number)
+        loop.add_signal_handler(number, on_signal, number)
     try:
-        yield stopping, hurrying
+        yield stop, stop_now
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
 
 
-async def _first(*waits: Coroutine[Any, Any, object]) -> int:
-    """Run until one has finished, cancel the others; returns its index."""
+async def _first_to_finish(*waits: Coroutine[Any, Any, object]) -> int:
+    """Run all until one has finished, then cancel the others; returns the index of that one."""
     done: list[int] = []
 
-    async def watch(index: int, wait: Coroutine[Any, Any, object]) -> None:
+    async def run(index: int, wait: Coroutine[Any, Any, object]) -> None:
         await wait
         done.append(index)
         for task in tasks:
             task.cancel()
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(watch(*each)) for each in enumerate(waits)]
+        tasks = [group.create_task(run(*each)) for each in enumerate(waits)]
     return done[0]

@@ -1,4 +1,4 @@
-"""Says what a start waits for, when it takes longer than it should."""
+"""Logs what a slow start is waiting for."""
 
 from __future__ import annotations
 
@@ -7,40 +7,36 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final, Protocol
+from typing import Final
 
 log = logging.getLogger(__name__)
 
 PAUSES: Final = (2.0, 8.0, 20.0)
-"""Seconds before each line; the last one is repeated."""
+"""Seconds before each line of the log; the last pause is repeated."""
 
 
-class Waiting(Protocol):
-    """Something that may take long."""
-
-    @property
-    def waiting_for(self) -> Callable[[], Sequence[str]]:
-        """What it waits for now; empty when it is over."""
+WaitingFor = Callable[[], Sequence[str]]
+"""What the start is waiting for now; nothing once it has finished."""
 
 
 @asynccontextmanager
-async def tell_while_waiting(
-    what: Waiting, pauses: Sequence[float] = PAUSES
+async def log_while_waiting(
+    waiting_for: WaitingFor, pauses: Sequence[float] = PAUSES
 ) -> AsyncIterator[None]:
-    """Log what it waits for, while the context is open."""
+    """While the context is open, log from time to time what the start is waiting for."""
     async with asyncio.TaskGroup() as tasks:
-        teller = tasks.create_task(_tell(what, pauses), name="waiting")
+        logger = tasks.create_task(_log(waiting_for, pauses), name="startup-progress")
         try:
             yield
         finally:
-            teller.cancel()
+            logger.cancel()
 
 
-async def _tell(what: Waiting, pauses: Sequence[float]) -> None:
+async def _log(waiting_for: WaitingFor, pauses: Sequence[float]) -> None:
     number = 0
     while True:
         await asyncio.sleep(pauses[min(number, len(pauses) - 1)])
-        missing = what.waiting_for()
+        missing = waiting_for()
         if not missing:
             return
         log.info("waiting for %s", " and ".join(missing))
@@ -48,7 +44,7 @@ async def _tell(what: Waiting, pauses: Sequence[float]) -> None:
 
 
 @contextmanager
-def tell_while_busy(what: str, pause: float = PAUSES[0]) -> Iterator[None]:
+def log_while_busy(what: str, pause: float = PAUSES[0]) -> Iterator[None]:
     """Log once what a blocking call in this thread is doing, if it takes longer than `pause`."""
     timer = threading.Timer(pause, log.info, ("waiting for %s", what))
     timer.daemon = True

@@ -1,4 +1,4 @@
-"""Asks a running uproxy for its status, over HTTP."""
+"""Gets the status of a running uproxy over HTTP."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from uproxy.core.report.status_format import Filter, StatusView
 DEFAULT_URL: Final = "http://127.0.0.1:10249"
 _PATH: Final = "/api/v1/routes"
 _TIMEOUT: Final = 10.0
-"""Seconds without a byte. A status of 10,000 Services takes well below one."""
-_LONGEST: Final = 60.0
-"""Seconds for a whole answer, over the slowest connection that a person would wait for."""
-_MOST: Final = 512 * 1024 * 1024
-"""Bytes; a status of 10,000 Services has some 30 MB."""
+"""Seconds without a byte. A status of 10,000 Services takes well below one second."""
+_MAX_SECONDS: Final = 60.0
+"""For a whole answer; nobody waits longer, however slow the connection is."""
+_MAX_BYTES: Final = 512 * 1024 * 1024
+"""For a whole answer; a status of 10,000 Services has about 30 MB."""
 _CHUNK: Final = 1024 * 1024
 
 EVERYTHING: Final = Filter()
 
 
 class NoStatus(click.ClickException):
-    """Nobody there who could say; one line on stderr, exit code 2."""
+    """The status could not be had; one line on stderr, exit code 2."""
 
     exit_code = 2
 
@@ -44,7 +44,7 @@ url_option: Final = click.option(
     envvar="UPROXY_URL",
     callback=lambda ctx, param, value: base_url(value),
     metavar="URL",
-    help="Where it is: its --metrics-bind-address.",
+    help="URL of the running uproxy, which is its --metrics-bind-address.",
 )
 
 
@@ -58,7 +58,9 @@ def base_url(text: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise click.BadParameter(f'"{text}" is not like {DEFAULT_URL}', param_hint="--url")
+        raise click.BadParameter(
+            f'"{text}" is not a URL; give one like {DEFAULT_URL}', param_hint="--url"
+        )
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -70,7 +72,7 @@ def fetch(url: str, wanted: Filter = EVERYTHING) -> StatusView:
 def fetch_both(url: str, wanted: Filter) -> tuple[StatusView, bytes]:
     """The selected part of the status, and the JSON that it came as. Raises NoStatus.
 
-    Both are fit for a terminal, whoever answers, and whatever names and reasons are made of.
+    Both are safe to print on a terminal, whatever the server answers.
     """
     body = _fetch_json(url, wanted)
     try:
@@ -83,7 +85,7 @@ def fetch_both(url: str, wanted: Filter) -> tuple[StatusView, bytes]:
 
 
 def _is_plain(body: bytes) -> bool:
-    """Whether no string can have anything odd. Large statuses should not be walked in vain."""
+    """Whether no string can need escaping, so that a large status need not be searched."""
     return body.isascii() and b"\\" not in body and b"\x7f" not in body
 
 
@@ -109,41 +111,41 @@ def _fetch_json(url: str, wanted: Filter) -> bytes:
             raise NoStatus(text) from None
         raise _not_uproxy(url, f"HTTP {error.code} for {_PATH}") from None
     except urllib.error.URLError as error:
-        raise NoStatus(_nobody(url, error.reason)) from None
+        raise NoStatus(_unreachable(url, error.reason)) from None
     except (OSError, http.client.HTTPException) as error:
-        raise NoStatus(_nobody(url, error)) from None
+        raise NoStatus(_unreachable(url, error)) from None
 
 
-class _Here(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: it is an answer like any other, and not a status."""
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for an answer like any other, which is not a status."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def _get(url: str) -> bytes:
-    # Not through a proxy of the environment: that would ask its loopback addresses.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Here)
+    # A proxy that the environment names would connect to its own loopback addresses.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
     began = time.monotonic()
     body = bytearray()
     with opener.open(url, timeout=_TIMEOUT) as answer:
         while chunk := answer.read1(_CHUNK):
             body += chunk
-            if len(body) > _MOST or time.monotonic() - began > _LONGEST:
+            if len(body) > _MAX_BYTES or time.monotonic() - began > _MAX_SECONDS:
                 raise _not_uproxy(url, "the answer is too long, or takes too long")
     return bytes(body)
 
 
-def _nobody(url: str, reason: Any) -> str:
+def _unreachable(url: str, reason: Any) -> str:
     text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
     return (
-        f"no uproxy answers at {url} ({text.lower()}); start one with: uproxy run, or uproxy demo; "
-        "or say where it is with --url"
+        f"no uproxy answers at {url} ({text.lower()}); "
+        'start one with "uproxy run" or "uproxy demo", or give its address with --url'
     )
 
 
 def _not_uproxy(url: str, detail: str) -> NoStatus:
     return NoStatus(
-        f"what answers at {url} is not uproxy, or not this version ({detail}); "
-        "kube-proxy has the same default port: say where uproxy is with --url"
+        f"the program at {url} is not uproxy, or is another version ({detail}); "
+        "kube-proxy has the same default port, so give the address of uproxy with --url"
     )

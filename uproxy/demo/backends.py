@@ -1,6 +1,6 @@
-"""Pods for the demo: each listens where its endpoint says, and answers with its name.
+"""Pods of the demo: each listens at the address of its endpoint and answers with its name.
 
-Ports named "dns" speak DNS, so that dig has somebody to talk to: a TXT answer with the pod's name.
+A port whose name begins with "dns" speaks DNS, for dig: it answers with the name in a TXT record.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TXT, _IN = b"\x00\x10", b"\x00\x01"
 
 
 class Pod(NamedTuple):
-    """One endpoint's port, to be played by a backend."""
+    """One port of an endpoint, for which a backend is started."""
 
     name: str
     address: str
@@ -30,7 +30,7 @@ class Pod(NamedTuple):
 
 
 class BackendError(Exception):
-    """A backend's address is taken."""
+    """A backend cannot listen, for example because its address is taken."""
 
     def __init__(self, pod: Pod, error: OSError) -> None:
         reason = "is taken" if error.errno == errno.EADDRINUSE else f"({error.strerror})"
@@ -38,7 +38,7 @@ class BackendError(Exception):
 
 
 def pods(objects: Iterable[Object]) -> Iterator[Pod]:
-    """The pods that the EndpointSlices among the objects speak of."""
+    """A pod for each address and port in the EndpointSlices among the objects."""
     for each in objects:
         if not isinstance(each, EndpointSlice):
             continue
@@ -74,9 +74,9 @@ def greeting(pod: Pod) -> str:
 
 
 def answer(query: bytes, name: str) -> bytes:
-    """A DNS answer: one TXT record with the name, whatever was asked (RFC 1035).
+    """A DNS answer (RFC 1035): one TXT record with the name, whatever the question is.
 
-    What is not a DNS query gets the plain name.
+    If the query is not DNS, the answer is the plain name.
     """
     end = _end_of_question(query)
     if end is None:
@@ -138,7 +138,7 @@ async def _udp(pod: Pod) -> AsyncIterator[None]:
         transport: asyncio.DatagramTransport
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            # uvloop's transport is one by its methods only.
+            # uvloop's transport has the methods, but is not a subclass.
             self.transport = cast("asyncio.DatagramTransport", transport)
 
         def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""The demo's manifests: written for a port offset, checked against ports that are taken."""
+"""The manifests of the demo: writing them with a port offset, and finding ports that are taken."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NODEPORT_ADDRESS = "127.0.0.1"
 
 
 def write(directory: Path, port_offset: int) -> Path:
-    """Write the manifests into a directory, every port moved by the offset; returns the file."""
+    """Write the manifests into a directory, with an offset added to all ports; returns the file."""
     text = resources.files(__package__).joinpath("cluster.yaml").read_text()
     moved = _PORT.sub(lambda found: f"{found[1]}: {int(found[2]) + port_offset}", text)
     path = directory / "cluster.yaml"
@@ -27,7 +27,7 @@ def write(directory: Path, port_offset: int) -> Path:
 
 
 def frontends(objects: Sequence[Object]) -> Iterator[tuple[Frontend, str]]:
-    """Everything that will be listened on, with what for."""
+    """Every frontend that the demo needs, and what it is for."""
     for service in objects:
         if not isinstance(service, Service):
             continue
@@ -47,7 +47,7 @@ def frontends(objects: Sequence[Object]) -> Iterator[tuple[Frontend, str]]:
 
 
 def first_taken(wanted: Sequence[tuple[Frontend, str]]) -> str | None:
-    """The first frontend whose port somebody else has, in words; None if all are free."""
+    """Says which is the first frontend that cannot be bound; None if all are free."""
     for (protocol, address, port), purpose in wanted:
         stream = TRANSPORTS[protocol].is_stream
         kind = socket.SOCK_STREAM if stream else socket.SOCK_DGRAM

@@ -1,4 +1,4 @@
-"""What the demo prints: what is served, and a command to try for each."""
+"""What the demo prints: the frontends, and a command to try for each."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Row(NamedTuple):
     state: str
 
 
-class Attempt(NamedTuple):
-    """Something to try."""
+class Suggestion(NamedTuple):
+    """A command to try, and what it will show."""
 
     command: str
     expectation: str
@@ -47,41 +47,41 @@ def table(found: list[Row]) -> Iterator[str]:
 
 
 def not_served(status: Status) -> Iterator[str]:
-    """The Services that are rightly not served, and why."""
+    """The Services that are not served on purpose, and why."""
     for each in sorted(status.services, key=lambda each: each.service):
         yield f"{each.service} is not served: {each.reason}"
 
 
-def attempts(status: Status) -> list[Attempt]:
+def suggestions(status: Status) -> list[Suggestion]:
     """A command for each row, in the same order."""
-    found = [(_frontend(each), _attempt(each)) for each in _shown(status)]
+    found = [(_frontend(each), _suggestion(each)) for each in _shown(status)]
     found += [
         (
             _health_check(each),
-            Attempt(
+            Suggestion(
                 f"curl -i http://127.0.0.1:{each.port}/healthz",
-                "200 while a pod of it is on this node",
+                "200 while one of its pods is on this node",
             ),
         )
         for each in status.health_checks
     ]
-    return [attempt for _, attempt in sorted(found)]
+    return [suggestion for _, suggestion in sorted(found)]
 
 
-def suggestions(found: list[Attempt]) -> Iterator[str]:
-    """Lines with a command each, and what to expect of it as a comment."""
+def command_lines(found: list[Suggestion]) -> Iterator[str]:
+    """A line for each command, with what to expect of it as a comment."""
     width = max((len(each.command) for each in found), default=0)
     for each in found:
         yield f"  {each.command.ljust(width)}  # {each.expectation}"
 
 
 def notes(status: Status) -> Iterator[str]:
-    """What a reader may wonder about."""
+    """An explanation of what may surprise a reader."""
     if any(check.service == _LOCAL for check in status.health_checks):
         yield (
-            f"{_LOCAL} has externalTrafficPolicy Local, one pod here and one elsewhere."
-            " A client\non this machine counts as the node itself and may reach both; one from"
-            " outside would\nreach only svc-local-here."
+            f"{_LOCAL} has externalTrafficPolicy Local, with one pod on this node and"
+            " one on another.\nA client on this machine counts as the node itself and may reach"
+            " both; a client from\noutside would reach only svc-local-here."
         )
 
 
@@ -103,17 +103,17 @@ def _health_check(each: HealthCheckStatus) -> Row:
     return Row(str(each.service), "health check", frontend, state)
 
 
-def _attempt(each: FrontendStatus) -> Attempt:
+def _suggestion(each: FrontendStatus) -> Suggestion:
     protocol, address, port = each.frontend
     url = f"http://{address}:{port}"
     if each.owner.port.startswith("dns"):
         command = f"dig +short {_DIG_OPTION[protocol]} @{address} -p {port} TXT pod"
-        return Attempt(command, f"DNS over {protocol}")
+        return Suggestion(command, f"DNS over {protocol}")
     if each.affinity_timeout:
-        return Attempt(f"curl {url}", "always the same pod")
+        return Suggestion(f"curl {url}", "always the same pod")
     if each.owner[:2] == _LOCAL:
-        return Attempt(f"curl {url}", "see below")
-    return Attempt(f"curl {url}", f"{_pods(each)} in turn")
+        return Suggestion(f"curl {url}", "see below")
+    return Suggestion(f"curl {url}", f"{_pods(each)} in turn")
 
 
 def _pods(each: FrontendStatus) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from uproxy.cli.output.columns import coloured, columns, grouped, paragraph
-from uproxy.cli.output.numbers import amount, counted, octets
+from uproxy.cli.output.numbers import amount, byte_size, counted
 
 HEAD = ("NAME", "N", "WHY")
 ROWS = [("web", "7", "all is well with it"), ("kube-dns", "12", "")]
@@ -143,8 +143,8 @@ def test_amount(number: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("number", "text"), [(0, "0 B"), (512, "512 B"), (1500.4, "1.5 kB"), (25_000_000, "25 MB")]
 )
-def test_octets(number: float, text: str) -> None:
-    assert octets(number) == text
+def test_byte_size(number: float, text: str) -> None:
+    assert byte_size(number) == text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cli.views import affinity, counts, frontend, health_check, not_served, status
-from uproxy.cli.output.explain import explanation, known, unknown, verdict
+from uproxy.cli.output.explain import explanation, is_known, not_found, verdict
 from uproxy.cli.output.hints import drop_meaning, hints
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.report.status import ObjectStatus
@@ -62,7 +62,8 @@ def test_external_traffic_policy_local() -> None:
         "\n"
         "  Backends of 127.0.0.1:30080/TCP\n"
         "    10.0.0.1:8080  on this node\n"
-        "    10.0.0.2:8080  elsewhere: not for clients from outside (policy Local)\n"
+        "    10.0.0.2:8080  on another node: "
+        "not for clients from outside (externalTrafficPolicy Local)\n"
         "\n"
         "Health check:  port 32000  answers 200: 1 local endpoint"
     ) in text
@@ -109,7 +110,7 @@ def test_a_service_that_is_served_in_part_says_why() -> None:
     assert list(explanation(view, WEB))[:4] == [
         "default/web is served on its only frontend.",
         "But: externalIP 192.0.2.9 is not an address of this node.",
-        "Its last version cannot be used: spec.ports: is no list.",
+        "Its newest version cannot be used: spec.ports: is no list.",
         "",
     ]
 
@@ -129,12 +130,12 @@ def test_a_service_that_is_served_in_part_says_why() -> None:
         ),
         pytest.param(
             {"frontends": [frontend(state="degraded")]},
-            "default/web is open on its only frontend, and no backend answers.",
+            "default/web is open, but no backend answers on its only frontend.",
             id="nobody answers",
         ),
         pytest.param(
             {"frontends": [frontend(state="degraded"), frontend(state="serving")]},
-            "default/web is open on 1 of its 2 frontends, and no backend answers.",
+            "default/web is open, but no backend answers on 1 of its 2 frontends.",
             id="nobody answers on one of two ports",
         ),
         pytest.param(
@@ -162,7 +163,7 @@ def test_backends_that_do_not_answer_are_named() -> None:
         ["10.0.0.98:8080", "does not answer"]
     ]
     advice = "\n".join(lines[lines.index("What to do:") :])
-    assert "is port 8080 what the pods listen on" in advice
+    assert "Do the pods listen on port 8080" in advice
     assert "nc -zv 10.0.0.98 8080" in advice
 
 
@@ -185,7 +186,7 @@ def test_many_backends_are_cut_short() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "no_preserving", "text"),
+    ("parts", "not_preserved", "text"),
     [
         pytest.param({}, "no nft", "backends see this node's address", id="policy Cluster"),
         pytest.param(
@@ -197,26 +198,26 @@ def test_many_backends_are_cut_short() -> None:
         pytest.param(
             {"local_backends": TWO, "client_address": "preserved"},
             "",
-            "backends see the address of clients from outside",
+            "backends see the addresses of clients from outside",
             id="preserved",
         ),
         pytest.param(
             {"proxy_protocol": "v2"},
             "no nft",
-            "backends get the client's address in a PROXY header, v2",
+            "backends get the client's address in a PROXY header (v2)",
             id="PROXY protocol",
         ),
     ],
 )
-def test_what_backends_see(parts: dict[str, Any], no_preserving: str, text: str) -> None:
-    view = status(frontends=[frontend(**parts)], client_address_reason=no_preserving)
+def test_what_backends_see(parts: dict[str, Any], not_preserved: str, text: str) -> None:
+    view = status(frontends=[frontend(**parts)], client_address_reason=not_preserved)
     assert f"  Clients   {text}" in list(explanation(view, WEB))
 
 
 @pytest.mark.parametrize(
-    ("names", "asked", "way_out"),
+    ("names", "asked", "advice"),
     [
-        pytest.param([], WEB, "it knows of none", id="there are none"),
+        pytest.param([], WEB, "uproxy knows none", id="there are none"),
         pytest.param(["kube-system/web"], WEB, "did you mean kube-system/web?", id="namespace"),
         pytest.param(
             ["default/webb", "prod/webb", "default/database"],
@@ -227,22 +228,22 @@ def test_what_backends_see(parts: dict[str, Any], no_preserving: str, text: str)
         pytest.param(
             ["default/mail", "default/news"],
             WEB,
-            "uproxy status lists the 2 Services that it knows",
+            '"uproxy status" lists the 2 Services that it knows',
             id="nothing like it",
         ),
     ],
 )
-def test_unknown(names: list[str], asked: str, way_out: str) -> None:
+def test_not_found(names: list[str], asked: str, advice: str) -> None:
     view = status(frontends=[frontend(name) for name in names])
-    assert not known(view, asked)
-    assert unknown(view, asked) == f"no Service {asked}; {way_out}"
+    assert not is_known(view, asked)
+    assert not_found(view, asked) == f"no Service {asked}; {advice}"
 
 
-def test_unknown_may_be_one_that_cannot_be_used() -> None:
+def test_a_service_that_is_not_found_may_be_unusable() -> None:
     bad = ObjectStatus(where="web.yaml:3", field="spec", reason="is no mapping")
-    assert unknown(status(objects=[bad], synced=False), WEB) == (
-        "no Service default/web; it knows of none yet: still listing; "
-        "1 object cannot be used, see: uproxy status"
+    assert not_found(status(objects=[bad], synced=False), WEB) == (
+        "no Service default/web; uproxy knows none yet, as it is still listing them; "
+        '1 object cannot be used, as "uproxy status" shows'
     )
 
 
@@ -268,7 +269,7 @@ SLICES = "kubectl get endpointslices -n default -l kubernetes.io/service-name=we
                 state="paused",
                 reason="internalTrafficPolicy Local and no endpoint on this node",
             ),
-            ["set it to Cluster", SLICES],
+            ["set the policy to Cluster", SLICES],
             id="internal policy Local",
         ),
         pytest.param(
@@ -305,14 +306,14 @@ SLICES = "kubectl get endpointslices -n default -l kubernetes.io/service-name=we
             id="address of another node",
         ),
         pytest.param(
-            frontend(state="conflict"), ["another port than 30080", "older"], id="conflict"
+            frontend(state="conflict"), ["a port other than 30080", "older"], id="conflict"
         ),
         pytest.param(
             frontend(counts=counts(dial_failures=2)), ["readinessProbe"], id="dead backends"
         ),
         pytest.param(
             frontend(reason="left out, because it is a frontend of uproxy itself: 127.0.0.1:1"),
-            ["circles"],
+            ["loop"],
             id="loop",
         ),
     ],

@@ -30,7 +30,7 @@ def test_everything_at_once_through_a_pipe() -> None:
         "default/kubia    NodePort   127.0.0.1:30123/TCP  serving       1/2      2",
         "kube-system/dns  ClusterIP  [fd00::a]:53/UDP     paused        0/0      0",
         "",
-        "Not served, or not wholly:",
+        "Not served, or only in part:",
         "  default/kubia     no ports",
         "  kube-system/sctp  SCTP is not served",
         "",
@@ -42,8 +42,8 @@ def test_everything_at_once_through_a_pipe() -> None:
         "  default/kubia  port 32000  answers 200: 1 local endpoint",
         "",
         "Workers:",
-        "  0  pid 4711  4 active flows  by io_uring  replaced 1 time",
-        "  1  pid 4712  5 active flows  by epoll     replaced 2 times",
+        "  0  pid 4711  4 active flows  relays by io_uring  replaced 1 time",
+        "  1  pid 4712  5 active flows  relays by epoll     replaced 2 times",
     ]
 
 
@@ -55,7 +55,7 @@ def test_a_worker_that_does_not_serve_says_why() -> None:
     assert line.split("  ")[-1] == "replaced 1 time; has not answered for 6 s"
 
 
-def test_nothing_yet() -> None:
+def test_an_empty_status() -> None:
     assert list(overview(status_view(EMPTY, Filter()))) == [
         "Node : not ready; 0 frontends, 0 active flows, 0 workers.",
         "",
@@ -144,14 +144,14 @@ def test_eighty_columns_are_enough() -> None:
         assert word in text
 
 
-def test_what_healthz_says_is_said() -> None:
+def test_reasons_of_healthz_are_shown() -> None:
     """A node that the cluster does not know serves its clients, and load balancers go elsewhere."""
     lines = list(overview(status(not_healthy=["the cluster has no Node of this name"])))
     assert lines[0].startswith("Node node-1: not healthy; ")
     assert "  the cluster has no Node of this name" in lines
 
 
-def test_what_is_worth_knowing_is_said_and_no_alarm() -> None:
+def test_notes_do_not_mean_that_it_is_not_ready() -> None:
     lines = list(overview(status(notes=["cannot follow services: connection refused"])))
     assert lines[0].startswith("Node node-1: ready; ")
     assert lines[2:4] == ["Notes:", "  cannot follow services: connection refused"]
@@ -166,7 +166,7 @@ def test_what_is_worth_knowing_is_said_and_no_alarm() -> None:
         (["x"], ["x"], "not ready"),
     ],
 )
-def test_ready_means_that_all_is_well(
+def test_ready_means_that_both_endpoints_succeed(
     not_ready: list[str], not_healthy: list[str], word: str
 ) -> None:
     assert readiness(status(not_ready=not_ready, not_healthy=not_healthy)) == word

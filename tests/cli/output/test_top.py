@@ -52,13 +52,13 @@ def test_rates_are_per_second() -> None:
         pytest.param({A: counts(flows=5)}, 0, id="nothing has happened"),
     ],
 )
-def test_rates_of_what_was_not_there(before: dict[PortName, object], flows: float) -> None:
+def test_rates_of_a_port_that_is_new(before: dict[PortName, object], flows: float) -> None:
     after = Sample(1.0, {A: counts(flows=5)})
     (found,) = rates(Sample(0.0, before), after, sort="flows")  # type: ignore[arg-type]
     assert found.flows == flows
 
 
-def test_two_looks_at_one_moment_are_not_divided_by_zero() -> None:
+def test_two_samples_of_one_moment_are_not_divided_by_zero() -> None:
     now = sample(1.0, [frontend("default/a", counts=counts(flows=5))])
     assert rates(now, now, sort="flows") == [rate(str(A))]
 

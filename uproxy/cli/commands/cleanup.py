@@ -14,13 +14,13 @@ from uproxy.host.client_addresses import remove_client_address_rules
 
 @click.command("cleanup")
 def command() -> None:
-    """Remove what uproxy has left in the kernel: claimed addresses, and the rules that show
-    clients' addresses to pods.
+    """Remove what a killed uproxy has left in the kernel: claimed addresses, and the rules that
+    show clients' addresses to pods.
 
-    A uproxy that ends by itself leaves nothing behind. What a killed one has left, the next one
-    takes over; this command is for when there will be no next one. Stop uproxy first.
+    A uproxy that stops properly leaves nothing behind, and what a killed one has left is taken
+    over by the next one. Use this command if there will be no next one. Stop uproxy first.
     """
-    for removed, remove in _LEFT:
+    for removed, remove in _LEFTOVERS:
         try:
             names = remove()
         except OSError as error:
@@ -32,12 +32,12 @@ def command() -> None:
 
 def _explain(what: str, error: OSError) -> str:
     if error.errno == errno.EPERM:
-        return f"{what} cannot be removed without CAP_NET_ADMIN; try as root"
+        return f"{what} cannot be removed without CAP_NET_ADMIN; run this command as root"
     return f"{what} cannot be removed: {error.strerror}"
 
 
-_LEFT: Final[tuple[tuple[str, Callable[[], Sequence[str]]], ...]] = (
+_LEFTOVERS: Final[tuple[tuple[str, Callable[[], Sequence[str]]], ...]] = (
     ("claimed addresses", remove_claims),
     ("rules for clients' addresses", remove_client_address_rules),
 )
-"""What there may be, and what removes it and returns the names; raises OSError."""
+"""What may be left, and the function that removes it and returns the names; raises OSError."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from uproxy.cli.flag_types import POSITIVE_DURATION, number
-from uproxy.cli.serve import CannotStart, run_to_the_end, serve
+from uproxy.cli.serve import CannotStart, run_async, serve
 from uproxy.cli.status_client import DEFAULT_URL
 from uproxy.config import syntax
 from uproxy.config.settings import Address, Config
@@ -28,7 +28,7 @@ from uproxy.demo import backends, cluster, instructions
 from uproxy.sources.manifests.file import read_manifest
 from uproxy.text import logs
 
-_WAY_OUT = "choose other ports: uproxy demo --port-offset 1000"
+_OTHER_PORTS = "choose other ports, for example with: uproxy demo --port-offset 1000"
 
 
 @click.command("demo")
@@ -37,13 +37,13 @@ _WAY_OUT = "choose other ports: uproxy demo --port-offset 1000"
     type=number("number", -1023, 30000, "--port-offset 1000"),
     default=0,
     metavar="N",
-    help="Add N to every port, where the usual ones are taken.",
+    help="Add N to every port, if the usual ones are taken.",
 )
 @click.option(
     "--exit-after",
     type=POSITIVE_DURATION,
     metavar="DURATION",
-    help='End by itself, for example after "20s".',
+    help="Stop after this time, for example 20s.",
 )
 @click.option(
     "--workers",
@@ -51,14 +51,14 @@ _WAY_OUT = "choose other ports: uproxy demo --port-offset 1000"
     default=2,
     show_default=True,
     metavar="N",
-    help="Processes that relay traffic.",
+    help="Number of worker processes, which relay the traffic.",
 )
-@click.option("-v", "--verbose", count=True, help="Log more.")
+@click.option("-v", "--verbose", count=True, help="Log more details.")
 def command(port_offset: int, exit_after: float | None, workers: int, verbose: int) -> None:
     """Serve a small cluster on loopback addresses, without root and without Kubernetes.
 
-    Starts a backend for each pod, writes manifests for Services of every kind, and serves them
-    until Ctrl-C.
+    The demo starts a backend for each pod, writes manifests for Services of every kind, and
+    serves them until Ctrl-C.
     """
     with tempfile.TemporaryDirectory(prefix="uproxy-demo-") as directory:
         manifests = cluster.write(Path(directory), port_offset)
@@ -71,18 +71,18 @@ def command(port_offset: int, exit_after: float | None, workers: int, verbose: i
             workers=workers,
             drain_timeout=2.0,
             preserve_client_ip="never",
-            # There may be another uproxy here, whose claims a demo must not take for left over.
+            # Another uproxy may run here, and the demo must not release its claims.
             claim_addresses="never",
             bind_address_hard_fail=True,
             verbosity=verbose,
         )
         logs.set_up(config.log_format, verbose=config.verbosity > 0)
         if not verbose:
-            logging.getLogger("uproxy").setLevel(logging.WARNING)  # The table says it better.
+            logging.getLogger("uproxy").setLevel(logging.WARNING)  # The table says more.
         try:
-            run_to_the_end(_demonstrate(config, exit_after))
+            run_async(_demonstrate(config, exit_after))
         except CannotStart as error:
-            raise CannotStart(f"{error.message}; {_WAY_OUT}") from None
+            raise CannotStart(f"{error.message}; {_OTHER_PORTS}") from None
 
 
 async def _demonstrate(config: Config, exit_after: float | None) -> None:
@@ -111,25 +111,25 @@ async def _show(daemon: Daemon, exit_after: float | None) -> None:
     metrics = daemon.config.metrics_address
     assert metrics is not None
     url = f"http://{metrics.host}:{metrics.port}"
-    for line in _tour(daemon.status.now(), daemon.config.manifests[0], url):
+    for line in _instructions(daemon.status.now(), daemon.config.manifests[0], url):
         click.echo(line)
     if exit_after is None:
         click.echo("Ctrl-C ends the demo.")
     else:
         click.echo(f"The demo ends after {exit_after:g} s, or with Ctrl-C.")
         asyncio.get_running_loop().call_later(exit_after, os.kill, os.getpid(), signal.SIGTERM)
-    # What happens from now on, above all to edited manifests, is worth a line.
+    # From now on the log shows what happens, above all when manifests are edited.
     if not daemon.config.verbosity:
         logging.getLogger("uproxy").setLevel(logging.INFO)
 
 
-def _tour(status: Status, manifests: Path, url: str) -> Iterator[str]:
+def _instructions(status: Status, manifests: Path, url: str) -> Iterator[str]:
     yield from instructions.table(instructions.rows(status))
     yield ""
     yield from instructions.not_served(status)
     yield ""
     yield "Try:"
-    yield from instructions.suggestions(instructions.attempts(status))
+    yield from instructions.command_lines(instructions.suggestions(status))
     yield ""
     yield from instructions.notes(status)
     yield ""
@@ -138,5 +138,5 @@ def _tour(status: Status, manifests: Path, url: str) -> Iterator[str]:
     yield f"Look:  {program} status{option}"
     yield f"       {program} explain default/svc-local{option}"
     yield f"       {url}/ in a browser"
-    yield f"Edit:  {manifests} (changes are followed)"
+    yield f"Edit:  {manifests} (changes take effect at once)"
     yield ""

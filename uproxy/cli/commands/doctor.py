@@ -26,25 +26,27 @@ _HEAD: Final = ("CHECK", "RESULT", "FOUND")
     default=Config().max_flows,
     show_default=True,
     metavar="N",
-    help="As for uproxy run.",
+    help="Check for this limit of flows, as given to uproxy run.",
 )
 @click.option(
     "--workers",
     type=number("number", 1, syntax.MAX_WORKERS, "--workers 2"),
     default=default_workers,
-    show_default="one for each CPU, up to 4",
+    show_default="one per CPU, at most 4",
     metavar="N",
-    help="As for uproxy run.",
+    help="Check for this number of workers, as given to uproxy run.",
 )
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form.")
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Output format."
+)
 @click.pass_context
 def command(ctx: click.Context, /, max_flows: int, workers: int, output: str) -> None:
-    """Check what this machine allows, and say what to do about the rest.
+    """Check what this machine allows, and say what to do about what it does not.
 
-    It changes nothing. What it finds is for the user who calls it: call it as the user that
-    uproxy will run as.
+    Nothing is changed. The result depends on the user who calls the command, so call it as the
+    user that uproxy will run as.
 
-    Exit code: 0, 1 if uproxy cannot work here.
+    Exit code: 0 if uproxy can work here, 1 if it cannot.
     """
     findings = list(check(examine(), Load(max_flows, workers)))
     if output == "json":
@@ -57,7 +59,7 @@ def command(ctx: click.Context, /, max_flows: int, workers: int, output: str) ->
 
 
 def report(findings: Sequence[Finding], *, width: int | None, paint: Paint) -> Iterator[str]:
-    """Lines: a row for each finding, with the advice under it, and a summary."""
+    """Lines of text: a row for each finding, with the advice below it, and a summary."""
     rows = []
     for each in findings:
         rows.append((each.check, each.result.value, each.text))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uproxy.cli.effective_config import config_options, resolve
-from uproxy.cli.startup_progress import tell_while_busy
+from uproxy.cli.effective_config import resolve
+from uproxy.cli.flags import config_options
+from uproxy.cli.startup_progress import log_while_busy
 from uproxy.text import logs
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ log = logging.getLogger(__name__)
 @config_options
 @click.pass_context
 def command(ctx: click.Context, /, **_: Any) -> None:
-    """Serve until SIGTERM or Ctrl-C, then let flows end.
+    """Serve Services until SIGTERM or Ctrl-C, then give open flows time to end.
 
-    Objects come from the cluster that this is a Pod of, or that a kubeconfig names; or from the
-    files of --manifests: Services, EndpointSlices, Endpoints and Nodes, in YAML or JSON. Changes
-    are followed.
+    Services are read from a cluster: the one that uproxy runs in as a Pod, or the one that a
+    kubeconfig names. With --manifests they are read from files: Services, EndpointSlices,
+    Endpoints and Nodes, in YAML or JSON. Changes take effect while uproxy runs.
     """
     config, warnings = resolve(ctx)
     if config.manifests and (config.kubeconfig or config.context):
@@ -37,14 +38,15 @@ def command(ctx: click.Context, /, **_: Any) -> None:
     logs.set_up(config.log_format, verbose=config.verbosity > 0)
     for warning in warnings:
         log.warning("%s", warning)
-    with tell_while_busy("Python to load the program"):
-        from uproxy.cli.serve import run_to_the_end, serve
-    run_to_the_end(serve(config, _advise))
+    with log_while_busy("Python to load the program"):
+        from uproxy.cli.serve import run_async, serve
+    run_async(serve(config, _advise))
 
 
 async def _advise(daemon: Daemon) -> None:
-    """Once it serves: a start that fails is to be one line."""
+    """Called once uproxy serves, so that a start that fails logs one line only."""
     if not daemon.config.nodeport_addresses:
         log.info(
-            "NodePorts are served on every address of this node; --nodeport-addresses narrows that"
+            "NodePorts are served on every address of this node; to choose some, use "
+            "--nodeport-addresses"
         )

@@ -1,7 +1,6 @@
-"""What the facts about a machine mean for uproxy: ok, a warning, or a failure, with what to do.
+"""What the facts about a machine mean for uproxy: ok, a warning or a failure, and what to do.
 
-A failure is what uproxy cannot work without; a warning is something that some Services or loads
-will notice.
+Without what a failure names, uproxy cannot work. A warning concerns only some Services or loads.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ NODE_PORTS: Final = (30000, 32767)
 """--service-node-port-range of the API server, by default."""
 
 _SPARE: Final = 1024
-"""Descriptors of a worker that are not for flows: listeners, pipes, the control channel."""
+"""Descriptors of a worker that flows cannot have: for listeners, pipes and the control channel."""
 _FEWEST: Final = 256
 _WATCHES: Final = 8192
 _PIPE_PAGES: Final = 2 * 32 * 256
@@ -37,20 +36,20 @@ class Finding(msgspec.Struct, frozen=True):
     check: str
     result: Result
     text: str
-    """What was found, and what it means if that is not plain."""
+    """What was found, and what it means if that is not obvious."""
     advice: str = ""
-    """What to do; "" if nothing is to be done."""
+    """What to do; "" if there is nothing to do."""
 
 
 class Load(NamedTuple):
-    """What is asked of the machine."""
+    """How much uproxy is to serve on the machine."""
 
     max_flows: int
     workers: int
 
 
 def check(machine: Machine, load: Load) -> Iterator[Finding]:
-    """Every check, in the order in which a reader would want them."""
+    """The findings of all checks, the most fundamental ones first."""
     for one in _CHECKS:
         yield _fit_to_print(one(machine))
     yield descriptors(machine, load)
@@ -70,17 +69,17 @@ def python(machine: Machine) -> Finding:
 
 def uvloop(machine: Machine) -> Finding:
     if not machine.uvloop:
-        return Finding("uvloop", Result.FAIL, "is missing", "pip install 'uvloop>=0.23'")
+        return Finding("uvloop", Result.FAIL, "missing", "pip install 'uvloop>=0.23'")
     if _version(machine.uvloop) < (0, 23):
-        text = f"{machine.uvloop} can close descriptors of other flows"
+        text = f"{machine.uvloop}, which may close file descriptors of other flows"
         return Finding("uvloop", Result.FAIL, text, "pip install 'uvloop>=0.23'")
     return Finding("uvloop", Result.OK, machine.uvloop)
 
 
 def epoll(machine: Machine) -> Finding:
     if not machine.epoll:
-        return Finding("epoll", Result.FAIL, "is missing", "uproxy runs on Linux only")
-    return Finding("epoll", Result.OK, "there")
+        return Finding("epoll", Result.FAIL, "missing", "uproxy runs on Linux only")
+    return Finding("epoll", Result.OK, "works")
 
 
 def reuse_port(machine: Machine) -> Finding:
@@ -93,7 +92,7 @@ def reuse_port(machine: Machine) -> Finding:
 def splice(machine: Machine) -> Finding:
     if machine.splice:
         text = f"{machine.splice}: bulk transfers cost more CPU"
-        return Finding("splice", Result.WARN, text, "nothing is lost but speed")
+        return Finding("splice", Result.WARN, text, "nothing needs to be done: only speed is lost")
     return Finding("splice", Result.OK, "works")
 
 
@@ -110,8 +109,8 @@ def io_uring(machine: Machine) -> Finding:
 def pipes(machine: Machine) -> Finding:
     pages = _number(machine, "fs.pipe-user-pages-soft")
     if not pages or pages >= _PIPE_PAGES or "SYS_RESOURCE" in machine.capabilities:
-        return Finding("pipes", Result.OK, "room for many bulk transfers at once")
-    text = f"fs.pipe-user-pages-soft is {pages}: few bulk transfers at a time can be spliced"
+        return Finding("pipes", Result.OK, "enough for many bulk transfers at once")
+    text = f"fs.pipe-user-pages-soft is {pages}: only few bulk transfers at once can use splice"
     return Finding("pipes", Result.WARN, text, f"sysctl fs.pipe-user-pages-soft={_PIPE_PAGES}")
 
 
@@ -119,7 +118,7 @@ def ipv6(machine: Machine) -> Finding:
     if machine.ipv6:
         text = f"{machine.ipv6}: Services are served over IPv4 only"
         return Finding("IPv6", Result.WARN, text, "sysctl net.ipv6.conf.all.disable_ipv6=0")
-    return Finding("IPv6", Result.OK, "there")
+    return Finding("IPv6", Result.OK, "works")
 
 
 def low_ports(machine: Machine) -> Finding:
@@ -127,39 +126,41 @@ def low_ports(machine: Machine) -> Finding:
         return Finding("ports below 1024", Result.OK, "allowed by CAP_NET_BIND_SERVICE")
     start = _number(machine, "net.ipv4.ip_unprivileged_port_start", 1024)
     if start <= 1:
-        return Finding("ports below 1024", Result.OK, "open to every user")
-    text = f"not below {start}: ClusterIPs and load-balancer IPs with such ports will fail"
+        return Finding("ports below 1024", Result.OK, "allowed for every user")
+    text = (
+        f"ports below {start} are not allowed: ClusterIPs and load-balancer IPs with them will fail"
+    )
     advice = "grant CAP_NET_BIND_SERVICE, or: sysctl net.ipv4.ip_unprivileged_port_start=0"
     return Finding("ports below 1024", Result.WARN, text, advice)
 
 
-def addresses(machine: Machine) -> Finding:
+def claims(machine: Machine) -> Finding:
     if "NET_ADMIN" in machine.capabilities:
-        return Finding("CAP_NET_ADMIN", Result.OK, "there")
-    text = "missing: addresses that this machine does not have yet cannot be claimed"
+        return Finding("CAP_NET_ADMIN", Result.OK, "granted")
+    text = "missing: Service addresses that no interface of this machine has cannot be claimed"
     return Finding("CAP_NET_ADMIN", Result.WARN, text, "run as root, or grant CAP_NET_ADMIN")
 
 
 def transparent(machine: Machine) -> Finding:
     if machine.transparent:
-        text = f"{machine.transparent}: pods see this node's address in place of the client's"
-        advice = "grant CAP_NET_ADMIN, or use the PROXY protocol where pods speak it"
+        text = f"{machine.transparent}: pods see this node's address instead of the client's"
+        advice = "grant CAP_NET_ADMIN, or use the PROXY protocol if the pods support it"
         return Finding("IP_TRANSPARENT", Result.WARN, text, advice)
     return Finding("IP_TRANSPARENT", Result.OK, "allowed")
 
 
 def nft(machine: Machine) -> Finding:
     if machine.nft:
-        return Finding("nft", Result.OK, "there")
-    text = "not found; it is needed only where pods are to see the client's address"
+        return Finding("nft", Result.OK, "installed")
+    text = "not found; it is needed only to show pods the client's address"
     return Finding("nft", Result.WARN, text, "install the package nftables")
 
 
 def rp_filter(machine: Machine) -> Finding:
     names = machine.strict_interfaces
-    if len(names) > 1:  # With one, answers go out where packets have come in.
-        text = f"strict on {', '.join(names[:3])}{' ...' * (len(names) > 3)}: packets may be"
-        text += " dropped where answers would take another interface"
+    if len(names) > 1:  # With a single interface, answers leave where packets came in.
+        text = f"strict on {', '.join(names[:3])}{' ...' * (len(names) > 3)}: packets are"
+        text += " dropped if answers to them would leave through another interface"
         advice = "sysctl net.ipv4.conf.all.rp_filter=2"
         return Finding("rp_filter", Result.WARN, text, advice)
     return Finding("rp_filter", Result.OK, "not strict")
@@ -169,19 +170,19 @@ def backlog(machine: Machine) -> Finding:
     most = _number(machine, "net.core.somaxconn", BACKLOG)
     if most >= BACKLOG:
         return Finding("backlog", Result.OK, f"net.core.somaxconn is {most}")
-    text = f"net.core.somaxconn is {most}: in bursts, clients connect a second late"
+    text = f"net.core.somaxconn is {most}: in bursts, some clients connect a second late"
     return Finding("backlog", Result.WARN, text, f"sysctl net.core.somaxconn={BACKLOG}")
 
 
 def node_ports(machine: Machine) -> Finding:
-    """Connections of this machine take local ports at random: also those of NodePorts."""
+    """Outgoing connections take local ports at random, which may be those of NodePorts."""
     ephemeral = machine.sysctls.get("net.ipv4.ip_local_port_range", "32768 60999")
     first, last = map(int, ephemeral.split())
     low, high = max(first, NODE_PORTS[0]), min(last, NODE_PORTS[1])
     reserved = machine.sysctls.get("net.ipv4.ip_local_reserved_ports", "")
     if low > high or _covers(reserved, low, high):
-        return Finding("NodePorts", Result.OK, "no connection of this machine takes one")
-    text = f"connections of this machine may take {low}-{high}, which are NodePorts"
+        return Finding("NodePorts", Result.OK, "outgoing connections do not use their ports")
+    text = f"outgoing connections may take ports {low}-{high}, which are for NodePorts"
     value = ",".join(filter(None, (reserved, f"{low}-{high}")))
     advice = f"sysctl net.ipv4.ip_local_reserved_ports={value}"
     return Finding("NodePorts", Result.WARN, text, advice)
@@ -189,9 +190,9 @@ def node_ports(machine: Machine) -> Finding:
 
 def time_wait(machine: Machine) -> Finding:
     if machine.sysctls.get("net.ipv4.tcp_tw_reuse") == "0":
-        text = "tcp_tw_reuse is 0: a backend gets at most some 28,000 connections a minute"
+        text = "tcp_tw_reuse is 0: each backend gets at most about 28,000 connections a minute"
         return Finding("TIME_WAIT", Result.WARN, text, "sysctl net.ipv4.tcp_tw_reuse=1")
-    return Finding("TIME_WAIT", Result.OK, "local ports are used again at once")
+    return Finding("TIME_WAIT", Result.OK, "local ports are reused at once")
 
 
 def inotify(machine: Machine) -> Finding:
@@ -199,42 +200,42 @@ def inotify(machine: Machine) -> Finding:
     instances = _number(machine, "fs.inotify.max_user_instances", 128)
     if watches >= _WATCHES and instances >= 16:
         return Finding("inotify", Result.OK, f"{watches:,} watches")
-    text = f"{watches:,} watches, {instances} instances: changes of manifests may be seen late"
+    text = f"{watches:,} watches, {instances} instances: changes to manifests may be noticed late"
     advice = f"sysctl fs.inotify.max_user_watches={_WATCHES} fs.inotify.max_user_instances=128"
     return Finding("inotify", Result.WARN, text, advice)
 
 
 def other_proxy(machine: Machine) -> Finding:
-    """kube-proxy has the same default ports, and its rules see packets before any socket does."""
+    """kube-proxy has the same default ports, and its rules take packets before sockets get them."""
     name = "other proxies"
     if not machine.taken_ports:
         text = f"ports {METRICS_PORT} and {HEALTHZ_PORT} are free"
         return Finding(name, Result.OK, text)
     mode = next(filter(None, machine.taken_ports.values()), "")
     if mode == "userspace":
-        return Finding(name, Result.OK, "uproxy is running here; ask it: uproxy status")
+        return Finding(name, Result.OK, "uproxy is running here; see: uproxy status")
     if mode:
-        text = f"kube-proxy runs here in mode {mode}; its rules come before uproxy's sockets"
+        text = f"kube-proxy runs here in mode {mode}; its rules take packets before uproxy does"
         return Finding(
-            name, Result.WARN, text, "stop it, and flush its rules: kube-proxy --cleanup"
+            name, Result.WARN, text, "stop it, and remove its rules: kube-proxy --cleanup"
         )
     ports = " and ".join(map(str, machine.taken_ports))
-    advice = "choose others with --metrics-bind-address and --healthz-bind-address"
-    return Finding(name, Result.WARN, f"somebody listens on port {ports}", advice)
+    advice = "choose other ports with --metrics-bind-address and --healthz-bind-address"
+    return Finding(name, Result.WARN, f"another program listens on port {ports}", advice)
 
 
 def descriptors(machine: Machine, load: Load) -> Finding:
     """A TCP flow takes two descriptors of its worker."""
     limit = machine.descriptors
     if limit < _FEWEST:
-        text = f"{limit} open files per process are too few to start"
+        text = f"only {limit} open files per process, too few to start"
         return Finding("descriptors", Result.FAIL, text, "ulimit -n 65536, or LimitNOFILE=65536")
     room = max(limit - _SPARE, limit // 2) // 2 * load.workers
     if room < load.max_flows:
         wanted = 2 * -(-load.max_flows // load.workers) + _SPARE
         workers = "1 worker" if load.workers == 1 else f"{load.workers} workers"
-        text = f"{limit:,} open files per process: about {room:,} TCP flows in {workers}, while"
-        text += f" --max-flows allows {load.max_flows:,}; clients then wait"
+        text = f"{limit:,} open files per process allow about {room:,} TCP flows in {workers};"
+        text += f" further clients wait, although --max-flows is {load.max_flows:,}"
         advice = f"ulimit -Hn {wanted}, or LimitNOFILE={wanted} (systemd)"
         return Finding("descriptors", Result.WARN, text, advice)
     text = f"enough for --max-flows {load.max_flows:,}"
@@ -251,7 +252,7 @@ _CHECKS: Final[tuple[Callable[[Machine], Finding], ...]] = (
     pipes,
     ipv6,
     low_ports,
-    addresses,
+    claims,
     transparent,
     nft,
     rp_filter,
@@ -264,7 +265,7 @@ _CHECKS: Final[tuple[Callable[[Machine], Finding], ...]] = (
 
 
 def _fit_to_print(finding: Finding) -> Finding:
-    """Interfaces may be called anything, and anybody may answer on a port."""
+    """Names of interfaces and answers on ports may contain anything."""
     text, advice = printable(finding.text), printable(finding.advice)
     return msgspec.structs.replace(finding, text=text, advice=advice)
 
@@ -285,7 +286,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _covers(ranges: str, low: int, high: int) -> bool:
-    """Whether the kernel's list of ranges ("30000-32767,40000") has every port from low to high."""
+    """Whether a list of ranges like "30000-32767,40000" contains every port from low to high."""
     reached = low
     for first, last in sorted(_spans(ranges)):
         if first <= reached:

@@ -1,7 +1,4 @@
-"""Facts about this machine that decide what uproxy can do here.
-
-Reads and probes; changes nothing.
-"""
+"""Facts about this machine that decide what uproxy can do here. Finding them changes nothing."""
 
 from __future__ import annotations
 
@@ -49,38 +46,39 @@ METRICS_PORT: Final = 10249
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What was found. Every check gets all of it, so tests can make up any machine."""
+    """All facts. They are the only input of the checks, so tests can make up any machine."""
 
     system: str
     """"Linux 6.8.0"."""
     python: tuple[int, ...]
     uvloop: str
-    """Version; "" if it is not there."""
+    """Version; "" if it is not installed."""
     cpus: int
-    """That this process may use."""
+    """CPUs that this process may use."""
     capabilities: frozenset[str]
-    """Effective ones among CAPABILITIES."""
+    """The effective ones among CAPABILITIES."""
     sysctls: Mapping[str, str]
-    """Those of SYSCTLS that exist, values with single blanks."""
+    """Values of those SYSCTLS that exist, with single spaces between words."""
     strict_interfaces: tuple[str, ...]
-    """Those whose rp_filter is 1: packets must come in where their answers would go out."""
+    """Interfaces whose rp_filter is 1: they accept a packet only if its answer would leave through
+    the same interface."""
     descriptors: int
     """Hard limit of open files per process; uproxy raises the soft one to it."""
     epoll: bool
     splice: str
-    """Why splice(2) does not work; "" if it does. The same for the next four."""
+    """Why splice(2) does not work; "" if it does. The next four fields are alike."""
     io_uring: str
     reuse_port: str
     ipv6: str
     transparent: str
-    """IP_TRANSPARENT: sockets with addresses of others."""
+    """IP_TRANSPARENT, for sockets that have addresses of other machines."""
     nft: bool
     taken_ports: Mapping[int, str]
-    """HEALTHZ_PORT and METRICS_PORT if somebody has them; with what /proxyMode says, or ""."""
+    """HEALTHZ_PORT and METRICS_PORT if they are taken, with what /proxyMode says there, or ""."""
 
 
 def examine() -> Machine:
-    """Look at this machine. Takes a second at most, where a port is held by somebody silent."""
+    """Find all facts. This takes a second at most, if the program on a port does not answer."""
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         python=tuple(sys.version_info[:3]),
@@ -91,11 +89,11 @@ def examine() -> Machine:
         strict_interfaces=tuple(strict_interfaces(Path("/proc/sys/net/ipv4/conf"))),
         descriptors=_descriptors(),
         epoll=hasattr(select, "epoll"),
-        splice=_trouble(_try_splice),
-        io_uring=_trouble(_try_io_uring),
-        reuse_port=_trouble(_try_reuse_port),
-        ipv6=_trouble(_try_ipv6),
-        transparent=_trouble(_try_transparent),
+        splice=_failure(_try_splice),
+        io_uring=_failure(_try_io_uring),
+        reuse_port=_failure(_try_reuse_port),
+        ipv6=_failure(_try_ipv6),
+        transparent=_failure(_try_transparent),
         nft=shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None,
         taken_ports={
             port: proxy_mode(port) for port in (HEALTHZ_PORT, METRICS_PORT) if _is_taken(port)
@@ -104,7 +102,7 @@ def examine() -> Machine:
 
 
 def capabilities(status: str) -> frozenset[str]:
-    """Effective ones, from the text of /proc/PID/status."""
+    """Effective capabilities, from the text of /proc/PID/status."""
     for line in status.splitlines():
         if line.startswith("CapEff:"):
             bits = int(line.split()[1], 16)
@@ -113,9 +111,9 @@ def capabilities(status: str) -> frozenset[str]:
 
 
 def strict_interfaces(directory: Path) -> Iterator[str]:
-    """Names of interfaces that are strict, from a directory like /proc/sys/net/ipv4/conf.
+    """Names of interfaces with a strict filter, from a directory like /proc/sys/net/ipv4/conf.
 
-    The higher value of "all" and the interface counts (kernel: ip-sysctl.rst, rp_filter).
+    The higher value of "all" and the interface is used (kernel: ip-sysctl.rst, rp_filter).
     """
     values = {each.parent.name: _read(str(each)).strip() for each in directory.glob("*/rp_filter")}
     everywhere = values.pop("all", "0")
@@ -148,7 +146,7 @@ def _descriptors() -> int:
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
-def _trouble(attempt: Callable[[], object]) -> str:
+def _failure(attempt: Callable[[], object]) -> str:
     """Why something does not work; "" if it does."""
     try:
         attempt()
@@ -170,7 +168,7 @@ def _try_splice() -> None:
 
 
 def _try_io_uring() -> None:
-    """io_uring_setup(2) with what workers need, in their newest flag (Linux 6.1)."""
+    """Call io_uring_setup(2) with the newest flags that workers need (Linux 6.1)."""
     parameters = ctypes.create_string_buffer(
         struct.pack("=III", 0, 0, _RING_FLAGS).ljust(120, b"\0")
     )
@@ -209,7 +207,7 @@ def _is_taken(port: int) -> bool:
 
 
 def proxy_mode(port: int) -> str:
-    """uproxy and kube-proxy say how they work at /proxyMode of their metrics address."""
+    """What /proxyMode says on a port: uproxy and kube-proxy have it at their metrics address."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with (
         contextlib.suppress(OSError, ValueError, http.client.HTTPException),

@@ -1,1 +1,1 @@
-"""What commands print, as lines of text made by plain functions."""
+"""What commands print: plain functions that return lines of text."""

@@ -1,4 +1,4 @@
-"""Text in columns: aligned and without frames, for 80 columns and for grep."""
+"""Tables of plain text: aligned columns without lines, for narrow terminals and for grep."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Final
 import click
 
 Paint = Callable[[str], str]
-"""Adds colour to a cell, or leaves it as it is; the width on the screen stays."""
+"""Adds colour to a cell or leaves it as it is; its width on the screen stays the same."""
 
 _GAP: Final = "  "
-_LEAST: Final = 30
-"""Columns that the last cell of a line gets at least, if it is to be wrapped at all."""
+_MIN_WIDTH: Final = 30
+"""Characters that the last cell of a line must have room for; otherwise it goes below."""
 
 _COLOURS: Final = {
     "serving": "green",
@@ -33,18 +33,18 @@ _COLOURS: Final = {
 
 
 def plain(cell: str) -> str:
-    """For pipes and files."""
+    """Leaves a cell as it is, for pipes and files."""
     return cell
 
 
 def coloured(cell: str) -> str:
-    """States and results in the colour of their urgency."""
+    """Gives states and results the colour of their urgency."""
     colour = _COLOURS.get(cell.strip())
     return click.style(cell, fg=colour) if colour else cell
 
 
 def terminal() -> tuple[int | None, Paint]:
-    """Width of the terminal and how to paint there; for a pipe, no limit and plain text.
+    """Width of the terminal and how to colour its text; None and plain text for a pipe.
 
     NO_COLOR (no-color.org) and TERM=dumb are honoured.
     """
@@ -62,11 +62,11 @@ def columns(
     paint: Paint = plain,
     right: frozenset[int] = frozenset(),
 ) -> Iterator[str]:
-    """Lines: the head (none if it is empty), then those of each row.
+    """Lines of a table: the head (unless it is empty), then the rows.
 
-    The last cell of a row is text of any length. Where it does not fit into `width` it goes on
-    below, in its own column or, if that is too narrow, indented. Columns in `right` are aligned
-    to the right.
+    The last cell of a row is text of any length. If it does not fit into `width`, it continues
+    on further lines: in its own column or, if that is too narrow, with an indentation. Columns in
+    `right` are aligned to the right.
     """
     for block in _blocks([head, *rows] if head else rows, width, paint, right):
         yield from block
@@ -80,8 +80,8 @@ def grouped(
     paint: Paint = plain,
     right: frozenset[int] = frozenset(),
 ) -> Iterator[str]:
-    """As `columns`; where there is no room for all, the first cell gets a line of its own, above
-    the rows that share it."""
+    """As `columns`; if the lines are too long, the first cell gets a line of its own above the
+    rows that share it."""
     lines = [head, *rows]
     if width is None or _indent(_widths(lines)) + len(head[-1]) <= width:
         yield from columns(head, rows, width=width, paint=paint, right=right)
@@ -96,13 +96,13 @@ def grouped(
 
 
 def paragraph(text: str, *, width: int | None, indent: str = "") -> Iterator[str]:
-    """Text broken into lines where there is a width; every line but the first is indented."""
+    """Text, wrapped if there is a width; all lines but the first are indented."""
     if width is None:
         yield text
     else:
         yield from textwrap.wrap(
             text,
-            max(width, _LEAST),
+            max(width, _MIN_WIDTH),
             subsequent_indent=indent,
             break_on_hyphens=False,
             break_long_words=False,
@@ -112,7 +112,7 @@ def paragraph(text: str, *, width: int | None, indent: str = "") -> Iterator[str
 def _blocks(
     lines: Sequence[Sequence[str]], width: int | None, paint: Paint, right: frozenset[int]
 ) -> Iterator[Iterator[str]]:
-    """The lines on the screen of each line of cells."""
+    """For each row, the lines that it takes on the screen."""
     widths = _widths(lines)
     indent = _indent(widths)
     for line in lines:
@@ -136,7 +136,7 @@ def _indent(widths: Sequence[int]) -> int:
 def _with_text(start: str, text: str, indent: int, width: int | None) -> Iterator[str]:
     if width is None or indent + len(text) <= width:
         yield (start + text).rstrip()
-    elif width - indent >= _LEAST:
+    elif width - indent >= _MIN_WIDTH:
         first, *more = paragraph(text, width=width - indent)
         yield start + first
         for line in more:

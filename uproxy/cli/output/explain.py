@@ -1,4 +1,4 @@
-"""What `uproxy explain` prints about one Service, as lines of text."""
+"""What `uproxy explain` prints about one Service."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Final
 
 from uproxy.cli.output.columns import Paint, columns, paragraph, plain
 from uproxy.cli.output.hints import drop_meaning, hints
-from uproxy.cli.output.numbers import amount, counted, octets
+from uproxy.cli.output.numbers import amount, byte_size, counted
 from uproxy.cli.output.status import backend_count, health_check
 from uproxy.core.protocols import TRANSPORTS
 from uproxy.core.report.status import FrontendState, ObjectStatus
 from uproxy.core.report.status_format import CountsView, FrontendView, StatusView
 
 _HEAD: Final = ("", "FRONTEND", "KIND", "STATE", "BACKENDS", "REASON")
-_MOST_BACKENDS: Final = 20
+_MAX_BACKENDS: Final = 20
 
 
-def known(status: StatusView, service: str) -> bool:
-    """Whether anything is said about a Service."""
+def is_known(status: StatusView, service: str) -> bool:
+    """Whether the status has a Service."""
     return service in _names(status)
 
 
 def explanation(
     status: StatusView, service: str, *, width: int | None = None, paint: Paint = plain
 ) -> Iterator[str]:
-    """How a Service is served, or why not. `status` is that of this Service only."""
+    """How a Service is served, or why it is not. `status` is that of this Service only."""
     yield from paragraph(verdict(status, service), width=width)
     for reason in [each.reason for each in status.services if status.frontends]:
         yield from paragraph(f"But: {reason}.", width=width)
-    yield from _complaints(status.objects, service, width)
+    yield from _unusable_version(status.objects, service, width)
     for port in _by_port(status.frontends):
         yield from _port(port, status.client_address_reason, width, paint)
     if status.health_checks:
@@ -46,44 +46,47 @@ def explanation(
 
 
 def verdict(status: StatusView, service: str) -> str:
-    """One sentence."""
+    """How well a Service is served, in one sentence."""
     total = len(status.frontends)
     if not total:
         reasons = "; ".join(each.reason for each in status.services)
-        return f"{service} is not served: {reasons or 'it wants no frontends'}."
+        return f"{service} is not served: {reasons or 'it has no frontends'}."
     degraded = sum(each.state == FrontendState.DEGRADED for each in status.frontends)
     serving = sum(each.state == FrontendState.SERVING for each in status.frontends)
     if degraded:
-        where = _all_of(total) if degraded == total else f"{degraded} of its {total} frontends"
-        return f"{service} is open on {where}, and no backend answers."
+        where = _all(total) if degraded == total else f"{degraded} of its {total} frontends"
+        return f"{service} is open, but no backend answers on {where}."
     if serving == total:
-        return f"{service} is served on {_all_of(total)}."
+        return f"{service} is served on {_all(total)}."
     if serving:
         return f"{service} is served on {serving} of {counted(total, 'frontend')}."
     return f"{service} is not served on {'its frontend' if total == 1 else 'any frontend'}."
 
 
-def unknown(status: StatusView, service: str) -> str:
-    """What to say of a Service that uproxy has never heard of; `status` is that of all."""
+def not_found(status: StatusView, service: str) -> str:
+    """What to say of a Service that uproxy does not know; `status` is that of all Services."""
     names = sorted(_names(status))
-    near = _near(service, names)
+    similar = _similar_names(service, names)
     if not names:
-        way_out = "it knows of none" + ("" if status.synced else " yet: still listing")
-    elif near:
-        way_out = f"did you mean {' or '.join(near)}?"
+        advice = "uproxy knows none" + (
+            "" if status.synced else " yet, as it is still listing them"
+        )
+    elif similar:
+        advice = f"did you mean {' or '.join(similar)}?"
     else:
-        way_out = f"uproxy status lists the {counted(len(names), 'Service')} that it knows"
+        advice = f'"uproxy status" lists the {counted(len(names), "Service")} that it knows'
     if status.objects:
-        way_out += f"; {counted(len(status.objects), 'object')} cannot be used, see: uproxy status"
-    return f"no Service {service}; {way_out}"
+        unusable = counted(len(status.objects), "object")
+        advice += f'; {unusable} cannot be used, as "uproxy status" shows'
+    return f"no Service {service}; {advice}"
 
 
 def _names(status: StatusView) -> set[str]:
     return {each.service for each in status.frontends} | {each.service for each in status.services}
 
 
-def _near(service: str, names: Sequence[str]) -> list[str]:
-    """Up to three names like it: the same in other namespaces first."""
+def _similar_names(service: str, names: Sequence[str]) -> list[str]:
+    """Up to three similar names; the same name in other namespaces comes first."""
     name = service.partition("/")[2]
     by_name: dict[str, list[str]] = {}
     for each in names:
@@ -92,7 +95,7 @@ def _near(service: str, names: Sequence[str]) -> list[str]:
     return [each for found in close for each in by_name[found]][:3]
 
 
-def _all_of(total: int) -> str:
+def _all(total: int) -> str:
     return "its only frontend" if total == 1 else f"all of its {total} frontends"
 
 
@@ -104,7 +107,7 @@ def _by_port(frontends: Iterable[FrontendView]) -> Iterator[list[FrontendView]]:
 
 
 def _port(
-    frontends: Sequence[FrontendView], no_preserving: str, width: int | None, paint: Paint
+    frontends: Sequence[FrontendView], not_preserved: str, width: int | None, paint: Paint
 ) -> Iterator[str]:
     first = frontends[0]
     yield ""
@@ -115,11 +118,11 @@ def _port(
     ]
     yield from columns(_HEAD, rows, width=width, paint=paint, right=frozenset({4}))
     yield ""
-    yield from columns((), list(_facts(frontends, no_preserving)), width=width)
+    yield from columns((), list(_facts(frontends, not_preserved)), width=width)
     yield from _backends(frontends)
 
 
-def _facts(frontends: Sequence[FrontendView], no_preserving: str) -> Iterator[tuple[str, str, str]]:
+def _facts(frontends: Sequence[FrontendView], not_preserved: str) -> Iterator[tuple[str, str, str]]:
     each = frontends[0]
     yield "", "Balancer", each.balancer
     affinity = "none"
@@ -127,7 +130,7 @@ def _facts(frontends: Sequence[FrontendView], no_preserving: str) -> Iterator[tu
         seconds = each.session_affinity.timeout_seconds
         affinity = f"ClientIP: a client keeps its backend until {seconds} s after its last flow"
     yield "", "Affinity", affinity
-    yield "", "Clients", _clients(frontends, no_preserving)
+    yield "", "Clients", _clients(frontends, not_preserved)
     yield "", "Flows", _flows(each.counts, datagrams=_has_datagrams(each.protocol))
     for reason, count in each.counts.dropped.items():
         meaning = drop_meaning(reason)
@@ -140,22 +143,24 @@ def _has_datagrams(protocol: str) -> bool:
     return protocol in TRANSPORTS and not TRANSPORTS[protocol].is_stream
 
 
-def _clients(frontends: Sequence[FrontendView], no_preserving: str) -> str:
-    """What backends see of them."""
+def _clients(frontends: Sequence[FrontendView], not_preserved: str) -> str:
+    """Which address backends see."""
     version = frontends[0].proxy_protocol
     if version:
-        return f"backends get the client's address in a PROXY header, {version}"
+        return f"backends get the client's address in a PROXY header ({version})"
     if any(each.client_address == "preserved" for each in frontends):
-        return "backends see the address of clients from outside"
+        return "backends see the addresses of clients from outside"
     text = "backends see this node's address"
-    if no_preserving and any(each.local_backends is not None for each in frontends):
-        text += f", not the client's: {no_preserving}"
+    if not_preserved and any(each.local_backends is not None for each in frontends):
+        text += f", not the client's: {not_preserved}"
     return text
 
 
 def _flows(counts: CountsView, *, datagrams: bool) -> str:
     text = f"{amount(counts.flows)} so far, {amount(counts.active_flows)} active; "
-    text += f"{octets(counts.client_bytes)} from clients, {octets(counts.backend_bytes)} to them"
+    text += (
+        f"{byte_size(counts.client_bytes)} from clients, {byte_size(counts.backend_bytes)} to them"
+    )
     if datagrams:
         text += f" ({amount(counts.client_datagrams)} and {amount(counts.backend_datagrams)}"
         text += " datagrams)"
@@ -166,7 +171,7 @@ def _flows(counts: CountsView, *, datagrams: bool) -> str:
 
 
 def _backends(frontends: Sequence[FrontendView]) -> Iterator[str]:
-    """Each set of backends once, with the frontends that have it."""
+    """Each set of backends once, with the frontends that use it."""
     sets: dict[tuple[object, ...], list[FrontendView]] = {}
     for each in frontends:
         local = each.local_backends
@@ -184,11 +189,11 @@ def _backends(frontends: Sequence[FrontendView]) -> Iterator[str]:
         shown.sort(key=lambda each: each not in failing)
         rows = [
             ("  ", each, _remarks(_place(each, local), each in failing))
-            for each in shown[:_MOST_BACKENDS]
+            for each in shown[:_MAX_BACKENDS]
         ]
         yield from columns((), rows)
-        if len(shown) > _MOST_BACKENDS:
-            yield f"    ... and {len(shown) - _MOST_BACKENDS:,} more: -o json"
+        if len(shown) > _MAX_BACKENDS:
+            yield f"    ... and {len(shown) - _MAX_BACKENDS:,} more: -o json"
 
 
 def _remarks(place: str, failing: bool) -> str:
@@ -196,19 +201,21 @@ def _remarks(place: str, failing: bool) -> str:
 
 
 def _place(backend: str, local: list[str] | None) -> str:
-    """Which clients get a backend; with externalTrafficPolicy Local that depends on its node."""
+    """Where a backend is, if externalTrafficPolicy Local makes that matter."""
     if local is None:
         return ""
     if backend in local:
         return "on this node"
-    return "elsewhere: not for clients from outside (policy Local)"
+    return "on another node: not for clients from outside (externalTrafficPolicy Local)"
 
 
-def _complaints(objects: Iterable[ObjectStatus], service: str, width: int | None) -> Iterator[str]:
-    """An update of the Service that cannot be used: what is served is the version before."""
+def _unusable_version(
+    objects: Iterable[ObjectStatus], service: str, width: int | None
+) -> Iterator[str]:
+    """Why the newest version of the Service cannot be used; the one before it is still served."""
     for each in objects:
         if each.where == f"Service {service}":
             field = f"{each.field}: " if each.field else ""
             yield from paragraph(
-                f"Its last version cannot be used: {field}{each.reason}.", width=width
+                f"Its newest version cannot be used: {field}{each.reason}.", width=width
             )

@@ -1,4 +1,4 @@
-"""From what uproxy says about one Service to what a person can do about it."""
+"""What a person can do about a Service that is not served as it should be."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from uproxy.core.report.status import FrontendState
 from uproxy.core.report.status_format import FrontendView, HealthCheckView
 
 _DROPS: Final = {
-    DropReason.NO_BACKEND: "there was no backend for the client, as with externalTrafficPolicy "
-    "Local and none on this node",
-    DropReason.DIAL_FAILED: "no backend could be reached; is targetPort right, do the pods listen "
-    "on their own address and not on localhost, does a NetworkPolicy forbid it?",
+    DropReason.NO_BACKEND: "there was no backend that the client may use, for example because "
+    "externalTrafficPolicy is Local and no pod runs on this node",
+    DropReason.DIAL_FAILED: "no backend could be reached. Is targetPort right? Do the pods listen "
+    "on their own address rather than on localhost? Does a NetworkPolicy forbid it?",
     DropReason.SOURCE_REFUSED: "the client is outside spec.loadBalancerSourceRanges",
     DropReason.DESCRIPTORS: "uproxy is short of file descriptors or socket memory; raise "
-    "LimitNOFILE (ulimit -n), see: uproxy doctor",
-    DropReason.CAPACITY: "there are as many flows as --max-flows allows; raise it",
-    DropReason.BACKEND_REFUSED: "a backend answered port unreachable; does the pod listen for UDP "
-    "on targetPort?",
-    DropReason.BUFFER_FULL: "a socket buffer was full: datagrams come faster than the backend "
-    "takes them, or net.core.rmem_default is small",
-    DropReason.SEND_FAILED: "the kernel would not send a datagram: too long, no route, or a "
-    "firewall",
-    DropReason.DRAINING: "a worker was about to stop",
-    DropReason.LOOP: "a backend leads back to uproxy itself, by another address, another node or a "
-    "load balancer",
-    DropReason.IDLE: "nothing was transferred for --tcp-idle-timeout, or half-closed for too long",
+    "LimitNOFILE (ulimit -n); see: uproxy doctor",
+    DropReason.CAPACITY: "there were as many flows as --max-flows allows; raise it",
+    DropReason.BACKEND_REFUSED: "the port of a backend was unreachable; does the pod listen for "
+    "UDP on targetPort?",
+    DropReason.BUFFER_FULL: "a socket buffer was full; datagrams arrive faster than the backend "
+    "reads them, or net.core.rmem_default is too small",
+    DropReason.SEND_FAILED: "the kernel refused to send a datagram; it is too long, there is no "
+    "route, or a firewall forbids it",
+    DropReason.DRAINING: "the worker was stopping",
+    DropReason.LOOP: "a backend leads back to uproxy itself, through another address, another "
+    "node or a load balancer",
+    DropReason.IDLE: "nothing was transferred for --tcp-idle-timeout, or for --half-close-timeout "
+    "after one side had closed",
 }
 
 _NC_OPTION: Final = {TCP: "", UDP: "u"}
@@ -38,7 +39,7 @@ _SS_OPTION: Final = {TCP: "t", UDP: "u"}
 
 
 def drop_meaning(reason: str) -> str:
-    """What a reason of Counters.dropped says, in a sentence; "" for one that is not known."""
+    """What a reason in Counters.dropped means; "" for one that is not known."""
     try:
         return _DROPS[DropReason(reason)]
     except ValueError:
@@ -48,12 +49,13 @@ def drop_meaning(reason: str) -> str:
 def hints(
     service: str, frontends: Iterable[FrontendView], checks: Iterable[HealthCheckView]
 ) -> list[str]:
-    """What to look at and what to do, each once; nothing if all is well."""
-    # The user may copy a command from here, so odd names in it are quoted.
+    """What to check and what to do, each once; nothing if all is well."""
+    # People copy commands from here, so names in them are quoted.
     namespace, name = map(quote, service.partition("/")[::2])
     found = [hint for each in frontends for hint in _frontend_hints(namespace, name, each) if hint]
     found += [
-        f"health check port {each.port} is not open: {_who_has(TCP, each.port)}"
+        f"health check port {each.port} is not open; find out which process has it: "
+        f"{_port_owner_command(TCP, each.port)}"
         for each in checks
         if each.reason
     ]
@@ -68,43 +70,43 @@ def _frontend_hints(namespace: str, name: str, each: FrontendView) -> Iterator[s
             yield _failed(each)
         case FrontendState.ELSEWHERE:
             yield (
-                f"{each.address} has to be an address of this node: uproxy listens as soon as it "
-                "is, and claims it by itself with --claim-addresses auto and CAP_NET_ADMIN"
+                f"this node does not have {each.address}: uproxy listens as soon as an interface "
+                "has it, and claims it by itself with --claim-addresses auto and CAP_NET_ADMIN"
             )
         case FrontendState.CONFLICT:
             yield (
-                f"give {namespace}/{name} another port than {each.port}, or delete the other "
-                "Service: the older one wins"
+                f"give {namespace}/{name} a port other than {each.port}, or delete the other "
+                "Service, which is older and therefore keeps it"
             )
         case FrontendState.SERVING if each.local_backends == []:
             yield (
-                "only pods on other nodes are ready: with externalTrafficPolicy Local clients from "
-                "outside are refused here, and load balancers are told so by the health check"
+                "only pods on other nodes are ready: with externalTrafficPolicy Local, clients "
+                "from outside are refused here, and the health check tells load balancers so"
             )
     if each.state == FrontendState.DEGRADED:
         yield (
-            f"no backend answers: is {_of_targets(each)} what the pods listen on, and on their own "
-            "address rather than on localhost? does a NetworkPolicy forbid it? try it from this "
-            f"node: {_try(each)}"
+            f"no backend answers. Do the pods listen on {_target_port(each)}, and on their own "
+            "address rather than on localhost? Does a NetworkPolicy forbid it? Try it from this "
+            f"node: {_dial_command(each)}"
         )
     if each.state == FrontendState.SERVING and each.counts.dial_failures:
         yield (
-            "dials have failed: a pod that is ready and does not answer has a readinessProbe that "
-            "does not notice, a wrong targetPort, or a NetworkPolicy in the way"
+            "dials have failed: if a pod is ready but does not answer, its readinessProbe does not "
+            "notice, targetPort is wrong, or a NetworkPolicy is in the way"
         )
     if "frontend of uproxy itself" in each.reason:
         yield (
             "an endpoint must be the address of a pod, not one that uproxy listens on: traffic "
-            "would go round in circles"
+            "would go round in a loop"
         )
 
 
-def _of_targets(each: FrontendView) -> str:
+def _target_port(each: FrontendView) -> str:
     ports = sorted({backend.rpartition(":")[2] for backend in each.failing})
     return f"port {ports[0]}" if len(ports) == 1 else "targetPort"
 
 
-def _try(each: FrontendView) -> str:
+def _dial_command(each: FrontendView) -> str:
     address, _, port = (each.failing or each.backends)[0].rpartition(":")
     return f"nc -zv{_NC_OPTION.get(each.protocol, '')} {quote(address.strip('[]'))} {quote(port)}"
 
@@ -114,8 +116,8 @@ def _paused(namespace: str, name: str, each: FrontendView) -> Iterator[str]:
     slices = f"kubectl get endpointslices -n {namespace} -l {label}"
     if each.reason.startswith("internalTrafficPolicy"):
         yield (
-            "the ClusterIP is for pods on this node only, as spec.internalTrafficPolicy is Local: "
-            f"run one here, or set it to Cluster; {slices} -o wide"
+            "spec.internalTrafficPolicy is Local, so the ClusterIP leads only to pods on this "
+            f"node: run one here, or set the policy to Cluster; {slices} -o wide"
         )
     elif each.reason.startswith("no ready"):
         yield f"the pods are not ready: kubectl get pods -n {namespace} -o wide; {slices}"
@@ -125,7 +127,12 @@ def _paused(namespace: str, name: str, each: FrontendView) -> Iterator[str]:
 
 def _failed(each: FrontendView) -> str:
     causes: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("in use", lambda: f"another process has the port: {_who_has(each.protocol, each.port)}"),
+        (
+            "in use",
+            lambda: (
+                f"another process has the port: {_port_owner_command(each.protocol, each.port)}"
+            ),
+        ),
         (
             "CAP_NET_BIND_SERVICE",
             lambda: (
@@ -138,5 +145,5 @@ def _failed(each: FrontendView) -> str:
     return next((advice() for mark, advice in causes if mark in each.reason), "")
 
 
-def _who_has(protocol: str, port: int) -> str:
+def _port_owner_command(protocol: str, port: int) -> str:
     return f"ss -Hp{_SS_OPTION.get(protocol, '')}ln 'sport = :{port}'"

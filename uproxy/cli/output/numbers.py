@@ -1,4 +1,4 @@
-"""Numbers for people: at most four digits, and a letter for the thousands."""
+"""Numbers for people: short, with a letter for powers of 1000."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def amount(number: float) -> str:
     return f"{value:.1f}{letter}" if _wants_decimal(value, letter) else f"{value:.0f}{letter}"
 
 
-def octets(number: float) -> str:
+def byte_size(number: float) -> str:
     """Bytes: 0 B, 512 B, 1.3 kB, 25 MB."""
     text = amount(round(number))
     digits = text.rstrip("kMGTP")

@@ -1,4 +1,4 @@
-"""What `uproxy status` prints, as lines of text."""
+"""What `uproxy status` prints."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ READY: Final = "ready"
 _HEAD: Final = ("SERVICE", "KIND", "FRONTEND", "STATE", "BACKENDS", "FLOWS", "REASON")
 _WIDE: Final = (*_HEAD[:-1], "BALANCER", "AFFINITY", "ENDPOINTS", "REASON")
 _NUMBERS: Final = frozenset({4, 5})
-_MOST_REASONS: Final = 5
+_MAX_REASONS: Final = 5
 _URGENCY: Final = ("failed", "degraded", "conflict", "pending", "paused", "elsewhere", "serving")
 
 
 def overview(
     status: StatusView, *, wide: bool = False, width: int | None = None, paint: Paint = plain
 ) -> Iterator[str]:
-    """All of it: a summary, the frontends, and what is not as one might expect."""
+    """Everything: a summary, the frontends, and what is not served or needs attention."""
     yield from paragraph(summary(status), width=width)
     for title, reasons in (
         ("Not ready", status.not_ready),
-        ("Not healthy, so that load balancers go elsewhere", status.not_healthy),
+        ("Not healthy, so load balancers use other nodes", status.not_healthy),
         ("Notes", status.notes),
     ):
-        yield from _section(title, [("", each) for each in _first(reasons)], width)
+        yield from _section(title, [("", each) for each in _first_few(reasons)], width)
     yield from frontend_table(status.frontends, wide=wide, width=width, paint=paint)
     yield from _section(
-        "Not served, or not wholly",
+        "Not served, or only in part",
         [("", each.service, each.reason) for each in status.services],
         width,
     )
     yield from _section(
         "Cannot be used",
-        [("", f"{each.where}:", _complaint(each.field, each.reason)) for each in status.objects],
+        [("", f"{each.where}:", _problem(each.field, each.reason)) for each in status.objects],
         width,
     )
     yield from _section("Health checks", list(map(health_check, status.health_checks)), width)
@@ -52,7 +52,7 @@ def frontend_table(
     width: int | None = None,
     paint: Paint = plain,
 ) -> Iterator[str]:
-    """An empty line and the table; nothing if there are no frontends."""
+    """An empty line and the table, or nothing if there are no frontends."""
     if frontends:
         rows = [(_wide_row if wide else _row)(each) for each in frontends]
         yield ""
@@ -61,12 +61,12 @@ def frontend_table(
 
 
 def urgency(each: FrontendView) -> int:
-    """Sorts what a person should see first to the front."""
+    """A sort key that puts first what a person should see first."""
     return _URGENCY.index(each.state) if each.state in _URGENCY else len(_URGENCY)
 
 
 def summary(status: StatusView) -> str:
-    """One line: ready or not, and how much there is."""
+    """One line: whether uproxy is ready, and how much it serves."""
     states = Counter(each.state for each in status.frontends)
     known = [f"{states[state]:,} {state}" for state in FrontendState if states[state]]
     parts = [counted(len(status.frontends), "frontend")]
@@ -78,14 +78,14 @@ def summary(status: StatusView) -> str:
 
 
 def readiness(status: StatusView) -> str:
-    """What /readyz and /healthz say, in a word; READY only if both are green."""
+    """What /readyz and /healthz say, in a word; READY only if both succeed."""
     if status.not_ready:
         return "not ready"
     return "not healthy" if status.not_healthy else READY
 
 
 def backend_count(each: FrontendView) -> str:
-    """How many backends there are: "3", or "1/3" where outside clients get fewer."""
+    """How many backends there are: "3", or "1/3" if clients from outside get only one of them."""
     total = str(len(each.backends))
     return total if each.local_backends is None else f"{len(each.local_backends)}/{total}"
 
@@ -124,19 +124,19 @@ def _wide_row(each: FrontendView) -> tuple[str, ...]:
 
 
 def _endpoints(each: FrontendView) -> Iterable[str]:
-    """With a "*" at those that outside clients get, where that is not everything."""
+    """Backends; a "*" marks those that clients from outside get, if they do not get all."""
     local = frozenset(each.local_backends or ())
     return (f"{backend}*" if backend in local else backend for backend in each.backends)
 
 
-def _first(reasons: Sequence[str]) -> Iterator[str]:
-    """A few of what can be as many as there are frontends."""
-    yield from reasons[:_MOST_REASONS]
-    if len(reasons) > _MOST_REASONS:
-        yield f"... and {len(reasons) - _MOST_REASONS:,} more reasons"
+def _first_few(reasons: Sequence[str]) -> Iterator[str]:
+    """The first few reasons; there can be as many as frontends."""
+    yield from reasons[:_MAX_REASONS]
+    if len(reasons) > _MAX_REASONS:
+        yield f"... and {len(reasons) - _MAX_REASONS:,} more reasons"
 
 
-def _complaint(field: str, reason: str) -> str:
+def _problem(field: str, reason: str) -> str:
     return f"{field}: {reason}" if field else reason
 
 
@@ -146,13 +146,14 @@ def _workers(status: StatusView) -> Iterator[tuple[str, ...]]:
         flows = counted(each.active_flows, "active flow")
         if isinstance(each.most_flows, int):
             flows += f", {each.most_flows:,} at most"
-        by = f"by {each.engine}" if each.engine else ""
+        relays = f"relays by {each.engine}" if each.engine else ""
         remarks = "; ".join(filter(None, (restarts, each.reason)))
-        yield "", str(each.index), f"pid {each.pid}", flows, by, remarks
+        yield "", str(each.index), f"pid {each.pid}", flows, relays, remarks
 
 
 def _section(title: str, rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
-    """Title and rows, whose first cell is their indentation; nothing if there are no rows."""
+    """A title and rows, or nothing if there are no rows. The first cell of a row is empty, as its
+    indentation."""
     if rows:
         yield ""
         yield f"{title}:"

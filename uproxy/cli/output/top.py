@@ -1,4 +1,4 @@
-"""What `uproxy top` shows: how fast things go, from two looks at the counts."""
+"""What `uproxy top` shows: rates, from two samples of the counts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from uproxy.cli.output.columns import columns
-from uproxy.cli.output.numbers import amount, octets
+from uproxy.cli.output.numbers import amount, byte_size
 from uproxy.core.report.status_format import CountsView, FrontendView
 
 _HEAD: Final = (
@@ -19,11 +19,11 @@ _HEAD: Final = (
     "DROP/s",
     "",
 )
-_LEAST_NAME: Final = 16
+_MIN_NAME: Final = 16
 
 
 class PortName(NamedTuple):
-    """A Service port, as its frontends name it."""
+    """The name of a Service port."""
 
     service: str
     port: str
@@ -35,7 +35,7 @@ class PortName(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Counts of every Service port at one moment."""
+    """The counts of every Service port at one moment."""
 
     time: float
     """Monotonic."""
@@ -43,7 +43,7 @@ class Sample(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """Of one Service port, or of all; per second but for `active`."""
+    """Rates of one Service port or of all, per second; `active` is a number of flows."""
 
     name: str
     flows: float
@@ -92,7 +92,7 @@ def total(found: Sequence[Rate]) -> Rate:
 
 
 def table(found: Sequence[Rate], *, width: int | None = None) -> Iterator[str]:
-    """The total, then a line for each; long names lose their middle where there is no room."""
+    """The total, then a line for each; long names lose their middle if there is no room."""
     lines = [total(found), *found]
     cells = [(*_cells(rate), "") for rate in lines]
     if width is not None:
@@ -100,7 +100,7 @@ def table(found: Sequence[Rate], *, width: int | None = None) -> Iterator[str]:
             2 + max(len(_HEAD[column]), *(len(row[column]) for row in cells))
             for column in range(1, 7)
         )
-        room = max(width - others, _LEAST_NAME)
+        room = max(width - others, _MIN_NAME)
         cells = [(_shortened(name, room), *rest) for name, *rest in cells]
     return columns(_HEAD, cells, right=frozenset(range(1, 7)))
 
@@ -126,8 +126,8 @@ def _cells(rate: Rate) -> tuple[str, ...]:
         rate.name,
         amount(rate.flows),
         amount(rate.active),
-        octets(rate.client_bytes),
-        octets(rate.backend_bytes),
+        byte_size(rate.client_bytes),
+        byte_size(rate.backend_bytes),
         amount(rate.retries),
         amount(rate.drops),
     )
