@@ -26,6 +26,7 @@ from uproxy.apiserver.access import Access, ExecPlugin
 from uproxy.apiserver.client import ApiClient
 from uproxy.apiserver.credentials import CredentialError, Credentials
 from uproxy.apiserver.exec_plugin import PluginError, obtain_credential, read_credential
+from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable, describe
 from uproxy.core.errors import SourceError
 
@@ -64,7 +65,7 @@ def plugin_of(path: Path, **settings: Any) -> ExecPlugin:
 async def status_of(access: Access, **settings: Any) -> int:
     async with (
         ApiClient(access, **settings) as api,
-        api.request("GET", "/api/v1/services") as answer,
+        api.send(Request("GET", "/api/v1/services")) as answer,
     ):
         return answer.status
 
@@ -216,7 +217,7 @@ async def test_a_plugin_may_take_longer_than_an_answer(tmp_path: Path) -> None:
     async with FakeApi() as server:
         server.tokens = {"t"}
         access = Access(origin="test", server=server.url, plugin=plugin_of(plugin))
-        async with followed(server, replace(FAST, answer=0.5), access) as (_, source):
+        async with followed(server, replace(FAST, response_start=0.5), access) as (_, source):
             assert source.last_error == ""
 
 
@@ -230,12 +231,12 @@ async def test_requests_that_are_refused_at_once_share_one_run_of_the_plugin(
     )
     assert set(await headers(credentials, 10)) == {"Bearer always the same"}
     assert runs.read_text() == "."
-    edition = credentials.edition
+    generation = credentials.generation
     for _ in range(5):  # Their answers come one after the other, some after the renewal.
-        credentials.refused(edition)
+        credentials.refused(generation)
         await headers(credentials, 2)
     assert runs.read_text() == "..", "one run, though what it issued is no other token"
-    credentials.refused(credentials.edition)
+    credentials.refused(credentials.generation)
     await headers(credentials, 10)
     assert runs.read_text() == "...", "what is new may be refused too"
 

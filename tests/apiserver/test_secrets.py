@@ -22,6 +22,7 @@ from uproxy.apiserver.exec_plugin import (
     read_credential,
 )
 from uproxy.apiserver.kubeconfig import read_kubeconfig
+from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable, as_unreachable, describe
 from uproxy.core.brief import brief
 from uproxy.core.errors import SourceError
@@ -202,7 +203,7 @@ async def test_a_token_that_fits_in_no_header_is_not_told(
             async with ApiClient(Access(origin="test", server=server.url, token=token)) as api:
                 reason = ""
                 try:
-                    async with api.request("GET", "/api"):
+                    async with api.send(Request("GET", "/api")):
                         pass
                 except ApiUnreachable as error:
                     reason = str(error)

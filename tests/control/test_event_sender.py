@@ -14,6 +14,7 @@ from tests.fake_api.kinds import EVENTS
 from tests.fake_api.server import FakeApi
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.client import ApiClient
+from uproxy.apiserver.request import Request
 from uproxy.control.event_sender import EventSender, Pace
 from uproxy.core.backoff import Backoff
 from uproxy.core.report.event_log import EventRequest
@@ -41,9 +42,10 @@ class World:
         self.api = ApiClient(Access(origin="test", server=server.url))
 
     async def _send(self, request: EventRequest) -> int:
-        async with self.api.request(
+        sent = Request(
             request.method, request.path, body=request.body, content_type=request.content_type
-        ) as answer:
+        )
+        async with self.api.send(sent) as answer:
             await answer.read()
             return answer.status
 

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tests.fake_api.server import FakeApi, Request, target_of
+from tests.fake_api.server import FakeApi, ReceivedRequest, target_of
 from tests.sources.recorder import Recorder
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.client import ApiClient
+from uproxy.apiserver.request import Request
 from uproxy.control.event_sender import EventSender
 from uproxy.core.report.event_log import EventRequest
 from uproxy.core.report.problems import starting
@@ -41,7 +42,7 @@ def granted() -> set[Permission]:
     }
 
 
-def needed(requests: list[Request]) -> Iterator[Permission]:
+def needed(requests: list[ReceivedRequest]) -> Iterator[Permission]:
     for request in requests:
         target = target_of(request.path)
         verb = METHODS.get(request.method) or ("get" if target.name else "list")
@@ -56,9 +57,10 @@ async def use_everything(server: FakeApi) -> None:
     api = ApiClient(Access(origin="test", server=server.url))
 
     async def send(request: EventRequest) -> int:
-        async with api.request(
+        sent = Request(
             request.method, request.path, body=request.body, content_type=request.content_type
-        ) as answer:
+        )
+        async with api.send(sent) as answer:
             return answer.status
 
     events = EventSender(send, node="n1", problems=dict, uid=lambda _: "n1")

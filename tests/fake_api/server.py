@@ -27,7 +27,7 @@ from tests.fake_api.store import GONE, ApiError, Data, Item, Name, Store
 from tests.fake_api.watching import Watching, WatchList
 
 
-class Request(NamedTuple):
+class ReceivedRequest(NamedTuple):
     """A request that a client made."""
 
     method: str
@@ -65,7 +65,7 @@ class FakeApi:
         bookmark_period: float = 1.0,
     ) -> None:
         self.store = Store(history)
-        self.requests: list[Request] = []
+        self.requests: list[ReceivedRequest] = []
         self.watches: list[Watching] = []
         self.tokens: set[str] | None = None
         """Bearer tokens that are accepted; None: no token is needed."""
@@ -156,7 +156,7 @@ class FakeApi:
         """Forget the snapshots of lists, so that the rest of one cannot be had any more."""
         self._pages.clear()
 
-    def asked(self, part: str, **query: str) -> list[Request]:
+    def asked(self, part: str, **query: str) -> list[ReceivedRequest]:
         """Requests with this in the path, and with these query parameters."""
         return [
             each
@@ -170,7 +170,9 @@ class FakeApi:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         query = dict(request.query)
-        self.requests.append(Request(request.method, request.path, query, dict(request.headers)))
+        self.requests.append(
+            ReceivedRequest(request.method, request.path, query, dict(request.headers))
+        )
         try:
             if (fault := self._fault(request)) is not None:
                 error = ApiError(fault.code, "Fault", "as ordered by the test")

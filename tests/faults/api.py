@@ -8,10 +8,11 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tests.faults.weather import Bug, Weather
 from uproxy.apiserver.access import Access
+from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.sources.kubernetes.watch_format import INITIAL_EVENTS_END
 
@@ -93,7 +94,7 @@ class Answered:
     stream: AsyncIterator[bytes] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    async def read(self, *_: object) -> bytes:
+    async def read(self, most: int = 0) -> bytes:
         if self.weather.strikes("cut answer"):
             raise ApiUnreachable("the connection was lost")
         if self.weather.strikes("nonsense"):
@@ -120,38 +121,28 @@ class FakeApi:
         self._weather = weather
         self._rng = rng
 
-    async def __aenter__(self) -> FakeApi:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         pass
 
     @asynccontextmanager
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str | int] | None = None,
-        body: Any = None,
-        content_type: str = "",
-        answer_timeout: float = 60.0,
-        read_timeout: float = 60.0,
-    ) -> AsyncIterator[Answered]:
+    async def send(self, request: Request) -> AsyncIterator[Answered]:
         await asyncio.sleep(0.002)
         if self._weather.strikes("bug"):
             raise Bug("a library of ours")
         if self._weather.strikes("slow"):
             slow = self._rng.choice((1.0, 20.0))
-            await asyncio.sleep(min(slow, answer_timeout))
-            if slow > answer_timeout:
+            await asyncio.sleep(min(slow, request.answer_timeout))
+            if slow > request.answer_timeout:
                 raise ApiUnreachable("no answer in time")
         if self._weather.strikes("unreachable"):
             raise ApiUnreachable("refused")
         if self._weather.strikes("status"):
             yield self._answer(self._rng.choice(_STATUSES), b'{"code": 500, "message": "no"}')
             return
-        yield self._answered(method, path, query or {})
+        yield self._answered(request.method, request.path, request.query)
 
     def _answered(self, method: str, path: str, query: Mapping[str, str | int]) -> Answered:
         resource = path.rpartition("/")[2]

@@ -21,8 +21,8 @@ from uproxy.core.route import Frontend, Route
 from uproxy.core.routing.build import build
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.table import RoutingTable
-from uproxy.sources.kubernetes.mirror import NODE as NODES
-from uproxy.sources.kubernetes.mirror import SERVICES, SLICES, SOURCES
+from uproxy.sources.kubernetes.resources import NODE as NODES
+from uproxy.sources.kubernetes.resources import SERVICES, SLICES, SOURCES
 
 _KINDS: Final[dict[str, tuple[str, type[Object]]]] = {
     "services": (SERVICES, Service),

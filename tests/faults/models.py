@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any, Final
 from unittest.mock import Mock, patch
 
@@ -21,7 +20,6 @@ from tests.faults.processes import Processes
 from tests.faults.weather import MADE_UP, Bug, Weather
 from uproxy.core.cluster.objects import Object, Service
 from uproxy.core.cluster.state import ClusterState
-from uproxy.sources.kubernetes.retry_schedule import RetryTimer
 from uproxy.sources.kubernetes.source import KubernetesSource
 
 Note = Callable[[str, BaseException | None], None]
@@ -39,9 +37,8 @@ def models(
     replaced: dict[str, object] = {
         "subprocess.Popen": processes.spawn,
         "uproxy.control.daemon.gc": Mock(),
-        "uproxy.control.startup._cluster": lambda _: KubernetesSource(api, node_name=NODE),  # type: ignore[arg-type]
-        "uproxy.sources.kubernetes.source.RetryTimer": partial(
-            RetryTimer, clock=kernel.clock.monotonic
+        "uproxy.control.startup._cluster": lambda _: KubernetesSource(
+            api, node_name=NODE, clock=kernel.clock.monotonic
         ),
         "uproxy.control.client_ip_preservation.ClientAddressRules": lambda: transparency,
         "uproxy.control.client_ip_preservation.remove_client_address_rules": transparency.remove,

@@ -137,8 +137,8 @@ ALL: Final = (
     _one(
         "silent-watch",
         "a watch over which nothing comes is waited for",
-        "sources.kubernetes.watcher",
-        "        if began + most < heard + timing.silence:",
+        "sources.kubernetes.watch_stream",
+        "        if began + self._longest < heard + timing.silence:",
         "        if True:",
     ),
     _one(

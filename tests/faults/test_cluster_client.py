@@ -22,8 +22,7 @@ from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.routing.table import RoutingTable
-from uproxy.sources.kubernetes.mirror import SOURCES
-from uproxy.sources.kubernetes.retry_schedule import RetryTimer
+from uproxy.sources.kubernetes.resources import SOURCES
 from uproxy.sources.kubernetes.source import KubernetesSource
 
 
@@ -64,8 +63,7 @@ class World:
         self.reconciler = Reconciler()
         self.supervisor = TaskSupervisor()
         api = FakeApi(self.cluster, self.weather, random.Random(0))
-        with patch("uproxy.sources.kubernetes.source.RetryTimer", self._retry_timer):
-            source = KubernetesSource(cast("Any", api), node_name=NODE)
+        source = KubernetesSource(api, node_name=NODE, clock=self.clock.monotonic)
         config = Config(node_name=NODE, state_dir=directory)
         reconciler = cast("Any", self.reconciler)
         self.cluster_client = ClusterClient(
@@ -80,9 +78,6 @@ class World:
         metadata = {"name": name, "namespace": "default"}
         spec = {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}
         self.cluster.put("services", {"metadata": metadata, "spec": spec})
-
-    def _retry_timer(self, chance: Any, spacing: Any) -> RetryTimer:
-        return RetryTimer(chance, spacing, self.clock.monotonic)
 
 
 def run(directory: Path, main: Callable[[World], Awaitable[None]]) -> None:

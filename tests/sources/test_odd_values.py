@@ -22,7 +22,8 @@ from uproxy.core.cluster.decode import DecodeError, from_data, from_json, kind_o
 from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, Service
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.errors import SourceError
-from uproxy.sources.kubernetes.mirror import Mirror, judge
+from uproxy.sources.kubernetes.mirror import Mirror
+from uproxy.sources.kubernetes.verdict import judge
 from uproxy.sources.kubernetes.watch_format import (
     Failure,
     MalformedAnswer,
@@ -104,20 +105,20 @@ def test_a_number_from_the_api_that_no_port_can_be_is_one_complaint(number: str)
         '{"metadata":{"name":"web","resourceVersion":"5"},"spec":{"ports":'
         f'[{{"port":80,"targetPort":{number}}}]}}}}'
     )
-    assert mirror.change(msgspec.Raw(raw.encode())) is None
+    assert mirror.apply_change(msgspec.Raw(raw.encode())) is None
     assert [each.field for each in mirror.complaints] == ["spec.ports[0].targetPort"]
 
 
 @pytest.mark.parametrize("digits", DIGITS, ids=short)
 def test_versions_with_any_number_of_digits_are_compared(digits: str) -> None:
     mirror = Mirror(Service)
-    mirror.finish("7")
+    mirror.finish_list("7")
     first = f'{{"metadata":{{"name":"web","resourceVersion":"{digits}"}}}}'.encode()
-    assert mirror.change(msgspec.Raw(first)) is not None
-    assert mirror.change(msgspec.Raw(first)) is None, "the same again"
+    assert mirror.apply_change(msgspec.Raw(first)) is not None
+    assert mirror.apply_change(msgspec.Raw(first)) is None, "the same again"
     later = first.replace(digits.encode(), b"1" + b"0" * len(digits))
-    assert mirror.change(msgspec.Raw(later)) is not None
-    assert mirror.change(msgspec.Raw(first)) is None, "it is older"
+    assert mirror.apply_change(msgspec.Raw(later)) is not None
+    assert mirror.apply_change(msgspec.Raw(first)) is None, "it is older"
     assert len(mirror.version) < 1000, "it is sent to the server in a URL"
 
 
@@ -125,7 +126,7 @@ def test_a_list_without_a_usable_version_is_refused() -> None:
     for version in ("", "9" * 5000):
         mirror = Mirror(Service)
         with pytest.raises(MalformedAnswer, match="resourceVersion"):
-            mirror.finish(version)
+            mirror.finish_list(version)
 
 
 @pytest.mark.parametrize("digits", [*DIGITS, "1e999", "-1"], ids=short)
@@ -385,11 +386,11 @@ def test_any_value_in_any_field_of_an_object(odd: tuple[type[Object], Any]) -> N
     obj = check_calm(lambda: from_data(data, kind), DecodeError)
     found = check_calm(lambda: from_json(text, kind), DecodeError)
     mirror = Mirror(kind)
-    check_calm(lambda: mirror.change(msgspec.Raw(text)), MalformedAnswer)
-    check_calm(lambda: mirror.delete(msgspec.Raw(text)), MalformedAnswer)
-    mirror.list(msgspec.Raw(text))
-    mirror.unlist(msgspec.Raw(text))
-    mirror.bookmark(msgspec.Raw(text))
+    check_calm(lambda: mirror.apply_change(msgspec.Raw(text)), MalformedAnswer)
+    check_calm(lambda: mirror.apply_deletion(msgspec.Raw(text)), MalformedAnswer)
+    mirror.add_listed(msgspec.Raw(text))
+    mirror.drop_listed(msgspec.Raw(text))
+    mirror.apply_bookmark(msgspec.Raw(text))
     for each in (obj, found):
         if each is not None:
             msgspec.json.encode(each)

@@ -16,6 +16,7 @@ from tests.sources.last_known.test_fallback import until, world
 from tests.sources.recorder import Recorder
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.client import ApiClient
+from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.core.backoff import Backoff
 from uproxy.sources.kubernetes.mirror import Mirror
@@ -43,13 +44,13 @@ def failing_once(call: Callable[..., Any], *, on: str) -> Callable[..., Any]:
 async def test_one_event_does_not_end_the_source(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    change = Mirror.change
+    change = Mirror.apply_change
 
     def raw_change(self: Mirror, raw: Any) -> Any:
         return surprising(bytes(raw).decode(), self, raw)
 
     surprising = failing_once(lambda _, mirror, raw: change(mirror, raw), on='"odd"')
-    monkeypatch.setattr(Mirror, "change", raw_change)
+    monkeypatch.setattr(Mirror, "apply_change", raw_change)
     async with FakeApi() as server, followed(server) as (sink, source):
         server.apply(service("odd"))
         await sink.until(lambda: "unexpected" in source.last_error)
@@ -117,7 +118,7 @@ async def test_what_is_always_unexpected_is_told_with_all_its_details_once(
 
 async def test_a_request_fails_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     async with FakeApi() as server, ApiClient(Access(origin="test", server=server.url)) as api:
-        async with api.request("GET", "/api") as answer:
+        async with api.send(Request("GET", "/api")) as answer:
             assert answer.status == 200
 
         async def surprise(*_: object, **__: object) -> None:
@@ -125,7 +126,7 @@ async def test_a_request_fails_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> 
 
         monkeypatch.setattr(api._client, "call_api", surprise)
         with pytest.raises(ApiUnreachable, match=r"^unexpected ZeroDivisionError$"):
-            async with api.request("GET", "/api"):
+            async with api.send(Request("GET", "/api")):
                 pass
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from uproxy.core.errors import SourceError
 from uproxy.core.report.unusable_objects import MOST
-from uproxy.sources.kubernetes.watch_format import Lines
+from uproxy.sources.kubernetes.watch_format import LineBuffer
 from uproxy.sources.manifests import file
 from uproxy.sources.manifests.catalog import Catalog
 from uproxy.sources.manifests.file import FileContent, read_manifest
@@ -156,7 +156,7 @@ def test_a_source_that_cannot_work_says_why_in_one_short_line() -> None:
 
 
 def test_empty_lines_of_a_watch_cost_what_their_bytes_cost() -> None:
-    lines, chunk = Lines(), b"{}\n" + b"\n" * 1_000_000 + b"[]"
+    lines, chunk = LineBuffer(), b"{}\n" + b"\n" * 1_000_000 + b"[]"
     assert list(lines.feed(chunk)) == [b"{}"]
     assert list(lines.feed(b"\n\n\n")) == [b"[]"]
     assert peak(lambda: lines.feed(chunk)) < 2 * len(chunk)

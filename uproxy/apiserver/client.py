@@ -1,4 +1,4 @@
-"""Requests to the API server, authenticated, through kubernetes_asyncio's client."""
+"""Sends authenticated requests to the API server, through kubernetes_asyncio's client."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import contextlib
 import ipaddress
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, NamedTuple, Protocol, Self
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from uproxy import __version__
 from uproxy.apiserver import client_library
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.credentials import CredentialError, Credentials, read_pem
-from uproxy.apiserver.response import Response
+from uproxy.apiserver.request import Request, Response
+from uproxy.apiserver.response import StreamedResponse
 from uproxy.apiserver.unreachable import as_unreachable
 from uproxy.core.errors import SourceError
 
@@ -24,39 +25,16 @@ _CONNECT: Final = 10.0
 """Seconds to connect, TLS included."""
 
 
-class ApiServer(Protocol):
-    """What sources and Events need of an API server."""
-
-    @property
-    def access(self) -> Access: ...
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(self, *_: object) -> None: ...
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str | int] | None = None,
-        body: Any = None,
-        content_type: str = "application/json",
-        answer_timeout: float = 60.0,
-        read_timeout: float = 60.0,
-    ) -> AbstractAsyncContextManager[Response]: ...
-
-
 class _Identity(NamedTuple):
-    """What a TLS context is made of: where it differs, another client is needed."""
+    """What a TLS context is made of. When it changes, another client is needed."""
 
     authority: bytes | None
     certificate: tuple[bytes, bytes] | None
 
 
-class _Straight:
-    """The library's HTTP session, but for redirects: an API server sends none, and whoever is
-    asked instead would be believed."""
+class _NoRedirects:
+    """The library's HTTP session, except that it does not follow redirects. An API server sends
+    none, and the server that a redirect leads to would be sent our credentials and believed."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -69,7 +47,7 @@ class _Straight:
 
 
 class ApiClient:
-    """One API server. Open while the context is.
+    """An `ApiServer` that is reached through kubernetes_asyncio.
 
     Raises SourceError where certificates cannot be used at all.
     """
@@ -79,7 +57,7 @@ class ApiClient:
         self._relaxed_x509 = relaxed_x509
         self._credentials = Credentials(access)
         self._library = client_library.load()
-        # RuntimeError: another request has closed the client because certificates were replaced.
+        # RuntimeError: another request has closed the client as certificates were replaced.
         self._errors = (*self._library.errors, ValueError, RuntimeError)
         self._client: Any = None
         self._identity: _Identity | None = None
@@ -98,63 +76,44 @@ class ApiClient:
             await client.close()
 
     @asynccontextmanager
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str | int] | None = None,
-        body: Any = None,
-        content_type: str = "application/json",
-        answer_timeout: float = 60.0,
-        read_timeout: float = 60.0,
-    ) -> AsyncIterator[Response]:
-        """Send a request; an answer 401 is asked for once more, with renewed credentials.
-
-        `body` is plain data, `answer_timeout` the seconds in which the answer has to begin once
-        there are credentials, `read_timeout` those that may pass between two parts of it. Raises
-        ApiUnreachable.
-        """
-        settings = {
-            "query_params": list((query or {}).items()),
-            "body": body,
-            "answer": answer_timeout,
-            "timeout": (_CONNECT, read_timeout),
-        }
-        headers = {"Content-Type": content_type, "Accept": "application/json"}
-        answer = await self._send(method, path, headers, settings)
-        if answer.status == 401:
-            answer.close()
-            answer = await self._send(method, path, headers, settings)
+    async def send(self, request: Request) -> AsyncIterator[Response]:
+        """Send a request. If the answer is 401, the request is sent once more, with renewed
+        credentials. Raises ApiUnreachable."""
+        response = await self._attempt(request)
+        if response.status == 401:
+            response.close()
+            response = await self._attempt(request)
         try:
-            yield answer
+            yield response
         finally:
-            answer.close()
+            response.close()
 
-    async def _send(
-        self, method: str, path: str, headers: Mapping[str, str], settings: Mapping[str, Any]
-    ) -> Response:
+    async def _attempt(self, request: Request) -> StreamedResponse:
+        headers = {"Content-Type": request.content_type, "Accept": "application/json"}
         with as_unreachable(self._errors):
             header = await self._credentials.header()
-            shown = self._credentials.edition
+            # Noted before the request is sent: another request may renew the credentials meanwhile,
+            # and a 401 to the old ones must not discard the new ones.
+            generation = self._credentials.generation
             client = await self._connected()
             authorization = {"Authorization": header} if header else {}
-            async with asyncio.timeout(settings["answer"]):
+            async with asyncio.timeout(request.answer_timeout):
                 response = await client.call_api(
-                    path,
-                    method,
-                    query_params=settings["query_params"],
+                    request.path,
+                    request.method,
+                    query_params=list(request.query.items()),
                     header_params={**headers, **self._compression, **authorization},
-                    body=settings["body"],
+                    body=request.body,
                     _preload_content=False,
-                    _request_timeout=settings["timeout"],
+                    _request_timeout=(_CONNECT, request.read_timeout),
                 )
         if response.status == 401:
-            self._credentials.refused(shown)
-        return Response(response, self._errors)
+            self._credentials.refused(generation)
+        return StreamedResponse(response, self._errors)
 
     async def _connected(self) -> Any:
-        """The library's client, a new one where certificates have been replaced."""
+        """The library's client; a new one when certificates have been replaced on disk or by a
+        plugin."""
         access = self.access
         identity = _Identity(
             read_pem(access.authority) if access.authority is not None else None,
@@ -165,7 +124,8 @@ class ApiClient:
         client, old = self._new_client(identity), self._client
         self._client, self._identity = client, identity
         if old is not None:
-            # Ends what is being watched, as with client-go: the old certificate may be revoked.
+            # This ends the watches that are under way, as client-go does, because the old
+            # certificate may have been revoked.
             await old.close()
         return client
 
@@ -184,16 +144,17 @@ class ApiClient:
                 configuration.key_file = _file(files, identity.certificate[1])
             client = self._library.ApiClient(configuration)
         rest = client.rest_client
-        rest.pool_manager = _Straight(rest.pool_manager)
+        rest.pool_manager = _NoRedirects(rest.pool_manager)
         if not self._compression:
-            # aiohttp would ask for compressed answers, which cost more than they save here.
+            # On loopback there is no bandwidth to save; aiohttp would ask for compression.
             client.set_default_header("Accept-Encoding", "identity")
         client.user_agent = f"uproxy/{__version__}"
         return client
 
 
 def _file(files: contextlib.ExitStack, pem: bytes | None) -> str | None:
-    """A name under which OpenSSL can read these bytes, without a key ever being on a disk."""
+    """A file name under which OpenSSL can read these bytes. It accepts keys from files only, and a
+    memfd keeps them off every disk."""
     if pem is None:
         return None
     descriptor = os.memfd_create("pem")
@@ -203,7 +164,8 @@ def _file(files: contextlib.ExitStack, pem: bytes | None) -> str | None:
 
 
 def _check_certificates(access: Access) -> None:
-    """Raises SourceError for certificates and keys that can never work."""
+    """Raises SourceError for certificates and keys that can never work, so that this is reported at
+    the start instead of with every request."""
     try:
         with contextlib.ExitStack() as files:
             if access.authority is not None:
@@ -214,6 +176,7 @@ def _check_certificates(access: Access) -> None:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 certificate = _file(files, read_pem(access.certificate))
                 assert certificate is not None
+                # Without `password`, OpenSSL would ask for one at the terminal.
                 context.load_cert_chain(
                     certificate, _file(files, read_pem(access.key)), password=lambda: b""
                 )

@@ -82,7 +82,7 @@ class Credentials:
 
     def __init__(self, access: Access, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.access = access
-        self.edition = 0
+        self.generation = 0
         """Changes whenever a plugin has run; which one a request showed decides whether it was
         refused with what would be shown again."""
         self._clock = clock
@@ -121,19 +121,19 @@ class Credentials:
             return None
         return read_pem(access.certificate), read_pem(access.key)
 
-    def refused(self, edition: int) -> None:
+    def refused(self, generation: int) -> None:
         """The server has answered 401 to what was current then: unless there is something newer
         by now, get it before the next request."""
         self._loader = None
-        if edition == self.edition:
+        if generation == self.generation:
             self._refused = True
 
     async def _from_plugin(self) -> IssuedCredential:
         assert self.access.plugin is not None
-        edition = self.edition
+        generation = self.generation
         async with self._issuing:
             # Requests at the same time share one run, and its failure.
-            if edition == self.edition and self._due():
+            if generation == self.generation and self._due():
                 await self._run(self.access.plugin)
         if isinstance(self._outcome, PluginError):
             raise CredentialError(str(self._outcome)) from None
@@ -153,7 +153,7 @@ class Credentials:
         except PluginError as error:
             self._outcome = error
         self._refused, self._ran_at = False, self._clock()
-        self.edition += 1
+        self.generation += 1
 
     async def _from_provider(self, provider: Mapping[str, Any]) -> str:
         """The library knows how to renew OpenID Connect tokens."""

@@ -1,4 +1,4 @@
-"""An answer of the API server, taken in by parts, so that none can be too large."""
+"""A response of the API server, read in parts, so that none can fill the memory."""
 
 from __future__ import annotations
 
@@ -7,31 +7,30 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
+from uproxy.apiserver.request import MAX_BODY
 from uproxy.apiserver.unreachable import ApiUnreachable, as_unreachable
 
-MOST: Final = 128 * 1024 * 1024
-"""Bytes of an answer that is read as a whole, decompressed. A part of a list has 500 objects, of
-50 KiB each at most in practice: slices of a hundred endpoints."""
 _KEEPALIVE: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
-"""A server that is cut off without a word is noticed after a minute, even by a watch that waits."""
+"""A connection that is cut off without a FIN or RST is noticed after a minute, even while a watch
+waits for the next event."""
 
 
-class Response:
-    """An answer, perhaps still arriving."""
+class StreamedResponse:
+    """A response of aiohttp's, which may still be arriving."""
 
     def __init__(self, response: Any, errors: tuple[type[Exception], ...]) -> None:
         self._response = response
         self._errors = errors
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
-        """Not case-sensitive."""
+        """Names are not case-sensitive."""
 
-    async def read(self, most: int = MOST) -> bytes:
+    async def read(self, most: int = MAX_BODY) -> bytes:
         """The rest of the body. Raises ApiUnreachable where it ends too early, or is larger."""
         pieces, size = list[bytes](), 0
         while piece := await self.chunk():
@@ -48,11 +47,11 @@ class Response:
             return some
 
     def close(self) -> None:
-        """Keeps the connection for other requests if the answer was read to the end."""
+        """Keep the connection for other requests if the response was read to its end."""
         self._response.release() if self._response.content.at_eof() else self._response.close()
 
     def keep_alive(self) -> None:
-        """Have the kernel probe a connection on which nothing may happen for minutes."""
+        """Have the kernel probe a connection over which nothing may come for minutes."""
         connection = self._response.connection
         transport = connection.transport if connection is not None else None
         sock = transport.get_extra_info("socket") if transport is not None else None

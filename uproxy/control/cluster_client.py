@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from uproxy import __version__
+from uproxy.apiserver.request import Request
 from uproxy.config.settings import Config
 from uproxy.control.event_sender import EventSender
 from uproxy.control.reconciler import Reconciler
@@ -16,7 +17,7 @@ from uproxy.core.flows.backend_reachability import FailedAttempts
 from uproxy.core.report.event_log import EventRequest
 from uproxy.core.report.problems import Problems, Reference, problems, starting
 from uproxy.core.route import ServicePortName
-from uproxy.sources.kubernetes.mirror import NODE, SERVICES, SLICES
+from uproxy.sources.kubernetes.resources import NODE, SERVICES, SLICES
 from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.last_known.fallback import LastKnownFallback
 
@@ -84,9 +85,10 @@ class ClusterClient:
             tasks.create_task(self._source.run(sink), name="source")
 
     async def _send(self, request: EventRequest) -> int:
-        async with self._source.api.request(
+        sent = Request(
             request.method, request.path, body=request.body, content_type=request.content_type
-        ) as answer:
+        )
+        async with self._source.api.send(sent) as answer:
             await answer.read(_MAX_EVENT)
             return answer.status
 

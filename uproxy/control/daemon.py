@@ -37,7 +37,7 @@ from uproxy.host.claims import Claims
 from uproxy.http.health import ServiceHealthServers
 from uproxy.http.server import HttpServer
 from uproxy.net.messages import LocalClients, Open, Settings
-from uproxy.sources.kubernetes.mirror import SOURCES
+from uproxy.sources.kubernetes.resources import SOURCES
 from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.manifests.source import ManifestSource
 

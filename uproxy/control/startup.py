@@ -7,9 +7,10 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from uproxy.apiserver.client import ApiClient, ApiServer
+from uproxy.apiserver.client import ApiClient
 from uproxy.apiserver.credentials import find_access
 from uproxy.apiserver.deferred_client import DeferredClient
+from uproxy.apiserver.request import ApiServer
 from uproxy.config.settings import Config
 from uproxy.control.daemon import Daemon
 from uproxy.control.machine import Machine

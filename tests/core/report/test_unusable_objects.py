@@ -52,13 +52,13 @@ def test_that_a_count_has_changed_is_no_news() -> None:
 def test_a_further_one_is_no_more_work_among_many() -> None:
     def work(number: int) -> int:
         mirror = Mirror(Service)
-        mirror.begin()
+        mirror.begin_list()
         for index in range(number):
-            mirror.list(bad(index, 1))
-        mirror.finish("1")
+            mirror.add_listed(bad(index, 1))
+        mirror.finish_list("1")
 
         def go_on() -> None:
-            mirror.change(bad(number, 2))
+            mirror.apply_change(bad(number, 2))
             assert len(mirror.complaints) == MOST + 1
             assert mirror.complaints[-1].reason == f"{number + 1 - MOST:,} more cannot be used"
 

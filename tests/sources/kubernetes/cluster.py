@@ -16,18 +16,18 @@ from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.status import ObjectStatus
-from uproxy.sources.kubernetes.mirror import SOURCES, resources
+from uproxy.sources.kubernetes.resources import SOURCES, resources
 from uproxy.sources.kubernetes.retry_schedule import Spacing
 from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.kubernetes.timing import Timing
 
 FAST = Timing(
-    order=0.2,
-    quiet=0.3,
-    short=0.001,
+    slices_first=0.2,
+    initial_silence=0.3,
+    shortest_watch=0.001,
     backoff=Backoff(initial=0.02, maximum=0.2, jitter=0.5),
     spacing=Spacing(first=0.02, away=0.2, refusing=0.2, together=0.02),
-    grace=0.5,
+    overtime=0.5,
 )
 _DEADLINE = 20.0
 _KINDS = {"services": SERVICES, "endpointslices": SLICES, "node": NODES}

@@ -14,6 +14,7 @@ import pytest
 from tests.sources.kubernetes.cluster import FAST, Collector
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.client import ApiClient
+from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.kubernetes.timing import Timing
@@ -233,18 +234,14 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
     async def silent(target: str, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    timing = replace(FAST, answer=0.2)
+    timing = replace(FAST, response_start=0.2)
     async with served(silent) as server, watching(server, timing) as (sink, source):
         await sink.until(lambda: "no answer in time" in source.last_error)
         server.respond = lists(LIST + b"[]}")
         await sink.until(lambda: sink.state.synced)
 
 
-async def test_an_error_whose_reason_comes_in_drops_is_one_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("uproxy.sources.kubernetes.watcher._ERROR", 0.2)
-
+async def test_an_error_whose_reason_arrives_byte_by_byte_is_still_an_error() -> None:
     async def respond(target: str, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
         while True:
@@ -252,14 +249,17 @@ async def test_an_error_whose_reason_comes_in_drops_is_one_all_the_same(
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async with served(respond) as server, watching(server) as (sink, source):
+    async with (
+        served(respond) as server,
+        watching(server, replace(FAST, error_body=0.2)) as (sink, source),
+    ):
         await sink.until(lambda: source.last_error.endswith(": 403"))
 
 
 async def test_a_list_that_comes_in_drops_is_given_up() -> None:
     async with (
         served(dripping("limit=", b" ", lists(LIST + b"[]}"))) as server,
-        watching(server, replace(FAST, initial=0.3)) as (sink, source),
+        watching(server, replace(FAST, initial_list=0.3)) as (sink, source),
     ):
         await sink.until(lambda: "no answer in time" in source.last_error)
         server.respond = lists(LIST + b"[]}")
@@ -270,7 +270,7 @@ async def test_a_list_in_parts_without_end_is_given_up(monkeypatch: pytest.Monke
     monkeypatch.setattr("uproxy.sources.kubernetes.watcher._MOST_PAGES", 20)
     part = b'{"metadata":{"resourceVersion":"1","continue":"more"},"items":[]}'
     async with served(lists(part)) as server, watching(server) as (sink, source):
-        await sink.until(lambda: "more than 20 parts" in source.last_error)
+        await sink.until(lambda: "more than 20 pages" in source.last_error)
         assert not sink.state.synced
 
 
@@ -289,7 +289,7 @@ async def test_a_redirect_is_not_followed() -> None:
         async with (
             served(always(b"", b"HTTP/1.1 302 Found\r\n" + place)) as server,
             ApiClient(Access(origin="test", server=server.url, token="secret")) as api,
-            api.request("GET", "/api") as answer,
+            api.send(Request("GET", "/api")) as answer,
         ):
             assert answer.status == 302
         assert elsewhere.asked == []
@@ -300,7 +300,7 @@ async def test_answers_are_read_up_to_a_bound() -> None:
     async with (
         served(without_end(b"x")) as server,
         ApiClient(Access(origin="test", server=server.url)) as api,
-        api.request("GET", "/api") as answer,
+        api.send(Request("GET", "/api")) as answer,
     ):
         with pytest.raises(ApiUnreachable, match="larger than 1 MiB"):
             await answer.read(1024 * 1024)
@@ -312,7 +312,7 @@ async def test_answers_that_unpack_to_a_hundred_times_as_much_are_bounded_too() 
     async with (
         served(always(bomb, head)) as server,
         ApiClient(Access(origin="test", server=server.url)) as api,
-        api.request("GET", "/api") as answer,
+        api.send(Request("GET", "/api")) as answer,
     ):
         tracemalloc.start()
         try:

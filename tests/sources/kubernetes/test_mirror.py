@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uproxy.core.cluster.objects import ObjectName, Service
-from uproxy.sources.kubernetes.mirror import Gone, Mirror, Verdict, judge
+from uproxy.sources.kubernetes.mirror import Deleted, Mirror
+from uproxy.sources.kubernetes.verdict import Verdict, judge
 from uproxy.sources.kubernetes.watch_format import (
     Event,
     Failure,
-    Lines,
+    LineBuffer,
     MalformedAnswer,
     read_event,
     read_failure,
@@ -38,7 +39,7 @@ WEB = ObjectName("default", "web")
     ],
 )
 def test_lines(chunks: list[bytes], lines: list[bytes], cut: bool) -> None:
-    splitter = Lines()
+    splitter = LineBuffer()
     assert [line for chunk in chunks for line in splitter.feed(chunk)] == lines
     assert bool(splitter.rest) == cut
 
@@ -53,7 +54,7 @@ def test_lines(chunks: list[bytes], lines: list[bytes], cut: bool) -> None:
     ],
 )
 def test_lines_that_are_too_long(chunks: list[bytes]) -> None:
-    splitter = Lines(longest=10)
+    splitter = LineBuffer(longest=10)
     *before, last = chunks
     for chunk in before:
         splitter.feed(chunk)
@@ -62,7 +63,7 @@ def test_lines_that_are_too_long(chunks: list[bytes]) -> None:
 
 
 def test_lines_are_bounded_one_by_one() -> None:
-    splitter = Lines(longest=10)
+    splitter = LineBuffer(longest=10)
     for _ in range(100):
         assert list(splitter.feed(b"x" * 5)) == []
         assert list(splitter.feed(b"x" * 5 + b"\nx" * 3 + b"\n")) == [b"x" * 10, *[b"x"] * 3]
@@ -212,50 +213,50 @@ def raw(version: str, name: str = "web", **spec: Any) -> msgspec.Raw:
 
 def mirror(*listed: msgspec.Raw, version: str = "10") -> Mirror:
     found = Mirror(Service)
-    found.begin()
+    found.begin_list()
     for each in listed:
-        found.list(each)
-    found.finish(version)
+        found.add_listed(each)
+    found.finish_list(version)
     return found
 
 
 def test_versions_only_go_forward() -> None:
     web = mirror()
-    assert web.change(raw("12")) is not None
-    assert web.change(raw("12")) is None, "twice"
-    assert web.change(raw("11")) is None, "an older one"
+    assert web.apply_change(raw("12")) is not None
+    assert web.apply_change(raw("12")) is None, "twice"
+    assert web.apply_change(raw("11")) is None, "an older one"
     assert web.version == "12"
-    assert web.change(raw("13")) is not None
-    assert web.delete(raw("11")) is None, "an old deletion of an object that was made anew"
-    assert web.delete(raw("14")) == Gone(WEB)
-    assert web.delete(raw("14")) is None
-    assert web.change(raw("13")) is None, "from before it was deleted"
-    assert web.change(raw("15")) is not None
-    web.bookmark(raw("9"))
+    assert web.apply_change(raw("13")) is not None
+    assert web.apply_deletion(raw("11")) is None, "an old deletion of an object that was made anew"
+    assert web.apply_deletion(raw("14")) == Deleted(WEB)
+    assert web.apply_deletion(raw("14")) is None
+    assert web.apply_change(raw("13")) is None, "from before it was deleted"
+    assert web.apply_change(raw("15")) is not None
+    web.apply_bookmark(raw("9"))
     assert web.version == "15"
-    web.bookmark(raw("20"))
+    web.apply_bookmark(raw("20"))
     assert web.version == "20"
 
 
 def test_the_version_of_one_object_says_nothing_about_another() -> None:
     web = mirror(raw("5"))
-    assert web.change(raw("12")) is not None
-    assert web.change(raw("11", name="other")) is not None
+    assert web.apply_change(raw("12")) is not None
+    assert web.apply_change(raw("11", name="other")) is not None
 
 
 def test_versions_that_are_no_numbers_are_only_told_apart() -> None:
     web = mirror(raw("b"), version="x")
-    assert web.change(raw("b")) is None
-    assert web.change(raw("a")) is not None
+    assert web.apply_change(raw("b")) is None
+    assert web.apply_change(raw("a")) is not None
     assert web.version == "a"
 
 
 def test_a_list_knows_what_has_changed() -> None:
     web = mirror(raw("5"), raw("6", name="other"))
-    web.begin()
-    web.list(raw("5"))
-    web.list(raw("11", name="new"))
-    objects, changed = web.finish("12")
+    web.begin_list()
+    web.add_listed(raw("5"))
+    web.add_listed(raw("11", name="new"))
+    objects, changed = web.finish_list("12")
     assert {each.key.name for each in objects} == {"web", "new"}
     assert [each.key.name for each in changed] == ["new"]
     assert web.version == "12"
@@ -264,19 +265,19 @@ def test_a_list_knows_what_has_changed() -> None:
 def test_a_list_takes_the_server_at_its_word() -> None:
     # After a restore from a backup its versions are lower than before.
     web = mirror(raw("50"), version="60")
-    web.begin()
-    web.list(raw("20", type="NodePort"))
-    web.finish("30")
+    web.begin_list()
+    web.add_listed(raw("20", type="NodePort"))
+    web.finish_list("30")
     assert web.version == "30"
-    assert web.change(raw("31")) is not None
+    assert web.apply_change(raw("31")) is not None
 
 
 def test_deleted_while_the_list_was_on_its_way() -> None:
     web = Mirror(Service)
-    web.begin()
-    web.list(raw("5"))
-    web.unlist(raw("6"))
-    assert web.finish("7").objects == []
+    web.begin_list()
+    web.add_listed(raw("5"))
+    web.drop_listed(raw("6"))
+    assert web.finish_list("7").objects == []
 
 
 def test_unusable_objects() -> None:
@@ -284,15 +285,15 @@ def test_unusable_objects() -> None:
     [complaint] = web.complaints
     assert complaint.where == "Service default/bad"
     assert complaint.field == "spec.type"
-    assert web.change(raw("11", type="Nonsense")) is None
+    assert web.apply_change(raw("11", type="Nonsense")) is None
     assert web.version == "11", "it is not asked for again"
     assert [each.where for each in web.complaints] == ["Service default/bad", "Service default/web"]
-    web.begin()
-    web.list(raw("11", type="Nonsense"))
-    objects, changed = web.finish("12")
+    web.begin_list()
+    web.add_listed(raw("11", type="Nonsense"))
+    objects, changed = web.finish_list("12")
     assert [each.metadata.resource_version for each in objects] == ["5"], "the last good one"
     assert changed == []
-    assert web.delete(raw("13", type="Nonsense")) == Gone(WEB)
+    assert web.apply_deletion(raw("13", type="Nonsense")) == Deleted(WEB)
     assert web.complaints == ()
 
 
@@ -307,13 +308,13 @@ def test_unusable_objects() -> None:
 )
 def test_objects_without_a_name(text: bytes) -> None:
     web = mirror(raw("5"))
-    for take in (web.change, web.delete):
+    for take in (web.apply_change, web.apply_deletion):
         with pytest.raises(MalformedAnswer):
             take(msgspec.Raw(text))
     assert not any(web.complaints), "all is listed again, and that says what is there"
-    web.begin()
-    web.list(msgspec.Raw(text))
-    assert web.finish("12").objects == []
+    web.begin_list()
+    web.add_listed(msgspec.Raw(text))
+    assert web.finish_list("12").objects == []
     assert [each.where for each in web.complaints] == ["Service (without a name)"]
     assert str(read_failure(text, 500)) == "500"
 
@@ -321,6 +322,6 @@ def test_objects_without_a_name(text: bytes) -> None:
 def test_tombstones_are_bounded() -> None:
     web = mirror()
     for number in range(11_000):
-        web.change(raw(str(100 + number), name=f"s{number}"))
-        web.delete(raw(str(101 + number), name=f"s{number}"))
+        web.apply_change(raw(str(100 + number), name=f"s{number}"))
+        web.apply_deletion(raw(str(101 + number), name=f"s{number}"))
     assert len(web._tombstones) == 10_000

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from statistics import median
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import msgspec
 import pytest
@@ -17,7 +17,7 @@ import pytest
 from tests.faults.clock import Clock, VirtualLoop
 from tests.sources.kubernetes.cluster import Collector
 from uproxy.apiserver.access import Access
-from uproxy.apiserver.response import Response
+from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.sources.kubernetes.source import KubernetesSource
 
@@ -81,17 +81,15 @@ class Server:
         pass
 
     @asynccontextmanager
-    async def request(
-        self, method: str, path: str, *, query: Mapping[str, Any] | None = None, **_: Any
-    ) -> AsyncIterator[Response]:
-        self.asked.append((asyncio.get_running_loop().time(), path))
+    async def send(self, request: Request) -> AsyncIterator[Stream]:
+        self.asked.append((asyncio.get_running_loop().time(), request.path))
         await asyncio.sleep(0.002)
         if self.away:
             raise ApiUnreachable("connection refused")
-        stream = self._answer(path, query or {})
+        stream = self._answer(request.path, request.query)
         self._streams.add(stream)
         try:
-            yield cast("Response", stream)
+            yield stream
         finally:
             self._streams.discard(stream)
 

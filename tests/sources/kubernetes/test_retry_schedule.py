@@ -11,13 +11,12 @@ from statistics import median
 
 import pytest
 
-from uproxy.sources.kubernetes.mirror import Verdict
 from uproxy.sources.kubernetes.retry_schedule import (
-    FailureCounts,
     RetrySchedule,
     RetryTimer,
     Spacing,
 )
+from uproxy.sources.kubernetes.verdict import FailureCounts, Verdict
 
 KINDS = ("services", "endpointslices", "node")
 SPACING = Spacing()

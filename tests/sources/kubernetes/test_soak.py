@@ -92,7 +92,7 @@ def converged(sink: Collector, server: FakeApi) -> bool:
 async def test_what_is_known_always_becomes_what_there_is() -> None:
     rng = random.Random(20)
     steady = ObjectName("default", "steady")
-    timing = replace(FAST, watch=0.5, grace=0.3)
+    timing = replace(FAST, watch_lifetime=0.5, overtime=0.3)
     async with FakeApi(bookmark_period=0.05, history=60) as server:
         server.apply(service("steady"), endpointslice("steady", "192.0.2.1"), node("here"))
         async with followed(server, timing) as (sink, source):

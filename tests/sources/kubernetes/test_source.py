@@ -17,7 +17,7 @@ from tests.fake_api.watching import Watching, WatchList, line
 from tests.sources.kubernetes.cluster import FAST, endpointslice, followed, in_step, node, service
 from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import Node, ObjectName
-from uproxy.sources.kubernetes.mirror import resources
+from uproxy.sources.kubernetes.resources import resources
 from uproxy.sources.kubernetes.retry_schedule import Spacing
 from uproxy.sources.kubernetes.timing import Timing
 
@@ -282,7 +282,7 @@ async def test_watch_goes_on_where_a_bookmark_was() -> None:
 
 
 async def test_watch_is_asked_for_with_bookmarks_and_an_end() -> None:
-    async with FakeApi() as server, followed(server, replace(FAST, watch=300.0)):
+    async with FakeApi() as server, followed(server, replace(FAST, watch_lifetime=300.0)):
         (asked,) = server.asked("/services")
         assert asked.query["allowWatchBookmarks"] == "true"
         assert 300 <= int(asked.query["timeoutSeconds"]) <= 600
@@ -296,7 +296,7 @@ async def test_watch_that_ends_as_agreed_goes_on_in_silence(
     caplog.set_level(logging.INFO, logger="uproxy")
     async with FakeApi() as server:
         server.apply(WEB, node("here"))
-        async with followed(server, replace(FAST, watch=0.6)) as (sink, source):
+        async with followed(server, replace(FAST, watch_lifetime=0.6)) as (sink, source):
             await server.until(lambda: len(server.asked("/services", watch="true")) >= 3)
             server.apply(service("after"))
             await sink.until(lambda: "after" in sink.names())
@@ -307,7 +307,7 @@ async def test_watch_that_ends_as_agreed_goes_on_in_silence(
 
 async def test_peer_that_is_silent_for_too_long_is_given_up() -> None:
     async with FakeApi(bookmark_period=1000) as server:
-        timing = replace(FAST, watch=0.6, grace=0.2)
+        timing = replace(FAST, watch_lifetime=0.6, overtime=0.2)
         async with followed(server, timing) as (sink, source):
             server.order(Watching.stall)
             await sink.until(lambda: "has not ended a watch" in source.last_error)
@@ -352,7 +352,7 @@ async def test_retry_after_is_respected() -> None:
 
 async def test_server_that_is_restarted_is_followed_again_by_all_at_once() -> None:
     """With the real times, but for those that would show that a failure is held against others."""
-    timing = Timing(backoff=NEVER, short=0.0)
+    timing = Timing(backoff=NEVER, shortest_watch=0.0)
     async with FakeApi(bookmark_period=1000) as server:
         server.apply(WEB, endpointslice("web", "192.0.2.1"), node("here"))
         async with followed(server, timing) as (sink, source):
@@ -377,7 +377,7 @@ async def test_server_that_is_restarted_is_followed_again_by_all_at_once() -> No
 
 async def test_success_of_one_kind_ends_the_wait_of_others() -> None:
     spacing = Spacing(first=3600.0, away=3600.0, refusing=3600.0, together=0.0)
-    timing = replace(FAST, spacing=spacing, short=0.0)
+    timing = replace(FAST, spacing=spacing, shortest_watch=0.0)
     async with FakeApi() as server, followed(server, timing) as (sink, source):
         await server.until(lambda: len(server.watches) == 3)
         server.answer(403, on="/services")
@@ -390,7 +390,7 @@ async def test_success_of_one_kind_ends_the_wait_of_others() -> None:
 
 
 async def test_watch_that_is_silent_is_replaced() -> None:
-    timing = replace(FAST, silence=0.2, healthy=0.1)
+    timing = replace(FAST, silence=0.2, healthy_after=0.1)
     async with FakeApi(bookmark_period=1000) as server, followed(server, timing) as (sink, source):
         server.order(Watching.stall)
         await server.until(lambda: len(server.asked("/services", watch="true")) >= 3)
@@ -403,7 +403,10 @@ async def test_watch_that_is_silent_is_replaced() -> None:
 async def test_server_that_ends_every_watch_is_not_hurried() -> None:
     async with FakeApi() as server:
         backoff = Backoff(initial=0.05, maximum=10.0)
-        async with followed(server, replace(FAST, short=1.0, backoff=backoff)) as (sink, source):
+        async with followed(server, replace(FAST, shortest_watch=1.0, backoff=backoff)) as (
+            sink,
+            source,
+        ):
             server.watch_limit = 0.0
             server.order(Watching.close)
             began = asyncio.get_running_loop().time()

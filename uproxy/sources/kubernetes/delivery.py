@@ -1,4 +1,4 @@
-"""From the events of one resource to what a sink is told."""
+"""From the events of one resource to calls of a sink."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ import msgspec
 
 from uproxy.core.brief import brief_name
 from uproxy.core.report.status import ObjectStatus
-from uproxy.sources.kubernetes.mirror import Mirror, Resource
+from uproxy.sources.kubernetes.mirror import Mirror
+from uproxy.sources.kubernetes.resources import Resource
 from uproxy.sources.kubernetes.watch_format import INITIAL_EVENTS_END, Event, Metadata
 from uproxy.sources.sink import Sink
 
 log = logging.getLogger(__name__)
 
 _SLICE: Final = 0.005
-"""Seconds of decoding before the event loop gets its turn."""
-_UNKNOWN: Final = 10
-"""Types of events that are told."""
+"""Seconds of decoding after which the event loop may run other tasks."""
+_MOST_UNKNOWN: Final = 10
+"""Unknown types of events that are logged."""
 
 
 class TimeSlice:
-    """Gives the event loop its turn now and then in a long run of short steps."""
+    """Lets other tasks run now and then during a long sequence of short steps."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -36,51 +37,56 @@ class TimeSlice:
 
 
 class Delivery:
-    """Keeps what the server has of one resource, and delivers what is new."""
+    """Keeps the server's objects of one resource, and delivers what is new to a sink."""
 
     def __init__(self, resource: Resource) -> None:
         self.initial = False
-        """Whether events stand for a list, until it is complete."""
+        """Whether the events of the watch still belong to the list that it begins with."""
         self._resource = resource
-        self._mirror = Mirror(resource.kind, resource.reduced)
+        self._mirror = Mirror(resource.kind, resource.reduce)
         self._complaints: tuple[ObjectStatus, ...] = ()
         self._unknown: set[str] = set()
 
     @property
     def version(self) -> str:
-        """Where a watch can go on."""
+        """The resourceVersion from which a watch can be resumed."""
         return self._mirror.version
 
-    def begin(self) -> None:
+    def begin_list(self) -> None:
         """A list begins."""
-        self._mirror.begin()
+        self._mirror.begin_list()
 
-    def list(self, raw: msgspec.Raw) -> None:
-        """An object of it. Raises MalformedAnswer where there are too many."""
-        self._mirror.list(raw)
+    def add_listed(self, raw: msgspec.Raw) -> None:
+        """An object of the list. Raises MalformedAnswer where there are too many."""
+        self._mirror.add_listed(raw)
 
     def take(self, event: Event, sink: Sink) -> None:
         """A change, or a part of the list. Raises MalformedAnswer."""
         if event.type not in ("ADDED", "MODIFIED", "DELETED"):
-            self._note(event.type)
-        elif self.initial:
-            (self._mirror.unlist if event.type == "DELETED" else self._mirror.list)(event.obj)
-        else:
+            self._log_unknown(event.type)
+        elif not self.initial:
             self._change(event, sink)
+        elif event.type == "DELETED":
+            self._mirror.drop_listed(event.obj)
+        else:
+            self._mirror.add_listed(event.obj)
 
-    def bookmark(self, event: Event) -> Metadata | None:
-        """A bookmark; its metadata where it completes the list."""
-        metadata = self._mirror.bookmark(event.obj)
+    def take_bookmark(self, event: Event) -> Metadata | None:
+        """A bookmark. Returns its metadata if it completes the list."""
+        metadata = self._mirror.apply_bookmark(event.obj)
         if not self.initial or metadata is None:
             return None
         ends = (metadata.annotations or {}).get(INITIAL_EVENTS_END) == "true"
         return metadata if ends else None
 
     async def complete(self, sink: Sink, version: str) -> None:
-        """The list is complete. First what is new in it is delivered, in small portions, as the
-        list of a large cluster would hold up the event loop for 0.2 s. Raises MalformedAnswer."""
+        """The list is complete. Raises MalformedAnswer.
+
+        What is new in it is applied in small portions before `replace`, because to take in the list
+        of a large cluster in one call would hold up the event loop for 0.2 s.
+        """
         source, resource = self._resource.source, self._resource
-        objects, changed = self._mirror.finish(version)
+        objects, changed = self._mirror.finish_list(version)
         self.initial = False
         time_slice = TimeSlice()
         for obj in changed:
@@ -89,17 +95,17 @@ class Delivery:
         sink.replace(source, objects)
         self._complain(sink)
         if resource.wanted not in ("", *(each.metadata.name for each in objects)):
-            log.warning("%s", resource.none)
+            log.warning("%s", resource.if_missing)
         log.debug("%s: %d listed, version %s", source, len(objects), version)
 
     def _change(self, event: Event, sink: Sink) -> None:
         source = self._resource.source
         if event.type == "DELETED":
-            gone = self._mirror.delete(event.obj)
-            if gone is not None:
-                sink.remove(source, self._resource.kind, gone.name)
+            deleted = self._mirror.apply_deletion(event.obj)
+            if deleted is not None:
+                sink.remove(source, self._resource.kind, deleted.name)
         else:
-            obj = self._mirror.change(event.obj)
+            obj = self._mirror.apply_change(event.obj)
             if obj is not None:
                 sink.apply(source, obj)
         self._complain(sink)
@@ -110,7 +116,7 @@ class Delivery:
             self._complaints = complaints
             sink.complain(self._resource.source, complaints)
 
-    def _note(self, kind: str) -> None:
-        if kind not in self._unknown and len(self._unknown) < _UNKNOWN:
+    def _log_unknown(self, kind: str) -> None:
+        if kind not in self._unknown and len(self._unknown) < _MOST_UNKNOWN:
             self._unknown.add(kind)
             log.warning("%s: unknown event type %r", self._resource.source, brief_name(kind))

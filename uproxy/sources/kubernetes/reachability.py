@@ -1,4 +1,4 @@
-"""Whether the API server answers: what is known about it, and what is said in the logs."""
+"""What is known about the API server over all resources: whether it answers, and what it can do."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ log = logging.getLogger(__name__)
 
 
 class ApiReachability:
-    """Whether the API server answers, over all resources; logs when that changes."""
+    """Whether the API server can be reached, that is, whether every resource is being watched. A
+    change is logged once, not once for each resource."""
 
     def __init__(self, server: str, wanted: int) -> None:
+        """`wanted`: the number of resources."""
         self.troubles: dict[str, str] = {}
-        """By resource: why it cannot be followed at present."""
+        """By resource: why it cannot be watched at present."""
         self.last_error = ""
         """The latest trouble, over or not."""
         self._server = server
         self._wanted = wanted
         self._watched: set[str] = set()
         self._was_reachable = False
-        """At any time before."""
+        """Whether the server has been reachable at any time before."""
         self._lost_at: float | None = None
-        self._told: dict[str, str] = {}
-        """By resource, since all were followed."""
+        self._logged: dict[str, str] = {}
+        """By resource: the reasons that were logged since all of them were watched."""
 
     @property
     def reachable(self) -> bool:
-        """Whether every resource is being followed."""
+        """Whether every resource is being watched."""
         return len(self._watched) == self._wanted
 
     @property
     def watching_any(self) -> bool:
-        """Whether at least one is."""
+        """Whether at least one resource is being watched."""
         return bool(self._watched)
 
     def watching(self, resource: str) -> None:
-        """A resource is followed (again)."""
+        """A watch of this resource has begun to bring changes."""
         self.troubles.pop(resource, None)
         if resource in self._watched:
             return
@@ -49,29 +51,30 @@ class ApiReachability:
             away = time.monotonic() - self._lost_at
             log.info("following the cluster at %s again, after %.1f s", self._server, away)
         self._lost_at, self._was_reachable = None, True
-        self._told.clear()
+        self._logged.clear()
 
     def failed(self, resource: str, reason: str) -> None:
-        """A resource cannot be followed."""
+        """This resource cannot be watched."""
         self._watched.discard(resource)
         self.troubles[resource] = reason
         self.last_error = f"{resource}: {reason}"
         if self._lost_at is None and self._was_reachable:
             self._lost_at = time.monotonic()
-        told = reason in self._told.values()
-        self._told[resource] = reason
-        if not told:
+        logged = reason in self._logged.values()
+        self._logged[resource] = reason
+        if not logged:
             what = "lost the cluster" if self._was_reachable else "cannot follow the cluster"
             log.warning("%s at %s: %s: %s", what, self._server, resource, reason)
 
 
 class WatchListSupport:
-    """Whether the server streams lists: found out once, for all resources."""
+    """Whether the server streams lists (WatchList, KEP-3157). The first refusal decides for all
+    resources."""
 
     def __init__(self) -> None:
         self.usable = True
 
     def refused(self, why: str) -> None:
         if self.usable:
-            log.info("the server does not stream lists (%s): they are read in parts", why)
+            log.info("the server does not stream lists (%s): they are read in pages", why)
             self.usable = False

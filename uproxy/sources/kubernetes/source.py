@@ -1,4 +1,4 @@
-"""Objects from the Kubernetes API: the Services, EndpointSlices and Node that concern this node."""
+"""Objects from the Kubernetes API: Services, EndpointSlices and Nodes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import logging
 import random
 from collections.abc import Callable
 
-from uproxy.apiserver.client import ApiServer
+from uproxy.apiserver.request import ApiServer, Request
 from uproxy.apiserver.unreachable import ApiUnreachable
-from uproxy.sources.kubernetes.mirror import resources
 from uproxy.sources.kubernetes.reachability import ApiReachability, WatchListSupport
+from uproxy.sources.kubernetes.resources import resources
 from uproxy.sources.kubernetes.retry_schedule import RetryTimer
 from uproxy.sources.kubernetes.timing import Timing
 from uproxy.sources.kubernetes.watcher import Watcher
@@ -22,9 +22,9 @@ _TIMING = Timing()
 
 
 class KubernetesSource:
-    """A source that delivers under the names in `reflector.SOURCES`.
+    """A source that delivers under the names in `resources.SOURCES`.
 
-    Whatever the server does, what was delivered stays, and it is asked again.
+    Whatever the server does, what was delivered stays, and the server is asked again.
     """
 
     def __init__(
@@ -35,23 +35,30 @@ class KubernetesSource:
         service_proxy_name: str = "",
         timing: Timing = _TIMING,
         random: Callable[[], float] = random.random,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        """`clock` is by default that of the event loop."""
         self.api = api
         found = resources(node_name, service_proxy_name)
         self.reachability = ApiReachability(api.access.server, len(found))
-        watch_list, retry_timer = WatchListSupport(), RetryTimer(random, timing.spacing)
-        self._watchers: list[Watcher] = []
+        watch_list = WatchListSupport()
+        retry_timer = RetryTimer(random, timing.spacing, clock)
+        self._watchers: dict[str, Watcher] = {}
         for each in found:
-            after = next((it for it in self._watchers if each.after == it.resource.source), None)
-            self._watchers.append(
-                Watcher(
-                    each, api, self.reachability, watch_list, retry_timer, timing, random, after
-                )
+            self._watchers[each.source] = Watcher(
+                each,
+                api,
+                self.reachability,
+                watch_list,
+                retry_timer,
+                timing,
+                random,
+                self._watchers.get(each.after),
             )
 
     @property
     def reachable(self) -> bool:
-        """Whether everything is being followed at this moment."""
+        """Whether every resource is being watched at this moment."""
         return self.reachability.reachable
 
     @property
@@ -60,9 +67,9 @@ class KubernetesSource:
         return self.reachability.last_error
 
     async def answers(self) -> bool:
-        """Whether the server answers a request at this moment, whatever it says."""
+        """Whether the server answers a request at this moment, whatever the answer is."""
         try:
-            async with self.api.request("GET", "/version"):
+            async with self.api.send(Request("GET", "/version")):
                 return True
         except ApiUnreachable:
             return False
@@ -72,5 +79,5 @@ class KubernetesSource:
         access = self.api.access
         log.info("the cluster is %s, by %s", access.server, access.origin)
         async with asyncio.TaskGroup() as tasks:
-            for follower in self._watchers:
-                tasks.create_task(follower.run(sink), name=f"follow {follower.resource.source}")
+            for source, watcher in self._watchers.items():
+                tasks.create_task(watcher.run(sink), name=f"watch {source}")

@@ -1,4 +1,4 @@
-"""How long things take between this program and an API server."""
+"""Time limits and pauses between this program and an API server."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ _SPACING: Final = Spacing()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Seconds."""
+    """All in seconds."""
 
-    watch: float = 300.0
-    """A watch is asked for anew after between this and twice as long (client-go's rule), so that
-    many clients do not come at once."""
-    grace: float = 30.0
-    """The server gets so much longer to end it before it is taken for dead."""
-    answer: float = 30.0
-    """A watch that the server has not begun by then is given up; it begins before there is
-    anything to say. What a plugin takes to log in does not count."""
+    watch_lifetime: float = 300.0
+    """A watch is asked to last between this and twice as long (client-go's rule). The random part
+    spreads the clients, which would otherwise all come back at once."""
+    overtime: float = 30.0
+    """A server that has not ended a watch so long after its time is taken for dead."""
+    response_start: float = 30.0
+    """A watch whose response has not begun by then is given up. A server sends the headers before
+    it has any event to send. The time that an exec plugin takes to log in does not count."""
     silence: float = 90.0
-    """Nothing for so long, and a watch is replaced: the server sends a bookmark every minute."""
-    quiet: float = 10.0
-    """Nothing for so long before the initial events are complete: the server does not know that
-    it should say when they are."""
-    initial: float = 120.0
-    """The initial events together may take so long, and so may each part of a list."""
-    healthy: float = 10.0
+    """A watch over which nothing has come for so long is replaced. The server sends a bookmark
+    about once a minute, so silence means that the connection is dead."""
+    initial_silence: float = 10.0
+    """When nothing has come for so long and the initial events are still not said to be complete,
+    the server is taken for one that ignores `sendInitialEvents` and will never say so."""
+    initial_list: float = 120.0
+    """All initial events together may take so long, and so may each page of a list."""
+    error_body: float = 10.0
+    """So long the body of a response that reports an error is waited for."""
+    healthy_after: float = 10.0
     """A watch that has lasted so long makes earlier failures forgotten."""
-    short: float = 1.0
-    """One that the server ends sooner counts as failed: it would be asked for again a thousand
-    times a second."""
-    order: float = 5.0
-    """So long Services wait for EndpointSlices to be listed first: without them they would be
-    opened only to refuse."""
+    shortest_watch: float = 1.0
+    """A watch that the server ends sooner counts as failed. Without this, a server that ends each
+    watch at once would be asked a thousand times a second."""
+    slices_first: float = 5.0
+    """Services wait at most so long for EndpointSlices to be listed. Without the endpoints their
+    ports would be opened only to refuse every connection."""
     backoff: Backoff = _BACKOFF
-    """After lists and watches that have begun and then failed; 0.4 to 1.6 s at first."""
+    """Pauses after lists and watches that had begun and then failed: 0.4 to 1.6 s at first."""
     spacing: Spacing = _SPACING
-    """While none begins."""
+    """Pauses while no list or watch begins at all."""

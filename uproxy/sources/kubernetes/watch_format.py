@@ -1,7 +1,7 @@
-"""What the API server sends, taken apart: lists, lines of a watch, events. Pure.
+"""The format of what the API server sends: lists, the lines of a watch, events, errors. Pure.
 
-Objects stay raw until it is known that they are wanted: decoding a whole event into one generic
-structure first costs several times as much.
+Objects stay raw until it is known that they are wanted. To decode a whole event into one generic
+structure first would cost several times as much.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from uproxy.core.brief import brief
 from uproxy.text.json_text import UNREADABLE
 
 LONGEST_LINE: Final = 16 * 1024 * 1024
-"""Bytes of an event or an object, which has 1.5 MiB in etcd and may be several times as long in
-JSON. Decoded, it takes 30 times as much if somebody wants that: 3 bytes are an endpoint."""
+"""Bytes of an event or an object. In etcd an object has at most 1.5 MiB, and several times as many
+in JSON. A hostile server can make 3 bytes an endpoint, so that the decoded object takes 30
+times as much memory."""
 _MOST_VALUES: Final = 8_000_000
-"""In a list; each of its items takes 50 bytes before it is looked at."""
+"""Values in a list. Each of its items takes 50 bytes of memory before it is decoded."""
 
 _BLANK_LINES: Final = re.compile(rb"\n{2,}")
 
@@ -30,11 +31,11 @@ INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 
 
 class MalformedAnswer(Exception):
-    """Something that no API server says; the reason in one line."""
+    """Something that no API server sends; the message is the reason, in one line."""
 
 
-class Lines:
-    """Puts chunks of a stream together to lines."""
+class LineBuffer:
+    """Cuts a stream, which comes in chunks, into lines."""
 
     def __init__(self, longest: int = LONGEST_LINE) -> None:
         self._longest = longest
@@ -49,15 +50,16 @@ class Lines:
 
     @property
     def rest(self) -> bytes:
-        """The beginning of a line that has not ended."""
+        """The beginning of a line that has not ended yet."""
         return b"".join(self._pieces)
 
     def feed(self, chunk: bytes) -> Sequence[bytes]:
         """The lines that end in this chunk, without empty ones.
 
-        Raises MalformedAnswer where one is too long, whether it has ended or not.
+        Raises MalformedAnswer where a line is too long, whether it has ended or not.
         """
-        # An empty line would cost 60 times its length, and a server may send nothing else.
+        # An empty line would take 60 times its length in memory, and a hostile server may send
+        # nothing but empty lines.
         first, *others = _BLANK_LINES.sub(b"\n", chunk).split(b"\n")
         self._size += len(first)
         if self._size > self._longest:
@@ -75,7 +77,7 @@ class Event(NamedTuple):
     """An event of a watch."""
 
     type: str
-    """ADDED, MODIFIED, DELETED, BOOKMARK or ERROR; others may come one day."""
+    """ADDED, MODIFIED, DELETED, BOOKMARK or ERROR. Later versions may have others."""
     obj: msgspec.Raw
 
 
@@ -89,7 +91,7 @@ _LINE: Final = msgspec.json.Decoder(_Line)
 
 
 def read_event(line: bytes) -> Event | None:
-    """None: not an event but a list, from a server that does not know how to watch like this.
+    """An event; None where the line is a list instead, from a server that has ignored `watch`.
 
     Raises MalformedAnswer.
     """
@@ -107,7 +109,7 @@ def read_event(line: bytes) -> Event | None:
 
 
 class Metadata(msgspec.Struct, frozen=True, rename="camel"):
-    """What identifies an object, whatever the rest of it is like."""
+    """The fields that identify an object. They can be read even if the rest cannot."""
 
     name: str = ""
     namespace: str = ""
@@ -123,7 +125,7 @@ _IDENTIFIED: Final = msgspec.json.Decoder(_Identified)
 
 
 def metadata_of(raw: msgspec.Raw | bytes) -> Metadata | None:
-    """None where not even this much can be read."""
+    """The metadata; None where not even these fields can be read."""
     try:
         return _IDENTIFIED.decode(raw).metadata
     except UNREADABLE:
@@ -144,18 +146,19 @@ _LIST: Final = msgspec.json.Decoder(_List)
 
 
 class Page(NamedTuple):
-    """A list, or a part of one."""
+    """A list, or a page of one."""
 
     version: str
     next: str
-    """What to ask for the next part with; "": this is the last."""
+    """Token with which the next page is asked for; "": this is the last."""
     items: Sequence[msgspec.Raw]
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that an answer asks to wait, as a number or a date (RFC 9110, 10.2.3).
+    """Seconds that a response asks the client to wait, as a number or a date (RFC 9110, 10.2.3).
 
-    `now` is Unix time, for servers that do not say what time it is for them.
+    A date is compared with the server's own clock, its `Date` header. `now` is our Unix time, for
+    servers that send none.
     """
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdecimal():
@@ -197,7 +200,7 @@ class _Details(msgspec.Struct, rename="camel"):
 
 
 class Failure(msgspec.Struct):
-    """A Status object: why something was not done."""
+    """A Status object of the API: why a request failed."""
 
     code: _Whole = 0
     reason: str = ""
@@ -210,13 +213,13 @@ class Failure(msgspec.Struct):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the server asks for."""
+        """Seconds that the server asks the client to wait."""
         seconds = self.details.retry_after_seconds if self.details is not None else 0
         return float(seconds) if seconds > 0 else None
 
 
 def read_failure(body: bytes | msgspec.Raw, code: int = 0) -> Failure:
-    """The Status in an answer or an ERROR event; where there is none, one with this code."""
+    """The Status in a response or an ERROR event; where there is none, a Failure with this code."""
     try:
         found = msgspec.json.decode(body, type=Failure)
     except UNREADABLE:
