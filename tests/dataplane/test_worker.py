@@ -13,6 +13,7 @@ import pytest
 
 from tests.dataplane.peers import OWNER, Peer, Server, eventually
 from tests.ports import free_port
+from uproxy.core.protocols import SERVED
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
@@ -136,7 +137,12 @@ async def test_it_is_asked_for_at_once_when_more_is_lost_or_some_was_found() -> 
         made.worker.handle(Close(made.route(1).frontend, 0.0), None)
         assert Unserved([]) in made.said()
         assert not any(isinstance(each, Unserved) for _ in range(50) for each in made.said())
-        assert not made.worker.lacks
+        assert not made.worker.has_unserved
+
+
+async def test_every_protocol_that_services_may_have_has_a_listener() -> None:
+    async with told() as made:
+        assert set(made.worker._new_listener) == set(SERVED)
 
 
 async def test_a_frontend_that_is_sent_twice_keeps_its_flows() -> None:
@@ -201,7 +207,7 @@ async def test_an_update_that_fails_is_asked_for_again(monkeypatch: pytest.Monke
             made.worker.handle(Update(route), None)
         assert Unserved([route.frontend]) in made.said()
         made.open(route)
-        assert not made.worker.lacks
+        assert not made.worker.has_unserved
         client, backend = await made.connect(route)
         client.close()
         backend.close()

@@ -222,7 +222,7 @@ def _total(simulation: Simulation, protocol: str) -> Counters:
     for name, counters in simulation.control.channel.sums.items():
         if name.protocol == protocol:
             total.add(counters)
-    told = simulation.worker._counting._told
+    told = simulation.worker._count_reports._reported
     for name, port in simulation.context.ports.all.items():
         if name.protocol == protocol:
             total.add(_difference(port.counters, told.get(name)))

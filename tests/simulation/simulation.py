@@ -26,7 +26,6 @@ from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.reactor import RingReactor
 from uproxy.dataplane.tcp.flow import Flow
-from uproxy.dataplane.tcp.flows import TcpFlows
 from uproxy.dataplane.worker import Worker
 from uproxy.net.messages import Settings
 
@@ -165,10 +164,10 @@ class Simulation:
         if isinstance(self.reactor, RingReactor):
             self.reactor.ring.pause = self.world.call
         self.reactor.allow_busy_poll(scenario.busy_poll)
-        self.worker = Worker(cast("Any", self.control.channel), self.context, self.engine)
-        if scenario.mode == "splice":
-            self.worker._tcp.close()
-            self.worker._tcp = TcpFlows(self.context, splice="always")
+        self.worker = Worker(
+            cast("Any", self.control.channel), self.context, self.engine,
+            splice="always" if scenario.mode == "splice" else "adaptive",
+        )  # fmt: skip
         self.flows = self.worker._tcp
         self.flows.listeners = cast("Any", Listeners())
         self._watch_pairs()
@@ -288,7 +287,7 @@ class Simulation:
             self.world.after(0.5, self._look)
 
     def _all_finished(self) -> bool:
-        finished = all(peer.finished for peer in self.peers) and not self.worker.lacks
+        finished = all(peer.finished for peer in self.peers) and not self.worker.has_unserved
         return finished and all(client.finished for client in self.udp_clients)
 
     def _has_accepted_lately(self) -> bool:

@@ -13,10 +13,11 @@ from typing import Final
 
 _IPV6_TRANSPARENT: Final = 75
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
-"""Linux 4.2. The port is chosen by connect(), when the other end is known too: the same port
-then serves for many backends."""
+"""Linux 4.2. The port is then chosen by connect(2), when the other end is known, too, and can be
+the same for many backends. bind(2) would take each port for one socket: 28,000 at most for a
+client."""
 
-UNUSABLE: Final = frozenset(
+UNUSABLE_ERRORS: Final = frozenset(
     {
         errno.EACCES,
         errno.EADDRINUSE,
@@ -29,14 +30,15 @@ UNUSABLE: Final = frozenset(
         errno.EPERM,
     }
 )
-"""What connect() says at once when the client's address is the trouble: no privilege, all of its
-ports towards the backend are taken, or a firewall or a route that minds the source."""
+"""What connect(2) fails with at once when the client's address is the reason: there is no privilege
+for it, all of its ports towards the backend are taken, or a firewall or a route objects to it."""
 
 
-def bind_as(sock: Socket, client: str, backend: str) -> bool:
-    """Give a new socket the client's address. False: it is as good as new, and has the node's.
+def bind_to_client(sock: Socket, client: str, backend: str) -> bool:
+    """Give a new socket the client's address. False: it has the node's, and can still be used.
 
-    A client with a zone is on a link that its backend is not on.
+    A client with a zone (fe80::1%eth0) is on a link that its backend is not on, and one of the
+    other family cannot be an address of the socket.
     """
     if "%" in client or (":" in client) != (":" in backend):
         return False

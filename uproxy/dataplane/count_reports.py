@@ -1,4 +1,4 @@
-"""What a worker has counted since it was last told to the control process."""
+"""What a worker reports of its counters: what was added since its last report."""
 
 from __future__ import annotations
 
@@ -6,47 +6,48 @@ from collections.abc import Container, Iterable
 
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Backend, ServicePortName
-from uproxy.dataplane.context import Context
+from uproxy.dataplane.ports import Ports
 
 _NOTHING = Counters()
 
 
-class Counting:
-    """Remembers what was told."""
+class CountReports:
+    """Knows what has been reported of each port of a Service."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._told: dict[ServicePortName, Counters] = {}
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._reported: dict[ServicePortName, Counters] = {}
 
     def changes(self, served: Container[ServicePortName]) -> list[tuple[ServicePortName, Counters]]:
         """What was counted since the last call. Ports that are not `served` and have no flow are
-        forgotten once all is told.
+        forgotten once everything is reported.
 
-        A datagram is counted when it is given to the ring, and no longer if the kernel does not
-        take it. Sums that went back would be taken for ones that have begun anew, so what was told
-        of it in between is made up for by the next ones.
+        Sums may fall: a datagram is counted when it is queued for the ring, and taken from the
+        counter again if the kernel does not send it, perhaps after it was reported. Prometheus
+        takes a counter that falls for one that has begun anew. So a difference is never negative,
+        and the next datagrams make up for what was reported too early.
         """
         changes = []
         gone = set()
-        for name, port in self._context.ports.all.items():
-            before = self._told.get(name, _NOTHING)
-            if port.counters != before and (news := _news(port.counters, before)) is not None:
-                changes.append((name, news))
-                told = self._told[name] = _copy(before)
-                told.add(news)
-                told.active = news.active
+        for name, port in self._ports.all.items():
+            before = self._reported.get(name, _NOTHING)
+            if port.counters != before and (added := _added(port.counters, before)) is not None:
+                changes.append((name, added))
+                reported = self._reported[name] = _copy(before)
+                reported.add(added)
+                reported.active = added.active
             elif name not in served and port.counters.active == 0:
                 gone.add(name)
-        self._context.ports.forget(gone)
+        self._ports.forget(gone)
         for name in gone:
-            self._told.pop(name, None)
+            self._reported.pop(name, None)
         return changes
 
     def failing(
         self, changes: Iterable[tuple[ServicePortName, Counters]]
     ) -> list[tuple[ServicePortName, tuple[Backend, ...]]]:
         """Backends that have not answered, of the ports among the changes where some have not."""
-        ports = self._context.ports.all
+        ports = self._ports.all
         return [
             (name, ports[name].balancer.failing())
             for name, counters in changes
@@ -60,9 +61,9 @@ def _copy(counters: Counters) -> Counters:
     return copy
 
 
-def _news(now: Counters, before: Counters) -> Counters | None:
+def _added(now: Counters, before: Counters) -> Counters | None:
     """What was added since; `active` is absolute. None: nothing."""
-    news = Counters(
+    added = Counters(
         flows=now.flows - before.flows,
         active=now.active,
         client_bytes=max(now.client_bytes - before.client_bytes, 0),
@@ -79,4 +80,4 @@ def _news(now: Counters, before: Counters) -> Counters | None:
             if count != before.dropped.get(reason, 0)
         },
     )
-    return None if news == Counters(active=before.active) else news
+    return None if added == Counters(active=before.active) else added

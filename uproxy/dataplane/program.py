@@ -20,7 +20,7 @@ from functools import partial
 
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
-from uproxy.dataplane.spare_descriptors import Reserve
+from uproxy.dataplane.spare_descriptors import SpareDescriptors
 from uproxy.dataplane.worker import Worker
 from uproxy.net.channel import Channel
 from uproxy.net.listening import descriptor_limit
@@ -40,14 +40,14 @@ _LAST_MOMENTS = 0.3
 _PR_SET_PDEATHSIG = 1
 
 
-class _Service:
-    """A worker and its channel."""
+class _Process:
+    """A worker, its channel, and what its process has besides."""
 
     def __init__(self, channel: Channel[ToWorker]) -> None:
         self.ended = asyncio.Event()
         self.interval = 0.5
         self._channel = channel
-        self._reserve = Reserve()
+        self._spare = SpareDescriptors()
         self._engine = choose_engine(asyncio.get_running_loop())
         self._worker: Worker | None = None
 
@@ -61,7 +61,7 @@ class _Service:
             self.ended.set()
 
     def report(self) -> None:
-        self._reserve.fill()
+        self._spare.refill()
         if self._worker is not None:
             self._worker.report()
         if self._channel.ended:
@@ -88,19 +88,19 @@ class _Service:
         if self._worker is not None:
             self._worker.close()
         self._engine.reactor.close()
-        self._reserve.close()
+        self._spare.close()
         self._channel.close()
 
     def _receive(self) -> None:
-        if self._worker is not None and self._worker.lacks:
-            self._reserve.give()
+        if self._worker is not None and self._worker.has_unserved:
+            self._spare.release()
         for message, descriptor in self._channel.receive():
             if isinstance(message, Settings):
                 self._begin(message)
             else:
                 assert self._worker is not None
                 self._worker.handle(message, descriptor)
-        self._reserve.fill()
+        self._spare.refill()
 
     def _begin(self, settings: Settings) -> None:
         engine = self._engine
@@ -114,21 +114,21 @@ class _Service:
 async def serve(channel: Channel[ToWorker]) -> None:
     """Run until the control process closes the channel."""
     loop = asyncio.get_running_loop()
-    service = _Service(channel)
-    loop.add_reader(channel.fileno(), service.receive)
-    signal.signal(signal.SIGCONT, service.continued)
-    signal.signal(signal.SIGALRM, service.cut)
+    process = _Process(channel)
+    loop.add_reader(channel.fileno(), process.receive)
+    signal.signal(signal.SIGCONT, process.continued)
+    signal.signal(signal.SIGALRM, process.cut)
     try:
-        while not service.ended.is_set():
+        while not process.ended.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(service.interval):
-                    await service.ended.wait()
-            service.report()
+                async with asyncio.timeout(process.interval):
+                    await process.ended.wait()
+            process.report()
     finally:
         # The control process makes sure that a worker which is to end is not stopped.
         signal.signal(signal.SIGCONT, signal.SIG_DFL)
         loop.remove_reader(channel.fileno())
-        service.close()
+        process.close()
 
 
 def new_loop(*, ring: bool) -> asyncio.AbstractEventLoop:

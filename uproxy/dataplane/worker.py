@@ -1,20 +1,24 @@
-"""What a worker does: it serves what the control process says, and tells what it has counted."""
+"""What a worker does: it serves what the control process says, and reports what it has counted."""
 
 from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
 
-from uproxy.core import protocols
+from uproxy.core.protocols import TCP, UDP
 from uproxy.core.route import Backend, Frontend, Route, ServicePortName
 from uproxy.dataplane.context import Context
-from uproxy.dataplane.count_reports import Counting
+from uproxy.dataplane.count_reports import CountReports
 from uproxy.dataplane.engine import Engine
 from uproxy.dataplane.tcp.flows import TcpFlows
 from uproxy.dataplane.tcp.listener import TcpListener
+from uproxy.dataplane.tcp.shared_buffers import SpliceMode
 from uproxy.dataplane.udp.flows import UdpFlows
 from uproxy.dataplane.udp.listener import UdpListener
-from uproxy.dataplane.unserved import Lack
+from uproxy.dataplane.unserved import UnservedFrontends
 from uproxy.net.channel import Channel
 from uproxy.net.messages import (
     Close,
@@ -31,37 +35,63 @@ from uproxy.net.messages import (
 
 log = logging.getLogger(__name__)
 
-Listener = TcpListener | UdpListener
+_SIGN_OF_LIFE: Final = 2
+"""Every so many reports, one is sent even if it has nothing to say."""
 
-_SIGN_OF_LIFE = 2
-"""Every so many reports one comes even if there is nothing to tell."""
+
+class Listener(Protocol):
+    """Serves one frontend on its socket, by whatever protocol."""
+
+    @property
+    def route(self) -> Route:
+        """The present one."""
+
+    def update(self, route: Route) -> None:
+        """Serve new flows by another route."""
+
+    def stop_accepting(self) -> None:
+        """Begin no new flows; those that exist go on."""
+
+    def close(self, grace: float) -> None:
+        """Close the socket, and end the flows after so many seconds if they last that long."""
 
 
 class Worker:
     """Carries out what the control process says, and reports what was counted."""
 
-    def __init__(self, channel: Channel[ToWorker], context: Context, engine: Engine) -> None:
+    def __init__(
+        self,
+        channel: Channel[ToWorker],
+        context: Context,
+        engine: Engine,
+        *,
+        splice: SpliceMode = "adaptive",
+    ) -> None:
         self._channel = channel
         self._context = context
-        self._tcp = TcpFlows(context)
+        self._tcp = TcpFlows(context, splice=splice)
         self._udp = UdpFlows(context)
-        self._new_intake = engine.new_intake
+        self._new_listener: dict[str, Callable[[socket.socket, Route], Listener]] = {
+            TCP: partial(TcpListener, context, self._tcp),
+            UDP: partial(UdpListener, context, self._udp, engine.new_intake),
+        }
+        """How to serve each protocol that Services may have (core/protocols.py)."""
         self._listeners: dict[Frontend, Listener] = {}
         self._frontends: dict[ServicePortName, set[Frontend]] = {}
-        self._counting = Counting(context)
-        self._lacking = Lack()
+        self._count_reports = CountReports(context.ports)
+        self._unserved = UnservedFrontends()
         self._unchanged = 0
-        """Reports that had nothing to tell, in a row."""
+        """Reports in a row that had nothing to say."""
         self._accepts = True
         self._draining = False
         self._drained = False
-        self._most = 0
-        """Flows at a time, as was reported."""
+        self._flow_limit = 0
+        """As it was last reported."""
 
     @property
-    def lacks(self) -> bool:
-        """Whether descriptors are on their way that have been lost before."""
-        return bool(self._lacking)
+    def has_unserved(self) -> bool:
+        """Whether sockets are on their way that have been lost before."""
+        return bool(self._unserved)
 
     def handle(self, message: ToWorker, descriptor: int | None) -> None:
         """Act on one message. A failure concerns what it is about, and nothing else."""
@@ -70,38 +100,46 @@ class Worker:
         except Exception:
             log.exception("%s could not be carried out", type(message).__name__)
             if isinstance(message, Open | Update):
-                self._lacking.add(message.route.frontend)
+                self._unserved.add(message.route.frontend)
 
     def report(self) -> None:
-        """Tell what has changed since the last report, or now and then that nothing has."""
+        """Say what has changed since the last report, or now and then that nothing has."""
         self._context.capacity.settle()
         channel = self._channel
         channel.flush()
         if channel.wants_write:
-            return  # Nobody listens. What is counted meanwhile is told later, at once.
-        self._tcp.collect()
-        changes, most = self._counting.changes(self._frontends), self._context.capacity.most
-        self._context.ports.forget_clients(name for name, _ in changes)
-        self._unchanged = 0 if changes or most != self._most else self._unchanged + 1
-        if self._unchanged % _SIGN_OF_LIFE == 0:
-            failing = self._counting.failing(changes)
-            channel.post(Report(changes, self._context.active, most, failing))
-        if most and not self._most:
-            log.warning(
-                "the limit of open files allows this worker %d flows at a time; raise it with "
-                "ulimit -n, or LimitNOFILE for systemd",
-                most,
-            )
-        self._most = most
-        wanted = self._lacking.to_ask()
+            # The control process does not read. What is counted meanwhile is reported later, in one
+            # message, so that the channel never holds more than the first.
+            return
+        self._report_counts()
+        wanted = self._unserved.next_request()
         if wanted is not None:
             channel.post(Unserved(wanted))
         if self._draining and not self._drained and self._context.active == 0:
+            # Behind the last counts, after which the control process may end this process.
             self._drained = True
             channel.post(Drained())
 
+    def _report_counts(self) -> None:
+        self._tcp.collect()
+        changes = self._count_reports.changes(self._frontends)
+        flow_limit = self._context.capacity.most
+        self._context.ports.forget_clients(name for name, _ in changes)
+        same = not changes and flow_limit == self._flow_limit
+        self._unchanged = self._unchanged + 1 if same else 0
+        if self._unchanged % _SIGN_OF_LIFE == 0:
+            failing = self._count_reports.failing(changes)
+            self._channel.post(Report(changes, self._context.active, flow_limit, failing))
+        if flow_limit and not self._flow_limit:
+            log.warning(
+                "the limit of open files allows this worker %d flows at a time; raise it with "
+                "ulimit -n, or LimitNOFILE for systemd",
+                flow_limit,
+            )
+        self._flow_limit = flow_limit
+
     def stop_accepting(self) -> None:
-        """Leave all clients to others, from now on; flows go on."""
+        """Begin no new flows from now on; those that exist go on."""
         self._accepts = False
         for listener in self._listeners.values():
             self._context.reactor.guard(listener.stop_accepting)
@@ -135,9 +173,9 @@ class Worker:
     def _open(self, route: Route, descriptor: int | None) -> None:
         kernel = self._context.reactor.kernel
         if descriptor is None:
-            self._lacking.add(route.frontend)
+            self._unserved.add(route.frontend)
             return
-        self._lacking.discard(route.frontend)
+        self._unserved.discard(route.frontend)
         if route.frontend in self._listeners:
             kernel.close(descriptor)
             self._update(route)
@@ -148,22 +186,13 @@ class Worker:
             kernel.close(descriptor)
             raise
         try:
-            listener = self._listener(sock, route)
+            listener = self._new_listener[route.frontend.protocol](sock, route)
         except BaseException:
             sock.close()
             raise
         self._add(listener)
         if not self._accepts:
             listener.stop_accepting()
-
-    def _listener(self, sock: socket.socket, route: Route) -> Listener:
-        match route.frontend.protocol:
-            case protocols.TCP:
-                return TcpListener(self._context, self._tcp, sock, route)
-            case protocols.UDP:
-                return UdpListener(self._context, self._udp, self._new_intake, sock, route)
-            case other:
-                raise ValueError(f"a worker cannot serve {other}")
 
     def _update(self, route: Route) -> None:
         listener = self._take(route.frontend)
@@ -197,7 +226,7 @@ class Worker:
         return listener
 
     def _close(self, frontend: Frontend, grace: float) -> None:
-        self._lacking.discard(frontend)
+        self._unserved.discard(frontend)
         listener = self._take(frontend)
         if listener is not None:
             listener.close(grace)

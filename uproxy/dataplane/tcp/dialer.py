@@ -23,7 +23,7 @@ from typing import Final, Protocol
 from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Route
-from uproxy.dataplane.client_address import UNUSABLE, bind_as
+from uproxy.dataplane.client_address import UNUSABLE_ERRORS, bind_to_client
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.ports import Port
 from uproxy.dataplane.tcp.epoll_events import EVENTS
@@ -197,7 +197,7 @@ class Dialer:
         reply to the client past us."""
         assert flow.sock is not None
         here = self._context.locality.is_here(backend.address)
-        if here or not bind_as(flow.sock, flow.client, backend.address):
+        if here or not bind_to_client(flow.sock, flow.client, backend.address):
             flow.masquerade()
 
     def _could_not_open(self, flow: DialedFlow, backend: Backend, code: int) -> None:
@@ -205,7 +205,7 @@ class Dialer:
         if code in RESOURCE_ERRORS:
             self._shortage.wait(flow)
             return
-        if flow.preserving and code in UNUSABLE:
+        if flow.preserving and code in UNUSABLE_ERRORS:
             flow.masquerade()
             self.dial(flow)
             return

@@ -1,4 +1,8 @@
-"""The sockets of UDP flows towards their backends, which are connected."""
+"""Opens the sockets of UDP flows, each connected to a backend.
+
+Connected, because the kernel then sorts replies by flow, reports ICMP errors to the flow that they
+concern, and lets nothing else in: a reply from any other address is no reply (udp(7)).
+"""
 
 from __future__ import annotations
 
@@ -7,31 +11,32 @@ import socket
 from _socket import socket as Socket
 
 from uproxy.core.route import Backend
-from uproxy.dataplane.client_address import bind_as
+from uproxy.dataplane.client_address import bind_to_client
 from uproxy.dataplane.context import Context
 
 _NEW = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
-def towards(backend: Backend, context: Context) -> Socket:
-    """A socket with the node's address. Raises OSError."""
+def connect(backend: Backend, context: Context) -> Socket:
+    """A connected socket with the node's address. Raises OSError."""
     sock = _new(backend, context)
     try:
         sock.connect(backend)
         if context.locality.is_itself(sock, backend):
-            raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def towards_as(client: str, backend: Backend, context: Context) -> Socket | None:
-    """A socket with the client's address; None where there can be none. Raises OSError."""
+def connect_as(client: str, backend: Backend, context: Context) -> Socket | None:
+    """A connected socket with the client's address; None where there can be none. Raises
+    OSError."""
     if context.locality.is_here(backend.address):
-        return None  # It would reply to the client past us.
+        return None  # A backend that is this node itself would reply to the client past us.
     sock = _new(backend, context)
-    if bind_as(sock, client, backend.address) and not sock.connect_ex(backend):
+    if bind_to_client(sock, client, backend.address) and not sock.connect_ex(backend):
         return sock
     sock.close()
     return None

@@ -15,7 +15,7 @@ from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Route
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.ports import Port
-from uproxy.dataplane.udp.backend_socket import towards, towards_as
+from uproxy.dataplane.udp.backend_socket import connect, connect_as
 from uproxy.dataplane.udp.flows import UdpFlows
 from uproxy.dataplane.udp.keys import Address, Key
 from uproxy.net import pktinfo
@@ -317,12 +317,12 @@ class UdpFlow(ABC):
         """A socket that is connected. Raises OSError."""
         context, client = self._listener.context, self._client[0]
         if self._preserving and context.locality.is_outside(self._listener.route, client):
-            sock = towards_as(client, backend, context)
+            sock = connect_as(client, backend, context)
             if sock is not None:
                 return sock
             self._preserving = False
             self.counters.masqueraded += 1
-        return towards(backend, context)
+        return connect(backend, context)
 
     def _disconnect(self) -> None:
         if self._sock is not None:
