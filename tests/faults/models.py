@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Final
 from unittest.mock import Mock, patch
 
 import uproxy.control.sync_metrics
 import uproxy.core.routing.build
-import uproxy.sources.last_known.fallback
 from tests.faults.api import FakeApi
 from tests.faults.installed import installed
 from tests.faults.kernel import Kernel
@@ -21,6 +21,8 @@ from tests.faults.weather import MADE_UP, Bug, Weather
 from uproxy.core.cluster.objects import Object, Service
 from uproxy.core.cluster.state import ClusterState
 from uproxy.sources.kubernetes.source import KubernetesSource
+from uproxy.sources.last_known.fallback import LastKnownFallback
+from uproxy.sources.last_known.snapshot import load, save
 
 Note = Callable[[str, BaseException | None], None]
 """Takes what was logged, and the exception with it."""
@@ -31,8 +33,7 @@ def models(
     kernel: Kernel, processes: Processes, around: Surroundings, http: HttpServers, api: FakeApi
 ) -> Iterator[None]:
     """All of them; time is the kernel's clock."""
-    remembering = vars(uproxy.sources.last_known.fallback)
-    disk = Disk(kernel, remembering["save"], remembering["load"])
+    disk = Disk(kernel, save, load)
     transparency = Transparency(kernel)
     replaced: dict[str, object] = {
         "subprocess.Popen": processes.spawn,
@@ -55,8 +56,9 @@ def models(
         "uproxy.host.claim_routes.permission_error": around.permission_error,
         "uproxy.host.claims.take_lock": around.take_lock,
         "uproxy.http.health.HttpServer": http.server,
-        "uproxy.sources.last_known.fallback.save": disk.save,
-        "uproxy.sources.last_known.fallback.load": disk.load,
+        "uproxy.control.cluster_client.LastKnownFallback": partial(
+            LastKnownFallback, load=disk.load, save=disk.save
+        ),
         "uproxy.core.routing.build.derive": _derive(kernel.weather),
         "uproxy.control.sync_metrics.SyncMetrics.applying": _applying(kernel.weather),
     }

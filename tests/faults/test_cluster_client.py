@@ -137,7 +137,7 @@ def test_the_state_is_kept_once_the_disk_has_room_again(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     async def main(world: World) -> None:
-        with patch("uproxy.sources.last_known.fallback.save", full):
+        with patch("uproxy.sources.last_known.snapshot.replace_private", full):
             world.add("before")
             await asyncio.sleep(60)
             assert world.follows("before")

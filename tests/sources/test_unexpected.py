@@ -20,7 +20,6 @@ from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.core.backoff import Backoff
 from uproxy.sources.kubernetes.mirror import Mirror
-from uproxy.sources.last_known import fallback
 from uproxy.sources.manifests.catalog import Catalog
 from uproxy.sources.manifests.file import FileContent
 from uproxy.sources.manifests.source import ManifestSource, read_file
@@ -131,7 +130,7 @@ async def test_a_request_fails_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_the_state_on_disk_does_not_end_the_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     saved = 0
@@ -145,12 +144,10 @@ async def test_the_state_on_disk_does_not_end_the_source(
     def load(path: Path, *, node: str) -> None:
         raise ZeroDivisionError("a surprise")
 
-    monkeypatch.setattr(fallback, "save", save)
-    monkeypatch.setattr(fallback, "load", load)
-    async with world(tmp_path) as found:
+    async with world(tmp_path, load=load, save=save) as found:
         await until(lambda: "the last-known state is ignored" in caplog.text)
         for count in range(1, 4):
             found.list("web")
             await until(lambda count=count: saved >= count)  # type: ignore[misc]
-        await until(lambda: "kept again" in caplog.text)
-    assert caplog.text.count("cannot be kept") == 1
+        await until(lambda: "saved again" in caplog.text)
+    assert caplog.text.count("cannot be saved") == 1

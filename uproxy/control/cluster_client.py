@@ -17,6 +17,7 @@ from uproxy.core.flows.backend_reachability import FailedAttempts
 from uproxy.core.report.event_log import EventRequest
 from uproxy.core.report.problems import Problems, Reference, problems, starting
 from uproxy.core.route import ServicePortName
+from uproxy.host.threads import run_to_completion
 from uproxy.sources.kubernetes.resources import NODE, SERVICES, SLICES
 from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.last_known.fallback import LastKnownFallback
@@ -56,6 +57,7 @@ class ClusterClient:
                 directory=config.state_dir,
                 node=config.node_name,
                 objects=reconciler.state.all_objects,
+                in_thread=run_to_completion,
             )
         self._events = EventSender(
             self._send, node=config.node_name, problems=self._problems, uid=self._uid

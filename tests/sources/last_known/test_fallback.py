@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.builders import endpoint_slice, service
 from uproxy.core.cluster.objects import EndpointSlice, Object, ObjectName, Service
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.status import ObjectStatus
+from uproxy.host.threads import run_to_completion
 from uproxy.sources.last_known.fallback import LastKnownFallback, Pace
 from uproxy.sources.last_known.snapshot import FILE_NAME, Snapshot, load, save
 
@@ -60,7 +62,7 @@ class State:
 
 
 class World:
-    def __init__(self, directory: Path, pace: Pace) -> None:
+    def __init__(self, directory: Path, pace: Pace, **storage: Any) -> None:
         self.file = directory / FILE_NAME
         self.state = State()
         self.fallback = LastKnownFallback(
@@ -69,8 +71,10 @@ class World:
             directory=directory,
             node="here",
             objects=self.state.cluster.all_objects,
+            in_thread=run_to_completion,
             pace=pace,
             wall=lambda: SAVED_AT,
+            **storage,
         )
 
     def list(self, *names: str) -> None:
@@ -89,8 +93,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path, pace: Pace = AT_ONCE) -> AsyncIterator[World]:
-    made = World(directory, pace)
+async def world(directory: Path, pace: Pace = AT_ONCE, **storage: Any) -> AsyncIterator[World]:
+    """`storage`: `load` and `save` in the place of the real ones."""
+    made = World(directory, pace, **storage)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(made.fallback.run())
         yield made
@@ -197,7 +202,8 @@ async def test_a_file_that_cannot_be_used_is_told_once(
             assert not here.state.cluster.servable
             here.list("a")
     assert [record.message for record in caplog.records] == [
-        f'the last-known state is ignored: {here.file}: of node "elsewhere", and this is "here"'
+        f'the last-known state is ignored: {here.file}: it is of node "elsewhere",'
+        ' but this node is "here"'
     ]
 
 
@@ -212,4 +218,4 @@ async def test_a_directory_that_cannot_be_written_is_told_once(
             here.list("b")
         assert here.state.names() == {"b"}
     assert len(caplog.records) == 1
-    assert caplog.records[0].message.startswith("the state of the cluster cannot be kept: ")
+    assert caplog.records[0].message.startswith("the state of the cluster cannot be saved: ")

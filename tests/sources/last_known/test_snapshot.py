@@ -213,20 +213,20 @@ def _edit(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        pytest.param(lambda _: b"", "not a file of this program", id="empty"),
-        pytest.param(lambda _: b"\xff\n", "not a file of this program", id="binary"),
-        pytest.param(lambda _: b'{"a": 1}\n', "not a file of this program", id="other JSON"),
+        pytest.param(lambda _: b"", "not a state file of uproxy", id="empty"),
+        pytest.param(lambda _: b"\xff\n", "not a state file of uproxy", id="binary"),
+        pytest.param(lambda _: b'{"a": 1}\n', "not a state file of uproxy", id="other JSON"),
         pytest.param(
-            _edit(b"uproxy last", b"uproxy first"), "not a file of this program", id="other format"
+            _edit(b"uproxy last", b"uproxy first"), "not a state file of uproxy", id="other format"
         ),
         pytest.param(
             _edit(b'"version":1', b'"version":2'),
-            "format 2, and this version reads 1 only",
+            "its format is 2; this version of uproxy reads 1",
             id="future version",
         ),
         pytest.param(
             _edit(b'"node":"here"', b'"node":"there"'),
-            'of node "there", and this is "here"',
+            'it is of node "there", but this node is "here"',
             id="another node's",
         ),
         pytest.param(lambda content: content[:-1], "truncated", id="last byte missing"),
@@ -240,7 +240,7 @@ def _edit(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
             lambda content: content.splitlines(keepends=True)[0], "truncated", id="header alone"
         ),
         pytest.param(
-            _edit(b"10.1.0.1", b"10.1.0.7"), "damaged: its checksum does not fit", id="changed"
+            _edit(b"10.1.0.1", b"10.1.0.7"), "damaged: its checksum does not match", id="changed"
         ),
         pytest.param(_edit(b'"10.1.0.1"', b"10.1.0.1"), "damaged", id="no JSON any more"),
         pytest.param(_edit(b'"10.1.0.1"', b"1234567890"), "damaged", id="of a wrong type"),

@@ -21,12 +21,15 @@ from uproxy.config import syntax
 from uproxy.config.settings import Address, Config
 from uproxy.control.daemon import Daemon
 from uproxy.control.startup import StartError
+from uproxy.core.cluster.decode import from_data, kind_of
+from uproxy.core.cluster.objects import Object
 from uproxy.core.protocols import TCP
 from uproxy.core.report.status import Status
 from uproxy.core.route import Frontend
 from uproxy.demo import backends, cluster, instructions
-from uproxy.sources.manifests.file import read_manifest
 from uproxy.text import logs
+from uproxy.text.document import Malformed
+from uproxy.text.yaml_text import yaml_documents
 
 _OTHER_PORTS = "choose other ports, for example with: uproxy demo --port-offset 1000"
 
@@ -86,8 +89,7 @@ def command(port_offset: int, exit_after: float | None, workers: int, verbose: i
 
 
 async def _demonstrate(config: Config, exit_after: float | None) -> None:
-    reading = read_manifest(str(config.manifests[0]), config.manifests[0].read_bytes())
-    objects = [located.obj for located in reading.objects.values()]
+    objects = list(_objects(config.manifests[0].read_text()))
     taken = cluster.first_taken([*cluster.frontends(objects), *_own_ports(config)])
     if taken is not None:
         raise StartError(taken)
@@ -96,6 +98,16 @@ async def _demonstrate(config: Config, exit_after: float | None) -> None:
             await serve(config, lambda daemon: _show(daemon, exit_after))
     except backends.BackendError as error:
         raise StartError(str(error)) from None
+
+
+def _objects(manifests: str) -> Iterator[Object]:
+    """The objects in manifests of our own, which have no errors."""
+    for document in yaml_documents(manifests):
+        if isinstance(document, Malformed):
+            raise document
+        kind = kind_of(document.data)
+        if kind is not None:
+            yield from_data(document.data, kind)
 
 
 def _own_ports(config: Config) -> Iterator[tuple[Frontend, str]]:

@@ -1,4 +1,5 @@
-"""Between a source and the reconciler: keeps what the source says on disk, and falls back on it."""
+"""A sink between a source and the reconciler: it keeps what the source says on disk, and delivers
+that while the source has not listed."""
 
 from __future__ import annotations
 
@@ -8,12 +9,11 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar, TypeVarTuple
 
 from uproxy.core.brief import brief
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.report.status import ObjectStatus
-from uproxy.host.threads import run_to_completion
 from uproxy.sources.last_known.snapshot import (
     FILE_NAME,
     Snapshot,
@@ -26,30 +26,47 @@ from uproxy.sources.sink import Sink
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
 _GRACE = 2.0
-"""Seconds that the source gets to list before the last-known state is served in its place. What it
-lists is newer, so a start with an API server at hand should not pass through the old state."""
+"""Seconds that the source has to list before the last-known state is served in its place. What it
+lists is newer, so a start while an API server answers should not pass through the old state."""
 
 _PERIOD = 5.0
-"""Seconds between two writes at least."""
+"""Seconds between two writes, at least."""
 
 _SHARE = 50
-"""Two writes are apart by this many times what one takes, so that writing the state of a large
-cluster, which changes all the time, takes 2 % of a core at most."""
+"""The pause between two writes is this many times as long as a write took. The state of a large
+cluster changes all the time, and writing it should take 2 % of a core at most."""
 
 _AT_ONCE = 100
-"""Objects that are delivered before the event loop gets its turn."""
+"""Objects that are delivered before the event loop may run other tasks."""
 
 
 class FallbackSink(Sink, Protocol):
-    """A sink that can be told that a source's objects are all there, though it has not listed."""
+    """A sink that can be told that all objects of a source are there although it has not listed."""
 
     def accept_last_known(self, source: str) -> None:
-        """Take what was applied so far for everything, but take nothing away."""
+        """Take what was applied so far for complete, but take nothing away because of it."""
+
+
+class InThread(Protocol):
+    """Makes a blocking call in a thread, which has ended when this returns or is cancelled."""
+
+    async def __call__(
+        self, act: Callable[[*Arguments], Result], *arguments: *Arguments
+    ) -> Result: ...
+
+
+class Load(Protocol):
+    """As `snapshot.load`."""
+
+    def __call__(self, path: Path, *, node: str) -> Snapshot | None: ...
 
 
 class Pace(NamedTuple):
-    """Seconds; others than the default are for tests."""
+    """In seconds. Other values than the default are for tests."""
 
     grace: float = _GRACE
     period: float = _PERIOD
@@ -59,11 +76,11 @@ _PACE = Pace()
 
 
 class LastKnownFallback:
-    """A Sink around another one, for sources that deliver one kind of objects each.
+    """A sink around another one, for sources that deliver one kind of objects each.
 
     `run` delivers the file's content in place of sources that have not listed in time, and keeps
-    the file up to date once all have. A directory that cannot be written, or a file that cannot
-    be used, is told once and harms nothing.
+    the file up to date once all of them have listed. A directory that cannot be written, or a file
+    that cannot be used, is logged once and harms nothing.
     """
 
     def __init__(
@@ -74,27 +91,35 @@ class LastKnownFallback:
         directory: Path,
         node: str,
         objects: Callable[[], Sequence[Object]],
+        in_thread: InThread,
+        load: Load = load,
+        save: Callable[[Path, Snapshot], None] = save,
         pace: Pace = _PACE,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`objects` gives all that the sources have at present, `wall` Unix time in seconds."""
+        """`sources`: the name of the source of each kind. `objects` returns all objects that the
+        sources have at present, `wall` Unix time in seconds."""
         self._sink = sink
         self._sources = sources
         self._unlisted = set(sources.values())
         self._path = directory / FILE_NAME
         self._node = node
         self._objects = objects
+        self._in_thread = in_thread
+        self._load = load
+        self._save_to = save
         self._pace = pace
         self._wall = wall
         self._listed = asyncio.Event()
         self._changed = asyncio.Event()
         self._trouble = ""
         self.serving_since: float | None = None
-        """Unix time of the last-known state that is being served; None: what is served is new."""
+        """When the last-known state that is being served was saved (Unix time); None: what is
+        served comes from the sources."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """What people should know about where the objects come from."""
+        """What users should know about where the objects come from."""
         if self.serving_since is None:
             return ()
         since = rfc3339(self.serving_since)
@@ -122,7 +147,7 @@ class LastKnownFallback:
         self._sink.complain(source, complaints)
 
     async def run(self) -> None:
-        """Fall back and save, until cancelled; the last thing done then is to save what is new."""
+        """Fall back and save, until cancelled. What is new then is saved before this ends."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.grace):
@@ -140,7 +165,7 @@ class LastKnownFallback:
 
     async def _fall_back(self) -> None:
         try:
-            known = await asyncio.to_thread(load, self._path, node=self._node)
+            known = await asyncio.to_thread(self._load, self._path, node=self._node)
         except SnapshotError as error:
             log.warning("the last-known state is ignored: %s", error)
             return
@@ -148,7 +173,7 @@ class LastKnownFallback:
             log.exception("the last-known state is ignored")
             return
         if known is None:
-            log.info("the API server has not answered yet, and no last-known state is there")
+            log.info("the API server has not answered yet, and there is no last-known state")
             return
         if await self._deliver(known.objects):
             self.serving_since = known.saved_at
@@ -158,7 +183,9 @@ class LastKnownFallback:
                 log.warning("%s", note)
 
     async def _deliver(self, objects: Sequence[Object]) -> bool:
-        """Deliver for the sources that have not listed yet; returns whether there are any."""
+        """Deliver in place of the sources that have not listed yet; returns whether there are any.
+        It is looked up for each portion, as a source may list in the middle of this: its objects
+        are newer, and an older one applied after them would replace them."""
         for start in range(0, len(objects), _AT_ONCE):
             for obj in objects[start : start + _AT_ONCE]:
                 source = self._sources.get(type(obj))
@@ -169,16 +196,19 @@ class LastKnownFallback:
 
     async def _save(self) -> float:
         """Write the file; returns how many seconds that took."""
+        # Cleared before the objects are read, so that a change during the write causes another one.
         self._changed.clear()
         snapshot = Snapshot(self._node, self._wall(), self._objects())
         began = time.monotonic()
         try:
-            await run_to_completion(save, self._path, snapshot)
+            # The thread ends even when this is cancelled. Otherwise it could replace the file after
+            # the last save, in `run`, which has a newer state.
+            await self._in_thread(self._save_to, self._path, snapshot)
         except OSError as error:
             self._complain(f"{self._path}: {error.strerror}")
         except Exception as error:
-            # Whatever it is: to go on serving matters more than to remember.
-            log.debug("the state of the cluster cannot be kept", exc_info=True)
+            # Whatever the error is, serving matters more than keeping a copy on disk.
+            log.debug("the state of the cluster cannot be saved", exc_info=True)
             self._complain(f"unexpected {type(error).__name__}: {brief(str(error))}")
         else:
             self._complain("")
@@ -186,7 +216,7 @@ class LastKnownFallback:
 
     def _complain(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
-            log.warning("the state of the cluster cannot be kept: %s", trouble)
+            log.warning("the state of the cluster cannot be saved: %s", trouble)
         elif self._trouble and not trouble:
-            log.info("the state of the cluster is kept again")
+            log.info("the state of the cluster is saved again")
         self._trouble = trouble

@@ -1,8 +1,8 @@
-"""The last-known state of the cluster on disk, so that a node serves though no API server answers.
+"""The last-known state of the cluster on disk, so that a node serves even if no API server answers.
 
-A file of JSON lines: what it is, the objects a few hundred at a time, and a checksum. Short lines
-matter: a thread that encodes or decodes one holds the interpreter's lock all the while, and the
-event loop waits for it.
+It is a file of JSON lines: a header, the objects a hundred at a time, and a footer with a checksum.
+Short lines matter, because a thread that encodes or decodes a line holds the interpreter's lock all
+the while, and the event loop waits for it.
 """
 
 from __future__ import annotations
@@ -26,23 +26,26 @@ _VERSION: Final = 1
 _MOST: Final = 1024 * 1024 * 1024
 """Bytes of a file: 20,000 Services and slices have 30 MiB."""
 _LONGEST_LINE: Final = 256 * 1024 * 1024
-"""Bytes; what is cut there is damaged. An object in etcd has 1.5 MiB at most."""
+"""Bytes. A longer line is read in two pieces, neither of which is JSON, so it counts as damaged. An
+object in etcd has 1.5 MiB at most."""
 _END_OF_TIME: Final = 253402300800.0
-"""Seconds from 1970 to the year 10,000, which no time of Python's can be in."""
+"""Seconds from 1970 to the year 10,000, which is too late for Python's datetime."""
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _AT_ONCE: Final = 100
-"""Objects in a line: about 2 ms to encode or decode slices of ten endpoints."""
+"""Objects in a line. A line of slices with ten endpoints each takes about 2 ms to encode or
+decode."""
 
 
 class SnapshotError(Exception):
-    """A file that cannot be used; one line that names it and says why."""
+    """A file cannot be used; the message is one line that names it and says why."""
 
 
 class Snapshot(NamedTuple):
-    """What a node knew about its cluster."""
+    """What a node knows about its cluster at one moment."""
 
     node: str
-    """Of the node that it concerns: another one would have other endpoints of its own."""
+    """Name of the node. Another node may not serve from this state: other endpoints are local to
+    it."""
     saved_at: float
     """Seconds since the Unix epoch."""
     objects: Sequence[Object]
@@ -82,17 +85,15 @@ _FIELDS: Final[dict[type[Object], str]] = {
 
 
 def save(path: Path, snapshot: Snapshot) -> None:
-    """Replace the file by one with this content, at once and for good, or leave it as it is.
-
-    Only its owner may read it. Blocks; raises OSError.
-    """
+    """Replace the file by one with this content, or leave the old one as it is. Blocks; raises
+    OSError."""
     with replace_private(path) as file:
         for line in _lines(snapshot):
             file.write(line)
 
 
 def has_snapshot(directory: Path, node: str) -> bool:
-    """Whether a directory has a state of this node that can be served. Blocks."""
+    """Whether a directory holds a state of this node that can be served. Blocks."""
     try:
         return load(directory / FILE_NAME, node=node) is not None
     except SnapshotError:
@@ -100,7 +101,7 @@ def has_snapshot(directory: Path, node: str) -> bool:
 
 
 def load(path: Path, *, node: str) -> Snapshot | None:
-    """What was saved for a node; None where nothing was. Blocks; raises SnapshotError."""
+    """What was saved for this node; None where there is no file. Blocks; raises SnapshotError."""
     try:
         with open_private(path, most=_MOST) as file:
             return _read(_lines_of(file), node)
@@ -118,7 +119,7 @@ def load(path: Path, *, node: str) -> Snapshot | None:
 
 
 def rfc3339(wall: float) -> str:
-    """A time for people, to the second."""
+    """A time for people to read, to the second."""
     return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -145,6 +146,7 @@ def _read(lines: Iterable[bytes], node: str) -> Snapshot:
     header = _header(first, node)
     digest, objects = hashlib.sha256(first), list[Object]()
     decoder = msgspec.json.Decoder(_Objects)
+    # One line behind, because only the end of the file shows which line is the footer.
     last = b""
     for line in content:
         if last:
@@ -155,7 +157,7 @@ def _read(lines: Iterable[bytes], node: str) -> Snapshot:
         raise SnapshotError("truncated")
     footer = msgspec.json.decode(last, type=_Footer)
     if (footer.objects, footer.sha256) != (len(objects), digest.hexdigest()):
-        raise SnapshotError("damaged: its checksum does not fit")
+        raise SnapshotError("damaged: its checksum does not match")
     return Snapshot(header.node, header.saved_at, objects)
 
 
@@ -163,13 +165,14 @@ def _header(line: bytes, node: str) -> _Header:
     try:
         header = msgspec.json.decode(line, type=_Header)
     except _UNREADABLE:
-        raise SnapshotError("not a file of this program") from None
+        raise SnapshotError("not a state file of uproxy") from None
     if header.format != _FORMAT:
-        raise SnapshotError("not a file of this program")
+        raise SnapshotError("not a state file of uproxy")
     if header.version != _VERSION:
-        raise SnapshotError(f"format {header.version}, and this version reads {_VERSION} only")
+        reason = f"its format is {header.version}; this version of uproxy reads {_VERSION}"
+        raise SnapshotError(reason)
     if header.node != node:
-        raise SnapshotError(f'of node "{header.node}", and this is "{node}"')
+        raise SnapshotError(f'it is of node "{header.node}", but this node is "{node}"')
     return header
 
 
