@@ -105,7 +105,7 @@ def test_status(here: World) -> None:
         line.startswith(f"default/odd NodePort 127.0.0.1:{here.taken}/TCP failed 1 0 TCP port")
         for line in lines
     )
-    assert any(line.startswith("default/outside type ExternalName") for line in lines)
+    assert any(line.startswith("default/outside type is ExternalName") for line in lines)
     assert any("bad.yaml:" in line for line in lines)
     assert "\x1b" not in done.stdout
 
@@ -158,7 +158,7 @@ def test_explain(here: World) -> None:
     assert "kubernetes.io/service-name=odd" in done.stdout
     assert f"ss -Hptln 'sport = :{here.taken}'" in done.stdout
     done = here.call("explain", "outside", "-n", "default")
-    assert done.stdout.startswith("default/outside is not served: type ExternalName")
+    assert done.stdout.startswith("default/outside is not served: type is ExternalName")
 
 
 def test_explain_as_json(here: World) -> None:

@@ -217,8 +217,8 @@ def test_the_table_names_everything_that_is_served(demo: Demo) -> None:
 
 
 def test_what_is_not_served_says_why(demo: Demo) -> None:
-    assert "default/external is not served: type ExternalName: " in demo.text
-    assert "default/headless is not served: headless (clusterIP None): " in demo.text
+    assert "default/external is not served: type is ExternalName; " in demo.text
+    assert "default/headless is not served: it is headless (clusterIP None); " in demo.text
 
 
 def test_every_row_has_a_command_that_works(demo: Demo) -> None:

@@ -268,7 +268,7 @@ def test_a_backend_that_is_our_own_frontend_is_left_out(manifests: Path) -> None
             assert {visit(HERE, port) for _ in range(10)} == {"a"}
             reason = uproxy.frontend(f"0.0.0.0:{port}/TCP")["reason"]
             assert f"127.0.0.1:{port}" in reason
-            assert "frontend of uproxy itself" in reason
+            assert "frontends of uproxy itself" in reason
 
 
 def test_a_file_that_turns_bad_keeps_its_last_good_version(manifests: Path) -> None:

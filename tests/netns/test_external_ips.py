@@ -20,8 +20,8 @@ PORTS = [
 ]
 CLUSTER_IPS = ["203.0.113.1", "2001:db8:3::1"]
 ALLOWED, OTHER = "203.0.113.130", "203.0.113.200"
-REASON = "externalIP {} is not an address of this node (--external-ip-cidrs would allow it)"
-GATEWAY = "externalIP {} is this node's gateway: not claimed"
+REASON = "externalIP {} is not an address of this node; allow it with --external-ip-cidrs"
+GATEWAY = "externalIP {} is this node's gateway; it is not claimed"
 
 
 def cluster_ip_service(external_ips: list[str]) -> dict[str, Any]:

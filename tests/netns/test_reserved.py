@@ -89,7 +89,7 @@ def test_the_machine_s_surroundings(net: World, backend: Pod, manifests: Path) -
         "198.51.100.0": "a broadcast address of this node",
         net.node2.ipv4: "this node's gateway",
         "192.0.2.77": "an address of node there",
-        "169.254.169.254": "link-local",
+        "169.254.169.254": "a link-local address",
     }
     net.node.space.ip(f"route add default via {GATEWAY}")
     try:
@@ -102,7 +102,9 @@ def test_the_machine_s_surroundings(net: World, backend: Pod, manifests: Path) -
                 assert ask(net.client.space, "TCP", address, 80).startswith("a ")
             said = uproxy.reasons("web")
             for address, whose in wanted.items():
-                assert any(each.endswith(f" {address} is {whose}: not claimed") for each in said)
+                assert any(
+                    each.endswith(f" {address} is {whose}; it is not claimed") for each in said
+                )
             # What comes later is given up again.
             write(manifests, "node.yaml", node("yonder", FREE))
             wait_for("release", lambda: claimed(net.node.space) == {CLUSTER_IP})
@@ -128,8 +130,8 @@ def test_the_api_server_s_address_is_not_claimed(net: World, backend: Pod, tmp_p
         with program(net.node.space, tmp_path, *ANYWHERE, source=source) as uproxy:
             assert claimed(net.node.space) == {CLUSTER_IP, FREE}
             assert uproxy.reasons("web") == [
-                f"externalIP {place.ipv4} is the API server's address: not claimed",
-                f"load-balancer IP {place.ipv4} is the API server's address: not claimed",
+                f"externalIP {place.ipv4} is the API server's address; it is not claimed",
+                f"load-balancer IP {place.ipv4} is the API server's address; it is not claimed",
             ]
             assert serves(net, FREE)
 
@@ -151,7 +153,7 @@ def test_a_claim_that_cuts_the_api_server_off_is_released(
             wait_for("claim", lambda: place.ipv4 in claimed(net.node.space))
             wait_for("release", lambda: claimed(net.node.space) == {CLUSTER_IP})
             [reason] = uproxy.reasons("web")
-            assert "the API server was lost within 10 s of its last claim: not claimed" in reason
+            assert "stopped answering within 10 s of its last claim; it is not claimed" in reason
             api.call(lambda server: server.apply(*web(net, external=[FREE], ingress=[])))
             wait_for("following again", lambda: FREE in claimed(net.node.space), patience=40)
             assert place.ipv4 not in claimed(net.node.space)

@@ -267,7 +267,7 @@ SLICES = "kubectl get endpointslices -n default -l kubernetes.io/service-name=we
         pytest.param(
             frontend(
                 state="paused",
-                reason="internalTrafficPolicy Local and no endpoint on this node",
+                reason="internalTrafficPolicy is Local and this node has no endpoint",
             ),
             ["set the policy to Cluster", SLICES],
             id="internal policy Local",
@@ -312,7 +312,9 @@ SLICES = "kubectl get endpointslices -n default -l kubernetes.io/service-name=we
             frontend(counts=counts(dial_failures=2)), ["readinessProbe"], id="dead backends"
         ),
         pytest.param(
-            frontend(reason="left out, because it is a frontend of uproxy itself: 127.0.0.1:1"),
+            frontend(
+                reason="backends that are frontends of uproxy itself are left out: 127.0.0.1:1"
+            ),
             ["loop"],
             id="loop",
         ),

@@ -112,7 +112,7 @@ def test_eighty_columns_are_enough() -> None:
         frontend="[fd00:10:96::1:8f2c]:30080/TCP",
         kind="LoadBalancerIP",
         state="paused",
-        reason="externalTrafficPolicy Local and no ready endpoint on this node: only this node "
+        reason="externalTrafficPolicy is Local and this node has no ready endpoint; only this node "
         "and its pods are served",
     )
     view = status(
@@ -120,7 +120,7 @@ def test_eighty_columns_are_enough() -> None:
         services=[
             not_served(
                 "default/external",
-                "type ExternalName: DNS answers for it, there is nothing to proxy",
+                "type is ExternalName; clients reach it through DNS",
             )
         ],
         objects=[

@@ -72,7 +72,7 @@ def test_addresses_elsewhere_are_one_trouble_of_the_node() -> None:
             "Warning",
             "AddressesNotOnNode",
             "Listen",
-            "2 addresses of Services, 10.96.0.1 for one, are not on this node",
+            "2 addresses of Services are not on this node, 10.96.0.1 for example",
         )
     }
 
@@ -134,7 +134,7 @@ def test_frontends_that_nobody_wants_any_more_are_no_trouble() -> None:
 
 A = Event(WEB, "Warning", "FailedToListen", "Listen", "one")
 B = Event(WEB, "Warning", "PortConflict", "Listen", "two")
-A_OVER = Event(WEB, "Normal", "Recovered", "Listen", "node n1: over: FailedToListen")
+A_OVER = Event(WEB, "Normal", "Recovered", "Listen", "node n1: FailedToListen is over")
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_of_many_the_rest_is_counted() -> None:
 def test_of_many_news_few_are_told() -> None:
     lines = list(news((), complaints(500)))
     assert len(lines) == 21
-    assert lines[-1] == "and 480 more objects that cannot be used; uproxy status has them"
+    assert lines[-1] == "and 480 more objects that cannot be used; uproxy status lists them"
     assert list(news(complaints(500), complaints(501))) == ["Service a/500: "]
 
 

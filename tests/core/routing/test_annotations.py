@@ -25,7 +25,7 @@ NO_UDP = f'port "dns": annotation {ANNOTATION} has no effect on UDP'
             pytest.param(
                 value,
                 None,
-                (f'annotation {ANNOTATION} is "{value}", not one of: v1, v2',),
+                (f'annotation {ANNOTATION} is "{value}"; use one of: v1, v2',),
                 id=f"served without: {value!r}",
             )
             for value in ("", "V1", "1", "v3", "true")

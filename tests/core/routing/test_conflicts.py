@@ -79,7 +79,7 @@ def test_the_rest_of_the_loser_is_served() -> None:
     assert {route.owner.name for route in found.routes.values()} == {"a", "b"}
     assert len(found.routes) == 3
     assert found.conflicts[SHARED].message == (
-        "0.0.0.0:30080/TCP is served for default/a, which is first by age, not for default/b"
+        "0.0.0.0:30080/TCP is served for default/a, the oldest that wants it, and not for default/b"
     )
 
 
@@ -188,8 +188,8 @@ class TestHealthChecks:
         found = table(claimant("a", OLD), checked("b", NEW))
         assert (owner(found), found.health_checks) == ("a", {})
         assert found.conflicts[SHARED].message == (
-            "0.0.0.0:30080/TCP is served for default/a, which is first by age,"
-            " not for default/b:healthCheckNodePort"
+            "0.0.0.0:30080/TCP is served for default/a, the oldest that wants it,"
+            " and not for default/b:healthCheckNodePort"
         )
 
     def test_a_health_check_is_older(self) -> None:

@@ -78,8 +78,8 @@ def test_affinity(spec: dict[str, Any], seconds: int) -> None:
             "fastest",
             BalancerKind.RANDOM,
             (
-                'annotation uproxy.dev/balancer is "fastest",'
-                " not one of: round-robin, random, least-connections",
+                'annotation uproxy.dev/balancer is "fastest";'
+                " use one of: round-robin, random, least-connections",
             ),
             id="unknown: served with the default",
         ),

@@ -58,7 +58,7 @@ def test_a_service_with_more_frontends_than_there_are_descriptors() -> None:
     assert work < 1_000_000
     assert len(found[0].services[WEB].routes) == 10_000
     [reason] = reasons(found[0])
-    wanted = "1,001,000 addresses and ports to listen on: only the first 10,000 are served"
+    wanted = "it has 1,001,000 addresses and ports to listen on; the first 10,000 are served"
     assert reason.startswith(wanted)
     assert len(found[0].routes) == 10_001
 
@@ -126,7 +126,7 @@ def test_a_service_with_many_source_ranges_and_frontends() -> None:
     assert sum(len(route.allowed_sources or ()) for route in found.routes.values()) <= 1_000_000
     assert len(found.routes) == 21
     [reason] = reasons(found)
-    wanted = "1,000 addresses and ports to listen on: only the first 20 are served"
+    wanted = "it has 1,000 addresses and ports to listen on; the first 20 are served"
     assert reason.startswith(wanted)
 
 

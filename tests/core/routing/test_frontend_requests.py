@@ -110,8 +110,8 @@ def test_what_is_said_grows_with_the_number_only(contests: tuple[Contest, Contes
         conflict = contest.table.conflicts[SHARED]
         assert len(conflict.losers) == contest.number - 1
         assert conflict.message == (
-            "203.0.113.1:80/TCP is served for default/s00000, which is first by age,"
-            f" not for default/s00001, and {contest.number - 2:,} more"
+            "203.0.113.1:80/TCP is served for default/s00000, the oldest that wants it,"
+            f" and not for default/s00001, and {contest.number - 2:,} more"
         )
         found = problems("here", contest.table, {}, {})
         assert max(len(each.note) for each in found.values()) < 250

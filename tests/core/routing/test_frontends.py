@@ -112,22 +112,27 @@ def test_served_without_a_word(given: Service, frontends: set[str]) -> None:
         pytest.param(
             service("web", type="ExternalName", external_name="db.example"),
             {},
-            "type ExternalName: DNS answers for it, there is nothing to proxy",
+            "type is ExternalName; clients reach it through DNS",
             id="ExternalName, even with a clusterIP",
         ),
         pytest.param(
             service("web", ip="None"),
             {},
-            "headless (clusterIP None): clients reach its endpoints through DNS",
+            "it is headless (clusterIP None); clients reach its endpoints through DNS",
             id="headless",
         ),
         pytest.param(
             service("web", ip="None"),
             {"serve_unallocated": True},
-            "headless (clusterIP None): clients reach its endpoints through DNS",
+            "it is headless (clusterIP None); clients reach its endpoints through DNS",
             id="headless in a manifest",
         ),
-        pytest.param(service("web", ip=""), {}, "no clusterIP was assigned yet", id="no clusterIP"),
+        pytest.param(
+            service("web", ip=""),
+            {},
+            "it has no clusterIP yet; the API server assigns one",
+            id="no clusterIP",
+        ),
         pytest.param(
             service("web", ip="10.0.0.999"),
             {},
@@ -137,37 +142,37 @@ def test_served_without_a_word(given: Service, frontends: set[str]) -> None:
         pytest.param(
             service("web", labels={PROXY_NAME: "other"}),
             {},
-            f'label {PROXY_NAME} is "other": left to the proxy of that name',
+            f'label {PROXY_NAME} is "other", so another proxy serves it',
             id="another proxy's",
         ),
         pytest.param(
             service("web", labels={PROXY_NAME: ""}),
             {},
-            f'label {PROXY_NAME} is "": left to the proxy of that name',
+            f'label {PROXY_NAME} is "", so another proxy serves it',
             id="label present though empty",
         ),
         pytest.param(
             service("web"),
             {"service_proxy_name": "mine"},
-            f'no label {PROXY_NAME}: only Services with "mine" are ours',
+            f'it has no label {PROXY_NAME}; this uproxy serves those with "mine"',
             id="not ours",
         ),
         pytest.param(
             service("web", ip=""),
             {"serve_unallocated": True},
-            "no clusterIP, externalIP, load-balancer IP or nodePort to listen on",
+            "it has no clusterIP, externalIP, load-balancer IP or nodePort to listen on",
             id="nothing to listen on",
         ),
         pytest.param(
             service("web", port(80), ip="", type="NodePort"),
             {"serve_unallocated": True},
-            'port "80": type NodePort without a nodePort, and nobody here assigns one',
+            'port "80": type is NodePort; set nodePort, which only an API server assigns',
             id="nobody assigns a nodePort",
         ),
         pytest.param(
             service("web", port(80, "s", protocol="SCTP")),
             {},
-            'port "s": protocol SCTP is not supported, only TCP and UDP are',
+            'port "s": protocol SCTP is not supported; TCP and UDP are',
             id="SCTP",
         ),
     ],
@@ -195,7 +200,7 @@ def test_the_label_that_makes_it_ours() -> None:
         pytest.param(
             service("web", port(80, "p"), port(81, "s", protocol="SCTP")),
             {"10.96.0.1:80/TCP"},
-            'port "s": protocol SCTP is not supported, only TCP and UDP are',
+            'port "s": protocol SCTP is not supported; TCP and UDP are',
             id="one port of an unknown protocol",
         ),
         pytest.param(
@@ -222,14 +227,14 @@ def test_the_label_that_makes_it_ours() -> None:
         pytest.param(
             service("web", ingress=[LoadBalancerIngress(ip="192.0.2.7", ip_mode="Proxy")]),
             {"10.96.0.1:80/TCP"},
-            "load-balancer IP 192.0.2.7 has ipMode Proxy:"
-            " traffic must pass through the load balancer",
+            "load-balancer IP 192.0.2.7 has ipMode Proxy;"
+            " clients must pass through the load balancer",
             id="ipMode Proxy",
         ),
         pytest.param(
             service("web", external_ips=("fd00::7",)),
             {"10.96.0.1:80/TCP"},
-            "ExternalIP fd00::7 is IPv6, a family that the Service lacks",
+            "ExternalIP fd00::7 is left out: the Service has no IPv6 clusterIP",
             id="external IP of a family that the Service lacks",
         ),
     ],
@@ -314,8 +319,8 @@ class TestExternalIPs:
             ()
             if served
             else (
-                "externalIP 192.0.2.7 is not an address of this node"
-                " (--external-ip-cidrs would allow it)",
+                "externalIP 192.0.2.7 is not an address of this node;"
+                " allow it with --external-ip-cidrs",
             )
         )
 

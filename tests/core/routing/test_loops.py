@@ -19,6 +19,8 @@ WEB = Frontend("TCP", "10.96.0.1", 80)
 LOCAL = frozenset({"192.0.2.1", "2001:db8::1"})
 NODE_PORT = service("np", port(80, node_port=30080), ip="10.96.0.9", type="NodePort")
 
+BAD = "not a host address of its slice's addressType; it is left out"
+
 
 def backends(route: Route) -> list[str]:
     return [str(backend) for backend in route.backends]
@@ -56,7 +58,7 @@ def test_a_backend_that_is_a_frontend(
     if refused:
         assert backends(route) == [good]
         assert route.reason == (
-            f"left out, because it is a frontend of uproxy itself: {backend}:{number}"
+            f"backends that are frontends of uproxy itself are left out: {backend}:{number}"
         )
     else:
         assert backends(route) == [good, f"{backend}:{number}"]
@@ -109,7 +111,7 @@ def test_a_backend_that_is_no_single_host(address: str, family: str, usable: boo
     (route,) = (each for each in found.routes.values() if each.owner.name == "web")
     assert bool(route.backends) is usable
     (wanted,) = (each for each in found.services.values() if each.service.name == "web")
-    assert wanted.reasons == (() if usable else (f'endpoint address "{address}" cannot be used',))
+    assert wanted.reasons == (() if usable else (f'endpoint address "{address}" is {BAD}',))
 
 
 class TestNodePortsOfOtherNodes:
@@ -178,7 +180,7 @@ def test_local_backends_are_guarded_too_and_reasons_add_up() -> None:
     unready = endpoint_slice("web", local("10.0.0.2", ready=False), "192.0.2.1", ports={"": 30080})
     found = table(inside, unready, NODE_PORT, local_addresses=LOCAL)
     assert found.routes[WEB].reason == (
-        "internalTrafficPolicy Local and no ready endpoint on this node"
+        "internalTrafficPolicy is Local and this node has no ready endpoint"
     )
     assert "left out" in found.routes[Frontend("TCP", "198.51.100.7", 80)].reason
 

@@ -61,9 +61,11 @@ def claimed(found: RoutingTable, local: frozenset[str] = frozenset()) -> set[str
         pytest.param("192.000.002.2", "an address of node worker-2", id="leading zeros"),
         pytest.param("::ffff:192.0.2.2", "an address of node worker-2", id="IPv4-mapped"),
         pytest.param("2001:DB8:0::2", "an address of node worker-2", id="IPv6, another notation"),
-        pytest.param("169.254.169.254", "link-local", id="metadata service"),
-        pytest.param("::ffff:a9fe:a9fe", "link-local", id="metadata service, IPv4-mapped"),
-        pytest.param("fe80::1", "link-local", id="IPv6 link-local"),
+        pytest.param("169.254.169.254", "a link-local address", id="metadata service"),
+        pytest.param(
+            "::ffff:a9fe:a9fe", "a link-local address", id="metadata service, IPv4-mapped"
+        ),
+        pytest.param("fe80::1", "a link-local address", id="IPv6 link-local"),
         pytest.param("fd00:ec2::254", "a cloud's metadata service", id="IPv6 metadata service"),
     ],
 )
@@ -74,7 +76,7 @@ def test_neither_an_external_ip_nor_a_load_balancer_ip_takes_it(address: str, wh
         assert claimed(found) == {"10.96.0.1", "fd00::1"}
         [reason] = found.services[WEB].reasons
         assert reason.startswith(f"{label} ")
-        assert reason.endswith(f" is {whose}: not claimed")
+        assert reason.endswith(f" is {whose}; it is not claimed")
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255"])
@@ -94,7 +96,10 @@ def test_loopback_is_not_served(address: str) -> None:
     found = table(given, **options)
     assert claimed(found, local) == {"10.96.0.1", "fd00::1"}
     assert len(found.routes) == 2
-    assert all(each.endswith("is loopback: not claimed") for each in found.services[WEB].reasons)
+    assert all(
+        each.endswith("is a loopback address; it is not claimed")
+        for each in found.services[WEB].reasons
+    )
     assert len(found.services[WEB].reasons) == 2
 
 
@@ -228,5 +233,5 @@ def test_the_api_server_is_named_before_its_node() -> None:
         **ALL,
     )
     assert found.services[WEB].reasons == (
-        "externalIP 192.0.2.9 is the API server's address: not claimed",
+        "externalIP 192.0.2.9 is the API server's address; it is not claimed",
     )

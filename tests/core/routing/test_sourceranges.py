@@ -116,7 +116,7 @@ def test_ranges_hold_for_an_address_that_is_an_external_ip_too() -> None:
             ("x",),
             (
                 'loadBalancerSourceRanges: "x" is not a CIDR',
-                "loadBalancerSourceRanges has no valid entry: nobody is let in",
+                "loadBalancerSourceRanges has no valid entry, so no client is let in",
             ),
             id="all",
         ),

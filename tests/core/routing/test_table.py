@@ -132,9 +132,9 @@ def test_terminating_endpoints(
 
 
 ETP, ITP = {"external_traffic_policy": "Local"}, {"internal_traffic_policy": "Local"}
-NO_LOCAL_INSIDE = "internalTrafficPolicy Local and no endpoint on this node"
+NO_LOCAL_INSIDE = "internalTrafficPolicy is Local and this node has no endpoint"
 NO_LOCAL_OUTSIDE = (
-    "externalTrafficPolicy Local and no endpoint on this node:"
+    "externalTrafficPolicy is Local and this node has no endpoint;"
     " only this node and its pods are served"
 )
 
@@ -170,7 +170,7 @@ NO_LOCAL_OUTSIDE = (
         pytest.param(
             ITP,
             ["10.0.0.1", local("10.0.0.2", ready=False, serving=False)],
-            "internalTrafficPolicy Local and no ready endpoint on this node",
+            "internalTrafficPolicy is Local and this node has no ready endpoint",
             *("", OUTSIDE),
             id="iTP Local, the local one is not ready",
         ),
@@ -236,4 +236,7 @@ def test_hints_filter_by_the_zone_of_the_node() -> None:
 def test_an_endpoint_address_that_is_none_is_a_reason() -> None:
     found = table(service("web"), web("10.0.0.1", "10.0.0.999"))
     assert ends(by_kind(found)[CLUSTER_IP]) == {"1"}
-    assert found.services[WEB].reasons == ('endpoint address "10.0.0.999" cannot be used',)
+    assert found.services[WEB].reasons == (
+        'endpoint address "10.0.0.999" is not a host address of its slice\'s addressType;'
+        " it is left out",
+    )

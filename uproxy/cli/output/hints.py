@@ -94,7 +94,7 @@ def _frontend_hints(namespace: str, name: str, each: FrontendView) -> Iterator[s
             "dials have failed: if a pod is ready but does not answer, its readinessProbe does not "
             "notice, targetPort is wrong, or a NetworkPolicy is in the way"
         )
-    if "frontend of uproxy itself" in each.reason:
+    if "frontends of uproxy itself" in each.reason:
         yield (
             "an endpoint must be the address of a pod, not one that uproxy listens on: traffic "
             "would go round in a loop"

@@ -148,13 +148,14 @@ def not_eligible(node: NodeFacts, *, watched: bool, draining: bool) -> Iterator[
         if watched:
             yield Reason(
                 ReasonKind.NODE,
-                "the cluster has no Node of this name: give its own with --hostname-override",
+                "the cluster has no Node of this name; set its name with --hostname-override",
             )
     elif node.deleting:
         yield Reason(ReasonKind.NODE, "the Node is being deleted")
     elif TO_BE_DELETED_TAINT in node.taints:
         yield Reason(
-            ReasonKind.NODE, f"the Node is about to be removed: taint {TO_BE_DELETED_TAINT}"
+            ReasonKind.NODE,
+            f"the Node is about to be removed: it has the taint {TO_BE_DELETED_TAINT}",
         )
 
 

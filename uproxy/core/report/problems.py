@@ -106,7 +106,9 @@ def problems(
             _put(found, _service(name), HEALTH_CHECK, _health_check_note(node, check, text))
     absent = {frontend.address for frontend, failure in failures.items() if failure.absent}
     if absent:
-        note = f"{len(absent)} addresses of Services, {min(absent)} for one, are not on this node"
+        note = (
+            f"{len(absent)} addresses of Services are not on this node, {min(absent)} for example"
+        )
         _put(found, node_reference(node), ABSENT, note)
     return found
 
@@ -124,7 +126,7 @@ def news(
             yield event
     for problem, event in before.items():
         if problem not in now and exists(problem.regarding):
-            note = f"node {node}: over: {problem.reason}"
+            note = f"node {node}: {problem.reason} is over"
             yield event._replace(type="Normal", reason=RECOVERED, note=note)
 
 

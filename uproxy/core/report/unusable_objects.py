@@ -44,7 +44,7 @@ def news(before: Iterable[ObjectStatus], now: Sequence[ObjectStatus]) -> Iterato
         field = f" {each.field}:" if each.field else ""
         yield f"{each.where}:{field} {each.reason}"
     if len(new) > _TOLD:
-        yield f"and {len(new) - _TOLD:,} more objects that cannot be used; uproxy status has them"
+        yield f"and {len(new) - _TOLD:,} more objects that cannot be used; uproxy status lists them"
 
 
 def _is_count(status: ObjectStatus) -> bool:

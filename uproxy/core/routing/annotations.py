@@ -27,7 +27,7 @@ def choice(service: Service, name: str, kind: type[C], reasons: list[str]) -> C 
         return kind(wanted)
     except ValueError:
         known = ", ".join(each.value for each in kind)
-        reasons.append(f'annotation {name} is "{wanted}", not one of: {known}')
+        reasons.append(f'annotation {name} is "{wanted}"; use one of: {known}')
         return None
 
 

@@ -25,6 +25,8 @@ from uproxy.core.routing.topology import Merged, local_ready_ips, merge
 _DEFAULT_AFFINITY: Final = 10800
 """Seconds; what the API server fills in for sessionAffinityConfig.clientIP.timeoutSeconds (3 h)."""
 
+_BAD_ENDPOINT: Final = "not a host address of its slice's addressType; it is left out"
+
 
 class _Settings(NamedTuple):
     """What all ports of a Service have in common."""
@@ -67,9 +69,9 @@ def derive(
     reasons = [*addresses.reasons, *reasons, *_port_reasons(service, options)]
     if len(routes) == most:
         reasons += service_limits.left_out(_total(service, by_family, options), most)
-    reasons += [f'endpoint address "{text}" cannot be used' for text in merged.unparsable]
+    reasons += [f'endpoint address "{text}" is {_BAD_ENDPOINT}' for text in merged.unparsable]
     if not routes and not reasons:
-        reasons.append("no clusterIP, externalIP, load-balancer IP or nodePort to listen on")
+        reasons.append("it has no clusterIP, externalIP, load-balancer IP or nodePort to listen on")
     return ServiceRoutes(
         service=service.key,
         created=created,
@@ -88,7 +90,7 @@ def _settings(
     ranges = SourceRanges.parse(service.spec.load_balancer_source_ranges or ())
     reasons = [f'loadBalancerSourceRanges: "{text}" is not a CIDR' for text in ranges.unparsable]
     if ranges.unparsable and not ranges.networks:
-        reasons.append("loadBalancerSourceRanges has no valid entry: nobody is let in")
+        reasons.append("loadBalancerSourceRanges has no valid entry, so no client is let in")
     balancer = choice(service, BALANCER, BalancerKind, reasons) or options.balancer
     header = choice(service, PROXY_PROTOCOL, ProxyProtocol, reasons)
     reasons += no_header_reasons(service, header)
@@ -128,9 +130,9 @@ def _port_reasons(service: Service, options: RoutingOptions) -> Iterator[str]:
         label = f'port "{port.name or port.port}"'
         if port.protocol not in SERVED:
             served = " and ".join(SERVED)
-            yield f"{label}: protocol {port.protocol} is not supported, only {served} are"
+            yield f"{label}: protocol {port.protocol} is not supported; {served} are"
         elif options.serve_unallocated and service.spec.type == "NodePort" and not port.node_port:
-            yield f"{label}: type NodePort without a nodePort, and nobody here assigns one"
+            yield f"{label}: type is NodePort; set nodePort, which only an API server assigns"
 
 
 def _routes(

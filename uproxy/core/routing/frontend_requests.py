@@ -61,7 +61,8 @@ class Conflict:
         more = f", and {count - shown:,} more" if count > shown else ""
         frontend = self.requests[0].frontend
         return (
-            f"{frontend} is served for {self.winner}, which is first by age, not for {losers}{more}"
+            f"{frontend} is served for {self.winner}, the oldest that wants it,"
+            f" and not for {losers}{more}"
         )
 
 

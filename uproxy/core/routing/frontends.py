@@ -48,15 +48,16 @@ def skip_reason(service: Service, options: RoutingOptions) -> str:
     proxy = (service.metadata.labels or {}).get(_PROXY_NAME)
     # Without a name of our own, even an empty label makes it somebody else's.
     if proxy is not None and (proxy == "" or proxy != options.service_proxy_name):
-        return f'label {_PROXY_NAME} is "{proxy}": left to the proxy of that name'
+        return f'label {_PROXY_NAME} is "{proxy}", so another proxy serves it'
     if proxy is None and options.service_proxy_name:
-        return f'no label {_PROXY_NAME}: only Services with "{options.service_proxy_name}" are ours'
+        name = options.service_proxy_name
+        return f'it has no label {_PROXY_NAME}; this uproxy serves those with "{name}"'
     if spec.type == "ExternalName":
-        return "type ExternalName: DNS answers for it, there is nothing to proxy"
+        return "type is ExternalName; clients reach it through DNS"
     if _HEADLESS in _cluster_ips(service):
-        return "headless (clusterIP None): clients reach its endpoints through DNS"
+        return "it is headless (clusterIP None); clients reach its endpoints through DNS"
     if not _cluster_ips(service) and not options.serve_unallocated:
-        return "no clusterIP was assigned yet"
+        return "it has no clusterIP yet; the API server assigns one"
     return "" if service.ports else "spec.ports is empty"
 
 
@@ -85,8 +86,8 @@ def addresses_of(
             _place(found, FrontendKind.EXTERNAL_IP, address)
         else:
             found.reasons.append(
-                f"externalIP {address} is not an address of this node"
-                " (--external-ip-cidrs would allow it)"
+                f"externalIP {address} is not an address of this node;"
+                " allow it with --external-ip-cidrs"
             )
     return found
 
@@ -102,7 +103,7 @@ class _Free(NamedTuple):
         for address in addresses:
             whose = why_reserved(address, kind, self.options, self.hosts)
             if whose:
-                self.reasons.append(f"{label} {address} is {whose}: not claimed")
+                self.reasons.append(f"{label} {address} is {whose}; it is not claimed")
             else:
                 yield address
 
@@ -143,8 +144,8 @@ def _is_vip(ingress: LoadBalancerIngress, reasons: list[str]) -> bool:
     if ingress.ip_mode in (None, "VIP"):
         return True
     reasons.append(
-        f"load-balancer IP {ingress.ip} has ipMode {ingress.ip_mode}:"
-        " traffic must pass through the load balancer"
+        f"load-balancer IP {ingress.ip} has ipMode {ingress.ip_mode};"
+        " clients must pass through the load balancer"
     )
     return False
 
@@ -160,6 +161,8 @@ def _may_claim(address: str, options: RoutingOptions) -> bool:
 def _place(found: Addresses, kind: FrontendKind, address: str) -> None:
     family = family_of(address)
     if family not in found.families:
-        found.reasons.append(f"{kind.value} {address} is {family}, a family that the Service lacks")
+        found.reasons.append(
+            f"{kind.value} {address} is left out: the Service has no {family} clusterIP"
+        )
     else:
         found.put(kind, address)

@@ -90,7 +90,7 @@ def guarded(
     if not bad:
         return route
     named = ", ".join(str(backend) for backend in bad)
-    left_out = f"left out, because it is a frontend of uproxy itself: {named}"
+    left_out = f"backends that are frontends of uproxy itself are left out: {named}"
     local = route.local_backends
     return msgspec.structs.replace(
         route,

@@ -61,10 +61,10 @@ class PortBackends(NamedTuple):
         if not wants_local or self.usable.local:
             return ""
         ready = "ready " if any(each.local for each in self.candidates) else ""
-        lack = f"TrafficPolicy Local and no {ready}endpoint on this node"
+        lack = f"TrafficPolicy is Local and this node has no {ready}endpoint"
         if internal:
             return f"internal{lack}"
-        return f"external{lack}: only this node and its pods are served"
+        return f"external{lack}; only this node and its pods are served"
 
     def serving(self) -> tuple[Backend, ...]:
         """Endpoints whose flows may stay where they are, for protocols whose flows do not end.

@@ -52,7 +52,7 @@ def why_reserved(
     # The API server does not let it be an externalIP either, for what listens there is meant for
     # this node alone. In manifests, loopback addresses are useful for trying things out.
     if not listed and (address.startswith("127.") or address == "::1"):
-        return "loopback"
+        return "a loopback address"
     if address in options.local_addresses or address in hosts.own:
         return ""
     by_machine = _by_nature(address) or options.hosts.get(address, "")
@@ -64,5 +64,5 @@ def why_reserved(
 @lru_cache(maxsize=65536)
 def _by_nature(address: str) -> str:
     if ipaddress.ip_address(address).is_link_local:
-        return "link-local"
+        return "a link-local address"
     return _SERVICES_OF_CLOUDS.get(address, "")

@@ -30,8 +30,8 @@ def left_out(total: int, most: int) -> Sequence[str]:
     if total <= most:
         return ()
     return (
-        f"{total:,} addresses and ports to listen on: only the first {most:,} are served"
-        f" ({FRONTENDS:,} at most; fewer with a low LimitNOFILE, or with many source ranges)",
+        f"it has {total:,} addresses and ports to listen on; the first {most:,} are served"
+        f" ({FRONTENDS:,} at most; fewer with a low LimitNOFILE or many source ranges)",
     )
 
 

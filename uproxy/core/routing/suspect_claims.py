@@ -20,14 +20,14 @@ PERIOD: Final = 10.0
 _RETRY: Final = Backoff(initial=30.0, maximum=3600.0)
 _APART: Final = PERIOD + 5.0
 _SUSPECTED: Final = (
-    f"under suspicion, as the API server was lost within {PERIOD:g} s of its last claim"
+    f"suspected: the API server stopped answering within {PERIOD:g} s of its last claim"
 )
 _TRIAL: Final = 15.0
 """Seconds without those claims: enough to connect, and to hear."""
 _TRIALS: Final = Backoff(initial=30.0, maximum=3600.0, factor=4.0)
 """Between trials. The first one comes soon, as most starts have a server at hand."""
 _TRIED: Final = (
-    f"released for {_TRIAL:g} s, to find out whether it keeps this node from the API server"
+    f"released for {_TRIAL:g} s, to test whether it cuts this node off from the API server"
 )
 
 
