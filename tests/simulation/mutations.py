@@ -31,6 +31,7 @@ _RING, _SIDE, _RING_SIDE = (
     "dataplane.tcp.epoll_direction",
     "dataplane.tcp.ring_direction",
 )
+_SUBMISSION_QUEUE = "uring.submission_queue"
 _REACTOR, _FLOW, _UDP = "dataplane.reactor", "dataplane.tcp.flow", "dataplane.udp.ring_flow"
 
 KNOWN: Final = (
@@ -100,14 +101,14 @@ KNOWN: Final = (
     _one(
         "more-follows-anywhere",
         "MSG_MORE is set where a send was queued, although another operation may have its place.",
-        _RING,
+        _SUBMISSION_QUEUE,
         "        if sqe_number >= self._submitted:\n",
         "        if True:\n",
     ),
     _one(
         "refused-enter-goes-on",
         "When the kernel takes nothing, what was queued is overwritten.",
-        _RING,
+        _SUBMISSION_QUEUE,
         """            elif refusals < REFUSALS:
                 refusals += 1
                 self.pause()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.dataplane.conftest import receive_all
 from tests.io_uring import needs_io_uring
-from uproxy.uring.busy_poll import AWAKE, LONELY, BusyPoll
+from uproxy.uring.busy_poll import POLL_SECONDS, STREAK, BusyPoll
 from uproxy.uring.loop import RingLoop, new_ring_loop
 from uproxy.uring.ring import Ring
 
@@ -25,7 +25,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.step = AWAKE / 10
+        self.step = POLL_SECONDS / 10
         self.looked: Callable[[], None] = lambda: None
 
     def __call__(self) -> float:
@@ -71,24 +71,24 @@ def clock() -> Clock:
 @pytest.fixture
 def busy_poll(kernel: Kernel, clock: Clock) -> BusyPoll:
     busy_poll = BusyPoll(kernel, clock)
-    busy_poll.alone = LONELY
+    busy_poll.streak = STREAK
     return busy_poll
 
 
 class TestAsleep:
     def test_at_first(self, busy_poll: BusyPoll, kernel: Kernel) -> None:
-        busy_poll.alone = LONELY - 1
+        busy_poll.streak = STREAK - 1
         assert busy_poll.enter_and_wait(3) == 3
         assert kernel.calls == ["sleep 3"]
-        assert busy_poll.alone == LONELY - 1
+        assert busy_poll.streak == STREAK - 1
 
     def test_one_that_came_late_begins_anew(
         self, busy_poll: BusyPoll, kernel: Kernel, clock: Clock
     ) -> None:
-        busy_poll.alone, clock.step = LONELY - 1, AWAKE * 1.1
+        busy_poll.streak, clock.step = STREAK - 1, POLL_SECONDS * 1.1
         busy_poll.enter_and_wait(3)
         assert kernel.calls == ["sleep 3"]
-        assert busy_poll.alone == 0
+        assert busy_poll.streak == 0
 
 
 class TestAwake:
@@ -102,7 +102,7 @@ class TestAwake:
         clock.looked = arrives
         assert busy_poll.enter_and_wait(2) == 2
         assert kernel.calls == ["submit 2", "events 0"]
-        assert busy_poll.alone == LONELY
+        assert busy_poll.streak == STREAK
 
     def test_what_completes_at_once_is_not_waited_for(
         self, busy_poll: BusyPoll, kernel: Kernel
@@ -124,8 +124,8 @@ class TestAwake:
     ) -> None:
         assert busy_poll.enter_and_wait(2) == 2
         assert kernel.calls == ["submit 2", "sleep 0"]
-        assert clock.now <= AWAKE * 1.5
-        assert busy_poll.alone == 0
+        assert clock.now <= POLL_SECONDS * 1.5
+        assert busy_poll.streak == 0
 
     def test_other_flags_are_none_of_its_business(
         self, busy_poll: BusyPoll, kernel: Kernel
@@ -154,7 +154,7 @@ class TestRing:
                 nonlocal answers
                 answers += 1
                 ring.buffers.give_back(completion >> 48)
-                if ring.busy_poll.alone < LONELY and answers < 2000:
+                if ring.busy_poll.streak < STREAK and answers < 2000:
                     far.send(b"again")  # Completes in the next turn, alone.
                 else:
                     done.set()
@@ -166,23 +166,23 @@ class TestRing:
                 await done.wait()
                 ring.remove_callback(user_data)
                 ring.cancel(user_data)
-            return ring.busy_poll.alone
+            return ring.busy_poll.streak
 
         with asyncio.Runner(loop_factory=new_ring_loop) as runner:
-            assert runner.run(main()) == (LONELY if allowed else 0)
+            assert runner.run(main()) == (STREAK if allowed else 0)
 
     @pytest.mark.timeout(20)
     def test_what_the_kernel_has_for_us_is_seen_without_a_call(self) -> None:
         """A wrong look at the flags would look for ever: the time that it may take never ends."""
         ring = Ring()
         ring.busy_poll = BusyPoll(ring._queues, lambda: 0.0)
-        ring.busy_poll.alone = LONELY
+        ring.busy_poll.streak = STREAK
         completions: list[int] = []
         try:
             ring.timeout_at(monotonic() + 0.02, completions.append)
             ring.submit_and_wait(1)
             assert len(completions) == 1
-            assert ring.busy_poll.alone == LONELY
+            assert ring.busy_poll.streak == STREAK
         finally:
             ring.close()
 
@@ -192,12 +192,12 @@ class TestRing:
             assert isinstance(loop, RingLoop)
             ring = loop.ring
             ring.busy_poll.allowed = True
-            ring.busy_poll.alone = LONELY
+            ring.busy_poll.streak = STREAK
             done = asyncio.Event()
             counts = []
 
             def arrived(completion: int) -> None:
-                counts.append(ring.busy_poll.alone)
+                counts.append(ring.busy_poll.streak)
                 done.set()
 
             pairs = [socket.socketpair() for _ in range(2)]

@@ -21,7 +21,8 @@ from uproxy.uring.abi import (
     errno_of,
 )
 from uproxy.uring.queues import Queues
-from uproxy.uring.ring import BUFFER_COUNT, Ring, send_sqe
+from uproxy.uring.ring import BUFFER_COUNT, Ring
+from uproxy.uring.submission_queue import send_sqe
 
 pytestmark = needs_io_uring
 

@@ -17,7 +17,7 @@ from uproxy.dataplane.reactor import Reactor, RingReactor
 from uproxy.dataplane.udp.epoll_intake import BUFFER, EpollIntake
 from uproxy.dataplane.udp.intake import NewIntake
 from uproxy.dataplane.udp.ring_intake import RingIntake
-from uproxy.uring.datagrams import Datagrams
+from uproxy.uring.datagrams import DatagramReceiver
 from uproxy.uring.loop import RingLoop
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def choose_engine(loop: asyncio.AbstractEventLoop, kernel: Kernel = LINUX) -> En
 
 def _ring_intakes(reactor: RingReactor) -> NewIntake:
     try:
-        datagrams = Datagrams(reactor.ring, reactor.kernel.datagram_buffers)
+        datagrams = DatagramReceiver(reactor.ring, reactor.kernel.datagram_buffers)
     except OSError as error:
         # No memory, for example. Streams still go by the ring.
         logger.warning("io_uring cannot be used for datagrams (%s); epoll is", error.strerror)

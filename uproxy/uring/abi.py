@@ -1,6 +1,39 @@
 """What io_uring(7) looks like in memory, on little-endian machines.
 
-Numbers are those of include/uapi/linux/io_uring.h, and so are the names, less their IORING_.
+Values are those of include/uapi/linux/io_uring.h, and so are the names, less their IORING_. But a
+constant here is shifted to where it lies in one of the 8-byte words below, so that a word is put
+together with `|` alone, and tested with a single `&`.
+
+An SQE is 64 bytes. Words 1 to 3 mean different things to different operations.
+
+    bit  63           48 47           32 31           16 15    8 7      0
+    0    |             fd              |    ioprio     | flags | opcode |   "head": OP_*, fd << 32
+    1    |         off: the address to send to, or 0 if connected       |   "offset"
+    2    |  addr: of bytes, a msghdr or a timespec; what to cancel      |   "address"
+    3    | MSG_*, poll events, TIMEOUT_* |             len              |   "length"
+    4    |                           user_data                          |
+    5    |  optlen of recv, addr_len   |  personality  |   buf_group    |   "rest"
+    6, 7 |                              0                               |
+
+The user_data of our operations. A send is marked, so that it is not found among the callbacks: in
+the usual case it has no CQE at all, and one that does gets a callback with more to say.
+
+    bit  63  62  61 60 59        44 43                                  0
+         |I |S |  0  |     bid     |      owner: number of a callback   |   odd for bgid 1
+          I = USER_DATA_IGNORED, S = USER_DATA_SEND; bid: of a datagram that is sent
+
+A CQE is 16 bytes: user_data, then a word that callbacks are given as it is, the "completion".
+
+    bit  63           48 47           32 31                             0
+         |     bid     |      flags      | res: a count of bytes, poll   |
+                        46 = SEND_INCOMPLETE     events, or (bit 31 set) |
+                        33 = CQE_F_MORE          a negated errno         |
+                        32 = CQE_F_BUFFER: the bid is valid
+
+It is packed because of what Python costs: a callback takes one int, which memoryview.tolist() has
+made already. A tuple or an object of its parts would be made for every message, and most callbacks
+look at no more than two of them. SEND_INCOMPLETE is ours. The kernel's flags have 16 bits there, of
+which it does not use this one (Linux 6.18: bits 0 to 5, and 15).
 """
 
 from __future__ import annotations
@@ -8,31 +41,31 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+U32: Final = 0xFFFF_FFFF
+"""Heads and tails of queues have 32 bits, and wrap around."""
+
 CQE_RES: Final = 0xFFFF_FFFF
-"""The lower half of a completion. Above it are the kernel's flags, and the id of a buffer."""
 CQE_RES_ERROR: Final = 0x8000_0000
-"""Set in a result that is an errno, negated."""
 CQE_F_BUFFER: Final = 1 << 32
 CQE_F_MORE: Final = 2 << 32
 """Set while a multishot operation goes on."""
 SEND_INCOMPLETE: Final = 1 << 46
-"""Set by us for a send that the kernel has not carried out completely."""
+"""Set by `Ring` in the completion of a send of which the kernel has not taken all."""
 CQE_BUFFER_SHIFT: Final = 48
 
 SQ_CQ_OVERFLOW: Final = 1 << 1
-"""In the flags of the submission queue: there are more completions than fit into their queue."""
+"""A flag of the SQ: the kernel holds completions for which the CQ had no room."""
 SQ_TASKRUN: Final = 1 << 2
-"""In the same place: the kernel has put something off until it is called."""
+"""A flag of the SQ: there is task work to be done."""
 
 USER_DATA_SEND: Final = 1 << 62
-"""Set in the user data of sends, which complete only when something is left."""
 USER_DATA_IGNORED: Final = 1 << 63
-"""User data of operations whose completion nobody waits for."""
+"""The user_data of operations whose completion is of no interest."""
 USER_DATA_OWNER: Final = (1 << 44) - 1
 USER_DATA_BID_SHIFT: Final = 44
 USER_DATA_BID: Final = 0xFFFF << USER_DATA_BID_SHIFT
 USER_DATA_BID_TO_CQE: Final = CQE_BUFFER_SHIFT - USER_DATA_BID_SHIFT
-"""Sends of datagrams have the id of their buffer in their user data."""
+"""How far the bid of a failed send is shifted, to lie where completions have it."""
 
 _BUFFER_SELECT: Final = 1 << 13
 _CQE_SKIP_SUCCESS: Final = 1 << 14
@@ -41,28 +74,32 @@ _RECV_MULTISHOT: Final = 2 << 16
 OP_RECV: Final = 27 | _BUFFER_SELECT
 OP_RECV_MULTISHOT: Final = OP_RECV | _RECV_MULTISHOT
 RECVSEND_POLL_FIRST: Final = 1 << 16
-"""Added to a receive for which nothing is expected to be there yet."""
+"""Added to a receive from a socket that is expected to be empty: the kernel waits for it at once,
+without a try that would fail."""
 OP_RECVMSG_MULTISHOT: Final = 10 | _BUFFER_SELECT | _RECV_MULTISHOT
 OP_SEND: Final = 26 | _CQE_SKIP_SUCCESS
 OP_SENDMSG: Final = 9 | _CQE_SKIP_SUCCESS
 OP_ASYNC_CANCEL: Final = 14 | _CQE_SKIP_SUCCESS
 OP_POLL_ADD: Final = 6
 OP_TIMEOUT: Final = 11
-"""Opcode, flags and priority: how an entry begins. The descriptor follows in the upper half."""
+"""The beginning of a head: opcode, flags and ioprio."""
 
 TIMEOUT_ABS: Final = 1 << 32
 _MSG_DONTWAIT, _MSG_WAITALL, _MSG_NOSIGNAL = 0x40, 0x100, 0x4000
 STREAM_SEND_FLAGS: Final = (_MSG_DONTWAIT | _MSG_WAITALL | _MSG_NOSIGNAL) << 32
-"""Of sends that do not wait, and are a failure unless all was sent."""
+"""With MSG_DONTWAIT a send to a full socket fails with EAGAIN in place of waiting in the kernel.
+With MSG_WAITALL one of which only a part was taken counts as failed, too: its CQE is not skipped,
+and its result is the number of bytes that were taken."""
 DATAGRAM_SEND_FLAGS: Final = (_MSG_DONTWAIT | _MSG_NOSIGNAL) << 32
+"""A datagram is taken as a whole or not at all, so MSG_WAITALL has nothing to say."""
 MSG_MORE: Final = 0x8000 << 32
 
 SQE: Final = struct.Struct("=QQQQQQ16x")
-"""struct io_uring_sqe: opcode, flags, ioprio and fd; off; addr; len and op flags; user_data; group
-of buffers and length of an address. The rest is 0."""
+"""struct io_uring_sqe. Packing writes the padding, too, so nothing stays of an earlier
+operation."""
 
 
 def errno_of(completion: int) -> int:
-    """0 for a completion that is none of a failure."""
+    """The errno of a failure, and 0 of a success."""
     result = completion & CQE_RES
     return (1 << 32) - result if result & CQE_RES_ERROR else 0

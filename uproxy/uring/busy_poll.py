@@ -1,10 +1,11 @@
 """Waiting for an io_uring: asleep, or awake for a moment.
 
-Whoever sleeps has to be woken up, by another processor and with cold caches; a lonely connection
-that asks and answers without pause pays for that twice in each request. So as long as completions
-come one at a time and soon, we look for the next one before going to sleep. (Linux does the same
-when a guest is idle: its cpuidle governor haltpoll. Measured, keep-alive over one connection: 1.4
-times the requests, for 1.4 times the CPU of each; see docs/decisions/0008-busy-polling.md.)
+A process that sleeps has to be woken up by another processor, and goes on with cold caches. A
+single connection that asks and answers without pause pays for that twice in each request. So as
+long as completions come one at a time and soon, we look for the next one before we go to sleep.
+(Linux does the same when a guest is idle: its cpuidle governor haltpoll. Measured, keep-alive over
+one connection: 1.4 times the requests, for 1.4 times the CPU of each; see
+docs/decisions/0008-busy-polling.md, which has the alternatives, too.)
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from typing import Final, Protocol
 
 from uproxy.uring.abi import SQ_TASKRUN
 
-AWAKE: Final = 100e-6
-"""Seconds to look for a completion, and those in which one counts as soon. A request to a pod on
-the same node takes half of that."""
+POLL_SECONDS: Final = 100e-6
+"""How long to look for a completion; one that comes within that time came soon. A request to a pod
+on the same node takes half of it."""
 
-LONELY: Final = 32
-"""Completions in a row, alone and soon, that make the next worth looking for. To look in vain costs
-100 us, at most once in so many."""
+STREAK: Final = 32
+"""Completions in a row, each alone and soon, that make the next worth looking for. To look in vain
+costs 100 us, at most once in so many. With 16 or 64 the gain is the same within the noise."""
 
 
-class WatchedQueues(Protocol):
-    """What is looked at."""
+class PolledQueues(Protocol):
+    """What is looked at, and how to wait."""
 
     fields: memoryview
     sq_flags_at: int
@@ -38,43 +39,48 @@ class WatchedQueues(Protocol):
 
 
 class BusyPoll:
-    """Decides how a ring waits."""
+    """Decides how a ring waits. `Ring` counts the streak, and asks here while there is one."""
 
-    def __init__(self, queues: WatchedQueues, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, queues: PolledQueues, clock: Callable[[], float] = monotonic) -> None:
         self.allowed = False
         """Whether to look before going to sleep."""
-        self.alone = 0
+        self.streak = 0
         """Completions in a row that came one at a time, and soon."""
         self._queues = queues
         self._clock = clock
 
     def enter_and_wait(self, to_submit: int) -> int:
-        """Submit so many entries and wait for a completion. Returns how many were taken, or -1."""
+        """Submit so many SQEs and wait for a completion. Returns how many were taken, or -1."""
         queues = self._queues
-        if self.alone >= LONELY:
-            done = queues.fields[queues.cq_tail_at]
+        if self.streak >= STREAK:
+            cq_tail = queues.fields[queues.cq_tail_at]
             taken = queues.enter(to_submit, get_events=False)
-            if taken != to_submit or queues.fields[queues.cq_tail_at] != done or self._look():
+            # What completes at once is in the CQ now, and what was not taken comes first: neither
+            # is to be waited for.
+            if taken != to_submit or queues.fields[queues.cq_tail_at] != cq_tail or self._look():
                 return taken
-            self.alone = 0
+            self.streak = 0
             queues.enter_and_wait(0)
             return taken
         begin = self._clock()
         taken = queues.enter_and_wait(to_submit)
-        if self._clock() - begin > AWAKE:
-            self.alone = 0
+        if self._clock() - begin > POLL_SECONDS:
+            self.streak = 0
         return taken
 
     def _look(self) -> bool:
         """Whether a completion has come while we were awake."""
         queues, clock = self._queues, self._clock
         fields, sq_flags_at = queues.fields, queues.sq_flags_at
-        limit = clock() + AWAKE
+        limit = clock() + POLL_SECONDS
+        # The kernel sets this flag when a packet arrives for an operation
+        # (IORING_SETUP_TASKRUN_FLAG), so that there is no system call until there is something to
+        # be had.
         while not fields[sq_flags_at] & SQ_TASKRUN:
             if clock() > limit:
                 return False
-            # Whom we wait for may have nowhere else to run: without it the p99 of two
-            # connections rises to the 3 ms that the scheduler lets us have.
+            # The peer that we wait for may have no other processor to run on: without yielding the
+            # p99 of two connections rises to the 3 ms that the scheduler lets us have.
             sched_yield()
         queues.enter(0, get_events=True)
         return True

@@ -1,4 +1,8 @@
-"""What datagrams by io_uring are received into."""
+"""Receiving datagrams by io_uring, into buffers of their own.
+
+They need other buffers than streams: a stream socket leaves for the next buffer what does not fit
+into this one, and a datagram is cut off.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +18,33 @@ BUFFER_COUNT: Final = 256
 """Buffers of a worker. Their 16 MiB are touched as far as datagrams are long."""
 
 _BGID: Final = 1
+"""The group of `Ring.add_buffers`, which is called here only."""
 
 
-class Datagrams:
-    """Buffers for datagrams of any length, and operations that fill them; one for a ring."""
+class DatagramReceiver:
+    """Buffers for datagrams of any length, and the operations that fill them; one for a ring."""
 
     def __init__(self, ring: Ring, count: int = BUFFER_COUNT) -> None:
+        """Raises OSError."""
         self.ring = ring
         self.buffers = ring.add_buffers(count=count, size=BUFFER_SIZE)
         self._queue_sqe = ring.queue_sqe
 
     def add_callback(self, callback: CompletionCallback) -> int:
-        """The user_data of operations."""
+        """A user_data for the operations of one socket."""
         return self.ring.add_callback(callback, _BGID)
 
     def recv(self, fd: int, user_data: int) -> None:
         """Call back for all that a connected socket receives, until a completion without
-        CQE_F_MORE, as an empty datagram has."""
+        CQE_F_MORE. An empty datagram has none: with its result of 0, the kernel takes it for the
+        end of a stream."""
         self._queue_sqe(OP_RECV_MULTISHOT | fd << 32, 0, 0, 0, user_data, _BGID)
 
     def recvmsg(self, fd: int, user_data: int, header: int) -> None:
-        """The same for a socket that is not connected. `header`: address of a struct msghdr that
-        says how much room names and control data get in each buffer, which begins with 16 bytes, a
-        name and control data."""
+        """The same for a socket that is not connected, with names and control data.
+
+        `header` is the address of a struct msghdr that says how much room these get in each buffer,
+        which begins with a struct io_uring_recvmsg_out of 16 bytes, the name and the control data
+        (io_uring_prep_recvmsg_multishot(3)). So even an empty datagram has a result above 0.
+        """
         self._queue_sqe(OP_RECVMSG_MULTISHOT | fd << 32, 0, header, 0, user_data, _BGID)

@@ -1,4 +1,15 @@
-"""The memory of an io_uring, and its system calls by ctypes."""
+"""The memory that an io_uring shares with its process, and its system calls, by ctypes.
+
+No memory barriers are needed, which Python would not have. With IORING_SETUP_DEFER_TASKRUN the
+kernel works on the ring only inside of io_uring_enter(2), and with IORING_SETUP_SINGLE_ISSUER only
+when the thread calls that made the ring (others get EEXIST). So the head of the SQ and the tail of
+the CQ are moved by this thread itself, and it sees them in program order. There is one exception:
+SQ_TASKRUN is set by whichever processor a packet arrives on. It is a bit of an aligned word, and
+nothing is read because of it before the next call.
+
+Without DEFER_TASKRUN a receive would also be carried out at the end of other system calls, and the
+tail of the CQ would move while completions are looked at.
+"""
 
 from __future__ import annotations
 
@@ -14,44 +25,53 @@ from typing import Final, Literal, Protocol
 from uproxy.uring.buffers import address_of
 
 _SQ_ENTRIES: Final = 1024
-"""Entries; a flow has two or three in a batch. One that is larger goes in parts."""
+"""A flow queues two or three SQEs in a turn. If there are more, they are submitted in parts."""
+_CQ_ENTRIES: Final = _SQ_ENTRIES * 4
+"""More than the SQ has, as an SQE of a multishot receive has many CQEs. What does not fit is kept
+by the kernel (IORING_FEAT_NODROP), but ends multishot receives."""
 _SYS_SETUP, _SYS_ENTER, _SYS_REGISTER = 425, 426, 427
-"""Numbers of the system calls."""
+"""Numbers of the system calls, on all architectures."""
 _SETUP_FLAGS: Final = (
     1 << 3  # CQSIZE
-    | 1 << 7  # SUBMIT_ALL: an operation that is refused does not hold up those behind it.
+    | 1 << 7  # SUBMIT_ALL: an SQE that is refused does not hold up those behind it.
     | 1 << 8  # COOP_TASKRUN
-    | 1 << 9  # TASKRUN_FLAG: it can be seen that there is something to be done for us.
+    | 1 << 9  # TASKRUN_FLAG: SQ_TASKRUN shows that there is task work (busy_poll.py).
     | 1 << 12  # SINGLE_ISSUER
-    | 1 << 13  # DEFER_TASKRUN: nothing is received while we look at what was.
+    | 1 << 13  # DEFER_TASKRUN
 )
 _ENTER_GETEVENTS: Final = 1
 _OFF_SQES: Final = 0x1000_0000
 _REGISTER_PBUF_RING: Final = 22
 _FEAT_NODROP: Final = 1 << 1
 _TEMPORARY: Final = frozenset({errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ENOMEM})
+"""A signal came (EINTR), memory was short (EAGAIN, ENOMEM), or the CQ overflowed (EBUSY, not in
+current kernels). Nothing was taken, and the same call may succeed later."""
 
 _call: Callable[..., int] = ctypes.CDLL(None, use_errno=True)["syscall"]
+"""For calls that wait: it releases the GIL, so that other threads go on."""
 _call_quickly: Callable[..., int] = ctypes.PyDLL(None, use_errno=True)["syscall"]
-"""For calls that do not wait: other threads do not get their turn."""
-# Without argtypes: integers that fit an int go straight through, in 0.4 us instead of 1 us.
+"""For calls that do not wait: it keeps the GIL, which saves handing it over twice."""
+# Neither has argtypes. Then integers that fit an int go straight through: 0.45 us for a call in
+# place of 1.0 us, which was the difference between 0.82 and 0.93 of HAProxy's rate over one
+# connection (decision 0007). Pointers do not fit an int: see _checked.
 
 
 class RingQueues(Protocol):
-    """What a ring needs of an io_uring, and may get from elsewhere."""
+    """The queues as `Ring` uses them. The simulation (decision 0011) has some of its own."""
 
     fd: int
     """Negative when closed."""
     sqes: memoryview
-    """Submissions, as bytes."""
+    """The entries of the SQ, as bytes."""
     sqe_words: memoryview
-    """The same, 8 bytes at a time."""
+    """The same, 8 bytes at a time: 8 words an entry."""
     cqes: memoryview
-    """8 bytes at a time."""
+    """The entries of the CQ, 8 bytes at a time: 2 words an entry."""
     sq_mask: int
     cq_mask: int
+    """Ands the number of an entry to its place."""
     fields: memoryview
-    """Heads and tails, and flags, 4 bytes at a time. What follows are indices into it."""
+    """Heads, tails and flags, 4 bytes at a time. What follows are indices into it."""
     sq_tail_at: int
     sq_flags_at: int
     cq_head_at: int
@@ -69,18 +89,14 @@ class RingQueues(Protocol):
 
 
 class Queues:
-    """What is shared with the kernel: a queue of submissions, and one of completions.
-
-    Only our own calls move the kernel's ends of the queues (DEFER_TASKRUN), so no memory barriers
-    are needed.
-    """
+    """Those of the kernel: a new io_uring."""
 
     def __init__(self) -> None:
         """Raises OSError."""
         if sys.byteorder != "little":
             raise OSError(errno.ENOSYS, "only for little-endian machines")
-        parameters = bytearray(120)
-        struct.pack_into("=III", parameters, 0, _SQ_ENTRIES, _SQ_ENTRIES * 4, _SETUP_FLAGS)
+        parameters = bytearray(120)  # struct io_uring_params
+        struct.pack_into("=III", parameters, 0, _SQ_ENTRIES, _CQ_ENTRIES, _SETUP_FLAGS)
         self.fd = _checked(_SYS_SETUP, _SQ_ENTRIES, address_of(parameters))
         self._maps: list[mmap.mmap] = []
         self._views: list[memoryview] = []
@@ -91,32 +107,36 @@ class Queues:
             raise
 
     def _map(self, parameters: bytearray) -> None:
-        count, cq_entries, _, _, _, features = struct.unpack_from("=6I", parameters)
+        """Map what io_uring_setup(2) has described in its parameters: both queues together
+        (IORING_FEAT_SINGLE_MMAP), and the SQEs."""
+        sq_entries, cq_entries, _, _, _, features = struct.unpack_from("=6I", parameters)
         if not features & _FEAT_NODROP:
             raise OSError(errno.ENOSYS, "completions could get lost")
-        _, tail, _, _, flags, _, array = struct.unpack_from("=7I", parameters, 40)
-        done_head, done_tail, _, _, _, done = struct.unpack_from("=6I", parameters, 80)
-        ring = self._share(max(array + count * 4, done + cq_entries * 16), 0)
-        entries = self._share(count * 64, _OFF_SQES)
+        _, sq_tail, _, _, sq_flags, _, array = struct.unpack_from("=7I", parameters, 40)
+        cq_head, cq_tail, _, _, _, cqes = struct.unpack_from("=6I", parameters, 80)
+        ring = self._share(max(array + sq_entries * 4, cqes + cq_entries * 16), 0)
+        entries = self._share(sq_entries * 64, _OFF_SQES)
         self.fields = self._view(ring, "I")
-        for index in range(count):
+        # The SQ proper is an array of indices of SQEs. Here SQEs are used in the order in which
+        # they lie, so each place names its own SQE once and for all.
+        for index in range(sq_entries):
             self.fields[array // 4 + index] = index
         self.sq_tail_at, self.sq_flags_at, self.cq_head_at, self.cq_tail_at = (
-            each // 4 for each in (tail, flags, done_head, done_tail)
+            each // 4 for each in (sq_tail, sq_flags, cq_head, cq_tail)
         )
         self.sqes, self.sqe_words = self._view(entries, "B"), self._view(entries, "Q")
-        self.cqes = self._view(ring, "Q")[done // 8 : done // 8 + cq_entries * 2]
+        self.cqes = self._view(ring, "Q")[cqes // 8 : cqes // 8 + cq_entries * 2]
         self._views.append(self.cqes)
-        self.sq_mask, self.cq_mask = count - 1, cq_entries - 1
+        self.sq_mask, self.cq_mask = sq_entries - 1, cq_entries - 1
 
     def enter(self, to_submit: int, *, get_events: bool) -> int:
-        """Submit so many entries, and with `get_events` let the kernel do what it has put off for
-        us. Returns how many it has taken, or -1."""
+        """Submit so many SQEs, and with `get_events` have the task work done. Returns how many were
+        taken, or -1. If that is not all, the kernel has done no task work."""
         flags = _ENTER_GETEVENTS if get_events else 0
         return _call_quickly(_SYS_ENTER, self.fd, to_submit, 0, flags, 0)
 
     def enter_and_wait(self, to_submit: int) -> int:
-        """The same, and wait for a completion."""
+        """The same with `get_events`, and if all were taken, wait for a completion."""
         return _call(_SYS_ENTER, self.fd, to_submit, 1, _ENTER_GETEVENTS, 0)
 
     def raise_unless_temporary(self) -> None:
@@ -131,6 +151,7 @@ class Queues:
         _checked(_SYS_REGISTER, self.fd, _REGISTER_PBUF_RING, address_of(registration), 1)
 
     def close(self) -> None:
+        # A map cannot be closed while there is a view of it, nor a view that others are made from.
         for view in reversed(self._views):
             view.release()
         for each in self._maps:
@@ -151,6 +172,7 @@ class Queues:
 
 
 def _checked(number: int, *arguments: int) -> int:
+    """A system call that may have pointers among its arguments, and raises OSError."""
     result = _call_quickly(number, *map(ctypes.c_long, arguments))
     if result < 0:
         code = ctypes.get_errno()

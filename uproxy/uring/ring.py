@@ -5,82 +5,77 @@ sent: two system calls for each of many sockets. A completion of io_uring carrie
 and one call sends the answers to all of them. (Measured, requests over 64 connections: 25 % less
 CPU than recv and send, see docs/decisions/0007-io-uring.md.)
 
-What the kernel has to offer differs: Linux 6.1 is needed, and the seccomp profiles of container
-runtimes often refuse the calls. Then `Ring` raises OSError, and epoll does all the work.
+What a turn (`submit_and_wait`) guarantees, and why:
+
+* A send of the previous batch is decided when its owner is called back, or when the turn is over.
+  Sends never wait in the kernel (MSG_DONTWAIT), and only those of which something is left have a
+  CQE. So bytes of a stream cannot overtake each other as long as its owner queues one send in each
+  turn, and the buffer of a send is free again when the turn is over.
+* The order of completions is not that of submissions. Failed sends are reported when the whole
+  batch is submitted, behind what receives of the batch have found at once. A receive with
+  `poll_first` finds nothing at once, so its completions come behind these failures.
+* So a decision that needs the outcome of two operations, such as whether a flow has nothing on its
+  way any more, is made by `call_after_turn`. (Simulation: leaves-within-a-turn. Sends of both
+  directions of a flow have to fail in one turn, which takes 729 seeds.)
+* What a callback queues belongs to the next turn, and `turn` is its number.
 """
 
 from __future__ import annotations
 
-import errno
 import itertools
 import logging
 import struct
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from time import monotonic, sleep
-from typing import Final, Literal, NoReturn
+from time import monotonic
+from typing import Final, Literal
 
 from uproxy.uring.abi import (
     CQE_BUFFER_SHIFT,
     CQE_F_BUFFER,
-    CQE_RES,
-    MSG_MORE,
-    OP_ASYNC_CANCEL,
     OP_POLL_ADD,
     OP_RECV,
     OP_RECV_MULTISHOT,
-    OP_SEND,
     OP_TIMEOUT,
     RECVSEND_POLL_FIRST,
     SEND_INCOMPLETE,
     SQ_CQ_OVERFLOW,
-    SQE,
-    STREAM_SEND_FLAGS,
     TIMEOUT_ABS,
+    U32,
     USER_DATA_BID,
     USER_DATA_BID_TO_CQE,
-    USER_DATA_IGNORED,
     USER_DATA_OWNER,
     USER_DATA_SEND,
 )
 from uproxy.uring.buffers import BufferRing, address_of
 from uproxy.uring.busy_poll import BusyPoll
 from uproxy.uring.queues import Queues, RingQueues
+from uproxy.uring.submission_queue import SubmissionQueue
 
 CompletionCallback = Callable[[int], None]
-"""Takes a completion: see abi."""
+"""Takes a completion, which is drawn in abi.py."""
 
 BUFFER_SIZE: Final = 16 * 1024
 """Bytes of a receive buffer. Nearly all requests and most answers fit."""
 
 BUFFER_COUNT: Final = 512
 """Receive buffers of a worker. They only hold bytes between two calls of the kernel; a socket that
-finds none free is asked again. Their 8 MiB are touched as far as messages are long."""
+finds none free is received from again. Their 8 MiB are touched as far as messages are long."""
 
 RECV_LIMIT: Final = 4 * BUFFER_SIZE - 1
-"""Bytes that a stream socket receives at most before it is armed again: what a slow peer can make
-us hold. The kernel stops behind the message that reaches what it was told, a buffer less."""
-
-REFUSALS: Final = 2000
-"""How often in a row the kernel may take nothing, for want of memory, a millisecond or more apart.
-A worker that has waited that long is better replaced."""
+"""Bytes that a stream socket receives at most before it is armed again, which is what a slow peer
+can make us hold. The kernel stops behind the message that reaches what it was told, so it is told a
+buffer less. (Simulation: holds-what-has-come. Without a limit, a thousand slow receivers took
+0.38 MiB each: decision 0007.)"""
 
 logger = logging.getLogger(__name__)
 
 
-class Ring:
+class Ring(SubmissionQueue):
     """A submission queue, a completion queue, and buffers for what is received.
 
-    A send is either complete when `submit_and_wait` calls back for the first time after it was
-    queued, or its owner is told what is left of it: sends never wait in the kernel. So the buffer
-    that it sends from is free again, and bytes of a stream cannot overtake each other as long as
-    its owner queues one send in each `turn`. In which order two owners are told is not said: what
-    concerns several is to be looked at when a turn is over, by `call_after_turn`.
-
-    Descriptors and memory are looked up when an operation is submitted: `submit` before closing or
-    forgetting one that was named by an operation of this `turn`. When it raises they must stay:
-    the ring is lost then, and so is everything that waits for it.
+    It is used in one thread, the one that has made it: the kernel refuses others.
     """
 
     def __init__(
@@ -91,43 +86,38 @@ class Ring:
         buffers: int = BUFFER_COUNT,
     ) -> None:
         """Raises OSError."""
+        made = queues()
+        try:
+            register = made.register_buf_ring
+            streams = BufferRing(register, bgid=0, count=buffers, size=BUFFER_SIZE)
+        except BaseException:
+            made.close()
+            raise
+        super().__init__(made, streams)
         self.turn = 0
-        """Number of the batch of submissions that is being put together."""
-        self.on_error: Callable[[Callable[..., None] | None, Exception], None] = _log
-        """Told what a callback raised."""
-        self.pause: Callable[[], None] = _pause
-        """Gives the kernel a moment, after it has taken nothing."""
-        self._lost: OSError | None = None
-        """Why nothing can be submitted any more."""
+        """Number of the turn that will submit what is queued now."""
+        self.on_error: Callable[[Callable[..., None] | None, Exception], None] = _log_error
+        """Called with a callback that has raised; must not raise itself."""
+        self.recv_limit_supported = True
+        """Whether the kernel ends a multishot receive behind a limit (Linux 6.17). Where it does
+        not, its user finds out by an EINVAL. Then each message is received by an operation of its
+        own, as a multishot would bring all that has arrived, which could be any amount."""
+        self.busy_poll = BusyPoll(made, clock)
+        """How a turn waits."""
         self._user_data = itertools.count(2, 2)
+        """The lowest bit is that of the bgid, so numbers are even."""
         self._callbacks: dict[int, CompletionCallback] = {}
         self._after_turn: list[Callable[[], None]] = []
-        self._queues = made = queues()
-        self.busy_poll = BusyPoll(made, clock)
-        """How we wait."""
-        self._fields, self._sq_tail_at = made.fields, made.sq_tail_at
-        self._sqes, self._sqe_words, self._sq_mask = made.sqes, made.sqe_words, made.sq_mask
-        self._sq_tail = self._submitted = 0
         self._cqes, self._cq_mask = made.cqes, made.cq_mask
         self._cq_end = len(made.cqes)
         self._cq_head = 0
         self._time = bytearray(16)
-        self.recv_limit_supported = True
-        """Whether the kernel heeds a limit (Linux 6.17). Otherwise each message is received by an
-        operation of its own: all that has arrived could be any amount."""
-        try:
-            register = made.register_buf_ring
-            self.buffers = BufferRing(register, bgid=0, count=buffers, size=BUFFER_SIZE)
-            """For streams."""
-        except BaseException:
-            made.close()
-            raise
-        self._base, self._use = self.buffers.base, self.buffers.sending.append
-        self._buffer_rings = [self.buffers]
+        self._buffer_rings = [streams]
 
     def add_buffers(self, *, count: int, size: int) -> BufferRing:
-        """Another buffer group. Operations that use it have its bgid in the lowest bit of their
-        user_data."""
+        """A second group of buffers, with bgid 1. The user_data of operations that use it comes
+        from `add_callback` with that bgid, so that the buffers of messages that are dropped are
+        given back to the right group. Raises OSError."""
         register, bgid = self._queues.register_buf_ring, len(self._buffer_rings)
         made = BufferRing(register, bgid=bgid, count=count, size=size)
         self._buffer_rings.append(made)
@@ -135,7 +125,7 @@ class Ring:
 
     def recv(self, fd: int, user_data: int, *, poll_first: bool = False) -> None:
         """Call back for what a stream socket receives, up to RECV_LIMIT, until a completion without
-        CQE_F_MORE. `poll_first`: nothing is expected to be there yet."""
+        CQE_F_MORE. `poll_first` is for a socket that is expected to be empty."""
         if self.recv_limit_supported:
             head, limit = OP_RECV_MULTISHOT, RECV_LIMIT + 1 - BUFFER_SIZE << 32
         else:
@@ -143,35 +133,15 @@ class Ring:
         head |= RECVSEND_POLL_FIRST * poll_first | fd << 32
         self.queue_sqe(head, 0, 0, 0, user_data, limit)
 
-    def send(self, sqe: bytes, bid: int, count: int) -> int:
-        """Queue a `send_sqe` for the first bytes of a receive buffer, which it gives back.
-        Returns the number of the SQE, for `set_msg_more`."""
-        tail = self._sq_tail
-        if tail - self._submitted > self._sq_mask:
-            self.submit()
-        at = (tail & self._sq_mask) << 6
-        self._sqes[at : at + 64] = sqe
-        at >>= 3
-        self._sqe_words[at + 2] = self._base + bid * BUFFER_SIZE
-        self._sqe_words[at + 3] = count | STREAM_SEND_FLAGS
-        self._sq_tail = tail + 1
-        self._use(bid)
-        return tail
-
-    def set_msg_more(self, sqe_number: int) -> None:
-        """Have a send wait for what is written next, as a FIN; unless it was submitted already,
-        and its place may be another's."""
-        if sqe_number >= self._submitted:
-            self._sqe_words[((sqe_number & self._sq_mask) << 3) + 3] |= MSG_MORE
-
     def poll_add(self, fd: int, events: int, callback: CompletionCallback) -> int:
-        """Call back once when a descriptor is ready. Returns the user_data."""
+        """Call back once when a descriptor is ready, or at once if it is already. Returns the
+        user_data. The callback removes itself (`remove_callback`)."""
         user_data = self.add_callback(callback)
         self.queue_sqe(OP_POLL_ADD | fd << 32, 0, 0, events << 32, user_data)
         return user_data
 
     def timeout_at(self, when: float, callback: CompletionCallback) -> None:
-        """Call back once when the monotonic clock says so."""
+        """Call back once when the monotonic clock says so. Raises OSError."""
 
         def due(completion: int) -> None:
             self.remove_callback(user_data)
@@ -180,75 +150,50 @@ class Ring:
         struct.pack_into("=qq", self._time, 0, int(when), int(when % 1 * 1e9))
         user_data = self.add_callback(due)
         self.queue_sqe(OP_TIMEOUT, 0, address_of(self._time), 1 | TIMEOUT_ABS, user_data)
-        self.submit()
-
-    def cancel(self, user_data: int) -> None:
-        """End an operation early; it completes with ECANCELED if it had not completed before."""
-        self.queue_sqe(OP_ASYNC_CANCEL, 0, user_data, 0, USER_DATA_IGNORED)
-
-    def queue_sqe(
-        self, head: int, offset: int, address: int, length: int, user_data: int, rest: int = 0
-    ) -> None:
-        """Queue an operation; see abi.SQE."""
-        if self._sq_tail - self._submitted > self._sq_mask:
-            self.submit()
-        at = (self._sq_tail & self._sq_mask) << 6
-        SQE.pack_into(self._sqes, at, head, offset, address, length, user_data, rest)
-        self._sq_tail += 1
+        self.submit()  # The kernel has copied the time now, so the next timeout can overwrite it.
 
     def add_callback(self, callback: CompletionCallback, bgid: int = 0) -> int:
-        """A user_data for operations, which may receive into buffers of that each."""
+        """A user_data for operations, which may receive into buffers of that group."""
         user_data = next(self._user_data) | bgid
         self._callbacks[user_data] = callback
         return user_data
 
     def remove_callback(self, user_data: int) -> None:
-        """Call back for a user_data no more. Unknown ones are fine."""
+        """Call back no more. Unknown user_data is ignored. What still arrives is dropped."""
         self._callbacks.pop(user_data, None)
 
     def redirect(self, user_data: int, callback: CompletionCallback) -> None:
-        """Call somebody else back for a user_data, until the sends queued so far are decided."""
+        """Give the completions of a user_data to another callback, until the sends that are queued
+        by now are decided, and to none after that."""
         self._callbacks[user_data] = callback
         self.call_after_turn(partial(self.remove_callback, user_data))
 
     def call_after_turn(self, callback: Callable[[], None]) -> None:
-        """Call once when the sends queued so far are decided."""
+        """Call once at the end of the turn that decides the sends which are queued by now."""
         self._after_turn.append(callback)
 
-    def submit(self) -> None:
-        """Submit what is queued; nobody is called back. Raises OSError."""
-        refusals = 0
-        while self._sq_tail != self._submitted:
-            if self._enter() > 0:
-                refusals = 0
-            elif refusals < REFUSALS:
-                refusals += 1
-                self.pause()
-            else:
-                self._lose(OSError(errno.EAGAIN, "the kernel keeps refusing what is queued"))
-
-    def submit_and_get_events(self) -> None:
-        """Have the kernel let go of what was cancelled; nobody is called back. Raises OSError."""
-        self.submit()
-        self._took(self._queues.enter(0, get_events=True))
-
     def submit_and_wait(self, wait_nr: Literal[0, 1]) -> None:
-        """Submit what is queued, wait for a completion if that is wanted, and call back for all
-        there are. Raises OSError."""
+        """One turn: submit what is queued, wait for so many completions, and call back for all that
+        are there. Raises OSError."""
         if self._lost is not None:
             raise self._lost
-        self._fields[self._sq_tail_at] = self._sq_tail & CQE_RES
+        self._fields[self._sq_tail_at] = self._sq_tail & U32
         to_submit = self._sq_tail - self._submitted
+        # Callbacks that wait for the end of this turn must not wait for a message to come.
         if wait_nr and not self._after_turn:
-            waiting = self.busy_poll if self.busy_poll.alone else self._queues
+            waiting = self.busy_poll if self.busy_poll.streak else self._queues
             taken = waiting.enter_and_wait(to_submit)
         else:
             taken = self._queues.enter(to_submit, get_events=True)
         if taken == to_submit:
             self._submitted = self._sq_tail
         else:
+            # A turn decides all sends that were queued, so it goes on until all are submitted
+            # (test_a_turn_decides_all_sends).
             self._took(taken)
             self.submit()
+        # These come before the callbacks. What they queue belongs to the next turn: its number, its
+        # buffers in `sending`, and what they want to be called after.
         self.turn += 1
         for each in self._buffer_rings:
             each.mark_submitted()
@@ -256,9 +201,12 @@ class Ring:
         if self._after_turn:
             after_turn, self._after_turn = self._after_turn, after_turn
         self._reap()
-        # Not before: owners of failed sends have looked at what is left.
+        # After the callbacks: the owner of a failed send takes what is left of it from its buffer
+        # (early-reuse, 94 seeds).
         for each in self._buffer_rings:
             each.give_back_sent()
+        # After that: a receive that has ended for want of a buffer is armed again here, and finds
+        # one. Armed at once, it would fail again.
         for callback in after_turn:
             try:
                 callback()
@@ -270,7 +218,9 @@ class Ring:
         if self._queues.fd < 0:
             return
         with suppress(OSError):
-            self.submit_and_wait(0)  # Lets go of sockets that were closed.
+            # Does the task work of what was cancelled, so that the kernel lets go of sockets that
+            # were closed. Closing the ring does so, too, but later and in a kernel thread.
+            self.submit_and_wait(0)
         self._callbacks.clear()
         self._after_turn.clear()
         self._queues.close()
@@ -284,15 +234,17 @@ class Ring:
             return
         # Copied in one go: an index into shared memory takes longer than a step in a list.
         first = (head & self._cq_mask) << 1
-        last = first + ((tail - head & CQE_RES) << 1)
+        last = first + ((tail - head & U32) << 1)
         completions = self._cqes[first:last].tolist()
         if last - first > 2:
-            self.busy_poll.alone = 0
+            self.busy_poll.streak = 0
         elif self.busy_poll.allowed:
-            self.busy_poll.alone += 1
+            self.busy_poll.streak += 1
         if last > self._cq_end:
             completions += self._cqes[: last - self._cq_end].tolist()
+        # Before the callbacks, one of which may submit: the kernel needs room for what completes.
         self._cq_head = self._fields[self._queues.cq_head_at] = tail
+        # Only a full queue can have overflowed, so its flag is not looked at otherwise.
         if last - first == self._cq_end:
             completions += self._overflowed()
         find = self._callbacks.get
@@ -309,8 +261,9 @@ class Ring:
                 self.on_error(callback, error)
 
     def _owner(self, user_data: int, completion: int) -> CompletionCallback | None:
-        """The owner of a send that has failed. Other user_data that is unknown is that of
-        operations whose owner is gone."""
+        """The callback of a send that has failed, if it is one. Any other user_data that is not
+        known belongs to an operation that was cancelled: a message that has come for it
+        nevertheless is dropped, but the buffer is given back, or the group would run dry."""
         if completion & CQE_F_BUFFER:
             self._buffer_rings[user_data & 1].give_back(completion >> CQE_BUFFER_SHIFT)
         if user_data & USER_DATA_SEND:
@@ -318,8 +271,9 @@ class Ring:
         return None
 
     def _overflowed(self) -> list[int]:
-        """Completions for which the queue had no room. What has become of a send may be among
-        them, so they belong to the turn as well."""
+        """Completions for which the queue had no room: the kernel moves them there when it is asked
+        for events. Failed sends may be among them, and all sends are decided when this turn ends,
+        so it has to be now."""
         queues, fields, more = self._queues, self._fields, []
         while fields[queues.sq_flags_at] & SQ_CQ_OVERFLOW:
             self._took(queues.enter(0, get_events=True))
@@ -327,42 +281,10 @@ class Ring:
             while self._cq_head != tail:
                 at = (self._cq_head & self._cq_mask) << 1
                 more += self._cqes[at : at + 2].tolist()
-                self._cq_head = self._cq_head + 1 & CQE_RES
+                self._cq_head = self._cq_head + 1 & U32
             fields[queues.cq_head_at] = tail
         return more
 
-    def _enter(self) -> int:
-        if self._lost is not None:
-            raise self._lost
-        self._fields[self._sq_tail_at] = self._sq_tail & CQE_RES
-        return self._took(self._queues.enter(self._sq_tail - self._submitted, get_events=False))
 
-    def _took(self, taken: int) -> int:
-        if taken < 0:
-            try:
-                self._queues.raise_unless_temporary()
-            except OSError as error:
-                self._lose(error)
-            return 0
-        self._submitted += taken
-        return taken
-
-    def _lose(self, error: OSError) -> NoReturn:
-        """Nobody knows what becomes of what is queued, so nothing of it may be reused: raise now
-        and in each `submit_and_wait`, which ends the loop and with it the worker."""
-        self._lost = error
-        logger.critical("io_uring cannot be used any more: %s", error.strerror)
-        raise error
-
-
-def send_sqe(fd: int, user_data: int) -> bytes:
-    """What `Ring.send` needs to send to a socket on behalf of a user_data."""
-    return SQE.pack(OP_SEND | fd << 32, 0, 0, 0, user_data | USER_DATA_SEND, 0)
-
-
-def _log(callback: Callable[..., None] | None, error: Exception) -> None:
+def _log_error(callback: Callable[..., None] | None, error: Exception) -> None:
     logger.error("%r failed", callback, exc_info=error)
-
-
-def _pause() -> None:
-    sleep(0.001)

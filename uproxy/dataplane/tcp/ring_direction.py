@@ -25,7 +25,8 @@ from uproxy.uring.abi import (
     SEND_INCOMPLETE,
     errno_of,
 )
-from uproxy.uring.ring import BUFFER_SIZE, Ring, send_sqe
+from uproxy.uring.ring import BUFFER_SIZE, Ring
+from uproxy.uring.submission_queue import send_sqe
 
 BULK: Final = 8
 """Full buffers in a row after which a flow leaves the ring: 128 KiB."""

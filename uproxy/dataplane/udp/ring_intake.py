@@ -21,7 +21,7 @@ from uproxy.dataplane.udp.ring_socket import RingSocket
 from uproxy.net import pktinfo
 from uproxy.uring.abi import CQE_BUFFER_SHIFT, CQE_F_BUFFER, CQE_F_MORE, CQE_RES
 from uproxy.uring.buffers import address_of
-from uproxy.uring.datagrams import BUFFER_SIZE, Datagrams
+from uproxy.uring.datagrams import BUFFER_SIZE, DatagramReceiver
 
 _QUADS: Final = BUFFER_SIZE // 8
 _NAME: Final = OUT // 8
@@ -30,7 +30,7 @@ _NAME: Final = OUT // 8
 class RingIntake:
     """Receives for one listener, and gives datagrams to its flows."""
 
-    def __init__(self, datagrams: Datagrams, listener: Listening) -> None:
+    def __init__(self, datagrams: DatagramReceiver, listener: Listening) -> None:
         self._listener = listener
         self._wildcard = listener.wildcard
         self._socket = RingSocket(

@@ -18,7 +18,7 @@ from uproxy.dataplane.udp.packing import (
 )
 from uproxy.uring.abi import OP_SEND, OP_SENDMSG
 from uproxy.uring.buffers import address_of
-from uproxy.uring.datagrams import BUFFER_COUNT, Datagrams
+from uproxy.uring.datagrams import BUFFER_COUNT, DatagramReceiver
 
 _IOVEC: Final = HEADER.size
 """Where in a MESSAGE its struct iovec is."""
@@ -42,7 +42,7 @@ class RingSocket:
     """
 
     def __init__(
-        self, datagrams: Datagrams, reactor: Reactor, sock: socket.socket, *, wildcard: bool
+        self, datagrams: DatagramReceiver, reactor: Reactor, sock: socket.socket, *, wildcard: bool
     ) -> None:
         self.datagrams = datagrams
         self.ring = datagrams.ring
