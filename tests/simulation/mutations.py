@@ -37,7 +37,7 @@ _REACTOR, _FLOW, _UDP = "dataplane.reactor", "dataplane.tcp.flow", "dataplane.ud
 KNOWN: Final = (
     _one(
         "leaves-within-a-turn",
-        "A flow leaves the ring while what became of the other direction's send is not yet told.",
+        "A flow leaves the ring before the outcome of the other direction's send is known.",
         _RING_SIDE,
         """                ring.call_after_turn(self._leave_when_quiet)
         if completion & SEND_INCOMPLETE:
@@ -51,14 +51,14 @@ KNOWN: Final = (
     ),
     _one(
         "no-limit-of-descriptors",
-        "A worker takes on as many flows as it was told, whatever its RLIMIT_NOFILE.",
+        "A worker accepts as many flows as it was told, whatever its RLIMIT_NOFILE is.",
         "core.flows.capacity",
         "usable = descriptors - min(_RESERVE, descriptors // 4)",
         "usable = 1 << 30",
     ),
     _one(
         "udp-received-twice",
-        "A UDP flow that has moved to another backend is armed by the move, and again after it.",
+        "A UDP flow that moves to another backend is armed twice: by the move and after it.",
         _UDP,
         "        self._ring.call_after_turn(lambda: self._arm_again(user_data))\n",
         "        user_data = self._user_data\n"
@@ -66,7 +66,7 @@ KNOWN: Final = (
     ),
     _one(
         "newcomer-evicts-newcomer",
-        "With the table full of flows that were answered, a new flow displaces the previous one.",
+        "When the table is full of answered flows, a new flow displaces the previous one.",
         "core.flows.udp_table",
         """            waiting_first = unanswered < brief
         else:
@@ -80,14 +80,14 @@ KNOWN: Final = (
     ),
     _one(
         "no-share-of-tcp",
-        "UDP may take all flows, and TCP clients wait for as long as it does.",
+        "UDP may take all flows, and TCP clients wait for as long as it has them.",
         "core.flows.capacity",
         "to_tcp = owed if self._listening[TCP] else 0",
         "to_tcp = 0",
     ),
     _one(
         "holds-what-has-come",
-        "A multishot receive brings all that has arrived, however much the other side takes.",
+        "A multishot receive takes all that has arrived, however slow the receiver is.",
         _RING,
         """            head, limit = OP_RECV_MULTISHOT, RECV_LIMIT + 1 - BUFFER_SIZE << 32
         else:
@@ -100,14 +100,14 @@ KNOWN: Final = (
     ),
     _one(
         "more-follows-anywhere",
-        "MSG_MORE is set where a send was queued, although another operation may have its place.",
+        "MSG_MORE is set where a send was queued, although another operation may be in its place.",
         _SUBMISSION_QUEUE,
         "        if sqe_number >= self._submitted:\n",
         "        if True:\n",
     ),
     _one(
         "refused-enter-goes-on",
-        "When the kernel takes nothing, what was queued is overwritten.",
+        "When the kernel takes no entries, those in the queue are overwritten.",
         _SUBMISSION_QUEUE,
         """            elif refusals < REFUSALS:
                 refusals += 1
@@ -121,7 +121,7 @@ KNOWN: Final = (
     ),
     _one(
         "epoll-unarmed",
-        "After a failure of epoll nobody looks at it any more.",
+        "After epoll has failed once, it is never asked again.",
         _REACTOR,
         """        try:
             self._dispatch()
@@ -133,7 +133,7 @@ KNOWN: Final = (
     ),
     _one(
         "full-buffers-of-a-lifetime",
-        "Eight full buffers count as bulk, however far they lie apart.",
+        "Eight full buffers count as bulk, however far apart they arrive.",
         _RING_SIDE,
         "follows = self._streak_end == self.total - BUFFER_SIZE",
         "follows = True",
@@ -144,14 +144,14 @@ KNOWN: Final = (
 FOUND: Final = (
     _one(
         "reset-taken-for-the-end",
-        "A receive after a send that was told of a reset finds what looks like the end.",
+        "A receive after a send that reported a reset finds what looks like the end of the stream.",
         _RING_SIDE,
         "elif self.peer._turn >= self._ring.turn - 1:",
         "elif False:",
     ),
     _one(
         "last-reply-is-empty",
-        "The reply with which a multishot receive ends is passed on as an empty one.",
+        "The reply that comes with the end of a multishot receive is passed on as an empty one.",
         _UDP,
         """        if completion & CQE_F_BUFFER and completion & CQE_RES:
             # A multishot receive ends with a reply where completions have no room in their queue.
@@ -171,21 +171,21 @@ FOUND: Final = (
 FURTHER: Final = (
     _one(
         "lost-rearm",
-        "A receive that has ended is not armed again when what it brought was sent at once.",
+        "A receive that has ended is not armed again if its bytes were sent at once.",
         _RING_SIDE,
         "        elif not self._armed:\n            self._ring.call_after_turn(self._rearm)\n",
         "",
     ),
     _one(
         "swapped-order",
-        "What is left of a send goes behind what came after it.",
+        "The rest of an incomplete send is sent after bytes that came later.",
         _RING_SIDE,
         "self.held = bytearray(rest) + self.held",
         "self.held = self.held + bytearray(rest)",
     ),
     _one(
         "missed-cancel",
-        "A side that closes leaves its receive to the kernel.",
+        "A direction that closes does not cancel its receive.",
         _RING_SIDE,
         """        if self._armed:
             ring.cancel(self._user_data)
@@ -197,14 +197,14 @@ FURTHER: Final = (
     ),
     _one(
         "missing-fresh-check",
-        "An event is given to a new descriptor that was reported for the old one of its number.",
+        "An event of a closed descriptor is given to a new one with the same number.",
         _REACTOR,
         "if callback is None or fd in fresh:",
         "if callback is None:",
     ),
     _one(
         "end-before-the-rest",
-        "The end of a stream is passed on while messages still wait for their turn.",
+        "The end of a stream is passed on while messages still wait to be sent.",
         _RING_SIDE,
         """        if self._waiting:
             self._ending = True
@@ -215,7 +215,7 @@ FURTHER: Final = (
     ),
     _one(
         "buffer-not-given-back",
-        "Buffers that wait are forgotten when a side closes.",
+        "Buffers that wait to be sent are lost when a direction closes.",
         _RING_SIDE,
         """            for completion in self._waiting:
                 ring.buffers.give_back(completion >> CQE_BUFFER_SHIFT)
@@ -226,7 +226,7 @@ FURTHER: Final = (
     ),
     _one(
         "early-reuse",
-        "Buffers of sends are offered before their owners know what is left of them.",
+        "The buffers of sends are reused before it is known what is left in them.",
         _RING,
         """        self.turn += 1
         for each in self._buffer_rings:
@@ -240,7 +240,7 @@ FURTHER: Final = (
     ),
     _one(
         "lost-deferral",
-        "A direction that has read its share goes on with the next event only.",
+        "A direction that has read its share continues only at the next event.",
         _SIDE,
         """            self.deferred = True
             self.relay.reactor.defer(self._resume)
@@ -250,7 +250,7 @@ FURTHER: Final = (
     ),
     _one(
         "udp-closed-without-a-submit",
-        "A UDP flow closes its socket while a queued operation names its number.",
+        "A UDP flow closes its socket while a queued operation still names it.",
         _UDP,
         """        if self._turn == ring.turn:
             ring.submit()
@@ -266,7 +266,7 @@ FURTHER: Final = (
     ),
     _one(
         "flushed-and-forgotten",
-        "When a slow receiver has taken what was held, nobody reads on.",
+        "When a slow receiver has taken what was held, reading does not resume.",
         _SIDE,
         """        self.peer.settle()
         if not self.deferred:
@@ -277,7 +277,7 @@ FURTHER: Final = (
     ),
     _one(
         "end-in-place-of-a-reset",
-        "A flow that is broken ends by a FIN.",
+        "A broken flow ends with a FIN.",
         _FLOW,
         """            self._let_go()
             reset(self.client_sock)
@@ -292,7 +292,7 @@ FURTHER: Final = (
     ),
     _one(
         "dialed-again-while-relayed",
-        "A dial that has succeeded still times out, and the flow goes on to another backend.",
+        "A dial that has succeeded still times out, and the flow moves to another backend.",
         "dataplane.tcp.dialer",
         "        del self._queues[flow.attempt][flow]\n        assert",
         "        assert",
@@ -306,14 +306,14 @@ FURTHER: Final = (
     ),
     _one(
         "one-byte-too-few",
-        "Of what a socket did not take, the first byte is lost.",
+        "The first of the bytes that a socket did not take is lost.",
         _SIDE,
         "self.held = memoryview(bytes(self.view[sent:count]))",
         "self.held = memoryview(bytes(self.view[sent + 1 : count]))",
     ),
     _one(
         "ended-while-held",
-        "A side whose stream has ended does not wait for what the other socket has not taken.",
+        "A direction whose stream has ended does not wait for bytes that are still to be sent.",
         _SIDE,
         "            if sent < count:\n                self._hold(sent, count)\n"
         "            elif flags != _SEND:\n                self._ended()\n",
@@ -322,7 +322,7 @@ FURTHER: Final = (
     ),
     _one(
         "rest-of-one-direction",
-        "A flow that leaves the ring takes along what is held for its client only.",
+        "A flow that leaves the ring keeps only what is held for its client.",
         _FLOW,
         "side.follow(old.total, old.reported, old.held, eof=old.eof)",
         "side.follow(old.total, old.reported, old.held if old is backend else b'', eof=old.eof)",
@@ -336,7 +336,7 @@ FURTHER: Final = (
     ),
     _one(
         "reply-to-somebody-else",
-        "A reply leaves through the message header of another buffer.",
+        "A reply is sent with the message header of another buffer.",
         "dataplane.udp.ring_socket",
         "at = buffer * MESSAGE.size",
         "at = 0",
