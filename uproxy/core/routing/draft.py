@@ -22,13 +22,16 @@ from uproxy.core.routing.table import RoutingTable
 
 
 class TableDraft:
-    """A table in the making."""
+    """The next table: a copy of the previous one that Services change one after the other.
+
+    `put` each Service that was derived again, or `keep` it; then `guard`, then `finish`.
+    """
 
     def __init__(
         self, previous: RoutingTable, options: RoutingOptions, hosts: HostAddresses
     ) -> None:
         self.touched: set[Frontend] = set()
-        """Frontends whose holder or route may differ from before."""
+        """Frontends whose Service or route may differ from before."""
         self._previous = previous
         self._options = options
         self._hosts = hosts
@@ -45,15 +48,15 @@ class TableDraft:
         self._local = set(previous.local)
 
     def keep(self, name: ObjectName, why: str) -> None:
-        """Leave it at what a Service wanted before, since it is not known what it wants now."""
+        """Leave a Service as it was, because deriving it has failed; `why` is the reason."""
         self._underived[name] = why
 
     def put(self, name: ObjectName, wanted: ServiceRoutes | None) -> None:
-        """Set what a Service wants, and decide again who has each of the frontends concerned."""
+        """Set what a Service wants (None: it is gone), and decide again who gets its frontends."""
         self._underived.pop(name, None)
         old = self._services.get(name)
         if wanted == old:
-            # The guard decides again nevertheless: it may be for its sake that it was derived.
+            # The guard checks them nevertheless: it may be why the Service was derived again.
             self.touched.update(route.frontend for route in (old.routes if old else ()))
             return
         before = self._requests.of(name) if old is not None else {}
@@ -79,7 +82,7 @@ class TableDraft:
             self._settle_health_check(each)
 
     def guard(self) -> None:
-        """Leave out backends that are our own frontends, where that may have become (un)true."""
+        """Remove backends that are frontends of ours, wherever that may have changed."""
         before = self._previous.routes
         appeared = {f for f in self.touched if f in self._routes and f not in before}
         gone = {f for f in self.touched if f in before and f not in self._routes}
@@ -115,8 +118,8 @@ class TableDraft:
         )
 
     def _settle(self, frontend: Frontend, requests: tuple[FrontendRequest, ...]) -> set[ObjectName]:
-        """Give a frontend to the first of its requests; the Services that had it and have it with
-        their health checks."""
+        """Give a frontend to the first of its requests. Returns the Services whose health check
+        had it, or has it now."""
         self.touched.add(frontend)
         old = self._routes.pop(frontend, None)
         concerned = {self._health_frontends.pop(frontend, None)}
@@ -134,7 +137,7 @@ class TableDraft:
         return {each for each in concerned if each is not None}
 
     def _reindex(self, old: Route | None, new: Route | None) -> None:
-        """Note what a frontend is now."""
+        """Update the index after the route of a frontend has changed."""
         if (old and old.kind) == (new and new.kind):
             return
         if self._index is self._previous.index:
@@ -150,8 +153,11 @@ class TableDraft:
         before: Sequence[FrontendRequest],
         now: Sequence[FrontendRequest],
     ) -> tuple[FrontendRequest, ...]:
-        """All requests of a frontend, after those of one Service have changed. Only contested
-        frontends keep theirs; a sole one is found again from what its holder wants."""
+        """All requests for a frontend, after those of one Service have changed.
+
+        They are stored for contested frontends only. Any other frontend has at most one Service,
+        whose requests are looked up.
+        """
         conflict = self._conflicts.get(frontend)
         if conflict is not None:
             return replaced(conflict.requests, before, now)
@@ -167,7 +173,7 @@ class TableDraft:
         return ObjectName(route.owner.namespace, route.owner.name)
 
     def _settle_health_check(self, name: ObjectName) -> None:
-        """Serve a health check only where it has its port at all addresses."""
+        """Serve a Service's health check if it got its port at every address, and only then."""
         wanted = self._services.get(name)
         health_check = wanted.health_check if wanted is not None else None
         if health_check is not None and all(
@@ -178,8 +184,11 @@ class TableDraft:
             self._health_checks.pop(name, None)
 
     def _freed_by(self, gone: Collection[Frontend]) -> Collection[Frontend]:
-        """Frontends that may have lacked a backend because of those that are gone. There may be
-        thousands that lack one, if somebody wants that, each of which takes 40 us to guard."""
+        """Frontends whose route may get a backend back because frontends are gone.
+
+        An attacker can arrange for thousands of routes that lack a backend. Guarding one of them
+        takes 40 us, so only those are returned that the removed frontends may have been in.
+        """
         if self._hosts.version != self._previous.hosts:
             return self._looping
         news = ChangedFrontends(gone, self._previous.index, self._hosts)
@@ -190,17 +199,17 @@ class TableDraft:
         }
 
     def _concerned_by(self, appeared: ChangedFrontends) -> Iterable[Frontend]:
-        """Frontends with backends that may be among those that appeared.
+        """Frontends with a backend that may be one of the new frontends.
 
-        This walks all Services, because an index of all backends would cost more than it saves:
-        frontends appear seldom, and 200,000 backends take about 15 ms.
+        This walks all Services. An index of all backends would cost more than it saves, since
+        frontends appear seldom and 200,000 backends take about 15 ms.
         """
         for wanted in self._services.values():
             if _may_affect(appeared, wanted):
                 yield from (route.frontend for route in wanted.routes)
 
     def _concerned_by_hosts(self) -> Iterable[Frontend]:
-        """Frontends with backends that may be NodePorts, where the addresses of nodes changed."""
+        """Frontends with a backend that may be a NodePort, now that addresses of nodes changed."""
         for wanted in self._services.values():
             if may_be_node_ports(wanted.backend_ports, self._index):
                 yield from (route.frontend for route in wanted.routes)
@@ -215,7 +224,7 @@ class TableDraft:
         return before if before is not None and before == final else final
 
     def _wanted(self, route: Route) -> Route:
-        """A route as its Service wants it, before the loop guard."""
+        """The route as its Service wants it, with the backends that the loop guard removed."""
         if route.frontend not in self._previous.looping:
             return route
         requests = self._requests.of(ObjectName(route.owner.namespace, route.owner.name))
@@ -230,7 +239,7 @@ def _may_affect(news: ChangedFrontends, wanted: ServiceRoutes) -> bool:
 
 
 def _reusing(wanted: ServiceRoutes, old: ServiceRoutes | None) -> ServiceRoutes:
-    """The same, with the old objects for the routes that are equal."""
+    """The same, with the old object in place of each route that is equal to it."""
     if old is None:
         return wanted
     known = {(route.frontend, route.owner): route for route in old.routes}

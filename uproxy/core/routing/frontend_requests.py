@@ -1,4 +1,7 @@
-"""Who has a frontend that several service ports want: the older Service, then its first port."""
+"""Which service port gets a frontend that several want: that of the oldest Service.
+
+Of two ports of one Service the first one gets it. Services of the same age are ordered by name.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,25 @@ from uproxy.core.route import Frontend, Route, ServicePortName
 from uproxy.core.routing.service_routes import HealthCheck, ServiceRoutes
 
 HEALTH_CHECK_PORT: Final = "healthCheckNodePort"
-"""Stands for the port name in the owner of a health check. No port can be called that: port
-names are lower case."""
+"""Stands for the port name in the owner of a health check. No port can have this name, since the
+API server allows lower-case letters only."""
 
 
 _NAMED: Final = 3
-"""Losers that a message names; there may be thousands, and each of them is told."""
+"""How many losers a message names. There may be thousands, and each gets the message."""
 
 
 class FrontendRequest(NamedTuple):
-    """One wish for one frontend. The first five fields order requests, and no two have them all."""
+    """One service port, or health check, that wants one frontend.
+
+    Requests are ordered by the first five fields, in which no two are equal.
+    """
 
     created: str
     namespace: str
     name: str
     position: int
-    """Position among the requests of its Service."""
+    """Its position among the requests of its Service."""
     frontend: Frontend
     owner: ServicePortName
     want: Route | HealthCheck
@@ -43,7 +49,7 @@ class Conflict:
     """A frontend that several service ports want."""
 
     requests: tuple[FrontendRequest, ...]
-    """At least two, the winning one first."""
+    """Two or more. The first one gets the frontend."""
 
     @property
     def winner(self) -> ServicePortName:
@@ -55,6 +61,7 @@ class Conflict:
 
     @property
     def message(self) -> str:
+        """Who has the frontend and who does not, as a clause."""
         count = len(self.requests) - 1
         shown = count if count <= _NAMED else 1
         losers = ", ".join(str(request.owner) for request in self.requests[1 : shown + 1])
@@ -67,7 +74,7 @@ class Conflict:
 
 
 def requests_of(wanted: ServiceRoutes) -> dict[Frontend, list[FrontendRequest]]:
-    """All requests of a Service by frontend; the health check's come last."""
+    """All requests of a Service by frontend. Those of its health check come last."""
     found: dict[Frontend, list[FrontendRequest]] = {}
     for index, route in enumerate(wanted.routes):
         request = FrontendRequest(
@@ -87,7 +94,7 @@ def requests_of(wanted: ServiceRoutes) -> dict[Frontend, list[FrontendRequest]]:
 
 
 def ranked(requests: Iterable[FrontendRequest]) -> tuple[FrontendRequest, ...]:
-    """The winner first."""
+    """Requests for one frontend in their order: the first one gets it."""
     return tuple(sorted(requests, key=_rank))
 
 
@@ -111,7 +118,8 @@ def _rank(request: FrontendRequest) -> tuple[object, ...]:
 
 
 class FrontendRequests:
-    """What Services want, by frontend, worked out once for each as long as it stays the same."""
+    """The requests of Services by frontend, computed when first asked for and kept while the
+    Service stays the same."""
 
     def __init__(self, services: Mapping[ObjectName, ServiceRoutes]) -> None:
         self._services = services
@@ -120,7 +128,7 @@ class FrontendRequests:
         ] = {}
 
     def of(self, name: ObjectName) -> Mapping[Frontend, Sequence[FrontendRequest]]:
-        """Those of a Service that is there."""
+        """The requests of one Service. Raises KeyError if there is no such Service."""
         wanted = self._services[name]
         known = self._known.get(name)
         if known is None or known[0] is not wanted:

@@ -1,4 +1,4 @@
-"""Where a Service wants to be reached: its addresses by family, and why some don't count."""
+"""Where a Service is to be reached: its addresses by family, and why some are left out."""
 
 from __future__ import annotations
 
@@ -21,32 +21,34 @@ _HEADLESS: Final = "None"
 
 @dataclass(slots=True)
 class Addresses:
-    """What one Service may be reached at, apart from NodePorts."""
+    """Where one Service is reached, apart from NodePorts."""
 
     families: tuple[Family, ...] = ()
-    """Those in which the Service exists; its other addresses do not count."""
-    places: list[tuple[FrontendKind, str]] = field(default_factory=list)
-    """Each address once. A load-balancer VIP precedes an equal external IP: only the VIP is
-    subject to loadBalancerSourceRanges, and those must hold."""
+    """The families in which the Service exists. Its addresses of another family are left out."""
+    found: list[tuple[FrontendKind, str]] = field(default_factory=list)
+    """Each address once. If a load-balancer IP is also an external IP, it counts as the former,
+    since loadBalancerSourceRanges concern only that, and must hold."""
     reasons: list[str] = field(default_factory=list)
     """Why some addresses were left out."""
     _seen: set[str] = field(default_factory=set)
 
     def of(self, family: Family) -> list[tuple[FrontendKind, str]]:
-        """In that order. Walks all, so not for each port."""
-        return [(kind, address) for kind, address in self.places if family_of(address) == family]
+        """The addresses of one family, in that order. Walks all of them, so it is called once for
+        a Service and not for each port."""
+        return [(kind, address) for kind, address in self.found if family_of(address) == family]
 
     def put(self, kind: FrontendKind, address: str) -> None:
+        """Add an address, unless it is there already."""
         if address not in self._seen:
             self._seen.add(address)
-            self.places.append((kind, address))
+            self.found.append((kind, address))
 
 
 def skip_reason(service: Service, options: RoutingOptions) -> str:
-    """Why a Service is not served at all; "" if it is."""
+    """Why a Service is not served at all, as kube-proxy decides it; "" if it is served."""
     spec = service.spec
     proxy = (service.metadata.labels or {}).get(_PROXY_NAME)
-    # Without a name of our own, even an empty label makes it somebody else's.
+    # kube-proxy leaves every Service with this label alone, even if the value is empty.
     if proxy is not None and (proxy == "" or proxy != options.service_proxy_name):
         return f'label {_PROXY_NAME} is "{proxy}", so another proxy serves it'
     if proxy is None and options.service_proxy_name:
@@ -64,26 +66,28 @@ def skip_reason(service: Service, options: RoutingOptions) -> str:
 def addresses_of(
     service: Service, slices: Iterable[EndpointSlice], options: RoutingOptions, hosts: HostAddresses
 ) -> Addresses:
-    """Every address that counts, in canonical form, and the reasons for the others.
+    """Every address at which a Service is to be reached, in canonical form, and reasons for those
+    that are left out.
 
-    As in kube-proxy the cluster IPs decide in which families a Service exists at all.
+    As in kube-proxy the cluster IPs decide in which families a Service exists at all: without one
+    of a family, its external IPs and load-balancer IPs of that family are not served.
     """
     found = Addresses()
     cluster = _parsed("clusterIP", _cluster_ips(service), found.reasons)
     found.families = tuple(f for f in FAMILIES if any(family_of(a) == f for a in cluster))
     if not cluster and options.serve_unallocated:
         found.families = _unallocated_families(service, slices)
-    free = _Free(options, hosts, found.reasons)
-    for address in free(FrontendKind.CLUSTER_IP, "clusterIP", cluster):
+    unreserved = _Unreserved(options, hosts, found.reasons)
+    for address in unreserved(FrontendKind.CLUSTER_IP, "clusterIP", cluster):
         found.put(FrontendKind.CLUSTER_IP, address)
     vips = [each.ip for each in service.ingress if _is_vip(each, found.reasons)]
     parsed = _parsed("load-balancer IP", vips, found.reasons)
-    for address in free(FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", parsed):
-        _place(found, FrontendKind.LOAD_BALANCER_IP, address)
+    for address in unreserved(FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", parsed):
+        _put_in_family(found, FrontendKind.LOAD_BALANCER_IP, address)
     parsed = _parsed("externalIP", service.spec.external_ips or (), found.reasons)
-    for address in free(FrontendKind.EXTERNAL_IP, "externalIP", parsed):
-        if address in hosts.own or _may_claim(address, options):
-            _place(found, FrontendKind.EXTERNAL_IP, address)
+    for address in unreserved(FrontendKind.EXTERNAL_IP, "externalIP", parsed):
+        if address in hosts.own or _is_allowed(address, options):
+            _put_in_family(found, FrontendKind.EXTERNAL_IP, address)
         else:
             found.reasons.append(
                 f"externalIP {address} is not an address of this node;"
@@ -92,8 +96,8 @@ def addresses_of(
     return found
 
 
-class _Free(NamedTuple):
-    """Leaves out the addresses that others must keep."""
+class _Unreserved(NamedTuple):
+    """Filters addresses: those that belong to other machines are left out, with a reason."""
 
     options: RoutingOptions
     hosts: HostAddresses
@@ -114,6 +118,7 @@ def _cluster_ips(service: Service) -> tuple[str, ...]:
 
 
 def _unallocated_families(service: Service, slices: Iterable[EndpointSlice]) -> tuple[Family, ...]:
+    """The families of a Service without a clusterIP: those of ipFamilies, else of its endpoints."""
     named = service.spec.ip_families or {each.address_type for each in slices}
     return tuple(family for family in FAMILIES if family in named) or ("IPv4",)
 
@@ -125,7 +130,7 @@ def _parsed(field_name: str, texts: Iterable[str], reasons: list[str]) -> list[s
         if ip is None:
             reasons.append(f'{field_name} "{text}" is not an IP address')
         elif not _names_one_host(ip):
-            # Binding to "any address" would take the port everywhere.
+            # Binding 0.0.0.0 or :: would take the port at every address of this node.
             reasons.append(f'{field_name} "{text}" is not the address of one host')
         else:
             found[ip] = None
@@ -138,7 +143,11 @@ def _names_one_host(address: str) -> bool:
 
 
 def _is_vip(ingress: LoadBalancerIngress, reasons: list[str]) -> bool:
-    """Whether an entry has an address that we should answer for (KEP-1860)."""
+    """Whether an entry has an address at which this node is to answer.
+
+    An entry may have a host name only. With ipMode Proxy, traffic has to pass through the load
+    balancer, for example because it terminates TLS (KEP-1860).
+    """
     if not ingress.ip:
         return False
     if ingress.ip_mode in (None, "VIP"):
@@ -150,7 +159,8 @@ def _is_vip(ingress: LoadBalancerIngress, reasons: list[str]) -> bool:
     return False
 
 
-def _may_claim(address: str, options: RoutingOptions) -> bool:
+def _is_allowed(address: str, options: RoutingOptions) -> bool:
+    """Whether the options allow an address as externalIP."""
     if options.external_ip_addresses is None or address in options.external_ip_addresses:
         return True
     parsed = ipaddress.ip_address(address)
@@ -158,7 +168,7 @@ def _may_claim(address: str, options: RoutingOptions) -> bool:
     return parsed.is_loopback or any(parsed in each for each in options.external_ip_cidrs)
 
 
-def _place(found: Addresses, kind: FrontendKind, address: str) -> None:
+def _put_in_family(found: Addresses, kind: FrontendKind, address: str) -> None:
     family = family_of(address)
     if family not in found.families:
         found.reasons.append(

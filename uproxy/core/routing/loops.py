@@ -1,9 +1,13 @@
-"""The loop guard: a backend that is one of our own frontends would make uproxy dial itself.
+"""The loop guard, which removes backends that are frontends of uproxy itself.
 
-Such a flow would go round until every descriptor is used up. A frontend is met exactly, or
-through a wildcard frontend of the same port if the backend's address belongs to this node, as
-those of frontends may do: what no interface has is claimed. And a NodePort is met at every node:
-two nodes with each other's NodePort for a backend would hand a flow back and forth.
+uproxy would connect to itself, again and again, until every descriptor is used up. A backend can be
+a frontend in three ways:
+
+ * It has exactly the address and port of a frontend.
+ * It has the port of a wildcard frontend (0.0.0.0 or ::) and an address of this node. Addresses of
+   frontends are of this node as well, since those that no interface has are claimed.
+ * It has the port of a NodePort and the address of any node. Two nodes that each have the other's
+   NodePort for a backend would pass a flow back and forth.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ _K = TypeVar("_K", str, int, tuple[str, int])
 
 
 def has_local_backend(routes: Iterable[Route], local_addresses: Container[str]) -> bool:
-    """Whether a backend has an address of this node, so that wildcard frontends may be it."""
+    """Whether a backend has an address of this node, and so may be a wildcard frontend."""
     return any(
         _is_local(backend.address, local_addresses)
         for backends in backend_sets(routes)
@@ -35,21 +39,21 @@ def has_local_backend(routes: Iterable[Route], local_addresses: Container[str]) 
 
 
 def backend_ports(routes: Iterable[Route]) -> tuple[int, ...]:
-    """The ports that backends have, each once: rarely more than a few."""
+    """The ports that backends have, each once. Few Services have more than a few."""
     found = backend_sets(routes)
     return tuple(sorted({backend.port for backends in found for backend in backends}))
 
 
 @dataclass(slots=True)
 class FrontendIndex:
-    """Where the frontends are: what the wildcards among them may be met by."""
+    """All frontends, counted by what the loop guard looks them up by."""
 
     addresses: dict[str, int] = field(default_factory=dict)
-    """Addresses of frontends, with the number of those that have it."""
+    """Number of frontends by address, wildcards apart."""
     wildcard_ports: dict[int, int] = field(default_factory=dict)
-    """The same for ports of wildcard frontends."""
+    """Number of wildcard frontends by port."""
     node_ports: dict[tuple[str, int], int] = field(default_factory=dict)
-    """The same for protocols and ports of NodePorts."""
+    """Number of NodePort frontends by protocol and port."""
 
     def copy(self) -> FrontendIndex:
         return FrontendIndex(
@@ -57,7 +61,7 @@ class FrontendIndex:
         )
 
     def count(self, route: Route, change: int) -> None:
-        """A frontend has come (1) or is gone (-1)."""
+        """Add a frontend (`change` is 1) or remove it (-1)."""
         frontend = route.frontend
         if route.kind is FrontendKind.NODE_PORT:
             _count(self.node_ports, (frontend.protocol, frontend.port), change)
@@ -74,7 +78,10 @@ def guarded(
     index: FrontendIndex,
     hosts: HostAddresses,
 ) -> Route:
-    """The route without backends that are frontends of ours; itself when there is none."""
+    """The route without the backends that are frontends of uproxy; itself if it has none.
+
+    `index` counts `frontends`, and `hosts` has the addresses of all nodes.
+    """
     protocol = route.frontend.protocol
     addresses, node_ports = index.addresses, index.node_ports
 
@@ -101,13 +108,15 @@ def guarded(
 
 
 class ChangedFrontends:
-    """Frontends that are new: a quick test for routes that may have one as a backend. Or that are
-    gone, for routes that may have had one."""
+    """Frontends that are new, or that are gone, and which Services that may affect.
+
+    The test is quick and may say yes for nothing: `guarded` decides.
+    """
 
     def __init__(
         self, frontends: Collection[Frontend], index: FrontendIndex, hosts: HostAddresses
     ) -> None:
-        """`index`: by all frontends, these among them."""
+        """`index` counts all frontends, including these."""
         self._index = index
         self._hosts = hosts
         self._wildcard = any(frontend.address in _WILDCARDS for frontend in frontends)
@@ -124,12 +133,12 @@ class ChangedFrontends:
         if has_local_backend and self._wildcard:
             return True
         wildcards = [port for port in ports if port in self._index.wildcard_ports]
-        # Nearly always the end of it: Services listen on other ports than their Pods.
+        # Nearly every Service ends here, since Services listen on other ports than their pods.
         if not wildcards and self._ports.isdisjoint(ports):
             return False
         protocol: str | None = None
         seen: tuple[Backend, ...] | None = None
-        # Frontends of one port share their tuples: skipping those halves the time.
+        # Frontends of one service port share their tuples. Skipping those halves the time.
         for route in routes:
             for backends in (route.backends, route.local_backends):
                 if backends and not (backends is seen and route.frontend.protocol == protocol):
@@ -169,7 +178,7 @@ def _count(counts: dict[_K, int], key: _K, change: int) -> None:
 
 
 def backend_sets(routes: Iterable[Route]) -> Iterator[tuple[Backend, ...]]:
-    """What routes have for backends; those that share a set have it once, as a rule."""
+    """The sets of backends that routes have. Neighbours that share a set yield it once."""
     seen: tuple[Backend, ...] | None = None
     for route in routes:
         for backends in (route.backends, route.local_backends):

@@ -1,4 +1,4 @@
-"""What routing depends on besides the cluster: settings, and facts about this machine."""
+"""What routes depend on besides the cluster: settings, and facts about this machine."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from uproxy.core.routing.service_limits import FRONTENDS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingOptions:
-    """Immutable; a table built with other options is derived anew. Addresses are canonical."""
+    """All addresses are in canonical form. When options change, the Services that this affects are
+    derived again."""
 
     nodeport_addresses: tuple[str, ...] = ("0.0.0.0", "::")
-    """Where NodePorts are served; "0.0.0.0" and "::" stand for all of a family, and a family
-    without any is not served. From `resolve_nodeport_addresses`."""
+    """Where NodePorts are served, from `resolve_nodeport_addresses`. "0.0.0.0" and "::" stand for
+    every address of a family. A family without an entry has no NodePorts."""
     balancer: BalancerKind = BalancerKind.ROUND_ROBIN
     """For Services without the annotation uproxy.dev/balancer."""
     external_ip_addresses: frozenset[str] | None = None
-    """Addresses that Services may claim as externalIPs, as a rule this node's own; whoever may
-    create a Service could otherwise take any address (CVE-2020-8554). None: all, and binding
-    decides."""
+    """Addresses that Services may have as externalIPs: this node's own. Without this rule whoever
+    may create a Service could take any address (CVE-2020-8554). None allows all addresses."""
     external_ip_cidrs: tuple[Network, ...] = ()
-    """Networks whose addresses they may claim too."""
+    """Networks whose addresses Services may have as externalIPs as well."""
     strict_source_ranges: bool = False
-    """loadBalancerSourceRanges hold for NodePorts and externalIPs too, and a family without a range
-    is closed; False: as in kube-proxy, for load-balancer VIPs only, family by family."""
+    """Whether loadBalancerSourceRanges hold for NodePorts and externalIPs too, and a family without
+    a range is closed. False is kube-proxy's rule: they hold for load-balancer IPs only, and a
+    family without a range is open."""
     local_addresses: frozenset[str] = frozenset()
-    """Addresses of this node's interfaces: there, a wildcard frontend would be reached."""
+    """Addresses of this node's interfaces, at each of which a wildcard frontend is reached."""
     hosts: Mapping[str, str] = field(default_factory=dict)
-    """Addresses that must not be claimed, with whose they are: of this node's gateways, for one."""
+    """Addresses that must not be claimed, each with what it is, such as "this node's gateway"."""
     servers: Mapping[str, str] = field(default_factory=dict)
-    """The same for those that this node asks by address, which may be the ClusterIPs of Services:
-    the API server, DNS."""
+    """The same for servers that this node depends on: the API server and DNS. Unlike `hosts`, these
+    may be the ClusterIPs of Services."""
     serve_unallocated: bool = False
-    """Serve Services without a clusterIP at their other addresses: for plain manifests, where no
-    API server assigns one. False: skip them, as kube-proxy does."""
+    """Whether a Service without a clusterIP is served at its other addresses. This is for plain
+    manifests, where no API server assigns one; kube-proxy skips such a Service."""
     frontends: int = FRONTENDS
-    """How many a Service may have: see uproxy.core.routing.service_limits."""
+    """The most frontends of one Service: see uproxy.core.routing.service_limits."""
     service_proxy_name: str = ""
-    """Serve only Services whose label service.kubernetes.io/service-proxy-name equals this;
-    "": those without the label."""
+    """Only Services whose label service.kubernetes.io/service-proxy-name has this value are
+    served; "" means those without the label."""

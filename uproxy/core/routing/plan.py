@@ -1,6 +1,7 @@
-"""From what is to what should be: the ordered steps.
+"""The ordered steps that lead from what is open to what should be.
 
-Levels are compared, never events, so that a plan which failed half-way is simply made again.
+Two states are compared; no step depends on the change that led to them. So a plan that has failed
+half-way needs no undoing: the next plan starts from what is open then.
 """
 
 from __future__ import annotations
@@ -14,34 +15,35 @@ from uproxy.core.route import Frontend, Route
 
 
 class Actual(NamedTuple):
-    """A frontend that we hold, as its listener is now."""
+    """A frontend that is open, as its listener is now."""
 
     route: Route
     paused: bool
-    """Clients are refused. A UDP frontend has no socket then."""
+    """Whether clients are refused. A UDP frontend has no socket then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Steps to be taken in the order of the fields.
+    """Steps, to be taken in the order of the fields.
 
-    Ports are freed before others take them; an address is kept until its last listener is closed,
-    and is there before its first one is opened. A frontend is in at most one step.
+    The order frees a port before another frontend takes it, releases an address after its last
+    listener is closed, and claims an address before its first listener is opened. A frontend is in
+    one step at most.
     """
 
     close: tuple[Frontend, ...] = ()
     release: tuple[str, ...] = ()
-    """Addresses."""
+    """Addresses whose claim is given up."""
     claim: tuple[str, ...] = ()
-    """Addresses."""
+    """Addresses to be claimed."""
     pause: tuple[Route, ...] = ()
-    """Give the listener its new route, and refuse clients: nothing is usable."""
+    """Give the listener its new route and refuse clients, as no backend is usable."""
     update: tuple[Route, ...] = ()
-    """Give the listener its new route; it goes on as it was, paused or not."""
+    """Give the listener its new route. It stays paused, or stays open."""
     resume: tuple[Route, ...] = ()
-    """Give the listener its new route, and serve clients again."""
+    """Give the listener its new route and accept clients again."""
     open: tuple[Route, ...] = ()
-    """Hold the frontend; paused at once if the route is not usable."""
+    """Open the frontend, paused if no backend is usable."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""
@@ -56,7 +58,7 @@ class Plan:
         )
 
     def without(self, frontends: Container[Frontend]) -> Plan:
-        """The same, but these frontends are neither opened nor resumed."""
+        """The same plan, which neither opens nor resumes these frontends."""
         opened = tuple(route for route in self.open if route.frontend not in frontends)
         resumed = tuple(route for route in self.resume if route.frontend not in frontends)
         return replace(self, open=opened, resume=resumed)
@@ -73,13 +75,14 @@ def plan(
     vips: Mapping[str, Collection[Frontend]] = MappingProxyType({}),
     reserved: Container[str] = frozenset(),
 ) -> Plan:
-    """What to do about `frontends`; nothing else is looked at, nor touched.
+    """What to do about `frontends`. No other frontend is looked at.
 
-    `blocked` frontends have failed and wait for their retry: they are not opened or resumed, but
-    still closed, paused and updated. `claimed` addresses are those that we hold; `vips` are those
-    that have to be claimed before one of their frontends can be opened.
+    `blocked` are frontends that have failed and wait for their retry. They are not opened or
+    resumed, but are closed, paused and updated. `claimed` are the addresses that this process has
+    claimed, and `vips` those that must be claimed before one of their frontends can be opened.
 
-    Until all sources have listed, absence means nothing: nothing is closed, paused or released.
+    Until every source has listed (`synced`), the absence of an object means nothing, so nothing is
+    closed, paused or released, except at `reserved` addresses, which belong to another machine.
     """
     steps = _Steps()
     looked_at = sorted(set(frontends))
@@ -104,7 +107,7 @@ def plan(
 
 
 class _Steps:
-    """Those that concern listeners."""
+    """The steps of a plan that concern listeners."""
 
     def __init__(self) -> None:
         self.close: list[Frontend] = []
@@ -114,7 +117,7 @@ class _Steps:
         self.open: list[Route] = []
 
     def change(self, want: Route, have: Actual, *, synced: bool, blocked: bool) -> None:
-        """What to do about a frontend that we have and want."""
+        """Decide about a frontend that is open and still wanted."""
         if have.paused and want.usable and not blocked:
             self.resume.append(want)
         elif have.paused or want.usable:
@@ -130,7 +133,7 @@ def _claims(
     claimed: Container[str],
     blocked: Container[Frontend],
 ) -> tuple[str, ...]:
-    """Addresses that some of these frontends need now, and that we don't hold."""
+    """Addresses that one of these frontends needs now and that are not claimed yet."""
     needed = {
         each.address
         for each in frontends
@@ -148,7 +151,8 @@ def _releases(
     closing: Collection[Frontend],
     only: Container[str] | None,
 ) -> tuple[str, ...]:
-    """Claimed addresses that nothing wants and where no listener remains; `only` these, or all."""
+    """Claimed addresses that no frontend needs and at which no listener remains. `only` limits them
+    to some addresses; None means all."""
     candidates = set(claimed - vips.keys())
     if only is not None:
         candidates = {address for address in candidates if address in only}

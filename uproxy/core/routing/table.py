@@ -23,32 +23,33 @@ def _no_counts() -> dict[tuple[TrafficSide, Family], int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingTable:
-    """Desired state. Never changed: `build` makes the next one and shares what stays equal."""
+    """The desired state. It never changes: `build` makes the next table, which shares with this one
+    what stays equal."""
 
     routes: Mapping[Frontend, Route] = field(default_factory=dict)
     services: Mapping[ObjectName, ServiceRoutes] = field(default_factory=dict)
-    """What each Service wants, before conflicts and the loop guard."""
+    """What each Service wants, before conflicts are decided and loops are cut."""
     conflicts: Mapping[Frontend, Conflict] = field(default_factory=dict)
     health_checks: Mapping[ObjectName, HealthCheck] = field(default_factory=dict)
-    """Those to serve: a health check that lost its port to another Service is a conflict."""
+    """Health checks to serve. One that has lost its port to another Service is in `conflicts`."""
     no_local_endpoints: Mapping[tuple[TrafficSide, Family], int] = field(default_factory=_no_counts)
-    """Service ports whose policy Local finds nothing on this node (kubeproxy's
-    sync_proxy_rules_no_local_endpoints_total)."""
+    """The number of service ports whose policy Local finds no endpoint on this node (the metric
+    kubeproxy_sync_proxy_rules_no_local_endpoints_total)."""
     changed: frozenset[Frontend] = frozenset()
     """Frontends that were added, removed, or given another route since the previous table."""
 
     options: RoutingOptions | None = None
-    """What it was built with; None for the empty table to begin with."""
+    """What it was built with; None for the first, empty table."""
     health_frontends: Mapping[Frontend, ObjectName] = field(default_factory=dict)
-    """Frontends that health checks hold, with the Service; never in `routes` too."""
+    """The frontends of `health_checks`, each with its Service. None of them is in `routes`."""
     looping: frozenset[Frontend] = frozenset()
-    """Frontends whose route lacks backends because of the loop guard."""
+    """Frontends from whose route the loop guard has removed backends."""
     index: FrontendIndex = field(default_factory=FrontendIndex)
-    """Where the frontends of `routes` are."""
+    """The frontends of `routes` by address and port, for the loop guard."""
     underived: Mapping[ObjectName, str] = field(default_factory=dict)
-    """Services for which it could not be found out what they want, with the reason: what they
-    wanted before still counts."""
+    """Services that could not be derived, each with the reason. What they wanted before still
+    counts."""
     hosts: int = 0
-    """Version of the addresses of all nodes."""
+    """Version of the HostAddresses that it was built with."""
     local: frozenset[ObjectName] = frozenset()
-    """Services that treat clients from outside differently (externalTrafficPolicy Local)."""
+    """Services that treat clients from outside differently, by externalTrafficPolicy Local."""

@@ -1,7 +1,8 @@
 """Which endpoints of a service port may be used on this node.
 
-Two steps, both as in kube-proxy: `merge` makes one list of endpoints for each service port out of
-all slices; `categorize` applies readiness, traffic policies and topology hints to it.
+There are two steps, both with kube-proxy's rules (pkg/proxy: endpointslicecache.go, topology.go).
+`merge` makes one list of endpoints for each service port out of all EndpointSlices of a Service.
+`categorize` applies readiness, traffic policies and topology hints to such a list.
 """
 
 from __future__ import annotations
@@ -19,31 +20,38 @@ FAMILIES: Final[tuple[Family, ...]] = ("IPv4", "IPv6")
 
 
 class PortKey(NamedTuple):
-    """A service port in one address family, within one Service."""
+    """A service port in one address family, within one Service.
+
+    The protocol is part of it: TCP and UDP may share a port name, and have their own endpoints.
+    """
 
     family: Family
     port: str
-    """Name; "" for the unnamed port."""
+    """Name of the port; "" for the only, unnamed one."""
     protocol: str
 
 
 class Candidate(NamedTuple):
-    """An endpoint of one service port, before policies decide whether it becomes a backend."""
+    """An endpoint of one service port, before policies decide whether it becomes a backend.
+
+    `ready`, `serving` and `terminating` are the conditions of the EndpointSlice. `ready` is false
+    while a pod terminates, unless its Service has publishNotReadyAddresses.
+    """
 
     backend: Backend
     ready: bool = True
     serving: bool = True
     terminating: bool = False
     local: bool = False
-    """On this node."""
+    """Whether it is on this node."""
     zones: tuple[str, ...] = ()
-    """Hints: zones that should use it."""
+    """hints.forZones: the zones that should use it."""
     nodes: tuple[str, ...] = ()
-    """Hints: nodes that should use it."""
+    """hints.forNodes: the nodes that should use it."""
 
     @property
-    def draining(self) -> bool:
-        """Terminating but still serving: the last resort of KEP-1669."""
+    def serving_terminating(self) -> bool:
+        """Whether its pod terminates and still answers: used when nothing is ready (KEP-1669)."""
         return self.serving and self.terminating
 
 
@@ -51,47 +59,55 @@ class Merged(NamedTuple):
     """All endpoints of one Service."""
 
     ports: Mapping[PortKey, tuple[Candidate, ...]]
-    """Sorted, so that equal sets are equal tuples."""
+    """Each tuple is sorted, so that equal sets are equal tuples."""
     unparsable: tuple[str, ...] = ()
-    """Addresses that are none, not of their slice's family, or not of one host; they were left
-    out."""
+    """Addresses that were left out: text that is not an IP address, an address of another family
+    than the slice's addressType, and one that is not the address of a host."""
 
 
 class Policies(NamedTuple):
-    """What decides about the sets that a service port needs."""
+    """What decides which sets of backends a service port needs."""
 
     internal_local: bool = False
-    """internalTrafficPolicy Local."""
+    """Whether internalTrafficPolicy is Local (KEP-2086)."""
     external_local: bool = False
-    """externalTrafficPolicy Local."""
+    """Whether externalTrafficPolicy is Local."""
     external: bool = False
-    """Whether it is reachable from outside: NodePort, external IP or load-balancer VIP."""
+    """Whether it is reachable from outside, by NodePort, external IP or load-balancer IP."""
 
     @property
     def uses_cluster(self) -> bool:
+        """Whether some client may use endpoints of the whole cluster.
+
+        With externalTrafficPolicy Local too, as this node and its pods may.
+        """
         return not self.internal_local or self.external
 
     @property
     def uses_local(self) -> bool:
+        """Whether some client may use endpoints of this node only. externalTrafficPolicy means
+        nothing for a port that is not reachable from outside."""
         return self.internal_local or (self.external_local and self.external)
 
 
 class Usable(NamedTuple):
-    """The endpoints of a service port that may be used. What can be reached at all is the union."""
+    """The endpoints of a service port that may be used, in a set for each policy."""
 
     cluster: tuple[Backend, ...] | None
-    """For policy Cluster; None: no client is under that policy."""
+    """For policy Cluster; None if it concerns no client."""
     local: tuple[Backend, ...] | None
-    """For policy Local; None: no client is under that policy."""
+    """For policy Local; None if it concerns no client."""
     anywhere: bool
-    """Whether any node has a usable endpoint: an empty set then is due to policy alone."""
+    """Whether any node has a usable endpoint. If so, the policy is the only cause of an empty
+    set (kube-proxy drops such traffic, and rejects it where no node has an endpoint)."""
 
 
 def merge(slices: Sequence[EndpointSlice], node_name: str) -> Merged:
     """Make one sorted list for each service port out of all slices of one Service.
 
-    Where two slices have the same address and port, a terminating endpoint gives way to one that
-    is not (a pod's IP may be reused at once); apart from that the later slice counts.
+    Two slices may have the same address and port, while an endpoint moves between slices and when
+    a new pod gets the IP address of one that terminates. The endpoint that does not terminate
+    counts then, otherwise that of the later slice (as in kube-proxy's endpointInfoByServicePort).
     """
     found: dict[PortKey, dict[Backend, Candidate]] = {}
     unparsable: list[str] = []
@@ -112,34 +128,42 @@ def categorize(
 ) -> Usable:
     """Decide about the endpoints of one service port (kube-proxy's CategorizeEndpoints).
 
-    Each set falls back on its own to endpoints that drain when it has no ready one (KEP-1669).
-    Topology hints matter for the cluster set and only among ready endpoints.
+    A set without a ready endpoint falls back to those that terminate and still serve (KEP-1669),
+    independently of the other set. Topology hints apply to the cluster set, among ready endpoints.
+    `zone` is this node's label topology.kubernetes.io/zone, "" without one.
     """
     ready = [each for each in candidates if each.ready]
     cluster = local = None
     if policies.uses_cluster:
-        cluster = _near(ready, node_name, zone) or [each for each in candidates if each.draining]
+        cluster = _hinted(ready, node_name, zone) or [
+            each for each in candidates if each.serving_terminating
+        ]
     if policies.uses_local:
         local = [each for each in ready if each.local] or [
-            each for each in candidates if each.local and each.draining
+            each for each in candidates if each.local and each.serving_terminating
         ]
-    anywhere = bool(ready) or any(each.draining for each in candidates)
+    anywhere = bool(ready) or any(each.serving_terminating for each in candidates)
     return Usable(_backends(cluster), _backends(local), anywhere)
 
 
 def local_ready_ips(merged: Merged) -> dict[Family, set[str]]:
-    """Addresses on this node that are ready, whatever the port: what health node ports count."""
+    """Addresses of ready endpoints on this node, each once, whatever its port.
+
+    Their number is what a healthCheckNodePort reports. Terminating endpoints do not count, though
+    they may still get traffic: load balancers are to go elsewhere before they end (KEP-1669).
+    """
     found: dict[Family, set[str]] = {family: set() for family in FAMILIES}
     for key, candidates in merged.ports.items():
         found[key.family].update(c.backend.address for c in candidates if c.local and c.ready)
     return found
 
 
-def _near(ready: list[Candidate], node_name: str, zone: str) -> list[Candidate]:
-    """Apply hints: for this node, else for its zone, else none (PreferSameNode and -Zone).
+def _hinted(ready: list[Candidate], node_name: str, zone: str) -> list[Candidate]:
+    """The endpoints that are hinted to this node, else those for its zone, else all.
 
-    A single endpoint without a hint switches that kind of hint off, since its controller may
-    just not have got round to all of them.
+    The EndpointSlice controller writes hints for spec.trafficDistribution: PreferSameNode
+    (KEP-3015), PreferSameZone and PreferClose (KEP-4444). A single endpoint without a hint
+    switches that kind of hint off, as the controller may still be writing the others.
     """
     if all(each.nodes for each in ready):
         hinted = [each for each in ready if node_name in each.nodes]
@@ -157,12 +181,20 @@ def _backends(chosen: list[Candidate] | None) -> tuple[Backend, ...] | None:
 
 
 def _ports(each: EndpointSlice, family: Family) -> Iterator[tuple[PortKey, int]]:
+    """The service ports that a slice has endpoints for, each with the number at its endpoints.
+
+    A port without a name or number is not for Services, and kube-proxy ignores it too.
+    """
     for port in each.ports or ():
         if port.name is not None and port.port:
             yield PortKey(family, port.name, port.protocol or protocols.DEFAULT), port.port
 
 
 def _address(endpoint: Endpoint, family: Family, unparsable: list[str]) -> str | None:
+    """The endpoint's address in canonical form; None if it has none that can be used.
+
+    Only the first counts, as in kube-proxy: the API says that consumers may ignore the others.
+    """
     if not endpoint.addresses:
         return None
     address = parse_ip(endpoint.addresses[0])
@@ -173,6 +205,11 @@ def _address(endpoint: Endpoint, family: Family, unparsable: list[str]) -> str |
 
 
 def _candidate(endpoint: Endpoint, address: str, node_name: str) -> Candidate:
+    """An endpoint as a candidate, with port 0, which stands for any.
+
+    By the API, a missing condition `ready` or `serving` means true, and a missing `terminating`
+    means false. An endpoint without nodeName is not on this node.
+    """
     conditions, hints = endpoint.conditions, endpoint.hints
     zones = hints.for_zones if hints is not None else None
     nodes = hints.for_nodes if hints is not None else None
