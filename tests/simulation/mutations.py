@@ -341,6 +341,24 @@ FURTHER: Final = (
         "at = buffer * MESSAGE.size",
         "at = 0",
     ),
+    _one(
+        "udp-kept-after-the-reply",
+        "A flow keeps what its backend has replied to, and sends it again when it moves.",
+        "dataplane.udp.flow",
+        "        self._kept.clear()\n",
+        "",
+    ),
+    _one(
+        "udp-evicted-and-forgotten",
+        "A flow that makes room for another one stays in its listener.",
+        "dataplane.udp.flows",
+        """            flow.counters.drop(DropReason.CAPACITY)
+            flow.close()
+""",
+        """            flow.counters.drop(DropReason.CAPACITY)
+            self.discard(flow)
+""",
+    ),
     Mutation(
         "udp-sent-from-the-wrong-address",
         "Replies of a wildcard listener leave from whatever address the kernel chooses.",

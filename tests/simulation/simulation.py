@@ -11,7 +11,7 @@ from functools import partial
 from random import Random
 from typing import Any, cast
 
-from tests.simulation import invariants
+from tests.simulation import invariants, udp_invariants
 from tests.simulation.backends import Backend as Server
 from tests.simulation.control import Control
 from tests.simulation.drawing import draw, script
@@ -73,6 +73,8 @@ class Simulation:
             str(scenario.random_seed), scenario.rates, tracing=tracing, slowness=scenario.slowness
         )
         self.world.looks.append(lambda: invariants.bounded(self))
+        if scenario.mode == "udp":
+            self.world.looks.append(lambda: udp_invariants.flows_are_in_a_state(self))
         self.random = Random(scenario.random_seed)
         self.machine = Machine(self.world, scenario)
         self.machine.watched = lambda file: invariants.leaves_for_a_reason(self, file)

@@ -3,18 +3,60 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tests.simulation.udp_peers import UdpClient, UdpServer
+from tests.simulation.world import Violation
 from uproxy.core.flows.counters import Counters
+from uproxy.dataplane.udp.flow import ATTEMPTS, CONVERSATION, KEPT, KEPT_BYTES, UdpFlow
+from uproxy.dataplane.udp.listener import UdpListener
 
 if TYPE_CHECKING:
+    from tests.simulation.datagrams import DatagramSocket
     from tests.simulation.simulation import Simulation
+    from tests.simulation.sockets import Socket
 
 NOBODY = 255
 """Whose datagrams are too short to say it."""
 NAMED = 4
 """Bytes from which on a datagram says whose it is."""
+
+
+def flows_are_in_a_state(simulation: Simulation) -> None:
+    """What UdpFlow's docstring says of its states, whenever the process is about to wait."""
+    listeners = simulation.worker._listeners.values()
+    listed = {
+        id(flow): flow
+        for listener in listeners
+        if isinstance(listener, UdpListener)
+        for flow in listener.flows.values()
+    }
+    table = simulation.worker._udp.table
+    if listed.keys() != {id(flow) for flow in table}:
+        raise Violation("listeners have other flows than the worker")
+    if len(listed) != simulation.context.capacity.udp:
+        raise Violation(f"{len(listed)} UDP flows, and {simulation.context.capacity.udp} counted")
+    for flow in listed.values():
+        if wrong := _wrong_state(flow):
+            raise Violation(f"a UDP flow to {flow.backend} {wrong}")
+
+
+def _wrong_state(flow: UdpFlow) -> str:
+    if flow._sock is None or flow._sock.fileno() < 0:
+        return "has no socket"
+    if cast("DatagramSocket", cast("Socket", flow._sock).file).remote != flow.backend:
+        return "has a socket towards another backend"
+    if flow._confirmed and (flow._kept or flow._tried):
+        return "keeps what its backend has replied to"
+    if flow._confirmed and not flow.answered:
+        return "was not answered, and its backend has replied"
+    if len(flow._kept) > KEPT or sum(map(len, flow._kept)) > KEPT_BYTES:
+        return "keeps too much"
+    if len(flow._tried) >= ATTEMPTS:
+        return "has tried enough backends"
+    if flow._inspecting != (not flow._confirmed or flow._sent_after_reply < CONVERSATION):
+        return "inspects datagrams without need, or not where it should"
+    return ""
 
 
 def violations(simulation: Simulation, total: Counters) -> list[str]:

@@ -28,6 +28,7 @@ from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.capacity import BACKLOG
 from uproxy.core.protocols import TCP, TRANSPORTS, UDP
 from uproxy.core.route import Frontend
+from uproxy.net import pktinfo
 
 SOCKET_TYPES: Final = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}
 """By protocol. Their other properties are in `uproxy.core.protocols`, which is pure and so cannot
@@ -36,7 +37,6 @@ name a socket type."""
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
 """Seconds, seconds and probes: a peer that vanished is noticed within two minutes."""
 
-_IP_PKTINFO = 8
 _IPV6_FREEBIND = 78
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _SO_ATTACH_REUSEPORT_CBPF = 51
@@ -175,7 +175,7 @@ def _bound(frontend: Frontend, *, shared: bool, claimed: bool) -> socket.socket:
         if transport.has_accept_queue:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if not transport.is_stream and frontend.address in ("0.0.0.0", "::"):
-            _note_destinations(sock)
+            pktinfo.enable(sock)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if transport.has_accept_queue:
@@ -185,15 +185,6 @@ def _bound(frontend: Frontend, *, shared: bool, claimed: bool) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _note_destinations(sock: socket.socket) -> None:
-    """Let the kernel keep the address that each datagram came to, since a reply has to leave from
-    there. It does so on arrival, and a datagram may well arrive before a worker has the socket."""
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    else:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
 
 def _inherited_by_flows(sock: socket.socket) -> None:

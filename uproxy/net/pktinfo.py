@@ -1,7 +1,11 @@
-"""Which of our addresses a datagram came to, and how a reply leaves from there.
+"""Which local address a datagram came to, and how a reply leaves from there.
 
-A socket bound to the wildcard address would let the kernel choose the source of replies, and a
-client drops an answer from an address that it did not ask. Linux: ip(7), ipv6(7).
+On a socket that is bound to the wildcard address, the kernel chooses the source of a reply: the
+address of the interface that leads to the client. A client drops a reply from an address that it
+has not sent to. So the kernel is made to say with each datagram where it came to, and each reply
+says where it leaves from (IP_PKTINFO in ip(7), IPV6_RECVPKTINFO in ipv6(7)).
+
+A socket that is bound to an address needs nothing of this: its replies leave from there.
 """
 
 from __future__ import annotations
@@ -9,17 +13,22 @@ from __future__ import annotations
 import socket
 
 Control = list[tuple[int, int, bytes]]
-"""Ancillary data, as recvmsg gives and sendmsg takes it."""
+"""Ancillary data as recvmsg returns and sendmsg takes it: level, type and contents of each item."""
 
 SPACE = socket.CMSG_SPACE(20)
-"""Bytes that recvmsg needs for it: struct in6_pktinfo; in_pktinfo is smaller."""
+"""Bytes of room that recvmsg needs for it: for struct in6_pktinfo, and in_pktinfo is smaller."""
 
 IP_PKTINFO = 8
-"""In Python's socket module only from 3.14 on."""
+"""Python's socket module has it from 3.14 on."""
 
 
 def enable(sock: socket.socket) -> None:
-    """Let recvmsg say where each datagram came to. Raises OSError."""
+    """Let recvmsg say where each datagram came to. Raises OSError.
+
+    It has to be called before the socket is bound. The kernel notes the address on arrival, and
+    only if it is asked to: IP_PKTINFO says 0.0.0.0 of a datagram that was there before. One may
+    well arrive before a worker has the socket.
+    """
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     else:
@@ -27,17 +36,20 @@ def enable(sock: socket.socket) -> None:
 
 
 def local_address(control: Control) -> bytes:
-    """The local address, packed; b"" if the kernel did not say."""
+    """The local address, in network order; b"" if the kernel did not say."""
     for level, kind, data in control:
         if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
-            return data[4:8]  # ipi_spec_dst: for a broadcast, the address to reply from.
+            # ipi_spec_dst. For a broadcast this is the address to reply from; ipi_addr, which
+            # follows, is the one that the client has sent to, and cannot be a source.
+            return data[4:8]
         if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
             return data[:16]
     return b""
 
 
 def reply_from(local: bytes) -> Control:
-    """Lets sendmsg send from that address, through whatever interface leads to the client."""
+    """What lets sendmsg send from that address. No interface is named (0), so the route to the
+    client decides: the interface that a datagram came in by need not lead back."""
     if len(local) == 4:
         return [(socket.IPPROTO_IP, IP_PKTINFO, bytes(4) + local + bytes(4))]
     if len(local) == 16:

@@ -1,4 +1,4 @@
-"""A UDP flow: the conversation of one client with one of our addresses."""
+"""A UDP flow: what one client and one backend say to each other, through one local address."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from uproxy.dataplane.udp.keys import Address, Key
 from uproxy.net import pktinfo
 
 BATCH = 64
-"""Datagrams that one socket passes on before the others get their turn: about 0.5 ms."""
+"""Datagrams that one socket passes on by epoll before others are looked at: about 0.5 ms."""
 
 ATTEMPTS = 4
 """Backends that a flow tries before it gives up, as for TCP."""
 
 KEPT, KEPT_BYTES = 4, 1500
-"""How many datagrams, and how much of them, a flow keeps until its backend has replied, for the
-next backend in case this one refuses. Queries or a handshake fit, which a client would repeat
-only seconds later."""
+"""How many datagrams, and how many bytes in all, a flow keeps until its backend has replied.
+Queries and the first flight of a handshake fit. A client would repeat them only seconds later,
+which is why they are worth keeping; whatever does not fit is lost if the backend refuses."""
 
 CONVERSATION = 4
 """Datagrams that a client sends after a reply until its flow counts as a conversation, even if no
@@ -45,10 +45,9 @@ class Listening(Protocol):
     sock: socket.socket
     """Replies leave through it."""
     wildcard: bool
-    """Whether the socket is bound to no particular address, so that each flow has one of its
-    own."""
+    """Whether the socket is bound to no particular address, so that each flow has its own."""
     route: Route
-    """The present one; it says where to go when a backend refuses."""
+    """The present one. A flow asks it for another backend when one refuses."""
     port: Port
     preserves: bool
     """Whether backends are to see the addresses of clients that are outside."""
@@ -59,27 +58,47 @@ class Listening(Protocol):
 
 
 class UdpFlow(ABC):
-    """One client (address and port), one address of ours, and one backend at a time.
+    """One client (address and port), one local address, and one backend at a time.
 
-    The socket towards the backend is the flow's own, and connected: so the kernel sorts the
-    replies, and reports refusals (ICMP port unreachable) to the flow that they concern.
+    | state       | in the tables | socket    | leaves the state                                |
+    |-------------|---------------|-----------|-------------------------------------------------|
+    | new         | no            | none      | by `begin`: unconfirmed, or ended               |
+    | unconfirmed | yes           | connected | by a reply: confirmed; by a refusal: it moves,  |
+    |             |               |           | unconfirmed, or is ended; by `close`: ended     |
+    | confirmed   | yes           | connected | by a refusal: it moves, unconfirmed, or is      |
+    |             |               |           | ended; by `close`: ended                        |
+    | ended       | no            | none      | never; the next datagram begins another flow    |
+
+    `close` is called when the flow has been silent for too long, when another needs its place, when
+    its backend no longer serves, and when its listener closes. These hold between two callbacks
+    (tests/simulation/udp_invariants.py checks them):
+
+    * A flow is in both tables, that of its listener and that of the worker, or in neither. It has
+      an open socket exactly while it is in them.
+    * An unconfirmed flow keeps what its client has sent, for the next backend in case this one
+      refuses. A confirmed flow keeps nothing, and has no backend that counts as tried.
+    * `answered` is never taken back, even when a flow moves and is unconfirmed again. So it goes on
+      living as long as before.
+
+    The socket is the flow's own, and connected: so the kernel sorts the replies, and reports
+    refusals (ICMP port unreachable) to the flow that they concern.
     """
 
     __slots__ = (
         "_client",
+        "_confirmed",
         "_control",
+        "_inspecting",
         "_kept",
         "_key",
         "_listener",
         "_port",
         "_preserving",
         "_reactor",
-        "_replied",
         "_send",
+        "_sent_after_reply",
         "_sock",
         "_tried",
-        "_turns",
-        "_young",
         "answered",
         "backend",
         "began",
@@ -100,16 +119,18 @@ class UdpFlow(ABC):
         self._key = key
         self._client = client
         self._control = control
-        """Where replies leave from; empty: from the address that the listener is bound to."""
+        """Control data that says which address replies leave from; empty: the address that the
+        listener is bound to."""
         self._port = listener.port
         self.counters = listener.port.counters
         self._sock = None
-        self._replied = False
-        self._young = True
-        """Whether datagrams of the client are looked at: its backend has not replied, or the two
-        have not exchanged much. One question for both, since it is asked for each datagram."""
-        self._turns = 0
-        """Datagrams of the client after a reply, up to CONVERSATION."""
+        self._confirmed = False
+        """Whether the present backend has replied."""
+        self._inspecting = True
+        """Whether `_inspect` is called for the client's datagrams: its backend has not replied, or
+        they have not exchanged much. One attribute for both, as it is read for each datagram."""
+        self._sent_after_reply = 0
+        """Datagrams that the client has sent after a reply, up to CONVERSATION."""
         self._preserving = listener.preserves
         """Whether the backend is to see the client's address, if that is outside."""
         self._tried: list[Backend] = []
@@ -119,10 +140,11 @@ class UdpFlow(ABC):
         self.answered = self.established = False
         self.number = 0
         self._kept: list[bytes] = []
-        """What the client sent and nobody has replied to yet."""
+        """What the client has sent, as long as the backend has not replied."""
 
     def begin(self) -> bool:
-        """Connect to a backend, and take part. Otherwise what was counted says why not."""
+        """Connect to a backend, and enter the tables. Returns False where that was impossible; the
+        reason is counted."""
         if not self._connect():
             return False
         listener = self._listener
@@ -133,11 +155,12 @@ class UdpFlow(ABC):
         return True
 
     def to_backend(self, data: memoryview) -> None:
-        """Send a datagram of the client, if need be to another backend."""
+        """Send a datagram of the client, by a system call; if need be to another backend."""
         self.last = self._reactor.now
         try:
             self._send(data)
         except BlockingIOError:
+            # Waiting would only make it late. UDP has no promise to keep, and others are waiting.
             self.counters.drop(DropReason.BUFFER_FULL)
             return
         except OSError as error:
@@ -145,19 +168,21 @@ class UdpFlow(ABC):
                 return
         self.counters.client_bytes += len(data)
         self.counters.client_datagrams += 1
-        if self._young:
-            self._look_at(data)
+        if self._inspecting:
+            self._inspect(data)
 
     def close(self) -> None:
         """End the flow. The client's next datagram begins another."""
         if self._listener.flows.get(self._key) is not self:
             return
+        # From here on, another call does nothing.
         del self._listener.flows[self._key]
         self._disconnect()
         self._listener.all_flows.discard(self)
         self.counters.active -= 1
 
     abort = close
+    """The reactor calls this when a callback of the flow has raised."""
 
     def source(self) -> tuple[str, int]:
         """Address and port of the socket towards the backend; "" and 0 without one."""
@@ -172,9 +197,11 @@ class UdpFlow(ABC):
         """Receive nothing more, before the socket is closed."""
 
     def _to_client(self, data: memoryview) -> None:
+        """Send a reply, by a system call, through the socket that the client has sent to: it takes
+        a reply from no other address and port."""
         listener = self._listener
         self.last = self._reactor.now
-        if not self._replied:
+        if not self._confirmed:
             self._first_reply(self.last)
         try:
             if self._control:
@@ -191,35 +218,40 @@ class UdpFlow(ABC):
             self.counters.backend_datagrams += 1
 
     def _first_reply(self, now: float) -> None:
-        """The backend is alive."""
-        self._replied = True
-        self._young = self._turns < CONVERSATION
+        """The present backend is alive."""
+        self._confirmed = True
+        self._inspecting = self._sent_after_reply < CONVERSATION
         self._listener.all_flows.table.answer(self)
         self._tried.clear()
         self._kept.clear()
         route = self._listener.route
         self._port.balancer.succeeded(route, self.backend, self._client[0], now)
 
-    def _look_at(self, data: memoryview) -> None:
-        """A datagram of the client has been sent."""
-        if self._replied:
-            self._turns += 1
-            if self._turns == CONVERSATION:
-                self._young = False
+    def _inspect(self, data: memoryview) -> None:
+        """Keep a datagram that was sent, or see that the flow has become a conversation."""
+        if self._confirmed:
+            self._sent_after_reply += 1
+            if self._sent_after_reply == CONVERSATION:
+                self._inspecting = False
                 self._listener.all_flows.table.establish(self)
         elif len(self._kept) < KEPT and len(data) + sum(map(len, self._kept)) <= KEPT_BYTES:
             self._kept.append(bytes(data))
 
     def _recover(self, error: OSError, data: memoryview | None) -> bool:
-        """After a failed call on the backend socket; whether `data` is on its way after all.
+        """After a failed call on the backend socket: go on, at another backend if this one has
+        refused. Returns whether `data` is on its way after all.
 
-        The kernel reports an ICMP error with the next call, whichever that is, and only once.
+        The kernel reports an ICMP error with the next call on the socket, whichever that is, and
+        only once. So ECONNREFUSED never concerns the datagram in hand: an earlier one was refused,
+        and this one was not sent at all. Both go to the next backend, the earlier one if it was
+        kept, in the order in which the client has sent them.
         """
         if error.errno in RESOURCE_ERRORS:
             self.counters.drop(DropReason.BUFFER_FULL)
             return False
         if error.errno == errno.EMSGSIZE:
-            # News of a smaller path MTU, which the kernel now heeds; or really too long.
+            # The path MTU has become smaller, which the kernel heeds from now on, so that the same
+            # datagram can be sent in fragments. Or it is too long for any.
             return data is not None and self._send_again(data)
         pending: list[bytes | memoryview] = [*self._kept]
         if data is not None:
@@ -240,12 +272,12 @@ class UdpFlow(ABC):
         return True
 
     def _move(self) -> bool:
-        """From a backend that refuses to another one. The flow ends if there is none."""
+        """Go from a backend that refuses to another one. The flow ends if there is none."""
         self.counters.drop(DropReason.BACKEND_REFUSED)
         self._blame(self.backend)
         self._disconnect()
-        self._replied = False
-        self._young = True
+        self._confirmed = False
+        self._inspecting = True
         if self._connect():
             return True
         self.close()
@@ -257,8 +289,8 @@ class UdpFlow(ABC):
         self._port.balancer.failed(backend, self._reactor.now)
 
     def _connect(self) -> bool:
-        """Connect to the backend whose turn it is. Otherwise count why not."""
-        lacking = False
+        """Connect to a backend. Otherwise count why not."""
+        freed = False
         while len(self._tried) < ATTEMPTS:
             backend = self._pick()
             if backend is None:
@@ -269,25 +301,26 @@ class UdpFlow(ABC):
                 self._connect_to(backend)
             except OSError as error:
                 if error.errno in RESOURCE_ERRORS:
-                    if not lacking and self._make_way(error):
-                        lacking = True
+                    if not freed and self._take_descriptor(error):
+                        freed = True
                         continue
                     self.counters.drop(DropReason.DESCRIPTORS)
                     return False
                 self._blame(backend)
             else:
                 return True
-        self.counters.drop(self._lack_of_backends())
+        self.counters.drop(self._why_no_backend())
         return False
 
-    def _lack_of_backends(self) -> DropReason:
+    def _why_no_backend(self) -> DropReason:
         if self._listener.all_flows.loops.found:
             return DropReason.LOOP
         return DropReason.DIAL_FAILED if self._tried else DropReason.NO_BACKEND
 
-    def _make_way(self, error: OSError) -> bool:
-        """Whether a new flow may have the descriptor of another one. What the whole machine lacks,
-        others would take first."""
+    def _take_descriptor(self, error: OSError) -> bool:
+        """Whether a new flow can have the descriptor of another one, which ends for it. Only where
+        this process has no more (EMFILE): if the whole machine has none, another process would be
+        faster. A flow that moves ends no other: it has just given a descriptor back."""
         is_new = not self.number
         return is_new and error.errno == errno.EMFILE and self._listener.all_flows.free_descriptor()
 
@@ -314,7 +347,8 @@ class UdpFlow(ABC):
         balancer.pin(self._listener.route, backend, self._client[0], context.reactor.now)
 
     def _socket_towards(self, backend: Backend) -> Socket:
-        """A socket that is connected. Raises OSError."""
+        """A socket that is connected to it, with the client's address if that is wanted and can be
+        had, or else with the node's. Raises OSError."""
         context, client = self._listener.context, self._client[0]
         if self._preserving and context.locality.is_outside(self._listener.route, client):
             sock = connect_as(client, backend, context)

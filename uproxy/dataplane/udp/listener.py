@@ -1,7 +1,8 @@
-"""A UDP listener: it decides which clients are served, and has their flows.
+"""A UDP listener: it decides which clients are served, and has the table of their flows.
 
-How datagrams are received is the matter of its intake (epoll_intake.py, ring_intake.py), which it
-is given, and where they go from there that of its flows (flow.py).
+Datagrams do not pass through it. Its intake receives them (epoll_intake.py or ring_intake.py,
+whichever the worker uses) and looks up their flow in the table; the flow sends them to its backend,
+and replies to the client (flow.py). The intake asks the listener only where there is no flow yet.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from uproxy.dataplane.udp.flow import UdpFlow
 from uproxy.dataplane.udp.flows import UdpFlows
 from uproxy.dataplane.udp.intake import NewIntake
 from uproxy.dataplane.udp.keys import Address, Key
-from uproxy.net import pktinfo
 
 RECEIVE_BUFFER = 4 * 1024 * 1024
-"""Bytes. All clients of a frontend share this queue; the kernel's default takes about 250 small
+"""Bytes. All clients of a frontend share this queue. The kernel's default takes about 250 small
 datagrams or a single large one, less than may arrive while the worker does something else."""
 
 _SO_RCVBUFFORCE = 33
@@ -48,8 +48,6 @@ class UdpListener:
         self.flows: dict[Key, UdpFlow] = {}
         self._accepting = True
         self.wildcard = route.frontend.address in ("0.0.0.0", "::")
-        if self.wildcard:
-            pktinfo.enable(sock)  # Before anything is received: what came earlier says nothing.
         _enlarge(sock)
         self._intake = new_intake(self)
         context.capacity.opened(UDP)
@@ -70,11 +68,13 @@ class UdpListener:
         self.all_flows.end(flows if moved else stale(flows, frozenset(route.serving)))
 
     def stop_accepting(self) -> None:
-        """Begin no new flows; those that exist go on."""
+        """Begin no new flows; those that exist go on. Datagrams of new clients
+        are dropped and counted, as they cannot wait like connections."""
         self._accepting = False
 
     def close(self, grace: float = 0) -> None:
-        """Close the socket and, whatever `grace` says, all flows: replies would have no way."""
+        """Close the socket and end all flows, whatever `grace` says: replies leave through the
+        socket."""
         if self.sock.fileno() < 0:
             return
         for flow in list(self.flows.values()):
@@ -111,5 +111,5 @@ def _enlarge(sock: socket.socket) -> None:
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
     except PermissionError:
-        # Without CAP_NET_ADMIN the kernel caps it at net.core.rmem_max.
+        # Without CAP_NET_ADMIN it is SO_RCVBUF, which the kernel caps at net.core.rmem_max.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)

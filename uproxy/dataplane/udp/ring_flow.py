@@ -90,8 +90,8 @@ class RingUdpFlow(UdpFlow):
         counters = self.counters
         counters.client_bytes += count
         counters.client_datagrams += 1
-        if self._young:
-            self._look_at(shared.buffers.view(buffer, begin, begin + count))
+        if self._inspecting:
+            self._inspect(shared.buffers.view(buffer, begin, begin + count))
 
     def _start_receiving(self, sock: Socket) -> None:
         self._fd = sock.fileno()
@@ -127,7 +127,7 @@ class RingUdpFlow(UdpFlow):
         shared = self._shared
         turn = self._turn = self._ring.turn
         self.last = shared.now if shared.turn == turn else shared.tick()
-        if not self._replied:
+        if not self._confirmed:
             self._first_reply(self.last)
         buffer, count = completion >> CQE_BUFFER_SHIFT, completion & CQE_RES
         shared.counts[buffer] = count
@@ -170,12 +170,12 @@ class RingUdpFlow(UdpFlow):
     def _arm_again(self, user_data: int) -> None:
         # A flow that has moved meanwhile is armed already, with another user_data. Two receives
         # with one would be one too many: cancelling it ends one of them, and the other keeps the
-        # socket open (it was found so; decision 0011).
+        # socket open (docs/decisions/0011-simulated-kernel.md).
         if self._sock is not None and self._user_data == user_data:
             self._arm()
 
     def _unsent(self, completion: int) -> None:
-        """The kernel has not taken a datagram."""
+        """The kernel has not sent a datagram, of the client or of the backend."""
         data, code = self._uncounted(completion), errno_of(completion)
         if data is None:
             return
@@ -211,8 +211,8 @@ class RingUdpFlow(UdpFlow):
             self.to_backend(data)
 
     def _uncounted(self, completion: int) -> memoryview | None:
-        """Take a datagram that was not sent from the counters. Returns it if it is the client's;
-        a reply is lost, since the client's socket has no other way to it."""
+        """Take a datagram that was not sent from the counters again. Returns the client's datagram;
+        None for a reply, which is lost."""
         number, code, counters = completion >> CQE_BUFFER_SHIFT, errno_of(completion), self.counters
         if number & _REPLY:
             counters.backend_datagrams -= 1

@@ -5,8 +5,12 @@ address and, for wildcard listeners, the local one. From there its flow sends it
 (ring_flow.py), in the same system call as the datagrams of all other flows. That leaves 9.2 us of
 CPU for an echo, 6.3 of them in the kernel (docs/decisions/0007-io-uring.md).
 
-A datagram is passed on as it came, one by one: UDP_GRO would merge several of one client, which
-then had to be cut apart again by their control data, and most clients send one at a time.
+All listeners and flows of a worker share 256 buffers. A datagram is in one only from one turn of
+the ring to the next, so their number bounds the datagrams of a turn, not of a second. If none is
+free, the receive ends with ENOBUFS, and what arrives meanwhile waits in the queue of its socket.
+
+Each datagram is passed on as it came. UDP_GRO would merge several of one client, which then had to
+be cut apart again by their control data; most clients send one at a time, so it is not used.
 """
 
 from __future__ import annotations
