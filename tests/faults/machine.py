@@ -126,7 +126,7 @@ class Transparency:
     def __init__(self, kernel: Kernel) -> None:
         self.families: tuple[str, ...] = ()
         self.reason = ""
-        self.passing = False
+        self.temporary = False
         self._kernel = kernel
 
     def install(self) -> None:
@@ -134,9 +134,9 @@ class Transparency:
         try:
             self._kernel.call("transparent")
         except OSError as error:
-            self.families, self.reason, self.passing = (), str(error.strerror), True
+            self.families, self.reason, self.temporary = (), str(error.strerror), True
         else:
-            self.families, self.reason, self.passing = ("IPv4", "IPv6"), "", False
+            self.families, self.reason, self.temporary = ("IPv4", "IPv6"), "", False
 
     def intact(self) -> bool:
         self._work()

@@ -87,40 +87,34 @@ def written(root: Path, files: Mapping[str, str]) -> Path:
         ),
     ],
 )
-def test_limits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, str], *, spare: bool
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    assert has_spare_processor(written(tmp_path, files)) is spare
+def test_limits(tmp_path: Path, files: Mapping[str, str], *, spare: bool) -> None:
+    assert has_spare_processor(written(tmp_path, files), processors=2) is spare
 
 
-def test_none_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
-    assert not has_spare_processor(tmp_path)
+def test_a_single_processor_is_not_spare(tmp_path: Path) -> None:
+    assert not has_spare_processor(tmp_path, processors=1)
 
 
 _LOOK = """
 import os, sys
 from pathlib import Path
 from uproxy.host.processors import has_spare_processor
-os.sched_getaffinity = lambda _: {0, 1}
 group = Path(sys.argv[1])
 (group / "cgroup.procs").write_text(str(os.getpid()))
-print(has_spare_processor())
+print(has_spare_processor(processors=2))
 limit = {"cpu.cfs_quota_us": "50000", "cpu.max": "50000 100000"}
 [each] = [each for each in limit if (group / each).exists()]
 (group / each).write_text(limit[each])
-print(has_spare_processor())
+print(has_spare_processor(processors=2))
 """
 
 
 @pytest.mark.parametrize(
     "top", ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"]
 )
-def test_a_limit_of_the_kernel(monkeypatch: pytest.MonkeyPatch, top: str) -> None:
-    """A process in a control group of its own, before and after that gets a limit."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    if not has_spare_processor():
+def test_a_limit_of_the_kernel(top: str) -> None:
+    """A process in a control group of its own, before and after the group gets a limit."""
+    if not has_spare_processor(processors=2):
         pytest.skip("the tests have a limit themselves")
     group = Path(top, f"uproxy-test-{os.getpid()}")
     try:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -156,12 +157,10 @@ class TestLock:
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
         assert "PermissionError" in done.stderr
 
-    def test_who_cannot_see_the_others_gives_way(
-        self, space: Namespace, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("uproxy.host.namespace_lock._LISTING", Path("/nowhere/netlink"))
+    def test_a_process_that_cannot_see_the_others_gives_way(self, space: Namespace) -> None:
+        blind = partial(take_lock, listing=Path("/nowhere/netlink"))
         with space.inside():
             assert claim_routes.add_claims([ADDRESS]) == {}
             with pytest.raises(OSError, match="/nowhere/netlink: No such file"):
-                claim_routes.remove_claims()
+                claim_routes.remove_claims(blind)
             assert claim_routes.held_claims() == {ADDRESS}

@@ -20,7 +20,7 @@ from uproxy.core.ip import Family
 from uproxy.host.client_addresses import (
     ClientAddressRules,
     explain,
-    passes,
+    is_temporary,
     remove_client_address_rules,
     remove_rules,
 )
@@ -141,12 +141,12 @@ class ClientIPPreservation:
         try:
             self._lock = take_lock(CLIENT_ADDRESSES, attempts=1)
         except OSError as error:
-            self._hopeless = not isinstance(error, Locked) and not passes(error)
+            self._hopeless = not isinstance(error, Locked) and not is_temporary(error)
             self._made.reason = _OTHER if isinstance(error, Locked) else explain(error)
         else:
             await run_to_completion(self._made.install)
             if not self._made.families:
-                self._hopeless = not self._made.passing
+                self._hopeless = not self._made.temporary
                 reason = self._made.reason
                 log.info("pods see this node's address in place of the client's: %s", reason)
                 await self._end()

@@ -1,1 +1,2 @@
-"""This machine: its interfaces and processors, claims of addresses, what it depends on."""
+"""This machine: its interfaces and processors, claims of addresses, and the addresses that it
+cannot do without."""

@@ -1,9 +1,9 @@
-"""Claims in the kernel: routes of type "local", by which an address counts as this node's.
+"""Claims in the kernel: routes of type "local", which make an address one of this node's.
 
-After `ip route add local 192.0.2.7/32 dev lo proto 117` the kernel accepts what is sent to that
-address, and it can be bound, though no interface has it (AnyIP). Our protocol number tells our
-routes from all others, so that what a crash has left behind is recognised; nothing else is ever
-removed. 117 is not in use by any routing daemon of /etc/iproute2/rt_protos.
+After `ip route add local 192.0.2.7/32 dev lo proto 117` the kernel accepts packets to that address,
+and a socket can be bound to it, although no interface has it (AnyIP). Our protocol number marks our
+routes, so that those which a crash has left behind are recognised, and nothing else is ever
+removed. No routing daemon in /etc/iproute2/rt_protos has the number 117.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from uproxy.host import netlink
@@ -26,27 +26,28 @@ _DESTINATION, _INTERFACE = 1, 4  # RTA_DST, RTA_OIF
 _TABLE_LOCAL, _TYPE_LOCAL, _SCOPE_HOST = 255, 2, 254
 
 _BATCH = 100
-"""Requests before their answers are read: an answer takes under 1 KiB of a receive queue of
-208 KiB, and what does not fit would be lost."""
+"""Requests that are sent before their answers are read. An answer takes up to 1 KiB of the socket's
+receive queue of 208 KiB, and answers that do not fit would be lost."""
 
 _PROBE = "192.0.2.0"
-"""An address (RFC 5737) that nobody has, to be removed in vain."""
+"""An address of a documentation network (RFC 5737), whose removal is tried to learn whether this
+process may change routes: with the privilege the kernel answers ESRCH, else EPERM."""
 
 
 def add_claims(addresses: Sequence[str]) -> Mapping[str, OSError]:
-    """Claim addresses; those that could not be, with the reason. An address that is local
-    already counts as done. Raises OSError if netlink as a whole cannot be used."""
+    """Claim addresses; returns those that could not be claimed, with the reason. An address that is
+    local already counts as done. Raises OSError if netlink cannot be used at all."""
     flags = netlink.CREATE | netlink.EXCLUSIVE
     return _request(addresses, netlink.NEW_ROUTE, flags, done=errno.EEXIST)
 
 
 def release_claims(addresses: Sequence[str]) -> Mapping[str, OSError]:
-    """Remove claims of ours, and nothing else; as above. One that is not there counts as done."""
+    """Remove claims of ours, and no other routes; as above. A missing claim counts as done."""
     return _request(addresses, netlink.DELETE_ROUTE, 0, done=errno.ESRCH)
 
 
 def held_claims() -> frozenset[str]:
-    """Addresses for which there is a claim of ours, in canonical form. Raises OSError."""
+    """The addresses that have a claim of ours, in canonical form. Raises OSError."""
     return frozenset(
         address
         for family in (socket.AF_INET, socket.AF_INET6)
@@ -56,19 +57,19 @@ def held_claims() -> frozenset[str]:
 
 
 def permission_error() -> OSError | None:
-    """Why this process may not claim addresses; None: it may (CAP_NET_ADMIN)."""
+    """Why this process may not claim addresses; None: it may, as it has CAP_NET_ADMIN."""
     return release_claims([_PROBE]).get(_PROBE)
 
 
-def remove_claims() -> Sequence[str]:
+def remove_claims(lock: Callable[[], socket.socket] = take_lock) -> Sequence[str]:
     """Remove every claim of ours, whichever process has made it; returns the addresses.
 
-    Raises OSError, of the first that could not be removed, or Locked.
+    Raises the OSError of the first one that could not be removed, or Locked.
     """
     refused = permission_error()
     if refused is not None:
         raise refused
-    with take_lock():
+    with lock():
         held = sorted(held_claims())
         for error in release_claims(held).values():
             raise error
@@ -105,7 +106,7 @@ def _message(address: str, kind: int, flags: int, sequence: int, interface: int)
 
 
 def _claim_of(route: memoryview) -> str | None:
-    """The address of a route if it is a claim of ours."""
+    """The address of a route if it is a claim of ours. The kernel may not have filtered them."""
     _, _, _, _, table, protocol, _, kind, _ = netlink.ROUTE.unpack_from(route)
     if (table, protocol, kind) != (_TABLE_LOCAL, PROTOCOL, _TYPE_LOCAL):
         return None

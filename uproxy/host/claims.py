@@ -17,31 +17,35 @@ from uproxy.host.threads import run_to_completion
 log = logging.getLogger(__name__)
 
 _PERIOD = 5.0
-"""Seconds between two looks at whether all is still there: `ip route flush` is quickly typed."""
+"""Seconds between two checks whether all claims are still there: `ip route flush` removes them."""
 
 NEVER = "--claim-addresses is never"
 UNPRIVILEGED = "claiming it needs CAP_NET_ADMIN"
 
 
 class Claims:
-    """Claims and releases, as an async context manager. Netlink is spoken to in a thread, a whole
-    batch at a time.
+    """Claims and releases addresses. An async context manager, whose end releases all of them; the
+    listeners must have been closed by then.
 
-    Claims outlive a process that is killed, and belong to the next one then: what that does not
-    want is for its owner to release. The end of the context releases all; listeners go first.
+    Claims outlive a process that is killed. The next process takes them over, and its reconciler
+    releases those that no Service needs any longer. Netlink is used in a thread, for a whole batch
+    at a time.
     """
 
     def __init__(self, *, enabled: bool) -> None:
         self.reason = "" if enabled else NEVER
-        """Why nothing can be claimed; "" if something can. Completes "X is not on this node, "."""
+        """Why nothing can be claimed; "": addresses can be claimed. It completes the sentence
+        "address X is not on this node, and ..."."""
         self._claimed: set[str] = set()
         self._left_over: set[str] = set()
-        """Addresses that could not be released yet."""
+        """Addresses that may be claimed in the kernel although no Service needs them."""
         self._waits = False
-        """Whether what stands in the way may pass: another process, or want of memory."""
+        """Whether the reason why nothing can be claimed may pass: another process has the lock, or
+        memory or descriptors are short."""
         self._lock: socket.socket | None = None
         self._busy = asyncio.Lock()
-        """Held while netlink is spoken to."""
+        """Held while netlink is used, so that a claim and a release of one address cannot overtake
+        each other."""
         self._trouble = ""
 
     async def __aenter__(self) -> Self:
@@ -56,17 +60,19 @@ class Claims:
 
     @property
     def claimed(self) -> Set[str]:
-        """Addresses that we hold, at any moment."""
+        """The addresses that this process holds at this moment."""
         return self._claimed
 
     async def claim(self, addresses: Sequence[str]) -> Mapping[str, str]:
-        """Claim addresses; returns those that could not be, with the reason (see `reason`)."""
+        """Claim addresses; returns those that could not be claimed, with the reason (as
+        `reason`)."""
         if not addresses:
             return {}
         async with self._busy:
             there = self._left_over.intersection(addresses)
             wanted = [each for each in addresses if each not in there]
-            # Were this cancelled now, nobody could tell which of them there are.
+            # If this is cancelled now, the thread still claims them. They are left over then, and
+            # the end of the context, or `keep`, releases them.
             self._left_over.update(wanted)
             failures = await _carried_out(claim_routes.add_claims, wanted)
             claimed = [each for each in addresses if each not in failures]
@@ -76,20 +82,20 @@ class Claims:
         return {address: explain(error) for address, error in failures.items()}
 
     async def release(self, addresses: Sequence[str]) -> None:
-        """Release addresses. What cannot be released is logged, and tried again by `keep`; what is
-        left in the end is found by `uproxy cleanup`."""
+        """Release addresses. One that cannot be released is logged, and tried again by `keep`. What
+        is left in the end can be removed by `uproxy cleanup`."""
         if addresses:
             async with self._busy:
                 await self._release(addresses)
 
     async def keep(self, available: Callable[[], None], period: float = _PERIOD) -> None:
-        """Restore claims that another program removes, and release what could not be, for ever.
-        `available` is called when addresses can be claimed after all."""
+        """For ever, restore claims that another program has removed, and release those that could
+        not be released earlier. `available` is called when addresses can be claimed after all."""
         while True:
             await asyncio.sleep(period)
             try:
                 await self._look_after(available)
-            except Exception as error:  # A thread that cannot be started, for one.
+            except Exception as error:  # For example, a thread cannot be started.
                 self._tell_trouble(unexpected(error))
 
     async def _look_after(self, available: Callable[[], None]) -> None:
@@ -99,7 +105,7 @@ class Claims:
                 available()
             return
         if self._left_over:
-            async with self._busy:  # Whatever is still left over then.
+            async with self._busy:  # Sorted inside: a claim under way may take one of them back.
                 await self._release(sorted(self._left_over))
         if self._claimed:
             await self._restore()
@@ -122,7 +128,7 @@ class Claims:
                 held = await asyncio.to_thread(claim_routes.held_claims)
         except Exception as error:
             refused = _as_os_error(error)
-        # A lack of privileges is for good.
+        # A process cannot gain CAP_NET_ADMIN later; everything else may pass.
         self._waits = refused is not None and refused.errno != errno.EPERM
         self.reason = explain(refused) if refused is not None else ""
         self._claimed.update(held)
@@ -152,7 +158,7 @@ class Claims:
 async def _carried_out(
     act: Callable[[Sequence[str]], Mapping[str, OSError]], addresses: Sequence[str]
 ) -> Mapping[str, OSError]:
-    """Do something about addresses in a thread; returns those for which it has failed."""
+    """Call `act` in a thread; returns the addresses for which it has failed."""
     try:
         return await run_to_completion(act, addresses)
     except Exception as error:
@@ -167,9 +173,10 @@ def _as_os_error(error: Exception) -> OSError:
 
 
 def _restored(claimed: frozenset[str]) -> tuple[frozenset[str], Mapping[str, OSError]]:
-    """Claim again what is no longer there; returns what was, and what cannot be. Raises OSError.
+    """Claim again the addresses whose claims are gone; returns those that were claimed, and those
+    that cannot be. Raises OSError.
 
-    Where an interface has got the address meanwhile, there is nothing to be restored.
+    An address that an interface has got meanwhile is local already, so it is in neither.
     """
     missing = claimed - claim_routes.held_claims()
     if not missing:
@@ -179,7 +186,7 @@ def _restored(claimed: frozenset[str]) -> tuple[frozenset[str], Mapping[str, OSE
 
 
 def explain(error: OSError) -> str:
-    """Why an address could not be claimed, as the end of a sentence."""
+    """Why an address could not be claimed, as the end of a sentence (see `Claims.reason`)."""
     if isinstance(error, Locked):
         return str(error.strerror)
     if error.errno == errno.EPERM:

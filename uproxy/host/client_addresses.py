@@ -1,17 +1,20 @@
-"""What the kernel needs so that backends can be shown the addresses of clients.
+"""Rules in the kernel without which backends cannot be shown the addresses of clients.
 
-A worker's backend socket may have the client's address (IP_TRANSPARENT). The backend's replies are
-then addressed to the client, and would be forwarded to it. Three things bring them back to the
-socket: a chain that marks packets for which there is such a socket, a rule that sends what is
-marked to a routing table of its own, and a route there that makes every address local. (Kernel
-documentation: networking/tproxy.rst.)
+A worker's backend socket may be bound to the client's address (IP_TRANSPARENT). The backend's
+replies are then addressed to the client, and this node would forward them. Three things bring them
+to the socket instead (kernel documentation, networking/tproxy.rst): an nftables chain that sets a
+mark on packets for which there is a transparent socket, a routing rule (`ip rule`) that sends
+marked packets to a routing table of its own, and a route in that table that makes every address
+local.
 
-IPv4 needs another rule where the sysctl src_valid_mark is set, as wg-quick(8) does: the kernel
-then looks up the way back to a packet's source by the packet's mark, would find itself, and drop
-it as martian. Those look-ups have the incoming interface lo.
+IPv4 needs one more rule where the sysctl src_valid_mark is set, as wg-quick(8) does. To validate a
+packet's source, the kernel then looks up the route back to it with the packet's mark. It would find
+the table in which every address is local, take the source for its own address, and drop the packet
+as martian. Those look-ups have the incoming interface lo, so a rule for lo, ahead of the other one,
+sends them to the main table.
 
-All of it is ours by name or number. `uproxy.control.client_ip_preservation` decides when it is made
-and removed.
+All of this is ours by name or number. `uproxy.control.client_ip_preservation` decides when it is
+installed and removed.
 """
 
 from __future__ import annotations
@@ -31,10 +34,10 @@ from uproxy.core.ip import Family
 from uproxy.host.namespace_lock import CLIENT_ADDRESSES, Locked, take_lock
 
 TABLE: Final = "uproxy"
-"""Of nftables, family inet."""
+"""Name of the nftables table, of family inet."""
 MARK: Final = "0x75"
 ROUTES: Final = "117"
-"""Number of the routing table, and the protocol number of all that is ours."""
+"""Number of the routing table, and protocol number of our rules and routes."""
 
 _RULES: Final = f"""\
 table inet {TABLE}
@@ -46,8 +49,10 @@ table inet {TABLE} {{
     }}
 }}
 """
-"""One transaction; the first line is there so that the second one finds something. No pod is on
-the other side of lo, whose packets are spared the look-up."""
+"""One transaction, which replaces the table. The first line makes the table if it does not exist,
+because the second one would fail otherwise. Packets from lo are exempt from the socket look-up,
+since no pod is on the other side of lo. The hook comes before the routing decision, which the mark
+is for."""
 
 _TIMEOUT: Final = 10.0
 """Seconds that a command may take."""
@@ -55,23 +60,24 @@ _PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 _PACKAGES: Final = {"nft": "nftables", "ip": "iproute2"}
 
 _BY_US: Final = ("protocol", ROUTES)
-_WAY_BACK: Final = ("priority", "116", "iif", "lo", "fwmark", MARK, "lookup", "main")
+_REVERSE_PATH: Final = ("priority", "116", "iif", "lo", "fwmark", MARK, "lookup", "main")
 _DIVERT: Final = ("priority", "117", "fwmark", MARK, "lookup", ROUTES)
-"""Ahead of what network plugins and VPNs use as a rule, behind the table of local addresses."""
+"""Their priorities put them after the table of local addresses (0), and before the rules that
+network plugins and VPNs usually have. _REVERSE_PATH comes before _DIVERT, or it would never
+apply."""
 
-
-_IPV6_TRANSPARENT: Final = 75
+_IPV6_TRANSPARENT: Final = 75  # Not in Python's socket module.
 
 
 class _Version(NamedTuple):
-    """What `ip`, nft and sockets call the things of one address family."""
+    """The names that `ip` and sockets use for one address family."""
 
     family: Family
     flag: str
     rules: tuple[tuple[str, ...], ...]
-    everything: str
-    nobody: str
-    """An address that no machine has: RFC 7600, RFC 6666."""
+    all_addresses: str
+    unassigned: str
+    """An address that no machine has (RFC 7600, RFC 6666)."""
     domain: socket.AddressFamily
     level: int
     transparent: int
@@ -79,7 +85,7 @@ class _Version(NamedTuple):
 
 _VERSIONS: Final = (
     _Version(
-        *("IPv4", "-4", (_WAY_BACK, _DIVERT), "0.0.0.0/0", "192.0.0.8"),
+        *("IPv4", "-4", (_REVERSE_PATH, _DIVERT), "0.0.0.0/0", "192.0.0.8"),
         *(socket.AF_INET, socket.SOL_IP, socket.IP_TRANSPARENT),
     ),
     _Version(
@@ -90,42 +96,42 @@ _VERSIONS: Final = (
 
 
 class ClientAddressRules:
-    """Whether backends can be shown the addresses of clients."""
+    """Installs the rules, and says whether backends can be shown the addresses of clients."""
 
     def __init__(self) -> None:
         self.families: tuple[Family, ...] = ()
-        """Those in which they can."""
+        """The address families for which it works."""
         self.reason = ""
-        """Why not, where they cannot."""
-        self.passing = False
-        """Whether that may pass: this machine is short of something."""
+        """Why it does not work."""
+        self.temporary = False
+        """Whether that may pass, because this machine is only short of memory or descriptors."""
 
     def install(self) -> None:
-        """Set everything up, whatever is there already, and find out what works."""
+        """Install all rules, whatever is there already, and find out what works."""
         working: list[Family] = []
         try:
             for version in _versions():
                 _try_socket(version)
-                _lead_back(version)
+                _install_return_route(version)
                 working.append(version.family)
             _run("nft", "-f", "-", text=_RULES)
-            self.families, self.reason, self.passing = tuple(working), "", False
+            self.families, self.reason, self.temporary = tuple(working), "", False
         except OSError as error:
-            self.families, self.reason, self.passing = (), explain(error), passes(error)
+            self.families, self.reason, self.temporary = (), explain(error), is_temporary(error)
 
     def intact(self) -> bool:
-        """Whether all is there that `install` has made."""
+        """Whether everything that `install` has made is still there."""
         with suppress(OSError):
-            return table_is_there() and all(
-                way_back_is_there(each) for each in _VERSIONS if each.family in self.families
+            return table_exists() and all(
+                return_route_exists(each) for each in _VERSIONS if each.family in self.families
             )
         return False
 
 
 def remove_client_address_rules() -> Sequence[str]:
-    """Remove everything of ours, whichever process has made it; returns what was there.
+    """Remove all rules of ours, whichever process has made them; returns what was there.
 
-    Raises OSError: EBUSY while a running uproxy needs it.
+    Raises OSError: EBUSY while a running uproxy needs them.
     """
     try:
         lock = take_lock(CLIENT_ADDRESSES)
@@ -135,26 +141,26 @@ def remove_client_address_rules() -> Sequence[str]:
         return remove_rules()
 
 
-def table_is_there() -> bool:
-    """Whether packets are marked. Raises OSError."""
+def table_exists() -> bool:
+    """Whether the chain that sets the mark is there. Raises OSError."""
     listing = _run("nft", "list", "table", "inet", TABLE, fine=["No such file"])
     return "socket transparent 1" in listing and "hook prerouting" in listing
 
 
-def way_back_is_there(version: _Version) -> bool:
-    """Whether what is marked is routed to this node. Raises OSError."""
+def return_route_exists(version: _Version) -> bool:
+    """Whether marked packets are routed to this node. Raises OSError."""
     ip = ("ip", "-json", version.flag)
     rules = json.loads(_run(*ip, "-N", "rule", "show"))
     found = {str(each["priority"]) for each in rules if each.get("protocol") == ROUTES}
     if not found.issuperset(rule[1] for rule in version.rules):
         return False
-    # An empty table does not exist.
+    # `ip` fails for a routing table without routes: to the kernel it does not exist.
     listing = _run(*ip, "route", "show", "table", ROUTES, fine=["does not exist"])
     return '"local"' in listing
 
 
 def _versions() -> Iterator[_Version]:
-    """Those that this kernel has."""
+    """The address families that this kernel has."""
     for version in _VERSIONS:
         with suppress(OSError), socket.socket(version.domain, socket.SOCK_STREAM) as sock:
             sock.bind(("::1" if version.family == "IPv6" else "127.0.0.1", 0))
@@ -162,13 +168,13 @@ def _versions() -> Iterator[_Version]:
 
 
 def _try_socket(version: _Version) -> None:
-    """Take an address that is not ours. Raises OSError."""
+    """Bind an address that is not this node's, as workers will. Raises OSError."""
     with socket.socket(version.domain, socket.SOCK_STREAM) as sock:
         sock.setsockopt(version.level, version.transparent, 1)
-        sock.bind((version.nobody, 0))
+        sock.bind((version.unassigned, 0))
 
 
-def _lead_back(version: _Version) -> None:
+def _install_return_route(version: _Version) -> None:
     ip = ("ip", version.flag)
     _run(*ip, "route", "replace", *_route(version), *_BY_US)
     for rule in version.rules:
@@ -176,16 +182,17 @@ def _lead_back(version: _Version) -> None:
 
 
 def _route(version: _Version) -> tuple[str, ...]:
-    return ("local", version.everything, "dev", "lo", "table", ROUTES)
+    return ("local", version.all_addresses, "dev", "lo", "table", ROUTES)
 
 
 def remove_rules() -> Sequence[str]:
-    """Remove what is there; returns what it was. Raises OSError."""
+    """Remove all rules that are there; returns what was removed. The caller must hold the lock.
+    Raises OSError."""
     return [name for name, command in _ours() if _removed(*command)]
 
 
 def _ours() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """What there may be, with the command that removes it."""
+    """Everything that there may be, with the command that removes it."""
     yield f"nftables table inet {TABLE}", ("nft", "delete", "table", "inet", TABLE)
     for version in _VERSIONS:
         ip = ("ip", version.flag)
@@ -197,17 +204,17 @@ def _ours() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _removed(*words: str) -> bool:
     if shutil.which(words[0], path=_PATH) is None:
-        return False  # Nor can it have made anything.
+        return False  # Without the program, nothing can have been made by it.
     return _run(*words, fine=("No such", "does not exist", "not supported")) is not _NOTHING
 
 
 _NOTHING: Final = "\0"
-"""What `_run` returns when a command has failed in a way that is fine."""
+"""What `_run` returns when a command has failed with one of the errors that are fine."""
 
 
 def _run(*words: str, text: str = "", fine: Sequence[str] = ()) -> str:
-    """What a command prints, or `_NOTHING` if it fails with one of the errors that are fine.
-    Raises OSError."""
+    """The output of a command, or `_NOTHING` if it fails with one of the errors in `fine`. Raises
+    OSError."""
     command = shutil.which(words[0], path=_PATH)
     if command is None:
         package = _PACKAGES[words[0]]
@@ -232,8 +239,8 @@ def _run(*words: str, text: str = "", fine: Sequence[str] = ()) -> str:
     raise OSError(number, f"{words[0]}: {' '.join(done.stderr.split())}")
 
 
-def passes(error: OSError) -> bool:
-    """Whether something that has failed may well succeed later."""
+def is_temporary(error: OSError) -> bool:
+    """Whether what has failed may well succeed later."""
     return error.errno in RESOURCE_ERRORS | {errno.EAGAIN, errno.ETIMEDOUT}
 
 

@@ -1,6 +1,7 @@
-"""Whom this node depends on, by address: its gateways, its DNS servers, servers by name.
+"""Addresses that this node cannot do without: its gateways, its DNS servers, the API server.
 
-All of it waits for the kernel, a disk or DNS, so it is called in a thread.
+To claim one of them would cut the node off, so none of them is ever claimed. All functions here
+block, on the kernel, a disk or DNS, and are called in a thread.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ _NEXT_HOP_GATEWAY = 6  # NHA_GATEWAY
 _NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop
 
 RESOLV_CONF: Final = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
-"""The second one has the servers that systemd's stub, 127.0.0.53, asks."""
+"""Where systemd-resolved is used, the first file names its stub, 127.0.0.53, and the second one the
+servers that the stub asks."""
 
 
 def gateways() -> frozenset[str]:
     """The gateways of all routes. Raises OSError.
 
-    Routing daemons may have the kernel name but the number of a next hop in its routes
-    (net.ipv4.nexthop_compat_mode=0), so next hops are read as well.
+    With net.ipv4.nexthop_compat_mode=0, a route of a routing daemon has only the number of a next
+    hop and no gateway, so the next hops are read as well.
     """
     of_routes = (
         gateway
@@ -48,19 +50,19 @@ def gateways() -> frozenset[str]:
 
 
 def name_servers(paths: Iterable[Path] = RESOLV_CONF) -> frozenset[str]:
-    """The DNS servers that this node asks; a file that cannot be read names none."""
+    """The DNS servers that this node asks. A file that cannot be read names none."""
     return frozenset(server for path in paths for server in _name_servers(path))
 
 
 def resolve_hosts(urls: Iterable[str]) -> frozenset[str]:
-    """All addresses of the hosts of these URLs. Raises OSError where a name has none."""
+    """All addresses of the hosts in these URLs. Raises OSError where a name has none."""
     return frozenset(address for url in urls for address in _addresses(urlsplit(url).hostname))
 
 
 def _gateways(data: memoryview) -> Iterator[str]:
     for kind, value in netlink.attributes(data):
         if kind == _VIA:
-            value = value[2:]  # Behind its family.
+            value = value[2:]  # struct rtvia: the address comes after its family.
         if kind in (_GATEWAY, _VIA) and len(value) in (4, 16):
             yield str(ipaddress.ip_address(bytes(value)))
         elif kind == _MULTIPATH:

@@ -1,6 +1,7 @@
-"""The addresses of this node's interfaces, and news of them, read through netlink.
+"""The addresses of this node's interfaces, and notice of changes, both through netlink.
 
-What news say is not looked at: they may be lost, and a look at all addresses takes 1 ms.
+What a notice says is ignored, because notices may be lost when there are many, and to read all
+addresses takes 1 ms.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ _GROUPS: Final = 0x10 | 0x100
 
 
 class Interfaces(NamedTuple):
-    """What the interfaces have, loopback included; in canonical form."""
+    """The addresses of all interfaces, loopback included; in canonical form."""
 
     addresses: frozenset[str] = frozenset()
-    """Left out are link-local IPv6 addresses, which name nothing without their zone, and those
-    that cannot be bound, because the kernel still looks for duplicates or has found one."""
+    """Left out are link-local IPv6 addresses, which mean nothing without their zone, and addresses
+    that cannot be bound, because the kernel is still looking for duplicates or has found one (RFC
+    4862, 5.4)."""
     broadcast: frozenset[str] = frozenset()
-    """Broadcast addresses of IPv4 networks: their last one, and, as in old times, their first."""
+    """Broadcast addresses of IPv4 networks: the last address of each, and the first, which
+    older kernels treat as one too."""
 
 
 async def read_interfaces() -> Interfaces:
@@ -45,9 +48,9 @@ async def read_local_addresses() -> frozenset[str]:
 
 
 class AddressMonitor:
-    """Says when addresses of interfaces come or go; what has become of them has to be read.
+    """Says when addresses of interfaces come or go. The new state has to be read.
 
-    Where the kernel does not tell (gVisor does not), `wait` is a timer.
+    Where the kernel sends no notice (gVisor does not), `wait` is only a timer.
     """
 
     def __init__(self) -> None:
@@ -58,7 +61,7 @@ class AddressMonitor:
         try:
             self._socket = _subscribed()
         except OSError as error:
-            log.info("this kernel does not tell about addresses: %s", error)
+            log.info("this kernel gives no notice when addresses change: %s", error)
         else:
             asyncio.get_running_loop().add_reader(self._socket.fileno(), self._drain, self._socket)
         return self
@@ -69,8 +72,8 @@ class AddressMonitor:
             self._socket.close()
 
     async def wait(self, at_most: float) -> bool:
-        """Wait until something has changed since the last call, or so many seconds have passed;
-        whether there were news."""
+        """Wait until something has changed since the last call, or `at_most` seconds have passed;
+        returns whether something has changed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(at_most):
                 await self._changed.wait()
@@ -80,7 +83,8 @@ class AddressMonitor:
 
     def _drain(self, sock: socket.socket) -> None:
         self._changed.set()
-        with contextlib.suppress(OSError):  # Nothing more, or more than fitted into the queue.
+        # OSError: the queue is empty (EAGAIN), or notices were lost (ENOBUFS), which is notice too.
+        with contextlib.suppress(OSError):
             while sock.recv(65536):
                 pass
 

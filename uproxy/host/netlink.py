@@ -1,7 +1,7 @@
-"""Messages of rtnetlink, put together and taken apart by hand (rtnetlink(7)).
+"""Messages of rtnetlink, packed and unpacked by hand (rtnetlink(7)).
 
-For the 10,000 routes of a large cluster pyroute2 needs 3 s to write them and 1 s to read them, and
-other threads wait meanwhile. This takes 0.2 s, and spares the control process 24 MB.
+For the 10,000 routes of a large cluster, pyroute2 takes 3 s to write them and 1 s to read them, and
+other threads wait meanwhile. This takes 0.2 s, and saves the control process 24 MB (decision 0006).
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ NEW_NEXT_HOP, GET_NEXT_HOP = 104, 106
 REQUEST, ACK, EXCLUSIVE, CREATE, DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
 _SOL_NETLINK, _GET_STRICT_CHK = 270, 12
 _NO_SUCH_TABLE = (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
-"""A kernel without IPv6, for one, or before 5.3, which has no objects for next hops."""
+"""A dump is refused with one of these by a kernel without IPv6, for example, or by one before 5.3,
+which has no next hop objects."""
 _TIMEOUT = 10.0
-"""Seconds; the kernel answers within the call, so this never passes."""
+"""Seconds. The kernel answers within the call that sends the request, so this should never pass."""
 
 
 def netlink() -> socket.socket:
-    """A socket to the kernel. Raises OSError."""
+    """A socket whose other end is the kernel. Raises OSError."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     try:
         sock.settimeout(_TIMEOUT)
@@ -48,8 +49,8 @@ def netlink() -> socket.socket:
 def dump_routes(
     family: int, *, table: int = 0, protocol: int = 0, kind: int = 0
 ) -> Iterator[memoryview]:
-    """Bodies of all routes; 0 stands for any. Kernels before 4.20 don't filter: look yourself.
-    Raises OSError."""
+    """Bodies of all routes; 0 stands for any. Kernels before 4.20 send all routes whatever the
+    filter says, so the caller has to check each of them. Raises OSError."""
     body = ROUTE.pack(family, 0, 0, 0, table, protocol, 0, kind, 0)
     return _dump(GET_ROUTE, NEW_ROUTE, body)
 
@@ -73,7 +74,8 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Type and value of each attribute."""
+    """Type and value of each attribute. They are aligned to 4 bytes; a length of less than its own
+    header, which no kernel sends, must not make this an endless loop."""
     while len(data) >= ATTRIBUTE.size:
         length, kind = ATTRIBUTE.unpack_from(data)
         yield kind & 0x3FFF, data[ATTRIBUTE.size : length]
@@ -81,7 +83,7 @@ def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def answers(sock: socket.socket, count: int) -> Iterator[tuple[int, int]]:
-    """Sequence number and errno of so many answers."""
+    """Sequence number and errno (0: done) of `count` answers."""
     while count > 0:
         for kind, sequence, body in _messages(sock):
             if kind == ERROR_MESSAGE:
@@ -92,6 +94,7 @@ def answers(sock: socket.socket, count: int) -> Iterator[tuple[int, int]]:
 def _dump(request: int, answer: int, body: bytes) -> Iterator[memoryview]:
     with netlink() as sock:
         with contextlib.suppress(OSError):
+            # Only with this does the kernel take the filter in a dump request into account.
             sock.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)
         sock.send(message(request, REQUEST | DUMP, 0, body))
         while True:

@@ -11,14 +11,17 @@ from typing import Final
 _GROUPS: Final = Path("sys/fs/cgroup")
 
 
-def has_spare_processor(root: Path = Path("/")) -> bool:
+def has_spare_processor(root: Path = Path("/"), processors: int | None = None) -> bool:
     """Whether a worker may keep a processor busy while it waits.
 
-    There has to be another one, for those whom it waits for, and no limit of processor time: what
-    is spent on looking would be missing for relaying (cgroups(7): cpu.max, cpu.cfs_quota_us; in a
-    Pod `resources.limits.cpu`). `root`: where the filesystems are.
+    There has to be a second processor, for the processes that the worker waits for. And there must
+    be no limit of processor time (cgroups(7): cpu.max, cpu.cfs_quota_us; in a Pod
+    `resources.limits.cpu`), because the time spent on polling would be missing for relaying.
+    `root`: the directory in which /proc and /sys are. `processors`: how many this process may use,
+    by default those of its affinity mask.
     """
-    return len(os.sched_getaffinity(0)) > 1 and not _limited(root)
+    usable = len(os.sched_getaffinity(0)) if processors is None else processors
+    return usable > 1 and not _limited(root)
 
 
 def _limited(root: Path) -> bool:
@@ -33,10 +36,11 @@ def _limited(root: Path) -> bool:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """Folders of the control groups that this process is in, and of those that they are in.
+    """The directories of the control groups that this process is in, and of their parents: a limit
+    of any of them applies.
 
-    In a container the kernel's path may be one of the host, and the group itself is mounted: so
-    the top is always among them.
+    In a container, /proc may name the group by its path on the host, while the group itself is
+    mounted as the top of the tree. So the top is always among them.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Work in a thread that is not to go on behind the back of whoever asked for it."""
+"""Blocking calls in a thread that must not go on after the caller was cancelled."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Arguments = TypeVarTuple("Arguments")
 
 
 async def run_to_completion(act: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-    """Call in a thread. When this is cancelled, once or more often, it waits all the same.
+    """Call `act` in a thread. If this is cancelled, it still waits until the call has ended.
 
-    A thread cannot be stopped. What it makes or writes after its caller is gone would be
-    found by nobody: a claim that is made while another thread releases all of them, for example.
+    A thread cannot be stopped, and what it does after its caller is gone would be lost to the
+    program: a claim, for example, that is made while another thread releases all of them.
     """
     working = asyncio.get_running_loop().run_in_executor(None, act, *arguments)
     cancelled: asyncio.CancelledError | None = None
@@ -24,6 +24,6 @@ async def run_to_completion(act: Callable[[*Arguments], Result], *arguments: *Ar
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        working.exception()  # Nobody else asks for it.
+        working.exception()  # Retrieved, so that asyncio does not log it as forgotten.
         raise cancelled
     return working.result()
