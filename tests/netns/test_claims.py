@@ -148,7 +148,7 @@ def test_without_the_capability(net: World, backend: Pod, manifests: Path) -> No
         reason = f"address {LB_IP} is not on this node, and claiming it needs CAP_NET_ADMIN"
         assert said(uproxy, LB_IP) == ("elsewhere", reason)
         net.node.space.ip(f"route add {LEFT_OVER}")
-        with pytest.raises(AssertionError, match="without CAP_NET_ADMIN; try as root"):
+        with pytest.raises(AssertionError, match="without CAP_NET_ADMIN; run this command as root"):
             net.node.space.run(*without, sys.executable, "-m", "uproxy.cli", "cleanup")
         net.node.space.ip(f"route del {LEFT_OVER}")
 
