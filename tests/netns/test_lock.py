@@ -68,6 +68,15 @@ def space() -> Iterator[Namespace]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def python_for_anybody() -> None:
+    """An interpreter in somebody's home directory is for nobody else."""
+    words = [*NOBODY, sys.executable, "-c", ""]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        pytest.skip(f"other users cannot run {sys.executable}: {done.stderr.strip()}")
+
+
 @contextmanager
 def somebody(space: Namespace, script: str) -> Iterator[None]:
     """A user without privileges, who does something and keeps it up."""
@@ -89,6 +98,7 @@ def cleanup(space: Namespace) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("python_for_anybody")
 def test_a_running_one_is_recognised_whatever_local_users_do(
     space: Namespace, manifests: Path
 ) -> None:
@@ -113,6 +123,7 @@ def test_a_running_one_is_recognised_whatever_local_users_do(
         assert claimed(space) == set()
 
 
+@pytest.mark.usefixtures("python_for_anybody")
 def test_nobody_without_privileges_keeps_it_from_claiming(
     space: Namespace, manifests: Path
 ) -> None:
@@ -151,6 +162,7 @@ class TestLock:
                 with take_lock(), pytest.raises(Locked):
                     take_lock(attempts=1)
 
+    @pytest.mark.usefixtures("python_for_anybody")
     def test_who_may_not_claim_cannot_hold_it(self, space: Namespace) -> None:
         script = "from uproxy.host.namespace_lock import take_lock; take_lock()"
         words = space.command(*NOBODY, sys.executable, "-c", script)

@@ -5,6 +5,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 import pytest
@@ -364,8 +365,9 @@ def test_flows_that_are_gone_are_not_kept() -> None:
 
 
 def pickled(table: FlowTable[Named]) -> int:
-    """Bytes of everything that it holds."""
-    return len(pickle.dumps([getattr(table, name) for name in table.__slots__]))
+    """Bytes of everything that it holds, but a counter, which Python 3.14 does not pickle."""
+    held = [getattr(table, name) for name in table.__slots__]
+    return len(pickle.dumps([each for each in held if not isinstance(each, count)]))
 
 
 @pytest.mark.parametrize(
