@@ -9,13 +9,6 @@ import pytest
 import uvloop
 
 from tests.io_uring import ring_loop
-from uproxy.uring.abi import OP_RECV_MULTISHOT
-from uproxy.uring.ring import Ring
-
-
-def receive_all(ring: Ring, fd: int, user_data: int) -> None:
-    """Receive without the limit that streams have, which older kernels do not know."""
-    ring.queue_sqe(OP_RECV_MULTISHOT | fd << 32, 0, 0, 0, user_data)
 
 
 def pytest_asyncio_loop_factories(

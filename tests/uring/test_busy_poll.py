@@ -1,4 +1,4 @@
-"""How a ring waits: asleep, unless completions come alone and soon."""
+"""How a ring waits: asleep, unless completions come one at a time and soon."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from time import monotonic
 
 import pytest
 
-from tests.dataplane.conftest import receive_all
 from tests.io_uring import needs_io_uring
+from tests.uring.rings import receive_all
+from uproxy.uring.abi import SQ_CQ_OVERFLOW, SQ_TASKRUN
 from uproxy.uring.busy_poll import POLL_SECONDS, STREAK, BusyPoll
 from uproxy.uring.loop import RingLoop, new_ring_loop
 from uproxy.uring.ring import Ring
 
 SQ_FLAGS, CQ_TAIL = 0, 1
-WORK = 4
+"""Where these two are in the memory of the fake queues."""
 
 
 class Clock:
-    """Goes on by a little each time somebody looks."""
+    """Goes on by a little each time it is read."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -35,7 +36,7 @@ class Clock:
 
 
 class Kernel:
-    """The queues, and what is done with them."""
+    """Queues, and the calls that were made with them."""
 
     sq_flags_at, cq_tail_at = SQ_FLAGS, CQ_TAIL
 
@@ -76,13 +77,13 @@ def busy_poll(kernel: Kernel, clock: Clock) -> BusyPoll:
 
 
 class TestAsleep:
-    def test_at_first(self, busy_poll: BusyPoll, kernel: Kernel) -> None:
+    def test_before_the_streak_is_long_enough(self, busy_poll: BusyPoll, kernel: Kernel) -> None:
         busy_poll.streak = STREAK - 1
         assert busy_poll.enter_and_wait(3) == 3
         assert kernel.calls == ["sleep 3"]
         assert busy_poll.streak == STREAK - 1
 
-    def test_one_that_came_late_begins_anew(
+    def test_a_completion_that_came_late_ends_the_streak(
         self, busy_poll: BusyPoll, kernel: Kernel, clock: Clock
     ) -> None:
         busy_poll.streak, clock.step = STREAK - 1, POLL_SECONDS * 1.1
@@ -92,12 +93,14 @@ class TestAsleep:
 
 
 class TestAwake:
-    def test_sees_what_comes(self, busy_poll: BusyPoll, kernel: Kernel, clock: Clock) -> None:
+    def test_it_sees_a_completion_while_it_looks(
+        self, busy_poll: BusyPoll, kernel: Kernel, clock: Clock
+    ) -> None:
         looks = iter(range(5))
 
         def arrives() -> None:
             if next(looks) == 3:
-                kernel.memory[SQ_FLAGS] = WORK
+                kernel.memory[SQ_FLAGS] = SQ_TASKRUN
 
         clock.looked = arrives
         assert busy_poll.enter_and_wait(2) == 2
@@ -112,14 +115,14 @@ class TestAwake:
         assert kernel.calls == ["submit 2"]
 
     @pytest.mark.parametrize("taken", [-1, 1])
-    def test_what_was_not_taken_comes_first(
+    def test_what_was_not_taken_is_to_be_submitted_first(
         self, busy_poll: BusyPoll, kernel: Kernel, taken: int
     ) -> None:
         kernel.taken = taken
         assert busy_poll.enter_and_wait(2) == taken
         assert kernel.calls == ["submit 2"]
 
-    def test_goes_to_sleep_when_nothing_comes(
+    def test_it_goes_to_sleep_when_nothing_comes(
         self, busy_poll: BusyPoll, kernel: Kernel, clock: Clock
     ) -> None:
         assert busy_poll.enter_and_wait(2) == 2
@@ -127,20 +130,18 @@ class TestAwake:
         assert clock.now <= POLL_SECONDS * 1.5
         assert busy_poll.streak == 0
 
-    def test_other_flags_are_none_of_its_business(
-        self, busy_poll: BusyPoll, kernel: Kernel
-    ) -> None:
-        kernel.memory[SQ_FLAGS] = 1 | 2
+    def test_other_flags_are_ignored(self, busy_poll: BusyPoll, kernel: Kernel) -> None:
+        kernel.memory[SQ_FLAGS] = 1 | SQ_CQ_OVERFLOW
         busy_poll.enter_and_wait(2)
         assert kernel.calls == ["submit 2", "sleep 0"]
 
 
 @needs_io_uring
 class TestRing:
-    """With a kernel: what a conversation does to the count."""
+    """What traffic does to the streak of a real ring."""
 
     @pytest.mark.parametrize("allowed", [True, False])
-    def test_a_lonely_conversation(self, *, allowed: bool) -> None:
+    def test_a_conversation_alone_makes_a_streak(self, *, allowed: bool) -> None:
         async def main() -> int:
             loop = asyncio.get_running_loop()
             assert isinstance(loop, RingLoop)
@@ -172,10 +173,10 @@ class TestRing:
             assert runner.run(main()) == (STREAK if allowed else 0)
 
     @pytest.mark.timeout(20)
-    def test_what_the_kernel_has_for_us_is_seen_without_a_call(self) -> None:
-        """A wrong look at the flags would look for ever: the time that it may take never ends."""
-        ring = Ring()
-        ring.busy_poll = BusyPoll(ring._queues, lambda: 0.0)
+    def test_task_work_is_seen_without_a_call(self) -> None:
+        """The time for looking never ends here, so one that reads the wrong flags goes on for
+        ever."""
+        ring = Ring(clock=lambda: 0.0)
         ring.busy_poll.streak = STREAK
         completions: list[int] = []
         try:
@@ -186,7 +187,7 @@ class TestRing:
         finally:
             ring.close()
 
-    def test_many_at_once_end_it(self) -> None:
+    def test_two_completions_at_once_end_the_streak(self) -> None:
         async def main() -> int:
             loop = asyncio.get_running_loop()
             assert isinstance(loop, RingLoop)

@@ -1,9 +1,8 @@
-"""The event loop around an io_uring, and what a worker does without one."""
+"""The event loop around an io_uring, and which loop a worker gets."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 import threading
@@ -12,15 +11,10 @@ from time import monotonic
 import pytest
 
 from tests.io_uring import needs_io_uring
+from tests.uring.kernels import WithoutRing
 from uproxy.dataplane.program import new_loop
-from uproxy.uring import loop as loop_module
 from uproxy.uring.loop import RingLoop, new_ring_loop
-from uproxy.uring.ring import Ring
-
-
-class NoRing(Ring):
-    def __init__(self, *arguments: object, **options: object) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+from uproxy.uring.queues import Queues
 
 
 class TestChoice:
@@ -35,12 +29,9 @@ class TestChoice:
         assert not isinstance(loop, RingLoop)
         loop.close()
 
-    def test_epoll_where_the_kernel_refuses(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        monkeypatch.setattr(loop_module, "Ring", NoRing)
+    def test_epoll_where_the_kernel_refuses(self, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level("INFO"):
-            loop = new_loop(ring=True)
+            loop = new_loop(ring=True, queues=WithoutRing)
         assert not isinstance(loop, RingLoop)
         assert "io_uring cannot be used (Operation not permitted)" in caplog.text
         loop.close()
@@ -89,7 +80,7 @@ class TestLoop:
             assert runner.run(main()) == "woken"
 
     def test_a_timer_that_a_completion_sets_is_heeded(self) -> None:
-        """The wait goes on after completions; asyncio must hear of what their callbacks ask for."""
+        """The wait goes on after completions, and has to end if a callback schedules something."""
         near, far = socket.socketpair()
 
         async def main() -> float:
@@ -112,11 +103,12 @@ class TestLoop:
 
     def test_ends_with_its_ring(self) -> None:
         """A worker that can submit nothing any more is better replaced."""
+        queues = Queues()
 
         async def main() -> None:
             loop = asyncio.get_running_loop()
             assert isinstance(loop, RingLoop)
-            os.dup2(0, loop.ring._queues.fd)
+            os.dup2(0, queues.fd)
             try:
                 loop.ring.cancel(1)
                 loop.ring.submit()
@@ -125,6 +117,6 @@ class TestLoop:
 
         with (
             pytest.raises(OSError, match="Operation not supported"),
-            asyncio.Runner(loop_factory=new_ring_loop) as runner,
+            asyncio.Runner(loop_factory=lambda: new_ring_loop(lambda: queues)) as runner,
         ):
             runner.run(main())

@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 
 from uproxy.dataplane.context import Context
@@ -27,6 +28,7 @@ from uproxy.net.listening import descriptor_limit
 from uproxy.net.messages import Ready, Settings, ToWorker
 from uproxy.text.logs import formatter
 from uproxy.uring.loop import new_ring_loop
+from uproxy.uring.queues import Queues, RingQueues
 
 log = logging.getLogger(__name__)
 
@@ -131,11 +133,11 @@ async def serve(channel: Channel[ToWorker]) -> None:
         process.close()
 
 
-def new_loop(*, ring: bool) -> asyncio.AbstractEventLoop:
+def new_loop(*, ring: bool, queues: Callable[[], RingQueues] = Queues) -> asyncio.AbstractEventLoop:
     """With `ring` one around an io_uring, if the kernel grants it."""
     if ring:
         try:
-            return new_ring_loop()
+            return new_ring_loop(queues)
         except OSError as error:
             # Old kernels, seccomp profiles, sysctl kernel.io_uring_disabled: `uproxy doctor` says.
             log.info("io_uring cannot be used (%s); epoll is", error.strerror)
