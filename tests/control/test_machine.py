@@ -79,7 +79,7 @@ async def test_what_cannot_be_read_stays_as_it_was(
     found = Machine(lambda: urls)
     monkeypatch.setattr(machine, "_SHARE", 0)
     await found.look_around()
-    before = found.hosts, found.servers
+    before = found.reserved, found.servers
     assert before == (
         {"192.0.2.254": "this node's gateway", "192.0.2.255": "a broadcast address of this node"},
         {"192.0.2.9": "the API server's address", "192.0.2.53": "a DNS server of this node"},
@@ -89,5 +89,5 @@ async def test_what_cannot_be_read_stays_as_it_was(
     urls[:] = ["https://not.a.name.invalid"]
     await found.look_around()
     await found.look_around()
-    assert (found.hosts, found.servers) == before
+    assert (found.reserved, found.servers) == before
     assert len(caplog.records) == 2, "each trouble is told once"

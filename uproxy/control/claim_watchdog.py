@@ -61,7 +61,7 @@ class ClaimWatchdog:
         if self._cluster.reachable:
             self._suspects.claimed(addresses, time.monotonic())
         else:
-            self._suspects.claimed_blindly(addresses, time.monotonic())
+            self._suspects.claimed_while_unreachable(addresses, time.monotonic())
         self._wake.set()
 
     async def run(self) -> None:
@@ -69,16 +69,16 @@ class ClaimWatchdog:
         while True:
             await self._rest()
             asked = time.monotonic()
-            if self._suspects.is_fresh(asked) and not await self._is_there():
+            if self._suspects.has_recent_claims(asked) and not await self._is_there():
                 self._suspect(asked)
             if self._cluster is not None and self._cluster.reachable:
-                self._suspects.heard()
-            if self._suspects.settle(time.monotonic()):
+                self._suspects.server_answered()
+            if self._suspects.update(time.monotonic()):
                 self._changed()
 
     async def _rest(self) -> None:
-        now, due = time.monotonic(), self._suspects.next_try()
-        if self._suspects.is_fresh(now) or self._suspects.is_blind:
+        now, due = time.monotonic(), self._suspects.next_due()
+        if self._suspects.has_recent_claims(now) or self._suspects.has_untested_claims:
             await asyncio.sleep(self._interval)
             return
         self._wake.clear()
@@ -95,7 +95,7 @@ class ClaimWatchdog:
         return False
 
     def _suspect(self, asked: float) -> None:
-        suspects = sorted(self._suspects.lost(asked))
+        suspects = sorted(self._suspects.server_lost(asked))
         if suspects:
             log.warning(
                 "the API server was lost right after %s; this is undone, and tried again later",

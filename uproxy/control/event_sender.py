@@ -100,7 +100,7 @@ class EventSender:
         request = self._request(event)
         if request is not None and await self._answered(request) == 404:
             # The API server keeps Events for an hour only; or their namespace is gone.
-            self._log.lost(event)
+            self._log.forget(event)
             if request.method == "PATCH" and (request := self._request(event)) is not None:
                 await self._answered(request)
 
@@ -120,7 +120,7 @@ class EventSender:
                     self._note(status, request)
                     return status
             await asyncio.sleep(self._pace.retry.delay(attempt, random.random()))
-        self._log.lost(request.event)
+        self._log.forget(request.event)
         return 0
 
     def _note(self, status: int, request: EventRequest) -> None:
@@ -130,7 +130,7 @@ class EventSender:
             level = logging.DEBUG if self._forbidden else logging.WARNING
             self._forbidden = True
             log.log(level, "Events cannot be written: the API server forbids it (%d)", status)
-            self._log.lost(request.event)
+            self._log.forget(request.event)
         elif status != 404:
             log.debug("the API server refused an Event: %d", status)
-            self._log.lost(request.event)
+            self._log.forget(request.event)

@@ -15,7 +15,7 @@ from uproxy.core.ip import parse_network
 from uproxy.core.recently_seen import RecentlySeen
 from uproxy.core.routing.nodeports import resolve_nodeport_addresses
 from uproxy.core.routing.options import RoutingOptions
-from uproxy.core.routing.service_limits import by_descriptors
+from uproxy.core.routing.service_limits import frontends_for
 from uproxy.host.essential_addresses import gateways, name_servers, resolve_hosts
 from uproxy.host.interfaces import AddressMonitor, Interfaces, read_interfaces
 from uproxy.net.listening import descriptor_limit
@@ -61,7 +61,7 @@ class Machine:
         return self._interfaces.addresses
 
     @property
-    def hosts(self) -> Mapping[str, str]:
+    def reserved(self) -> Mapping[str, str]:
         """Addresses that no Service may have here: see RoutingOptions."""
         broadcast = dict.fromkeys(self._interfaces.broadcast, "a broadcast address of this node")
         return broadcast | dict.fromkeys(self._gateways.items, "this node's gateway")
@@ -120,11 +120,11 @@ class Machine:
         async with AddressMonitor() as monitor:
             while True:
                 await monitor.wait(_SOON if self.trouble else _PERIOD)
-                before = self._interfaces, self.hosts, self.servers
+                before = self._interfaces, self.reserved, self.servers
                 await self.look()
                 if self._interfaces != before[0]:
                     log.info("the addresses of this machine have changed")
-                if (self._interfaces, self.hosts, self.servers) != before:
+                if (self._interfaces, self.reserved, self.servers) != before:
                     changed(self.addresses - before[0].addresses)
                 # Thousands of addresses that come or go one by one are thousands of news.
                 await asyncio.sleep(_PAUSE)
@@ -167,9 +167,9 @@ def routing_options(
             network for text in config.external_ip_cidrs if (network := parse_network(text))
         ),
         local_addresses=addresses,
-        hosts=machine.hosts,
+        reserved=machine.reserved,
         servers={**held_back, **machine.servers},
         serve_unallocated=bool(config.manifests),
-        frontends=by_descriptors(descriptor_limit(), config.workers),
+        frontends=frontends_for(descriptor_limit(), config.workers),
         service_proxy_name=config.service_proxy_name,
     )

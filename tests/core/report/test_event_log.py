@@ -83,8 +83,8 @@ def test_what_is_no_repetition(second: Event, at: float) -> None:
 def test_a_lost_one_is_created_anew() -> None:
     log = EventLog("n1")
     asked(log)
-    log.lost(TAKEN)
-    log.lost(TAKEN)
+    log.forget(TAKEN)
+    log.forget(TAKEN)
     assert asked(log, at=1.0).method == "POST"
 
 

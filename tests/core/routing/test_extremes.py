@@ -13,7 +13,7 @@ from tests.core.routing.test_frontend_requests import calls_of
 from uproxy.core.cluster.objects import LoadBalancerIngress, ObjectName
 from uproxy.core.ip import parse_network
 from uproxy.core.networks import Networks
-from uproxy.core.routing.service_limits import by_descriptors
+from uproxy.core.routing.service_limits import frontends_for
 from uproxy.core.routing.table import RoutingTable
 
 WEB = ObjectName("default", "web")
@@ -70,7 +70,7 @@ def test_a_service_with_more_frontends_than_there_are_descriptors() -> None:
 def test_one_service_leaves_descriptors_to_others(
     descriptors: int, workers: int, expected: int
 ) -> None:
-    most = by_descriptors(descriptors, workers)
+    most = frontends_for(descriptors, workers)
     assert most == expected
     ports = [port(1 + index, f"p{index}") for index in range(1000)]
     found = table(service("web", *ports, external_ips=addresses(20)), frontends=most)

@@ -55,7 +55,7 @@ ALL = {*(f"plain{index}" for index in range(10)), "external", "vip", "ranges", "
         pytest.param(
             {"external_ip_addresses": HERE | {"192.0.2.2"}}, {"external"}, id="an external IP"
         ),
-        pytest.param({"hosts": {"192.0.2.3": "a gateway"}}, {"vip"}, id="a gateway"),
+        pytest.param({"reserved": {"192.0.2.3": "a gateway"}}, {"vip"}, id="a gateway"),
         pytest.param({"servers": {"192.0.2.2": "a DNS server"}}, {"external"}, id="a DNS server"),
         pytest.param({"nodeport_addresses": ("192.0.2.1",)}, {"node-port"}, id="NodePorts"),
         pytest.param({"external_ip_addresses": None}, ALL, id="any external IP"),
@@ -93,7 +93,7 @@ options = st.builds(
     lambda local, external, hosts, servers, node_ports: RoutingOptions(
         local_addresses=local,
         external_ip_addresses=external,
-        hosts=dict.fromkeys(hosts, "a gateway"),
+        reserved=dict.fromkeys(hosts, "a gateway"),
         servers=dict.fromkeys(servers, "a DNS server"),
         nodeport_addresses=tuple(node_ports),
     ),

@@ -36,7 +36,7 @@ DUAL: dict[str, Any] = {"cluster_ips": ("10.96.0.1", "fd00::1")}
 API = endpoint_slice("default/kubernetes", "192.0.2.9", ports={"https": 6443})
 OTHER = node("worker-2", addresses=["192.0.2.2", "2001:DB8::2"])
 MACHINE: dict[str, Any] = {
-    "hosts": {"192.0.2.254": "this node's gateway"},
+    "reserved": {"192.0.2.254": "this node's gateway"},
     "servers": {
         "192.0.2.53": "a DNS server of this node",
         "192.0.2.10": "the API server's address",
@@ -214,15 +214,15 @@ def test_a_node_that_comes_is_no_more_work_among_many_services() -> None:
 
 
 def test_holders_share_an_address() -> None:
-    holders = HostAddresses()
-    assert holders.put("a", ["x", "y"]) == {"x", "y"}
-    assert holders.put("b", ["x"]) == {"x"}
-    assert holders.put("b", ["x"]) == set()
-    assert holders.of("x") == "b"
-    assert holders.put("b", []) == {"x"}
-    assert (holders.of("x"), holders.of("y")) == ("a", "a")
-    holders.put("a", [])
-    assert (holders.of("x"), holders.of("y")) == ("", "")
+    hosts = HostAddresses()
+    assert hosts.put("a", ["x", "y"]) == {"x", "y"}
+    assert hosts.put("b", ["x"]) == {"x"}
+    assert hosts.put("b", ["x"]) == set()
+    assert hosts.host_of("x") == "b"
+    assert hosts.put("b", []) == {"x"}
+    assert (hosts.host_of("x"), hosts.host_of("y")) == ("a", "a")
+    hosts.put("a", [])
+    assert (hosts.host_of("x"), hosts.host_of("y")) == ("", "")
 
 
 def test_the_api_server_is_named_before_its_node() -> None:

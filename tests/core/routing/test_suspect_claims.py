@@ -16,7 +16,7 @@ def test_only_claims_of_the_last_ten_seconds_are_suspected() -> None:
     claims = suspects()
     claims.claimed([A], 0.0)
     claims.claimed([B], 5.0)
-    assert claims.lost(10.5) == [B]
+    assert claims.server_lost(10.5) == [B]
     assert claims.held_back.keys() == {B}
     assert "the API server stopped answering within 10 s" in claims.held_back[B]
 
@@ -24,9 +24,9 @@ def test_only_claims_of_the_last_ten_seconds_are_suspected() -> None:
 def test_one_loss_is_held_against_a_claim_once() -> None:
     claims = suspects()
     claims.claimed([A], 0.0)
-    assert claims.lost(1.0) == [A]
-    assert claims.lost(2.0) == []
-    assert not claims.is_fresh(2.0)
+    assert claims.server_lost(1.0) == [A]
+    assert claims.server_lost(2.0) == []
+    assert not claims.has_recent_claims(2.0)
 
 
 def test_it_is_tried_again_later_and_later() -> None:
@@ -34,11 +34,11 @@ def test_it_is_tried_again_later_and_later() -> None:
     now, waited = 0.0, []
     for _ in range(4):
         claims.claimed([A], now)
-        claims.lost(now + 1)
-        due = claims.next_try()
+        claims.server_lost(now + 1)
+        due = claims.next_due()
         assert due is not None
-        assert not claims.settle(due - 0.1)
-        assert claims.settle(due)
+        assert not claims.update(due - 0.1)
+        assert claims.update(due)
         assert claims.held_back == {}
         waited.append(due - now - 1)
         now = due
@@ -48,15 +48,15 @@ def test_it_is_tried_again_later_and_later() -> None:
 def test_a_claim_that_did_no_harm_has_a_clean_record() -> None:
     claims = suspects()
     claims.claimed([A], 0.0)
-    claims.lost(1.0)
-    claims.settle(31.0)
+    claims.server_lost(1.0)
+    claims.update(31.0)
     claims.claimed([A], 31.0)
-    assert claims.is_fresh(41.0)
-    claims.settle(41.5)
-    assert not claims.is_fresh(41.5)
+    assert claims.has_recent_claims(41.0)
+    claims.update(41.5)
+    assert not claims.has_recent_claims(41.5)
     claims.claimed([A], 100.0)
-    claims.lost(101.0)
-    assert claims.next_try() == 131.0
+    claims.server_lost(101.0)
+    assert claims.next_due() == 131.0
 
 
 def test_the_guilty_one_of_many_is_found_and_the_others_are_free() -> None:
@@ -65,12 +65,12 @@ def test_the_guilty_one_of_many_is_found_and_the_others_are_free() -> None:
     wanted = {f"203.0.113.{number}" for number in range(1, 101)}
     now = 0.0
     while now < 600:
-        claims.settle(now)
+        claims.update(now)
         new = wanted - held - claims.held_back.keys()
         claims.claimed(new, now)
         held |= new
         if guilty in held:
-            held -= set(claims.lost(now + 1))
+            held -= set(claims.server_lost(now + 1))
         now += 1.0
     assert wanted - held == {guilty}
     assert held.isdisjoint(claims.held_back)
@@ -83,16 +83,16 @@ class TestBlindClaims:
         claims = suspects()
         now, waited = 0.0, []
         for _ in range(5):
-            claims.claimed_blindly([A, B], now)
-            trial = claims.next_try()
+            claims.claimed_while_unreachable([A, B], now)
+            trial = claims.next_due()
             assert trial is not None
-            assert not claims.settle(trial - 0.1)
-            assert claims.settle(trial)
+            assert not claims.update(trial - 0.1)
+            assert claims.update(trial)
             assert claims.held_back.keys() == {A, B}
-            assert not claims.is_blind
-            over = claims.next_try()
+            assert not claims.has_untested_claims
+            over = claims.next_due()
             assert over == trial + 15
-            assert claims.settle(over)
+            assert claims.update(over)
             assert claims.held_back == {}
             waited.append(trial - now)
             now = over
@@ -100,17 +100,17 @@ class TestBlindClaims:
 
     def test_they_are_innocent_once_the_server_is_heard(self) -> None:
         claims = suspects()
-        claims.claimed_blindly([A], 0.0)
-        claims.heard()
-        assert claims.next_try() is None
-        assert not claims.settle(10_000.0)
-        assert claims.lost(1.0) == []
+        claims.claimed_while_unreachable([A], 0.0)
+        claims.server_answered()
+        assert claims.next_due() is None
+        assert not claims.update(10_000.0)
+        assert claims.server_lost(1.0) == []
 
     def test_which_one_it_was_comes_out_afterwards(self) -> None:
         claims = suspects()
-        claims.claimed_blindly([A, B], 0.0)
-        assert claims.settle(30.0)
-        claims.heard()
-        assert claims.settle(45.0), "the trial ends as it would otherwise"
+        claims.claimed_while_unreachable([A, B], 0.0)
+        assert claims.update(30.0)
+        claims.server_answered()
+        assert claims.update(45.0), "the trial ends as it would otherwise"
         claims.claimed([A, B], 45.0)
-        assert set(claims.lost(46.0)) == {A, B}
+        assert set(claims.server_lost(46.0)) == {A, B}

@@ -80,7 +80,7 @@ async def test_of_other_nodes_only_addresses_arrive_and_only_changes() -> None:
     async with FakeApi() as server:
         server.apply(node("here"), there)
         async with followed(server) as (sink, _):
-            assert sink.state.hosts.of("192.0.2.2") == "an address of node there"
+            assert sink.state.hosts.host_of("192.0.2.2") == "an address of node there"
             [kept] = [each for each in sink.state.all_objects() if each.key.name == "there"]
             assert isinstance(kept, Node)
             assert (kept.metadata.labels, kept.spec.unschedulable) == (None, False)
@@ -88,7 +88,7 @@ async def test_of_other_nodes_only_addresses_arrive_and_only_changes() -> None:
             server.apply({**there, "spec": {"taints": [{"key": "a heartbeat"}]}})
             moved = [{"type": "InternalIP", "address": "192.0.2.3"}]
             server.apply({**there, "status": {"addresses": moved}})
-            await sink.until(lambda: sink.state.hosts.of("192.0.2.3") != "")
+            await sink.until(lambda: sink.state.hosts.host_of("192.0.2.3") != "")
             assert sink.calls == ["apply node there"]
 
 

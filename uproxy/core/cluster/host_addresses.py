@@ -1,4 +1,4 @@
-"""Which machines of the cluster have which addresses: all nodes, and the API servers."""
+"""Which machines of the cluster have which addresses: all nodes and the API servers."""
 
 from __future__ import annotations
 
@@ -6,43 +6,44 @@ from collections.abc import Iterable
 from typing import Final
 
 API_SERVER: Final = "the API server's address"
-"""How the API servers are named in reasons."""
+"""What an address of an API server is called in reasons."""
 
 
 class HostAddresses:
-    """Which nodes and API servers have which addresses. Several may have the same one."""
+    """Addresses of nodes and API servers. Several of these hosts may have the same address.
+
+    A host is named as reasons show it, for example "an address of node worker-2".
+    """
 
     def __init__(self) -> None:
         self._addresses: dict[str, frozenset[str]] = {}
-        """By holder."""
-        self._holders: dict[str, set[str]] = {}
-        """By address; never an empty set."""
+        """Addresses by host."""
+        self._hosts: dict[str, set[str]] = {}
+        """Hosts by address. No set is empty."""
         self.own: frozenset[str] = frozenset()
-        """Those of this node. They are served, but not claimed either, also while no interface has
-        them: a renewed lease may take an address away for a second."""
+        """Addresses in this node's Node object. Services may be served there, but these are never
+        claimed, even while no interface has them: a renewed lease may take an address away for a
+        second."""
         self.version = 0
-        """Another one after each change."""
+        """A number that increases with each change."""
 
-    def put(self, holder: str, addresses: Iterable[str]) -> frozenset[str]:
-        """Set all addresses of a holder; returns those that it has got or lost.
-
-        A holder is named as reasons show it: "an address of node worker-2".
-        """
-        before, now = self._addresses.get(holder, frozenset()), frozenset(addresses)
+    def put(self, host: str, addresses: Iterable[str]) -> frozenset[str]:
+        """Set all addresses of a host. Returns those that it has got or lost."""
+        before, now = self._addresses.get(host, frozenset()), frozenset(addresses)
         self.version += before != now
         for address in before - now:
-            holders = self._holders[address]
-            holders.discard(holder)
-            if not holders:
-                del self._holders[address]
+            hosts = self._hosts[address]
+            hosts.discard(host)
+            if not hosts:
+                del self._hosts[address]
         for address in now - before:
-            self._holders.setdefault(address, set()).add(holder)
-        self._addresses.pop(holder, None)
+            self._hosts.setdefault(address, set()).add(host)
+        self._addresses.pop(host, None)
         if now:
-            self._addresses[holder] = now
+            self._addresses[host] = now
         return before ^ now
 
-    def of(self, address: str) -> str:
-        """The holder of an address; "" if there is none. The API server comes before its node."""
-        holders = self._holders.get(address)
-        return max(holders) if holders else ""
+    def host_of(self, address: str) -> str:
+        """The host that has an address; "" if there is none. An API server precedes its node."""
+        hosts = self._hosts.get(address)
+        return max(hosts) if hosts else ""

@@ -74,7 +74,7 @@ class EventLog:
         body = {"series": {"count": series.times, "lastObservedTime": _micro_time(wall)}}
         return EventRequest("PATCH", series.path, "application/merge-patch+json", body, event)
 
-    def lost(self, event: Event) -> None:
+    def forget(self, event: Event) -> None:
         """The Event that was created for this one is not there: do not count on it."""
         self._series.pop(event, None)
 

@@ -1,4 +1,4 @@
-"""What annotations of a Service ask for; a value that is wrong becomes a reason."""
+"""Annotations by which a Service sets options of its own. A wrong value becomes a reason."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from uproxy.core.protocols import TRANSPORTS
 from uproxy.core.route import ProxyProtocol
 
 BALANCER: Final = "uproxy.dev/balancer"
-"""A BalancerKind."""
+"""How backends are chosen; its value is a BalancerKind."""
 PROXY_PROTOCOL: Final = "uproxy.dev/proxy-protocol"
-"""A ProxyProtocol, for the TCP ports of the Service."""
+"""Version of the PROXY header for the TCP ports of the Service; its value is a ProxyProtocol."""
 
 C = TypeVar("C", bound=StrEnum)
 
 
 def choice(service: Service, name: str, kind: type[C], reasons: list[str]) -> C | None:
-    """The value of an annotation; None where it is missing or, with a reason added, wrong."""
+    """The value of an annotation. None if it is missing, or if it is wrong: then a reason is added
+    to `reasons`."""
     wanted = (service.metadata.annotations or {}).get(name)
     if wanted is None:
         return None
@@ -32,10 +33,8 @@ def choice(service: Service, name: str, kind: type[C], reasons: list[str]) -> C 
 
 
 def no_header_reasons(service: Service, version: ProxyProtocol | None) -> Iterator[str]:
-    """Why ports of a Service that asks for a PROXY header are served without.
-
-    The receivers there are (HAProxy, nginx, Envoy) read it from streams only.
-    """
+    """A reason for each port of a Service that asks for a PROXY header and cannot have one (see
+    `may_have_proxy_header`)."""
     if version is not None:
         for port in service.ports:
             transport = TRANSPORTS.get(port.protocol)

@@ -68,7 +68,7 @@ def derive(
     routes = tuple(islice(all_routes, most))
     reasons = [*addresses.reasons, *reasons, *_port_reasons(service, options)]
     if len(routes) == most:
-        reasons += service_limits.left_out(_total(service, by_family, options), most)
+        reasons += service_limits.left_out_reasons(_total(service, by_family, options), most)
     reasons += [f'endpoint address "{text}" is {_BAD_ENDPOINT}' for text in merged.unparsable]
     if not routes and not reasons:
         reasons.append("it has no clusterIP, externalIP, load-balancer IP or nodePort to listen on")
@@ -76,7 +76,7 @@ def derive(
         service=service.key,
         created=created,
         routes=routes,
-        reasons=service_limits.few(reasons),
+        reasons=service_limits.shortened(reasons),
         health_check=_health_check(service, addresses, merged, options),
         has_local_backend=has_local_backend(routes, options.local_addresses),
         backend_ports=backend_ports(routes),
@@ -105,7 +105,7 @@ def _most(settings: _Settings, options: RoutingOptions) -> int:
     carry every address of this node."""
     ranges = len(settings.ranges.networks)
     each = ranges + len(options.local_addresses) if ranges else 0
-    return service_limits.frontends(options.frontends, each)
+    return service_limits.frontends_with_ranges(options.frontends, each)
 
 
 def _total(service: Service, addresses: AddressesByFamily, options: RoutingOptions) -> int:

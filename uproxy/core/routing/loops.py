@@ -90,7 +90,7 @@ def guarded(
             return True
         address = backend.address
         if address not in addresses and not _is_local(address, local_addresses):
-            return (protocol, backend.port) in node_ports and bool(hosts.of(address))
+            return (protocol, backend.port) in node_ports and bool(hosts.host_of(address))
         return Frontend(protocol, ANY[family_of(backend.address)], backend.port) in frontends
 
     bad = dict.fromkeys(filter(loops, (*route.backends, *(route.local_backends or ()))))
@@ -158,7 +158,9 @@ class ChangedFrontends:
     def _meets_node(self, protocol: str, backends: tuple[Backend, ...]) -> bool:
         ports, node_ports, hosts = self._ports, self._index.node_ports, self._hosts
         return any(
-            each.port in ports and (protocol, each.port) in node_ports and hosts.of(each.address)
+            each.port in ports
+            and (protocol, each.port) in node_ports
+            and hosts.host_of(each.address)
             for each in backends
         )
 

@@ -1,4 +1,4 @@
-"""Which addresses NodePorts are served on: --nodeport-addresses, resolved."""
+"""At which addresses NodePorts are served, from the entries of --nodeport-addresses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uproxy.core.ip import Family, Network, family_of, parse_ip, parse_network
 from uproxy.core.routing.topology import FAMILIES
 
 ANY: Final[dict[Family, str]] = {"IPv4": "0.0.0.0", "IPv6": "::"}
-"""Stands for every address of the family."""
+"""The address that stands for every address of a family."""
 _LOCALHOST: Final[dict[Family, str]] = {"IPv4": "127.0.0.1", "IPv6": "::1"}
 _KEYWORDS: Final = ("primary", "localhost", "all")
 
@@ -18,14 +18,14 @@ _KEYWORDS: Final = ("primary", "localhost", "all")
 def resolve_nodeport_addresses(
     entries: Sequence[str], interface_addresses: Iterable[str], node_addresses: Iterable[str]
 ) -> tuple[str, ...]:
-    """Concrete addresses for entries of --nodeport-addresses, in any mix (kube-proxy 1.37).
+    """The addresses that the entries of --nodeport-addresses stand for, by kube-proxy 1.37's rules.
 
-    An entry is a CIDR (the interface addresses within), "primary" (the first address of each
-    family in `node_addresses`), "localhost" or "all". A keyword speaks for both families, a CIDR
-    for its own. A family for which nothing speaks, or that a /0 covers, gives "0.0.0.0" or "::";
-    one for which nothing matches gives no address, and that is not an error.
+    An entry is a CIDR (the interface addresses within it), "primary" (the first address of each
+    family in `node_addresses`), "localhost" or "all", in any mix. A keyword concerns both families,
+    a CIDR its own. A family that no entry concerns, or that a /0 covers, has all its addresses:
+    "0.0.0.0" or "::". A family whose entries match nothing has none, which is no error.
 
-    Raises ValueError, in words for the user, for an entry that is none of these.
+    Raises ValueError, with a message for the user, for any other entry.
     """
     networks = [_network(entry) for entry in entries if entry not in _KEYWORDS]
     keywords = {entry for entry in entries if entry in _KEYWORDS}

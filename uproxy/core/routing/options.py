@@ -31,11 +31,11 @@ class RoutingOptions:
     family without a range is open."""
     local_addresses: frozenset[str] = frozenset()
     """Addresses of this node's interfaces, at each of which a wildcard frontend is reached."""
-    hosts: Mapping[str, str] = field(default_factory=dict)
+    reserved: Mapping[str, str] = field(default_factory=dict)
     """Addresses that must not be claimed, each with what it is, such as "this node's gateway"."""
     servers: Mapping[str, str] = field(default_factory=dict)
-    """The same for servers that this node depends on: the API server and DNS. Unlike `hosts`, these
-    may be the ClusterIPs of Services."""
+    """The same for servers that this node depends on: the API server and DNS. Unlike `reserved`,
+    these may be the ClusterIPs of Services."""
     serve_unallocated: bool = False
     """Whether a Service without a clusterIP is served at its other addresses. This is for plain
     manifests, where no API server assigns one; kube-proxy skips such a Service."""

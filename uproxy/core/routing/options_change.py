@@ -1,6 +1,7 @@
-"""Which Services come out differently when the facts about this machine have changed.
+"""Which Services have to be derived again after the options have changed.
 
-An address that comes or goes concerns few of 10,000 Services, and deriving all takes 1.6 s.
+An address of this machine that comes or goes affects few of 10,000 Services, and deriving all of
+them takes 1.6 s.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from uproxy.core.routing.service_routes import ServiceRoutes
 
 
 class OptionsChange:
-    """The difference between two versions of the options."""
+    """The difference between two versions of the options, and which Services it affects."""
 
     def __init__(self, before: RoutingOptions, after: RoutingOptions) -> None:
         self._everything = _but_for_facts(before) != _but_for_facts(after)
         self._node_ports = before.nodeport_addresses != after.nodeport_addresses
         self.moved = before.local_addresses ^ after.local_addresses
-        """Addresses that interfaces have got or lost."""
+        """Addresses that interfaces of this node have got or lost."""
         old, new = before.external_ip_addresses, after.external_ip_addresses
         if old is not None and new is not None:
             externals = old ^ new
@@ -32,12 +33,12 @@ class OptionsChange:
         self._asked = (
             self.moved
             | externals
-            | _changed(before.hosts, after.hosts)
+            | _changed(before.reserved, after.reserved)
             | _changed(before.servers, after.servers)
         )
 
     def affects(self, service: Service, wanted: ServiceRoutes) -> bool:
-        """Whether a Service has to be derived again. `wanted`: what came out before."""
+        """Whether a Service has to be derived again. `wanted` is what it was derived to before."""
         spec = service.spec
         if self._everything or (self.moved and spec.load_balancer_source_ranges):
             return True
@@ -47,7 +48,7 @@ class OptionsChange:
             return True
         if not self._asked.isdisjoint(requested_addresses(service)):
             return True
-        # A backend at one of our addresses may be one of our frontends.
+        # A backend at an address of this node may be a frontend of uproxy (see loops).
         return bool(self.moved) and any(
             backend.address in self.moved
             for backends in backend_sets(wanted.routes)
@@ -61,7 +62,7 @@ def _but_for_facts(options: RoutingOptions) -> RoutingOptions:
         nodeport_addresses=(),
         external_ip_addresses=None,
         local_addresses=frozenset(),
-        hosts={},
+        reserved={},
         servers={},
     )
 

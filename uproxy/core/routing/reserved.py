@@ -1,7 +1,8 @@
-"""Addresses that are never claimed, as they belong to other machines. A node that claimed one would
-talk to itself instead: it would lose its API server, its gateway, its DNS, or another node.
+"""Addresses that are never claimed, because they belong to other machines.
 
-What an interface of this node has is not claimed, so it may be served whatever it is.
+A node that claimed one would talk to itself instead of that machine: it would lose its API server,
+its gateway, its DNS server or another node. An address of this node's own interfaces needs no
+claim, so Services may be served there whatever it is.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ _SERVICES_OF_CLOUDS: Final = {
     "fd00:ec2::254": "a cloud's metadata service",  # AWS
     "fd20:ce::254": "a cloud's metadata service",  # Google
 }
-"""Those that are not link-local, as 169.254.169.254 is."""
+"""Servers of clouds whose addresses are not link-local. 169.254.169.254, for example, is."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReservedAddresses:
-    """All addresses that must not be claimed. Not to be asked about ClusterIPs that are wanted."""
+    """The addresses that must not be claimed, as a container.
+
+    It does not know what kind of frontend an address is for, so it must not be asked about wanted
+    ClusterIPs, for which other rules hold.
+    """
 
     options: RoutingOptions
     hosts: HostAddresses
@@ -42,23 +47,23 @@ class ReservedAddresses:
 def why_reserved(
     address: str, kind: FrontendKind, options: RoutingOptions, hosts: HostAddresses
 ) -> str:
-    """Whose address it is that may not be claimed, to complete "X is ..."; "" if it may.
+    """What an address is if it must not be claimed, to complete "X is ..."; "" if it may be.
 
-    What this node asks by address may be a Service itself, at its ClusterIP: DNS, for one. Nor does
-    what others say of themselves count against a ClusterIP: each kubelet writes the addresses of
-    its Node, and with that of the cluster's DNS it would take it from all nodes.
+    For ClusterIPs two of the rules do not hold. A server that this node depends on may itself be a
+    Service, as DNS usually is. And the addresses in Node objects count for nothing: each kubelet
+    writes its own, and one that wrote the ClusterIP of DNS would take it away on every node.
     """
     listed = kind is FrontendKind.CLUSTER_IP or options.serve_unallocated
-    # The API server does not let it be an externalIP either, for what listens there is meant for
-    # this node alone. In manifests, loopback addresses are useful for trying things out.
+    # The API server refuses a loopback address as externalIP too, since what listens there is meant
+    # for this node alone. In manifests, loopback addresses are useful for trying things out.
     if not listed and (address.startswith("127.") or address == "::1"):
         return "a loopback address"
     if address in options.local_addresses or address in hosts.own:
         return ""
-    by_machine = _by_nature(address) or options.hosts.get(address, "")
+    by_machine = _by_nature(address) or options.reserved.get(address, "")
     if kind is FrontendKind.CLUSTER_IP:
         return by_machine
-    return options.servers.get(address) or hosts.of(address) or by_machine
+    return options.servers.get(address) or hosts.host_of(address) or by_machine
 
 
 @lru_cache(maxsize=65536)

@@ -1,4 +1,4 @@
-"""Frontends that could not be opened or resumed, and when each is tried again."""
+"""Frontends that could not be opened or resumed, and when each of them is tried again."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from uproxy.core.route import Frontend
 
 
 class Failure(NamedTuple):
-    """Why a frontend could not be opened."""
+    """Why a frontend could not be opened or resumed."""
 
     reason: str
     absent: bool
-    """Its address is not on this node: no fault of ours, and nothing that a retry cures."""
+    """Whether its address is not on this node, which is no fault and which retrying does not
+    change."""
 
 
 class _Retry(NamedTuple):
@@ -24,7 +25,7 @@ class _Retry(NamedTuple):
 
 
 class Retries:
-    """Times are seconds of a monotonic clock."""
+    """The failed frontends, each with its own back-off. Times are seconds of a monotonic clock."""
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
@@ -32,20 +33,24 @@ class Retries:
 
     @property
     def failures(self) -> dict[Frontend, Failure]:
+        """Why each of them failed last."""
         return {frontend: retry.failure for frontend, retry in self._retries.items()}
 
     def next_due(self) -> float | None:
-        """When the next one is due; None: there is none."""
+        """When the next attempt is due; None if no frontend has failed."""
         return min((retry.at for retry in self._retries.values()), default=None)
 
     def due(self, now: float) -> set[Frontend]:
+        """Frontends to be tried again now."""
         return {each for each, retry in self._retries.items() if retry.at <= now}
 
     def not_due(self, now: float) -> set[Frontend]:
+        """Frontends that have to wait longer."""
         return {each for each, retry in self._retries.items() if retry.at > now}
 
     def make_due(self, addresses: Container[str] | None = None) -> bool:
-        """Whatever waits for its address is due now, or for one of these; whether there is any."""
+        """Make frontends due whose address was not on this node: those at `addresses`, or all.
+        Returns whether there are any."""
         found = [
             frontend
             for frontend, retry in self._retries.items()
@@ -58,7 +63,8 @@ class Retries:
     def failed(
         self, failures: Mapping[Frontend, Failure], now: float, random: Callable[[], float]
     ) -> dict[Frontend, Failure]:
-        """These have failed, perhaps again; returns those for which that, or the reason, is new."""
+        """Note that these have failed, perhaps again. Returns those that had not, or for another
+        reason. `random` gives numbers in [0, 1)."""
         news = {}
         for frontend, failure in failures.items():
             before = self._retries.get(frontend)
@@ -70,14 +76,14 @@ class Retries:
         return news
 
     def opened(self, frontends: Iterable[Frontend]) -> list[Frontend]:
-        """These are open; returns those that had failed before."""
+        """Note that these are open. Returns those that had failed before, sorted."""
         recovered = sorted(self._retries.keys() & set(frontends))
         for frontend in recovered:
             del self._retries[frontend]
         return recovered
 
     def keep(self, wanted: Collection[Frontend]) -> None:
-        """Forget what is not wanted any more."""
-        # Not as a difference of sets, which would walk all routes for each change.
+        """Forget the frontends that are no longer wanted."""
+        # A difference of sets would walk all routes for each change.
         for frontend in [each for each in self._retries if each not in wanted]:
             del self._retries[frontend]

@@ -1,4 +1,4 @@
-"""How much one Service may take, so that none delays the others or leaves nothing for them."""
+"""How much one Service may take, so that it neither delays others nor leaves nothing for them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Sequence
 from typing import Final
 
 FRONTENDS: Final = 10_000
-"""Frontends that are served, where there are descriptors for many more."""
+"""The most frontends of one Service, even if there are descriptors for many more."""
 _SHARE: Final = 4
-"""A Service gets a quarter of the descriptors at most: each frontend takes one for each worker."""
+"""A Service gets at most a quarter of the descriptors. A frontend takes one for each worker."""
 _RANGES: Final = 1_000_000
-"""Source ranges of all its frontends together, which have them one by one."""
+"""The most source ranges of all frontends of a Service together, each of which has its own."""
 _REASONS: Final = 20
-"""Reasons that are named."""
+"""How many reasons are shown."""
 
 
-def by_descriptors(descriptors: int, workers: int) -> int:
-    """How many frontends a Service may have in a process with so many descriptors."""
+def frontends_for(descriptors: int, workers: int) -> int:
+    """The most frontends of a Service in a process with so many descriptors."""
     return max(1, min(FRONTENDS, descriptors // (_SHARE * workers)))
 
 
-def frontends(most: int, ranges: int) -> int:
-    """How many of at most so many there may be, if each has so many source ranges."""
+def frontends_with_ranges(most: int, ranges: int) -> int:
+    """The most frontends, `most` or fewer, if each of them carries so many source ranges."""
     return max(1, min(most, _RANGES // max(1, ranges)))
 
 
-def left_out(total: int, most: int) -> Sequence[str]:
-    """What to say if there are to be so many."""
+def left_out_reasons(total: int, most: int) -> Sequence[str]:
+    """The reason to give if a Service has `total` frontends, more than may be served."""
     if total <= most:
         return ()
     return (
@@ -35,7 +35,7 @@ def left_out(total: int, most: int) -> Sequence[str]:
     )
 
 
-def few(reasons: Sequence[str]) -> tuple[str, ...]:
-    """The first, and how many more there are."""
+def shortened(reasons: Sequence[str]) -> tuple[str, ...]:
+    """The first reasons, and the number of the others."""
     more = len(reasons) - _REASONS
     return (*reasons[:_REASONS], *([f"and {more:,} more"] if more > 0 else ()))

@@ -1,4 +1,4 @@
-"""spec.loadBalancerSourceRanges: who may connect to a load-balancer VIP."""
+"""spec.loadBalancerSourceRanges: which clients may connect to a load-balancer IP."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ class SourceRanges:
 
     networks: tuple[Network, ...]
     unparsable: tuple[str, ...]
+    """Entries that are not CIDRs."""
 
     @classmethod
     def parse(cls, ranges: Iterable[str]) -> SourceRanges:
+        """Parse the field. Spaces around an entry are allowed, as in kube-proxy."""
         parsed = {text: parse_network(text) for text in ranges}
         return cls(
             tuple(network for network in parsed.values() if network is not None),
@@ -37,15 +39,17 @@ class SourceRanges:
         interface_addresses: Iterable[str] = (),
         strict: bool = False,
     ) -> tuple[str, ...] | None:
-        """CIDRs that may connect to an address, as a rule a VIP; None: everybody.
+        """The CIDRs that may connect to an address, usually a load-balancer IP. None: every client.
 
-        As in kube-proxy each family is on its own: a /0, or no range of that family at all, lets
-        all of it in, so that a list of IPv4 ranges leaves IPv6 open; `strict` closes such a family.
-        Where a node address is allowed, so is whatever source the node may have when it speaks to
-        itself: the VIP, any address of its interfaces (IPv6 picks the one that is most like the
-        VIP), and the loopback addresses at a wildcard.
+        As in kube-proxy each family is on its own. A /0 lets in all of its family, and so does a
+        list without a range of that family: IPv4 ranges leave IPv6 open. `strict` closes it.
 
-        A list without any valid entry lets nobody in: somebody wanted a limit.
+        If an address of this node is allowed, so is every source address that this node may have
+        when it connects to itself: the load-balancer IP, any address of its interfaces (for IPv6
+        the kernel picks the one most similar to the destination), and for a wildcard frontend the
+        loopback addresses. kube-proxy allows the load-balancer IP for the same reason.
+
+        A list without a valid entry lets no client in, since its author wanted a limit.
         """
         if not self.networks:
             return () if self.unparsable else None
@@ -63,7 +67,7 @@ class SourceRanges:
 
 @lru_cache(maxsize=8)
 def _each_alone(addresses: frozenset[str], family: Family) -> tuple[str, ...]:
-    """Networks of one address each. There may be thousands, for each Service the same."""
+    """Networks of one address each. There may be thousands, the same for every Service."""
     return tuple(
         f"{each}/{_LENGTH[family]}" for each in sorted(addresses) if family_of(each) == family
     )

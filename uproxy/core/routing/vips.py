@@ -1,4 +1,5 @@
-"""Which addresses have to be claimed: those that a Service has and no interface of this node."""
+"""Which addresses have to be claimed: those that a Service has and no interface of this node
+has."""
 
 from __future__ import annotations
 
@@ -10,15 +11,18 @@ from uproxy.core.route import Frontend, FrontendKind, Route
 
 
 class Vips:
-    """Addresses to claim, each with the frontends that need it; kept up to date piece by piece,
-    since walking 40,000 routes for each change would take 7 ms."""
+    """The addresses to claim, each with the frontends that need it.
+
+    They are updated frontend by frontend, since walking 40,000 routes for each change would take
+    7 ms.
+    """
 
     def __init__(self) -> None:
         self._frontends: dict[str, set[Frontend]] = {}
 
     @property
     def frontends(self) -> Mapping[str, Set[Frontend]]:
-        """By address; never an empty set."""
+        """Frontends by the address to claim. No set is empty."""
         return self._frontends
 
     def update(
@@ -27,7 +31,7 @@ class Vips:
         routes: Mapping[Frontend, Route],
         local_addresses: Container[str],
     ) -> set[Frontend]:
-        """Look at these frontends again; returns those for which the answer has changed."""
+        """Decide again about these frontends. Returns those whose need for a claim has changed."""
         changed = set()
         for frontend in frontends:
             route = routes.get(frontend)
@@ -50,7 +54,7 @@ class Vips:
 def needs_claim(route: Route, local_addresses: Container[str]) -> bool:
     """Whether a frontend's address must be claimed before it can be bound.
 
-    NodePorts are served where this node is anyway, and all of 127.0.0.0/8 is there too.
+    NodePorts are served at addresses that this node has, and the kernel has all of 127.0.0.0/8.
     """
     address = route.frontend.address
     return (
@@ -62,7 +66,8 @@ def needs_claim(route: Route, local_addresses: Container[str]) -> bool:
 
 @lru_cache(maxsize=65536)
 def may_be_claimed(address: str) -> bool:
-    """Whether it is an address of one host at all: neither "any", nor a group, nor a link's."""
+    """Whether an address is one that a host may claim: no wildcard, multicast, broadcast, loopback
+    or link-local address."""
     parsed = ipaddress.ip_address(address)
     return not (
         parsed.is_unspecified
