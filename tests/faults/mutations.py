@@ -15,7 +15,7 @@ def _one(name: str, says: str, module: str, old: str, new: str) -> Mutation:
 ALL: Final = (
     _one(
         "derive-raises",
-        "a Service whose routes cannot be derived stops all others",
+        "a Service whose routes cannot be derived keeps all others from being served",
         "core.routing.build",
         "        except Exception as error:\n            # An error that",
         "        except ZeroDivisionError as error:\n            # An error that",
@@ -29,7 +29,7 @@ ALL: Final = (
     ),
     _one(
         "take-in-once",
-        "an object that could not be taken in is forgotten",
+        "an object that could not be processed is forgotten",
         "control.state_updater",
         "        self._refused[identity] = _Refused(obj, reason)\n",
         "",
@@ -51,21 +51,21 @@ ALL: Final = (
     ),
     _one(
         "retry-late",
-        "a frontend that has failed is looked at only when something else happens",
+        "a frontend that has failed is tried again only when something else happens",
         "control.reconciler",
         "earliest(self._retries.next_due(), *(each.at for each in again))",
         "earliest(*(each.at for each in again))",
     ),
     _one(
         "between-is-paused",
-        "a listener of which only some sockets could be paused counts as paused",
+        "a listener counts as paused although only some of its sockets could be paused",
         "control.listeners",
         "            listener.between = True\n            try:\n",
         "            listener.paused = True\n            try:\n",
     ),
     _one(
         "leak-at-open",
-        "sockets stay open of a frontend that could not be opened",
+        "the sockets of a frontend that could not be opened stay open",
         "net.listening",
         "    except OSError as error:\n        for sock in sockets:\n            sock.close()\n"
         "        raise ListenError",
@@ -87,7 +87,7 @@ ALL: Final = (
     ),
     _one(
         "deaf-to-unserved",
-        "a worker is not told again what it could not take",
+        "a worker is not sent again what it could not receive",
         "control.workers.supervision",
         "                worker.tell(opening, sock)\n\n    async def _watch",
         "                pass\n\n    async def _watch",
@@ -101,7 +101,7 @@ ALL: Final = (
     ),
     _one(
         "overtaken",
-        "a worker is told to open what was closed before it could be told",
+        "a worker is told to open a frontend that was closed before the message could be sent",
         "control.workers.outbox",
         "                self._waiting.pop((frontend, Open), None)\n",
         "",
@@ -136,21 +136,21 @@ ALL: Final = (
     ),
     _one(
         "silent-watch",
-        "a watch over which nothing comes is waited for",
+        "a watch that has gone silent is never replaced",
         "sources.kubernetes.watch_stream",
         "        if began + self._longest < heard + timing.silence:",
         "        if True:",
     ),
     _one(
         "tasks-end",
-        "an exception ends the task that it comes up in, and all others",
+        "an exception ends the task in which it is raised, and all others",
         "control.task_supervisor",
         "                why = unexpected(error)\n",
         "                raise\n",
     ),
     _one(
         "addresses-end",
-        "addresses that cannot be read end what follows the machine",
+        "if addresses cannot be read, the task that monitors the machine ends",
         "control.machine",
         "        except Exception as error:\n            self.trouble =",
         "        except ZeroDivisionError as error:\n            self.trouble =",
