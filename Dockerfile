@@ -9,16 +9,16 @@ COPY deploy/build-rootfs.sh deploy/
 RUN deploy/build-rootfs.sh /rootfs
 
 FROM python:${PYTHON}-slim
-# nft and ip are what shows the addresses of clients to pods (externalTrafficPolicy: Local).
+# nft and ip are used to show clients' addresses to pods (externalTrafficPolicy: Local).
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends iproute2 nftables \
  && rm -rf /var/lib/apt/lists/* \
  && pip uninstall --yes --quiet --root-user-action=ignore pip \
  && python -c "import shutil, ensurepip; shutil.rmtree(ensurepip.__path__[0])"
 COPY --from=build /rootfs/ /
-# UID 0, as Kubernetes has no ambient capabilities: added ones would be lost for any other user.
-# The DaemonSet in deploy/kustomize drops all that are not needed.
-# Nothing is imported from a current directory, whatever is started here.
+# UID 0, because Kubernetes does not support ambient capabilities: any other user would lose them.
+# The DaemonSet in deploy/kustomize drops all capabilities that are not needed.
+# Nothing is imported from the current directory.
 ENV PYTHONSAFEPATH=1
 ENTRYPOINT ["/opt/uproxy/uproxy"]
 CMD ["run"]

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes /opt/uproxy of the container image below a directory: the program with all it needs, but
-# Python itself, compiled to bytecode. Runs in the Dockerfile and, as it needs no container engine,
-# anywhere else:
+# Writes /opt/uproxy of the container image into a directory: the program and everything it needs
+# except Python itself, compiled to bytecode. The Dockerfile calls this script. It needs no container
+# engine, so it works anywhere else, too:
 #
 #   deploy/build-rootfs.sh DIR && DIR/opt/uproxy/uproxy version
 #
-# PYTHON names the interpreter to build with; the one that runs it has to be of the same version.
+# PYTHON is the interpreter to build with; the one that runs uproxy must have the same version.
 set -eu
 
 if [ "$#" -ne 1 ]; then
@@ -30,16 +30,16 @@ mkdir -p "$home"
 
 # Console scripts name the interpreter that built them; the launcher below finds its own.
 rm -rf "$library/bin"
-# Tests and C sources that some wheels carry.
+# Some wheels contain tests and C sources.
 find "$library" -depth -type d \( -name tests -o -name test \) -exec rm -rf {} +
 find "$library" -type f \( -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' \) -delete
 
-# The root is read-only at run time, and checking the time of each source file would cost a stat.
+# The root is read-only at run time, and unchecked hashes save a stat of each source file.
 "$python" -m compileall -q --invalidation-mode unchecked-hash -s "$root" -p / "$library"
 
 cat >"$home/uproxy" <<'LAUNCHER'
 #!/bin/sh
-# Workers are started as children of this, so they find the same library.
+# Workers are children of this process, so they find the same libraries.
 home=$(dirname "$(readlink -f "$0")")
 PYTHONPATH=$home/lib PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1
 export PYTHONPATH PYTHONDONTWRITEBYTECODE PYTHONSAFEPATH
