@@ -1,4 +1,4 @@
-"""The example in the docstring of the package, which whoever reads it may try."""
+"""The example in the docstring of the package runs as it is printed."""
 
 from __future__ import annotations
 

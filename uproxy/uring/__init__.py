@@ -11,9 +11,10 @@ IORING_ of their C names.
     SQ, SQE        the submission queue, and its entries: an operation each (drawn in abi.py)
     CQ, CQE        the completion queue, and its entries: user_data, a result (res) and flags
     completion     result and flags of a CQE packed into one int, for callbacks (drawn in abi.py)
-    user_data      64 bits of an SQE that each of its CQEs returns: here, whom to call back
+    user_data      64 bits of an SQE that each of its CQEs returns: here, the callback
     multishot      a receive that goes on: one SQE, and a CQE for each message. It is over with the
-                   first CQE that lacks CQE_F_MORE, and then has to be queued again
+                   first CQE that lacks CQE_F_MORE: after an error, an end of the stream, a want of
+                   buffers or of room in the CQ. It then has to be queued again
     buffer ring    provided buffers: the kernel chooses one for each message, and the CQE has its
                    buffer id (bid). A ring of them is a group, with a group id (bgid)
     to queue       to write an SQE. The kernel does not know of it yet
@@ -49,14 +50,14 @@ An echo of one message (tests/uring/test_package.py runs it):
     >>> for each in (ring, near, far):
     ...     each.close()
 
-Linux versions. Where one is too old, or a seccomp profile or the sysctl kernel.io_uring_disabled
+Linux versions. Before 6.1, or where a seccomp profile or the sysctl kernel.io_uring_disabled
 refuses the calls, `Ring` raises OSError.
 
     5.17    IOSQE_CQE_SKIP_SUCCESS: sends complete only when they have failed
     5.18    SETUP_SUBMIT_ALL: an SQE that is refused does not hold up those behind it
     5.19    buffer rings, RECVSEND_POLL_FIRST, SQ_TASKRUN
     6.0     multishot recv and recvmsg, SETUP_SINGLE_ISSUER
-    6.1     SETUP_DEFER_TASKRUN. This is the least that `Ring` works with
+    6.1     SETUP_DEFER_TASKRUN
     6.17    multishot recv that ends after a number of bytes. Without it, `Ring.recv` receives one
             message at a time
 """

@@ -4,36 +4,47 @@ Values are those of include/uapi/linux/io_uring.h, and so are the names, less th
 constant here is shifted to where it lies in one of the 8-byte words below, so that a word is put
 together with `|` alone, and tested with a single `&`.
 
-An SQE is 64 bytes. Words 1 to 3 mean different things to different operations.
+An SQE is 64 bytes. Words 1 to 3 mean different things to different operations. On the right are
+the names of the arguments that become a word.
 
-    bit  63           48 47           32 31           16 15    8 7      0
-    0    |             fd              |    ioprio     | flags | opcode |   "head": OP_*, fd << 32
-    1    |         off: the address to send to, or 0 if connected       |   "offset"
-    2    |  addr: of bytes, a msghdr or a timespec; what to cancel      |   "address"
-    3    | MSG_*, poll events, TIMEOUT_* |             len              |   "length"
-    4    |                           user_data                          |
-    5    |  optlen of recv, addr_len   |  personality  |   buf_group    |   "rest"
-    6, 7 |                              0                               |
+           63              48 47              32 31              16 15              0
+          +------------------+------------------+------------------+--------+--------+
+     0    | fd                                  | ioprio           | flags  | opcode |   head
+     1    | off: the address to send to, or 0 for a connected socket                 |   offset
+     2    | addr: of bytes, a msghdr or a timespec; the user_data to cancel          |   address
+     3    | MSG_*, events of a poll, TIMEOUT_*  | len                                |   length
+     4    | user_data                                                                |   user_data
+     5    | optlen of a recv, addr_len          | personality      | buf_group: bgid |   rest
+     6, 7 | 0                                                                        |
+          +--------------------------------------------------------------------------+
 
-The user_data of our operations. A send is marked, so that it is not found among the callbacks: in
-the usual case it has no CQE at all, and one that does gets a callback with more to say.
+The user_data is the number of a callback, with marks. That of a send is never found among the
+callbacks. So a usual completion costs one lookup, and only when nothing was found is it taken for a
+send that has failed, which is rare (`Ring._owner`).
 
-    bit  63  62  61 60 59        44 43                                  0
-         |I |S |  0  |     bid     |      owner: number of a callback   |   odd for bgid 1
-          I = USER_DATA_IGNORED, S = USER_DATA_SEND; bid: of a datagram that is sent
+           63 62 61  60 59                    44 43                                 0
+          +--+--+------+------------------------+------------------------------------+
+          |I |S |  0   | bid                    | owner: even for bgid 0, odd for 1  |
+          +--+--+------+------------------------+------------------------------------+
+     I     USER_DATA_IGNORED: there is no callback
+     S     USER_DATA_SEND; the bid is that of the buffer that a datagram is sent from
 
-A CQE is 16 bytes: user_data, then a word that callbacks are given as it is, the "completion".
+A CQE is 16 bytes: the user_data, and a word that is passed to callbacks as it is, the "completion".
 
-    bit  63           48 47           32 31                             0
-         |     bid     |      flags      | res: a count of bytes, poll   |
-                        46 = SEND_INCOMPLETE     events, or (bit 31 set) |
-                        33 = CQE_F_MORE          a negated errno         |
-                        32 = CQE_F_BUFFER: the bid is valid
+           63              48 47              32 31                                 0
+          +------------------+------------------+------------------------------------+
+          | bid              | flags            | res                                |
+          +------------------+------------------+------------------------------------+
+     31    CQE_RES_ERROR: res is a negated errno. Otherwise it is the number of bytes that were
+           received or sent, or the events of a poll
+     32    CQE_F_BUFFER: there is a bid, and the message is in that buffer
+     33    CQE_F_MORE: the operation is multishot, and goes on
+     46    SEND_INCOMPLETE: set by `Ring`, for a send that has failed or is incomplete. The kernel
+           uses bits 32 to 37 and 47 (Linux 6.18)
 
 It is packed because of what Python costs: a callback takes one int, which memoryview.tolist() has
-made already. A tuple or an object of its parts would be made for every message, and most callbacks
-look at no more than two of them. SEND_INCOMPLETE is ours. The kernel's flags have 16 bits there, of
-which it does not use this one (Linux 6.18: bits 0 to 5, and 15).
+made already. A tuple or an object with its parts would have to be made for every message, and most
+callbacks look at no more than two of them.
 """
 
 from __future__ import annotations
@@ -48,9 +59,7 @@ CQE_RES: Final = 0xFFFF_FFFF
 CQE_RES_ERROR: Final = 0x8000_0000
 CQE_F_BUFFER: Final = 1 << 32
 CQE_F_MORE: Final = 2 << 32
-"""Set while a multishot operation goes on."""
 SEND_INCOMPLETE: Final = 1 << 46
-"""Set by `Ring` in the completion of a send of which the kernel has not taken all."""
 CQE_BUFFER_SHIFT: Final = 48
 
 SQ_CQ_OVERFLOW: Final = 1 << 1
@@ -60,7 +69,6 @@ SQ_TASKRUN: Final = 1 << 2
 
 USER_DATA_SEND: Final = 1 << 62
 USER_DATA_IGNORED: Final = 1 << 63
-"""The user_data of operations whose completion is of no interest."""
 USER_DATA_OWNER: Final = (1 << 44) - 1
 USER_DATA_BID_SHIFT: Final = 44
 USER_DATA_BID: Final = 0xFFFF << USER_DATA_BID_SHIFT

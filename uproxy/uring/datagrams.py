@@ -15,7 +15,7 @@ BUFFER_SIZE: Final = 65_536 + 1024
 """Bytes of a buffer: any datagram, with its name and control data."""
 
 BUFFER_COUNT: Final = 256
-"""Buffers of a worker. Their 16 MiB are touched as far as datagrams are long."""
+"""Buffers of a ring. Their 16 MiB are touched as far as datagrams are long."""
 
 _BGID: Final = 1
 """The group of `Ring.add_buffers`, which is called here only."""

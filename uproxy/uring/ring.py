@@ -7,16 +7,18 @@ CPU than recv and send, see docs/decisions/0007-io-uring.md.)
 
 What a turn (`submit_and_wait`) guarantees, and why:
 
-* A send of the previous batch is decided when its owner is called back, or when the turn is over.
-  Sends never wait in the kernel (MSG_DONTWAIT), and only those of which something is left have a
-  CQE. So bytes of a stream cannot overtake each other as long as its owner queues one send in each
-  turn, and the buffer of a send is free again when the turn is over.
-* The order of completions is not that of submissions. Failed sends are reported when the whole
-  batch is submitted, behind what receives of the batch have found at once. A receive with
-  `poll_first` finds nothing at once, so its completions come behind these failures.
-* So a decision that needs the outcome of two operations, such as whether a flow has nothing on its
-  way any more, is made by `call_after_turn`. (Simulation: leaves-within-a-turn. Sends of both
-  directions of a flow have to fail in one turn, which takes 729 seeds.)
+* When it is over, all sends that were queued before it are decided, and their buffers are free:
+  sends never wait in the kernel (MSG_DONTWAIT). Those of which something is left have a CQE, and
+  their owners are called back with it.
+* Failed sends are reported when the batch is submitted, which is before any task work. So the owner
+  of a stream hears of its failed send before the next message comes from a receive that was armed
+  before, or with `poll_first`; then bytes cannot overtake each other if it queues one send in each
+  turn. A receive that finds a message at once, when it is submitted, reports it earlier
+  (test_a_failed_send_is_told_before_what_a_later_look_receives).
+* Nothing else is promised about the order of completions. So a decision that needs the outcome of
+  two operations, such as whether a flow has nothing on its way any more, is made by
+  `call_after_turn`. (Simulation: leaves-within-a-turn. Sends of both directions of a flow have to
+  fail in one turn, which takes 729 seeds.)
 * What a callback queues belongs to the next turn, and `turn` is its number.
 """
 
@@ -60,7 +62,7 @@ BUFFER_SIZE: Final = 16 * 1024
 """Bytes of a receive buffer. Nearly all requests and most answers fit."""
 
 BUFFER_COUNT: Final = 512
-"""Receive buffers of a worker. They only hold bytes between two calls of the kernel; a socket that
+"""Receive buffers of a ring. They only hold bytes between two calls of the kernel; a socket that
 finds none free is received from again. Their 8 MiB are touched as far as messages are long."""
 
 RECV_LIMIT: Final = 4 * BUFFER_SIZE - 1

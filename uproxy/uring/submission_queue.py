@@ -63,8 +63,8 @@ class SubmissionQueue:
         self, head: int, offset: int, address: int, length: int, user_data: int, rest: int = 0
     ) -> None:
         """Queue any operation; the arguments are the words that are drawn in abi.py."""
-        # A full queue is submitted in the middle of a turn, which its users do not notice: nobody
-        # is called back, and no buffer is given back, before the turn ends.
+        # A full queue is submitted in the middle of a turn. Its users do not notice: until the turn
+        # ends there are no callbacks, and no buffer is given back.
         if self._sq_tail - self._submitted > self._sq_mask:
             self.submit()
         at = (self._sq_tail & self._sq_mask) << 6
@@ -148,8 +148,8 @@ class SubmissionQueue:
 
     def _lose(self, error: OSError) -> NoReturn:
         """It is not known what becomes of what is queued, so nothing that it names may be reused.
-        Raise now and in every turn to come, which ends the loop and with it the worker: whoever
-        catches this error would go on with sockets that are never served."""
+        Raise now and in every turn to come, which ends the loop and with it the worker: code
+        that catches this error would go on with sockets that are never served."""
         self._lost = error
         logger.critical("io_uring cannot be used any more: %s", error.strerror)
         raise error
