@@ -11,7 +11,7 @@ import yaml
 
 from tests.fake_api.kubeconfigs import kubeconfig, write_kubeconfig
 from uproxy.apiserver.access import Access, ExecPlugin
-from uproxy.apiserver.credentials import find_access
+from uproxy.apiserver.discovery import find_access
 from uproxy.apiserver.kubeconfig import read_kubeconfig
 from uproxy.core.errors import SourceError
 
@@ -191,8 +191,8 @@ def test_exec_plugin(tmp_path: Path) -> None:
         ),
         pytest.param(
             {"users": [{"name": "test", "user": {"as": "root"}}]},
-            'kubeconfig {}: context "test": as: impersonation is not supported; name a user who '
-            "may do it himself",
+            'kubeconfig {}: context "test": as: impersonation is not supported; give a user that '
+            "has the permissions itself",
             id="impersonation",
         ),
         pytest.param(

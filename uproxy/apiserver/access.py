@@ -1,4 +1,4 @@
-"""How a cluster is reached, and as whom: the result of looking for credentials."""
+"""How a cluster is reached, and as which user: what a kubeconfig or a service account says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 Pem = Path | bytes
-"""Certificates or a key: in a file, which may be replaced at any time, or here."""
+"""Certificates or a key: the path of a file, which may be replaced at any time, or the bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,12 +17,12 @@ class ExecPlugin:
 
     api_version: str
     command: str
-    """Absolute, or to be searched in PATH."""
+    """An absolute path, or a name that is searched for in PATH."""
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     install_hint: str = ""
     cluster: Mapping[str, Any] | None = None
-    """What to tell it about the cluster, where it wants to know."""
+    """What it is told about the cluster, if its kubeconfig says `provideClusterInfo`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,21 +32,21 @@ class Access:
     origin: str
     """Where this was found, for messages."""
     server: str
-    """http(s)://HOST:PORT, without a slash at the end, a user or a password."""
+    """http(s)://HOST:PORT, without user, password or final slash."""
     authority: Pem | None = None
-    """Certificates that vouch for the server; None: those of the system."""
+    """The certificates of the authorities that sign the server's; None: those of the system."""
     verify: bool = True
     tls_server_name: str = ""
-    """The name that the server's certificate has, where it is not the host; "": the host."""
+    """The name in the server's certificate, where it differs from the host; "": the host."""
     proxy: str = field(default="", repr=False)
     """URL of an HTTP proxy."""
     certificate: Pem | None = None
     key: Pem | None = field(default=None, repr=False)
     token_file: Path | None = None
-    """Read for every request: tokens of Pods are replaced about every hour."""
+    """Read for every request, because the kubelet replaces the token of a Pod about every hour."""
     token: str = field(default="", repr=False)
     username: str = ""
     password: str = field(default="", repr=False)
     plugin: ExecPlugin | None = field(default=None, repr=False)
     auth_provider: Mapping[str, Any] | None = field(default=None, repr=False)
-    """Settings of a built-in provider (oidc), as kubeconfig has them."""
+    """Settings of a built-in provider (oidc), as in the kubeconfig."""

@@ -1,9 +1,9 @@
 """The parts of kubernetes_asyncio that are used here, loaded without the rest of it.
 
-Its packages import a class for every type of the Kubernetes API: 1.6 s and 100 MiB of memory.
-None of them is needed to authenticate and to send requests. So empty packages stand in for the
-three that would load them, and only single modules are imported (0.5 s, 30 MiB). Where a release
-of the library does not bear that, it is imported as its authors meant it.
+Its packages import a class for every type of the Kubernetes API, which takes 1.6 s and 100 MiB of
+memory. None of them is needed to authenticate and to send requests. So empty packages take the
+place of the three that would load them, and single modules are imported (0.5 s, 30 MiB). If that
+fails with a release of the library, it is imported in the ordinary way.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any, NamedTuple
 
 _ROOT = "kubernetes_asyncio"
 _HOLLOW = (_ROOT, f"{_ROOT}.client", f"{_ROOT}.client.models")
-"""Packages whose __init__ is not run."""
+"""Packages whose `__init__` is not run."""
 
 
 class ClientLibrary(NamedTuple):
-    """Classes of kubernetes_asyncio. They have no types that mypy could see."""
+    """Classes of kubernetes_asyncio, which has no type annotations."""
 
     ApiClient: Any
     Configuration: Any
     KubeConfigLoader: Any
     errors: tuple[type[Exception], ...]
-    """What sending a request, or reading its answer, raises when the server is at fault, the
-    network or a certificate."""
+    """Exceptions of a request or of reading its response, when the server, the network or a
+    certificate is at fault."""
 
 
 def load(hollow: Sequence[str] = _HOLLOW) -> ClientLibrary:
-    """Import what is needed; takes a while the first time. `hollow` is for tests.
+    """Import what is needed, which takes a while the first time. `hollow` is for tests.
 
     Raises ImportError where the library is not installed.
     """
@@ -60,7 +60,7 @@ def _hollow_out(names: Sequence[str]) -> None:
         if parent:
             setattr(sys.modules[parent], child, package)
     client = sys.modules[f"{_ROOT}.client"]
-    # What the library's own modules take from the package instead of from the module.
+    # The library's own modules import these two from the package, whose `__init__` was not run.
     for name, module in (("Configuration", "configuration"), ("ApiClient", "api_client")):
         found = importlib.import_module(f"{_ROOT}.client.{module}")
         setattr(client, name, getattr(found, name))

@@ -1,10 +1,9 @@
-"""Credentials: where they are found, and how requests get them, fresh each time."""
+"""The credentials of one user, as each request needs them: read, issued or renewed when due."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -14,80 +13,31 @@ from typing import Any, Final
 from uproxy.apiserver import client_library
 from uproxy.apiserver.access import Access, ExecPlugin
 from uproxy.apiserver.exec_plugin import IssuedCredential, PluginError, obtain_credential
-from uproxy.apiserver.kubeconfig import read_kubeconfig
 from uproxy.core.brief import brief_name
-from uproxy.core.errors import SourceError
 from uproxy.text.files import read_small, reason_of
 
-SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where a Pod finds its token and the cluster's certificates."""
-
 _MOST: Final = 1024 * 1024
-"""Bytes of a file with a token; the largest header that servers take has 1 MiB."""
+"""Bytes of a file with a token. The largest header that servers accept has 1 MiB."""
 _REST: Final = 5.0
-"""Seconds between two runs of a plugin whose credentials have not been refused."""
+"""Seconds between two runs of a plugin, unless its credentials were refused. A plugin that issues
+credentials which have expired already is not run for each request."""
 
 
 class CredentialError(Exception):
-    """There is nothing to show to the server at present; the reason in one line."""
-
-
-def find_access(
-    kubeconfig: Path | None = None,
-    context: str = "",
-    *,
-    environ: Mapping[str, str] = os.environ,
-    service_account: Path = SERVICE_ACCOUNT,
-) -> Access | None:
-    """A named kubeconfig or context; else this Pod's own service account; else $KUBECONFIG or
-    ~/.kube/config.
-
-    None: there is none of these. Raises SourceError where there is one that cannot be used.
-    """
-    if kubeconfig is not None:
-        return read_kubeconfig([kubeconfig], context)
-    inside = None if context else _in_cluster(environ, service_account)
-    if inside is not None:
-        return inside
-    if environ.get("KUBECONFIG"):
-        names = [each for each in environ["KUBECONFIG"].split(os.pathsep) if each]
-        return read_kubeconfig([Path(each).expanduser() for each in names], context)
-    home = environ.get("HOME")
-    default = Path(home, ".kube", "config") if home else None
-    if default is not None and (context or default.exists()):
-        return read_kubeconfig([default], context)
-    return None
-
-
-def _in_cluster(environ: Mapping[str, str], directory: Path) -> Access | None:
-    host, port = (environ.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
-    token, authority = directory / "token", directory / "ca.crt"
-    if not (host and port and token.exists()):
-        return None
-    for path in (token, authority):
-        try:
-            read_small(path)
-        except OSError as error:
-            raise SourceError(f"service account: {path}: {reason_of(error)}") from None
-    return Access(
-        origin="service account",
-        server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
-        authority=authority,
-        token_file=token,
-    )
+    """There are no credentials at present; the message is the reason, in one line."""
 
 
 class Credentials:
-    """Of one user; what can be renewed is renewed when it is due, or when it was refused."""
+    """Credentials that can be renewed are renewed when they expire, or after a 401."""
 
     def __init__(self, access: Access, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.access = access
         self.generation = 0
-        """Changes whenever a plugin has run; which one a request showed decides whether it was
-        refused with what would be shown again."""
+        """Counts the runs of the plugin. A 401 to credentials of an earlier generation says nothing
+        about the present ones."""
         self._clock = clock
         self._outcome: IssuedCredential | PluginError | None = None
-        """Of the latest run of the plugin."""
+        """What the latest run of the plugin has brought."""
         self._refused = False
         self._ran_at = 0.0
         self._issuing = asyncio.Lock()
@@ -122,8 +72,8 @@ class Credentials:
         return read_pem(access.certificate), read_pem(access.key)
 
     def refused(self, generation: int) -> None:
-        """The server has answered 401 to what was current then: unless there is something newer
-        by now, get it before the next request."""
+        """The server has answered 401 to the credentials of this generation. Unless there are newer
+        ones by now, they are renewed before the next request."""
         self._loader = None
         if generation == self.generation:
             self._refused = True
@@ -132,7 +82,8 @@ class Credentials:
         assert self.access.plugin is not None
         generation = self.generation
         async with self._issuing:
-            # Requests at the same time share one run, and its failure.
+            # Requests at the same time share one run and its failure: whoever had to wait for the
+            # lock finds another generation.
             if generation == self.generation and self._due():
                 await self._run(self.access.plugin)
         if isinstance(self._outcome, PluginError):
@@ -143,7 +94,6 @@ class Credentials:
     def _due(self) -> bool:
         if self._refused or not isinstance(self._outcome, IssuedCredential):
             return True
-        # A plugin that issues what has expired already is not run for each request.
         rested = self._clock() - self._ran_at >= _REST
         return rested and self._outcome.expired(datetime.now(UTC))
 
@@ -164,7 +114,8 @@ class Credentials:
             scratch = library.Configuration()
             await self._loader.load_and_set(scratch)
             header: str = scratch.api_key["BearerToken"]
-        except Exception as error:  # Of any kind, and with any words: an answer, or a token.
+        except Exception as error:
+            # The library may raise anything, and its message may contain the token.
             name = brief_name(str(provider.get("name")))
             reason = f"no token was available ({type(error).__name__})"
             raise CredentialError(f"auth-provider {name}: {reason}") from None

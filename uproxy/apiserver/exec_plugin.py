@@ -1,4 +1,4 @@
-"""Credentials from a program, as kubeconfig's `exec` names one (KEP-541)."""
+"""Credentials from a program that a kubeconfig names under `exec` (KEP-541)."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ from uproxy.core.brief import brief, brief_name
 from uproxy.text.json_text import UNREADABLE
 
 _PATIENCE = 60.0
-"""Seconds that a plugin may take: some go through a cloud's login."""
+"""Seconds that a plugin may take. Some of them log in to a cloud."""
 _SKEW = timedelta(seconds=30)
-"""Credentials are renewed so long before they expire."""
+"""Credentials are renewed this long before they expire."""
 _ZERO_TIME = datetime.min.replace(tzinfo=UTC)
-"""What plugins in Go print for no time at all; client-go takes it so."""
+"""The zero value of time in Go, which plugins print when there is no expiry. client-go reads it
+so."""
 
 
 class PluginError(Exception):
-    """The plugin has issued nothing; the reason in one line."""
+    """The plugin has issued no credentials; the message is the reason, in one line."""
 
 
 class IssuedCredential(NamedTuple):
-    """What a plugin has issued: a token, a client certificate with its key, or both."""
+    """A token, a client certificate with its key, or both."""
 
     token: str = ""
     certificate: bytes = b""
     key: bytes = b""
     expires: datetime | None = None
-    """None: when the server refuses it."""
+    """None: they are valid until the server refuses them."""
 
     def __repr__(self) -> str:
+        # Without the token and the key, which must not get into a log.
         return f"IssuedCredential(expires={self.expires})"
 
     def expired(self, now: datetime) -> bool:
-        # Not by another time: one in the first year or the last has none before or after it.
+        # The difference is compared, because `expires - _SKEW` overflows in the year 1.
         return self.expires is not None and self.expires - now <= _SKEW
 
 
@@ -58,9 +60,9 @@ class _Credential(msgspec.Struct, rename="camel"):
 async def obtain_credential(
     plugin: ExecPlugin, environ: Mapping[str, str] = os.environ, patience: float = _PATIENCE
 ) -> IssuedCredential:
-    """Run a plugin, which cannot ask anybody anything. Raises PluginError.
+    """Run a plugin, which has no terminal to ask questions. Raises PluginError.
 
-    Nothing that it prints is ever shown, not even where it fails: it may be a secret.
+    Its output is never logged or shown, not even where it fails, because it may contain a secret.
     """
     name = _name(plugin)
     try:
@@ -87,7 +89,7 @@ async def obtain_credential(
 
 
 def request_for(plugin: ExecPlugin) -> str:
-    """The ExecCredential that the plugin finds in its environment."""
+    """The ExecCredential that the plugin finds in KUBERNETES_EXEC_INFO."""
     spec: dict[str, Any] = {"interactive": False}
     if plugin.cluster is not None:
         spec["cluster"] = plugin.cluster
@@ -96,7 +98,7 @@ def request_for(plugin: ExecPlugin) -> str:
 
 
 def read_credential(plugin: ExecPlugin, output: bytes) -> IssuedCredential:
-    """What the plugin has printed. Raises PluginError."""
+    """The credential in the output of a plugin. Raises PluginError."""
     name = _name(plugin)
     try:
         credential = msgspec.json.decode(output, type=_Credential)

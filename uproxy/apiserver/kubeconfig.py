@@ -1,6 +1,8 @@
-"""kubeconfig files, merged as kubectl merges them: the first file that sets a value wins.
+"""kubeconfig files, merged as kubectl merges them.
 
-Relative paths in a file start from its directory.
+The first file that has a current-context, or an entry of a name, wins; entries of the same name are
+not combined. Relative paths are relative to the file that contains them, so a user and a cluster of
+one context may have different directories.
 """
 
 from __future__ import annotations
@@ -35,10 +37,11 @@ from uproxy.text.files import read_any, read_small, reason_of, shown
 from uproxy.text.yaml_text import yaml_documents
 
 _PUBLIC = frozenset(("contexts", "clusters"))
-"""Parts whose values may be told in an error."""
+"""Parts of a kubeconfig whose values an error message may quote."""
 _FOUND = re.compile(r", found [^;]*")
 _QUOTED = re.compile(r"(the (?:alias|tag)) \S+")
-"""What YAML takes a value for that begins with "*" or "!"; a password may."""
+"""YAML takes a value that begins with "*" or "!" for an alias or a tag, and the reason quotes it.
+It may be a password, so it is cut out."""
 _AUTH_API = "client.authentication.k8s.io/"
 
 
@@ -51,10 +54,10 @@ _Named = TypeVar("_Named", NamedCluster, NamedUser, NamedContext)
 
 
 def read_kubeconfig(paths: Sequence[Path], context: str = "") -> Access:
-    """The access that a context gives, by default the current one.
+    """The access of a context, by default of the current one.
 
-    Files that do not exist are passed over as long as there is one. Raises SourceError, with what
-    to put right, where there is none, or where a file does not fit together.
+    Files that do not exist are skipped if at least one does. Raises SourceError, which says what to
+    correct, if none exists or if they cannot be used.
     """
     names = ":".join(shown(str(path)) for path in paths)
     found = [_read(path) for path in paths if _exists(path)]
@@ -95,7 +98,7 @@ def read_kubeconfig(paths: Sequence[Path], context: str = "") -> Access:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # Not even its directory may be looked into: `_read` says so.
+    except OSError:  # The directory may not be searched: `_read` reports that.
         return True
 
 
@@ -122,7 +125,7 @@ def _decode(name: str, document: Document) -> Kubeconfig:
     except msgspec.ValidationError as error:
         parts, reason = advise(explain(error), document.data, Kubeconfig)
         if _PUBLIC.isdisjoint(parts):
-            # The value may be a token or a password that has no quotes around it.
+            # The value may be a token or a password, such as a number without quotes.
             reason = _FOUND.sub("", reason)
         field = f"{brief_name(join_parts(parts))}: " if parts else ""
         line = document.locate(parts)
@@ -130,7 +133,7 @@ def _decode(name: str, document: Document) -> Kubeconfig:
 
 
 def _without_nulls(data: Any) -> Any:
-    """A key with nothing behind it is the same as no key, and common in kubeconfigs."""
+    """A key without a value is the same as no key, and common in kubeconfigs."""
     if isinstance(data, dict):
         return {key: _without_nulls(each) for key, each in data.items() if each is not None}
     return [_without_nulls(each) for each in data] if isinstance(data, list) else data
@@ -148,7 +151,7 @@ def _find(
 
 
 class _Server(NamedTuple):
-    """The URL of an API server, and what was in it about the user."""
+    """The URL of an API server, and the user and password that were in it."""
 
     url: str
     username: str
@@ -165,7 +168,9 @@ class _Reader:
 
     def access(self, cluster: Cluster, user: User) -> Access:
         if user.impersonate:
-            self._fail("as", "impersonation is not supported; name a user who may do it himself")
+            self._fail(
+                "as", "impersonation is not supported; give a user that has the permissions itself"
+            )
         certificate = self._pem(
             "client-certificate",
             user.client_certificate,
@@ -183,6 +188,7 @@ class _Reader:
         )
         server = self._server(cluster.server)
         username, password = user.username, user.password
+        # As in Go's HTTP client, credentials in the URL are used only if there are no others.
         if not (username or user.token or user.token_file or user.exec or user.auth_provider):
             username, password = server.username, server.password
         return Access(
@@ -206,7 +212,7 @@ class _Reader:
         raise SourceError(f"{self._where}: {field}: {reason}")
 
     def _server(self, server: str) -> _Server:
-        """A password in it is used as Go's HTTP client does, and is never shown."""
+        """Take a URL apart. A password in it is never shown."""
         try:
             url = urlsplit(server)
             usable = url.scheme in ("http", "https") and bool(url.hostname)
@@ -216,7 +222,7 @@ class _Reader:
         except ValueError:
             usable = False
         if not usable:
-            # Where the password ends cannot be told; certainly before the last "@".
+            # Where a password ends in a malformed URL is not known, but it is before the last "@".
             text = shown(brief(server.rpartition("@")[2]))
             self._fail("server", f'"{text}" is not a URL such as https://192.0.2.1:6443')
         clean = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl().rstrip("/")
@@ -250,9 +256,12 @@ class _Reader:
             version = shown(brief_name(fields.api_version))
             self._fail("exec.apiVersion", f'is "{version}"; give {_AUTH_API}v1')
         if fields.interactive_mode == "Always":
-            self._fail("exec.interactiveMode", "is Always, but there is no terminal for questions")
+            self._fail("exec.interactiveMode", "is Always, but there is no terminal to ask on")
+        info = None
+        if fields.provide_cluster_info:
+            info = _cluster_info(server, cluster, authority)
         command = fields.command
-        if "/" in command:
+        if "/" in command:  # Without a slash it is searched for in PATH.
             command = str(self._user_file.parent.absolute() / command)
         return ExecPlugin(
             api_version=fields.api_version,
@@ -260,11 +269,11 @@ class _Reader:
             args=tuple(fields.args or ()),
             env={each.name: each.value for each in fields.env or ()},
             install_hint=fields.install_hint,
-            cluster=_told(server, cluster, authority) if fields.provide_cluster_info else None,
+            cluster=info,
         )
 
 
-def _told(server: str, cluster: Cluster, authority: Pem | None) -> dict[str, Any]:
+def _cluster_info(server: str, cluster: Cluster, authority: Pem | None) -> dict[str, Any]:
     """The cluster as an ExecCredential describes it (client.authentication.k8s.io/v1)."""
     pem = read_small(authority) if isinstance(authority, Path) else authority or b""
     config = next(

@@ -1,4 +1,4 @@
-"""The fields of a kubeconfig that matter here."""
+"""The fields of a kubeconfig that are used here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class _Fields(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """Options shared by all parts; unknown fields belong to other programs."""
+    """Options of all parts. Fields that are not listed are for other programs, and ignored."""
 
 
 class Cluster(_Fields, frozen=True):

@@ -1,4 +1,4 @@
-"""Runs a program for what it prints, within bounds of time and size, and leaves nothing of it."""
+"""Runs a program for its output, within limits of time and size, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO, Final, NamedTuple
 
 MOST: Final = 1024 * 1024
-"""Bytes that a program may print; certificate, key and token together have about 10 KiB."""
+"""Bytes that a program may print. A certificate, a key and a token together have about 10 KiB."""
 _AT_ONCE: Final = 64 * 1024
 
 
 class ProgramResult(NamedTuple):
-    """How a run has ended."""
+    """How a program has ended."""
 
     status: int
-    """Negative: by this signal."""
+    """Exit status; if negative, the signal that has ended it."""
     output: bytes
-    """One byte more than was asked for where it would have printed more."""
+    """One byte more than was allowed if it printed more."""
 
 
 async def run_program(
     command: Sequence[str], environ: Mapping[str, str], *, patience: float, most: int = MOST
 ) -> ProgramResult:
-    """Run a program to its end. It reads nothing, and its error output goes nowhere.
+    """Run a program to its end. Its standard input is empty, and its error output is discarded,
+    since that may contain secrets.
 
-    Raises OSError or ValueError where it cannot be started, TimeoutError where it takes longer
-    than `patience` seconds. All that it has started is killed when it has ended, since it may have
-    left something behind that holds its output, or when this is cancelled.
+    Raises OSError or ValueError where it cannot be started, TimeoutError where it takes longer than
+    `patience` seconds. When it has ended, or this is cancelled, all processes that it has started
+    are killed: one that is left could hold the pipe open, and reading it would never end.
     """
     if any("\0" in text for text in (*command, *environ, *environ.values())):
-        raise ValueError("a NUL character")  # uvloop would cut the text there.
+        raise ValueError("a NUL character")  # uvloop would silently cut the text there.
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb", 0) as pipe:
         try:
@@ -60,7 +61,7 @@ async def run_program(
 
 
 async def _read(pipe: BinaryIO, process: Process, most: int) -> bytes:
-    """What is printed, until the end, or too much."""
+    """The output, until its end or one byte more than `most`."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), pipe
@@ -77,7 +78,7 @@ async def _read(pipe: BinaryIO, process: Process, most: int) -> bytes:
 
 
 def _kill(process: Process) -> None:
-    """The program and its children: their group is named after it, and exists as long as one
-    of them does."""
+    """Kill the program and its children. `start_new_session` has made them a process group with the
+    number of the program, which is not given to another process while the group exists."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Why the API server has not answered, in words that give nothing away."""
+"""Why the API server has not answered, in words that reveal no secrets."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from uproxy.core.brief import brief
 log = logging.getLogger(__name__)
 
 _STRICT_ONLY: Final = range(80, 94)
-"""X509_V_ERR_* codes of OpenSSL that only VERIFY_X509_STRICT brings about: a certificate lacks
-an extension that RFC 5280 wants. Python sets that flag from 3.13 on."""
+"""X509_V_ERR_* codes of OpenSSL that occur only with VERIFY_X509_STRICT: a certificate lacks an
+extension that RFC 5280 requires. Python sets that flag from 3.13 on."""
 
 
 class ApiUnreachable(Exception):
-    """No answer, or not all of one; the reason in one line."""
+    """No response, or only a part of one; the message is the reason, in one line."""
 
     def __init__(self, reason: str, *, refused: bool = False) -> None:
         super().__init__(reason)
         self.refused = refused
-        """Whether it is no use to ask again soon: a server is there and refuses, or this
-        side has nothing to show."""
+        """Whether there is no point in asking again soon, because a server is there and refuses, or
+        because there are no credentials to show."""
 
 
 @contextlib.contextmanager
 def as_unreachable(errors: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Turns what a request raises into ApiUnreachable; `errors` is what it is known to raise."""
+    """Raise ApiUnreachable in place of what a request raises; `errors` is what it is known to
+    raise."""
     try:
         yield
     except CredentialError as error:
@@ -41,7 +42,8 @@ def as_unreachable(errors: tuple[type[Exception], ...]) -> Iterator[None]:
         refused = isinstance(_cause(error), ssl.SSLError | ssl.CertificateError)
         raise ApiUnreachable(describe(error), refused=refused) from None
     except Exception as error:
-        # The library raises what it does not promise. Its words may be anything, so they stay.
+        # The library raises what it does not document. The message may contain a token or a
+        # password, so only the type and the traceback are logged.
         name, frames = type(error).__name__, traceback.format_tb(error.__traceback__)
         log.debug("unexpected %s:\n%s", name, "".join(frames))
         raise ApiUnreachable(f"unexpected {name}", refused=True) from None
@@ -52,18 +54,18 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def describe(error: BaseException) -> str:
-    """What has gone wrong with a request, in one line, and what may help."""
+    """What has gone wrong with a request, in one line, with what may help."""
     cause = _cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _describe_certificate(cause)
     if isinstance(cause, TimeoutError):
         return "no answer in time"
     if isinstance(cause, UnicodeError):
-        return "the request contains text that cannot be sent"  # Its message quotes that.
+        return "the request contains text that cannot be sent"  # The error's message quotes it.
     text = str(cause) or type(cause).__name__
     if isinstance(cause, OSError) and cause.strerror:
-        # asyncio puts words of its own in place of "Connection refused"; names that cannot be
-        # resolved have numbers below 0.
+        # asyncio replaces "Connection refused" by a sentence of its own, so the text is taken from
+        # the number. A name that cannot be resolved has a number below 0, which strerror lacks.
         number = cause.errno or 0
         text = os.strerror(number) if number > 0 else cause.strerror
     return brief(f"{text[:1].lower()}{text[1:]}")

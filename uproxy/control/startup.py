@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from uproxy.apiserver.client import ApiClient
-from uproxy.apiserver.credentials import find_access
 from uproxy.apiserver.deferred_client import DeferredClient
+from uproxy.apiserver.discovery import find_access
 from uproxy.apiserver.request import ApiServer
 from uproxy.config.settings import Config
 from uproxy.control.daemon import Daemon
