@@ -1,4 +1,4 @@
-"""UDP sockets, as Linux has them (net/ipv4/udp.c)."""
+"""UDP sockets that behave like those of Linux (net/ipv4/udp.c)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 
 
 class DatagramSocket(File):
-    """Bound, or connected, or neither yet."""
+    """It may be bound, or connected, or neither yet."""
 
     def __init__(self, world: World, network: Network, name: str, *, receives: int) -> None:
-        """With room for so many bytes."""
+        """`receives` is how many bytes its queue has room for."""
         super().__init__(world, name)
         self.network = network
         self.local: Address = NOWHERE
         self.remote: Address | None = None
         self.inbox: deque[tuple[bytes, Address, Address]] = deque()
-        """Datagrams, where they come from, and where they went to."""
+        """Each datagram with its source and its destination."""
         self.receives = receives
         self.held = 0
-        """Bytes in there, and something for each."""
+        """Bytes in the inbox, with 64 for each datagram besides, as the kernel counts its own
+        memory."""
         self.error = 0
         self.taken = 0
-        """Datagrams that were accepted from the one that sends."""
+        """Datagrams that the process has sent through it."""
         self.taken_bytes = 0
         self.read = 0
 
@@ -38,7 +39,7 @@ class DatagramSocket(File):
         return OUT | (IN if self.inbox or self.error else 0) | (ERR if self.error else 0)
 
     def arrive(self, data: bytes, source: Address, target: Address) -> bool:
-        """From the network. Whether there was room."""
+        """A datagram comes from the network. Returns whether there was room for it."""
         if self.held + len(data) + 64 > self.receives:
             return False
         self.inbox.append((data, source, target))
@@ -47,7 +48,8 @@ class DatagramSocket(File):
         return True
 
     def refused(self) -> None:
-        """ICMP says that nobody is there. Only a connected socket hears of it."""
+        """An ICMP message says that nothing listens there. Only a connected socket is told of it,
+        with its next call."""
         if self.remote is not None and not self.released:
             self.error = errno.ECONNREFUSED
             self.wake(ANY)
@@ -86,7 +88,7 @@ class DatagramSocket(File):
         return len(data)
 
     def failure(self) -> OSError:
-        """The error, which is then forgotten."""
+        """The pending error, which is reported once and then cleared."""
         code, self.error = self.error, 0
         return fail(code)
 

@@ -1,4 +1,4 @@
-"""What must hold for datagrams: they may get lost, but nothing else."""
+"""What must hold for datagrams: they may be lost, but nothing else may happen to them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
     from tests.simulation.sockets import Socket
 
-NOBODY = 255
-"""Whose datagrams are too short to say it."""
+UNKNOWN = 255
+"""Stands for the client of a datagram that is too short to say whose it is."""
 NAMED = 4
-"""Bytes from which on a datagram says whose it is."""
+"""Bytes that a datagram needs to say whose it is."""
 
 
 def flows_are_in_a_state(simulation: Simulation) -> None:
@@ -60,7 +60,7 @@ def _wrong_state(flow: UdpFlow) -> str:
 
 
 def violations(simulation: Simulation, total: Counters) -> list[str]:
-    """`total`: of all that was counted."""
+    """`total` is the sum of all counters."""
     found: list[str] = []
     for client in simulation.udp_clients:
         found += _of_client(simulation, client)
@@ -74,12 +74,13 @@ def violations(simulation: Simulation, total: Counters) -> list[str]:
 
 
 def _of_client(simulation: Simulation, client: UdpClient) -> list[str]:
-    """It gets replies to itself only, from where it has sent to, each once."""
+    """A client gets replies to its own datagrams only, from the address that it has sent to, and
+    each once."""
     replies = Counter(data for server in simulation.udp_servers for data in server.sent)
     for data, source in client.received:
         if source != client.target:
             return [f"{client.name} has a reply from {source}, and has asked {client.target}"]
-        if len(data) >= NAMED and data[1] not in (client.number, NOBODY):
+        if len(data) >= NAMED and data[1] not in (client.number, UNKNOWN):
             return [f"{client.name} has a reply to client {data[1]}"]
         if not replies[data]:
             return [f"{client.name} has a reply that no backend has sent, or twice"]
@@ -88,13 +89,14 @@ def _of_client(simulation: Simulation, client: UdpClient) -> list[str]:
 
 
 def _of_server(simulation: Simulation, server: UdpServer) -> list[str]:
-    """It gets what clients have sent, through one socket each, and over each once."""
+    """A server gets what clients have sent: each client through sockets of its own, and through
+    each socket every datagram once."""
     sent = {data for client in simulation.udp_clients for data in client.sent}
     seen: Counter[tuple[bytes, object]] = Counter()
     clients: dict[object, int] = {}
     for data, source in server.received:
         if data not in sent:
-            return [f"{server.address} has received a datagram that nobody has sent"]
+            return [f"{server.address} has received a datagram that no client has sent"]
         if len(data) < NAMED:
             continue
         seen[data, source] += 1
@@ -106,8 +108,8 @@ def _of_server(simulation: Simulation, server: UdpServer) -> list[str]:
 
 
 def _miscounted(simulation: Simulation, total: Counters) -> list[str]:
-    """Datagrams that were counted are those that the kernel has taken. Those that nobody has
-    replied to are sent again when a backend refuses, and counted once."""
+    """Datagrams are counted if the kernel has taken them. Those that a flow has kept are sent again
+    when a backend refuses, and counted once."""
     sockets = simulation.machine.network.opened
     back = [each for each in sockets if each.remote is None]
     forth = [each for each in sockets if each.remote is not None]
@@ -126,7 +128,7 @@ def _miscounted(simulation: Simulation, total: Counters) -> list[str]:
 
 
 def _moved(simulation: Simulation) -> list[str]:
-    """Who talks to a backend keeps it, and its socket, whoever else comes."""
+    """A client in a conversation keeps its backend and its flow, however many others come."""
     for client in simulation.udp_clients:
         if not client.keeps:
             continue

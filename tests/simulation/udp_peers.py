@@ -13,14 +13,14 @@ from tests.simulation.world import Violation, World
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sending:
-    """What a client does: at which times it sends a datagram, and of how many bytes."""
+    """What a client does: when it sends a datagram, and of how many bytes."""
 
     at: tuple[float, ...]
     sizes: tuple[int, ...]
     port: int
-    """That it sends from."""
+    """The port that it sends from."""
     keeps: bool = False
-    """Whether it talks to its backend long enough to keep it, whatever comes."""
+    """Whether its flow must not move or end, because it has become a conversation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,20 +28,20 @@ class Replying:
     """What a server does with a datagram."""
 
     replies: tuple[int, ...]
-    """How many it sends: chosen anew for each."""
+    """How many it may send: one of these is chosen for each datagram."""
     sizes: tuple[int, ...]
     delay: float
-    """Seconds before it replies, at most."""
+    """The most seconds before it replies."""
 
 
 def datagram(kind: bytes, client: int, number: int, size: int) -> bytes:
-    """A datagram that tells whose it is, unless it is shorter than that."""
+    """A datagram that says whose it is, unless it is too short for that."""
     name = kind + bytes([client]) + number.to_bytes(2, "big")
     return (name + Random(number).randbytes(max(0, size - len(name))))[:size]
 
 
 class UdpClient:
-    """Sends to one frontend, and notes what comes back."""
+    """Sends to one frontend, and records what comes back."""
 
     reply = Reply.ACCEPTS
 
@@ -56,7 +56,7 @@ class UdpClient:
         self.target = target
         self.sent: list[bytes] = []
         self.lost = 0
-        """Of them, those that found nobody, or no room."""
+        """How many of them found no socket, or one without room."""
         self.received: list[tuple[bytes, Address]] = []
         self.keeps = sending.keeps
         self._sending = sending
@@ -86,7 +86,7 @@ class UdpClient:
 
 
 class UdpServer:
-    """Notes what comes, and replies."""
+    """Records what comes, and replies."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class UdpServer:
         self.lost = 0
         self._replying = replying
         self._number_of = number_of
-        """Of the next reply, different for all."""
+        """Numbers replies: no two of all servers are the same."""
 
     def accept(self, stream: Stream) -> None:
         raise Violation("a connection to a UDP server")

@@ -1,10 +1,10 @@
-"""A worker, started by uproxy.control.workers only, with FD [--no-io-uring] [--log-json]."""
+"""A worker. Only uproxy.control.workers starts it, with FD [--no-io-uring] [--log-json]."""
 
 from __future__ import annotations
 
 import sys
 
-# asyncio does without TLS if there is none, and a worker has no use for it: 1.4 MiB less.
+# asyncio imports ssl if it can. A worker has no use for TLS, and saves 1.4 MiB without it.
 sys.modules["ssl"] = None  # type: ignore[assignment]
 
 from uproxy.dataplane.program import main  # noqa: E402

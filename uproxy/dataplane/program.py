@@ -1,6 +1,5 @@
-"""The process of a worker. It listens to the control process, and ends when its channel does,
-whatever flows it has: a worker without a control process would serve routes that nobody keeps up to
-date.
+"""The process of a worker. It ends when its channel to the control process does, whatever flows it
+has: a worker without a control process would go on serving routes that are no longer up to date.
 """
 
 from __future__ import annotations
@@ -33,17 +32,18 @@ from uproxy.uring.queues import Queues, RingQueues
 log = logging.getLogger(__name__)
 
 _GC_THRESHOLD = 20_000
-"""Allocations between young collections. Flows are free of reference cycles, so what the
-collector could find is next to nothing, and looking for it costs every flow some time."""
+"""Allocations between two collections of the youngest generation. Flows are free of reference
+cycles, so the collector would find next to nothing, and each search costs time."""
 
 _LAST_MOMENTS = 0.3
-"""Seconds that the event loop gets to end by itself; the control process waits for one."""
+"""Seconds in which the event loop may still end by itself. The control process waits for a second
+before it kills this process."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 class _Process:
-    """A worker, its channel, and what its process has besides."""
+    """A worker, its channel, and the descriptors that are kept for what the channel brings."""
 
     def __init__(self, channel: Channel[ToWorker]) -> None:
         self.ended = asyncio.Event()
@@ -69,18 +69,19 @@ class _Process:
         if self._channel.ended:
             self.ended.set()
 
-    def continued(self, *_: object) -> None:
-        """After SIGCONT, before anything that has happened meanwhile is looked at. Where the
-        control process has not waited for us, clients in our queues are for our successor."""
+    def on_sigcont(self, *_: object) -> None:
+        """The process was stopped, and goes on. This runs before any event of the meantime is
+        looked at. If the control process has closed the channel, it has given up this worker: the
+        clients that wait in its accept queues are for the worker that replaces it."""
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLHUP)
         if self._worker is not None and poll.poll(0):
             signal.setitimer(signal.ITIMER_REAL, _LAST_MOMENTS)
             self._worker.stop_accepting()
 
-    def cut(self, *_: object) -> None:
-        """The event loop hangs, and its process is about to be killed. Flows would end as if they
-        were complete then; so they are reset."""
+    def on_sigalrm(self, *_: object) -> None:
+        """The event loop hangs, and the process is about to be killed. The kernel would close its
+        connections as if everything had been sent, so they are reset here."""
         try:
             self.close()
         finally:
@@ -118,8 +119,8 @@ async def serve(channel: Channel[ToWorker]) -> None:
     loop = asyncio.get_running_loop()
     process = _Process(channel)
     loop.add_reader(channel.fileno(), process.receive)
-    signal.signal(signal.SIGCONT, process.continued)
-    signal.signal(signal.SIGALRM, process.cut)
+    signal.signal(signal.SIGCONT, process.on_sigcont)
+    signal.signal(signal.SIGALRM, process.on_sigalrm)
     try:
         while not process.ended.is_set():
             with contextlib.suppress(TimeoutError):
@@ -127,21 +128,25 @@ async def serve(channel: Channel[ToWorker]) -> None:
                     await process.ended.wait()
             process.report()
     finally:
-        # The control process makes sure that a worker which is to end is not stopped.
+        # It comes once more: the control process sends SIGCONT to each worker that it ends, in case
+        # the worker is stopped. By then there may be nothing left that the handler could use.
         signal.signal(signal.SIGCONT, signal.SIG_DFL)
         loop.remove_reader(channel.fileno())
         process.close()
 
 
 def new_loop(*, ring: bool, queues: Callable[[], RingQueues] = Queues) -> asyncio.AbstractEventLoop:
-    """With `ring` one around an io_uring, if the kernel grants it."""
+    """An event loop around an io_uring, if `ring` says so and the kernel grants one; else
+    uvloop's."""
     if ring:
         try:
             return new_ring_loop(queues)
         except OSError as error:
-            # Old kernels, seccomp profiles, sysctl kernel.io_uring_disabled: `uproxy doctor` says.
+            # An old kernel, a seccomp profile, or sysctl kernel.io_uring_disabled: `uproxy doctor`
+            # says which.
             log.info("io_uring cannot be used (%s); epoll is", error.strerror)
-    # Only now: a worker with a ring does without, and saves the memory. uvloop wants TLS.
+    # Imported only now, which saves a worker with a ring 6 MiB (docs/decisions/0007-io-uring.md).
+    # uvloop needs the ssl module, which __main__ keeps asyncio from importing.
     if sys.modules.get("ssl", sys) is None:
         del sys.modules["ssl"]
     import uvloop
@@ -157,6 +162,7 @@ def main(descriptor: int, *, ring: bool = True, log_format: str = "text") -> Non
     logging.basicConfig(handlers=[handler])
     kind: type[ToWorker] = ToWorker  # type: ignore[assignment]
     channel = Channel(socket.socket(fileno=descriptor), kind)
+    # What has been imported stays for good, and need not be searched again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 50)
@@ -165,9 +171,10 @@ def main(descriptor: int, *, ring: bool = True, log_format: str = "text") -> Non
 
 
 def _leave_signals_to_the_control_process() -> None:
-    # A supervisor may send SIGTERM to all processes of a service, but the control process decides
-    # when a worker ends.
+    # A supervisor may send SIGTERM to all processes of a unit, and Ctrl-C reaches the whole group.
+    # But the control process decides when a worker ends, or nothing would be drained.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    # A worker that is stopped could not see the end of its channel, and would keep its ports.
+    # A stopped worker (SIGSTOP) does not see that its channel has ended, and would keep its ports.
+    # So the kernel wakes it when the control process is gone.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)

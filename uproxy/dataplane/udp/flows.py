@@ -3,9 +3,9 @@
 A flow ends when it has been silent for too long (core/flows/udp_table.py says how long), when
 another flow needs its place, or when its listener says so. One timer serves all of them: a timer
 for each flow would have to be moved with each datagram, and to keep the flows in order of their
-last datagram took 2 to 7 % of the CPU of an echo (docs/decisions/0007-io-uring.md). Instead, flows
-note the time of a datagram in an attribute, and what comes to the top of a heap is looked at
-again.
+last datagram took 2 to 7 % of the CPU of an echo (docs/decisions/0007-io-uring.md). Instead, a flow
+notes the time of each datagram in an attribute, which costs no call. The table looks at that time
+only when the flow comes to the top of a heap, and then puts it where it belongs by now.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from uproxy.dataplane.context import Context
 from uproxy.dataplane.udp.loops import LoopDetector
 
 RESOLUTION = 0.05
-"""Seconds between two looks for flows that are over, at least, so that thousands that began one
-after the other do not each wake the worker."""
+"""The least number of seconds between two searches for flows that are over. Thousands that began
+one after the other do not each wake the worker then."""
 
 CHUNK = 500
-"""Flows that end in one go when thousands do: about 5 ms of work, then others get their turn."""
+"""Flows that end in one go when thousands do: about 5 ms of work, before other flows are served."""
 
 SHED = 64
 """Flows that are ended in one go to make room: about 2 ms of work. More than one has to go only
@@ -81,7 +81,7 @@ class UdpFlows:
         if capacity.tcp + capacity.udp <= capacity.ample:
             return True
         room = capacity.udp_room(self._context.reactor.now)
-        return room > 0 or self._end(1 - room)
+        return room > 0 or self._evict(1 - room)
 
     def is_loop(self, client: tuple[str, int]) -> bool:
         """Whether a client, with the port of the bait or of a frontend, is uproxy itself. Flows to
@@ -98,7 +98,8 @@ class UdpFlows:
         return True
 
     def end(self, flows: Sequence[Endable]) -> None:
-        """End flows, of which some may have ended: the first ones at once."""
+        """End flows: a chunk now, and the others after everything else that is ready. Some may have
+        ended by then, and are left alone."""
         for flow in flows[: self._chunk]:
             flow.close()
         if len(flows) > self._chunk:
@@ -108,13 +109,13 @@ class UdpFlows:
         """Note that a new flow got no descriptor; if UDP has all that it may have, end another
         flow. Returns whether one has ended, so that it is worth trying again."""
         self._context.queue.descriptor_refused()
-        return self._capacity.udp_room(self._context.reactor.now) <= 0 and self._end(1)
+        return self._capacity.udp_room(self._context.reactor.now) <= 0 and self._evict(1)
 
     def shed(self) -> None:
-        """Give back what is more than UDP's share."""
+        """End the flows that are more than UDP's share, because TCP clients wait."""
         room = self._capacity.udp_room(self._context.reactor.now)
         if room < 0:
-            self._end(-room)
+            self._evict(-room)
 
     def admit(self, flow: Endable, now: float) -> None:
         """A flow begins. It is connected already, so that it can be a bait."""
@@ -129,6 +130,7 @@ class UdpFlows:
         """A flow that was admitted has ended."""
         self.table.discard(flow)
         self._capacity.udp -= 1
+        # Last, since listeners that are resumed look at the number of flows.
         if self._context.queue.waiting:
             self._context.queue.resume_if_room()
 
@@ -137,8 +139,9 @@ class UdpFlows:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _end(self, count: int) -> bool:
-        """End some flows, those that matter least. False if there was none."""
+    def _evict(self, count: int) -> bool:
+        """End as many flows as that, those that matter least first, and SHED at most. Returns False
+        if there was none."""
         for number in range(min(count, SHED)):
             flow = self.table.evict()
             if flow is None:

@@ -1,13 +1,14 @@
-"""UDP loops: datagrams whose backend leads back to a frontend of ours (tcp/loops.py is about TCP).
+"""UDP loops: backends that lead back to a frontend of uproxy (tcp/loops.py is about TCP).
 
-Every pass is a flow of its own, from another port, and nothing ends it: one datagram would go on
-for ever. So the socket of each 64th flow to a backend on this node is a bait, and a client with
-the same address and port is uproxy itself. A loop through other nodes, or one that comes back with
-another address, is not seen: it takes no more than the room of newcomers.
+Each time a datagram comes back it begins another flow, from another port, and nothing ends that:
+one datagram would go round for ever. So the socket of every 64th flow to a backend on this node is
+a bait: a client that has the same address and port is uproxy itself. A loop through other nodes,
+or one that comes back with another address, is not found. It takes no more than the room of new
+flows (docs/decisions/0010-what-goes-round.md).
 
-Nor may two frontends take each other for clients. An attacker could start that with a datagram to
-one that bears the address of the other as its sender, and if both backends answer everything, as
-two echo servers do, nothing would end it.
+Two frontends must not take each other for clients, either. An attacker could start that by sending
+a datagram to one of them with the address of the other as its source. If both backends answer
+everything, as two echo servers do, nothing would end it.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ from uproxy.core.route import Backend
 from uproxy.dataplane.context import Context
 
 EVERY: Final = 64
-"""Flows for one bait: getsockname() takes 1 us, a new flow 50."""
+"""Flows from one bait to the next: getsockname() takes 1 us, and a new flow 50."""
 
 PROOF: Final = 3
-"""Baits of one backend that have to come back. One may do so by chance: a pod behind this node's
-address had the same port."""
+"""Baits of one backend that have to come back before it counts as a loop. One may do so by chance:
+a pod that is masqueraded behind this node's address may have the same port."""
 
 _PATIENCE: Final = 10.0
-"""Seconds within which they have to."""
+"""Seconds in which they have to come back."""
 
 _NONE: Final = -1
 
 _AVOIDED: Final = 60.0
-"""Seconds for which nothing is sent to a backend that leads back. The address may move away."""
+"""Seconds for which nothing is sent to a backend that leads back. Then it is tried again, since the
+address may belong to another machine by now."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,8 @@ class LoopDetector:
 
     def __init__(self, context: Context) -> None:
         self.port = _NONE
-        """The port of the bait, which listeners compare before they call anything."""
+        """The port of the bait. Listeners compare it with that of a new client before they call
+        anything."""
         self.bait = 0
         """The number of the flow whose socket is the bait."""
         self.next_bait = 0
@@ -83,9 +86,10 @@ class LoopDetector:
         )
 
     def set_bait(self, flow: Baited) -> None:
-        """Make the socket of a flow the bait. The flow has just begun, and has sent nothing yet."""
+        """Make the socket of a flow the bait, before it sends anything."""
         self.bait = flow.number
-        # Where one has come back, the next ones follow: other workers get some of them.
+        # While a backend is suspected, each flow is the next bait: some of a loop's datagrams reach
+        # other workers, which do not know this worker's bait.
         self.next_bait = flow.number + (1 if self._suspects() else EVERY)
         source, backend = flow.source(), flow.backend
         # This machine sends from the very address that it sends to if that is its own, which no
@@ -114,7 +118,7 @@ class LoopDetector:
         """Backends of which a bait has come back lately."""
         if self._returned:
             now = self._context.reactor.now
-            self._returned = {each: met for each, met in self._returned.items() if now < met[1]}
+            self._returned = {each: seen for each, seen in self._returned.items() if now < seen[1]}
         return self._returned
 
     def avoided(self) -> list[Backend]:
