@@ -23,7 +23,7 @@ from uproxy.dataplane.udp.listener import UdpListener
 
 @asynccontextmanager
 async def world(max_flows: int = 1000) -> AsyncIterator[tuple[peers.World, udp_world.World]]:
-    """Both sides of one worker."""
+    """One worker with TCP and UDP frontends."""
     async with peers.world(max_flows=max_flows) as tcp:
         udp = udp_world.World(tcp.context, tcp.engine.new_intake)
         try:
@@ -82,7 +82,7 @@ class TestMaxFlows:
             await eventually(lambda: bool(tcp.context.queue.waiting))
 
     async def test_listeners_that_wait_are_resumed_in_turn(self) -> None:
-        """With thousands of Services, each flow that ended would have had all of them look."""
+        """With thousands of Services, every flow that ended made all of their listeners look."""
         async with world(max_flows=1) as (tcp, _):
             tcp.context.queue.resumed, tcp.context.queue.pause = 2, 1000.0
             server = tcp.server()
@@ -162,7 +162,7 @@ class TestDescriptors:
 
     @on_loops_without_a_ring  # The ring is asked instead of epoll.
     @pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOSPC])
-    async def test_no_backend_is_to_blame_for_what_epoll_lacks(
+    async def test_no_backend_is_to_blame_when_epoll_takes_no_more(
         self, code: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """ENOSPC: the user's watches are used up (fs.epoll.max_user_watches)."""
@@ -185,11 +185,11 @@ class TestDescriptors:
             monkeypatch.undo()
             await waiting.send(b"x")
             while await (await server.accept()).receive(1) != b"x":
-                pass  # An attempt that could not be watched.
+                pass  # An attempt that could not be registered.
             assert await client.ask(b"hello?") == b"hello?"
             assert udp.counters.dial_failures == tcp.counters.dial_failures == 0
 
-    async def test_nobody_has_to_go_for_what_others_have_taken(self) -> None:
+    async def test_no_flow_ends_for_descriptors_that_others_have_taken(self) -> None:
         """Where flows hold next to nothing, ending them does not help."""
         async with world() as (_, udp):
             datagrams = udp.listen(udp.server().backend)

@@ -1,4 +1,4 @@
-"""Backends that lead back to a frontend, which no address has told beforehand."""
+"""Backends that lead back to a frontend, although their addresses do not show it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uproxy.dataplane.udp.loops import EVERY, PROOF
 
 
 def lead_back(listener: TcpListener, *more: Backend) -> None:
-    """Have a frontend for its own backend."""
+    """Make a frontend its own backend."""
     itself = Backend(listener.route.frontend.address, listener.route.frontend.port)
     listener.update(msgspec.structs.replace(listener.route, backends=(itself, *more)))
 
@@ -34,7 +34,7 @@ class TestTcp:
             assert w.dropped(DropReason.LOOP) >= 1
             assert w.counters.flows < 64 + ACCEPT_BATCH + 2 * MOST // STEP
 
-    async def test_the_next_one_becomes_even_fewer(self) -> None:
+    async def test_the_next_connection_becomes_even_fewer(self) -> None:
         async with world() as w:
             listener = w.listen()
             lead_back(listener)
@@ -55,7 +55,7 @@ class TestTcp:
             await w.idle()
             assert w.counters.flows < 64 + ACCEPT_BATCH + 2 * MOST // STEP
 
-    async def test_clients_that_go_round_once_are_served(self) -> None:
+    async def test_clients_that_come_back_once_are_served(self) -> None:
         """A frontend that is the backend of another one, as with a load balancer before nodes."""
         async with world() as w:
             server = w.server()
@@ -67,7 +67,7 @@ class TestTcp:
             assert w.flows.dialer.hops.watched < WATCHED
             assert not w.counters.dropped
 
-    async def test_many_clients_are_looked_at_for_a_while(self) -> None:
+    async def test_after_a_jump_in_flows_clients_are_inspected_for_a_while(self) -> None:
         async with world() as w:
             server = w.server()
             listener = w.listen(server.backend)
@@ -77,7 +77,7 @@ class TestTcp:
             assert 0 < w.flows.dialer.hops.watched < WATCHED
             assert not w.counters.dropped
 
-    async def test_a_backend_sees_less_than_the_client_had(self) -> None:
+    async def test_a_backend_gets_a_lower_ttl_than_the_client_had(self) -> None:
         async with world() as w:
             hops = w.flows.dialer.hops
             for host, level, option in (
@@ -123,8 +123,8 @@ class TestUdp:
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])
     async def test_two_frontends_do_not_talk_to_each_other(self, host: str) -> None:
-        """Who forges one's address as the sender of a datagram to the other would start it, and
-        two backends that answer everything would never end it."""
+        """A datagram to one frontend with the forged address of the other would start it, and two
+        backends that answer everything would never end it."""
         async with udp_world.world() as w:
             one, other = w.server(), w.server()
             first, second = w.listen(one.backend, address=host), w.listen(other.backend)
@@ -138,7 +138,7 @@ class TestUdp:
             assert not one.received
             assert not other.received
 
-    async def test_a_port_of_a_frontend_that_is_gone_is_anybodys(self) -> None:
+    async def test_the_port_of_a_closed_frontend_may_be_that_of_a_client(self) -> None:
         async with udp_world.world() as w:
             first, second = w.listen(w.server().backend), w.listen(w.server().backend)
             port = second.route.frontend.port

@@ -16,7 +16,7 @@ from uproxy.net.messages import ToWorker
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """The process is ours alone as long as the test lasts."""
+    """Put back the signal handlers that `serve` replaces."""
     numbers = (signal.SIGCONT, signal.SIGALRM)
     before = [signal.getsignal(number) for number in numbers]
     yield
@@ -24,7 +24,7 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-async def test_a_signal_that_comes_when_all_is_closed_is_nothing(
+async def test_a_signal_after_everything_is_closed_does_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The control process sends SIGCONT to each worker that it wants to end."""

@@ -1,4 +1,4 @@
-"""What a worker does with what it is told, and what it tells."""
+"""What a worker does with the messages of the control process, and what it reports."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ SETTINGS = Settings(
 )
 
 
-class Told:
-    """A worker, and the control process that the test plays."""
+class ControlledWorker:
+    """A worker, to which the test is the control process."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -70,13 +70,13 @@ class Told:
         )
 
     def open(self, route: Route) -> None:
-        """Open a frontend, as often as asked for."""
+        """Have it open a frontend. It may be called again, with the same socket."""
         if not self.sockets:
             self.sockets = open_listeners(route.frontend, 1)
         self.worker.handle(Open(route), os.dup(self.sockets[0].fileno()))
 
-    def said(self) -> list[FromWorker]:
-        """What it tells now."""
+    def messages(self) -> list[FromWorker]:
+        """What it reports now."""
         self.worker.report()
         return [message for message, _ in self.channel.receive()]
 
@@ -96,8 +96,8 @@ class Told:
 
 
 @asynccontextmanager
-async def told() -> AsyncIterator[Told]:
-    made = Told()
+async def controlled_worker() -> AsyncIterator[ControlledWorker]:
+    made = ControlledWorker()
     try:
         yield made
     finally:
@@ -109,45 +109,45 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-async def test_what_came_without_its_descriptor_is_asked_for_less_and_less_often() -> None:
-    async with told() as made:
+async def test_a_frontend_without_its_socket_is_requested_less_and_less_often() -> None:
+    async with controlled_worker() as made:
         lost = [made.route(1), made.route(2)]
         for each in lost:
             made.worker.handle(Open(each), None)
         asked = [
             number
             for number in range(100)
-            for each in made.said()
+            for each in made.messages()
             if each == Unserved([route.frontend for route in lost])
         ]
         assert asked[:5] == [0, 1, 3, 7, 15]
         assert asked[-1] - asked[-2] == 16
 
 
-async def test_it_is_asked_for_at_once_when_more_is_lost_or_some_was_found() -> None:
-    async with told() as made:
+async def test_it_is_requested_at_once_when_the_unserved_frontends_change() -> None:
+    async with controlled_worker() as made:
         route = made.route(free_port())
         made.worker.handle(Open(made.route(1)), None)
         for _ in range(20):
-            made.said()
+            made.messages()
         made.worker.handle(Open(route), None)
-        assert Unserved(sorted([made.route(1).frontend, route.frontend])) in made.said()
+        assert Unserved(sorted([made.route(1).frontend, route.frontend])) in made.messages()
         made.open(route)
-        assert Unserved([made.route(1).frontend]) in made.said()
+        assert Unserved([made.route(1).frontend]) in made.messages()
         made.worker.handle(Close(made.route(1).frontend, 0.0), None)
-        assert Unserved([]) in made.said()
-        assert not any(isinstance(each, Unserved) for _ in range(50) for each in made.said())
+        assert Unserved([]) in made.messages()
+        assert not any(isinstance(each, Unserved) for _ in range(50) for each in made.messages())
         assert not made.worker.has_unserved
 
 
 async def test_every_protocol_that_services_may_have_has_a_listener() -> None:
-    async with told() as made:
+    async with controlled_worker() as made:
         assert set(made.worker._new_listener) == set(SERVED)
 
 
 async def test_a_frontend_that_is_sent_twice_keeps_its_flows() -> None:
-    """What was asked for twice comes twice."""
-    async with told() as made:
+    """A frontend that was requested twice is sent twice."""
+    async with controlled_worker() as made:
         route = made.route(free_port())
         made.open(route)
         client, backend = await made.connect(route)
@@ -161,7 +161,7 @@ async def test_a_frontend_that_is_sent_twice_keeps_its_flows() -> None:
 
 
 async def test_a_frontend_that_is_sent_again_has_its_latest_route() -> None:
-    async with told() as made:
+    async with controlled_worker() as made:
         route = made.route(free_port())
         other = Server()
         made.open(route)
@@ -175,10 +175,10 @@ async def test_a_frontend_that_is_sent_again_has_its_latest_route() -> None:
         other.close()
 
 
-async def test_a_message_that_fails_leaves_the_others_alone_and_is_asked_for_again(
+async def test_a_message_that_fails_affects_no_other_and_is_requested_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with told() as made:
+    async with controlled_worker() as made:
         route = made.route(free_port())
         with open(os.devnull) as no_socket:  # noqa: ASYNC230
             number = os.dup(no_socket.fileno())
@@ -186,15 +186,15 @@ async def test_a_message_that_fails_leaves_the_others_alone_and_is_asked_for_aga
         made.worker.handle(Open(made.route(1)), number)
         assert descriptors() == before - 1, "the descriptor that came with it is closed"
         made.open(route)
-        assert Unserved([made.route(1).frontend]) in made.said()
+        assert Unserved([made.route(1).frontend]) in made.messages()
         assert "Open could not be carried out" in caplog.text
         client, backend = await made.connect(route)
         client.close()
         backend.close()
 
 
-async def test_an_update_that_fails_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with told() as made:
+async def test_an_update_that_fails_is_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with controlled_worker() as made:
         route = made.route(free_port())
         made.open(route)
         listener = made.worker._listeners[route.frontend]
@@ -205,7 +205,7 @@ async def test_an_update_that_fails_is_asked_for_again(monkeypatch: pytest.Monke
         with monkeypatch.context() as patch:
             patch.setattr(listener, "update", fail)
             made.worker.handle(Update(route), None)
-        assert Unserved([route.frontend]) in made.said()
+        assert Unserved([route.frontend]) in made.messages()
         made.open(route)
         assert not made.worker.has_unserved
         client, backend = await made.connect(route)
@@ -213,8 +213,8 @@ async def test_an_update_that_fails_is_asked_for_again(monkeypatch: pytest.Monke
         backend.close()
 
 
-async def test_what_clients_addresses_are_shown_in_reaches_listeners_that_are_open() -> None:
-    async with told() as made:
+async def test_open_listeners_learn_in_which_families_client_addresses_are_preserved() -> None:
+    async with controlled_worker() as made:
         local = (made.server.backend,)
         route = msgspec.structs.replace(made.route(free_port()), local_backends=local)
         made.open(route)
@@ -228,16 +228,16 @@ async def test_what_clients_addresses_are_shown_in_reaches_listeners_that_are_op
         backend.close()
 
 
-async def test_there_is_a_sign_of_life_when_there_is_nothing_to_tell() -> None:
-    async with told() as made:
+async def test_there_is_a_sign_of_life_when_there_is_nothing_to_report() -> None:
+    async with controlled_worker() as made:
         made.worker.handle(LocalClients((), ()), None)
-        said = [each for _ in range(10) for each in made.said()]
-        assert said == [Report([], 0)] * 5
+        messages = [each for _ in range(10) for each in made.messages()]
+        assert messages == [Report([], 0)] * 5
 
 
-async def test_what_is_counted_while_nobody_listens_waits_and_takes_no_room() -> None:
-    """A control process that is stopped."""
-    async with told() as made:
+async def test_what_is_counted_while_nothing_is_read_waits_and_takes_no_memory() -> None:
+    """As when the control process is stopped."""
+    async with controlled_worker() as made:
         route = made.route(free_port())
         made.open(route)
         port = made.worker._context.ports.get(route.owner)
@@ -255,8 +255,8 @@ async def test_what_is_counted_while_nobody_listens_waits_and_takes_no_room() ->
         assert total == 19999
 
 
-async def test_an_open_while_it_drains_accepts_nobody() -> None:
-    async with told() as made:
+async def test_a_listener_that_is_opened_while_draining_accepts_no_client() -> None:
+    async with controlled_worker() as made:
         made.worker.handle(Drain(), None)
         route = made.route(free_port())
         made.open(route)
@@ -266,32 +266,34 @@ async def test_an_open_while_it_drains_accepts_nobody() -> None:
         client.close()
 
 
-async def test_it_says_once_that_it_has_drained() -> None:
-    async with told() as made:
+async def test_a_worker_says_once_that_it_has_drained() -> None:
+    async with controlled_worker() as made:
         route = made.route(free_port())
         made.open(route)
         client, backend = await made.connect(route)
         made.worker.handle(Drain(), None)
-        assert Drained() not in made.said()
+        assert Drained() not in made.messages()
         client.close()
         backend.close()
         await eventually(lambda: made.worker._context.active == 0)
-        said = [each for _ in range(5) for each in made.said()]
-        assert said.count(Drained()) == 1
+        messages = [each for _ in range(5) for each in made.messages()]
+        assert messages.count(Drained()) == 1
 
 
-async def test_ports_that_are_gone_are_forgotten_when_all_is_told() -> None:
-    async with told() as made:
+async def test_ports_that_are_gone_are_forgotten_when_all_is_reported() -> None:
+    async with controlled_worker() as made:
         route = made.route(free_port())
         made.open(route)
         client, backend = await made.connect(route)
         made.worker.handle(Close(route.frontend, 30.0), None)
-        assert [each.ports[0][1].flows for each in made.said() if isinstance(each, Report)] == [1]
-        assert made.said() == []
+        assert [each.ports[0][1].flows for each in made.messages() if isinstance(each, Report)] == [
+            1
+        ]
+        assert made.messages() == []
         assert route.owner in made.worker._context.ports.all, "its flow goes on"
         client.close()
         backend.close()
         await eventually(lambda: made.worker._context.active == 0)
         for _ in range(3):
-            made.said()
+            made.messages()
         assert made.worker._context.ports.all == {}

@@ -152,7 +152,7 @@ class TestRetries:
             assert w.counters.dial_failures == 1
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-    async def test_nobody_listens_and_the_kernel_chooses_that_very_port(self, host: str) -> None:
+    async def test_nothing_listens_and_the_kernel_chooses_that_port(self, host: str) -> None:
         """TCP then connects the socket to itself; who did that was no backend."""
         async with world() as w:
             gone, server = w.server(host), w.server(host)

@@ -17,7 +17,7 @@ from uproxy.dataplane.kernel import Kernel
 
 
 class TestRefusal:
-    async def test_another_backend_gets_what_the_first_one_refused(self) -> None:
+    async def test_another_backend_gets_the_datagram_that_the_first_one_refused(self) -> None:
         async with world() as w:
             listener = w.listen(unused_backend(), w.server(b"b").backend)
             client = w.client(listener)
@@ -34,7 +34,7 @@ class TestRefusal:
                 dropped={"backend_refused": 1},
             )
 
-    async def test_all_that_was_sent_before_the_refusal_came(self) -> None:
+    async def test_another_backend_gets_all_datagrams_from_before_the_refusal(self) -> None:
         # A resolver asks for A and AAAA back to back, from one port.
         async with world() as w:
             listener = w.listen(unused_backend(), w.server(b"b").backend)
@@ -45,7 +45,7 @@ class TestRefusal:
             assert w.counters.client_datagrams == 2
             assert w.counters.client_bytes == 5
 
-    async def test_what_is_too_long_to_keep_is_lost_but_the_flow_moves(self) -> None:
+    async def test_a_datagram_that_is_too_long_to_keep_is_lost_but_the_flow_moves(self) -> None:
         async with world() as w:
             listener = w.listen(unused_backend(), w.server(b"b").backend)
             client = w.client(listener)
@@ -54,9 +54,9 @@ class TestRefusal:
             assert await client.ask(b"hello") == b"bhello"
             assert w.counters.flows == 1
 
-    async def test_all_that_are_refused_in_one_turn(self) -> None:
-        """More than are kept: whoever is counted was sent, and what the kernel has refused goes to
-        the next backend."""
+    async def test_many_datagrams_are_refused_in_one_turn(self) -> None:
+        """More than a flow keeps. Those that are counted were sent, and those that the kernel has
+        refused go to the next backend."""
         async with world() as w:
             listener = w.listen(unused_backend(), (other := w.server(b"b")).backend)
             client = w.client(listener)
@@ -68,7 +68,7 @@ class TestRefusal:
             await eventually(lambda: b"the last" in [data for data, _ in other.received])
             arrived = {data for data, _ in other.received}
             assert len(arrived) == len(other.received)
-            # The kernel refuses every other one: with each it has told of the one before.
+            # The kernel refuses every other one: it reports the refusal of the one before.
             assert len(arrived) > len(sent) // 3
             assert w.counters.client_datagrams == len(sent) + 1
 
@@ -146,7 +146,7 @@ class TestRefusal:
             assert w.counters.dropped == {}
 
     @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-    async def test_nobody_listens_and_the_kernel_chooses_that_very_port(self, address: str) -> None:
+    async def test_nothing_listens_and_the_kernel_chooses_that_port(self, address: str) -> None:
         """A connected socket would get its own datagrams."""
         async with world() as w:
             gone = w.server(address=address)
@@ -198,7 +198,7 @@ class TestBalancing:
             other = w.listen(first.backend, *backends, affinity=60)
             assert await w.client(other).ask(b"") == b"a"
 
-    async def test_affinity_of_a_client_that_is_never_answered(self) -> None:
+    async def test_affinity_of_a_client_that_gets_no_reply(self) -> None:
         async with world() as w:
             first = w.server()
             first.silent = True
@@ -244,7 +244,7 @@ class TestBalancing:
 
 
 def sockets_towards(backend: Backend) -> int:
-    """Connected UDP sockets that the kernel has, whether or not a descriptor names them."""
+    """How many connected UDP sockets the kernel has, with or without a descriptor."""
     peer = f"{int.from_bytes(socket.inet_aton(backend.address), 'little'):08X}:{backend.port:04X}"
     with Path("/proc/net/udp").open() as table:
         return sum(line.split()[2] == peer for line in table)

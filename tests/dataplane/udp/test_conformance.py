@@ -1,4 +1,4 @@
-"""What UDP frontends do, over real sockets on loopback, on both event loops."""
+"""What UDP frontends do, over real sockets on loopback, on each kind of event loop."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class TestRelaying:
                 b"%d" % number for number in range(100)
             ]
 
-    async def test_a_client_that_vanishes_bothers_nobody(self) -> None:
+    async def test_a_client_that_vanishes_disturbs_no_other(self) -> None:
         async with world() as w:
             server = w.server()
             server.silent = True
@@ -99,7 +99,7 @@ class TestRelaying:
             server.silent = False
             assert await w.client(listener).ask(b"hello") == b"hello"
 
-    async def test_what_cannot_be_sent_is_counted(self) -> None:
+    async def test_datagrams_that_cannot_be_sent_are_counted(self) -> None:
         async with world() as w:
             # 65,527 bytes fit into an IPv6 datagram only.
             listener = w.listen(w.server().backend, address="::1")
@@ -139,7 +139,7 @@ class TestReplySource:
             assert await w.client(listener).ask(b"four") == b"four"
 
 
-class TestWhoMay:
+class TestAdmission:
     async def test_sources_outside_of_the_ranges_are_refused(self) -> None:
         async with world() as w:
             listener = w.listen(w.server().backend)
@@ -181,7 +181,7 @@ class TestWhoMay:
 @on_ring_loops
 async def test_where_the_ring_cannot_have_buffers_for_datagrams_epoll_relays_them() -> None:
     assert isinstance(asyncio.get_running_loop(), RingLoop)
-    # The kernel takes powers of two only, and refuses others.
+    # The kernel refuses any number of buffers that is not a power of two.
     async with world(kernel=Kernel(datagram_buffers=3)) as w:
         listener = w.listen(w.server(b"b").backend)
         assert isinstance(listener._intake, EpollIntake)

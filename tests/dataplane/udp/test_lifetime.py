@@ -92,7 +92,7 @@ class TestEndOfFlows:
             finally:
                 gc.enable()
 
-    async def test_thousands_that_end_together_leave_others_their_turn(self) -> None:
+    async def test_thousands_of_flows_that_end_together_do_not_hold_up_others(self) -> None:
         """To end one takes 8 to 14 us, so 50,000 would take half a second."""
         async with world(all_flows=partial(UdpFlows, chunk=10)) as w:
             listener = w.listen(w.server().backend)
@@ -102,7 +102,7 @@ class TestEndOfFlows:
             assert len(listener.flows) == 15
             await eventually(lambda: not listener.flows)
 
-    async def test_thousands_that_are_idle_leave_others_their_turn(self) -> None:
+    async def test_thousands_of_idle_flows_do_not_hold_up_others(self) -> None:
         table: FlowTable[Endable] = FlowTable(60.0, unreplied=0.0, brief=0.0)
         all_flows = partial(UdpFlows, table=table, chunk=10, resolution=float("inf"))
         async with world(all_flows=all_flows) as w:
@@ -114,7 +114,7 @@ class TestEndOfFlows:
             assert (before, len(listener.flows)) == (25, 15)
             await eventually(lambda: not listener.flows)
 
-    async def test_capacity_ends_the_flow_that_was_silent_for_longest(self) -> None:
+    async def test_at_capacity_the_flow_that_was_silent_for_longest_ends(self) -> None:
         async with world(max_flows=2) as w:
             server = w.server()
             listener = w.listen(server.backend)
@@ -125,7 +125,7 @@ class TestEndOfFlows:
             assert w.dropped(DropReason.CAPACITY) == 1
             assert w.context.active == w.counters.active == len(listener.flows) == 2
 
-    async def test_capacity_spares_flows_that_were_answered(self) -> None:
+    async def test_at_capacity_flows_that_were_answered_are_spared(self) -> None:
         async with world(max_flows=2) as w:
             talking, silent = w.server(b"a"), w.server(b"b")
             silent.silent = True
@@ -140,7 +140,7 @@ class TestEndOfFlows:
             await client.ask(b"still there")
             assert w.counters.flows == 6
 
-    async def test_capacity_answers_clients_that_come_once_for_as_long_as_they_come(self) -> None:
+    async def test_at_capacity_clients_with_a_single_request_are_served(self) -> None:
         async with world(max_flows=32) as w:
             slow = w.server()
             listener = w.listen(slow.backend)
@@ -160,7 +160,7 @@ class TestEndOfFlows:
             assert w.dropped(DropReason.CAPACITY) == 20 * 8
             assert w.context.active == len(listener.flows) == 32
 
-    async def test_capacity_spares_a_client_that_goes_on_asking(self) -> None:
+    async def test_at_capacity_a_conversation_is_spared(self) -> None:
         async with world(max_flows=8) as w:
             listener = w.listen(w.server().backend)
             client = w.client(listener)
@@ -171,7 +171,7 @@ class TestEndOfFlows:
             await client.ask(b"still there")
             assert w.counters.flows == 41
 
-    async def test_capacity_is_not_made_for_a_flow_without_a_backend(self) -> None:
+    async def test_at_capacity_no_flow_ends_for_one_without_a_backend(self) -> None:
         async with world(max_flows=1) as w:
             listener = w.listen(w.server().backend)
             client = w.client(listener)
@@ -182,7 +182,7 @@ class TestEndOfFlows:
             await client.ask(b"still there")
             assert w.counters.flows == 1
 
-    async def test_capacity_that_tcp_uses_up(self) -> None:
+    async def test_tcp_uses_up_the_capacity(self) -> None:
         async with world(max_flows=1) as w:
             listener = w.listen(w.server().backend)
             w.context.queue.tcp_flow_began()

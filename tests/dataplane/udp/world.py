@@ -1,4 +1,4 @@
-"""A worker's UDP side with backends and clients, over real sockets on loopback."""
+"""The UDP half of a worker, with backends and clients, over real sockets on loopback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from uproxy.net.messages import Settings
 
 OWNER = ServicePortName("default", "dns", "dns", "UDP")
 PATIENCE = 20.0
-"""Seconds until a condition counts as never met."""
+"""Seconds after which a condition that is still not met fails the test."""
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -57,7 +57,7 @@ class Client:
         self.sock.sendto(data, to or self.to)
 
     async def receive(self) -> tuple[bytes, tuple[str, int]]:
-        """The next datagram and whom it is from."""
+        """The next datagram, and its source."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 try:
@@ -99,14 +99,14 @@ class Server:
 
 
 class OutsideLocality(Locality):
-    """Takes loopback for the world outside, from which tests must not send."""
+    """Takes loopback addresses for clients outside of the cluster, from which tests cannot send."""
 
     def is_local(self, client: str) -> bool:
         return False
 
 
 class World:
-    """A worker's UDP side, with backends and clients."""
+    """The UDP half of a worker, with backends and clients."""
 
     def __init__(
         self, context: Context, new_intake: NewIntake, all_flows: UdpFlows | None = None
@@ -156,11 +156,11 @@ class World:
         return self.counters.dropped.get(reason.value, 0)
 
     async def began(self, flows: int) -> None:
-        """Wait until so many flows have begun."""
+        """Wait until this many flows have begun."""
         await eventually(lambda: self.counters.flows == flows)
 
     def close(self) -> None:
-        """Everything but the reactor."""
+        """Close everything but the reactor."""
         for listener in self.listeners:
             listener.close()
         self.all_flows.close()
@@ -236,7 +236,7 @@ def restricted(
 
 
 def unused_backend() -> Backend:
-    """An address that answers "port unreachable"."""
+    """An address on which nothing listens: the kernel answers "port unreachable"."""
     sock = udp_socket()
     backend = Backend(*sock.getsockname())
     sock.close()
