@@ -116,7 +116,7 @@ class Pausing:
     def __init__(self) -> None:
         self.later = Later()
         self.told = Told()
-        self.listeners = Listeners(self.told, grace=0.0, later=self.later)
+        self.listeners = Listeners(self.told, grace=0.0, call_later=self.later)
         self.route = route("127.0.0.1", free_port())
         self.address = self.route.frontend.address, self.route.frontend.port
         self.listeners.open(self.route)
@@ -177,11 +177,11 @@ class TestWhoWaitsToBeAccepted:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(pausing.address)
 
-    def test_kernels_that_cannot_ignore_newcomers_pause_at_once(
+    def test_kernels_that_cannot_ignore_new_clients_pause_at_once(
         self, pausing: Pausing, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pausing.listeners.update(pausing.route)
-        monkeypatch.setattr("uproxy.net.listening.ignore_newcomers", _out_of_memory)
+        monkeypatch.setattr("uproxy.net.listening.ignore_new_clients", _out_of_memory)
         pausing.pause()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(pausing.address)

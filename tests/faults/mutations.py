@@ -57,10 +57,10 @@ ALL: Final = (
         "earliest(*(each.at for each in again))",
     ),
     _one(
-        "between-is-paused",
+        "partly-paused-is-paused",
         "a listener counts as paused although only some of its sockets could be paused",
         "control.listeners",
-        "            listener.between = True\n            try:\n",
+        "            listener.partly_paused = True\n            try:\n",
         "            listener.paused = True\n            try:\n",
     ),
     _one(

@@ -113,12 +113,12 @@ def test_paused_is_refused_and_still_ours(opened: Opener) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_newcomers_are_ignored_and_who_waits_stays(opened: Opener, address: str) -> None:
+def test_new_clients_are_ignored_and_those_that_wait_stay(opened: Opener, address: str) -> None:
     frontend = tcp(address)
     (sock,) = opened(frontend, 1)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with connect(frontend) as client, socket.socket(family) as newcomer:
-        listening.ignore_newcomers(sock)
+        listening.ignore_new_clients(sock)
         newcomer.setblocking(False)
         assert newcomer.connect_ex((address, frontend.port)) == errno.EINPROGRESS
         accepted, _ = sock.accept()
@@ -132,11 +132,11 @@ def test_newcomers_are_ignored_and_who_waits_stays(opened: Opener, address: str)
         assert newcomer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
 
 
-def test_newcomers_are_welcome_again(opened: Opener) -> None:
+def test_new_clients_are_accepted_again(opened: Opener) -> None:
     frontend = tcp()
     (sock,) = opened(frontend, 1)
     for pause in (False, True):
-        listening.ignore_newcomers(sock)
+        listening.ignore_new_clients(sock)
         if pause:
             listening.pause(sock)
         listening.resume(sock)

@@ -91,7 +91,7 @@ class Daemon:
             self.workers,
             grace=config.drain_timeout,
             claimed=self.claims.claimed,
-            later=asyncio.get_running_loop().call_later,
+            call_later=asyncio.get_running_loop().call_later,
         )
         self.watchdog = ClaimWatchdog(kubernetes, self._facts_changed)
         self.service_addresses = ServiceAddresses(self.claims, self.watchdog.claimed)
@@ -211,7 +211,7 @@ class Daemon:
         )
 
     def _state_of_worker(self, worker: int) -> Iterator[tuple[Open, socket.socket]]:
-        return self.listeners.for_worker(worker)
+        return self.listeners.opens_for(worker)
 
     def _is_wanted(self, port: ServicePortName) -> bool:
         """Whether a port of a Service exists, served or not."""

@@ -1,7 +1,7 @@
-"""The open sockets of all frontends: carries out plans, and remembers what came of them.
+"""The listening sockets of all frontends: opened, paused, resumed and closed as a plan says.
 
-The control process keeps a descriptor of every socket that it hands to a worker. That is what
-lets a worker be replaced without a port being closed: connections wait in the kernel's queue.
+The control process keeps a descriptor of every socket that it hands to a worker. That is why a
+worker can be replaced without a port being closed: connections wait in the kernel's queue.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from uproxy.core.route import Frontend, Route
 from uproxy.core.routing.plan import Actual
 from uproxy.net import listening
 from uproxy.net.messages import Close, Open, ToWorker, Update
+from uproxy.net.sockets import LINUX, SocketCalls
 
 log = logging.getLogger(__name__)
 
 
-WAITING = 0.1
+ACCEPT_TIME = 0.1
 """Seconds that workers get to accept the clients that have connected before a listener is paused.
-Meanwhile no client can join them; one that tries is refused a second later, when its kernel tries
-again."""
+Meanwhile no client can join them; one that tries is refused a second later, when its kernel sends
+its SYN again."""
 
 
 class Timer(Protocol):
-    """A call that is to come."""
+    """A call that is scheduled."""
 
     def cancel(self) -> None: ...
 
@@ -48,17 +49,18 @@ class WorkerPort(Protocol):
 class Listener:
     """One frontend's sockets, one for each worker; none while a UDP frontend is paused."""
 
-    __slots__ = ("between", "paused", "route", "sockets", "timer")
+    __slots__ = ("partly_paused", "paused", "route", "sockets", "timer")
 
     def __init__(self, route: Route, sockets: list[socket.socket], *, paused: bool) -> None:
         self.route = route
         self.sockets = sockets
         self.paused = paused
-        self.between = False
-        """Whether a call has failed when it was being paused or resumed: some of its sockets may
-        accept and others not, so that it counts as open but not as whole."""
+        self.partly_paused = False
+        """Whether a call failed while it was being paused or resumed. Some of its sockets may
+        accept and others not, so `paused` stays False and the next plan tries again; were it True,
+        a listener that half accepts would count as done."""
         self.timer: Timer | None = None
-        """Runs while a listener that is to be paused keeps the clients that have connected."""
+        """Set while workers accept the clients of a listener that is about to be paused."""
 
     @property
     def transport(self) -> Transport:
@@ -71,9 +73,10 @@ class Listener:
 
 
 class Listeners:
-    """Opens, updates, pauses, resumes and closes listeners. Raises sockets.ListenError, and
-    nothing else, where a frontend cannot be opened, paused or resumed: it is then to be tried
-    again. To close one never fails.
+    """Opens, updates, pauses, resumes and closes listeners.
+
+    Raises ListenError, and nothing else, where a frontend cannot be opened, paused or resumed; the
+    caller tries again. Closing never fails.
     """
 
     def __init__(
@@ -82,18 +85,21 @@ class Listeners:
         *,
         grace: float,
         claimed: Container[str] = frozenset(),
-        later: Callable[[float, Callable[[], None]], Timer] | None = None,
+        call_later: Callable[[float, Callable[[], None]], Timer] | None = None,
+        calls: SocketCalls = LINUX,
     ) -> None:
-        """`later` calls a function after so many seconds; without it, clients that wait to be
-        accepted when a listener is paused are reset."""
+        """`call_later` calls a function after so many seconds; without it, clients that wait to be
+        accepted when a listener is paused are reset. `calls` make the sockets."""
         self._workers = workers
-        self._later = later
+        self._calls = calls
+        self._call_later = call_later
         self._claimed = claimed
-        """Addresses that are this node's own though no interface has them, at any moment."""
+        """Addresses that are local by a route of ours, though no interface has them; it is asked
+        anew for each frontend."""
         self._grace = grace
         """Seconds that TCP flows of a closed frontend get to end by themselves."""
         self._listeners: dict[Frontend, Listener] = {}
-        self._places: dict[tuple[str, int], set[Frontend]] = {}
+        self._by_port: dict[tuple[str, int], set[Frontend]] = {}
         """Our frontends by protocol and port, to know which could overlap."""
 
     def actual(self, frontends: Iterable[Frontend]) -> dict[Frontend, Actual]:
@@ -106,9 +112,9 @@ class Listeners:
         return frontend in self._listeners
 
     def open(self, route: Route) -> None:
-        """Open a frontend. One without usable backends is opened paused, so the port is ours."""
+        """Open a frontend. One without usable backends is opened paused: its port is reserved."""
         frontend = route.frontend
-        listener = Listener(route, self._sockets(frontend), paused=False)
+        listener = Listener(route, self._open_sockets(frontend), paused=False)
         try:
             if not route.usable:
                 self._pause(listener)
@@ -118,19 +124,21 @@ class Listeners:
         if route.usable and route.affinity_timeout:
             self._steer(listener)
         self._listeners[frontend] = listener
-        self._places.setdefault((frontend.protocol, frontend.port), set()).add(frontend)
-        self._announce(listener)
+        self._by_port.setdefault((frontend.protocol, frontend.port), set()).add(frontend)
+        self._send_open(listener)
 
     def update(self, route: Route) -> None:
-        """Change an open frontend's route in place; pause or resume it where that is called for."""
+        """Change an open frontend's route in place; pause or resume it when that has become
+        necessary."""
         listener = self._listeners[route.frontend]
-        if route.usable and (listener.paused or listener.between):
+        if route.usable and (listener.paused or listener.partly_paused):
             self._resume(listener, route)
             return
         before, listener.route = listener.route, route
-        self._tell(Update(route))
+        # Before the pause: on hearing of it, workers accept the clients that wait.
+        self._send_to_all(Update(route))
         if not listener.paused and not route.usable:
-            self._pause_politely(listener)
+            self._pause_after_accepts(listener)
         elif not listener.paused and bool(before.affinity_timeout) != bool(route.affinity_timeout):
             self._steer(listener)
 
@@ -140,101 +148,113 @@ class Listeners:
         `grace` in seconds, where it is not to be the usual one.
         """
         listener = self._listeners.pop(frontend)
-        place = self._places[frontend.protocol, frontend.port]
-        place.discard(frontend)
-        if not place:
-            del self._places[frontend.protocol, frontend.port]
+        same_port = self._by_port[frontend.protocol, frontend.port]
+        same_port.discard(frontend)
+        if not same_port:
+            del self._by_port[frontend.protocol, frontend.port]
         shut_down = listener.paused and listener.timer is None
         if TRANSPORTS[frontend.protocol].keeps_port_while_paused and not shut_down:
-            with contextlib.suppress(Exception):  # Clients are refused when all have closed it.
+            # Workers still have copies of the sockets, and would accept until they read `Close`.
+            # If it fails, clients are refused as soon as all workers have closed theirs.
+            with contextlib.suppress(Exception):
                 self._pause(listener)
-        self._tell(Close(frontend, self._grace if grace is None else grace))
+        self._send_to_all(Close(frontend, self._grace if grace is None else grace))
         self._release(listener)
 
     async def empty_queues(self) -> None:
-        """Have workers accept the clients that have connected, and let no others join them: to
-        close frontends resets clients that wait."""
+        """Have workers accept the clients that have connected, and let no others join them: closing
+        a listener resets the clients that wait in its queue."""
         for listener in self._listeners.values():
             if listener.transport.has_accept_queue and not listener.paused:
                 with contextlib.suppress(OSError):
                     for sock in listener.sockets:
-                        listening.ignore_newcomers(sock)
-        await asyncio.sleep(WAITING)
+                        listening.ignore_new_clients(sock)
+        await asyncio.sleep(ACCEPT_TIME)
 
     def close_all(self, grace: float) -> None:
         """Close every frontend."""
         for frontend in tuple(self._listeners):
             self.close(frontend, grace)
 
-    def for_worker(self, worker: int) -> Iterator[tuple[Open, socket.socket]]:
-        """All that a new worker has to be told, in place of the one it follows."""
+    def opens_for(self, worker: int) -> Iterator[tuple[Open, socket.socket]]:
+        """What a new worker has to be told so that it serves what its predecessor did."""
         for listener in self._listeners.values():
             if listener.sockets:
                 yield Open(listener.route), listener.sockets[worker]
 
-    def _sockets(self, frontend: Frontend) -> list[socket.socket]:
+    def _open_sockets(self, frontend: Frontend) -> list[socket.socket]:
         return listening.open_listeners(
             frontend,
             self._workers.count,
             exclusive=not self._overlaps(frontend),
             claimed=frontend.address in self._claimed,
+            calls=self._calls,
         )
 
     def _overlaps(self, frontend: Frontend) -> bool:
-        """Whether one of our frontends has this place already, wildcard or within a wildcard.
+        """Whether one of our frontends has this port already, on an overlapping address: one of the
+        two is the wildcard of their family.
 
-        All Services of a cluster may have the same port: they are not looked at one by one.
+        All Services of a cluster may have the same port, so a frontend that is no wildcard is not
+        compared with all others, but only looked up.
         """
         wildcard = _wildcard(frontend.address)
         if frontend.address != wildcard:
             return frontend._replace(address=wildcard) in self._listeners
-        others = self._places.get((frontend.protocol, frontend.port), set()) - {frontend}
+        others = self._by_port.get((frontend.protocol, frontend.port), set()) - {frontend}
         return any(_wildcard(other.address) == wildcard for other in others)
 
-    def _announce(self, listener: Listener) -> None:
+    def _send_open(self, listener: Listener) -> None:
         for worker, sock in enumerate(listener.sockets):
             self._workers.send(worker, Open(listener.route), sock)
 
-    def _tell(self, message: ToWorker) -> None:
+    def _send_to_all(self, message: ToWorker) -> None:
         for worker in range(self._workers.count):
             self._workers.send(worker, message)
 
-    def _pause_politely(self, listener: Listener) -> None:
-        """Pause, once workers had the time to accept the clients that have connected already."""
-        if self._later is None or not listener.transport.has_accept_queue or listener.between:
+    def _pause_after_accepts(self, listener: Listener) -> None:
+        """Pause when workers have had the time to accept the clients that have connected already.
+
+        Until then the kernel ignores new clients. Otherwise others would connect while the queue is
+        emptied, and the pause would reset those.
+        """
+        call_later, transport = self._call_later, listener.transport
+        if call_later is None or not transport.has_accept_queue or listener.partly_paused:
             self._pause(listener)
             return
         try:
             for sock in listener.sockets:
-                listening.ignore_newcomers(sock)
-        except OSError:  # Not every kernel has it, as gVisor.
+                listening.ignore_new_clients(sock)
+        except OSError:  # Not every kernel has socket filters: gVisor does not.
             self._pause(listener)
             return
         listener.paused = True
-        listener.timer = self._later(WAITING, partial(self._pause_late, listener))
+        listener.timer = call_later(ACCEPT_TIME, partial(self._pause_at_last, listener))
 
-    def _pause_late(self, listener: Listener) -> None:
+    def _pause_at_last(self, listener: Listener) -> None:
         listener.timer = None
         try:
             self._pause(listener)
         except listening.ListenError as error:
             log.warning("%s cannot be paused: %s", listener.route.frontend, error)
-            if self._later is not None:
-                listener.timer = self._later(WAITING, partial(self._pause_late, listener))
+            if self._call_later is not None:
+                listener.timer = self._call_later(
+                    ACCEPT_TIME, partial(self._pause_at_last, listener)
+                )
 
     def _pause(self, listener: Listener) -> None:
         if listener.transport.keeps_port_while_paused:
-            listener.between = True
+            listener.partly_paused = True
             try:
                 for sock in listener.sockets:
                     listening.pause(sock)
             except OSError as error:
                 raise listening.ListenError(error, listener.route.frontend) from error
-            listener.paused, listener.between = True, False
+            listener.paused, listener.partly_paused = True, False
             return
         listener.paused = True
         # Only a closed socket makes the kernel answer "port unreachable".
-        self._tell(Close(listener.route.frontend, 0))
+        self._send_to_all(Close(listener.route.frontend, 0))
         self._release(listener)
 
     def _resume(self, listener: Listener, route: Route) -> None:
@@ -242,13 +262,13 @@ class Listeners:
         if keeps_port:
             self._listen_again(listener)
         else:
-            listener.sockets = self._sockets(route.frontend)
-        listener.route, listener.paused, listener.between = route, False, False
+            listener.sockets = self._open_sockets(route.frontend)
+        listener.route, listener.paused, listener.partly_paused = route, False, False
         self._steer(listener)
         if keeps_port:
-            self._tell(Update(route))
+            self._send_to_all(Update(route))
         else:
-            self._announce(listener)
+            self._send_open(listener)
 
     def _listen_again(self, listener: Listener) -> None:
         _stop_timer(listener)
@@ -262,8 +282,11 @@ class Listeners:
             raise listening.ListenError(error, listener.route.frontend) from error
 
     def _steer(self, listener: Listener) -> None:
-        """A group that was paused as a whole has forgotten its program. Affinity is kept without
-        it, so that a failure harms nobody."""
+        """Attach the program that chooses a worker by client, or detach it.
+
+        The kernel forgets the program of an SO_REUSEPORT group when all of its sockets are paused.
+        Affinity does not depend on it, so a failure is only logged.
+        """
         try:
             if listener.route.affinity_timeout:
                 listening.steer_by_client(listener.sockets[0], self._workers.count)

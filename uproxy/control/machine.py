@@ -18,7 +18,7 @@ from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.service_limits import frontends_for
 from uproxy.host.essential_addresses import gateways, name_servers, resolve_hosts
 from uproxy.host.interfaces import AddressMonitor, Interfaces, read_interfaces
-from uproxy.net.listening import descriptor_limit
+from uproxy.net.sockets import descriptor_limit
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from uproxy.control.daemon import Daemon
 from uproxy.control.machine import Machine
 from uproxy.core.errors import SourceError
 from uproxy.http.server import HttpServer
-from uproxy.net import listening
+from uproxy.net.sockets import raise_descriptor_limit
 from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.last_known.snapshot import has_snapshot
 
@@ -45,7 +45,7 @@ async def running(config: Config, start: Start | None = None) -> AsyncIterator[D
     `start` is told how far it is. Raises StartError where it cannot start at all.
     """
     start = start or Start()
-    listening.raise_descriptor_limit()
+    raise_descriptor_limit()
     start.waits_for("the addresses of this machine")
     cluster = _cluster(config)
     machine = Machine(lambda: _api_servers(cluster))

@@ -23,8 +23,8 @@ from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.spare_descriptors import SpareDescriptors
 from uproxy.dataplane.worker import Worker
 from uproxy.net.channel import Channel
-from uproxy.net.listening import descriptor_limit
 from uproxy.net.messages import Ready, Settings, ToWorker
+from uproxy.net.sockets import descriptor_limit
 from uproxy.text.logs import formatter
 from uproxy.uring.loop import new_ring_loop
 from uproxy.uring.queues import Queues, RingQueues

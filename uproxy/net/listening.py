@@ -1,16 +1,17 @@
 """Every bind, socket option and errno class of listening sockets.
 
-A frontend has one socket per worker, in one SO_REUSEPORT group, so the kernel spreads clients over
-workers without a shared accept queue. The control process opens them all and keeps its descriptor:
-a worker that dies takes no port with it.
+A frontend has one socket for each worker, in one SO_REUSEPORT group, so the kernel spreads clients
+over workers without a shared accept queue. The control process opens them all and keeps its
+descriptors: the port stays open when a worker dies.
 
-SO_REUSEADDR has three jobs here, each checked on Linux 6.18 and by tests:
- * Listeners carry it, so that what they accept inherits it; connections of a previous run, in
-   TIME_WAIT say, then do not stop an exclusive bind.
- * A first, short bind with SO_REUSEADDR but without SO_REUSEPORT fails if and only if somebody
-   listens there. SO_REUSEPORT alone would join another uproxy of the same user without a word.
- * A paused listener drops it, since a port that is bound but not listening could otherwise be
-   taken by anybody else who sets it.
+SO_REUSEADDR has three jobs here, each checked on Linux 6.18 and by tests/net/test_listening.py:
+ * Listeners carry it, so that the connections that they accept inherit it. Connections of a
+   previous run, for example in TIME_WAIT, then do not stop an exclusive bind.
+ * A first, short bind with SO_REUSEADDR but without SO_REUSEPORT fails if and only if another
+   process listens there. With SO_REUSEPORT alone, we would join the group of another uproxy of the
+   same user without an error, and each would get a share of the other's clients.
+ * A paused listener drops it, since any other process that sets it could otherwise take a port
+   that is bound but not listening.
 """
 
 from __future__ import annotations
@@ -18,10 +19,8 @@ from __future__ import annotations
 import array
 import errno
 import os
-import resource
 import socket
 import struct
-import sys
 from typing import Final
 
 from uproxy.core.errors import RESOURCE_ERRORS
@@ -29,6 +28,7 @@ from uproxy.core.flows.capacity import BACKLOG
 from uproxy.core.protocols import TCP, TRANSPORTS, UDP
 from uproxy.core.route import Frontend
 from uproxy.net import pktinfo
+from uproxy.net.sockets import LINUX, SocketCalls
 
 SOCKET_TYPES: Final = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}
 """By protocol. Their other properties are in `uproxy.core.protocols`, which is pure and so cannot
@@ -43,8 +43,8 @@ _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_DETACH_REUSEPORT_BPF = 68
 
 RESERVED_DESCRIPTORS = 200
-"""Descriptors that frontends must leave free: for probes, scrapes, files and new workers, without
-which nobody could find out why frontends are missing."""
+"""Descriptors that frontends must leave free: for probes, scrapes, files and new workers. Without
+them nothing could tell an operator why frontends are missing."""
 
 
 class ListenError(Exception):
@@ -57,24 +57,31 @@ class ListenError(Exception):
 
 
 def open_listeners(
-    frontend: Frontend, count: int, *, exclusive: bool = True, claimed: bool = False
+    frontend: Frontend,
+    count: int,
+    *,
+    exclusive: bool = True,
+    claimed: bool = False,
+    calls: SocketCalls = LINUX,
 ) -> list[socket.socket]:
     """Open `count` sockets for a frontend, one for each worker; TCP ones listen.
 
-    `exclusive` checks first that nobody else has the port. It must be False where an overlapping
-    frontend (wildcard and address with the same port) is ours already. `claimed` says that the
-    address is local by a route of ours, not by an interface.
+    `exclusive` checks first that no other process has the port. It must be False where an
+    overlapping frontend (wildcard and address with the same port) is ours already. `claimed` says
+    that the address is local by a route of ours, not by an interface.
     Raises ListenError.
     """
     sockets: list[socket.socket] = []
     try:
         if exclusive:
-            _bound(frontend, shared=False, claimed=claimed).close()
+            _bound(frontend, shared=False, claimed=claimed, calls=calls).close()
         while len(sockets) < count:
-            sockets.append(_bound(frontend, shared=True, claimed=claimed))
+            sockets.append(_bound(frontend, shared=True, claimed=claimed, calls=calls))
         # The kernel gives out the lowest free number, so a high one means that few are left.
-        if sockets[-1].fileno() >= descriptor_limit() - RESERVED_DESCRIPTORS:
+        if sockets[-1].fileno() >= calls.descriptor_limit() - RESERVED_DESCRIPTORS:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        # They listen only when all are bound: a client that had connected to the first of them
+        # would be reset if another one could not be opened.
         if TRANSPORTS[frontend.protocol].has_accept_queue:
             for sock in sockets:
                 sock.listen(BACKLOG)
@@ -88,7 +95,9 @@ def open_listeners(
 def pause(sock: socket.socket) -> None:
     """Make a TCP listener refuse clients (RST to a SYN) while it keeps its port.
 
-    shutdown() on a listening socket leaves it bound and not listening.
+    shutdown(2) leaves a listening socket bound and not listening, and resets the connections that
+    wait to be accepted. SO_REUSEADDR is dropped first: after the shutdown, there would be a moment
+    in which another process that sets it could take the port. Raises OSError.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     try:
@@ -98,19 +107,24 @@ def pause(sock: socket.socket) -> None:
             raise
 
 
-def ignore_newcomers(sock: socket.socket) -> None:
-    """Have a TCP listener ignore SYNs, so that nobody joins those who wait to be accepted; to pause
-    it would reset them. A client sends its SYN again after a second, and then meets a listener
-    that is paused, or resumed. Raises OSError."""
-    # Of the TCP header, with which classic BPF of a TCP socket begins, the flags SYN and ACK.
+def ignore_new_clients(sock: socket.socket) -> None:
+    """Have a TCP listener ignore SYNs, so that no client joins those that wait to be accepted, and
+    that a pause would reset. A client sends its SYN again after a second; by then the listener is
+    paused, or resumed. Raises OSError.
+
+    Only SYNs without ACK are dropped, so a handshake that has begun still ends in the queue.
+    """
+    # Classic BPF of a TCP socket begins at the TCP header. Its byte 13 has the flags SYN (0x02)
+    # and ACK (0x10).
     load, mask, equal, ret = 0x30, 0x54, 0x15, 0x06
     code = [(load, 0, 0, 13), (mask, 0, 0, 0x12), (equal, 0, 1, 0x02), (ret, 0, 0, 0)]
     _attach(sock, _SO_ATTACH_FILTER, [*code, (ret, 0, 0, 0xFFFF_FFFF)])
 
 
 def resume(sock: socket.socket) -> None:
-    """Let a TCP listener that was paused, or ignores newcomers, accept again. Raises OSError."""
+    """Let a TCP listener that was paused, or ignores new clients, accept again. Raises OSError."""
     sock.listen(BACKLOG)
+    # Not before it listens, for the reason that `pause` gives.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     _detach(sock, _SO_DETACH_FILTER)
 
@@ -118,15 +132,16 @@ def resume(sock: socket.socket) -> None:
 def steer_by_client(sock: socket.socket, workers: int) -> None:
     """Give each client address to one worker of the socket's SO_REUSEPORT group.
 
-    Classic BPF over the IP header: the source address, mixed, modulo the number of sockets, which
-    the kernel numbers in the order of their bind. Affinity stays correct without it, since the
-    first pick does not depend on the worker; with it, pins are kept in one place.
+    The program is classic BPF over the IP header: a hash of the source address, modulo the number
+    of sockets, which the kernel numbers in the order of their bind. Affinity is correct without
+    it, since the first choice of a backend does not depend on the worker. With it, only one worker
+    has to remember the choice for a client. Raises OSError.
     """
     _attach(sock, _SO_ATTACH_REUSEPORT_CBPF, _steering(sock.family, workers))
 
 
 def stop_steering(sock: socket.socket) -> None:
-    """Let the kernel spread connections by itself again."""
+    """Let the kernel spread connections by itself again. Raises OSError."""
     _detach(sock, _SO_DETACH_REUSEPORT_BPF)
 
 
@@ -148,29 +163,17 @@ def explain(error: OSError, frontend: Frontend) -> str:
             return f"{where} on {frontend.address}: {error.strerror}"
 
 
-def raise_descriptor_limit() -> int:
-    """Set the soft limit of open files to the hard one, and return it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
-
-
-def descriptor_limit() -> int:
-    """How many files this process may have open."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
-
-
-def _bound(frontend: Frontend, *, shared: bool, claimed: bool) -> socket.socket:
+def _bound(frontend: Frontend, *, shared: bool, claimed: bool, calls: SocketCalls) -> socket.socket:
     family = socket.AF_INET6 if ":" in frontend.address else socket.AF_INET
     transport = TRANSPORTS[frontend.protocol]
-    sock = socket.socket(family, SOCKET_TYPES[frontend.protocol])
+    sock = calls.new_socket(family, SOCKET_TYPES[frontend.protocol])
     try:
         sock.setblocking(False)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if claimed:
-                # IPv4 asks the routing table whether an address is local, IPv6 only interfaces.
+                # bind(2) asks the routing table whether an IPv4 address is local, but only the
+                # interfaces whether an IPv6 address is.
                 sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         if transport.has_accept_queue:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -188,7 +191,7 @@ def _bound(frontend: Frontend, *, shared: bool, claimed: bool) -> socket.socket:
 
 
 def _inherited_by_flows(sock: socket.socket) -> None:
-    """Options that accepted sockets take over, which saves setting them on each."""
+    """Set options that accepted sockets inherit, which saves setting them on each."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
