@@ -6,8 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from typing import Any
-from unittest.mock import patch
+from typing import Any, cast
 
 import pytest
 
@@ -15,7 +14,7 @@ from tests.faults.clock import Clock, VirtualLoop
 from tests.faults.kernel import Kernel
 from tests.faults.machine import Surroundings, Transparency
 from tests.faults.weather import Weather
-from uproxy.control.client_ip_preservation import ClientIPPreservation
+from uproxy.control.client_ip_preservation import ClientAddressCalls, ClientIPPreservation
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import ObjectName
 
@@ -26,26 +25,27 @@ def run(main: Callable[[Weather, ClientIPPreservation], Awaitable[None]]) -> Non
     clock, weather = Clock(), Weather(random.Random(0))
     kernel = Kernel(clock, weather, lambda line: None)
     made = Transparency(kernel)
+    calls = ClientAddressCalls(
+        new_rules=lambda: cast("Any", made),
+        remove_rules=made.remove,
+        remove_leftovers=made.remove,
+        take_lock=Surroundings(kernel, weather).take_lock,
+    )
 
     async def beside() -> None:
         changes: list[None] = []
         shown = ClientIPPreservation(
-            "auto", changed=lambda: changes.append(None), in_use=lambda _: False
+            "auto",
+            changed=lambda: changes.append(None),
+            in_use=lambda _: False,
+            calls=calls,
         )
         async with asyncio.TaskGroup() as tasks, shown:
             running = tasks.create_task(TaskSupervisor().run("what shows addresses", shown.run))
             await main(weather, shown)
             running.cancel()
 
-    models: dict[str, Any] = {
-        "ClientAddressRules": lambda: made,
-        "remove_client_address_rules": made.remove,
-        "remove_rules": made.remove,
-        "take_lock": Surroundings(kernel, weather).take_lock,
-    }
     with ExitStack() as stack:
-        for name, model in models.items():
-            stack.enter_context(patch(f"uproxy.control.client_ip_preservation.{name}", model))
         stack.enter_context(clock.instead_of_time())
         loop = VirtualLoop(clock, random.Random(0), kernel.readiness)
         stack.enter_context(asyncio.Runner(loop_factory=lambda: loop)).run(beside())

@@ -9,6 +9,7 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +19,9 @@ from uproxy.control.listeners import Listeners
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
 from uproxy.net.listening import ListenError
 from uproxy.net.messages import ToWorker, Update
+from uproxy.net.sockets import SocketCalls
 
+SO_ATTACH_FILTER = 26
 OWNER = ServicePortName("default", "web", "", "TCP")
 
 
@@ -110,13 +113,49 @@ class Later:
             call()
 
 
+class FailingSockets:
+    """Makes sockets of which some calls can be made to fail."""
+
+    def __init__(self) -> None:
+        self.failing = ""
+        """"shutdown", or "filter": attaching a socket filter. "": nothing fails."""
+
+    def new(self, family: int, kind: int) -> socket.socket:
+        return _Socket(self, family, kind)
+
+    def check(self, call: str) -> None:
+        if call == self.failing:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+class _Socket(socket.socket):
+    def __init__(self, maker: FailingSockets, family: int, kind: int) -> None:
+        super().__init__(family, kind)
+        self._maker = maker
+
+    def shutdown(self, how: int) -> None:
+        self._maker.check("shutdown")
+        super().shutdown(how)
+
+    def setsockopt(self, *arguments: Any) -> None:
+        if arguments[1] == SO_ATTACH_FILTER:
+            self._maker.check("filter")
+        super().setsockopt(*arguments)
+
+
 class Pausing:
     """A listener whose only endpoint goes while a client waits to be accepted."""
 
     def __init__(self) -> None:
         self.later = Later()
         self.told = Told()
-        self.listeners = Listeners(self.told, grace=0.0, call_later=self.later)
+        self.sockets = FailingSockets()
+        self.listeners = Listeners(
+            self.told,
+            grace=0.0,
+            call_later=self.later,
+            calls=SocketCalls(new_socket=self.sockets.new),
+        )
         self.route = route("127.0.0.1", free_port())
         self.address = self.route.frontend.address, self.route.frontend.port
         self.listeners.open(self.route)
@@ -166,22 +205,18 @@ class TestWhoWaitsToBeAccepted:
         with pytest.raises(ConnectionResetError):
             pausing.client.recv(1)
 
-    def test_a_pause_that_fails_is_tried_again(
-        self, pausing: Pausing, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr("uproxy.net.listening.pause", _out_of_memory)
-            pausing.later.run()
+    def test_a_pause_that_fails_is_tried_again(self, pausing: Pausing) -> None:
+        pausing.sockets.failing = "shutdown"
+        pausing.later.run()
+        pausing.sockets.failing = ""
         self.expect_waiting(pausing)
         pausing.later.run()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(pausing.address)
 
-    def test_kernels_that_cannot_ignore_new_clients_pause_at_once(
-        self, pausing: Pausing, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_kernels_that_cannot_ignore_new_clients_pause_at_once(self, pausing: Pausing) -> None:
         pausing.listeners.update(pausing.route)
-        monkeypatch.setattr("uproxy.net.listening.ignore_new_clients", _out_of_memory)
+        pausing.sockets.failing = "filter"
         pausing.pause()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(pausing.address)
@@ -202,7 +237,3 @@ class TestWhoWaitsToBeAccepted:
         pausing.client.setblocking(False)
         with pytest.raises(BlockingIOError):
             pausing.client.recv(1)
-
-
-def _out_of_memory(sock: socket.socket) -> None:
-    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))

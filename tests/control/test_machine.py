@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from uproxy.control import machine
-from uproxy.control.machine import Machine
+from uproxy.control.machine import Machine, MachineCalls
 from uproxy.core.recently_seen import RecentlySeen
 from uproxy.host.essential_addresses import name_servers, resolve_hosts
 from uproxy.host.interfaces import Interfaces
@@ -31,9 +30,7 @@ def test_hosts_of_urls() -> None:
     assert "127.0.0.1" in resolve_hosts(["https://localhost:6443"])
 
 
-async def test_a_start_without_the_addresses_of_the_machine_is_a_start(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_start_without_the_addresses_of_the_machine_is_a_start() -> None:
     """They come later; the loopback ones, and wildcards, are served all the same."""
     answers = iter([OSError("no memory"), ValueError("not a message")])
 
@@ -43,8 +40,7 @@ async def test_a_start_without_the_addresses_of_the_machine_is_a_start(
         return Interfaces(frozenset({"192.0.2.1"}))
 
     changes: asyncio.Queue[frozenset[str]] = asyncio.Queue()
-    monkeypatch.setattr(machine, "read_interfaces", read_interfaces)
-    found = Machine()
+    found = Machine(calls=MachineCalls(read_interfaces=read_interfaces))
     await found.look_around()
     assert found.trouble == "cannot read the addresses of this machine: no memory"
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
@@ -63,29 +59,38 @@ def test_what_was_seen_lately_still_counts() -> None:
     assert seen.items == {"192.0.2.2"}
 
 
-async def test_what_cannot_be_read_stays_as_it_was(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_cannot_be_read_stays_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    broken = False
+
     async def read_interfaces() -> Interfaces:
         return Interfaces(frozenset({"192.0.2.1"}), frozenset({"192.0.2.255"}))
 
-    def fail() -> frozenset[str]:
-        raise OSError("no netlink")
+    def gateways() -> frozenset[str]:
+        if broken:
+            raise OSError("no netlink")
+        return frozenset({"192.0.2.254"})
+
+    def name_servers() -> frozenset[str]:
+        """Of a file that is being written, if broken."""
+        return frozenset({"192.0.2.53"} if not broken else ())
 
     urls = ["https://192.0.2.9"]
-    monkeypatch.setattr(machine, "read_interfaces", read_interfaces)
-    monkeypatch.setattr(machine, "gateways", lambda: frozenset({"192.0.2.254"}))
-    monkeypatch.setattr(machine, "name_servers", lambda: frozenset({"192.0.2.53"}))
-    found = Machine(lambda: urls)
-    monkeypatch.setattr(machine, "_SHARE", 0)
+    found = Machine(
+        lambda: urls,
+        MachineCalls(
+            read_interfaces=read_interfaces,
+            gateways=gateways,
+            name_servers=name_servers,
+        ),
+        route_pause=0.0,
+    )
     await found.look_around()
     before = found.reserved, found.servers
     assert before == (
         {"192.0.2.254": "this node's gateway", "192.0.2.255": "a broadcast address of this node"},
         {"192.0.2.9": "the API server's address", "192.0.2.53": "a DNS server of this node"},
     )
-    monkeypatch.setattr(machine, "gateways", fail)
-    monkeypatch.setattr(machine, "name_servers", frozenset)  # A file that is being written.
+    broken = True
     urls[:] = ["https://not.a.name.invalid"]
     await found.look_around()
     await found.look_around()

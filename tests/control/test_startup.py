@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import threading
 from pathlib import Path
-
-import pytest
 
 from tests.http.client import eventually, fetch
 from tests.ports import free_port
 from uproxy.config.settings import Address, Config
+from uproxy.control.environment import Environment
 from uproxy.control.startup import Start, running
-from uproxy.host.claims import Claims
+from uproxy.host.claims import ClaimCalls
 
 
-async def test_probes_are_answered_while_something_takes_its_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_probes_are_answered_while_something_takes_its_time(tmp_path: Path) -> None:
     """On a busy machine, a look at 10,000 routes may do so."""
-    begun = asyncio.Event()
+    begun, over = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
-    async def slow(_: Claims) -> None:
-        begun.set()
-        await asyncio.Event().wait()
+    def slow() -> OSError:
+        loop.call_soon_threadsafe(begun.set)
+        over.wait()
+        return OSError(errno.EPERM, "not here")
 
-    monkeypatch.setattr(Claims, "__aenter__", slow)
     health, metrics = Address("127.0.0.1", free_port()), Address("127.0.0.1", free_port())
     config = Config(
         manifests=(tmp_path,),
         node_name="here",
         healthz_address=health,
         metrics_address=metrics,
-        claim_addresses="never",
     )
+    environment = Environment(claims=ClaimCalls(permission_error=slow))
     start = Start()
 
     async def run() -> None:
-        async with running(config, start):
+        async with running(config, start, environment=environment):
             raise AssertionError("it cannot have started")
 
     async with asyncio.TaskGroup() as tasks:
@@ -53,4 +53,5 @@ async def test_probes_are_answered_while_something_takes_its_time(
         )
         assert start.waiting_for() == ("claims of an earlier uproxy to be found",)
         task.cancel()
+        over.set()
     await eventually(task.cancelled)

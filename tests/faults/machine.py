@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.kernel import Kernel
+from tests.faults.sockets import socket_calls
 from tests.faults.weather import Bug, Weather
+from uproxy.control.machine import MachineCalls
+from uproxy.host.claims import ClaimCalls
 from uproxy.host.interfaces import Interfaces
 from uproxy.http.server import ServeError
 
 
 class Surroundings:
-    """In the place of netlink."""
+    """In the place of netlink, and of files that name other machines."""
 
     def __init__(self, kernel: Kernel, weather: Weather) -> None:
         self.kernel = kernel
@@ -40,6 +43,25 @@ class Surroundings:
     def resolve_hosts(self, urls: Sequence[str]) -> frozenset[str]:
         self.kernel.call("addresses")
         return frozenset(("192.0.2.250",))
+
+    def machine_calls(self) -> MachineCalls:
+        return MachineCalls(
+            read_interfaces=self.read_interfaces,
+            gateways=self.gateways,
+            name_servers=self.name_servers,
+            resolve_hosts=self.resolve_hosts,
+            monitor=self.monitor,
+            descriptor_limit=socket_calls(self.kernel).descriptor_limit,
+        )
+
+    def claim_calls(self) -> ClaimCalls:
+        return ClaimCalls(
+            add=self.add_claims,
+            release=self.release_claims,
+            held=self.held_claims,
+            permission_error=self.permission_error,
+            take_lock=self.take_lock,
+        )
 
     def monitor(self) -> Monitor:
         return Monitor(self._monitors)
@@ -78,7 +100,7 @@ class Surroundings:
     def permission_error(self) -> OSError | None:
         return None
 
-    def take_lock(self, *_: object, **__: object) -> Lock:
+    def take_lock(self, *_: object, **__: object) -> Any:
         self.kernel.call("lock")
         return Lock()
 

@@ -4,69 +4,59 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from typing import Any, Final
 from unittest.mock import Mock, patch
 
 import uproxy.control.sync_metrics
 import uproxy.core.routing.build
-from tests.faults.api import FakeApi
-from tests.faults.installed import installed
 from tests.faults.kernel import Kernel
 from tests.faults.machine import Disk, HttpServers, Surroundings, Transparency
-from tests.faults.objects import NODE, POISON
+from tests.faults.objects import POISON
 from tests.faults.processes import Processes
+from tests.faults.sockets import socket_calls
 from tests.faults.weather import MADE_UP, Bug, Weather
+from uproxy.control.client_ip_preservation import ClientAddressCalls
+from uproxy.control.cluster_client import SnapshotFiles
+from uproxy.control.environment import Environment
 from uproxy.core.cluster.objects import Object, Service
 from uproxy.core.cluster.state import ClusterState
-from uproxy.sources.kubernetes.source import KubernetesSource
-from uproxy.sources.last_known.fallback import LastKnownFallback
 from uproxy.sources.last_known.snapshot import load, save
 
 Note = Callable[[str, BaseException | None], None]
 """Takes what was logged, and the exception with it."""
 
 
-@contextmanager
-def models(
-    kernel: Kernel, processes: Processes, around: Surroundings, http: HttpServers, api: FakeApi
-) -> Iterator[None]:
-    """All of them; time is the kernel's clock."""
+def environment(
+    kernel: Kernel, processes: Processes, around: Surroundings, http: HttpServers
+) -> Environment:
+    """Models of everything that the control process asks for something."""
+    rules = Transparency(kernel)
     disk = Disk(kernel, save, load)
-    transparency = Transparency(kernel)
-    replaced: dict[str, object] = {
-        "subprocess.Popen": processes.spawn,
-        "uproxy.control.daemon.gc": Mock(),
-        "uproxy.control.startup._cluster": lambda _: KubernetesSource(
-            api, node_name=NODE, clock=kernel.clock.monotonic
+    return Environment(
+        sockets=socket_calls(kernel),
+        popen=processes.spawn,
+        machine=around.machine_calls(),
+        claims=around.claim_calls(),
+        client_addresses=ClientAddressCalls(
+            new_rules=lambda: rules,  # type: ignore[arg-type, return-value]
+            remove_rules=rules.remove,
+            remove_leftovers=rules.remove,
+            take_lock=around.take_lock,
         ),
-        "uproxy.control.client_ip_preservation.ClientAddressRules": lambda: transparency,
-        "uproxy.control.client_ip_preservation.remove_client_address_rules": transparency.remove,
-        "uproxy.control.client_ip_preservation.remove_rules": transparency.remove,
-        "uproxy.control.client_ip_preservation.take_lock": around.take_lock,
-        "uproxy.control.machine.read_interfaces": around.read_interfaces,
-        "uproxy.control.machine.gateways": around.gateways,
-        "uproxy.control.machine.name_servers": around.name_servers,
-        "uproxy.control.machine.resolve_hosts": around.resolve_hosts,
-        "uproxy.control.machine.AddressMonitor": around.monitor,
-        "uproxy.host.claim_routes.add_claims": around.add_claims,
-        "uproxy.host.claim_routes.release_claims": around.release_claims,
-        "uproxy.host.claim_routes.held_claims": around.held_claims,
-        "uproxy.host.claim_routes.permission_error": around.permission_error,
-        "uproxy.host.claims.take_lock": around.take_lock,
-        "uproxy.http.health.HttpServer": http.server,
-        "uproxy.control.cluster_client.LastKnownFallback": partial(
-            LastKnownFallback, load=disk.load, save=disk.save
-        ),
-        "uproxy.core.routing.build.derive": _derive(kernel.weather),
-        "uproxy.control.sync_metrics.SyncMetrics.applying": _applying(kernel.weather),
-    }
-    with ExitStack() as stack:
-        stack.enter_context(installed(kernel))
-        stack.enter_context(kernel.clock.instead_of_time())
-        for name, model in replaced.items():
-            stack.enter_context(patch(name, model))
+        new_health_server=http.server,  # type: ignore[arg-type]
+        snapshots=SnapshotFiles(disk.load, disk.save),
+        garbage=Mock(),
+    )
+
+
+@contextmanager
+def mistakes(weather: Weather) -> Iterator[None]:
+    """Functions of uproxy that are wrong now and then, which no argument can bring about."""
+    with (
+        patch("uproxy.core.routing.build.derive", _derive(weather)),
+        patch("uproxy.control.sync_metrics.SyncMetrics.applying", _applying(weather)),
+    ):
         yield
 
 

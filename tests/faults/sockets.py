@@ -1,16 +1,16 @@
-"""What the modules `socket`, `os` and `resource` offer, on the kernel in plain Python."""
+"""Sockets of the kernel in plain Python, and the calls that make them."""
 
 from __future__ import annotations
 
 import array
 import errno
 import os
-import resource
 import socket as real
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from tests.faults.kernel import ROOM, File, Kernel, Process, current
+from uproxy.net.sockets import SocketCalls
 
 _INTERNET: Final = (real.AF_INET, real.AF_INET6)
 _MOST: Final = 253
@@ -146,59 +146,36 @@ class Socket:
         return self.file
 
 
-class Sockets:
-    """In place of the module `socket`."""
+def socket_calls(kernel: Kernel) -> SocketCalls:
+    """Calls that make sockets of this kernel, for whichever process calls them."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(real, name)
-
-    def socket(
-        self, family: int = real.AF_INET, kind: int = real.SOCK_STREAM, *_: int, fileno: int = -1
-    ) -> Socket:
-        if fileno >= 0:
-            return Socket(self._kernel, current.get().files[fileno], fileno)
-        self._kernel.call("socket")
+    def new_socket(family: int, kind: int) -> Any:
+        kernel.call("socket")
         assert family in _INTERNET, family
-        return Socket(self._kernel, File(family, kind))
+        return Socket(kernel, File(family, kind))
 
-    def socketpair(self) -> tuple[Socket, Socket]:
-        self._kernel.call("socketpair")
+    def socketpair() -> Any:
+        kernel.call("socketpair")
         one, other = (File(real.AF_UNIX, real.SOCK_STREAM) for _ in range(2))
         one.peer, other.peer = other, one
-        first = Socket(self._kernel, one)
+        first = Socket(kernel, one)
         try:
-            return first, Socket(self._kernel, other)
+            return first, Socket(kernel, other)
         except OSError:
             first.close()
             raise
 
-
-class Os:
-    """In place of the module `os`."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
-
-    def close(self, number: int) -> None:
-        current.get().close(number)
-
-
-class Resource:
-    """In place of the module `resource`."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(resource, name)
-
-    def getrlimit(self, which: int) -> tuple[int, int]:
+    def descriptor_limit() -> int:
         process = current.get()
-        return process.first + process.limit, process.first + process.limit
+        return process.first + process.limit
 
-    def setrlimit(self, which: int, limits: Sequence[int]) -> None:
-        process = current.get()
-        process.limit = limits[0] - process.first
+    return SocketCalls(
+        new_socket=new_socket,
+        socketpair=socketpair,
+        close=lambda number: current.get().close(number),
+        raise_descriptor_limit=descriptor_limit,
+        descriptor_limit=descriptor_limit,
+    )
 
 
 def _error(number: int) -> OSError:

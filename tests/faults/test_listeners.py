@@ -13,8 +13,8 @@ from itertools import count, takewhile
 import pytest
 
 from tests.faults.clock import Clock
-from tests.faults.installed import installed
 from tests.faults.kernel import Kernel
+from tests.faults.sockets import socket_calls
 from tests.faults.told import Told
 from tests.faults.weather import ERRORS, Weather
 from uproxy.control.listeners import Listeners
@@ -61,7 +61,7 @@ class World:
         self.weather = Nth()
         self.kernel = Kernel(Clock(), self.weather, lambda line: None)
         self.told = Told()
-        self.listeners = Listeners(self.told, grace=0.0)
+        self.listeners = Listeners(self.told, grace=0.0, calls=socket_calls(self.kernel))
 
     def carry_out(self, step: Step) -> None:
         """As the reconciler does: what is wanted, from what there is."""
@@ -159,17 +159,16 @@ def check_each_failure(before: Sequence[Step], step: Step, choice: int, *, then:
 def attempted(before: Sequence[Step], step: Step, number: int, choice: int, *, then: Step) -> bool:
     """Whether there was such a call, which failed."""
     world = World()
-    with installed(world.kernel):
-        for each in before:
-            world.carry_out(each)
-        world.weather.arm(number, choice)
-        with nullcontext() if step.closing else suppress(ListenError):
-            world.carry_out(step)
-        failed = world.weather.failed
-        world.weather.arm(0, 0)
-        world.retry(then)
-        world.check(then)
-        if not then.closing:
-            world.listeners.close_all(0.0)
-        assert not world.kernel.control.files, "descriptors are left"
+    for each in before:
+        world.carry_out(each)
+    world.weather.arm(number, choice)
+    with nullcontext() if step.closing else suppress(ListenError):
+        world.carry_out(step)
+    failed = world.weather.failed
+    world.weather.arm(0, 0)
+    world.retry(then)
+    world.check(then)
+    if not then.closing:
+        world.listeners.close_all(0.0)
+    assert not world.kernel.control.files, "descriptors are left"
     return bool(failed)

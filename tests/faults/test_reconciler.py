@@ -14,8 +14,8 @@ import pytest
 
 from tests.builders import NODE, SOURCE, endpoint_slice, local, port, service
 from tests.faults.clock import Clock, VirtualLoop
-from tests.faults.installed import installed
 from tests.faults.kernel import Kernel
+from tests.faults.sockets import socket_calls
 from tests.faults.told import Told
 from tests.faults.weather import Bug, Weather
 from uproxy.control.listeners import Listeners
@@ -69,7 +69,9 @@ class World:
         self.clock = Clock()
         self.kernel = Kernel(self.clock, Weather(random.Random(0)), lambda line: None)
         self.told = Told()
-        self.listeners = Listeners(cast("Any", self.told), grace=0.0)
+        self.listeners = Listeners(
+            cast("Any", self.told), grace=0.0, calls=socket_calls(self.kernel)
+        )
         self.claims = FakeClaims(self)
         self.state = ClusterState([SOURCE], node_name=NODE)
         self.checks: HealthChecks = {}
@@ -202,7 +204,7 @@ def run(
     def new_loop() -> VirtualLoop:
         return VirtualLoop(world.clock, random.Random(0), kernel.readiness)
 
-    with installed(kernel), world.clock.instead_of_time(), world.bugs():
+    with world.clock.instead_of_time(), world.bugs():
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(beside())
         world.listeners.close_all(0.0)

@@ -15,15 +15,16 @@ import socket
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tests.faults.api import Cluster, FakeApi
 from tests.faults.checks import Broken, Checks, Concerned, decoded
 from tests.faults.clock import Clock, VirtualLoop
 from tests.faults.kernel import Kernel
 from tests.faults.machine import HttpServers, Surroundings
-from tests.faults.models import heard, models, was_asked_for
+from tests.faults.models import environment, heard, mistakes, was_asked_for
 from tests.faults.objects import NODE, POISON, node, some_service, some_slice
 from tests.faults.processes import Processes
 from tests.faults.weather import Weather
@@ -32,6 +33,7 @@ from uproxy.control.daemon import Daemon
 from uproxy.control.startup import running
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.route import Frontend
+from uproxy.sources.kubernetes.source import KubernetesSource
 
 BOUND: Final = 200.0
 """Seconds, of the run's own time, within which everything has to be well after bad weather. The
@@ -94,7 +96,8 @@ class World:
 
         with (
             tempfile.TemporaryDirectory() as directory,
-            models(self._kernel, self._processes, self._around, self._http, self._api),
+            mistakes(self._weather),
+            self._clock.instead_of_time(),
             heard(self._tell, self._note),
             asyncio.Runner(loop_factory=new_loop) as runner,
         ):
@@ -119,7 +122,7 @@ class World:
             self._change_cluster()
         if self._rng.random() < 0.5:
             self._change_weather()
-        async with running(config) as daemon:
+        async with self._running(config) as daemon:
             await self._storm()
             self._calm()
             await self._until(lambda: self._checks.unwell(daemon), BOUND)
@@ -129,6 +132,14 @@ class World:
             await self._until(lambda: self._checks.unwell(daemon), BOUND)
             self._tell("drain")
             await daemon.drain()
+
+    def _running(self, config: Config) -> AbstractAsyncContextManager[Daemon]:
+        """The program as always, in an environment of models."""
+        source = KubernetesSource(
+            cast("Any", self._api), node_name=NODE, clock=self._clock.monotonic
+        )
+        models = environment(self._kernel, self._processes, self._around, self._http)
+        return running(config, environment=models, cluster=lambda _: source)
 
     async def _storm(self) -> None:
         """Changes and faults, for about a minute."""

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
@@ -47,7 +46,8 @@ def run(main: Callable[[World, Claims], Awaitable[None]], *, broken: str = "") -
         world.weather.storm([broken], 1.0)
 
     async def beside() -> None:
-        async with asyncio.TaskGroup() as tasks, Claims(enabled=True) as claims:
+        made = Claims(enabled=True, calls=world.netlink.claim_calls())
+        async with asyncio.TaskGroup() as tasks, made as claims:
             keeping = tasks.create_task(claims.keep(world.tell))
             await main(world, claims)
             keeping.cancel()
@@ -56,14 +56,7 @@ def run(main: Callable[[World, Claims], Awaitable[None]], *, broken: str = "") -
     def new_loop() -> VirtualLoop:
         return VirtualLoop(world.clock, Slow(), world.kernel.readiness)
 
-    with ExitStack() as stack:
-        for name in ("add_claims", "release_claims", "held_claims", "permission_error"):
-            model = getattr(world.netlink, name)
-            stack.enter_context(patch(f"uproxy.host.claim_routes.{name}", model))
-        lock = world.netlink.take_lock
-        stack.enter_context(patch("uproxy.host.claims.take_lock", lock))
-        stack.enter_context(world.clock.instead_of_time())
-        runner = stack.enter_context(asyncio.Runner(loop_factory=new_loop))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(beside())
     return world
 

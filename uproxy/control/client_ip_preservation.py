@@ -12,6 +12,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Final, Self
 
 from uproxy.core.cluster.objects import ObjectName
@@ -37,6 +38,21 @@ _NEVER: Final = "switched off by --preserve-client-ip never"
 _OTHER: Final = "another uproxy on this node does it already"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClientAddressCalls:
+    """What is asked of the kernel and of nft, so that tests can put a model in its place."""
+
+    new_rules: Callable[[], ClientAddressRules] = ClientAddressRules
+    remove_rules: Callable[[], Sequence[str]] = remove_rules
+    """For the process that has the lock."""
+    remove_leftovers: Callable[[], Sequence[str]] = remove_client_address_rules
+    """For a process that does not have the lock."""
+    take_lock: Callable[..., socket.socket] = take_lock
+
+
+_LINUX: Final = ClientAddressCalls()
+
+
 class ClientIPPreservation:
     """As an async context manager, whose end removes everything; `run` does the work."""
 
@@ -47,6 +63,7 @@ class ClientIPPreservation:
         changed: Callable[[], None],
         in_use: Callable[[Collection[ObjectName]], bool],
         period: float = _PERIOD,
+        calls: ClientAddressCalls = _LINUX,
     ) -> None:
         """`mode`: "auto" or "never". `changed` is called when `families` is another; `in_use` says
         whether any of these Services has flows."""
@@ -54,7 +71,8 @@ class ClientIPPreservation:
         self._changed = changed
         self._in_use = in_use
         self._period = period
-        self._made = ClientAddressRules()
+        self._calls = calls
+        self._made = calls.new_rules()
         self._lock: socket.socket | None = None
         self._wanted: frozenset[ObjectName] = frozenset()
         self._shown: set[ObjectName] = set()
@@ -80,7 +98,7 @@ class ClientIPPreservation:
         if self._mode == "never":
             self._made.reason = _NEVER
             with contextlib.suppress(Exception):
-                await asyncio.to_thread(remove_client_address_rules)
+                await asyncio.to_thread(self._calls.remove_leftovers)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -139,7 +157,7 @@ class ClientIPPreservation:
 
     async def _begin(self) -> None:
         try:
-            self._lock = take_lock(CLIENT_ADDRESSES, attempts=1)
+            self._lock = self._calls.take_lock(CLIENT_ADDRESSES, attempts=1)
         except OSError as error:
             self._hopeless = not isinstance(error, Locked) and not is_temporary(error)
             self._made.reason = _OTHER if isinstance(error, Locked) else explain(error)
@@ -175,7 +193,7 @@ class ClientIPPreservation:
         self._shown = set(self._wanted)
         with lock:
             try:
-                await run_to_completion(remove_rules)
+                await run_to_completion(self._calls.remove_rules)
             except Exception as error:
                 log.warning(
                     "cannot remove the rules that showed clients' addresses to pods: %s", error
@@ -184,4 +202,4 @@ class ClientIPPreservation:
     async def _remove_leftovers(self) -> None:
         if not self._wanted:
             with contextlib.suppress(Exception):
-                await asyncio.to_thread(remove_client_address_rules)
+                await asyncio.to_thread(self._calls.remove_leftovers)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from uproxy import __version__
 from uproxy.apiserver.request import Request
@@ -20,11 +21,22 @@ from uproxy.core.route import ServicePortName
 from uproxy.host.threads import run_to_completion
 from uproxy.sources.kubernetes.resources import NODE, SERVICES, SLICES
 from uproxy.sources.kubernetes.source import KubernetesSource
-from uproxy.sources.last_known.fallback import LastKnownFallback
+from uproxy.sources.last_known.fallback import LastKnownFallback, Load
+from uproxy.sources.last_known.snapshot import Snapshot, load, save
 
 _MAX_EVENT: Final = 1024 * 1024
 """Bytes of an answer to an Event; it is the Event."""
 _SOURCES: Final[dict[type[Object], str]] = {Service: SERVICES, EndpointSlice: SLICES, Node: NODE}
+
+
+class SnapshotFiles(NamedTuple):
+    """How the last-known state is read and written."""
+
+    load: Load = load
+    save: Callable[[Path, Snapshot], None] = save
+
+
+_FILES: Final = SnapshotFiles()
 
 
 class ClusterClient:
@@ -40,6 +52,7 @@ class ClusterClient:
         *,
         unreachable: Callable[[], Mapping[ServicePortName, FailedAttempts]],
         servers: Callable[[], Mapping[str, str]],
+        files: SnapshotFiles = _FILES,
     ) -> None:
         """`unreachable`: ports of which no backend answers. `servers`: what is wrong with those of
         this program, by the reasons of Events."""
@@ -58,6 +71,8 @@ class ClusterClient:
                 node=config.node_name,
                 objects=reconciler.state.all_objects,
                 in_thread=run_to_completion,
+                load=files.load,
+                save=files.save,
             )
         self._events = EventSender(
             self._send, node=config.node_name, problems=self._problems, uid=self._uid

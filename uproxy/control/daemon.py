@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from uproxy.control.backend_reachability import BackendReachability
 from uproxy.control.claim_watchdog import ClaimWatchdog
 from uproxy.control.client_ip_preservation import ClientIPPreservation
 from uproxy.control.cluster_client import ClusterClient
+from uproxy.control.environment import LOCAL, Environment
 from uproxy.control.http_servers import http_servers, server_problems
 from uproxy.control.listeners import Listeners
 from uproxy.control.machine import Machine, routing_options
@@ -54,9 +54,14 @@ class Daemon:
     `startup`; what the program says about itself is in `status`."""
 
     def __init__(
-        self, config: Config, kubernetes: KubernetesSource | None, machine: Machine
+        self,
+        config: Config,
+        kubernetes: KubernetesSource | None,
+        machine: Machine,
+        environment: Environment = LOCAL,
     ) -> None:
         """`kubernetes`: None where everything comes from manifests. `machine` has been read."""
+        self._environment = environment
         self.config = config
         self.kubernetes = kubernetes
         self.manifests = ManifestSource(config.manifests, name=_MANIFESTS)
@@ -83,20 +88,29 @@ class Daemon:
             wanted=self._is_wanted,
             reported=self.backend_reachability.reported,
             start=partial(
-                start_worker, ring=config.io_uring != "never", log_format=config.log_format
+                start_worker,
+                ring=config.io_uring != "never",
+                log_format=config.log_format,
+                calls=environment.sockets,
+                popen=environment.popen,
             ),
+            calls=environment.sockets,
         )
-        self.claims = Claims(enabled=config.claim_addresses != "never")
+        self.claims = Claims(enabled=config.claim_addresses != "never", calls=environment.claims)
         self.listeners = Listeners(
             self.workers,
             grace=config.drain_timeout,
             claimed=self.claims.claimed,
             call_later=asyncio.get_running_loop().call_later,
+            calls=environment.sockets,
         )
         self.watchdog = ClaimWatchdog(kubernetes, self._facts_changed)
         self.service_addresses = ServiceAddresses(self.claims, self.watchdog.claimed)
         self.client_ip = ClientIPPreservation(
-            config.preserve_client_ip, changed=self._send_local_clients, in_use=self._have_flows
+            config.preserve_client_ip,
+            changed=self._send_local_clients,
+            in_use=self._have_flows,
+            calls=environment.client_addresses,
         )
         self.reconciler = Reconciler(
             state=self.state,
@@ -127,7 +141,11 @@ class Daemon:
             servers=self.servers,
             last_known_notes=lambda: self.cluster_client.notes if self.cluster_client else (),
         )
-        self.health_servers = ServiceHealthServers(self._health_hosts, healthy=self.status.healthy)
+        self.health_servers = ServiceHealthServers(
+            self._health_hosts,
+            healthy=self.status.healthy,
+            new_server=environment.new_health_server,
+        )
         self.servers += http_servers(config, self.status)
         self._send_local_clients()
 
@@ -141,6 +159,7 @@ class Daemon:
             self.supervisor,
             unreachable=lambda: self.backend_reachability.unreachable,
             servers=lambda: server_problems(self.servers),
+            files=self._environment.snapshots,
         )
 
     async def served(self) -> None:
@@ -277,11 +296,12 @@ class Daemon:
     async def _freeze(self) -> None:
         """Spare the garbage collector what will stay: a full collection over the objects of a
         large cluster stops the loop for 0.1 s, also one that is asked for just once."""
-        gc.disable()
+        garbage = self._environment.garbage
+        garbage.disable()
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FIRST_SYNC):
                     await self.reconciler.served_once.wait()
-            gc.freeze()
+            garbage.freeze()
         finally:
-            gc.enable()
+            garbage.enable()

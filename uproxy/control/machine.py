@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, Self
 
 from uproxy.config.settings import Config
 from uproxy.core.cluster.host_addresses import API_SERVER
@@ -28,8 +29,9 @@ _SOON: Final = 1.0
 """The same, after they could not be read."""
 _PAUSE: Final = 0.05
 """Seconds between two looks at least."""
-_SHARE: Final = 50
-"""Routes are read at most for a fiftieth of the time: a router may have a million."""
+_ROUTE_PAUSE: Final = 50.0
+"""How many times as long as it took to read the routes they are not read again: a router may have a
+million, and reading them is to take a fiftieth of the time at most."""
 _KEEP: Final = 600.0
 """Seconds that a gateway or DNS server counts after it was last seen."""
 _KEEP_DNS: Final = 3600.0
@@ -40,11 +42,42 @@ _DNS_TIMEOUT: Final = 2.0
 """Seconds that a look-up may hold up the start."""
 
 
+class Monitor(Protocol):
+    """Tells when addresses or interfaces have changed; as an async context manager."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *_: object) -> None: ...
+    async def wait(self, at_most: float) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineCalls:
+    """How the facts are read, so that tests can put a model in the place of this machine."""
+
+    read_interfaces: Callable[[], Awaitable[Interfaces]] = read_interfaces
+    gateways: Callable[[], frozenset[str]] = gateways
+    name_servers: Callable[[], frozenset[str]] = name_servers
+    resolve_hosts: Callable[[Sequence[str]], frozenset[str]] = resolve_hosts
+    monitor: Callable[[], Monitor] = AddressMonitor
+    descriptor_limit: Callable[[], int] = descriptor_limit
+
+
+_LINUX: Final = MachineCalls()
+
+
 class Machine:
     """The facts, as they were found when they could last be read."""
 
-    def __init__(self, api_servers: Callable[[], Sequence[str]] = tuple) -> None:
+    def __init__(
+        self,
+        api_servers: Callable[[], Sequence[str]] = tuple,
+        calls: MachineCalls = _LINUX,
+        *,
+        route_pause: float = _ROUTE_PAUSE,
+    ) -> None:
         """`api_servers`: URLs of what stands between this node and its cluster."""
+        self._calls = calls
+        self._route_pause = route_pause
         self._api_servers = api_servers
         self._interfaces = Interfaces()
         self._gateways = RecentlySeen(_KEEP)
@@ -54,6 +87,11 @@ class Machine:
         self.trouble = ""
         """Why the addresses cannot be read at present; "": they can."""
         self._trouble: dict[str, str] = {}
+
+    @property
+    def descriptor_limit(self) -> int:
+        """How many files this process may have open."""
+        return self._calls.descriptor_limit()
 
     @property
     def addresses(self) -> frozenset[str]:
@@ -81,8 +119,8 @@ class Machine:
         """Look at everything but DNS, which may be slow. What cannot be read stays as it was."""
         began = time.monotonic()
         try:
-            self._interfaces = await read_interfaces()
-            self._name_servers.see(await asyncio.to_thread(name_servers), began)
+            self._interfaces = await self._calls.read_interfaces()
+            self._name_servers.see(await asyncio.to_thread(self._calls.name_servers), began)
         except Exception as error:
             self.trouble = f"cannot read the addresses of this machine: {error}"
             self._tell("interfaces", self.trouble)
@@ -94,17 +132,17 @@ class Machine:
     async def _look_at_routes(self) -> None:
         began = time.monotonic()
         try:
-            self._gateways.see(await asyncio.to_thread(gateways), began)
+            self._gateways.see(await asyncio.to_thread(self._calls.gateways), began)
         except Exception as error:
             self._tell("routes", f"cannot read the routes of this machine: {error}")
         now = time.monotonic()
-        self._gateways_due = now + _SHARE * (now - began)
+        self._gateways_due = now + self._route_pause * (now - began)
 
     async def look_up(self) -> None:
         """Find out where the API server is."""
         try:
             async with asyncio.timeout(_DNS_TIMEOUT):
-                found = await asyncio.to_thread(resolve_hosts, self._api_servers())
+                found = await asyncio.to_thread(self._calls.resolve_hosts, self._api_servers())
                 self._api_addresses.see(found, time.monotonic())
         except Exception as error:
             self._tell("dns", f"cannot look up the API server's address: {error or 'no answer'}")
@@ -117,7 +155,7 @@ class Machine:
             tasks.create_task(self._follow_dns(changed), name="the API server's address")
 
     async def _follow_interfaces(self, changed: Callable[[frozenset[str]], None]) -> None:
-        async with AddressMonitor() as monitor:
+        async with self._calls.monitor() as monitor:
             while True:
                 await monitor.wait(_SOON if self.trouble else _PERIOD)
                 before = self._interfaces, self.reserved, self.servers
@@ -170,6 +208,6 @@ def routing_options(
         reserved=machine.reserved,
         servers={**held_back, **machine.servers},
         serve_unallocated=bool(config.manifests),
-        frontends=frontends_for(descriptor_limit(), config.workers),
+        frontends=frontends_for(machine.descriptor_limit, config.workers),
         service_proxy_name=config.service_proxy_name,
     )

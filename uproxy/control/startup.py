@@ -13,10 +13,10 @@ from uproxy.apiserver.discovery import find_access
 from uproxy.apiserver.request import ApiServer
 from uproxy.config.settings import Config
 from uproxy.control.daemon import Daemon
+from uproxy.control.environment import LOCAL, Environment
 from uproxy.control.machine import Machine
 from uproxy.core.errors import SourceError
 from uproxy.http.server import HttpServer
-from uproxy.net.sockets import raise_descriptor_limit
 from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.last_known.snapshot import has_snapshot
 
@@ -39,18 +39,25 @@ class Start:
 
 
 @asynccontextmanager
-async def running(config: Config, start: Start | None = None) -> AsyncIterator[Daemon]:
+async def running(
+    config: Config,
+    start: Start | None = None,
+    *,
+    environment: Environment = LOCAL,
+    cluster: Callable[[Config], KubernetesSource | None] | None = None,
+) -> AsyncIterator[Daemon]:
     """A daemon that serves while the context is open, and ends what it started when it closes.
 
-    `start` is told how far it is. Raises StartError where it cannot start at all.
+    `start` is told how far it is. `cluster` finds the cluster; None: as the configuration says.
+    Raises StartError where the daemon cannot start at all.
     """
     start = start or Start()
-    raise_descriptor_limit()
+    environment.sockets.raise_descriptor_limit()
     start.waits_for("the addresses of this machine")
-    cluster = _cluster(config)
-    machine = Machine(lambda: _api_servers(cluster))
+    kubernetes = (cluster or _find_cluster)(config)
+    machine = Machine(lambda: _api_servers(kubernetes), environment.machine)
     await machine.look_around()
-    daemon = Daemon(config, cluster, machine)
+    daemon = Daemon(config, kubernetes, machine, environment)
     async with AsyncExitStack() as stack:
         # First: what follows may take its time, and probes are told so meanwhile.
         for server in daemon.servers:
@@ -86,7 +93,7 @@ async def _keep_trying(server: HttpServer, daemon: Daemon) -> None:
         daemon.cluster_client.changed()
 
 
-def _cluster(config: Config) -> KubernetesSource | None:
+def _find_cluster(config: Config) -> KubernetesSource | None:
     """The cluster to follow, unless there are manifests.
 
     Raises StartError where there is neither, SourceError where access is not possible at all and

@@ -7,6 +7,7 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Self
 
 from uproxy.core.errors import unexpected
@@ -23,6 +24,20 @@ NEVER = "--claim-addresses is never"
 UNPRIVILEGED = "claiming it needs CAP_NET_ADMIN"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClaimCalls:
+    """What claims ask of the kernel, each in a thread. Tests put a model in its place."""
+
+    add: Callable[[Sequence[str]], Mapping[str, OSError]] = claim_routes.add_claims
+    release: Callable[[Sequence[str]], Mapping[str, OSError]] = claim_routes.release_claims
+    held: Callable[[], frozenset[str]] = claim_routes.held_claims
+    permission_error: Callable[[], OSError | None] = claim_routes.permission_error
+    take_lock: Callable[[], socket.socket] = take_lock
+
+
+_LINUX = ClaimCalls()
+
+
 class Claims:
     """Claims and releases addresses. An async context manager, whose end releases all of them; the
     listeners must have been closed by then.
@@ -32,7 +47,8 @@ class Claims:
     at a time.
     """
 
-    def __init__(self, *, enabled: bool) -> None:
+    def __init__(self, *, enabled: bool, calls: ClaimCalls = _LINUX) -> None:
+        self._calls = calls
         self.reason = "" if enabled else NEVER
         """Why nothing can be claimed; "": addresses can be claimed. It completes the sentence
         "address X is not on this node, and ..."."""
@@ -74,7 +90,7 @@ class Claims:
             # If this is cancelled now, the thread still claims them. They are left over then, and
             # the end of the context, or `keep`, releases them.
             self._left_over.update(wanted)
-            failures = await _carried_out(claim_routes.add_claims, wanted)
+            failures = await _carried_out(self._calls.add, wanted)
             claimed = [each for each in addresses if each not in failures]
             self._claimed.update(claimed)
             self._left_over.difference_update(addresses)
@@ -111,7 +127,7 @@ class Claims:
             await self._restore()
 
     async def _release(self, addresses: Sequence[str]) -> None:
-        failures = await _carried_out(claim_routes.release_claims, addresses)
+        failures = await _carried_out(self._calls.release, addresses)
         self._claimed.difference_update(addresses)
         news = failures.keys() - self._left_over
         self._left_over = (self._left_over - set(addresses)) | failures.keys()
@@ -122,10 +138,10 @@ class Claims:
     async def _begin(self) -> None:
         held: frozenset[str] = frozenset()
         try:
-            refused = await asyncio.to_thread(claim_routes.permission_error)
+            refused = await asyncio.to_thread(self._calls.permission_error)
             if refused is None:
-                self._lock = self._lock or await asyncio.to_thread(take_lock)
-                held = await asyncio.to_thread(claim_routes.held_claims)
+                self._lock = self._lock or await asyncio.to_thread(self._calls.take_lock)
+                held = await asyncio.to_thread(self._calls.held)
         except Exception as error:
             refused = _as_os_error(error)
         # A process cannot gain CAP_NET_ADMIN later; everything else may pass.
@@ -138,7 +154,9 @@ class Claims:
     async def _restore(self) -> None:
         async with self._busy:
             try:
-                restored, failures = await run_to_completion(_restored, frozenset(self._claimed))
+                restored, failures = await run_to_completion(
+                    _restored, self._calls, frozenset(self._claimed)
+                )
             except OSError as error:
                 restored, failures = frozenset(), {"claimed addresses": error}
         if restored:
@@ -172,17 +190,19 @@ def _as_os_error(error: Exception) -> OSError:
     return OSError(0, unexpected(error))
 
 
-def _restored(claimed: frozenset[str]) -> tuple[frozenset[str], Mapping[str, OSError]]:
+def _restored(
+    calls: ClaimCalls, claimed: frozenset[str]
+) -> tuple[frozenset[str], Mapping[str, OSError]]:
     """Claim again the addresses whose claims are gone; returns those that were claimed, and those
     that cannot be. Raises OSError.
 
     An address that an interface has got meanwhile is local already, so it is in neither.
     """
-    missing = claimed - claim_routes.held_claims()
+    missing = claimed - calls.held()
     if not missing:
         return missing, {}
-    failures = claim_routes.add_claims(sorted(missing))
-    return missing & claim_routes.held_claims(), failures
+    failures = calls.add(sorted(missing))
+    return missing & calls.held(), failures
 
 
 def explain(error: OSError) -> str:

@@ -82,10 +82,15 @@ class ServiceHealthServers:
     """
 
     def __init__(
-        self, hosts: Callable[[Family], Sequence[str]], *, healthy: Callable[[], bool]
+        self,
+        hosts: Callable[[Family], Sequence[str]],
+        *,
+        healthy: Callable[[], bool],
+        new_server: Callable[..., HttpServer] = HttpServer,
     ) -> None:
         """`hosts`: where to listen, asked at each sync: the addresses of NodePorts, of which "::"
         is IPv6 only. `healthy`: the proxy's own health, asked at each probe."""
+        self._new_server = new_server
         self._hosts = hosts
         self._healthy = healthy
         self._counts: dict[_Key, int] = {}
@@ -140,7 +145,7 @@ class ServiceHealthServers:
     async def _open(self, key: _Key, place: _Place) -> None:
         addresses = [Address(host, place.port) for host in place.hosts]
         name = f"health check of {key.service}"
-        server = HttpServer(self._answering(key), addresses, name=name, room=self._room)
+        server = self._new_server(self._answering(key), addresses, name=name, room=self._room)
         try:
             await server.open()
         except ServeError as error:

@@ -13,10 +13,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from uproxy.net.sockets import LINUX, SocketCalls
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +52,21 @@ class Started(NamedTuple):
     sock: socket.socket
 
 
-async def start_worker(*, ring: bool = True, log_format: str = "text") -> Started:
+async def start_worker(
+    *,
+    ring: bool = True,
+    log_format: str = "text",
+    calls: SocketCalls = LINUX,
+    popen: Callable[..., Process] = subprocess.Popen,
+) -> Started:
     """Start a worker; it relays by io_uring if the kernel grants it and `ring` says so.
 
     Raises OSError.
     """
-    ours, theirs = socket.socketpair()
+    ours, theirs = calls.socketpair()
     try:
         options = [*_NO_RING[ring:], *_JSON[log_format != "json" :]]
-        return Started(_spawn(theirs.fileno(), options), ours)
+        return Started(_spawn(popen, theirs.fileno(), options), ours)
     except BaseException:
         ours.close()
         raise
@@ -66,10 +74,11 @@ async def start_worker(*, ring: bool = True, log_format: str = "text") -> Starte
         theirs.close()
 
 
-def _spawn(channel: int, options: Sequence[str]) -> Process:
-    """Not by the event loop: uvloop keeps what it has opened when it runs out of descriptors. Nor
-    is there need to watch the process, as its channel tells of its end."""
-    return subprocess.Popen(
+def _spawn(popen: Callable[..., Process], channel: int, options: Sequence[str]) -> Process:
+    """Start the process, without the event loop: uvloop leaks what it has opened when it runs out
+    of descriptors, and there is no need to wait for the process, as its channel tells of its
+    end."""
+    return popen(
         [*_command(), str(channel), *options],
         pass_fds=[channel],
         stdin=subprocess.DEVNULL,

@@ -31,6 +31,7 @@ from uproxy.net.messages import (
     ToWorker,
     Unserved,
 )
+from uproxy.net.sockets import LINUX, SocketCalls
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Workers:
         timeouts: Timeouts = _TIMEOUTS,
         periods: Periods = _PERIODS,
         restart: Backoff = _RESTART,
+        calls: SocketCalls = LINUX,
     ) -> None:
         """`wanted`: whether a port still exists; the counts of others are forgotten. `reported` is
         told what a worker reports. `start` starts a process."""
@@ -81,7 +83,7 @@ class Workers:
         self._start = start
         self._periods = periods
         self._restart = restart
-        self._workers = [Worker(index, timeouts, self._said) for index in range(count)]
+        self._workers = [Worker(index, timeouts, self._said, calls) for index in range(count)]
         self._clients = LocalClients((), ())
         self._totals = CounterTotals()
         self._draining = asyncio.Event()

@@ -14,6 +14,7 @@ from uproxy.control.workers.outbox import Outbox
 from uproxy.core.report.status import WorkerStatus
 from uproxy.net.channel import Channel
 from uproxy.net.messages import FromWorker, Ready, Report, ToWorker
+from uproxy.net.sockets import LINUX, SocketCalls
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,11 @@ class Worker:
     """The process in it may change."""
 
     def __init__(
-        self, index: int, timeouts: Timeouts, said: Callable[[Worker, FromWorker], None]
+        self,
+        index: int,
+        timeouts: Timeouts,
+        said: Callable[[Worker, FromWorker], None],
+        calls: SocketCalls = LINUX,
     ) -> None:
         """`said` is called with each message of the process."""
         self.index = index
@@ -48,6 +53,7 @@ class Worker:
         self.drained = asyncio.Event()
         """Set when it has no flow left after `drain`, or is dead and not to be replaced."""
         self._said = said
+        self._calls = calls
         self._outbox = Outbox()
         self._channel: Channel[FromWorker] | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -67,7 +73,7 @@ class Worker:
         kind: type[FromWorker] = FromWorker  # type: ignore[assignment]
         self.over.clear()
         self.why_over = ""
-        self._channel = Channel(sock, kind)
+        self._channel = Channel(sock, kind, self._calls)
         asyncio.get_running_loop().add_reader(sock, self._receive)
 
     def disconnect(self) -> None:

@@ -1,0 +1,46 @@
+"""Everything outside of the program that the control process asks for something, as one value.
+
+The defaults are the real things. tests/faults puts models in their places: all of them together are
+a machine, in which each call may fail.
+"""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from uproxy.control.client_ip_preservation import ClientAddressCalls
+from uproxy.control.cluster_client import SnapshotFiles
+from uproxy.control.machine import MachineCalls
+from uproxy.control.workers import Process
+from uproxy.host.claims import ClaimCalls
+from uproxy.http.server import HttpServer
+from uproxy.net.sockets import LINUX, SocketCalls
+
+
+class Garbage(Protocol):
+    """The garbage collector; the module gc is one."""
+
+    def disable(self) -> None: ...
+    def enable(self) -> None: ...
+    def freeze(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What each part of the program is given by `Daemon`."""
+
+    sockets: SocketCalls = LINUX
+    popen: Callable[..., Process] = subprocess.Popen
+    machine: MachineCalls = field(default_factory=MachineCalls)
+    claims: ClaimCalls = field(default_factory=ClaimCalls)
+    client_addresses: ClientAddressCalls = field(default_factory=ClientAddressCalls)
+    new_health_server: Callable[..., HttpServer] = HttpServer
+    snapshots: SnapshotFiles = field(default_factory=SnapshotFiles)
+    garbage: Garbage = gc
+
+
+LOCAL: Final = Environment()
