@@ -24,24 +24,24 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-async def test_a_signal_after_everything_is_closed_does_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The control process sends SIGCONT to each worker that it wants to end."""
-    close = Channel.close
-    continued = 0
+class ContinuedOnClose(Channel[ToWorker]):
+    """Sends SIGCONT to this process just after it was closed."""
 
-    def close_and_be_continued(channel: Channel[ToWorker]) -> None:
-        nonlocal continued
-        close(channel)
+    continued = False
+
+    def close(self) -> None:
+        super().close()
         os.kill(os.getpid(), signal.SIGCONT)
-        continued += 1
+        self.continued = True
 
-    monkeypatch.setattr(Channel, "close", close_and_be_continued)
+
+async def test_a_signal_after_everything_is_closed_does_nothing() -> None:
+    """The control process sends SIGCONT to each worker that it wants to end."""
     ours, theirs = socket.socketpair()
     ours.close()
     kind: type[ToWorker] = ToWorker  # type: ignore[assignment]
-    await serve(Channel(theirs, kind))
-    assert continued
+    channel = ContinuedOnClose(theirs, kind)
+    await serve(channel)
+    assert channel.continued
     assert theirs.fileno() == -1
     assert signal.getsignal(signal.SIGCONT) is signal.SIG_DFL

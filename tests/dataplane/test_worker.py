@@ -176,7 +176,7 @@ async def test_a_frontend_that_is_sent_again_has_its_latest_route() -> None:
 
 
 async def test_a_message_that_fails_affects_no_other_and_is_requested_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with controlled_worker() as made:
         route = made.route(free_port())
