@@ -104,7 +104,7 @@ class Worker:
 
     def report(self) -> None:
         """Say what has changed since the last report, or now and then that nothing has."""
-        self._context.capacity.settle()
+        self._context.capacity.note_decline()
         channel = self._channel
         channel.flush()
         if channel.wants_write:
@@ -123,7 +123,7 @@ class Worker:
     def _report_counts(self) -> None:
         self._tcp.collect()
         changes = self._count_reports.changes(self._frontends)
-        flow_limit = self._context.capacity.most
+        flow_limit = self._context.capacity.reduced_flow_limit
         self._context.ports.forget_clients(name for name, _ in changes)
         same = not changes and flow_limit == self._flow_limit
         self._unchanged = self._unchanged + 1 if same else 0

@@ -47,18 +47,18 @@ def test_room(max_flows: int, descriptors: int, serves: str, tcp: int, udp: int)
     ],
 )
 def test_flows_of_a_worker_are_limited_by_its_descriptors(descriptors: int, flows: int) -> None:
-    assert capacity(65536, descriptors).flows == flows
+    assert capacity(65536, descriptors).flow_limit == flows
 
 
 def test_listeners_take_descriptors_from_flows() -> None:
     made = capacity(65536, 1024)
-    before = made.flows
+    before = made.flow_limit
     for _ in range(100):
         made.opened("UDP")
-    assert made.flows == before - 50
+    assert made.flow_limit == before - 50
     for _ in range(100):
         made.closed("UDP")
-    assert made.flows == before
+    assert made.flow_limit == before
 
 
 @given(
@@ -81,12 +81,12 @@ def test_nobody_takes_what_is_owed_to_the_other(
         elif step == "-UDP" and made.udp:
             made.udp -= 1
         assert made.tcp + made.udp <= max_flows
-        used = 2 * made.tcp + made.udp + 2 * made.pipes + 2
+        used = 2 * made.tcp + made.udp + 2 * made.max_pipes + 2
         assert used <= max(descriptors, 4)
-        if made.tcp + made.udp <= made.ample:
+        if made.tcp + made.udp <= made.check_above:
             assert made.tcp_room(0.0) >= 64
             assert made.udp_room(0.0) >= 64
-    owed = made.flows // 4
+    owed = made.flow_limit // 4
     assert made.tcp + max(0, made.tcp_room(0.0)) >= owed
     assert made.udp + max(0, made.udp_room(0.0)) >= owed
 
@@ -98,7 +98,7 @@ class TestRunningOut:
         made = capacity(1000)
         made.tcp, made.udp = 10, 200
         made.ran_out(5.0)
-        assert made.short
+        assert made.is_short
         # Of 220 descriptors, 27 flows are owed to TCP: UDP has 34 too many.
         assert (made.tcp_room(5.0), made.udp_room(5.0)) == (0, -34)
         made.udp -= 34
@@ -118,22 +118,22 @@ class TestRunningOut:
         made.ran_out(5.0)
         assert made.tcp_room(5.4) <= 0
         assert made.tcp_room(5.5) == 650
-        assert not made.short
+        assert not made.is_short
 
     def test_it_is_not_what_is_reported(self) -> None:
         made = capacity(1000)
         made.tcp = 100
         made.ran_out(5.0)
-        assert (made.flows, made.most) == (1000, 0)
+        assert (made.flow_limit, made.reduced_flow_limit) == (1000, 0)
         made = capacity(1000, 1024)
-        before, made.udp = made.most, 10
+        before, made.udp = made.reduced_flow_limit, 10
         made.ran_out(5.0)
-        assert made.short
-        assert before == made.most == 335
+        assert made.is_short
+        assert before == made.reduced_flow_limit == 335
 
     def test_few_flows_are_not_to_blame(self) -> None:
         made = capacity(1000)
         made.tcp, made.udp = 3, 1
         made.ran_out(5.0)
-        assert not made.short
+        assert not made.is_short
         assert (made.tcp_room(5.0), made.udp_room(5.0)) == (747, 749)

@@ -1,7 +1,7 @@
 """How many flows a worker may have, and how many of each protocol.
 
-If TCP and UDP shared everything without limits, a flood of one would lock out the other. So each is
-owed a quarter of what there is, as long as it is served at all, and they share the rest.
+If TCP and UDP shared all descriptors without limits, a flood of one would lock out the other. So
+each protocol that has a listener is owed a quarter of the flows, and both share the rest.
 """
 
 from __future__ import annotations
@@ -16,134 +16,141 @@ net.core.somaxconn (4096 by default since Linux 5.4). A full queue makes clients
 SYN, a second late, so it should only fill while a worker is being replaced."""
 
 PER_TCP_FLOW: Final = 2
-"""Descriptors: client and backend. A UDP flow has one, since clients share that of the listener."""
+"""Descriptors of a TCP flow: the client's and the backend's. A UDP flow has one, since all clients
+share that of the listener."""
 
 _RESERVE: Final = 256
 """Descriptors that flows leave free: for the channel, epoll, the ring, and all listeners that come
 with one message (200)."""
 
 _MOST_PIPES: Final = 256
-"""Each has two descriptors and up to 1 MiB of kernel memory."""
+"""The most pipes. Each has two descriptors and up to 1 MiB of kernel memory."""
 
 _LEAST: Final = 8
-"""Descriptors below which flows are not to blame for a lack."""
+"""If flows have fewer descriptors than this, they are not the cause of a shortage."""
 
-_BELIEVED: Final = 0.5
-"""Seconds for which a limit holds that was met and not known."""
+_LIMIT_LASTS: Final = 0.5
+"""Seconds for which a limit is believed that showed in a refused descriptor."""
 
-_AMPLE: Final = 64
-"""Flows that may begin before anybody has to count again."""
+_UNCHECKED: Final = 64
+"""Flows that may begin before room for them has to be computed again."""
 
 _GROWTH: Final = 4
-"""A quarter more flows than before, and 64 at least, are so many more that it is worth a look where
-they come from."""
+"""A quarter more flows than before, and at least 64 more, are worth a look at where they come
+from."""
 
 
 class Capacity:
-    """The flows of a worker, in number. Its owner keeps `tcp` and `udp` up to date.
+    """The number of flows of a worker, and how many more may begin.
 
-    `descriptors` are those that the process may have, from RLIMIT_NOFILE. Where that was wrong (the
-    whole machine is short, or something else took them), the first flow that gets none says so.
+    Its owner keeps `tcp` and `udp` up to date. `max_flows` is what the user allows, `descriptors`
+    what RLIMIT_NOFILE allows. If the latter is wrong, because the whole machine is short of them or
+    something else has taken them, the first refused descriptor shows it: see `ran_out`.
     """
 
-    __slots__ = ("_descriptors", "_for_flows", "_listening", "_mark", "_max_flows",
-                 "_met", "_most_tcp", "_most_udp", "_until", "ample", "calm", "flows", "pipes",
-                 "tcp", "udp")  # fmt: skip
+    __slots__ = ("_descriptors", "_for_flows", "_growth_mark", "_limit_met", "_limit_until",
+                 "_listening", "_max_flows", "_most_tcp", "_most_udp", "check_above", "flow_limit",
+                 "growth_check_above", "max_pipes", "tcp", "udp")  # fmt: skip
 
     def __init__(self, max_flows: int, descriptors: int) -> None:
         self.tcp = 0
         """TCP flows alive."""
         self.udp = 0
         """UDP flows alive."""
-        self.flows = 0
-        """The most flows of both protocols together, should half of them be TCP."""
-        self.ample = 0
-        """With so many flows or fewer, there is room for 64 of either protocol."""
-        self.calm = 0
-        """The same, and there are not many more than before."""
+        self.flow_limit = 0
+        """The most flows that fit at a time, even if all of them are TCP."""
+        self.check_above = 0
+        """Up to this number of flows, 64 more of either protocol have room. Above it the room has
+        to be asked for. Comparing one number costs the data path less than computing the room."""
+        self.growth_check_above = 0
+        """The same, but also above this number there are many more flows than before."""
         usable = descriptors - min(_RESERVE, descriptors // 4)
-        self.pipes = min(_MOST_PIPES, usable // (8 * 2))
-        """The most pipes for splice: an eighth of the descriptors."""
+        self.max_pipes = min(_MOST_PIPES, usable // (8 * 2))
+        """The most pipes for splice, which take an eighth of the descriptors."""
         self._max_flows = max_flows
-        self._descriptors = usable - 2 * self.pipes
+        self._descriptors = usable - 2 * self.max_pipes
         self._listening: dict[str, int] = dict.fromkeys(SERVED, 0)
-        self._met: int | None = None
-        self._until = 0.0
-        self._mark = _AMPLE
+        self._limit_met: int | None = None
+        """How many descriptors flows had when another one was refused; None: none was lately."""
+        self._limit_until = 0.0
+        self._growth_mark = _UNCHECKED
         self._divide()
 
     def opened(self, protocol: str) -> None:
-        """A listener has come, with its descriptor."""
+        """Note that a listener was opened, which has a descriptor."""
         self._listening[protocol] += 1
         self._divide()
 
     def closed(self, protocol: str) -> None:
-        """A listener has gone."""
+        """Note that a listener was closed."""
         self._listening[protocol] -= 1
         self._divide()
 
     def tcp_room(self, now: float) -> int:
-        """How many TCP flows may begin; 0 or less: none."""
-        self._relax(now)
+        """How many TCP flows may begin; none if 0 or less. `now` is monotonic, in seconds."""
+        self._forget_limit(now)
         left = (self._for_flows - self._taken()) // PER_TCP_FLOW
         return min(self._most_tcp - self.tcp, self._max_flows - self.tcp - self.udp, left)
 
     def udp_room(self, now: float) -> int:
-        """How many UDP flows may begin; 0 or less: none, unless others end."""
-        self._relax(now)
+        """How many UDP flows may begin; if 0 or less, none unless others end."""
+        self._forget_limit(now)
         left = self._for_flows - self._taken()
         return min(self._most_udp - self.udp, self._max_flows - self.tcp - self.udp, left)
 
     def ran_out(self, now: float) -> None:
-        """A descriptor was refused: what flows have now is the most that they can have."""
+        """Note that a descriptor was refused. For half a second, what flows have now is the most
+        that they may have."""
         if self._taken() >= _LEAST:
-            self._met = self._taken()
-            self._until = now + _BELIEVED
+            self._limit_met = self._taken()
+            self._limit_until = now + _LIMIT_LASTS
             self._divide()
 
-    def grown(self) -> bool:
-        """Whether there are many more flows than before. Says so once."""
-        grown = self.tcp + self.udp > self._mark
+    def note_growth(self) -> bool:
+        """Whether there are many more flows than when this was true last."""
+        grown = self.tcp + self.udp > self._growth_mark
         if grown:
-            self._set_mark(self._next_mark())
+            self._set_growth_mark(self._next_growth_mark())
         return grown
 
-    def settle(self) -> None:
-        """Now and then: where flows have become few, that is what more are compared to."""
-        if 2 * self._next_mark() <= self._mark:
-            self._set_mark(self._next_mark())
+    def note_decline(self) -> None:
+        """To be called now and then. If flows have become far fewer, growth counts from there."""
+        if 2 * self._next_growth_mark() <= self._growth_mark:
+            self._set_growth_mark(self._next_growth_mark())
 
     @property
-    def most(self) -> int:
-        """`flows`, where that is fewer than was asked for; else 0."""
-        return self.flows if self.flows < self._max_flows else 0
+    def reduced_flow_limit(self) -> int:
+        """`flow_limit` if descriptors allow fewer flows than the user does; otherwise 0."""
+        return self.flow_limit if self.flow_limit < self._max_flows else 0
 
     @property
-    def short(self) -> bool:
-        """Whether that holds. It will not last, and no flow has to end for it to be over."""
-        return self._met is not None
+    def is_short(self) -> bool:
+        """Whether a descriptor was refused lately. It passes without any flow having to end."""
+        return self._limit_met is not None
 
-    def _next_mark(self) -> int:
+    def _next_growth_mark(self) -> int:
         flows = self.tcp + self.udp
-        return flows + max(_AMPLE, flows // _GROWTH)
+        return flows + max(_UNCHECKED, flows // _GROWTH)
 
-    def _set_mark(self, mark: int) -> None:
-        self._mark = mark
-        self.calm = min(self.ample, mark)
+    def _set_growth_mark(self, mark: int) -> None:
+        self._growth_mark = mark
+        self.growth_check_above = min(self.check_above, mark)
 
     def _taken(self) -> int:
+        """Descriptors that flows have."""
         return PER_TCP_FLOW * self.tcp + self.udp
 
-    def _relax(self, now: float) -> None:
-        if self._met is not None and now >= self._until:
-            self._met = None
+    def _forget_limit(self, now: float) -> None:
+        if self._limit_met is not None and now >= self._limit_until:
+            self._limit_met = None
             self._divide()
 
     def _divide(self) -> None:
+        """Divide the descriptors between TCP and UDP."""
         descriptors = max(self._descriptors - sum(self._listening.values()), PER_TCP_FLOW)
-        self.flows = min(self._max_flows, descriptors // PER_TCP_FLOW)
-        if self._met is not None:
-            descriptors = min(descriptors, self._met)
+        self.flow_limit = min(self._max_flows, descriptors // PER_TCP_FLOW)
+        if self._limit_met is not None:
+            descriptors = min(descriptors, self._limit_met)
         self._for_flows = descriptors
         flows = min(self._max_flows, descriptors // PER_TCP_FLOW)
         owed = flows // 4
@@ -151,5 +158,5 @@ class Capacity:
         to_udp = owed if self._listening[UDP] else 0
         self._most_tcp = min(self._max_flows - to_udp, (descriptors - to_udp) // PER_TCP_FLOW)
         self._most_udp = min(self._max_flows - to_tcp, descriptors - PER_TCP_FLOW * to_tcp)
-        self.ample = min(self._most_tcp, self._most_udp, flows) - _AMPLE
-        self._set_mark(self._mark)
+        self.check_above = min(self._most_tcp, self._most_udp, flows) - _UNCHECKED
+        self._set_growth_mark(self._growth_mark)

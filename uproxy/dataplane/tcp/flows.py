@@ -44,7 +44,7 @@ class TcpFlows:
         self.listeners: set[Listening] = set()
         """Open ones, and closed ones whose flows have not ended yet."""
         self.relay = Relay(context.reactor, splice)
-        self.relay.pipes.most = context.capacity.pipes
+        self.relay.pipes.most = context.capacity.max_pipes
         self.shortage = Shortage(context, self.relay.pipes.close)
         ring = self.relay.ring is not None
         self.dialer = Dialer(context, self.shortage, ring=ring)

@@ -146,11 +146,11 @@ class TcpListener:
     def _ready(self, mask: int) -> None:
         capacity = self.context.capacity
         room = ACCEPT_BATCH
-        if capacity.tcp + capacity.udp > capacity.calm:
+        if capacity.tcp + capacity.udp > capacity.growth_check_above:
             room = capacity.tcp_room(self.context.reactor.now)
-            if capacity.grown():
+            if capacity.note_growth():
                 self.dialer.hops.watch()
-        if self._shortage.lasts or (room <= 0 and capacity.short):
+        if self._shortage.lasts or (room <= 0 and capacity.is_short):
             self._stand_back()
             return
         if room <= 0:

@@ -78,7 +78,7 @@ class UdpFlows:
         so there may be no UDP flow to end (docs/decisions/0009-who-gives-way.md).
         """
         capacity = self._capacity
-        if capacity.tcp + capacity.udp <= capacity.ample:
+        if capacity.tcp + capacity.udp <= capacity.check_above:
             return True
         room = capacity.udp_room(self._context.reactor.now)
         return room > 0 or self._evict(1 - room)
