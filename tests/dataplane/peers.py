@@ -25,11 +25,14 @@ from uproxy.core.route import (
 )
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
-from uproxy.dataplane.tcp.epoll_direction import Side
+from uproxy.dataplane.tcp.epoll_direction import EpollDirection
+from uproxy.dataplane.tcp.epoll_mover import EpollMover
 from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.tcp.flows import TcpFlows
 from uproxy.dataplane.tcp.listener import TcpListener
 from uproxy.dataplane.tcp.pipes import Pipe
+from uproxy.dataplane.tcp.ring_direction import RingDirection
+from uproxy.dataplane.tcp.ring_mover import RingMover
 from uproxy.dataplane.tcp.shared_buffers import SpliceMode
 from uproxy.net.listening import open_listeners
 from uproxy.net.messages import Settings
@@ -40,6 +43,7 @@ PATIENCE = 20.0
 """Seconds until a condition counts as never met."""
 
 _LINGER = struct.pack("ii", 1, 0)
+_OF_FLOWS = Flow | EpollMover | EpollDirection | RingMover | RingDirection | Pipe
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -169,7 +173,7 @@ class World:
 
     def __init__(self, splice: SpliceMode, settings: dict[str, float]) -> None:
         merged = {"max_flows": 1000, "tcp_idle_timeout": 0.0, "half_close_timeout": 0.0} | settings
-        self.engine = choose_engine(asyncio.get_running_loop())
+        self.engine = choose_engine(asyncio.get_running_loop(), splice=splice)
         self.reactor = self.engine.reactor
         self.context = Context(
             self.reactor,
@@ -183,7 +187,7 @@ class World:
             ),
             lambda: 0.5,
         )
-        self.flows = TcpFlows(self.context, splice=splice)
+        self.flows = TcpFlows(self.context, self.engine.movers)
         self.servers: list[Server] = []
         self.clients: list[Peer] = []
 
@@ -266,9 +270,9 @@ async def world(splice: SpliceMode = "adaptive", **settings: float) -> AsyncIter
         assert made.reactor.failures == 0
         assert not made.context.ports.get(OWNER).balancer._flows
         assert (made.context.active, counters.active) == (0, 0)
-        assert made.flows.relay.pipes.used == 0
+        assert made.flows.movers.shared.pipes.used == 0
         assert descriptors() == before
-        assert not [each for each in gc.get_objects() if isinstance(each, Flow | Side | Pipe)]
+        assert not [each for each in gc.get_objects() if isinstance(each, _OF_FLOWS)]
     finally:
         made.close()
         gc.enable()

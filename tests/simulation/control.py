@@ -90,6 +90,8 @@ class Control:
                 descriptor = self._machine.descriptors.install(listening)
             if message is None:
                 stop()
+            elif callable(message):
+                message()
             else:
                 self._world.note("control", str(message)[:60])
                 worker.handle(message, descriptor)
@@ -105,6 +107,10 @@ class Control:
             self._take_on_listener(step, self.listening[number])
         elif step.what == "reopen" and not self._drained:
             self._open(number)
+
+    def ask(self, callback: Callable[[], None]) -> None:
+        """Have the process call this, as it does what a message says."""
+        self.mailbox.post((callback, None))
 
     def end(self) -> None:
         """Nothing is served any more, and nobody listens."""

@@ -67,7 +67,7 @@ def draw(seed: str, mode: Mode) -> Scenario:
         services=services,
         clients=clients,
         senders=senders,
-        steps=_steps(random, len(services), mode),
+        steps=_steps(random, len(services), mode) + _detaching(seed, mode),
         max_flows=random.choice((1000, 1000, 1000, 2)),
         idle_timeout=random.choice((0.0, 0.0, 0.0, 0.0, 0.0, 2.0)),
         half_close_timeout=random.choice((0.0, 0.0, 0.0, 0.0, 0.0, 1.0)),
@@ -214,6 +214,20 @@ def _steps(random: Random, services: int, mode: Mode) -> tuple[Step, ...]:
         for _ in range(random.choice((1, 2, 3))):
             _add_step(random, steps, random.randrange(services))
     return tuple(sorted(steps, key=lambda step: step.at))
+
+
+def _detaching(seed: str, mode: Mode) -> tuple[Step, ...]:
+    """Steps of their own chance, so that scenarios are otherwise what they were without them."""
+    random = Random(f"detach {mode} {seed}")
+    if mode == "udp" or random.random() < 0.6:
+        return ()
+    times = (
+        random.choice((random.random() * 0.002, random.random() * 0.02, random.random()))
+        for _ in range(random.choice((1, 2, 4, 8)))
+    )
+    return tuple(
+        Step(at=at, what="detach", service=0, backend=random.randrange(12)) for at in sorted(times)
+    )
 
 
 def _add_step(random: Random, steps: list[Step], service: int) -> None:

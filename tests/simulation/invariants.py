@@ -13,7 +13,7 @@ from tests.simulation.streams import Stream
 from tests.simulation.world import Fault, Violation
 from uproxy.core.flows.counters import Counters
 from uproxy.dataplane.reactor import RingReactor
-from uproxy.dataplane.tcp.epoll_direction import Side
+from uproxy.dataplane.tcp.epoll_direction import EpollDirection
 from uproxy.dataplane.tcp.ring_direction import BULK
 from uproxy.uring.ring import BUFFER_SIZE
 
@@ -28,20 +28,24 @@ PATIENCE: Final = 6.0
 
 def bounded(simulation: Simulation) -> None:
     """What is held for a direction has a bound."""
-    for flow in _flows(simulation):
-        for side in (flow.client_side, flow.backend_side):
-            if side is None:
-                continue
-            held = side.held if isinstance(side, Side) else None
-            count = len(held or b"") if isinstance(side, Side) else side.pending
-            if count > BOUND:
+    for flow in flows_of(simulation):
+        if flow.mover is None:
+            continue
+        detached = flow in simulation.detaching.flows
+        bound = max(BOUND, simulation.scenario.largest_pipe) if detached else BOUND
+        for direction in (flow.mover.from_client, flow.mover.from_backend):
+            by_epoll = isinstance(direction, EpollDirection)
+            count = len(direction.held or b"") if by_epoll else direction.pending
+            if count > bound:
                 raise Violation(f"{count} bytes are held for one direction")
 
 
 def leaves_for_a_reason(simulation: Simulation, file: File) -> None:
-    """A flow stays with io_uring unless it carries bulk, meets a full or broken socket, or is
-    half-closed."""
+    """A flow stays with io_uring unless it carries bulk, meets a full or broken socket, is
+    half-closed, or is detached."""
     if not isinstance(file, Stream) or not file.by_ring.received:
+        return
+    if file in simulation.detaching.files:
         return
     other = _other_of(file)
     for each in (file, other) if other is not None else (file,):
@@ -91,7 +95,7 @@ def _is_served(simulation: Simulation, peer: Peer) -> None:
 
 def flows_have_ended(simulation: Simulation) -> None:
     """Both ends of all flows are gone, and it is a while ago."""
-    flows = list(_flows(simulation))
+    flows = list(flows_of(simulation))
     if flows or simulation.context.active:
         raise Violation(f"remains: {flows[0]!r}" if flows else "UDP flows remain")
 
@@ -101,7 +105,7 @@ def nothing_is_left_of_flows(simulation: Simulation) -> None:
     reactor, flows, context = simulation.reactor, simulation.flows, simulation.context
     if context.active:
         raise Violation(f"{context.active} flows are left")
-    if flows.relay.pipes.used:
+    if flows.movers.shared.pipes.used:
         raise Violation("a pipe is left")
     for name in ("_callbacks", "_polls"):
         if left := getattr(reactor, name, None):
@@ -317,7 +321,7 @@ def _incomplete(simulation: Simulation) -> list[str]:
     return found
 
 
-def _flows(simulation: Simulation) -> Any:
+def flows_of(simulation: Simulation) -> Any:
     for listener in simulation.flows.listeners:
         yield from listener.flows
 

@@ -85,6 +85,7 @@ class Machine:
             resize_pipe=self.pipes.resize,
             size_of_pipe=self.pipes.size,
             splice=self.pipes.splice,
+            read=self.pipes.read,
             set_blocking=self._set_blocking,
             unsent=self._unsent,
             close=self._close,

@@ -26,11 +26,9 @@ def _one(name: str, says: str, module: str, old: str, new: str) -> Mutation:
     return Mutation(name, says, (Change(module, old, new),))
 
 
-_RING, _SIDE, _RING_SIDE = (
-    "uring.ring",
-    "dataplane.tcp.epoll_direction",
-    "dataplane.tcp.ring_direction",
-)
+_RING = "uring.ring"
+_EPOLL_DIRECTION = "dataplane.tcp.epoll_direction"
+_RING_DIRECTION = "dataplane.tcp.ring_direction"
 _SUBMISSION_QUEUE = "uring.submission_queue"
 _REACTOR, _FLOW, _UDP = "dataplane.reactor", "dataplane.tcp.flow", "dataplane.udp.ring_flow"
 
@@ -38,15 +36,16 @@ KNOWN: Final = (
     _one(
         "leaves-within-a-turn",
         "A flow leaves the ring before the outcome of the other direction's send is known.",
-        _RING_SIDE,
-        """                ring.call_after_turn(self._leave_when_quiet)
+        _RING_DIRECTION,
+        """                ring.call_after_turn(self._mover.tell_when_quiet)
         if completion & SEND_INCOMPLETE:
             self._unsent(completion)
         elif""",
-        """                self._leave_when_quiet()
+        """                self._mover.tell_when_quiet()
         if completion & SEND_INCOMPLETE:
             self._unsent(completion)
-            self._leave_when_quiet()
+            if not self.closed:
+                self._mover.tell_when_quiet()
         elif""",
     ),
     _one(
@@ -134,7 +133,7 @@ KNOWN: Final = (
     _one(
         "full-buffers-of-a-lifetime",
         "Eight full buffers count as bulk, however far apart they arrive.",
-        _RING_SIDE,
+        _RING_DIRECTION,
         "follows = self._streak_end == self.total - BUFFER_SIZE",
         "follows = True",
     ),
@@ -145,8 +144,8 @@ FOUND: Final = (
     _one(
         "reset-taken-for-the-end",
         "A receive after a send that reported a reset finds what looks like the end of the stream.",
-        _RING_SIDE,
-        "elif self.peer._turn >= self._ring.turn - 1:",
+        _RING_DIRECTION,
+        "elif self.peer.turn >= self._ring.turn - 1:",
         "elif False:",
     ),
     _one(
@@ -172,26 +171,26 @@ FURTHER: Final = (
     _one(
         "lost-rearm",
         "A receive that has ended is not armed again if its bytes were sent at once.",
-        _RING_SIDE,
-        "        elif not self._armed:\n            self._ring.call_after_turn(self._rearm)\n",
+        _RING_DIRECTION,
+        "        elif not self.armed:\n            self._ring.call_after_turn(self._rearm)\n",
         "",
     ),
     _one(
         "swapped-order",
         "The rest of an incomplete send is sent after bytes that came later.",
-        _RING_SIDE,
+        _RING_DIRECTION,
         "self.held = bytearray(rest) + self.held",
         "self.held = self.held + bytearray(rest)",
     ),
     _one(
         "missed-cancel",
         "A direction that closes does not cancel its receive.",
-        _RING_SIDE,
-        """        if self._armed:
+        _RING_DIRECTION,
+        """        if self.armed:
             ring.cancel(self._user_data)
             ring.submit()
 """,
-        """        if self._armed:
+        """        if self.armed:
             ring.submit()
 """,
     ),
@@ -205,18 +204,18 @@ FURTHER: Final = (
     _one(
         "end-before-the-rest",
         "The end of a stream is passed on while messages still wait to be sent.",
-        _RING_SIDE,
+        _RING_DIRECTION,
         """        if self._waiting:
             self._ending = True
-        elif self._turn""",
+        elif self.turn""",
         """        if self._waiting:
             self._ended()
-        elif self._turn""",
+        elif self.turn""",
     ),
     _one(
         "buffer-not-given-back",
         "Buffers that wait to be sent are lost when a direction closes.",
-        _RING_SIDE,
+        _RING_DIRECTION,
         """            for completion in self._waiting:
                 ring.buffers.give_back(completion >> CQE_BUFFER_SHIFT)
             self._waiting = None
@@ -241,9 +240,9 @@ FURTHER: Final = (
     _one(
         "lost-deferral",
         "A direction that has read its share continues only at the next event.",
-        _SIDE,
+        _EPOLL_DIRECTION,
         """            self.deferred = True
-            self.relay.reactor.defer(self._resume)
+            self.shared.reactor.defer(self._resume)
 """,
         """            pass
 """,
@@ -267,7 +266,7 @@ FURTHER: Final = (
     _one(
         "flushed-and-forgotten",
         "When a slow receiver has taken what was held, reading does not resume.",
-        _SIDE,
+        _EPOLL_DIRECTION,
         """        self.peer.settle()
         if not self.deferred:
             self._pump()
@@ -307,32 +306,53 @@ FURTHER: Final = (
     _one(
         "one-byte-too-few",
         "The first of the bytes that a socket did not take is lost.",
-        _SIDE,
+        _EPOLL_DIRECTION,
         "self.held = memoryview(bytes(self.view[sent:count]))",
         "self.held = memoryview(bytes(self.view[sent + 1 : count]))",
     ),
     _one(
         "ended-while-held",
         "A direction whose stream has ended does not wait for bytes that are still to be sent.",
-        _SIDE,
+        _EPOLL_DIRECTION,
         "            if sent < count:\n                self._hold(sent, count)\n"
-        "            elif flags != _SEND:\n                self._ended()\n",
+        "            elif flags != SEND_FLAGS:\n                self._ended()\n",
         "            if sent < count:\n                self._hold(sent, count)\n"
-        "            if flags != _SEND:\n                self._ended()\n",
+        "            if flags != SEND_FLAGS:\n                self._ended()\n",
     ),
     _one(
         "rest-of-one-direction",
         "A flow that leaves the ring keeps only what is held for its client.",
-        _FLOW,
-        "side.follow(old.total, old.reported, old.held, eof=old.eof)",
-        "side.follow(old.total, old.reported, old.held if old is backend else b'', eof=old.eof)",
+        "dataplane.tcp.ring_mover",
+        "        rest = Detached(",
+        "        client.held = b''\n        rest = Detached(",
     ),
     _one(
         "counted-although-held",
         "Bytes that are held count as delivered.",
-        _SIDE,
+        _EPOLL_DIRECTION,
         "delivered = self.total - self.pending\n",
         "delivered = self.total\n",
+    ),
+    _one(
+        "pipe-forgotten",
+        "A flow that is detached leaves behind what is in the pipe of its splice.",
+        "dataplane.tcp.splice",
+        'return self._pipe.take_out() if self._pipe is not None else b""',
+        'return b""',
+    ),
+    _one(
+        "counted-twice",
+        "What a mover has reported as delivered is reported again by its successor.",
+        _EPOLL_DIRECTION,
+        "self.total, self.reported = rest.total, rest.reported",
+        "self.total, self.reported = rest.total, 0",
+    ),
+    _one(
+        "detached-and-not-owed",
+        "What a detached flow had not delivered is not delivered when its receiver has room.",
+        _EPOLL_DIRECTION,
+        "            self.held = memoryview(rest.undelivered)\n            self._owe()\n",
+        "            self.held = memoryview(rest.undelivered)\n",
     ),
     _one(
         "reply-to-somebody-else",

@@ -53,6 +53,18 @@ class Pipes:
     def size(self, fd: int) -> int:
         return self._end(fd).pipe.capacity
 
+    def read(self, fd: int, count: int) -> bytes:
+        """Raises OSError."""
+        self._world.call()
+        pipe = self._end(fd).pipe
+        if not pipe.content:
+            raise fail(errno.EAGAIN)
+        data = bytes(pipe.content[: self._some(count)])
+        del pipe.content[: len(data)]
+        if not pipe.content:
+            pipe.stretched = 0
+        return data
+
     def splice(self, source: int, target: int, count: int, *, flags: int) -> int:
         """Raises OSError."""
         self._world.call()

@@ -66,8 +66,11 @@ class Step:
     """Something that the control process does."""
 
     at: float
-    what: Literal["update", "close", "reopen", "pause", "resume", "drain", "collect", "turn"]
-    """turn: a backend refuses from now on, or no longer."""
+    what: Literal[
+        "update", "close", "reopen", "pause", "resume", "drain", "collect", "turn", "detach"
+    ]
+    """turn: a backend refuses from now on, or no longer. detach: the flow with the number
+    `backend` is taken from its mover."""
     service: int
     grace: float = 0.0
     backend: int = 0
@@ -118,7 +121,9 @@ class Scenario:
         """Whether every flow has to be served completely."""
         return self.crowded or (
             not any(fault in HARMFUL for fault in self.rates)
-            and not any(step.what != "update" or self.senders for step in self.steps)
+            and not any(
+                step.what not in ("update", "detach") or self.senders for step in self.steps
+            )
             and not self.idle_timeout
             and not self.half_close_timeout
             and self.spare_descriptors > 100

@@ -11,9 +11,10 @@ from functools import partial
 from random import Random
 from typing import Any, cast
 
-from tests.simulation import invariants, udp_invariants
+from tests.simulation import direction_invariants, invariants, udp_invariants
 from tests.simulation.backends import Backend as Server
 from tests.simulation.control import Control
+from tests.simulation.detaching import Detaching
 from tests.simulation.drawing import draw, script
 from tests.simulation.machine import Machine
 from tests.simulation.network import Reply
@@ -26,6 +27,7 @@ from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.reactor import RingReactor
 from uproxy.dataplane.tcp.flow import Flow
+from uproxy.dataplane.tcp.shared_buffers import SpliceMode
 from uproxy.dataplane.worker import Worker
 from uproxy.net.messages import Settings
 
@@ -75,6 +77,10 @@ class Simulation:
         self.world.looks.append(lambda: invariants.bounded(self))
         if scenario.mode == "udp":
             self.world.looks.append(lambda: udp_invariants.flows_are_in_a_state(self))
+        self.world.looks.append(
+            lambda: direction_invariants.check(invariants.flows_of(self), self.reactor)
+        )
+        self.detaching = Detaching()
         self.random = Random(scenario.random_seed)
         self.machine = Machine(self.world, scenario)
         self.machine.watched = lambda file: invariants.leaves_for_a_reason(self, file)
@@ -112,7 +118,8 @@ class Simulation:
     def _run(self) -> None:
         loop = self.loop = self.machine.new_loop(ring=self.scenario.on_ring)
         loop.set_exception_handler(lambda _, problem: self._problem(problem))
-        self.engine = choose_engine(loop, self.machine.kernel)
+        splice: SpliceMode = "always" if self.scenario.mode == "splice" else "adaptive"
+        self.engine = choose_engine(loop, self.machine.kernel, splice=splice)
         self.reactor = self.engine.reactor
         loop.call_soon(self._begin)
         try:
@@ -166,10 +173,7 @@ class Simulation:
         if isinstance(self.reactor, RingReactor):
             self.reactor.ring.pause = self.world.call
         self.reactor.allow_busy_poll(scenario.busy_poll)
-        self.worker = Worker(
-            cast("Any", self.control.channel), self.context, self.engine,
-            splice="always" if scenario.mode == "splice" else "adaptive",
-        )  # fmt: skip
+        self.worker = Worker(cast("Any", self.control.channel), self.context, self.engine)
         self.flows = self.worker._tcp
         self.flows.listeners = cast("Any", Listeners())
         self._watch_pairs()
@@ -269,6 +273,8 @@ class Simulation:
         self.world.note("control", f"{step.what} service {step.service}")
         if step.what == "collect":
             self.flows.collect()
+        elif step.what == "detach":
+            self.control.ask(lambda: self._detach(step.backend))
         elif step.what == "turn":
             if self.udp_servers:
                 server = self.udp_servers[step.backend % len(self.udp_servers)]
@@ -276,6 +282,10 @@ class Simulation:
                 server.reply = Reply.REFUSES if accepts else Reply.ACCEPTS
         else:
             self.control.take(step)
+
+    def _detach(self, number: int) -> None:
+        detached = self.detaching.detach(list(invariants.flows_of(self)), number)
+        self.world.note("control", f"detaches {detached}")
 
     def _look(self) -> None:
         """Twice a second: whether all goes on, and whether all has ended."""

@@ -14,6 +14,8 @@ from typing import Literal
 
 from uproxy.dataplane.kernel import LINUX, Kernel
 from uproxy.dataplane.reactor import Reactor, RingReactor
+from uproxy.dataplane.tcp.movers import EpollMovers, Movers, RingMovers
+from uproxy.dataplane.tcp.shared_buffers import SpliceMode
 from uproxy.dataplane.udp.epoll_intake import BUFFER, EpollIntake
 from uproxy.dataplane.udp.intake import NewIntake
 from uproxy.dataplane.udp.ring_intake import RingIntake
@@ -30,16 +32,33 @@ class Engine:
     name: Literal["epoll", "io_uring"]
     """As `uproxy status` shows it."""
     reactor: Reactor
+    movers: Movers
+    """What TCP flows are moved by."""
     new_intake: NewIntake
     """What UDP listeners receive by, and the kind of flows that they have with it."""
 
 
-def choose_engine(loop: asyncio.AbstractEventLoop, kernel: Kernel = LINUX) -> Engine:
-    """The engine that fits a loop: one that was made around a ring, or any other."""
+def choose_engine(
+    loop: asyncio.AbstractEventLoop, kernel: Kernel = LINUX, *, splice: SpliceMode = "adaptive"
+) -> Engine:
+    """The engine that fits a loop: one that was made around a ring, or any other. `splice`: when
+    TCP flows splice; always is never by the ring."""
     if isinstance(loop, RingLoop):
-        reactor = RingReactor(loop, kernel)
-        return Engine(name="io_uring", reactor=reactor, new_intake=_ring_intakes(reactor))
-    return Engine(name="epoll", reactor=Reactor(loop, kernel), new_intake=_epoll_intakes())
+        ring_reactor = RingReactor(loop, kernel)
+        movers = EpollMovers if splice == "always" else RingMovers
+        return Engine(
+            name="io_uring",
+            reactor=ring_reactor,
+            movers=movers(ring_reactor, splice),
+            new_intake=_ring_intakes(ring_reactor),
+        )
+    reactor = Reactor(loop, kernel)
+    return Engine(
+        name="epoll",
+        reactor=reactor,
+        movers=EpollMovers(reactor, splice),
+        new_intake=_epoll_intakes(),
+    )
 
 
 def _ring_intakes(reactor: RingReactor) -> NewIntake:

@@ -58,6 +58,7 @@ class Kernel:
     resize_pipe: Callable[[int, int], None] = _resize_pipe
     size_of_pipe: Callable[[int], int] = _size_of_pipe
     splice: Callable[..., int] = os.splice
+    read: Callable[[int, int], bytes] = os.read
     set_blocking: Callable[[int, bool], None] = os.set_blocking
     unsent: Callable[[int], int] = _unsent
     """Bytes that a socket was given, and nobody has acknowledged yet."""

@@ -15,7 +15,6 @@ from uproxy.dataplane.count_reports import CountReports
 from uproxy.dataplane.engine import Engine
 from uproxy.dataplane.tcp.flows import TcpFlows
 from uproxy.dataplane.tcp.listener import TcpListener
-from uproxy.dataplane.tcp.shared_buffers import SpliceMode
 from uproxy.dataplane.udp.flows import UdpFlows
 from uproxy.dataplane.udp.listener import UdpListener
 from uproxy.dataplane.unserved import UnservedFrontends
@@ -59,17 +58,10 @@ class Listener(Protocol):
 class Worker:
     """Carries out what the control process says, and reports what was counted."""
 
-    def __init__(
-        self,
-        channel: Channel[ToWorker],
-        context: Context,
-        engine: Engine,
-        *,
-        splice: SpliceMode = "adaptive",
-    ) -> None:
+    def __init__(self, channel: Channel[ToWorker], context: Context, engine: Engine) -> None:
         self._channel = channel
         self._context = context
-        self._tcp = TcpFlows(context, splice=splice)
+        self._tcp = TcpFlows(context, engine.movers)
         self._udp = UdpFlows(context)
         self._new_listener: dict[str, Callable[[socket.socket, Route], Listener]] = {
             TCP: partial(TcpListener, context, self._tcp),

@@ -69,7 +69,7 @@ class TestBackPressure:
     ) -> None:
         """Whatever is on its way, however it comes, and in how small packets it leaves."""
         async with world(mode) as w:
-            w.flows.relay.pipes = pipes = MeasuredPipes()
+            w.flows.movers.shared.pipes = pipes = MeasuredPipes()
             server = w.server()
             sock = socket.socket()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)

@@ -170,7 +170,7 @@ class TestEnds:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
             sock.connect(listener.route.frontend[1:])
             client, backend = w.client(sock), await server.accept()
-            await eventually(lambda: all(each.client_side for each in listener.flows))
+            await eventually(lambda: all(each.mover for each in listener.flows))
             narrow_sends(listener)
             messages = [(client, pattern(16_000, b"c")), (backend, pattern(16_000, b"b"))]
             for peer, message in messages:  # In one go, so that the relay sees both at once.

@@ -12,8 +12,10 @@ import pytest
 from tests.dataplane.peers import OWNER, PATIENCE, World, eventually, pattern, world
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import BalancerKind, ServicePortName
+from uproxy.dataplane.tcp.epoll_mover import EpollMover
 from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.tcp.listener import ACCEPT_BATCH
+from uproxy.dataplane.tcp.ring_mover import RingMover
 from uproxy.net import listening
 
 
@@ -300,7 +302,7 @@ class TestClosing:
             assert await late.was_reset()
 
 
-class TestSide:
+class TestMover:
     async def test_says_what_it_is(self) -> None:
         async with world() as w:
             client, backend = await w.pair()
@@ -311,15 +313,17 @@ class TestSide:
     def look_at(self, w: World) -> None:
         (listener,) = w.flows.listeners
         (flow,) = listener.flows
-        side = flow.client_side
-        assert side is not None
-        kind = type(side).__name__
-        assert repr(side) == f"<{kind} of {flow!r}>"
+        mover = flow.mover
+        assert isinstance(mover, EpollMover | RingMover)
+        direction = mover.from_client
+        kind = type(direction).__name__
+        assert repr(direction) == f"<{kind} of {flow!r}>"
+        assert repr(mover) == f"<{type(mover).__name__} of {flow!r}>"
         assert "relaying" in repr(flow)
         flow.abort()
         flow.abort()
-        side.abort()
-        assert repr(side) == f"<{kind} of nothing>"
+        direction.abort()
+        assert repr(direction) == f"<{kind} of nothing>"
         assert "ended" in repr(flow)
 
 

@@ -1,4 +1,4 @@
-"""One socket of a flow, relayed by a real ring that the test turns by hand."""
+"""A flow that is moved by a real ring, which the test turns by hand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 
 from tests.dataplane.peers import PATIENCE, pattern
 from tests.io_uring import needs_io_uring
-from uproxy.dataplane.tcp.half_closed import HalfClosed, Tiring
-from uproxy.dataplane.tcp.ring_direction import BULK, ring_sides
+from uproxy.dataplane.tcp.half_closed import HalfClosedDirection, HalfCloseTimer
+from uproxy.dataplane.tcp.mover import Detached
+from uproxy.dataplane.tcp.ring_direction import BULK
+from uproxy.dataplane.tcp.ring_mover import RingMover
 from uproxy.uring import ring as ring_module
 from uproxy.uring.abi import OP_RECV
 from uproxy.uring.ring import BUFFER_SIZE, RECV_LIMIT, Ring
@@ -39,7 +41,7 @@ def connected(*, send_buffer: int = 0, receive_buffer: int = 0) -> tuple[socket.
 
 
 class Relaying:
-    """A flow that notes what its sides ask for."""
+    """A flow that notes what its mover asks for."""
 
     def __init__(self, ring: Ring, client: socket.socket, backend: socket.socket) -> None:
         self.ring = ring
@@ -47,19 +49,17 @@ class Relaying:
         self.asked: list[str] = []
         self.held: list[bytes] = []
         """What was not delivered when the flow left: the client's bytes, and the backend's."""
-        self.half_closed: list[Tiring] = []
-        self.client, self.backend = ring_sides(
-            ring, cast("HalfClosed", self), self, client, backend
-        )
+        self.half_closed: list[HalfClosedDirection] = []
+        self.mover = RingMover(ring, cast("HalfCloseTimer", self), self)
+        self.mover.start(client, backend)
+        self.client, self.backend = self.mover.from_client, self.mover.from_backend
 
-    def add(self, side: Tiring) -> None:
-        self.half_closed.append(side)
+    def add(self, direction: HalfClosedDirection) -> None:
+        self.half_closed.append(direction)
 
-    def leave_ring(self) -> None:
+    def detached(self, rest: Detached) -> None:
         self.asked.append("leave")
-        for side in (self.client, self.backend):
-            self.held.append(bytes(side.held))
-            side.close()
+        self.held = [rest.from_client.undelivered, rest.from_backend.undelivered]
 
     def finish(self) -> None:
         self.asked.append("finish")

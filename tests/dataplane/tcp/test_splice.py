@@ -19,7 +19,7 @@ MIB = 1 << 20
 class TestSplice:
     async def test_begins_with_bulk_and_ends_with_it(self) -> None:
         async with world("adaptive") as w:
-            pipes = w.flows.relay.pipes = CountingPipes()
+            pipes = w.flows.movers.shared.pipes = CountingPipes()
             client, backend = await w.pair()
             assert await lent_pipes(w, client, backend, pattern(32 * MIB)) > 0
             for value in pattern(50):
@@ -30,13 +30,13 @@ class TestSplice:
 
     async def test_never_means_never(self) -> None:
         async with world("never") as w:
-            w.flows.relay.pipes = CountingPipes()
+            w.flows.movers.shared.pipes = CountingPipes()
             client, backend = await w.pair()
             assert await lent_pipes(w, client, backend, pattern(16 * MIB)) == 0
 
     async def test_kernels_without_it_copy(self) -> None:
         async with world("adaptive") as w:
-            w.flows.relay.pipes = UnsupportedPipes()
+            w.flows.movers.shared.pipes = UnsupportedPipes()
             client, backend = await w.pair()
             data = pattern(16 * MIB)
             assert await lent_pipes(w, client, backend, data) == 1
@@ -44,7 +44,7 @@ class TestSplice:
 
     async def test_without_pipes_bytes_are_copied(self) -> None:
         async with world("always") as w:
-            w.flows.relay.pipes = NoPipes()
+            w.flows.movers.shared.pipes = NoPipes()
             client, backend = await w.pair()
             assert await lent_pipes(w, client, backend, pattern(4 * MIB)) > 0
 
@@ -112,7 +112,7 @@ class NoPipes(CountingPipes):
 
 async def lent_pipes(w: World, client: Peer, backend: Peer, data: bytes) -> int:
     """Send, compare what arrives, and tell how often a pipe was asked for."""
-    pipes = w.flows.relay.pipes
+    pipes = w.flows.movers.shared.pipes
     assert isinstance(pipes, CountingPipes)
     before = pipes.lent
     async with asyncio.TaskGroup() as group:

@@ -81,11 +81,13 @@ class Dialer:
     each is sorted by itself, and one timer of the loop serves them all.
     """
 
-    def __init__(self, context: Context, shortage: Shortage, *, ring: bool) -> None:
-        """`ring`: flows begin with an io_uring."""
+    def __init__(
+        self, context: Context, shortage: Shortage, *, delays_acknowledgement: bool
+    ) -> None:
+        """`delays_acknowledgement`: see `Movers`."""
         self._context = context
         self._reactor = reactor = context.reactor
-        self._ring = ring
+        self._delays_acknowledgement = delays_acknowledgement
         self._shortage = shortage
         self.hops = Hops(reactor)
         self._queues = tuple(OrderedDict[DialedFlow, float]() for _ in TIMEOUTS)
@@ -116,9 +118,9 @@ class Dialer:
             # Before there is an urgent byte: one that is unread is forgotten when the next arrives.
             # What is accepted inherits the same from its listener.
             sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
-            if self._ring:
+            if self._delays_acknowledgement:
                 # The last ACK of the handshake waits for the client's first bytes, or for
-                # the flow to lose patience.
+                # the mover to set the option again.
                 sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
             if self.hops.watched and not self.hops.pass_on(flow.client_sock, sock):
                 flow.drop(DropReason.LOOP)

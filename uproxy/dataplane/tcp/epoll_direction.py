@@ -1,79 +1,87 @@
-"""Moving bytes between the two sockets of a TCP flow.
+"""One direction of a flow that is relayed by epoll: what is read from one socket and given to the
+other.
 
-Sockets are edge-triggered and registered once for their whole life, so in the usual case a
-request costs one recv and one send, and a reply another two. What a socket does not take stays
-with the direction it belongs to, which reads no more until it is gone: back-pressure of one
-direction never touches another. Directions in which much is moved change to splice(2), which
-takes a third to a half of the CPU per byte, but more per request.
+Sockets are edge-triggered and registered once for their whole life, so in the usual case a request
+costs one recv and one send, and a reply another two. What a socket does not take stays with the
+direction, which reads no more until it is gone: back-pressure of one direction never touches the
+other. Directions in which much is moved change to splice(2), which takes a third to a half of the
+CPU per byte, but more per request.
+
+Which states a direction has, and what changes them, is in epoll_mover.py.
 """
 
 from __future__ import annotations
 
-import errno
 import socket
-import sys
 from _socket import socket as Socket
-from contextlib import suppress
 from typing import Final
 
-from uproxy.dataplane.tcp.epoll_events import BROKEN, IN, LAST, NOT_LAST, OUT, READ, SHUT, URGENT
-from uproxy.dataplane.tcp.shared_buffers import BUFFER, ROUNDS, Ends, Relay
+from uproxy.dataplane.tcp.epoll_events import (
+    BROKEN,
+    IN,
+    LAST,
+    NOT_LAST,
+    OUT,
+    READ,
+    RECV_FLAGS,
+    SEND_FLAGS,
+    SEND_LAST_FLAGS,
+    SHUT,
+    URGENT,
+)
+from uproxy.dataplane.tcp.last_reply import pass_on_last_reply
+from uproxy.dataplane.tcp.mover import DetachedDirection, Owner
+from uproxy.dataplane.tcp.shared_buffers import BUFFER, SharedBuffers
 from uproxy.dataplane.tcp.splice import Splice
 
-_RECV: Final = int(socket.MSG_DONTWAIT)
-_SEND: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-_SEND_LAST: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE)
-_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+ROUNDS: Final = 4
+"""Full reads, or pipes, that a direction may do before all other flows get their turn."""
 
 
-class Side:
-    """One socket of a flow, and the direction of the bytes that are read from it.
+class EpollDirection:
+    """Bytes that are read from `sock` and given to the peer's socket."""
 
-    Bytes of a direction are in at most one place, `held` or the pipe of its splice. While there
-    are any, the direction does not read. The end of a stream is therefore seen only when all before
-    it was delivered, and can be passed on at once.
-    """
+    __slots__ = ("buffer", "closed", "deferred", "eof", "fd", "held", "owed", "owner", "peer",
+                 "recv_into", "reported", "send", "shared", "sock", "special", "splice",
+                 "splices", "streak", "total", "view")  # fmt: skip
 
-    __slots__ = ("buffer", "closed", "deferred", "eof", "fd", "flow", "give", "held", "owed",
-                 "peer", "relay", "reported", "sock", "special", "splice", "splices", "streak",
-                 "take", "total", "view")  # fmt: skip
+    peer: EpollDirection
+    """The opposite direction; gone when closed, so that no reference cycle stays."""
 
-    peer: Side
-    """The other socket; gone when closed, so that no reference cycle stays."""
-
-    def __init__(self, relay: Relay, flow: Ends, sock: Socket, other: Socket) -> None:
-        self.relay = relay
-        self.flow = flow
+    def __init__(self, shared: SharedBuffers, owner: Owner, sock: Socket, target: Socket) -> None:
+        self.shared = shared
+        self.owner = owner
         self.sock = sock
         self.fd = sock.fileno()
-        self.take = sock.recv_into
-        self.give = other.send
-        self.buffer = relay.buffer
-        self.view = relay.view
+        self.recv_into = sock.recv_into
+        self.send = target.send
+        self.buffer = shared.buffer
+        self.view = shared.view
         self.total = 0
         """Bytes read."""
         self.reported = 0
         """Bytes that the counters of the port know about already."""
         self.held: memoryview | None = None
-        """Read, and not yet taken by the peer."""
+        """Read by recv, and not yet taken by the peer's socket."""
         self.owed = False
         """Whether the peer has something for this socket, which was full."""
         self.eof = False
+        """Whether the end of the stream was read and passed on."""
         self.deferred = False
-        """Whether reading goes on in the next round."""
+        """Whether the reactor will have it read on."""
         self.streak = 0
         """Full reads in a row while copying."""
         self.splice: Splice | None = None
         """Set while the direction does not copy."""
         self.splices = True
         """Whether splice is possible at all: it cannot pass TCP's urgent mark."""
-        self.special = not relay.splice_after
+        self.special = not shared.splice_after
         """Whether anything but "copy what comes" is to be done; the only state that is looked at
         for each event."""
         self.closed = False
 
     def __repr__(self) -> str:
-        return f"<Side of {'nothing' if self.closed else repr(self.flow)}>"
+        return f"<EpollDirection of {'nothing' if self.closed else repr(self.owner)}>"
 
     @property
     def pending(self) -> int:
@@ -89,67 +97,74 @@ class Side:
         self.reported = delivered
         return count
 
-    def follow(self, total: int, reported: int, held: bytes | bytearray, *, eof: bool) -> None:
-        """Go on where somebody else has stopped."""
-        self.total, self.reported, self.eof = total, reported, eof
-        if eof:
-            self.special = True
-        if held:
-            self.held = memoryview(bytes(held))
+    def follow(self, rest: DetachedDirection) -> None:
+        """Go on from where another mover was detached; before there are any events."""
+        self.total, self.reported = rest.total, rest.reported
+        if rest.undelivered:
+            # A stream that has ended behind these bytes ends again when they are delivered: recv
+            # returns 0 as often as it is asked.
+            self.held = memoryview(rest.undelivered)
             self._owe()
+        elif rest.ended:
+            self.eof = self.special = True
 
-    def reject(self) -> None:
-        """The peer is broken, as a write has shown. What it had sent before still goes out."""
-        held = self.peer.held
-        if held is not None:
-            with suppress(OSError):
-                self.peer.held = held[self.peer.give(held, _SEND) :] or None
-        self._undeliverable()
+    def rest(self) -> DetachedDirection:
+        """All there is to know for another mover. What a pipe holds is taken out of it."""
+        undelivered = b""
+        if self.held is not None:
+            undelivered = bytes(self.held)
+        elif self.splice is not None:
+            undelivered = self.splice.take_out()
+        return DetachedDirection(
+            total=self.total, reported=self.reported, undelivered=undelivered, ended=self.eof
+        )
 
     def abort(self) -> None:
         """End the whole flow; called by the reactor after a failure."""
         if not self.closed:
-            self.flow.abort()
+            self.owner.abort()
 
     def close(self) -> None:
-        """Let go of everything but the socket, which is the flow's."""
+        """Let go of everything but the socket, which is the owner's."""
         if self.closed:
             return
         self.closed = True
         if self.splice is not None:
             self.splice.close()
         self.held = None
-        del self.peer, self.flow
+        del self.peer, self.owner
 
     def ready(self, mask: int) -> None:
         """The socket's events. What is most frequent comes first, and calls nothing of ours."""
-        flags = _SEND
+        flags = SEND_FLAGS
         if self.special or mask & READ != IN:
             if self.special or mask & LAST != LAST or mask & NOT_LAST:
                 self._attend(mask)
                 return
-            # The end of the stream has arrived, so a short read is the last one. It goes out
-            # together with the FIN that follows: a recv and a packet less.
-            flags = _SEND_LAST
+            # The end of the stream has arrived (the kernel sets EPOLLRDHUP only when the FIN is
+            # in), so a short read is the last one. MSG_MORE has its bytes wait for the FIN that
+            # shutdown sends below, and both go out in one packet: a recv and a packet less.
+            flags = SEND_LAST_FLAGS
         try:
-            count = self.take(self.buffer, 0, _RECV)
+            count = self.recv_into(self.buffer, 0, RECV_FLAGS)
         except BlockingIOError:
             return
         except OSError:
-            self.flow.abort()
+            self.owner.abort()
             return
         if 0 < count < BUFFER:
             # A short read has emptied the socket (tcp_recvmsg stops early only at the urgent mark,
-            # which has an event of its own); what comes later raises another edge.
+            # which has an event of its own); what comes later raises another edge. So there is no
+            # second recv that would only say EAGAIN.
             self.total += count
             try:
-                sent = self.give(self.view[:count], flags)
+                sent = self.send(self.view[:count], flags)
             except OSError as error:
                 self._refused(error, count)
                 return
             if sent < count:
                 self._hold(sent, count)
-            elif flags != _SEND:
+            elif flags != SEND_FLAGS:
                 self._ended()
         elif self._received(count):
             self._pump()
@@ -161,12 +176,15 @@ class Side:
             if self.closed:
                 return
         if mask & URGENT:
-            self._splice_no_more()
+            # Only recv goes past the urgent mark; with SO_OOBINLINE it does so in order.
+            self.splices = False
+            if not self.pending:
+                self._stop_splicing()
         if self.eof or self.pending:
             # Nothing to read (now). Both ends of a socket shut, while we have shut neither or
             # have yet to see the end of the stream, means that it was reset.
             if mask & (SHUT if self.eof else BROKEN):
-                self.flow.abort()
+                self.owner.abort()
         elif mask & READ and not self.deferred:
             self._pump()
 
@@ -174,11 +192,11 @@ class Side:
         """Deliver what the peer did not take before, then read on."""
         if self.held is not None:
             try:
-                sent = self.give(self.held, _SEND)
+                sent = self.send(self.held, SEND_FLAGS)
             except BlockingIOError:
                 return
             except OSError:
-                self._undeliverable()
+                self.reject()
                 return
             if sent < len(self.held):
                 self.held = self.held[sent:]
@@ -202,7 +220,7 @@ class Side:
             or self.deferred
             or self.held is not None
             or self.splice is not None
-            or (self.splices and not self.relay.splice_after)
+            or (self.splices and not self.shared.splice_after)
         )
 
     def _pump(self) -> None:
@@ -213,7 +231,7 @@ class Side:
                 break
         else:
             self.deferred = True
-            self.relay.reactor.defer(self._resume)
+            self.shared.reactor.defer(self._resume)
         if not self.closed:
             if self.splice is not None:
                 self.splice.rest()
@@ -227,11 +245,11 @@ class Side:
     def _copy(self) -> bool:
         """One read and its delivery. Whether there may be more."""
         try:
-            count = self.take(self.buffer, 0, _RECV)
+            count = self.recv_into(self.buffer, 0, RECV_FLAGS)
         except BlockingIOError:
             return False
         except OSError:
-            self.flow.abort()
+            self.owner.abort()
             return False
         return self._received(count)
 
@@ -243,7 +261,7 @@ class Side:
         self.total += count
         self.streak = self.streak + 1 if count == BUFFER else 0
         try:
-            sent = self.give(self.view[:count], _SEND)
+            sent = self.send(self.view[:count], SEND_FLAGS)
         except OSError as error:
             self._refused(error, count)
             return False
@@ -258,7 +276,7 @@ class Side:
             self._hold(0, count)
         else:
             self.total -= count
-            self._undeliverable()
+            self.reject()
 
     def _hold(self, sent: int, count: int) -> None:
         """Keep what the peer did not take; the kernel reports an edge when it has room."""
@@ -268,41 +286,26 @@ class Side:
     def _owe(self) -> None:
         self.special = self.peer.special = self.peer.owed = True
 
-    def _undeliverable(self) -> None:
-        """The peer is broken. What it had sent before still goes out: servers that reject a
-        request reply and close without reading the rest of it."""
-        peer = self.peer
-        with suppress(OSError):
-            for _ in range(ROUNDS):
-                if peer.pending or not (count := peer.take(self.buffer, 0, _RECV)):
-                    break
-                sent = peer.give(self.view[:count], _SEND)
-                peer.total += sent
-                if sent < count:
-                    break
-        self.flow.abort()
+    def reject(self) -> None:
+        """The peer's socket has failed."""
+        pass_on_last_reply(self.peer)
+        self.owner.abort()
 
     def _ended(self) -> None:
         """The end of this direction's stream, all of which was delivered."""
         if self.peer.eof:
-            self.flow.finish()
+            self.owner.finish()
             return
         self.eof = self.special = True
         self._stop_splicing()
         try:
             self.peer.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            self.flow.abort()
-
-    def _splice_no_more(self) -> None:
-        """An urgent byte has arrived, and recv alone goes past its mark (see Dialer.dial)."""
-        self.splices = False
-        if not self.pending:
-            self._stop_splicing()
+            self.owner.abort()
 
     def _change_to_splice(self) -> Splice | None:
-        if self.streak >= self.relay.splice_after and self.splices:
-            self.splice = Splice(self.relay.pipes, self.sock, self.peer.sock)
+        if self.streak >= self.shared.splice_after and self.splices:
+            self.splice = Splice(self.shared, self.sock, self.peer.sock)
         return self.splice
 
     def _stop_splicing(self) -> None:
@@ -317,12 +320,9 @@ class Side:
             count = splice.fill()
         except BlockingIOError:
             return False
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                self.flow.abort()
-                return False
-            self.relay.splice_after = sys.maxsize  # gVisor, some security modules.
-            count = None
+        except OSError:
+            self.owner.abort()
+            return False
         if not count:
             # recv has the last word on the end of the stream: splice also returns 0 at the
             # urgent mark with some kernels.
@@ -331,7 +331,7 @@ class Side:
         self.total += count
         if not self._drain(splice):
             return False
-        if splice.lean and self.relay.splice_after:
+        if splice.lean and self.shared.splice_after:
             self._stop_splicing()
         return True
 
@@ -343,6 +343,6 @@ class Side:
             self._owe()
             return False
         except OSError:
-            self._undeliverable()
+            self.reject()
             return False
         return True

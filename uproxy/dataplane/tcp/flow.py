@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import struct
-from _socket import IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_QUICKACK
+from _socket import SO_LINGER, SOL_SOCKET
 from _socket import socket as Socket
 from contextlib import suppress
 from typing import Final, Protocol
@@ -14,33 +14,28 @@ from uproxy.core.route import Backend, Route
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.ports import Port
 from uproxy.dataplane.tcp.dialer import Dialer
-from uproxy.dataplane.tcp.epoll_direction import Side
-from uproxy.dataplane.tcp.epoll_events import EVENTS
-from uproxy.dataplane.tcp.ring_direction import RingSide, ring_sides
-from uproxy.dataplane.tcp.shared_buffers import Relay
-
-ROUNDS_OF_SILENCE: Final = 3
-"""How long the backend's handshake waits for the client's first bytes. Measured: 1 has half of the
-effect, 6 no more."""
+from uproxy.dataplane.tcp.mover import Detached, Mover
+from uproxy.dataplane.tcp.movers import Movers
 
 _FAILED: Final = select.EPOLLERR | select.EPOLLHUP
-_NEWS: Final = ~select.EPOLLOUT
 _LINGER: Final = struct.pack("ii", 1, 0)
+"""struct linger, on and 0 seconds: close(2) sends RST and leaves no TIME_WAIT."""
 
 
 def reset(sock: Socket) -> None:
-    """Close with RST, whatever is unread or unsent."""
+    """Close with RST, whatever is unread or unsent. Without SO_LINGER the kernel sends RST only if
+    something is unread, and a FIN otherwise, which looks like the end of a complete stream."""
     with suppress(OSError):
         sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER)
     sock.close()
 
 
 class FlowListener(Protocol):
-    """The listener of a flow, and what it has for its flows."""
+    """The listener of a flow, and what it has for all of its flows."""
 
     context: Context
     dialer: Dialer
-    relay: Relay
+    movers: Movers
     route: Route
     port: Port
     flows: set[Flow]
@@ -52,13 +47,14 @@ class FlowListener(Protocol):
 class Flow:
     """A client that was admitted: first waiting for a backend, then relayed.
 
-    It ends by `finish` (both streams ended), `drop` (nobody served it) or `abort` (all else), and
-    then has no sockets and no reference cycles left. Ending it twice is fine.
+    It ends by `finish` (both streams ended), `drop` (no backend served it, or it was idle for too
+    long) or `abort` (all else), and then has no sockets and no reference cycles left. Ending it
+    twice is fine.
     """
 
-    __slots__ = ("attempt", "backend", "backend_side", "backends", "client", "client_side",
-                 "client_sock", "ended", "listener", "port", "preserving", "progress",
-                 "quiet_since", "refused", "rounds", "route", "sock", "tried")  # fmt: skip
+    __slots__ = ("attempt", "backend", "backends", "client", "client_sock", "ended", "listener",
+                 "mover", "port", "preserving", "progress", "quiet_since", "refused", "route",
+                 "sock", "tried")  # fmt: skip
 
     def __init__(
         self, listener: FlowListener, sock: Socket, client: str, backends: tuple[Backend, ...]
@@ -83,15 +79,12 @@ class Flow:
         """Backends not to dial again at all."""
         self.preserving = False
         """Whether backends are to see the client's address."""
-        self.client_side: Side | RingSide | None = None
-        """Set while relaying, like `backend_side`."""
-        self.backend_side: Side | RingSide | None = None
+        self.mover: Mover | None = None
+        """Set while relaying."""
         self.progress = -1
         """Bytes read and delivered, when that was last looked at."""
         self.quiet_since = 0.0
         """Monotonic seconds of the first look at the present progress."""
-        self.rounds = 0
-        """Of the ring, in which the client has said nothing."""
         self.ended = False
         counters = self.port.counters
         counters.flows += 1
@@ -100,7 +93,7 @@ class Flow:
         listener.context.queue.tcp_flow_began()
 
     def __repr__(self) -> str:
-        state = "ended" if self.ended else "relaying" if self.client_side else "dialing"
+        state = "ended" if self.ended else "relaying" if self.mover else "dialing"
         return f"<Flow {self.client} to {self.route.owner} at {self.backend}, {state}>"
 
     def begin(self) -> None:
@@ -120,87 +113,34 @@ class Flow:
             self.listener.dialer.failed(self)
             return
         if self.listener.context.locality.is_itself(self.sock, self.backend):
-            # By a reset: TIME_WAIT would keep the port from its owner for a minute.
+            # By a reset: TIME_WAIT would keep the port from a server that wants it for a minute.
             self.sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER)
             self.listener.dialer.failed(self)
             return
         self.introduce(mask)
 
     def introduce(self, mask: int) -> None:
-        """The backend has answered: relay. What is to be sent to it before the client's own bytes
-        goes out here. `mask`: events of its socket so far."""
-        assert self.sock is not None
-        self.listener.dialer.succeeded(self)
-        relay = self.listener.relay
-        reactor = relay.reactor
-        watched = reactor.is_registered(self.sock.fileno())
-        if relay.ring is not None and not watched:
-            self.client_side, self.backend_side = ring_sides(
-                relay.ring, relay.half_closed, self, self.client_sock, self.sock
-            )
-            relay.ring.call_after_turn(self._acknowledge)
-            return
-        _, backend = self._relay_by_epoll(relay, self.sock)
-        if self._register() and watched and mask & _NEWS:
-            backend.ready(mask)
-
-    def leave_ring(self) -> None:
-        """Go on by epoll, where the ring has stopped."""
-        client, backend = self.client_side, self.backend_side
-        assert isinstance(client, RingSide)
-        assert isinstance(backend, RingSide)
-        assert self.sock is not None
-        sides = self._relay_by_epoll(self.listener.relay, self.sock)
-        for side, old in zip(sides, (client, backend), strict=True):
-            side.follow(old.total, old.reported, old.held, eof=old.eof)
-            old.close()
-        if client.rejected or backend.rejected:
-            sides[0 if client.rejected else 1].reject()
-        elif client.broken or backend.broken:
-            self.abort()
-        else:
-            self._register()
-
-    def _acknowledge(self) -> None:
-        """Complete the handshake with the backend, if the client's first bytes have not done so.
-
-        Most clients speak first, and most of them have spoken by now. Then the backend hears of
-        the connection and of the request at once: a packet and a wake-up less. (Measured, a
-        connection for each request: 8 % less CPU.) Servers that speak first wait for a few rounds
-        of the ring, which are short when there is little to do.
-        """
-        client = self.client_side
-        if client is None or client.total or self.sock is None:
-            return
-        self.rounds += 1
-        ring = self.listener.relay.ring
-        if ring is not None and self.rounds < ROUNDS_OF_SILENCE:
-            ring.call_after_turn(self._acknowledge)
-            return
-        with suppress(OSError):
-            self.sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 1)
-
-    def _relay_by_epoll(self, relay: Relay, sock: Socket) -> tuple[Side, Side]:
-        client = self.client_side = Side(relay, self, self.client_sock, sock)
-        backend = self.backend_side = Side(relay, self, sock, self.client_sock)
-        client.peer = backend
-        backend.peer = client
-        return client, backend
-
-    def _register(self) -> bool:
-        """Have events of both sockets. Otherwise the flow has been dropped."""
-        reactor = self.listener.context.reactor
+        """The backend has answered: relay. A flow that has to tell it something before the client's
+        own bytes does so here. `mask`: events of its socket so far."""
+        sock = self.sock
+        assert sock is not None
+        listener = self.listener
+        listener.dialer.succeeded(self)
+        # Before the start: what has arrived meanwhile may end the flow.
+        self.mover = mover = listener.movers.new(self, sock)
         try:
-            for side in (self.backend_side, self.client_side):
-                assert isinstance(side, Side)
-                if reactor.is_registered(side.fd):
-                    reactor.replace(side.fd, side.ready)
-                else:
-                    reactor.register(side.fd, side.ready, EVENTS)
+            mover.start(self.client_sock, sock, mask)
         except OSError:  # Out of memory, or over fs.epoll.max_user_watches.
             self.drop(DropReason.DESCRIPTORS)
-            return False
-        return True
+
+    def detached(self, rest: Detached) -> None:
+        """The mover has left the flow: go on by epoll."""
+        assert self.sock is not None
+        self.mover = mover = self.listener.movers.successor(self)
+        try:
+            mover.go_on(self.client_sock, self.sock, rest)
+        except OSError:
+            self.drop(DropReason.DESCRIPTORS)
 
     def masquerade(self) -> None:
         """Dial from the node's address from now on, and count it."""
@@ -243,11 +183,11 @@ class Flow:
 
     def account(self) -> None:
         """Bring the byte counters of the port up to date."""
-        client, backend = self.client_side, self.backend_side
-        if client is not None and backend is not None:
+        mover = self.mover
+        if mover is not None:
             counters = self.port.counters
-            counters.client_bytes += client.unreported()
-            counters.backend_bytes += backend.unreported()
+            counters.client_bytes += mover.from_client.unreported()
+            counters.backend_bytes += mover.from_backend.unreported()
 
     def _let_go(self) -> None:
         """Of everything but the sockets."""
@@ -259,11 +199,10 @@ class Flow:
         reactor.discard(self.client_sock.fileno())
         if self.sock is not None:
             reactor.discard(self.sock.fileno())
-        client, backend = self.client_side, self.backend_side
-        if client is not None and backend is not None:
-            client.close()
-            backend.close()
-            self.client_side = self.backend_side = None
+        # Before the sockets are closed: the mover's operations name them by number.
+        if self.mover is not None:
+            self.mover.close()
+            self.mover = None
         else:
             self.listener.dialer.forget(self)
         self.port.counters.active -= 1

@@ -15,7 +15,7 @@ from uproxy.core.flows.counters import DropReason
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.tcp.dialer import Dialer
 from uproxy.dataplane.tcp.flow import Flow
-from uproxy.dataplane.tcp.shared_buffers import Relay, SpliceMode
+from uproxy.dataplane.tcp.movers import Movers
 from uproxy.dataplane.tcp.shortage import Shortage
 from uproxy.net.listening import KEEPALIVE_COUNT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL
 
@@ -40,14 +40,16 @@ class TcpFlows:
     """Owned by the worker. A sweep at regular intervals ends flows that have been idle for too
     long, and `collect` brings their byte counters up to date."""
 
-    def __init__(self, context: Context, *, splice: SpliceMode = "adaptive") -> None:
+    def __init__(self, context: Context, movers: Movers) -> None:
         self.listeners: set[Listening] = set()
         """Open ones, and closed ones whose flows have not ended yet."""
-        self.relay = Relay(context.reactor, splice)
-        self.relay.pipes.most = context.capacity.max_pipes
-        self.shortage = Shortage(context, self.relay.pipes.close)
-        ring = self.relay.ring is not None
-        self.dialer = Dialer(context, self.shortage, ring=ring)
+        self.movers = movers
+        pipes = movers.shared.pipes
+        pipes.most = context.capacity.max_pipes
+        self.shortage = Shortage(context, pipes.close)
+        self.dialer = Dialer(
+            context, self.shortage, delays_acknowledgement=movers.delays_acknowledgement
+        )
         self._context = context
         self._reactor = context.reactor
         self._idle_timeout = context.settings.tcp_idle_timeout or float("inf")
@@ -64,11 +66,10 @@ class TcpFlows:
     def pending(self) -> int:
         """Bytes that were read and that their receivers did not take yet."""
         return sum(
-            side.pending
+            flow.mover.from_client.pending + flow.mover.from_backend.pending
             for listener in self.listeners
             for flow in listener.flows
-            for side in (flow.client_side, flow.backend_side)
-            if side is not None
+            if flow.mover is not None
         )
 
     def collect(self) -> None:
@@ -76,9 +77,10 @@ class TcpFlows:
         flows, 20 ms if bytes have moved in all of them)."""
         for listener in self.listeners:
             for flow in listener.flows:
-                client, backend = flow.client_side, flow.backend_side
-                if client is None or backend is None:
+                mover = flow.mover
+                if mover is None:
                     continue
+                client, backend = mover.from_client, mover.from_backend
                 if client.total != client.reported or backend.total != backend.reported:
                     flow.account()
 
@@ -92,8 +94,7 @@ class TcpFlows:
         self._context.queue.close()
         self.dialer.close()
         self.shortage.close()
-        self.relay.half_closed.close()
-        self.relay.pipes.close()
+        self.movers.close()
 
     def _schedule_sweep(self) -> None:
         if not self._closed:
@@ -116,9 +117,10 @@ class TcpFlows:
             self._schedule_sweep()
 
     def _examine(self, flow: Flow, now: float) -> None:
-        client, backend = flow.client_side, flow.backend_side
-        if client is None or backend is None:
+        mover = flow.mover
+        if mover is None:
             return
+        client, backend = mover.from_client, mover.from_backend
         # Bytes read, bytes delivered and ends of streams: it only ever grows.
         progress = 2 * (client.total + backend.total)
         if client.special or backend.special:

@@ -1,4 +1,4 @@
-"""Flows of which one stream has ended long ago, and the other has not."""
+"""Streams that have ended while the opposite one goes on, and for how long that has been so."""
 
 from __future__ import annotations
 
@@ -11,41 +11,45 @@ HALF_CLOSED: Final = 0.05
 """Seconds after which a flow counts as half-closed for long; twice that at most."""
 
 
-class Tiring(Protocol):
-    """One socket of a flow."""
+class HalfClosedDirection(Protocol):
+    """A direction whose stream has ended."""
 
     closed: bool
 
-    def tired(self) -> None:
-        """Called when its stream has ended long ago, and the other has not."""
+    def half_closed_for_long(self) -> None:
+        """The opposite stream still goes on."""
 
 
-class HalfClosed:
-    """Those whose stream has ended, and who wait for the other to end as well. Most wait for a
-    moment only, so there is no timer for each."""
+class HalfCloseTimer:
+    """Tells directions that have been half-closed for long. Most flows are half-closed for a moment
+    only, so there is one timer for all of them: what was added before its last run has waited for
+    HALF_CLOSED at least."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self._timer: asyncio.TimerHandle | None = None
-        self._recent: list[Tiring] = []
-        self._older: list[Tiring] = []
+        self._recent: list[HalfClosedDirection] = []
+        """Added since the timer ran."""
+        self._older: list[HalfClosedDirection] = []
 
-    def add(self, side: Tiring) -> None:
-        self._recent.append(side)
+    def add(self, direction: HalfClosedDirection) -> None:
+        """Tell this one, if it is not closed until then."""
+        self._recent.append(direction)
         if self._timer is None:
-            self._timer = self._reactor.later(HALF_CLOSED, self._look)
+            self._timer = self._reactor.later(HALF_CLOSED, self._expire)
 
     def close(self) -> None:
+        """Tell no direction any more."""
         if self._timer is not None:
             self._timer.cancel()
         self._recent.clear()
         self._older.clear()
 
-    def _look(self) -> None:
+    def _expire(self) -> None:
         self._timer = None
         older, self._older, self._recent = self._older, self._recent, []
         if self._older:
-            self._timer = self._reactor.later(HALF_CLOSED, self._look)
-        for side in older:
-            if not side.closed:
-                self._reactor.guard(side.tired)
+            self._timer = self._reactor.later(HALF_CLOSED, self._expire)
+        for direction in older:
+            if not direction.closed:
+                self._reactor.guard(direction.half_closed_for_long)

@@ -57,7 +57,7 @@ class TcpListener:
     ) -> None:
         self.context = context
         self.dialer = all_flows.dialer
-        self.relay = all_flows.relay
+        self.movers = all_flows.movers
         self._all_flows = all_flows
         self._shortage = all_flows.shortage
         self.flows: set[Flow] = set()

@@ -31,7 +31,7 @@ _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 class Pipe:
     """What a direction of a flow borrows while it splices.
 
-    splice(2) goes by the sockets' own O_NONBLOCK; its flag is about the pipe only.
+    SPLICE_F_NONBLOCK is about the pipe only; for the socket its own O_NONBLOCK decides (splice(2)).
     """
 
     __slots__ = ("_capacity", "_kernel", "_reader", "_splice", "_writer", "size")
@@ -74,6 +74,18 @@ class Pipe:
             if not moved:
                 raise OSError("a pipe that should hold bytes is empty")
             self.size -= moved
+
+    def take_out(self) -> bytes:
+        """Read all there is. Other processes cannot have it otherwise: a pipe that is handed over
+        would have to be accounted for there."""
+        content = bytearray()
+        while self.size:
+            part = self._kernel.read(self._reader, self.size)
+            if not part:
+                raise OSError("a pipe that should hold bytes is empty")
+            content += part
+            self.size -= len(part)
+        return bytes(content)
 
     def close(self) -> None:
         self._kernel.close(self._reader)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import struct
+import sys
 from _socket import SOL_SOCKET
 from _socket import socket as Socket
 from typing import Final
 
-from uproxy.dataplane.tcp.pipes import CAPACITY, Pipe, PipePool
+from uproxy.dataplane.tcp.pipes import CAPACITY, Pipe
+from uproxy.dataplane.tcp.shared_buffers import SharedBuffers
 
 HELD: Final = 64 * 1024
 """Bytes that may be left in the pipe of a direction whose receiver is slow."""
@@ -18,6 +21,8 @@ LEAN: Final = 64 * 1024
 LEAN_ENOUGH: Final = 3
 """Lean splices in a row after which copying is better."""
 
+_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What kernels say that cannot splice from sockets: gVisor, and some security modules."""
 
 _SO_MEMINFO: Final = 55
 _MEMORY: Final = struct.Struct("=12xI4xI")
@@ -27,10 +32,11 @@ _MEMORY: Final = struct.Struct("=12xI4xI")
 class Splice:
     """Borrows a pipe while there is need: idle directions have none."""
 
-    __slots__ = ("_ask", "_growing", "_lean", "_pipe", "_pipes", "_source", "_target")
+    __slots__ = ("_ask", "_growing", "_lean", "_pipe", "_pipes", "_shared", "_source", "_target")
 
-    def __init__(self, pipes: PipePool, source: Socket, target: Socket) -> None:
-        self._pipes = pipes
+    def __init__(self, shared: SharedBuffers, source: Socket, target: Socket) -> None:
+        self._shared = shared
+        self._pipes = pipes = shared.pipes
         self._source = source.fileno()
         self._target = target.fileno()
         self._ask = target.getsockopt
@@ -54,12 +60,19 @@ class Splice:
 
     def fill(self) -> int | None:
         """Take bytes from the source, once all before are drained. 0 at the end of the stream,
-        None when there is no pipe. Raises BlockingIOError when there are no bytes, and OSError."""
+        None where bytes have to be copied, as there is no pipe or no splice. Raises BlockingIOError
+        when there are no bytes, and OSError."""
         if self._pipe is None:
             self._pipe = self._pipes.borrow()
             if self._pipe is None:
                 return None
-        count = self._pipe.fill(self._source, self._room())
+        try:
+            count = self._pipe.fill(self._source, self._room())
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            self._shared.splice_after = sys.maxsize  # For all directions of this worker.
+            return None
         self._lean = self._lean + 1 if count < LEAN else 0
         return count
 
@@ -71,6 +84,10 @@ class Splice:
             except BlockingIOError:
                 self._growing = HELD
                 raise
+
+    def take_out(self) -> bytes:
+        """What is in the pipe, which is empty then."""
+        return self._pipe.take_out() if self._pipe is not None else b""
 
     def rest(self) -> None:
         """Do without the pipe, unless it holds bytes."""

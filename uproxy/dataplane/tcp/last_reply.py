@@ -1,0 +1,50 @@
+"""What a socket had sent before it failed.
+
+A server that rejects a request may reply and close without reading the rest of it, as nginx does
+with a body that is too large. The kernel then answers what is still sent to it by RST, and a send
+of ours fails, while its reply may lie in our socket's receive queue. The client is to see the reply
+before the reset (tests/dataplane/tcp/test_conformance.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol
+
+from uproxy.dataplane.tcp.epoll_events import RECV_FLAGS, SEND_FLAGS
+from uproxy.dataplane.tcp.shared_buffers import SharedBuffers
+
+READS: Final = 4
+"""At most, as what comes last is short, and the other flows wait."""
+
+
+class Replying(Protocol):
+    """The direction from the socket that has failed."""
+
+    total: int
+    held: memoryview | None
+    shared: SharedBuffers
+    recv_into: Callable[..., int]
+    send: Callable[..., int]
+
+    @property
+    def pending(self) -> int: ...
+
+
+def pass_on_last_reply(direction: Replying) -> None:
+    """Deliver what can be delivered at once. The flow is about to be reset."""
+    shared = direction.shared
+    with suppress(OSError):
+        if direction.held is not None:
+            direction.held = direction.held[direction.send(direction.held, SEND_FLAGS) :] or None
+        for _ in range(READS):
+            if direction.pending:
+                return
+            count = direction.recv_into(shared.buffer, 0, RECV_FLAGS)
+            if not count:
+                return
+            sent = direction.send(shared.view[:count], SEND_FLAGS)
+            direction.total += sent
+            if sent < count:
+                return
