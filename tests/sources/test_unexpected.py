@@ -59,6 +59,9 @@ async def test_one_event_does_not_end_the_source(
     assert "ZeroDivisionError" in caplog.text, "with all there is to find the reason"
 
 
+SOON = Backoff(initial=0.01, maximum=0.01)
+
+
 async def test_one_file_does_not_end_the_source(tmp_path: Path) -> None:
     for name in ("odd", "fine"):
         (tmp_path / f"{name}.yaml").write_text(MANIFEST.replace("NAME", name))
@@ -73,43 +76,46 @@ async def test_one_file_does_not_end_the_source(tmp_path: Path) -> None:
         running.cancel()
 
 
-async def test_one_look_at_files_does_not_end_the_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    soon = Backoff(initial=0.01, maximum=0.01)
-    monkeypatch.setattr("uproxy.sources.manifests.source._AGAIN", soon)
+async def test_one_failed_update_does_not_end_the_source(tmp_path: Path) -> None:
+    class Surprising(Catalog):
+        failing = False
+
+        def update(self, readings: Any) -> Any:
+            if Surprising.failing:
+                Surprising.failing = False
+                raise ZeroDivisionError("a surprise")
+            return super().update(readings)
+
     path = tmp_path / "x.yaml"
     path.write_text(MANIFEST.replace("NAME", "web"))
     sink = Recorder()
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(ManifestSource([tmp_path]).run(sink))
+        source = ManifestSource([tmp_path], backoff=SOON, catalog=Surprising)
+        running = tasks.create_task(source.run(sink))
         await sink.until(lambda: sink.names() == {"web"})
-        update = Catalog.update
-        surprising = failing_once(lambda _, catalog, read: update(catalog, read), on="")
-        monkeypatch.setattr(Catalog, "update", lambda self, read: surprising("", self, read))
+        Surprising.failing = True
         path.write_text(MANIFEST.replace("NAME", "other"))
         await sink.until(lambda: sink.names() == {"other"} and not sink.complaints)
         running.cancel()
     assert sink.calls.count("complain") >= 3, "none, one, none"
 
 
-async def test_what_is_always_unexpected_is_told_with_all_its_details_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_repeated_unexpected_error_has_one_traceback_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    soon = Backoff(initial=0.01, maximum=0.01)
-    monkeypatch.setattr("uproxy.sources.manifests.source._AGAIN", soon)
-    looked: list[object] = []
+    updates: list[object] = []
 
-    def surprise(*_: object) -> None:
-        looked.append(_)
-        raise ZeroDivisionError("a surprise")
+    class Surprising(Catalog):
+        def update(self, readings: object) -> Any:
+            updates.append(readings)
+            raise ZeroDivisionError("a surprise")
 
-    monkeypatch.setattr(Catalog, "update", surprise)
     sink = Recorder()
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(ManifestSource([tmp_path]).run(sink))
-        await sink.until(lambda: len(looked) >= 5)
+        source = ManifestSource([tmp_path], backoff=SOON, catalog=Surprising)
+        running = tasks.create_task(source.run(sink))
+        await sink.until(lambda: len(updates) >= 5)
         running.cancel()
     assert sink.complaints == ["manifests: : cannot be read: unexpected ZeroDivisionError"]
     assert caplog.text.count("Traceback") == 1

@@ -67,7 +67,7 @@ def test_only_complaints_that_are_told_are_worked_out(
     text = separator.join(OBJECT % (number, '{"port":"x"}') for number in range(300))
     found = read_manifest(path, text.encode())
     assert len(found.complaints) == 101
-    assert found.complaints[-1].reason == "200 more complaints about this file"
+    assert found.complaints[-1].reason == "200 more errors in this file"
     assert len(advised) == 100
 
 

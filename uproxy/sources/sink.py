@@ -1,4 +1,4 @@
-"""Where sources deliver what they know: the one seam between them and the rest of the program."""
+"""The interface through which sources deliver objects to the rest of the program."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from uproxy.core.report.status import ObjectStatus
 
 
 class Sink(Protocol):
-    """Receives objects from several sources, told apart by name. Called on the event loop only."""
+    """Receives objects from several sources, which have names. Called on the event loop only."""
 
     def replace(self, source: str, objects: Sequence[Object]) -> None:
-        """All that the source has, instead of all it had. From the first call it is synced."""
+        """All objects of the source, in place of those that it had before. From the first call on
+        the source counts as listed."""
 
     def apply(self, source: str, obj: Object) -> None:
-        """A new object, or a new version of one."""
+        """A new object, or a new version of an object."""
 
     def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
-        """An object is gone."""
+        """An object was deleted."""
 
     def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
-        """All that the source cannot use at present, instead of what it said earlier."""
+        """All objects and files that the source cannot use at present, in place of those that it
+        reported before."""

@@ -377,7 +377,7 @@ def test_the_rest_of_a_file_is_read() -> None:
 def test_a_text_that_is_no_manifest_is_not_complained_about_for_ever() -> None:
     reading = read("---\nx\n" * 1000)
     assert len(reading.complaints) == 101
-    assert reading.complaints[-1].reason == "900 more complaints about this file"
+    assert reading.complaints[-1].reason == "900 more errors in this file"
 
 
 def test_a_huge_file() -> None:

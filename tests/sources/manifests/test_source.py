@@ -21,7 +21,7 @@ from uproxy.core.errors import SourceError
 from uproxy.sources.manifests.catalog import Catalog, Change, difference
 from uproxy.sources.manifests.file import FileContent, Key, Located, complaint, read_manifest
 from uproxy.sources.manifests.inotify import Inotify
-from uproxy.sources.manifests.listing import list_files, trail
+from uproxy.sources.manifests.listing import list_files, path_steps
 from uproxy.sources.manifests.source import ManifestSource, read_file
 
 
@@ -179,22 +179,19 @@ def test_directories_that_go_very_deep_are_one_trouble(tmp_path: Path) -> None:
     assert trouble == "more than 100 directories deep; it is not read"
 
 
-def test_events_that_come_as_fast_as_they_are_read_do_not_hold_the_loop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_that_come_as_fast_as_they_are_read_do_not_hold_the_loop() -> None:
     event = struct.pack("iIII", 1, 0x2, 0, 16) + b"x.yaml".ljust(16, b"\0")
-    monkeypatch.setattr("uproxy.sources.manifests.inotify.os.read", lambda *_: event * 2000)
-    notifier = Inotify()
+    notifier = Inotify(read=lambda *_: event * 2000)
     try:
         assert sum(1 for _ in itertools.islice(notifier.read(), 1_000_000)) == 16_000
     finally:
         notifier.close()
 
 
-def test_the_trail_names_every_link_on_the_way(tmp_path: Path) -> None:
+def test_path_steps_names_every_link_on_the_way(tmp_path: Path) -> None:
     base = Path(os.path.realpath(tmp_path))
     mount_config_map(base, "2026_1", {"a.yaml": ""})
-    assert list(trail(str(base / "a.yaml"))) == [
+    assert list(path_steps(str(base / "a.yaml"))) == [
         str(base / "a.yaml"),
         str(base / "..data"),
         str(base / "..2026_1" / "a.yaml"),

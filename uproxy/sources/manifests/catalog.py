@@ -1,4 +1,5 @@
-"""What all manifests say together: who wins where two define the same object, and what changed."""
+"""The objects of all manifests together: which file wins where two define the same object, and what
+has changed."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ S = TypeVar("S")
 
 
 class Change(NamedTuple):
-    """An object to apply, or, where it is None, a key to remove."""
+    """An object to apply; or, where `obj` is None, a key to remove."""
 
     key: Key
     obj: Object | None
@@ -28,35 +29,38 @@ class _File(NamedTuple):
     objects: Mapping[Key, Located]
     complaints: tuple[ObjectStatus, ...]
     proven: bool
-    """Whether `objects` come from a version of the file without complaints."""
+    """Whether `objects` come from a version of the file that had no complaints."""
 
 
 def difference(before: Mapping[str, S], after: Mapping[str, S]) -> tuple[list[str], list[str]]:
-    """Files to read (new or different), and files that are gone."""
+    """The files to read, because they are new or different, and the files that are gone."""
     to_read = [path for path, stamp in after.items() if before.get(path) != stamp]
     return to_read, [path for path in before if path not in after]
 
 
 class Catalog:
-    """All files. Of two that define the same object, the first in sorted order wins.
+    """All files. Where two define the same object, the first one in sorted order wins, so the
+    result does not depend on which was read first.
 
-    A file that has been good keeps what it said then for as long as it is bad; one that has been
-    bad from the start contributes what can be read of it.
+    When a file without errors gets one, what it said before stays in force until the error is
+    corrected: half of an edit must not remove Services. A file that has had errors from the start
+    contributes what can be read of it.
     """
 
     def __init__(self) -> None:
         self._files: dict[str, _File] = {}
         self._holders: dict[Key, list[str]] = {}
-        """Files that define a key, sorted: the first one counts."""
+        """The files that define a key, sorted. The first one counts."""
         self._contested: set[Key] = set()
         self._complaining: set[str] = set()
 
     def objects(self) -> list[Object]:
-        """Every object once, in no particular order."""
+        """All objects, each once, in no particular order."""
         return [obj for key in self._holders if (obj := self._winner(key)) is not None]
 
     def complaints(self) -> list[ObjectStatus]:
-        """What is wrong at present, sorted by file: the first few, and how many more there are."""
+        """What is wrong at present, by file: the first few complaints, and how many more there
+        are."""
         total = sum(len(self._files[path].complaints) for path in self._complaining)
         total += sum(len(self._holders[key]) - 1 for key in self._contested)
         paths = nsmallest(MOST, self._complaining)
@@ -67,10 +71,10 @@ class Catalog:
         return first_few((each for _, each in found), total, "files")
 
     def update(self, readings: Mapping[str, FileContent | None]) -> list[Change]:
-        """Take over what files say now; None: the file is gone.
+        """Take over the new content of files; None: the file is gone.
 
-        Returns only what is different for the outside, so an object that moves from one file to
-        another, unchanged, is no change.
+        Returns only what changes for the sink: an object that moves from one file to another is no
+        change.
         """
         files = {path: self._succeed(path, reading) for path, reading in readings.items()}
         keys: dict[Key, None] = {}

@@ -1,4 +1,5 @@
-"""Which manifests may have changed, and when: inotify where it works, listing again where not."""
+"""When manifests may have changed, and which: by inotify where it works, else by listing them
+again."""
 
 from __future__ import annotations
 
@@ -11,32 +12,36 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from uproxy.sources.manifests import inotify
-from uproxy.sources.manifests.inotify import Event, Inotify
+from uproxy.sources.manifests.inotify import Inotify, InotifyEvent
 from uproxy.sources.manifests.listing import Listing, is_manifest, list_files
 
 _log = logging.getLogger(__name__)
 
 _QUIET = 0.02
-"""Seconds without an event after which a writer is taken to be done."""
+"""Seconds without an event after which a writer is taken to have finished."""
 _PATIENCE = 0.1
-"""Seconds after which changes are looked at although there are more; the promise is 200 ms."""
+"""Seconds after which changes are read although more are coming: they are promised to be served
+within 200 ms."""
 _POLL_BLIND = (0.1, 20.0)
-"""Where inotify does not work: seconds between listings, and how many times as long as a listing
-takes, which keeps it below 5 % of one CPU."""
+"""Where inotify does not work: the seconds between two listings, but at least so many times as long
+as a listing takes, which keeps listing below 5 % of one CPU."""
 _POLL_ANYWAY = (2.0, 100.0)
-"""Where it does: network and FUSE filesystems tell it only about changes of this very node."""
+"""The same where inotify works: on network and FUSE filesystems it reports only the changes that
+are made on this node."""
 
 
 class PossibleChanges(NamedTuple):
-    """Where to look."""
+    """Where something may have changed."""
 
     everywhere: bool = False
+    """Whether all files have to be listed again."""
     paths: frozenset[str] = frozenset()
-    """In the form of `Listing.files`; may be no manifests after all."""
+    """In the form of `Listing.files`. They need not be manifests."""
 
 
 class FileMonitor:
-    """Watches roots and all that they lead to. Entered on the event loop that it is used on."""
+    """Monitors paths and everything that they lead to. It is entered on the event loop on which it
+    is used."""
 
     def __init__(
         self,
@@ -47,7 +52,8 @@ class FileMonitor:
         self._roots = roots
         self._inotify = _open_inotify() if use_inotify else None
         self._listing = Listing()
-        self._watched: dict[int, str] = {}
+        self._monitored: dict[int, str] = {}
+        """Directories by watch descriptor."""
         self._blind = True
         self._cost = 0.0
         self._everywhere = False
@@ -70,22 +76,22 @@ class FileMonitor:
             self._inotify.close()
 
     def scan(self) -> Listing:
-        """List all manifests and watch what was listed. Blocks; for a thread of its own."""
+        """List all manifests and monitor their directories. Blocks, so it is called in a thread."""
         begin = time.monotonic()
-        marks = _Marks(self._inotify)
-        listing = list_files(self._roots, marks.add)
-        for watch in self._watched.keys() - marks.watched.keys():
-            marks.remove(watch)
-        self._watched = marks.watched
+        added = _Directories(self._inotify)
+        listing = list_files(self._roots, added.add)
+        for descriptor in self._monitored.keys() - added.monitored.keys():
+            added.remove(descriptor)
+        self._monitored = added.monitored
         self._listing = listing
-        if marks.trouble and not self._blind:
-            _log.warning("manifests are polled for changes: %s", marks.trouble)
-        self._blind = bool(marks.trouble) or self._inotify is None
+        if added.trouble and not self._blind:
+            _log.warning("manifests are polled for changes: %s", added.trouble)
+        self._blind = bool(added.trouble) or self._inotify is None
         self._cost = time.monotonic() - begin
         return listing
 
     async def changes(self) -> PossibleChanges:
-        """Wait for something that may be a change, then until the writer seems to be done."""
+        """Wait for something that may be a change, then until its writer seems to have finished."""
         least, factor = _POLL_BLIND if self._blind else _POLL_ANYWAY
         try:
             async with asyncio.timeout(max(least, factor * self._cost)):
@@ -117,31 +123,33 @@ class FileMonitor:
         if self._everywhere or self._paths:
             self._woken.set()
 
-    def _note(self, event: Event) -> None:
-        directory = self._watched.get(event.watch)
+    def _note(self, event: InotifyEvent) -> None:
+        directory = self._monitored.get(event.descriptor)
         if directory is None or not event.name:
-            # A directory that is not known yet, or that has changed itself, or an overflow.
+            # A directory that `scan` has added but not yet returned, one that was itself moved or
+            # deleted, or an overflow, after which anything may have changed.
             self._everywhere |= directory is not None or not event.mask & inotify.IGNORED
         elif os.path.join(directory, event.name) in self._listing.anchors:
+            # For example `..data` of a mounted ConfigMap, through which every file leads.
             self._everywhere = True
         elif directory in self._listing.directories and not event.name.startswith("."):
             self._note_entry(event, self._listing.directories[directory])
 
-    def _note_entry(self, event: Event, directory: str) -> None:
+    def _note_entry(self, event: InotifyEvent, directory: str) -> None:
         if event.mask & inotify.ISDIR:
             self._everywhere = True
         elif is_manifest(event.name) or event.mask & inotify.APPEARED:
-            # What appears under another name may be a link to a directory.
+            # What appears under another name may be a link to a directory of manifests.
             self._paths.add(os.path.join(directory, event.name))
 
 
-class _Marks:
-    """The watches of one listing."""
+class _Directories:
+    """Adds the directories of one listing to inotify."""
 
     def __init__(self, notifier: Inotify | None) -> None:
         self._inotify = notifier
         self._seen: set[str] = set()
-        self.watched: dict[int, str] = {}
+        self.monitored: dict[int, str] = {}
         self.trouble = ""
 
     def add(self, directory: str) -> None:
@@ -149,13 +157,13 @@ class _Marks:
             return
         self._seen.add(directory)
         try:
-            self.watched[self._inotify.add(directory)] = directory
+            self.monitored[self._inotify.add(directory)] = directory
         except OSError as error:
             self.trouble = f"{directory}: {error.strerror}"
 
-    def remove(self, watch: int) -> None:
+    def remove(self, descriptor: int) -> None:
         if self._inotify is not None:
-            self._inotify.remove(watch)
+            self._inotify.remove(descriptor)
 
 
 def _open_inotify() -> Inotify | None:

@@ -1,4 +1,4 @@
-"""From the text of a manifest to the objects in it and what is wrong with it."""
+"""From the text of a manifest to the objects in it and the errors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from uproxy.text.json_text import json_documents
 from uproxy.text.yaml_text import yaml_documents
 
 MAX_FILE = 64 * 1024 * 1024
-"""Bytes. The API server takes objects of 1.5 MiB at most; this is room for a long List."""
+"""Bytes. The API server accepts objects of 1.5 MiB at most; this has room for a long List."""
 _MAX_COMPLAINTS = 100
-"""Per file; a text that is no manifest at all can have one in every line."""
+"""For each file. A text that is not a manifest at all can have an error in every line."""
 _MAX_LISTS = 10
 """Lists within Lists."""
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-"""RFC 1123 subdomain, as the API server wants names to be."""
+"""An RFC 1123 subdomain, which the API server requires of names."""
 _OUR_KINDS: Final = {
     "Service": "v1",
     "Endpoints": "v1",
@@ -34,7 +34,8 @@ _OUR_KINDS: Final = {
     "EndpointSlice": "discovery.k8s.io/v1",
 }
 _OWN_GROUP = re.compile(r"(core/|discovery\.k8s\.io/)?v[0-9][a-z0-9]*")
-"""apiVersions where these kinds are Kubernetes' own; a Service of Knative is another matter."""
+"""apiVersions in which these kinds are Kubernetes' own. A Service of Knative, for example, is a
+different kind of object, and not an error."""
 
 
 class Key(NamedTuple):
@@ -55,7 +56,7 @@ class Located(NamedTuple):
 
 
 class FileContent(NamedTuple):
-    """What one file holds."""
+    """What one file contains."""
 
     objects: Mapping[Key, Located] = {}
     complaints: tuple[ObjectStatus, ...] = ()
@@ -64,7 +65,7 @@ class FileContent(NamedTuple):
 
 
 class _Item(NamedTuple):
-    """An object's data within a document (which may be a List)."""
+    """The data of an object, and where it is in its document, which may be a List."""
 
     data: Any
     prefix: Parts
@@ -72,7 +73,7 @@ class _Item(NamedTuple):
 
 
 def read_manifest(path: str, raw: bytes) -> FileContent:
-    """Decode a file: JSON where `path` ends in ".json", else YAML. No more is done with `path`."""
+    """Decode a file: JSON if `path` ends in ".json", else YAML. The file itself is not accessed."""
     if len(raw) > MAX_FILE:
         return unreadable(path, f"larger than {MAX_FILE >> 20} MiB; split it into several files")
     try:
@@ -90,7 +91,7 @@ def read_manifest(path: str, raw: bytes) -> FileContent:
 
 
 def unreadable(path: str, reason: str) -> FileContent:
-    """The reading of a file that has no text."""
+    """The content of a file whose text cannot be read."""
     return FileContent(complaints=(complaint(path, 0, "", reason),))
 
 
@@ -122,7 +123,7 @@ class _Reader:
     def reading(self) -> FileContent:
         complaints = self._complaints
         if self._more:
-            last = complaint(self._path, 0, "", f"{self._more} more complaints about this file")
+            last = complaint(self._path, 0, "", f"{self._more} more errors in this file")
             complaints = [*complaints, last]
         return FileContent(self._objects, tuple(complaints), self._ignored)
 

@@ -1,8 +1,10 @@
-"""Notice of changes in directories: inotify(7) through ctypes.
+"""Notice of changes in directories, by inotify(7) through ctypes.
 
-Written by hand because the libraries that wrap it (watchfiles, watchdog) each add a thread and
-their own delays, follow no links, which is how ConfigMaps are updated, and lose a directory that
-is removed and made again. What is left to do without them is this file.
+The libraries that wrap inotify (watchfiles, watchdog) are not used. Each adds a thread and delays
+of its own, does not follow links, by which ConfigMaps are updated, and loses a directory that is
+removed and made again.
+
+"Watch descriptor" is inotify's term for the number of a directory that was added.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import errno
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 _MODIFY = 0x002
@@ -32,65 +34,70 @@ _MASK: Final = (
 
 UNMOUNT = 0x2000
 OVERFLOW = 0x4000
-"""The kernel has dropped events (fs.inotify.max_queued_events)."""
+"""The kernel has dropped events because more than fs.inotify.max_queued_events were waiting."""
 IGNORED = 0x8000
-"""The watch is gone, since its directory is or by `remove`."""
+"""The watch descriptor is not valid any longer: its directory is gone, or `remove` was called."""
 ISDIR = 0x40000000
 APPEARED: Final = _CREATE | _MOVED_TO
 
 _EVENT = struct.Struct("iIII")
 _READ = 64 * 1024
 _BUFFERS = 8
-"""Read in one call: 16,000 events, and 20 ms."""
+"""Buffers that one call reads: 16,000 events, which take 20 ms."""
 
 
-class Event(NamedTuple):
-    watch: int
-    """-1 for OVERFLOW."""
+class InotifyEvent(NamedTuple):
+    descriptor: int
+    """The watch descriptor; -1 for OVERFLOW."""
     mask: int
     name: str
-    """In the watched directory; "" when the event is about the directory itself."""
+    """Of the entry in the directory; "" when the event is about the directory itself."""
 
 
 class Inotify:
-    """One inotify instance. Raises OSError where the kernel has none to give (EMFILE, ENOSYS)."""
+    """One inotify instance. Raises OSError where the kernel gives none: EMFILE, when the user has
+    fs.inotify.max_user_instances already, or ENOSYS."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[int, int], bytes] = os.read) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd: int = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self._fd < 0:
             raise _last_error()
+        self._read = read
         self._lock = threading.Lock()
-        """Keeps a thread that adds watches from using the descriptor after it was closed."""
+        """Keeps a thread that adds directories from using the descriptor after it was closed, when
+        its number may belong to another file."""
 
     def fileno(self) -> int:
         return self._fd
 
     def add(self, directory: str) -> int:
-        """Watch a directory; the number that its events carry. The same directory, whatever the
-        path to it, has one number. Raises OSError (ENOSPC: fs.inotify.max_user_watches).
-        May be called from any thread.
+        """Add a directory; returns its watch descriptor, which its events carry. The kernel goes by
+        the inode, so the same directory has one descriptor, whatever path leads to it. May be
+        called from any thread.
+
+        Raises OSError; ENOSPC where the user has fs.inotify.max_user_watches already.
         """
         with self._lock:
             if self._fd < 0:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-            watch: int = self._libc.inotify_add_watch(self._fd, os.fsencode(directory), _MASK)
-            if watch < 0:
+            descriptor: int = self._libc.inotify_add_watch(self._fd, os.fsencode(directory), _MASK)
+            if descriptor < 0:
                 raise _last_error()
-            return watch
+            return descriptor
 
-    def remove(self, watch: int) -> None:
-        """Forget a watch; it may be gone already. May be called from any thread."""
+    def remove(self, descriptor: int) -> None:
+        """Remove a directory, which may be gone already. May be called from any thread."""
         with self._lock:
             if self._fd >= 0:
-                self._libc.inotify_rm_watch(self._fd, watch)
+                self._libc.inotify_rm_watch(self._fd, descriptor)
 
-    def read(self) -> Iterator[Event]:
-        """The events that are waiting; where there are very many, the rest waits for the next
-        call, as they may come as fast as they are read."""
+    def read(self) -> Iterator[InotifyEvent]:
+        """The events that are waiting, though only so many in one call: they may come as fast as
+        they are read, and would hold up the event loop."""
         for _ in range(_BUFFERS):
             try:
-                buffer = os.read(self._fd, _READ)
+                buffer = self._read(self._fd, _READ)
             except BlockingIOError:
                 return
             yield from _events(buffer)
@@ -107,11 +114,11 @@ def _last_error() -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def _events(buffer: bytes) -> Iterator[Event]:
+def _events(buffer: bytes) -> Iterator[InotifyEvent]:
     offset = 0
     while offset < len(buffer):
-        watch, mask, _, length = _EVENT.unpack_from(buffer, offset)
+        descriptor, mask, _, length = _EVENT.unpack_from(buffer, offset)
         offset += _EVENT.size
         name = buffer[offset : offset + length].rstrip(b"\0")
         offset += length
-        yield Event(watch, mask, os.fsdecode(name))
+        yield InotifyEvent(descriptor, mask, os.fsdecode(name))

@@ -1,8 +1,10 @@
 """Which manifests there are below a path, and which paths decide about that.
 
-A mounted ConfigMap is the case that shapes this: `a.yaml -> ..data/a.yaml`, where `..data` is a
-link to a hidden directory and is replaced on every update. Links are followed, hidden names are
-not listed, and a file that several names lead to is listed once.
+The case that shapes this is a mounted ConfigMap. Its `a.yaml` is a link to `..data/a.yaml`, and
+`..data` is a link to a hidden directory with a time stamp as its name. The kubelet updates all
+files at once: it writes a new directory and renames a new link over `..data`, so that neither
+`a.yaml` nor its directory changes. Hence links are followed and every step on the way is monitored,
+hidden names are not listed, and a file to which several names lead is listed once.
 """
 
 from __future__ import annotations
@@ -18,23 +20,24 @@ from uproxy.text.files import reason_of
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 MAX_FILES = 200_000
-"""More are an accident such as `--manifests /`; each costs memory for as long as it is there."""
+"""More files are an accident such as `--manifests /`. Each takes memory for as long as it
+exists."""
 _MAX_DIRECTORIES = 100_000
 _MAX_DEPTH = 100
-"""Directories within each other; what is deeper was not made by hand."""
+"""Directories within each other. People do not make deeper ones."""
 _MAX_LINKS = 40
-"""On one way, as in the kernel (MAXSYMLINKS)."""
+"""Links on the way to one file, as in the kernel (MAXSYMLINKS)."""
 
 
 class Stamp(NamedTuple):
-    """Differs when a file has been written or replaced."""
+    """Changes when a file is written or replaced."""
 
     device: int
     inode: int
     size: int
     mtime: int
     ctime: int
-    """Nanoseconds, both."""
+    """Both times are in nanoseconds."""
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
@@ -45,19 +48,19 @@ class Stamp(NamedTuple):
 
 @dataclass(slots=True)
 class Listing:
-    """What was found."""
+    """The result of listing."""
 
     files: dict[str, Stamp] = field(default_factory=dict)
-    """Regular files with one of the suffixes, and those that were named by themselves."""
+    """Regular files with one of the suffixes, and files that were named as roots."""
     directories: dict[str, str] = field(default_factory=dict)
-    """Those that were listed: path with all links resolved -> path as in `files`."""
+    """Directories that were listed: the path with all links resolved -> the path as in `files`."""
     anchors: set[str] = field(default_factory=set)
-    """Paths (resolved but for the last component) that are no listed file of a listed directory,
-    yet decide about the result: roots, links, and what links to files lead to."""
+    """Other paths that decide about the result: roots, links, and the files that links lead to. All
+    components but the last are resolved."""
     troubles: dict[str, str] = field(default_factory=dict)
-    """Paths that are of no use, and why."""
+    """Paths that cannot be used, and why."""
     unknown: set[str] = field(default_factory=set)
-    """Those of them that do exist: what was below them earlier may well be there still."""
+    """Those of them that exist: the files that were below them may well be there still."""
 
     def trouble(self, path: str, error: OSError) -> None:
         self.troubles[path] = reason_of(error)
@@ -66,23 +69,25 @@ class Listing:
 
 
 def is_manifest(name: str) -> bool:
-    """Whether a name in a directory is one to read."""
+    """Whether the name of a file in a directory is that of a manifest."""
     return name.endswith(SUFFIXES) and not name.startswith(".")
 
 
 def list_files(
-    roots: Iterable[str], watch: Callable[[str], None], limit: int = MAX_FILES
+    roots: Iterable[str], monitor: Callable[[str], None], limit: int = MAX_FILES
 ) -> Listing:
-    """Find all manifests below `roots`, in sorted order; never raises OSError.
+    """Find all manifests below `roots`, in sorted order. Never raises OSError.
 
-    `watch` is called with every directory whose changes matter, before it is read, so that a
-    watch that it sets misses nothing. More than `limit` files are a trouble, and left out.
+    `monitor` is called with every directory whose changes matter. It is called before the directory
+    is read: a change between the two is then seen twice, while the other order could miss it. Files
+    beyond `limit` are left out, which is reported as a trouble.
     """
-    return _Walk(watch, limit).run(roots)
+    return _Walk(monitor, limit).run(roots)
 
 
-def trail(path: str) -> Iterator[str]:
-    """Every path whose replacement changes where `path` leads: the links on the way, the end."""
+def path_steps(path: str) -> Iterator[str]:
+    """Every path whose replacement changes where `path` leads: the links on the way, and the
+    end."""
     pending = deque(part for part in os.path.abspath(path).split("/") if part)
     at, links = "/", 0
     while pending:
@@ -111,12 +116,14 @@ class _Full(Exception):
 
 
 class _Walk:
-    def __init__(self, watch: Callable[[str], None], limit: int) -> None:
-        self._watch = watch
+    """One walk through all roots."""
+
+    def __init__(self, monitor: Callable[[str], None], limit: int) -> None:
+        self._monitor = monitor
         self._limit = limit
         self._found = Listing()
         self._real: set[str] = set()
-        """Files by the path that all links lead to."""
+        """The files that were listed, by their path with all links resolved."""
 
     def run(self, roots: Iterable[str]) -> Listing:
         for root in sorted(set(roots)):
@@ -148,7 +155,7 @@ class _Walk:
         if len(self._found.directories) == _MAX_DIRECTORIES:
             raise _Full(f"more than {_MAX_DIRECTORIES} directories; the rest is not read")
         self._found.directories[real] = path
-        self._watch(real)
+        self._monitor(real)
         with os.scandir(path) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
         for entry in listed:
@@ -184,10 +191,10 @@ class _Walk:
         self._found.files[path] = Stamp.of(status)
 
     def _follow(self, path: str) -> str:
-        """Watch everything on the way to where a path leads, and return where that is."""
+        """Monitor every step on the way to where a path leads, and return where that is."""
         end = path
-        for end in trail(path):
+        for end in path_steps(path):
             if end not in self._found.anchors:
                 self._found.anchors.add(end)
-                self._watch(os.path.dirname(end))
+                self._monitor(os.path.dirname(end))
         return end

@@ -30,19 +30,20 @@ from uproxy.text.files import reason_of, shown
 
 _log = logging.getLogger(__name__)
 
-_AGAIN: Final = Backoff(initial=1.0, maximum=60.0)
+_BACKOFF: Final = Backoff(initial=1.0, maximum=60.0)
 """Before all files are read again after an unexpected error."""
 _LASTED: Final = 60.0
-"""Seconds after which such an error is another one."""
+"""Seconds after which a further unexpected error starts with the shortest pause again."""
 _LONG: Final = 0.2
-"""Seconds; a manifest of a hundred Services takes 0.02 s."""
+"""Seconds of reading after which the source rests. A manifest of a hundred Services takes 0.02
+s."""
 
 
 class ManifestSource:
-    """Reads *.yaml, *.yml and *.json, directories with everything below them, and files by name.
+    """Reads files that are named, and all *.yaml, *.yml and *.json files below directories.
 
     Raises SourceError where a path cannot be read now. What goes wrong later becomes a complaint,
-    and a path that goes away may come back. `read` and `use_inotify` are for tests.
+    and a path that goes away may come back.
     """
 
     def __init__(
@@ -52,39 +53,48 @@ class ManifestSource:
         name: str = "manifests",
         read: Callable[[str], FileContent | None] | None = None,
         use_inotify: bool = True,
+        backoff: Backoff = _BACKOFF,
+        catalog: Callable[[], Catalog] = Catalog,
     ) -> None:
+        """All but the paths and the name are for tests."""
         for path in paths:
             _check(path)
         self.name = name
         self._roots = [str(path) for path in paths]
         self._read = read or read_file
         self._use_inotify = use_inotify
+        self._backoff = backoff
+        self._new_catalog = catalog
 
     async def run(self, sink: Sink) -> None:
         """Deliver everything, then every change, until cancelled."""
         stopping = threading.Event()
-        with FileMonitor(self._roots, use_inotify=self._use_inotify) as watch:
+        with FileMonitor(self._roots, use_inotify=self._use_inotify) as monitor:
             failures = 0
             try:
                 while True:
                     began = time.monotonic()
                     try:
-                        await self._follow(watch, _Store(watch, self._read, stopping), sink)
+                        await self._follow(
+                            monitor,
+                            _Store(monitor, self._read, stopping, self._new_catalog()),
+                            sink,
+                        )
                     except Exception as error:
                         failures = 1 if time.monotonic() - began > _LASTED else failures + 1
                         self._fail(error, sink, first=failures == 1)
-                        await asyncio.sleep(_AGAIN.delay(failures))
+                        await asyncio.sleep(self._backoff.delay(failures))
             finally:
                 stopping.set()
 
     def _fail(self, error: Exception, sink: Sink, *, first: bool) -> None:
-        """Whatever it is: what was delivered stays, and all is read again."""
+        """Whatever the error is, what was delivered stays, and all files are read again."""
         level = logging.ERROR if first else logging.DEBUG
         _log.log(level, "%s: unexpected", self.name, exc_info=error)
         reason = f"cannot be read: unexpected {type(error).__name__}"
         sink.complain(self.name, [complaint(self.name, 0, "", reason)])
 
-    async def _follow(self, watch: FileMonitor, store: _Store, sink: Sink) -> None:
+    async def _follow(self, monitor: FileMonitor, store: _Store, sink: Sink) -> None:
         hints, delivered = PossibleChanges(everywhere=True), None
         while True:
             began = time.monotonic()
@@ -98,7 +108,7 @@ class ManifestSource:
                 sink.complain(self.name, news.complaints)
             delivered = news.complaints
             await asyncio.sleep(rest_after(took))
-            hints = await watch.changes()
+            hints = await monitor.changes()
 
     def _deliver(self, changes: Iterable[Change], sink: Sink) -> None:
         for (kind, name), obj in changes:
@@ -109,39 +119,40 @@ class ManifestSource:
 
 
 def rest_after(seconds: float) -> float:
-    """How long to do nothing after so much reading: a large file that is written all the time,
-    which is not a manifest, perhaps, takes half a processor at most."""
+    """How long to rest after so many seconds of reading. A large file that is written all the time,
+    and may not even be a manifest, then takes half a processor at most."""
     return seconds if seconds > _LONG else 0.0
 
 
 class _News(NamedTuple):
     changes: list[Change]
     complaints: list[ObjectStatus]
-    """All of them, new or not."""
+    """All complaints, whether they are new or not."""
 
 
 class _ListingNeeded(Exception):
-    """A path turned out to be something that has other paths behind it."""
+    """A path has turned out to be a directory or a link, so all files have to be listed."""
 
 
 class _Store:
-    """What has been read. Its methods block, and run one at a time in threads."""
+    """The files that were read. Its methods block, and run in threads, one at a time."""
 
     def __init__(
         self,
-        watch: FileMonitor,
+        monitor: FileMonitor,
         read: Callable[[str], FileContent | None],
         stopping: threading.Event,
+        catalog: Catalog,
     ) -> None:
-        self._watch = watch
+        self._monitor = monitor
         self._read_file = read
         self._stopping = stopping
         self._files: dict[str, Stamp] = {}
         self._troubles: Mapping[str, str] = {}
-        self.catalog = Catalog()
+        self.catalog = catalog
 
     def refresh(self, hints: PossibleChanges) -> _News:
-        """Read what may have changed, and only that."""
+        """Read the files that may have changed, and no others."""
         try:
             stale = self._list(hints.paths) if hints.everywhere else self._examine(hints.paths)
         except _ListingNeeded:
@@ -151,7 +162,7 @@ class _Store:
         return _News(changes, troubles + self.catalog.complaints())
 
     def _examine(self, paths: Iterable[str]) -> dict[str, Stamp | None]:
-        """State of single files; None: gone, or no file any more."""
+        """The stamps of single files; None: the file is gone, or is not a manifest any longer."""
         stamps: dict[str, Stamp | None] = {}
         for path in paths:
             try:
@@ -168,8 +179,9 @@ class _Store:
         return stamps
 
     def _list(self, touched: Iterable[str]) -> dict[str, Stamp | None]:
-        """State of all files that have changed, going by their stamps, or were touched."""
-        listing = self._watch.scan()
+        """The stamps of all files that were touched, or whose stamp differs; None: the file is
+        gone."""
+        listing = self._monitor.scan()
         self._troubles = listing.troubles
         to_read, gone = difference(self._files, listing.files)
         to_read += [path for path in touched if path in listing.files]
@@ -194,13 +206,15 @@ class _Store:
         try:
             return self._read_file(path)
         except Exception as error:
-            # Whatever it is, it concerns one file: the others are read.
+            # Whatever the error is, it concerns one file, and the others are read.
             _log.exception("%s: unexpected", shown(path))
             return unreadable(path, f"cannot be read: unexpected {type(error).__name__}")
 
 
 def read_file(path: str) -> FileContent | None:
-    """Read and decode one file; None where there is none. Never waits for a FIFO's writer."""
+    """Read and decode one file; None where there is none."""
+    # O_NONBLOCK: opening a FIFO would wait for a writer. The type is checked on the descriptor,
+    # because the path may lead to something else a moment later.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
@@ -215,7 +229,8 @@ def read_file(path: str) -> FileContent | None:
 
 
 def _below(path: str, listing: Listing) -> bool:
-    """Whether a file is missing only because a directory around it could not be listed."""
+    """Whether a file is missing only because a directory above it could not be listed. Its objects
+    stay then: a missing permission is no reason to stop serving."""
     return any(path == each or path.startswith(f"{each}/") for each in listing.unknown)
 
 
