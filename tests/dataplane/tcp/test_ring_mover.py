@@ -12,12 +12,12 @@ import pytest
 
 from tests.dataplane.peers import PATIENCE, pattern
 from tests.io_uring import needs_io_uring
+from tests.uring.kernels import WithoutRecvLimit
 from uproxy.dataplane.tcp.half_closed import HalfClosedDirection, HalfCloseTimer
 from uproxy.dataplane.tcp.mover import Detached
 from uproxy.dataplane.tcp.ring_direction import BULK
 from uproxy.dataplane.tcp.ring_mover import RingMover
-from uproxy.uring import ring as ring_module
-from uproxy.uring.abi import OP_RECV
+from uproxy.uring.queues import Queues
 from uproxy.uring.ring import BUFFER_SIZE, RECV_LIMIT, Ring
 
 pytestmark = needs_io_uring
@@ -88,9 +88,16 @@ class Relaying:
 class Ends:
     """Both connections of a flow, and the flow."""
 
-    def __init__(self, *, limited: bool, send_buffer: int = 0, receive_buffer: int = 0) -> None:
-        """`limited`: by a kernel that heeds a limit for what is received."""
-        self.ring = Ring()
+    def __init__(
+        self,
+        *,
+        limited: bool,
+        queues: type[Queues] = Queues,
+        send_buffer: int = 0,
+        receive_buffer: int = 0,
+    ) -> None:
+        """`limited`: the kernel is asked to heed a limit for what is received."""
+        self.ring = Ring(queues)
         self.ring.recv_limit_supported = limited
         buffers = {"send_buffer": send_buffer, "receive_buffer": receive_buffer}
         self.near_client, self.client = connected(**buffers)
@@ -182,11 +189,9 @@ class TestBounds:
             assert received(ends.backend, len(message)) == message
         assert not ends.flow.asked
 
-    def test_a_kernel_that_knows_no_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_kernel_that_knows_no_limit(self) -> None:
         """It refuses the first receive of each socket, without having taken a byte."""
-        # So does a newer one if the limit is not for all that will come.
-        monkeypatch.setattr(ring_module, "OP_RECV_MULTISHOT", OP_RECV)
-        ends = Ends(limited=True)
+        ends = Ends(limited=True, queues=WithoutRecvLimit)
         try:
             for message in (b"first", b"second"):
                 ends.client.sendall(message)
