@@ -1,4 +1,4 @@
-"""From the decoder's complaint about a document to a sentence that says what to write instead."""
+"""From the decoder's error about a document to a sentence that says what to write instead."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Advice(NamedTuple):
 
 
 def advise(error: DecodeError, document: Any, kind: type[Any]) -> Advice:
-    """Which field is wrong, and how to put it right. `kind` is what was to be decoded."""
+    """Which field is wrong, and how to correct it. `kind` is the type that was to be decoded."""
     parts = parse_parts(error.path, document)
     if match := _MISSING.fullmatch(error.what):
         return Advice((*parts, match["field"]), "is missing; it is required")
@@ -71,7 +71,7 @@ def _reason(what: str, value: Any, choices: list[str]) -> str:
 
 
 def _quotes(wanted: list[str], value: Any) -> str:
-    """The usual slip in YAML."""
+    """How to correct the most common mistake in YAML: quotes that are missing, or too many."""
     if "str" in wanted and isinstance(value, bool | int | float):
         return "; put it in quotes"
     if wanted == ["int"] and isinstance(value, str) and _SHORT_NUMBER.fullmatch(value):
@@ -102,7 +102,7 @@ def _type_at(kind: type[Any], parts: Parts) -> inspect.Type | None:
 
 
 def _plain(kind: inspect.Type | None) -> inspect.Type | None:
-    """What a field may hold besides null."""
+    """The type of a field without null."""
     if isinstance(kind, inspect.UnionType):
         others = [each for each in kind.types if not isinstance(each, inspect.NoneType)]
         return others[0] if len(others) == 1 else kind
@@ -125,7 +125,7 @@ def _fields_at(kind: type[Any], parts: Parts) -> list[str]:
 
 
 def _choices_at(kind: type[Any], parts: Parts) -> list[str]:
-    """Values that a field may have where those can be listed."""
+    """The values that a field may have, where there is a list of them."""
     found = _type_at(kind, parts)
     if isinstance(found, inspect.EnumType):
         return [str(each.value) for each in found.cls]

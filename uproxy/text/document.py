@@ -1,4 +1,4 @@
-"""Plain data from a text, with the line of every field."""
+"""Plain data from a text, together with the line of every field."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 MAX_VALUES = 1_000_000
-"""Values in one document, about 300 bytes each while it is read; a List of 25,000 Services."""
+"""Values in one document, as many as in a List of 25,000 Services. Each takes about 300 bytes while
+the document is read."""
 
 Parts = tuple[str | int, ...]
-"""Way from a document to one of its fields: names and list indexes."""
+"""The path from a document to one of its fields: names and list indexes."""
 
 _PART = re.compile(r"\[(?P<index>[0-9]+)\]|(?P<any>\[\.\.\.\])|(?P<name>[^.\[\]]+)")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -20,11 +21,11 @@ class Lines(NamedTuple):
     """Where a field starts, and where the fields inside it do."""
 
     line: int
-    """From 1. Of the key where there is one, else of the value."""
+    """Counted from 1. The line of the key where there is one, else of the value."""
     parts: dict[str | int, Lines] | None = None
 
     def at(self, parts: Parts) -> int:
-        """The line of a field, or of the nearest thing around it that exists."""
+        """The line of a field, or of the innermost value around it that exists."""
         found = self
         for part in parts:
             if found.parts is None or part not in found.parts:
@@ -37,10 +38,11 @@ class Document(NamedTuple):
     """One document of a text that may hold several."""
 
     data: Any
-    """dict (with string keys), list, str, int, float, bool or None. Not to be modified: aliases
-    share what they stand for."""
+    """dict (with string keys), list, str, int, float, bool or None. It must not be modified,
+    because aliases share the value that they stand for."""
     locate: Callable[[Parts], int]
-    """Line of a field; lazy, since only a field that is wrong needs one."""
+    """Returns the line of a field. It is found only when asked for, as only fields with errors need
+    it."""
 
 
 class Malformed(ValueError):
@@ -51,7 +53,7 @@ class Malformed(ValueError):
         super().__init__(f"{where}: {reason}")
         self.reason = reason
         self.line = line
-        """From 1, as is `column`."""
+        """Counted from 1, like `column`."""
         self.column = column
         """0: unknown."""
 
@@ -68,10 +70,10 @@ def decode_text(raw: bytes) -> str:
 
 
 def parse_parts(path: str, data: Any) -> Parts:
-    """Take a path as msgspec writes it apart: "spec.ports[0].port".
+    """Split a path that msgspec has written, such as "spec.ports[0].port".
 
-    It writes "[...]" for a value of a free-form mapping. All of those hold text in the types that
-    are decoded here, so the first value that is no text is meant.
+    msgspec writes "[...]" for a value of a free-form mapping, whatever its key. In the types that
+    are decoded here such values are text, so the first value that is not text is meant.
     """
     parts: list[str | int] = []
     for match in _PART.finditer(path):
@@ -87,7 +89,7 @@ def parse_parts(path: str, data: Any) -> Parts:
 
 
 def join_parts(parts: Parts) -> str:
-    """The way Kubernetes writes the path of a field: "metadata.annotations[example.com/x]"."""
+    """The path of a field as Kubernetes writes it: "metadata.annotations[example.com/x]"."""
     path = ""
     for part in parts:
         if isinstance(part, str) and _PLAIN_NAME.fullmatch(part):

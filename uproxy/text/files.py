@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 MOST: Final = 4 * 1024 * 1024
-"""Bytes. Kubeconfigs of hundreds of clusters have about 1 MiB."""
+"""Bytes. A kubeconfig of hundreds of clusters has about 1 MiB."""
 
 
 def read_small(path: Path, most: int = MOST) -> bytes:
-    """What is in a regular file. Raises OSError where it is none, or larger than `most`: a FIFO
-    would be waited for, and a device may have no end."""
+    """The content of a regular file. Raises OSError where it is not a regular file, since reading a
+    FIFO could take for ever and a device may have no end, or where it is larger than `most`."""
     descriptor = _opened(path, os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -25,8 +25,8 @@ def read_small(path: Path, most: int = MOST) -> bytes:
 
 
 def read_any(path: Path, most: int = MOST, *, patience: float = 10.0) -> bytes:
-    """The same for a file that a person has named just now: it may be the output of a program,
-    which is waited for, though not for ever."""
+    """The same for a file that a person has named on the command line. It may be a pipe with the
+    output of a program (`<(command)` in a shell), which is waited for, though not for ever."""
     descriptor = _opened(path, os.O_NONBLOCK)
     with open(descriptor, "rb", 0) as file:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -68,11 +68,11 @@ def _too_large(path: Path) -> OSError:
 
 
 def shown(path: str) -> str:
-    """A file name that fits in one line of UTF-8, whatever bytes it is made of."""
+    """A file name as one line of printable text, whatever bytes it is made of."""
     return path if path.isprintable() else ascii(path)[1:-1]
 
 
 def reason_of(error: OSError) -> str:
-    """What the operating system says, in one lower-case phrase."""
+    """The reason that the operating system gives, in lower case, for the end of a sentence."""
     text = error.strerror or str(error)
     return text[:1].lower() + text[1:]

@@ -1,7 +1,8 @@
 """JSON with the line of every field.
 
-The standard library's decoder, not msgspec's, because it reports a key that is given twice, which
-the API server refuses too, and reads one document after another, as `kubectl` does.
+It is read by the standard library's decoder, not by msgspec's, because only the former can report a
+key that is given twice, which the API server refuses too, and can read several documents in one
+text, as `kubectl` does.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from uproxy.core.brief import brief_name
 from uproxy.text.document import MAX_VALUES, Document, Lines, Malformed, Parts
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises: not JSON, or of another shape; not UTF-8; nested too deep."""
+"""What msgspec raises for a text that is not JSON or has the wrong structure, is not UTF-8, or is
+nested too deep."""
 
 _MAX_DIGITS = 20
 """Characters of -2 ** 63 and of 2 ** 64."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-"""An escape that may be one; most are pairs."""
+"""An escape that may be one half of a pair without the other."""
 
 
 def json_documents(text: str) -> Iterator[Document | Malformed]:
-    """The documents of a text; nothing after a malformed one can be told apart."""
+    """The documents of a text. What comes after a malformed one cannot be read."""
     decoder = json.JSONDecoder(
         object_pairs_hook=_unique, parse_constant=_constant, parse_int=_whole
     )
@@ -59,7 +61,8 @@ def json_documents(text: str) -> Iterator[Document | Malformed]:
 
 
 def _too_many_values(text: str) -> bool:
-    """Each value but the first follows one of these, and those within strings hardly matter."""
+    """Each value but the first one follows one of these characters. Those within strings are
+    counted too, but hardly matter."""
     if len(text) <= MAX_VALUES:
         return False
     return sum(text.count(each) for each in "{[,:") > 2 * MAX_VALUES
@@ -81,7 +84,8 @@ def _constant(word: str) -> Any:
 
 
 def _whole(digits: str) -> int | float:
-    """Nothing needs more than 64 bits, and Python refuses to read or show very long numbers."""
+    """A whole number of at most 64 bits, else a float: no field needs more, and Python refuses to
+    convert numbers of more than 4,300 digits."""
     return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 
 
@@ -94,7 +98,7 @@ def _encodable(data: Any) -> bool:
 
 
 def _refused(text: str, breaks: _Breaks, start: int, error: ValueError) -> Malformed:
-    """Find out where; the decoder's hooks do not know."""
+    """Find out where the error is, which the hooks of the decoder are not told."""
     try:
         _Positions(text, breaks).read(start)
     except Malformed as found:
@@ -125,7 +129,7 @@ def _skip_space(text: str, index: int) -> int:
 
 
 class _Breaks:
-    """Where the lines of a text end: found once for all its documents, and only if needed."""
+    """The ends of a text's lines. They are found once for all documents, and only if needed."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -135,12 +139,13 @@ class _Breaks:
         return [match.start() for match in re.finditer("\n", self._text)]
 
     def line(self, index: int) -> int:
-        """Line of a character, from 1."""
+        """The line of a character, counted from 1."""
         return bisect_right(self._found, index) + 1
 
 
 class _Positions:
-    """A second, slower reading of a text that the decoder has accepted, for the lines."""
+    """Finds the line of every value, by reading a second time, and slower, what the decoder has
+    accepted."""
 
     def __init__(self, text: str, breaks: _Breaks) -> None:
         self._text = text
@@ -148,7 +153,7 @@ class _Positions:
         self._decoder = json.JSONDecoder(parse_constant=_constant, parse_int=_whole)
 
     def read(self, index: int) -> tuple[Lines, int]:
-        """Lines of the value that starts here, and where it ends. Raises Malformed."""
+        """The lines of the value that begins at `index`, and where it ends. Raises Malformed."""
         first = self._text[index]
         if first == "{":
             return self._object(index)

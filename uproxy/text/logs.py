@@ -12,15 +12,16 @@ _INDENT: Final = "  "
 
 
 def formatter(style: str) -> logging.Formatter:
-    """For "text" or "json". Whatever is logged, it makes one line; only a traceback has more, and
-    in text these are indented, so that none passes for a line of its own."""
+    """The formatter for the style "text" or "json". Each record becomes one line, whatever its text
+    contains. Only a traceback has more; as text its lines are indented, so that none can be taken
+    for a record."""
     if style != "json":
         return _Text("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     return _Json(_json())
 
 
 def set_up(style: str, *, verbose: bool) -> None:
-    """One line for each event, on stderr."""
+    """Log to stderr, one line for each record."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(style))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

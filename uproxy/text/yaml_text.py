@@ -1,13 +1,13 @@
-"""YAML as Kubernetes reads it, from libyaml's events: the only user of PyYAML.
+"""YAML as Kubernetes reads it, from libyaml's events. Only this module uses PyYAML.
 
-PyYAML's own loaders are not used, because they turn dates into objects, let a duplicate key win in
-silence, read the IPv6 address 1:2:3:4:5:6:7:8 as a number of base 60, expand aliases without
-bound, and recurse in C until a text of brackets overflows the stack and ends the process.
+PyYAML's own loaders are not used, because they turn dates into objects, silently let the last one
+of duplicate keys win, read the IPv6 address 1:2:3:4:5:6:7:8 as a number of base 60, expand aliases
+without limit, and recurse in C until a text of brackets overflows the stack and ends the process
+(decision 0004).
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -15,44 +15,26 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from uproxy.text.document import MAX_VALUES, Document, Lines, Malformed
+from uproxy.text.yaml_scalars import plain_value
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH = 200
 """Kubernetes objects nest about 15 deep, the schemas of custom resources about 60."""
 _MAX_REPEATED = 100_000
-"""Values that aliases may stand for in one document, all together."""
+"""Values that all aliases of one document together may stand for. A few lines of aliases of aliases
+could stand for billions."""
 _MAX_REPEATED_TEXT = 16 * 1024 * 1024
-"""Characters of those values: one of them may be as long as the file."""
+"""Characters of those values, because a single one of them may be as long as the file."""
 
 _BOUNDARY = re.compile(r"^(?=---(?:[ \t\r\n]|\Z))", re.MULTILINE)
-_MAX_DIGITS = 100
-"""Characters of a whole number; 64 digits in base 2, with a prefix and underscores."""
-_WHOLE = range(-(2**63), 2**64)
-"""Whole numbers that Kubernetes' decoder has; a longer one is a float to it, or text."""
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = (_TAG + "str", _TAG + "timestamp", "!")
 _TYPED_TAGS = (_TAG + "int", _TAG + "float", _TAG + "bool", _TAG + "null")
 _COLLECTION_TAGS = (None, "!", _TAG + "map", _TAG + "seq")
 
-_NUMBER_START = frozenset("-+.0123456789")
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)")
-_PREFIXED = re.compile(r"([-+]?)0(?:x([0-9a-fA-F_]+)|b([01_]+)|o?([0-7_]+))")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-
-
-def _spellings(*words: str) -> list[str]:
-    return [form for word in words for form in (word, word.capitalize(), word.upper())]
-
-
-_WORDS: Final[dict[str, Any]] = {
-    **dict.fromkeys(["", "~", *_spellings("null")]),
-    **dict.fromkeys(_spellings("true", "yes", "on"), True),
-    **dict.fromkeys(_spellings("false", "no", "off"), False),
-}
-
 
 def yaml_documents(text: str) -> Iterator[Document | Malformed]:
-    """The documents of a YAML stream; one that is malformed does not hide those after it."""
+    """The documents of a YAML stream. One that is malformed does not hide those after it."""
     line = 1
     for piece in _pieces(text):
         try:
@@ -63,7 +45,8 @@ def yaml_documents(text: str) -> Iterator[Document | Malformed]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Cut in front of each "---". No scalar may have one at the start of a line (YAML 1.1, 4.1.2).
+    """Cut the text in front of each "---". This is safe because no scalar may have one at the start
+    of a line (YAML 1.1, 4.1.2), and necessary because libyaml cannot go on after an error.
 
     Directives such as "%YAML 1.1" belong to the document after them.
     """
@@ -111,7 +94,7 @@ class _Node(NamedTuple):
     data: Any
     lines: Lines
     size: int
-    """Values inside, this one included, with everything that aliases stand for."""
+    """The number of values in it, itself included, with everything that aliases stand for."""
     text: int
     """Characters of those values."""
 
@@ -129,9 +112,10 @@ class _Collection:
         self.size = 1
         self.text = 0
         self.key: tuple[str, int] | None = None
-        """Key (and its line) that waits for its value."""
+        """The key whose value comes next, and its line."""
         self.merges: list[_Node] = []
-        """Values of "<<" keys."""
+        """The values of "<<" keys. They are merged at the end, because keys that are written out
+        win."""
 
 
 class _Builder:
@@ -141,14 +125,15 @@ class _Builder:
         self._first_line = first_line
         self._open: list[_Collection] = []
         self._anchors: dict[str, _Node | None] = {}
-        """None: not complete yet."""
+        """Values by anchor; None: the value is not complete yet."""
         self._repeated = 0
         self._repeated_text = 0
         self._values = 0
-        """And ends of collections."""
+        """Events of this document, of which each value has one, and each collection a second
+        one."""
 
     def feed(self, event: yaml.Event) -> _Node | None:
-        """Take the next event; returns a document when it is complete. Raises Malformed."""
+        """Take the next event; returns the document when it is complete. Raises Malformed."""
         self._values += 1
         if self._values > MAX_VALUES:
             raise self._error(f"more than {MAX_VALUES:,} values; split it", event)
@@ -272,7 +257,8 @@ class _Builder:
 
 
 def _merge(into: _Collection, node: _Node) -> None:
-    """Fields of a "<<" key; those that are written out win, then earlier ones."""
+    """Add the fields of a "<<" key. Fields that are written out win over these, and fields of an
+    earlier mapping in the list over those of a later one."""
     assert isinstance(into.data, dict)
     if isinstance(node.data, list):
         parts = node.lines.parts or {}
@@ -286,34 +272,3 @@ def _merge(into: _Collection, node: _Node) -> None:
             if key not in into.data:
                 into.data[key] = value
                 into.lines[key] = (lines or {})[key]
-
-
-def plain_value(text: str) -> Any:
-    """What a plain scalar stands for: YAML 1.1 as Kubernetes' decoder has it.
-
-    Unlike YAML 1.1 itself there are no dates and no numbers of base 60.
-    """
-    if text and text[0] in _NUMBER_START:
-        return _number(text)
-    return _WORDS.get(text, text)
-
-
-def _number(text: str) -> int | float | str:
-    number: int | float
-    try:
-        if len(text) <= _MAX_DIGITS and _INTEGER.fullmatch(text):
-            number = int(text.replace("_", ""))
-        elif len(text) <= _MAX_DIGITS and (match := _PREFIXED.fullmatch(text)):
-            sign, *digits = match.groups()
-            base, found = next((b, d) for b, d in zip((16, 2, 8), digits, strict=True) if d)
-            number = int(sign + found.replace("_", ""), base)
-            return number if number in _WHOLE else text
-        elif _FLOAT.fullmatch(text):
-            number = float(text.replace("_", ""))
-        else:
-            return text
-    except ValueError:  # only underscores
-        return text
-    if isinstance(number, int) and number in _WHOLE:
-        return number
-    return float(number) if math.isfinite(number) else text

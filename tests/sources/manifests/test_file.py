@@ -14,7 +14,8 @@ from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, ObjectNa
 from uproxy.sources.manifests.file import MAX_FILE, FileContent, Key, read_manifest
 from uproxy.text.document import Document, Malformed, decode_text
 from uproxy.text.json_text import json_documents
-from uproxy.text.yaml_text import plain_value, yaml_documents
+from uproxy.text.yaml_scalars import plain_value
+from uproxy.text.yaml_text import yaml_documents
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
