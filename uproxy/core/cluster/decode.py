@@ -1,4 +1,4 @@
-"""From the API's JSON, or plain data read from YAML, to objects, with the reason why not."""
+"""From the API's JSON, or from data read from YAML, to objects; or to the reason why not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 
 
 class DecodeError(ValueError):
-    """An object that cannot be used, with the field that is to blame."""
+    """An object cannot be used. The error names the field that is wrong."""
 
     def __init__(self, what: str, path: str = "") -> None:
         super().__init__(f"{path}: {what}" if path else what)
@@ -29,9 +29,9 @@ class DecodeError(ValueError):
 
 
 def kind_of(document: Any) -> type[Object] | None:
-    """The class for a document's apiVersion and kind, or None for kinds that don't concern us.
+    """The class for a document's apiVersion and kind; None for kinds that uproxy does not use.
 
-    Raises DecodeError where either is missing, since then nobody could tell.
+    Raises DecodeError if either is missing.
     """
     if not isinstance(document, dict):
         raise DecodeError(f"expected an object, found {_describe(document)}")
@@ -42,9 +42,9 @@ def kind_of(document: Any) -> type[Object] | None:
 
 
 def from_data(document: Any, kind: type[Object]) -> Object:
-    """Turn plain data (as a YAML reader yields it) into an object.
+    """Turn plain data, as a YAML reader returns it, into an object.
 
-    Raises DecodeError with the path of the field that does not fit.
+    Raises DecodeError with the path of the field that is wrong.
     """
     try:
         return msgspec.convert(document, kind)
@@ -63,7 +63,7 @@ def from_json(raw: bytes | msgspec.Raw, kind: type[Object]) -> Object:
 
 
 def explain(error: msgspec.ValidationError) -> DecodeError:
-    """The library's message, taken apart into what and where, in the API's field names."""
+    """The message of msgspec, divided into what is wrong and where, in the API's field names."""
     match = _AT.match(str(error))
     assert match is not None
     path = (match["path"] or "").removeprefix("$").removeprefix(".")

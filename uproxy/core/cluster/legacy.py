@@ -1,4 +1,4 @@
-"""v1 Endpoints as EndpointSlices, so that only one of the two has to be understood."""
+"""v1 Endpoints as EndpointSlices, so that all other code has to know only slices."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ _NOT_READY = EndpointConditions(ready=False, serving=False, terminating=False)
 def as_slices(legacy: Endpoints) -> tuple[EndpointSlice, ...]:
     """One slice for each subset and address family.
 
-    An unnamed port is "" here (in a slice, no name would mean: not for Services). An address that
-    cannot be parsed goes to the IPv4 slice, whose reader then reports it.
+    A port without a name gets the name "", since in a slice a missing name would mean that the port
+    is not for Services. An address that cannot be parsed goes to the IPv4 slice, for which
+    `topology.merge` then reports it.
     """
     return tuple(
         EndpointSlice(

@@ -1,8 +1,7 @@
 """Kubernetes objects in the API's own shape, reduced to the fields that decide about traffic.
 
-Unknown fields are ignored, as an API client must; a known field of a wrong type is an error that
-names its path. Go encodes an empty list as null, so every collection may be None; read those
-through the accessors at the end of each class.
+Unknown fields are ignored, as every API client must ignore them. A known field of a wrong type is
+an error, which names its path. Go encodes an empty list as null, so every collection may be None.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class ObjectName(NamedTuple):
 class _Object(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False, omit_defaults=True
 ):
-    """Options shared by all parts of objects."""
+    """The msgspec options that all parts of objects share."""
 
 
 class ObjectMeta(_Object, frozen=True):
@@ -41,7 +40,7 @@ class ObjectMeta(_Object, frozen=True):
     uid: str = ""
     resource_version: str = ""
     creation_timestamp: str | None = None
-    """RFC 3339, so that text order is time order."""
+    """RFC 3339 in UTC, so that the order of texts is that of times."""
     deletion_timestamp: str | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
@@ -141,7 +140,7 @@ class TargetRef(_Object, frozen=True):
 
 class Endpoint(_Object, frozen=True):
     addresses: tuple[str, ...] | None = None
-    """The API promises that all are the same endpoint; only the first is used."""
+    """By the API all of them are the same endpoint. Only the first is used, as in kube-proxy."""
     conditions: EndpointConditions = EndpointConditions()
     node_name: str | None = None
     zone: str | None = None
@@ -151,7 +150,7 @@ class Endpoint(_Object, frozen=True):
 
 class EndpointPort(_Object, frozen=True):
     name: str | None = None
-    """None: the port is not for Services, and ignored. "" is the unnamed port."""
+    """"" is the unnamed port of a Service. None: the port is not for Services, and is ignored."""
     protocol: str | None = None
     port: PortOrNone | None = None
 
@@ -168,7 +167,7 @@ class EndpointSlice(_Object, frozen=True):
 
     @property
     def service(self) -> ObjectName | None:
-        """The Service that it belongs to, or None when its label is missing."""
+        """The Service that it belongs to; None if the label that names it is missing."""
         owner = (self.metadata.labels or {}).get("kubernetes.io/service-name")
         return ObjectName(self.metadata.namespace, owner) if owner else None
 
@@ -186,7 +185,7 @@ class EndpointSubset(_Object, frozen=True):
 
 
 class Endpoints(_Object, frozen=True):
-    """The v1 object that EndpointSlices replaced; still what hand-written manifests use."""
+    """The v1 object that EndpointSlices have replaced. Hand-written manifests still use it."""
 
     metadata: ObjectMeta
     subsets: tuple[EndpointSubset, ...] | None = None

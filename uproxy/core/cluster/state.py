@@ -1,4 +1,4 @@
-"""What the sources say about the cluster, and which Services that concerns since the last look."""
+"""What the sources say about the cluster, and which Services have changed since the last look."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _Identity = tuple[type[Any], ObjectName]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
-    """What the cluster knows about the node that we run on."""
+    """What the cluster knows about this node."""
 
     name: str
     known: bool = False
-    """Whether there is a Node of that name; without one the rest is empty."""
+    """Whether there is a Node of this name. If not, the rest is empty."""
     zone: str = ""
     pod_cidrs: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
-    """Canonical; internal ones first, otherwise as the Node lists them, so that the first of
-    each family is the primary one."""
+    """In canonical form. Those of type InternalIP come first, otherwise in the order of the Node,
+    so that the first of each family is the primary one, as in kube-proxy."""
     deleting: bool = False
     taints: tuple[str, ...] = ()
-    """Keys."""
+    """The keys of its taints."""
 
     @classmethod
     def of(cls, node: Node) -> NodeFacts:
-        """Reduce a Node to what matters here; its heartbeat does not."""
+        """Reduce a Node to the fields that matter, so that its heartbeats change nothing."""
         return cls(
             name=node.metadata.name,
             known=True,
@@ -52,21 +52,21 @@ class NodeFacts:
 
 
 class ClusterState:
-    """The objects of all sources, by source; what one says never removes what another does.
+    """The objects of all sources. No source can remove an object of another one.
 
-    Where several have the same object, the source that was named first counts. Of other Nodes than
-    our own only the addresses matter. Slices of host names (FQDN) are not kept, as nothing could be
-    routed to them.
+    If several sources have the same object, that of the source named first counts. Of other Nodes
+    than this one only the addresses matter. EndpointSlices of addressType FQDN are not kept, since
+    nothing could be routed to host names (kube-proxy ignores them too).
     """
 
     def __init__(self, sources: Iterable[str], *, node_name: str = "") -> None:
         self.node = NodeFacts(name=node_name)
         self.hosts = HostAddresses()
-        """Addresses of all Nodes and of the API servers."""
+        """The addresses of all Nodes and of the API servers."""
         self._changed_addresses: set[str] = set()
-        """Those of them that have come or gone since the last look."""
+        """Addresses that a host has got or lost since the last `take_dirty`."""
         self._services_by_address: dict[str, set[ObjectName]] = {}
-        """Services by the addresses at which they are to be reached."""
+        """Services by each address at which they are to be reached."""
         self._objects: dict[str, dict[_Identity, Object]] = {source: {} for source in sources}
         self._unsynced = set(self._objects)
         self._last_known: set[str] = set()
@@ -75,34 +75,35 @@ class ClusterState:
 
     @property
     def unlisted(self) -> Sequence[str]:
-        """Sources of which not even the last-known state is there."""
+        """Sources that have neither listed nor have a last-known state."""
         return sorted(self._unsynced - self._last_known)
 
     @property
     def synced(self) -> bool:
-        """Whether every source has listed once. Stays true: later silence is not emptiness."""
+        """Whether every source has listed once. It stays true, since a source that falls silent
+        later has not lost its objects."""
         return not self._unsynced
 
     @property
     def servable(self) -> bool:
-        """Whether what is known is worth being called ready: synced, or presumed to be so."""
+        """Whether the whole cluster is known: each source has listed, or has a last-known state."""
         return self._unsynced <= self._last_known
 
     def sync(self, source: str) -> None:
-        """Note that all that a source has was applied. Raises KeyError for an unknown source."""
+        """Note that all objects of a source were applied. Raises KeyError for an unknown source."""
         if source not in self._objects:
             raise KeyError(source)
         self._unsynced.discard(source)
 
     def accept_last_known(self, source: str) -> None:
-        """Note that what was applied so far is what the source had when it was last heard.
+        """Note that the objects applied so far are the last-known state of a source.
 
-        It may be served as a whole, but until the source itself has listed nothing is taken away.
+        They may be served, but until the source itself has listed, nothing is taken away.
         """
         self._last_known.add(source)
 
     def all_objects(self) -> list[Object]:
-        """All that the sources have at present."""
+        """Every object of every source."""
         return [obj for objects in self._objects.values() for obj in objects.values()]
 
     def apply(self, source: str, obj: Object) -> None:
@@ -119,12 +120,12 @@ class ClusterState:
         try:
             self._note(kind, name, before)
         except Exception:
-            # As if it had not come, so that it makes a difference when it comes again.
+            # As if the object had not come. Otherwise it would be no change when it comes again.
             _put_back(objects, (kind, name), mine)
             raise
 
     def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
-        """Remove an object; one that is not there is no error. Raises KeyError as above."""
+        """Remove an object, if it is there. Raises KeyError for an unknown source."""
         objects = self._objects[source]
         if (kind, key) in objects:
             before = self._find(kind, key)
@@ -132,7 +133,8 @@ class ClusterState:
             self._note(kind, key, before)
 
     def replace(self, source: str, objects: Iterable[Object]) -> None:
-        """Take a full list of a source: what it lacks is removed. The source then is synced."""
+        """Apply a full list of a source. Objects that it lacks are removed; the source is
+        synced."""
         known = self._objects[source]
         absent = set(known)
         for obj in objects:
@@ -145,20 +147,20 @@ class ClusterState:
         self.sync(source)
 
     def delivered_except(self, source: str, there: Container[_Identity]) -> Sequence[_Identity]:
-        """What a source has delivered that is not among these."""
+        """The objects of a source that are not in `there`."""
         return [identity for identity in self._objects[source] if identity not in there]
 
     def mark_dirty(self, services: Iterable[ObjectName]) -> None:
-        """Have these looked at once more."""
+        """Have these Services derived again."""
         self._dirty.update(services)
 
     def new_or_changed(self, source: str, objects: Iterable[Object]) -> Iterator[Object]:
-        """Those that are not exactly what the source has delivered already."""
+        """The objects that are not the very ones that the source has delivered before."""
         known = self._objects[source]
         return (obj for obj in objects if known.get((type(obj), obj.key)) is not obj)
 
     def take_dirty(self) -> set[ObjectName]:
-        """Services whose routes may have changed since the last call; they may be gone."""
+        """The Services whose routes may have changed since the last call. Some may be gone."""
         taken, self._dirty = self._dirty, set()
         if _API in taken:
             found = (each for slice_ in self.slices_of(_API) for each in _endpoints(slice_))
@@ -179,15 +181,17 @@ class ClusterState:
         return self._find(EndpointSlice, name)
 
     def service_names(self) -> set[ObjectName]:
-        """All Services; walks every object, so not for every change."""
+        """The names of all Services. Walks every object, so it is not called at every change."""
         return {
             name for objects in self._objects.values() for kind, name in objects if kind is Service
         }
 
     def slices_of(self, service: ObjectName) -> Sequence[EndpointSlice]:
-        """Its slices by name; only if there is none at all, its legacy Endpoints as slices.
+        """The EndpointSlices of a Service in the order of their names. If it has none, its legacy
+        Endpoints as slices.
 
-        A Service may have both: the API server mirrors one into the other.
+        A Service may have both: the control plane mirrors Endpoints into slices, and writes
+        Endpoints besides slices.
         """
         slices = self._slices.get(service)
         if slices:
@@ -251,7 +255,7 @@ class ClusterState:
     def _set_node(self, node: Object | None) -> None:
         before = self.node
         self.node = NodeFacts.of(node) if isinstance(node, Node) else NodeFacts(name=before.name)
-        # Hints compare with the zone, loadBalancerSourceRanges with the addresses.
+        # Topology hints name the zone, and loadBalancerSourceRanges may include the addresses.
         if (self.node.zone, self.node.addresses) != (before.zone, before.addresses):
             self._dirty |= self.service_names()
 
@@ -264,7 +268,7 @@ def _put_back(objects: dict[_Identity, Object], identity: _Identity, before: Obj
 
 
 def requested_addresses(service: Service) -> Iterator[str]:
-    """Addresses at which a Service is to be reached, in canonical form, allowed or not."""
+    """Addresses at which a Service asks to be reached, in canonical form, allowed or not."""
     spec = service.spec
     cluster = (spec.cluster_ip, *(spec.cluster_ips or ()))
     ingress = (each.ip for each in service.ingress)
@@ -283,7 +287,7 @@ def _endpoints(endpoint_slice: EndpointSlice) -> Iterator[str]:
 
 
 def _all_addresses(node: Node) -> tuple[str, ...]:
-    """Host names that are addresses among them."""
+    """All addresses of a Node, of whatever type. Host names may be IP addresses, too."""
     listed = node.status.addresses or ()
     return tuple(filter(None, (parse_ip(each.address) for each in listed)))
 

@@ -1,13 +1,16 @@
-"""ClientIP session affinity: which backend a client comes back to.
+"""Session affinity by client IP address (sessionAffinity: ClientIP).
 
-A client's first backend is the winner of a rendezvous hash, which every worker, every node and
-every successor of this process computes alike without sharing state. From then on a pin holds the
-client to its backend, so that backends that come later do not take it away.
+The first backend of a client is the winner of a rendezvous hash. Every worker, every node and every
+later process computes the same winner, without sharing state. From then on a pin keeps the client
+at its backend, so that new backends do not take clients away.
+
+As in kube-proxy a client has one pin for each service port, whichever frontend it connects to, and
+each new flow extends the pin by spec.sessionAffinityConfig.clientIP.timeoutSeconds.
 """
 
 from __future__ import annotations
 
-# Where hashlib has it from. All of hashlib would be OpenSSL too: 3 MiB in each worker.
+# hashlib has it from here. All of hashlib would load OpenSSL too: 3 MiB in each worker.
 from _blake2 import blake2b
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
@@ -15,22 +18,22 @@ from collections.abc import Collection, Iterable
 from uproxy.core.route import Backend
 
 CAPACITY = 65536
-"""Pins per ServicePortName and worker, at roughly 300 bytes each. Beyond it the client that has
-been away for longest is forgotten, and comes back to the winner of its hash."""
+"""The most pins of a ServicePortName in a worker, at roughly 300 bytes each. Beyond it the client
+that has been away for longest is forgotten. If it comes back, it gets the winner of its hash."""
 
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 
 
 def digest(text: str) -> int:
-    """64 bits that are the same in every process (Python's hash() of a string is not)."""
+    """A 64-bit hash that is the same in every process, unlike Python's hash() of a string."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def rendezvous(client: int, candidates: Iterable[tuple[int, Backend]]) -> Backend | None:
-    """The candidate with the highest score for a client; None if there is none.
+    """The candidate with the highest score for a client; None if there are no candidates.
 
-    Takes the digests of the client and of each candidate. Order does not matter, and when a
-    candidate leaves only its own clients move (Thaler and Ravishankar, 1998).
+    It takes the digest of the client, and each candidate with its digest. Their order does not
+    matter, and if a candidate leaves, only its own clients move (Thaler and Ravishankar, 1998).
     """
     best: tuple[int, Backend] | None = None
     for number, backend in candidates:
@@ -41,8 +44,8 @@ def rendezvous(client: int, candidates: Iterable[tuple[int, Backend]]) -> Backen
 
 
 def fair_share(sizes: Iterable[int], most: int) -> int:
-    """How many each holder may keep, so that all together keep `most`. Those with fewer keep
-    theirs."""
+    """The size to which each of several collections has to shrink, so that together they have no
+    more than `most` items. Smaller ones stay as they are."""
     ordered = sorted(sizes)
     left = most
     for index, size in enumerate(ordered):
@@ -54,7 +57,8 @@ def fair_share(sizes: Iterable[int], most: int) -> int:
 
 
 class Affinity:
-    """The pins of one ServicePortName, in order of last use."""
+    """The pins of one ServicePortName, in the order of their last use. Times are seconds of a
+    monotonic clock."""
 
     __slots__ = ("_capacity", "_pins", "_tenures")
 
@@ -67,7 +71,8 @@ class Affinity:
         return len(self._pins)
 
     def find(self, client: str, now: float, timeout: float) -> Backend | None:
-        """The backend of a client that was here less than `timeout` seconds ago, else None."""
+        """The backend of a client whose last flow began less than `timeout` seconds ago, else
+        None."""
         found = self._pins.get(client)
         if found is None:
             return None
@@ -78,7 +83,7 @@ class Affinity:
         return tenure.backend
 
     def pin(self, client: str, backend: Backend, now: float, timeout: float) -> None:
-        """Hold a client to a backend for `timeout` seconds from now; forget overdue pins."""
+        """Keep a client at a backend for `timeout` seconds from now. Forgets pins that are over."""
         tenure = self._tenures.get(backend)
         if tenure is None:
             tenure = self._tenures[backend] = _Tenure(backend)
@@ -87,20 +92,20 @@ class Affinity:
         self._trim(now, timeout)
 
     def trim(self, most: int, *, at_most: int) -> int:
-        """Forget the clients that were away for longest until so many are left, but no more than
-        `at_most` of them in one go. How many were forgotten."""
+        """Forget the clients that were away for longest until `most` are left, but no more than
+        `at_most` of them at once. Returns how many were forgotten."""
         count = min(max(len(self._pins) - most, 0), at_most)
         for _ in range(count):
             self._pins.popitem(last=False)
         return count
 
     def retain(self, backends: Collection[Backend]) -> None:
-        """Forget the pins to all other backends. Costs nothing per pin."""
+        """Forget the pins to all other backends. The cost does not depend on the number of pins."""
         for backend in self._tenures.keys() - backends:
             self._tenures.pop(backend).current = False
 
     def clear(self) -> None:
-        """Forget everything: affinity was switched off."""
+        """Forget all pins, because affinity was switched off."""
         self._pins.clear()
         self._tenures.clear()
 
@@ -113,7 +118,7 @@ class Affinity:
 
 
 class _Tenure:
-    """A backend's stay in the set; ends for all its pins at once when the backend leaves."""
+    """The time for which a backend is in the set. All its pins end with it at once."""
 
     __slots__ = ("backend", "current")
 

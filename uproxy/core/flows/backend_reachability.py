@@ -1,8 +1,8 @@
-"""Service ports of which no backend answers, judged by the attempts that workers report.
+"""Service ports none of whose backends answers, by the attempts that workers report.
 
-A port with ready endpoints may still serve no client: a wrong targetPort, a pod that listens on
-localhost only, a NetworkPolicy in the way. Its listener is open and its clients get nothing, so
-"serving" is not the word.
+A port with ready endpoints may still serve no client: because of a wrong targetPort, a pod that
+listens on localhost only, or a NetworkPolicy. Its listener is open, but its clients get nothing, so
+its state is "degraded" and not "serving".
 """
 
 from __future__ import annotations
@@ -15,43 +15,46 @@ from uproxy.core.protocols import TRANSPORTS
 from uproxy.core.route import Backend, ServicePortName
 
 LEAST: Final = 3
-"""Attempts that must have failed: one lost pod is not an outage."""
+"""The fewest failed attempts. One lost pod is not an outage."""
 WINDOW: Final = 10.0
-"""Seconds from the first of them to the last, without a success in between."""
+"""The shortest time in seconds from the first failed attempt to the last, without a success in
+between."""
 QUIET: Final = 300.0
-"""Seconds without an attempt, after which the state is unknown."""
+"""Seconds without an attempt after which nothing is known any more."""
 _SHOWN: Final = 5
-"""Backends that are named in one line."""
+"""How many backends a reason names."""
 
 
 class Attempts(NamedTuple):
-    """What one worker has seen of one port since its last report."""
+    """What one worker has counted for one port since its last report."""
 
     port: ServicePortName
     counters: Counters
     failing: Collection[Backend] = ()
-    """Some backends that have failed and not answered since."""
+    """Some of the backends that have failed and not answered since."""
 
 
 class FailedAttempts:
-    """Attempts at one port since the last that succeeded."""
+    """The attempts at one port that have failed since the last success."""
 
     def __init__(self, now: float) -> None:
         self.since = self.last = now
         self.failures = 0
         self.backends: dict[Backend, None] = {}
-        self.told = False
-        """Whether it counts as degraded."""
+        self.degraded = False
+        """Whether they are enough to call the port degraded."""
 
     @property
     def reason(self) -> str:
-        """For people, as a clause."""
+        """What is wrong, as a clause for users."""
         shown = ", ".join(str(each) for each in list(self.backends)[:_SHOWN])
         more = len(self.backends) - _SHOWN
         return f"no backend answers: {shown}" + (f" and {more:,} more" if more > 0 else "")
 
 
 class Changes(NamedTuple):
+    """Ports that have become degraded, and ports that no longer are."""
+
     degraded: Mapping[ServicePortName, FailedAttempts]
     recovered: Collection[ServicePortName]
 
@@ -60,7 +63,7 @@ class Changes(NamedTuple):
 
 
 class Reachability:
-    """Remembers only ports with attempts that failed. Times are monotonic seconds."""
+    """The ports with failed attempts. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._ports: dict[ServicePortName, FailedAttempts] = {}
@@ -68,11 +71,11 @@ class Reachability:
 
     @property
     def degraded(self) -> dict[ServicePortName, FailedAttempts]:
-        """Ports whose every attempt has failed for a while."""
-        return {name: port for name, port in self._ports.items() if port.told}
+        """Ports at which every attempt has failed for a while."""
+        return {name: port for name, port in self._ports.items() if port.degraded}
 
     def note(self, attempts: Iterable[Attempts], now: float) -> None:
-        """A worker has reported."""
+        """Take in the report of a worker."""
         for name, counters, failing in attempts:
             if _succeeded(name, counters):
                 self._forget(name)
@@ -85,28 +88,29 @@ class Reachability:
     def look(
         self, backends: Callable[[ServicePortName], Collection[Backend]], now: float
     ) -> Changes:
-        """What has changed since the last look. `backends`: those that a port has now; failures of
-        others say nothing about it."""
+        """What has changed since the last call. `backends` gives the backends that a port has now:
+        failures of former backends say nothing about it."""
         degraded: dict[ServicePortName, FailedAttempts] = {}
         for name, port in list(self._ports.items()):
             left = backends(name)
             port.backends = {each: None for each in port.backends if each in left}
             if not port.backends or now - port.last >= QUIET:
                 self._forget(name)
-            elif not port.told and port.failures >= LEAST and port.last - port.since >= WINDOW:
-                port.told = True
+            elif not port.degraded and port.failures >= LEAST and port.last - port.since >= WINDOW:
+                port.degraded = True
                 degraded[name] = port
         recovered, self._recovered = self._recovered, set()
         return Changes(degraded, recovered)
 
     def _forget(self, name: ServicePortName) -> None:
         port = self._ports.pop(name, None)
-        if port is not None and port.told:
+        if port is not None and port.degraded:
             self._recovered.add(name)
 
 
 def _succeeded(name: ServicePortName, counters: Counters) -> bool:
-    """Whether a backend has answered. Bytes of a TCP flow may be those of a dial long ago."""
+    """Whether a backend has answered. Bytes of a TCP flow do not show it: the backend may have
+    accepted the connection long ago."""
     if TRANSPORTS[name.protocol].has_handshake:
         return counters.dials > 0
     return counters.backend_datagrams > 0

@@ -1,4 +1,4 @@
-"""Which backend a new flow goes to."""
+"""To which backend a new flow goes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from uproxy.core.flows.affinity import Affinity, digest, rendezvous
 from uproxy.core.route import Backend, BalancerKind, Route
 
 SET_ASIDE = Backoff(initial=1.0, maximum=30.0)
-"""How long a backend that failed gets no new flows: long enough that a dead pod does not cost
-each client a dial, short enough that one lost SYN hardly matters."""
+"""How long a backend that has failed gets no new flows: long enough that not every client loses
+time on a dead pod, short enough that one lost SYN hardly matters."""
 
 _REMEMBERED = 64
-"""Sets of backends whose place in the rotation is kept. A ServicePort has as many as it has
-policies, times its frontends, as every message to a worker brings tuples of its own."""
+"""Tuples of backends whose rotation is remembered. Every message to a worker brings tuples of its
+own, so a service port has one for each of its policies and frontends."""
 
-_TOLD = 8
-"""Backends that are named where more have failed."""
+_NAMED = 8
+"""How many failed backends are named in a report."""
 
 _ROUND_ROBIN = BalancerKind.ROUND_ROBIN
 _RANDOM = BalancerKind.RANDOM
 
 
 class Balancer:
-    """What one worker remembers about the backends of one ServicePortName.
+    """Chooses backends for the flows of one ServicePortName in one worker.
 
-    `offset`, in [0, 1), is where in the rotation to start: workers that all began with the first
-    backend would give it most of a trickle of connections. `random` is uniform in [0, 1).
+    `offset`, in [0, 1), is where in the rotation to start. If all workers began with the first
+    backend, it would get most of a few connections. `random` is uniform in [0, 1). Times are
+    seconds of a monotonic clock.
     """
 
     __slots__ = ("_affinity", "_aside", "_aside_until", "_flows", "_known", "_last", "_offset",
@@ -37,16 +38,16 @@ class Balancer:
         self._offset = offset
         self._random = random
         self._rotations: dict[int, _Rotation] = {}
-        """By id() of the tuple: hashing a thousand backends for every flow would cost more than
-        all the rest. Equal tuples share one."""
+        """Rotations by the id() of the tuple of backends, since hashing a thousand backends for
+        every flow would cost more than everything else. Equal tuples share a rotation."""
         self._known: dict[int, tuple[Backend, ...]] = {}
-        """Those tuples: while they are here, no other object gets their id()."""
+        """The tuples by id(). While they are kept here, no other object can get the same id()."""
         self._last: _Rotation | None = None
         self._flows: dict[Backend, int] = {}
         self._aside: dict[Backend, tuple[int, float]] = {}
-        """Failures in a row, and until when that keeps a backend from new flows."""
+        """Backends that have failed, with the failures in a row and the end of their exclusion."""
         self._aside_until = float("-inf")
-        """When the last of them is over."""
+        """When the last of these exclusions ends."""
         self._affinity = Affinity()
 
     def pick(
@@ -59,8 +60,8 @@ class Balancer:
     ) -> Backend | None:
         """The backend for a new flow, or for its next attempt after `tried`.
 
-        `backends` is the set that this client (an IP address) may use. Backends that were set
-        aside are picked only when there are no others. None if all were tried, or there are none.
+        `backends` is the set that this client (an IP address) may use. A backend that was set
+        aside is picked only if there is no other. None if there are no backends, or all were tried.
         """
         if not backends:
             return None
@@ -73,7 +74,7 @@ class Balancer:
             if excluded is None:
                 return None
         else:
-            excluded = _NOBODY
+            excluded = _NONE
         if route.affinity_timeout:
             return self._by_client(route, rotation, client, now, excluded)
         if route.balancer is _ROUND_ROBIN:
@@ -83,8 +84,8 @@ class Balancer:
         return rotation.advance_to_least(self._flows, excluded)
 
     def failed(self, backend: Backend, now: float) -> None:
-        """Set a backend aside, for longer each time. Failures while it is aside do not add up:
-        they are of flows that had started before."""
+        """Set a backend aside, for longer with each failure. Failures while it is aside do not
+        count, since they are of flows that began before."""
         failures, until = self._aside.get(backend, (0, now))
         if now < until:
             return
@@ -93,11 +94,12 @@ class Balancer:
         self._aside_until = max(self._aside_until, until)
 
     def failing(self) -> tuple[Backend, ...]:
-        """Some that have failed and not answered since."""
-        return tuple(self._aside)[-_TOLD:]
+        """The backends that failed last and have not answered since, 8 at most."""
+        return tuple(self._aside)[-_NAMED:]
 
     def succeeded(self, route: Route, backend: Backend, client: str, now: float) -> None:
-        """A backend answered: it is no longer set aside, and the client stays with it."""
+        """Note that a backend has answered. It is no longer set aside, and with session affinity
+        the client stays with it."""
         if backend in self._aside:
             del self._aside[backend]
             ends = (until for _, until in self._aside.values())
@@ -105,7 +107,8 @@ class Balancer:
         self.pin(route, backend, client, now)
 
     def pin(self, route: Route, backend: Backend, client: str, now: float) -> None:
-        """Let the client stay with a backend of which nothing is known yet (UDP has no dial)."""
+        """With session affinity, let the client stay with a backend, even if it has not answered
+        yet: UDP has no handshake that would show it."""
         if route.affinity_timeout:
             self._affinity.pin(client, backend, now, route.affinity_timeout)
         elif self._affinity:
@@ -113,7 +116,7 @@ class Balancer:
 
     @property
     def pins(self) -> int:
-        """Clients that stay with their backend."""
+        """The number of clients that stay with their backend."""
         return len(self._affinity)
 
     def forget_clients(self, most: int, *, at_most: int) -> int:
@@ -133,21 +136,22 @@ class Balancer:
             self._flows.pop(backend, None)
 
     def retain(self, backends: Set[Backend]) -> None:
-        """Forget what concerns backends that have left; one that comes back is another pod.
+        """Forget all other backends. If an address comes back, it is that of another pod.
 
-        Flows are counted until they end. When nothing at all is left, pins stay: that is an
-        outage, after which clients should find their sessions (kubernetes#25314).
+        Flows are still counted until they end. If no backend is left at all, pins stay: this is an
+        outage, after which clients should find their sessions again (kubernetes#25314).
         """
         for backend in self._aside.keys() - backends:
             del self._aside[backend]
-        # Under steady change, old sets would otherwise pile up in every worker.
+        # If endpoints change all the time, old sets would otherwise pile up in every worker.
         for key in [k for k, each in self._rotations.items() if not each.members <= backends]:
             del self._known[key], self._rotations[key]
         if backends:
             self._affinity.retain(backends)
 
     def _enter(self, backends: tuple[Backend, ...]) -> _Rotation:
-        """The rotation over a tuple that was not seen before."""
+        """The rotation for a tuple that was not seen before. It goes on where the last rotation
+        was, so that a change of endpoints does not start over with the first backend."""
         rotation = next((r for r in self._rotations.values() if r.backends == backends), None)
         if rotation is None:
             rotation = _Rotation(backends)
@@ -165,8 +169,8 @@ class Balancer:
     def _excluded(
         self, rotation: _Rotation, now: float, tried: Sequence[Backend]
     ) -> Collection[Backend] | None:
-        """Whom not to pick: all that was tried and, unless nobody else is left, what was set
-        aside. None if everything was tried."""
+        """The backends not to pick: those that were tried and, unless no other is left, those that
+        were set aside. None if all were tried."""
         aside = {backend for backend, (_, until) in self._aside.items() if now < until}
         aside.update(tried)
         if not rotation.members <= aside:
@@ -197,11 +201,11 @@ class Balancer:
         return backends[int(self._random() * len(backends))]
 
 
-_NOBODY: frozenset[Backend] = frozenset()
+_NONE: frozenset[Backend] = frozenset()
 
 
 class _Rotation:
-    """A set of backends, and whose turn it is."""
+    """A set of backends in their order, and which of them is next."""
 
     __slots__ = ("_digests", "backends", "members", "place")
 
@@ -209,11 +213,11 @@ class _Rotation:
         self.backends = backends
         self.members = frozenset(backends)
         self.place = 0
-        """Index of the next backend; the number of backends after the last one."""
+        """Index of the next backend. After the last backend it is their number."""
         self._digests: list[tuple[int, Backend]] = []
 
     def advance(self, excluded: Collection[Backend]) -> Backend:
-        """The next backend; one at least must not be excluded."""
+        """The next backend that is not excluded. There must be one."""
         while True:
             place = self.place
             if place >= len(self.backends):
@@ -224,17 +228,17 @@ class _Rotation:
                 return backend
 
     def advance_to_least(self, flows: dict[Backend, int], excluded: Collection[Backend]) -> Backend:
-        """The backend with the fewest flows, the next one of several."""
+        """The backend with the fewest flows; of several such backends, the next one in order."""
         place = self.place
-        turn = self.backends[place:] + self.backends[:place]
-        usable = [each for each in turn if each not in excluded] if excluded else turn
+        order = self.backends[place:] + self.backends[:place]
+        usable = [each for each in order if each not in excluded] if excluded else order
         backend = min(usable, key=lambda each: flows.get(each, 0))
         self.place = self.backends.index(backend) + 1
         return backend
 
     def place_in(self, other: _Rotation) -> int:
-        """Whose turn it is after a change: the first that is still there, beginning with whose
-        turn it was; or the same share of the way, if nobody is."""
+        """Where this rotation goes on in another set: at the first of its backends, from the next
+        one on, that is in the other set too. If none is, at the same fraction of the way."""
         place = self.place
         for backend in self.backends[place:] + self.backends[:place]:
             if backend in other.members:
@@ -242,7 +246,7 @@ class _Rotation:
         return place * len(other.backends) // len(self.backends)
 
     def digests(self) -> list[tuple[int, Backend]]:
-        """What the rendezvous hash needs."""
+        """The backends with their digests, for the rendezvous hash. Computed once."""
         if not self._digests:
             self._digests = [(digest(str(backend)), backend) for backend in self.backends]
         return self._digests

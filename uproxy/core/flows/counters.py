@@ -1,4 +1,4 @@
-"""What is counted for each ServicePortName, in workers and, summed up, in the control process."""
+"""What is counted for each ServicePortName: in each worker, and added up in the control process."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ import msgspec
 
 
 class DropReason(StrEnum):
-    """Why a flow or a datagram was not served; log word and metric label at once."""
+    """Why a flow or a datagram was not served. The values are used in logs and as metric labels."""
 
     NO_BACKEND = "no_backend"
-    """No usable backend for this client (for example externalTrafficPolicy Local)."""
+    """There is no usable backend for this client, for example with externalTrafficPolicy Local."""
     DIAL_FAILED = "dial_failed"
-    """Every attempt to reach a backend failed."""
+    """Every attempt to reach a backend has failed."""
     SOURCE_REFUSED = "source_refused"
-    """The client is outside loadBalancerSourceRanges."""
+    """The client is not in loadBalancerSourceRanges."""
     DESCRIPTORS = "descriptors"
     """The process is out of file descriptors or socket memory."""
     CAPACITY = "capacity"
-    """The flow was evicted, or could not start, because --max-flows was reached."""
+    """The flow could not begin, or was evicted, because --max-flows was reached."""
     BACKEND_REFUSED = "backend_refused"
-    """UDP: the backend answered port unreachable; the flow moves on."""
+    """UDP: the backend has answered port unreachable, and the flow moves to another one."""
     BUFFER_FULL = "buffer_full"
     """UDP: a socket buffer was full."""
     SEND_FAILED = "send_failed"
-    """UDP: the kernel would not send a datagram: too long, no route to the client, a firewall."""
+    """UDP: the kernel has refused to send a datagram, because it is too long, there is no route, or
+    a firewall forbids it."""
     DRAINING = "draining"
-    """UDP: the worker is about to stop and takes no new flows."""
+    """UDP: the worker is about to end and takes no new flows."""
     LOOP = "loop"
-    """The backend is uproxy itself, by some way round."""
+    """The backend leads back to uproxy itself."""
     IDLE = "idle"
-    """TCP: nothing was transferred for --tcp-idle-timeout, or half-closed for too long."""
+    """TCP: nothing was transferred for --tcp-idle-timeout, or one direction was closed for too
+    long."""
 
 
 class Counters(msgspec.Struct, array_like=True, gc=False):
-    """Monotonic counts, but for `active`, which is a gauge."""
+    """Counts that only grow, except `active`, which is a gauge."""
 
     flows: int = 0
-    """Accepted TCP connections or new UDP flows."""
+    """TCP connections accepted and UDP flows begun."""
     active: int = 0
     """Flows alive now."""
     client_bytes: int = 0
@@ -54,7 +56,7 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
     dropped: dict[str, int] = {}
     """By DropReason."""
     masqueraded: int = 0
-    """Flows whose backend was to see the client's address and saw the node's."""
+    """Flows whose backend was to see the client's address but saw that of the node."""
     dials: int = 0
     """TCP: attempts to reach a backend that succeeded."""
 
@@ -63,7 +65,7 @@ class Counters(msgspec.Struct, array_like=True, gc=False):
         self.dropped[reason.value] = self.dropped.get(reason.value, 0) + 1
 
     def add(self, other: Counters) -> None:
-        """Sum up, field by field."""
+        """Add another one's counts to these, field by field."""
         self.flows += other.flows
         self.active += other.active
         self.client_bytes += other.client_bytes

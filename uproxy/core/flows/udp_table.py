@@ -1,4 +1,7 @@
-"""Which UDP flows are still alive: UDP has no end, only silence."""
+"""Which UDP flows are still alive. UDP says nothing at the end of a flow, so silence has to tell.
+
+The rules are those of Linux's conntrack, on which clients and kube-proxy rely.
+"""
 
 from __future__ import annotations
 
@@ -11,61 +14,63 @@ from typing import Generic, Protocol, TypeVar
 from uproxy.core.route import Backend
 
 UNREPLIED_TIMEOUT = 30.0
-"""Seconds; conntrack's nf_conntrack_udp_timeout. A flow that nobody answers is a probe, a spoofed
-source or a one-way stream, whose next datagram simply begins another."""
+"""Seconds, as conntrack's nf_conntrack_udp_timeout. A flow without an answer is a probe, has a
+spoofed source, or is a one-way stream, whose next datagram simply begins another flow."""
 
 BRIEF_TIMEOUT = 30.0
-"""Seconds for a flow that was answered and is no conversation yet: a DNS client never comes back
-to its port. Conntrack gives it its short timeout as well."""
+"""Seconds for a flow that was answered and is not a conversation yet: a DNS client never uses its
+port again. conntrack gives it the short timeout as well."""
 
 ESTABLISHED_AFTER = 2.0
-"""Seconds. A flow that was answered and still has traffic by then is a conversation; conntrack
-calls it a stream, gives it nf_conntrack_udp_timeout_stream, and spares it when full."""
+"""Seconds. A flow that was answered and still has traffic by then is a conversation. conntrack
+calls it a stream, gives it nf_conntrack_udp_timeout_stream, and spares it when its table is
+full."""
 
 _SECOND = 1.0
-"""Seconds of silence that tell one flow from another when somebody has to go. What differs by less
-differs by chance."""
+"""Two flows whose silences differ by fewer seconds than this count as equally silent when one of
+them has to be evicted: such a difference is chance."""
 
 _AWAY = 30.0
-"""Seconds. An established flow that has been silent for so much longer than the newcomer which
-would have to go instead is not in use."""
+"""Seconds. An established flow is not in use if it has been silent for so much longer than the flow
+that would be evicted in its place."""
 
 _FEW = 64
-"""Entries of flows that are gone which may stay, whatever the number of flows."""
+"""Heap entries of ended flows that may stay, whatever the number of flows."""
 
 
 class Timed(Protocol):
-    """What a flow notes for the table with each datagram: no call, and nothing to be sorted."""
+    """What a flow records for the table at each datagram, with no call and nothing to sort."""
 
     began: float
     """Monotonic seconds of the first datagram."""
     last: float
     """Monotonic seconds of the last datagram, to or from the client. Never decreases."""
     answered: bool
-    """Whether its backend has replied; never taken back. The table sets it."""
+    """Whether its backend has replied. The table sets it, and never resets it."""
     established: bool
-    """Whether it is a conversation; never taken back. The table sets it."""
+    """Whether it is a conversation. The table sets it, and never resets it."""
     number: int
-    """What the table knows it by, and sets; different for all flows, ever."""
+    """Its number in the table, which sets it. No number is ever used twice."""
 
 
 F = TypeVar("F", bound=Timed)
 _Entry = tuple[float, int]
-"""When a flow is known to have had a datagram, and its number."""
+"""A time at which a flow had a datagram, not necessarily its last one, and the flow's number."""
 _Heap = list[_Entry]
 
 
 class FlowTable(Generic[F]):
     """Flows by the time of their last datagram.
 
-    There are three classes, as in conntrack: unanswered flows; brief ones, which were answered and
-    may be over with that; and established ones, which went on after they were answered. Only the
-    last may be silent for `timeout` seconds. Times are monotonic seconds.
+    There are three classes, as in conntrack: unanswered flows; brief flows, which were answered and
+    may be over; and established flows, which went on after they were answered. Only the last may be
+    silent for `timeout` seconds. Times are seconds of a monotonic clock.
 
-    A heap for each class has every flow at a time when it was not silent yet, and in a class that
-    may be over. Both may be long ago, so whatever comes to the top is first put where it belongs by
-    now: once in a timeout for a flow with traffic, however much. (To keep flows in order with each
-    datagram took 2 to 7 % of the CPU of an echo.)
+    Each class has a heap, in which a flow is at some time at which it had a datagram. The flow may
+    have had others since, and may be of another class by now. So a flow that comes to the top of a
+    heap is first moved to where it belongs (`_settle`). This happens once in a timeout, however
+    much traffic the flow has. To keep flows in order at each datagram took 2 to 7 % of the CPU of
+    an echo.
     """
 
     __slots__ = ("_brief", "_brief_timeout", "_established", "_established_count",
@@ -75,8 +80,9 @@ class FlowTable(Generic[F]):
     def __init__(
         self, timeout: float, unreplied: float = UNREPLIED_TIMEOUT, brief: float = BRIEF_TIMEOUT
     ) -> None:
-        """`unreplied` must not be longer than `brief`: a flow that has been answered may still be
-        in the heap of those that have not, behind one that is due later. Raises ValueError."""
+        """All timeouts are in seconds. `unreplied` must not be longer than `brief`, as a flow that
+        was answered may still be in the heap of unanswered flows, where it would be looked at too
+        late. Raises ValueError."""
         if unreplied > brief:
             raise ValueError("an answer must not shorten the life of a flow")
         self._unanswered_timeout = min(unreplied, timeout)
@@ -94,16 +100,16 @@ class FlowTable(Generic[F]):
         return len(self._flows)
 
     def __iter__(self) -> Iterator[F]:
-        """As of now: they may end meanwhile."""
+        """The flows alive now. They may end during the iteration."""
         return iter(list(self._flows.values()))
 
     def get(self, number: int) -> F | None:
-        """The flow with a number, if it is still there."""
+        """The flow with a number; None if it has ended."""
         return self._flows.get(number)
 
     def admit(self, flow: F) -> float:
-        """A flow begins, with a datagram from its client. Returns when it is over, unless there is
-        more traffic."""
+        """Add a flow, which begins with a datagram from its client. Returns when the flow is over
+        if there is no more traffic."""
         flow.number = next(self._numbers)
         self._flows[flow.number] = flow
         self._unanswered_count += 1
@@ -111,19 +117,19 @@ class FlowTable(Generic[F]):
         return flow.last + self._unanswered_timeout
 
     def answer(self, flow: F) -> None:
-        """The backend of a flow has replied."""
+        """Note that the backend of a flow has replied."""
         if not flow.answered:
             flow.answered = True
             self._unanswered_count -= 1
 
     def establish(self, flow: F) -> None:
-        """A flow that was answered has turned out to be a conversation."""
+        """Note that a flow, which was answered, is a conversation."""
         if not flow.established:
             flow.established = True
             self._established_count += 1
 
     def discard(self, flow: F) -> None:
-        """A flow is over; it need not be in the table."""
+        """Remove a flow that is over. It need not be in the table."""
         if self._flows.pop(flow.number, None) is not None:
             self._forget(flow)
         for heap, _ in self._classes():
@@ -132,11 +138,12 @@ class FlowTable(Generic[F]):
                 heapify(heap)
 
     def evict(self) -> F | None:
-        """Take out a flow to make room for another. None if there is no flow.
+        """Remove a flow to make room for another one, and return it. None if there is no flow.
 
-        What is established is spared, as by conntrack's early_drop, so that a flood from spoofed
-        sources displaces itself and not the conversations of others. But a quarter of the table is
-        for newcomers, who would not be answered otherwise, and so are flows that nobody uses.
+        Established flows are spared, as by conntrack's early_drop, so that a flood from spoofed
+        sources displaces itself and not the conversations of others. There are two exceptions: at
+        least a quarter of the table is for flows that are not established, since new clients would
+        get no answer otherwise; and an established flow that is not in use may go first.
         """
         heap, last = self._newcomer()
         if last is None or self._crowds_out_newcomers() or self._is_away(last):
@@ -145,7 +152,7 @@ class FlowTable(Generic[F]):
         return self._take(heap) if last is not None else None
 
     def expire(self, now: float, most: int = sys.maxsize) -> list[F]:
-        """Take out the flows whose time is over, or so many of them."""
+        """Remove the flows whose timeout is over, `most` or fewer of them, and return them."""
         over: list[F] = []
         for heap, timeout in self._classes():
             while (last := self._settle(heap)) is not None and last + timeout <= now:
@@ -155,7 +162,7 @@ class FlowTable(Generic[F]):
         return over
 
     def next_deadline(self) -> float | None:
-        """When `expire` will next have something to do, unless there is traffic; None: never."""
+        """When the next flow is over if there is no more traffic. None if there is no flow."""
         deadlines = []
         for heap, timeout in self._classes():
             if (last := self._settle(heap)) is not None:
@@ -163,12 +170,13 @@ class FlowTable(Generic[F]):
         return min(deadlines, default=None)
 
     def _newcomer(self) -> tuple[_Heap, float | None]:
-        """Of the flows that are not established, the one that can best be spared: the heap that
-        has it at its top, and since when it has been silent.
+        """Which of the flows that are not established to evict: the heap that has it at the top,
+        and the time of its last datagram.
 
-        It is whoever has been silent for longer, answered or not. Where no second lies between
-        them, very many come and go: then a finished exchange makes room for one under way, unless
-        three quarters have no answer and so displace each other, as a flood does.
+        The flow that has been silent for longest goes, answered or not. If the longest silences of
+        the two classes are less than a second apart, flows come and go in great numbers. Then an
+        answered flow goes, which is probably over. But if three quarters of these flows are
+        unanswered, it is a flood, and an unanswered flow goes, so that the flood displaces itself.
         """
         unanswered, brief = self._settle(self._unanswered), self._settle(self._brief)
         if unanswered is None or brief is None:
@@ -181,14 +189,15 @@ class FlowTable(Generic[F]):
         return (self._unanswered, unanswered) if waiting_first else (self._brief, brief)
 
     def _crowds_out_newcomers(self) -> bool:
-        """Whether established flows hold more than three quarters of the table."""
+        """Whether established flows have more than three quarters of the table."""
         return 4 * (len(self._flows) - self._established_count) < len(self._flows)
 
     def _is_away(self, last: float) -> bool:
-        """Whether an established flow has been silent since long before `last`."""
+        """Whether the established flow that has been silent for longest is not in use: its last
+        datagram came long before `last`."""
         heap = self._established
         if not heap or heap[0][0] + _AWAY >= last:
-            return False  # It need not be looked up what that flow has done since.
+            return False  # Datagrams that the flow has had since cannot change the answer.
         silent = self._settle(heap)
         return silent is not None and silent + _AWAY < last
 
@@ -200,7 +209,8 @@ class FlowTable(Generic[F]):
         )
 
     def _settle(self, heap: _Heap) -> float | None:
-        """Have the flow that has been silent for longest at the top. Its last time, if any."""
+        """Bring the flow that has been silent for longest to the top, and return the time of its
+        last datagram. None if the class has no flow."""
         while heap:
             known, number = heap[0]
             flow = self._flows.get(number)
@@ -226,7 +236,7 @@ class FlowTable(Generic[F]):
         return flow
 
     def _forget(self, flow: F) -> None:
-        """A flow no longer counts."""
+        """Count a removed flow no longer."""
         if not flow.answered:
             self._unanswered_count -= 1
         if flow.established:
@@ -234,6 +244,8 @@ class FlowTable(Generic[F]):
 
 
 class HasBackend(Protocol):
+    """A flow, as far as `stale` is concerned."""
+
     @property
     def backend(self) -> Backend: ...
 
@@ -244,8 +256,8 @@ B = TypeVar("B", bound=HasBackend)
 def stale(flows: Iterable[B], serving: Collection[Backend]) -> list[B]:
     """The flows to close after a change of endpoints: those whose backend no longer serves.
 
-    The same rule by which kube-proxy deletes conntrack entries, since a client that keeps its port
-    would otherwise talk to a pod that is gone for as long as it talks. If nothing serves, there is
+    kube-proxy deletes conntrack entries by the same rule. A client that keeps using its port would
+    otherwise send to a pod that is gone for as long as it sends. If no endpoint serves, there is
     nothing better to offer, and flows are left alone.
     """
     if not serving:
