@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, cast
 from tests.simulation.udp_peers import UdpClient, UdpServer
 from tests.simulation.world import Violation
 from uproxy.core.flows.counters import Counters
-from uproxy.dataplane.udp.flow import ATTEMPTS, CONVERSATION, KEPT, KEPT_BYTES, UdpFlow
+from uproxy.dataplane.udp.flow import CONVERSATION, KEPT, KEPT_BYTES, UdpFlow
+from uproxy.dataplane.udp.flow_backend import ATTEMPTS
 from uproxy.dataplane.udp.listener import UdpListener
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _miscounted(simulation: Simulation, total: Counters) -> list[str]:
         found.append(f"counted {counted} datagrams to backends of {taken}")
     again = simulation.machine.network.refused
     if not again and (counted, counted_bytes) != (taken, taken_bytes):
-        found.append(f"counted {counted} datagrams to backends of {taken}, and nobody refuses")
+        found.append(f"counted {counted} datagrams to backends of {taken}, and no backend refuses")
     taken, taken_bytes = sum(each.taken for each in back), sum(each.taken_bytes for each in back)
     if (total.backend_datagrams, total.backend_bytes) != (taken, taken_bytes):
         found.append(f"counted {total.backend_datagrams} datagrams to clients of {taken}")

@@ -73,7 +73,7 @@ class UdpFlows:
     def make_room(self) -> bool:
         """Whether another flow may begin; if need be, the one that matters least ends for it.
 
-        UDP flows are ended, and TCP clients wait, because a datagram that nobody takes is lost
+        UDP flows are ended, and TCP clients wait, because a datagram that is not taken is lost
         while a connection waits in the kernel's queue. TCP has a share that it does not give back,
         so there may be no UDP flow to end (docs/decisions/0009-who-gives-way.md).
         """

@@ -115,7 +115,7 @@ class LoopDetector:
         return backend
 
     def _suspects(self) -> dict[Backend, tuple[int, float]]:
-        """Backends of which a bait has come back lately."""
+        """Backends of which a bait has come back within _PATIENCE seconds."""
         if self._returned:
             now = self._context.reactor.now
             self._returned = {each: seen for each, seen in self._returned.items() if now < seen[1]}

@@ -1,0 +1,154 @@
+"""The backend half of a UDP flow: which backend it is, and the socket that is connected to it."""
+
+from __future__ import annotations
+
+import errno
+from _socket import socket as Socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol
+
+from uproxy.core.errors import RESOURCE_ERRORS
+from uproxy.core.flows.counters import DropReason
+from uproxy.core.route import Backend, Route
+from uproxy.dataplane.context import Context
+from uproxy.dataplane.ports import Port
+from uproxy.dataplane.udp.backend_socket import connect, connect_as
+from uproxy.dataplane.udp.flows import UdpFlows
+from uproxy.dataplane.udp.keys import Address
+
+ATTEMPTS = 4
+"""Backends that a flow tries before it gives up, as for TCP."""
+
+
+class Reaching(Protocol):
+    """What is needed of a listener to reach a backend."""
+
+    context: Context
+    all_flows: UdpFlows
+    """Those of all listeners of the worker."""
+    route: Route
+    """The present one. A flow asks it for another backend when one refuses."""
+    port: Port
+    preserves: bool
+    """Whether backends are to see the addresses of clients that are outside."""
+
+
+class FlowBackend(ABC):
+    """One backend at a time, and the next one if it cannot be reached."""
+
+    __slots__ = ("_client", "_listener", "_port", "_preserving", "_reactor", "_send", "_sock",
+                 "_tried", "backend", "counters", "number")  # fmt: skip
+
+    backend: Backend
+    _listener: Reaching
+    _sock: Socket | None
+    _send: Callable[[bytes | memoryview], int]
+
+    def __init__(self, listener: Reaching, client: Address) -> None:
+        self._listener = listener
+        self._client = client
+        self._port = listener.port
+        self._reactor = listener.context.reactor
+        self._sock = None
+        self._preserving = listener.preserves
+        """Whether the backend is to see the client's address, if that is outside."""
+        self._tried: list[Backend] = []
+        """Backends that failed since the last reply."""
+        self.counters = listener.port.counters
+        self.number = 0
+        """The number that the table of the worker knows the flow by; 0 until it is admitted."""
+
+    def source(self) -> tuple[str, int]:
+        """Address and port of the socket towards the backend; "" and 0 without one."""
+        return ("", 0) if self._sock is None else self._sock.getsockname()[:2]
+
+    @abstractmethod
+    def _start_receiving(self, sock: Socket) -> None:
+        """Pass on what a backend replies from now on. Raises OSError."""
+
+    @abstractmethod
+    def _stop_receiving(self, sock: Socket) -> None:
+        """Receive nothing more, before the socket is closed."""
+
+    def _blame(self, backend: Backend) -> None:
+        self._tried.append(backend)
+        self.counters.dial_failures += 1
+        self._port.balancer.failed(backend, self._reactor.now)
+
+    def _connect(self) -> bool:
+        """Connect to a backend. Otherwise count why not."""
+        freed = False
+        while len(self._tried) < ATTEMPTS:
+            backend = self._pick()
+            if backend is None:
+                break
+            if self._tried:
+                self.counters.retries += 1
+            try:
+                self._connect_to(backend)
+            except OSError as error:
+                if error.errno in RESOURCE_ERRORS:
+                    if not freed and self._take_descriptor(error):
+                        freed = True
+                        continue
+                    self.counters.drop(DropReason.DESCRIPTORS)
+                    return False
+                self._blame(backend)
+            else:
+                return True
+        self.counters.drop(self._why_no_backend())
+        return False
+
+    def _why_no_backend(self) -> DropReason:
+        if self._listener.all_flows.loops.found:
+            return DropReason.LOOP
+        return DropReason.DIAL_FAILED if self._tried else DropReason.NO_BACKEND
+
+    def _take_descriptor(self, error: OSError) -> bool:
+        """Whether a new flow can have the descriptor of another one, which ends for it. Only where
+        this process has no more (EMFILE): if the whole machine has none, another process would be
+        faster. A flow that moves ends no other: it has just given a descriptor back."""
+        is_new = not self.number
+        return is_new and error.errno == errno.EMFILE and self._listener.all_flows.free_descriptor()
+
+    def _pick(self) -> Backend | None:
+        context, route, ip = self._listener.context, self._listener.route, self._client[0]
+        backends = context.locality.backends_for(route, ip)
+        tried = self._tried
+        if self._listener.all_flows.loops.found:
+            tried = [*tried, *self._listener.all_flows.loops.avoided()]
+        return self._port.balancer.pick(route, backends, ip, context.reactor.now, tried)
+
+    def _connect_to(self, backend: Backend) -> None:
+        context = self._listener.context
+        sock = self._socket_towards(backend)
+        try:
+            self._start_receiving(sock)
+        except BaseException:
+            sock.close()
+            raise
+        self._sock, self._send = sock, sock.send
+        self.backend = backend
+        balancer = self._port.balancer
+        balancer.begin(backend)
+        balancer.pin(self._listener.route, backend, self._client[0], context.reactor.now)
+
+    def _socket_towards(self, backend: Backend) -> Socket:
+        """A socket that is connected to it, with the client's address if that is wanted and can be
+        had, or else with the node's. Raises OSError."""
+        context, client = self._listener.context, self._client[0]
+        if self._preserving and context.locality.is_outside(self._listener.route, client):
+            sock = connect_as(client, backend, context)
+            if sock is not None:
+                return sock
+            self._preserving = False
+            self.counters.masqueraded += 1
+        return connect(backend, context)
+
+    def _disconnect(self) -> None:
+        if self._sock is not None:
+            self._stop_receiving(self._sock)
+            self._sock.close()
+            self._sock = None
+            self._port.balancer.end(self.backend)
