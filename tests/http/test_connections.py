@@ -1,4 +1,4 @@
-"""Clients that dawdle, flood, or speak something else: none of them locks others out."""
+"""Clients that are slow, flood the server or speak no HTTP, while others are still answered."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aiohttp import web
 
 from tests.http.client import eventually, fetch
 from uproxy.config.settings import Address
-from uproxy.http.connections import Limits, Room
+from uproxy.http.connections import ConnectionLimit, Timeouts
 from uproxy.http.server import HttpServer
 
 ANY = Address("127.0.0.1", 0)
-SHORT = Limits(first_request=0.05, writing=0.05)
-NEVER = Limits(first_request=600.0, writing=600.0)
-"""So that it is not patience that ends a connection."""
+SHORT = Timeouts(first_request=0.05, writing=0.05)
+NEVER = Timeouts(first_request=600.0, writing=600.0)
+"""So that no timeout ends a connection."""
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -38,13 +38,13 @@ def application() -> web.Application:
 
 @asynccontextmanager
 async def serving(
-    target: web.Application | None = None, *, most: int = 4, limits: Limits = NEVER
-) -> AsyncIterator[tuple[Address, Room]]:
-    room = Room(most)
+    target: web.Application | None = None, *, most: int = 4, timeouts: Timeouts = NEVER
+) -> AsyncIterator[tuple[Address, ConnectionLimit]]:
+    limit = ConnectionLimit(most)
     async with HttpServer(
-        target or application(), [ANY], name="test", room=room, limits=limits
+        target or application(), [ANY], name="test", limit=limit, timeouts=timeouts
     ) as server:
-        yield server.bound[0], room
+        yield server.bound[0], limit
 
 
 class Client:
@@ -64,7 +64,7 @@ class Client:
         await self.reader.readuntil(b"hello")
 
     async def ended(self) -> bytes:
-        """What came until the server ended it."""
+        """Everything that arrived until the server closed the connection."""
         async with asyncio.timeout(15):
             with contextlib.suppress(ConnectionResetError):
                 return await self.reader.read()
@@ -97,7 +97,7 @@ async def test_a_first_request_that_does_not_come_ends_the_connection(
 ) -> None:
     target = application() if kind == "application" else hello
     async with (
-        HttpServer(target, [ANY], name="test", limits=SHORT) as server,
+        HttpServer(target, [ANY], name="test", timeouts=SHORT) as server,
         client(server.bound[0]) as slow,
     ):
         await slow.say(said)
@@ -106,27 +106,27 @@ async def test_a_first_request_that_does_not_come_ends_the_connection(
 
 async def test_a_first_request_that_trickles_ends_the_connection() -> None:
     """Each byte is progress, and none of them is worth more time."""
-    async with serving(limits=SHORT) as (address, room), client(address) as slow:
+    async with serving(timeouts=SHORT) as (address, limit), client(address) as slow:
         await slow.say(b"GET / HTTP/1.1\r\n")
-        await eventually(lambda: len(room) == 1)
+        await eventually(lambda: len(limit) == 1)
         with contextlib.suppress(ConnectionError):
-            while len(room):
+            while len(limit):
                 await slow.say(b"X: y\r\n")
                 await asyncio.sleep(0.02)
         assert await slow.ended() == b""
 
 
 async def test_a_connection_that_has_asked_may_idle() -> None:
-    async with serving(limits=SHORT) as (address, room), client(address) as polite:
+    async with serving(timeouts=SHORT) as (address, limit), client(address) as polite:
         await polite.asked()
         async with client(address) as silent:
             await silent.ended()  # It came later, and was there for long enough.
         await polite.asked()
-        assert len(room) == 1
+        assert len(limit) == 1
 
 
-async def test_idle_connections_make_place_for_new_ones() -> None:
-    async with serving(most=4) as (address, room), contextlib.AsyncExitStack() as stack:
+async def test_idle_connections_are_closed_for_new_ones() -> None:
+    async with serving(most=4) as (address, limit), contextlib.AsyncExitStack() as stack:
         kept = [await stack.enter_async_context(client(address)) for _ in range(2)]
         for each in (kept[1], kept[0]):
             await each.asked()
@@ -135,11 +135,11 @@ async def test_idle_connections_make_place_for_new_ones() -> None:
         assert (await fetch(address, "/")).body == b"hello"
         assert await kept[1].ended() == b"", "idle for the longest"
         await kept[0].asked()
-        assert len(room) <= 4
+        assert len(limit) <= 4
 
 
-async def test_a_crowded_server_does_not_invite_to_stay() -> None:
-    """Who is told so does not send its next request to a connection that is being cut."""
+async def test_a_server_near_its_limit_asks_clients_to_close() -> None:
+    """Then a client does not send its next request on a connection that is just being closed."""
     async with serving(most=4) as (address, _), contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(client(address))
         await first.asked()
@@ -149,9 +149,9 @@ async def test_a_crowded_server_does_not_invite_to_stay() -> None:
         assert b"Connection: close" in await first.ended()
 
 
-async def test_a_thousand_silent_connections_lock_nobody_out() -> None:
-    """And take no more descriptors than the room has places, but for those in the queue."""
-    async with serving(most=8) as (address, room):
+async def test_a_thousand_silent_connections_do_not_stop_a_probe() -> None:
+    """They take no more descriptors than the limit; those in the queue take none."""
+    async with serving(most=8) as (address, limit):
         before = len(os.listdir("/proc/self/fd"))
         silent = []
         for number in range(1000):
@@ -161,14 +161,14 @@ async def test_a_thousand_silent_connections_lock_nobody_out() -> None:
             silent.append(sock)
             if number % 100 == 99:
                 assert (await fetch(address, "/")).status == 200
-        await eventually(lambda: len(room) <= 8)
+        await eventually(lambda: len(limit) <= 8)
         taken = len(os.listdir("/proc/self/fd")) - before - len(silent)
         for sock in silent:
             sock.close()
         assert taken <= 8 + 32
 
 
-async def test_what_is_busy_is_not_cut_for_a_new_one() -> None:
+async def test_a_busy_connection_is_not_closed_for_a_new_one() -> None:
     going, asked = asyncio.Event(), 0
 
     async def slow(_: web.BaseRequest) -> web.Response:
@@ -179,42 +179,42 @@ async def test_what_is_busy_is_not_cut_for_a_new_one() -> None:
 
     app = web.Application()
     app.router.add_get("/", slow)
-    async with serving(app, most=2) as (address, room), contextlib.AsyncExitStack() as stack:
+    async with serving(app, most=2) as (address, limit), contextlib.AsyncExitStack() as stack:
         busy = [await stack.enter_async_context(client(address)) for _ in range(2)]
         for each in busy:
             await each.say(REQUEST)
         await eventually(lambda: asked == 2)
         async with client(address) as late:
             assert await late.ended() == b""
-        assert len(room) == 2
+        assert len(limit) == 2
         going.set()
         for each in busy:
             await each.reader.readuntil(b"hello")
 
 
-async def test_servers_may_share_a_room() -> None:
-    room = Room(8)
+async def test_servers_may_share_a_limit() -> None:
+    limit = ConnectionLimit(8)
     async with (
-        HttpServer(hello, [ANY], name="one", room=room) as one,
-        HttpServer(hello, [ANY], name="two", room=room) as two,
+        HttpServer(hello, [ANY], name="one", limit=limit) as one,
+        HttpServer(hello, [ANY], name="two", limit=limit) as two,
         contextlib.AsyncExitStack() as stack,
     ):
         for server in (one, two, one, two):
             each = await stack.enter_async_context(client(server.bound[0]))
             await each.asked()
-        assert len(room) == 4
+        assert len(limit) == 4
 
 
-async def test_a_client_that_does_not_read_is_cut() -> None:
+async def test_the_connection_of_a_client_that_does_not_read_is_closed() -> None:
     async def long(_: web.BaseRequest) -> web.Response:
         return web.Response(body=b"x" * 20_000_000)
 
     app = web.Application()
     app.router.add_get("/", long)
-    async with serving(app, limits=SHORT) as (address, room), client(address) as deaf:
+    async with serving(app, timeouts=SHORT) as (address, limit), client(address) as deaf:
         await deaf.say(REQUEST)
-        await eventually(lambda: len(room) == 1)
-        await eventually(lambda: len(room) == 0)
+        await eventually(lambda: len(limit) == 1)
+        await eventually(lambda: len(limit) == 0)
 
 
 async def test_pipelined_requests_of_a_client_that_does_not_read_are_not_all_answered() -> None:
@@ -227,9 +227,9 @@ async def test_pipelined_requests_of_a_client_that_does_not_read_are_not_all_ans
 
     app = web.Application()
     app.router.add_get("/", count)
-    async with serving(app, limits=SHORT) as (address, room), client(address) as deaf:
+    async with serving(app, timeouts=SHORT) as (address, limit), client(address) as deaf:
         deaf.writer.write(REQUEST * 10_000)
-        await eventually(lambda: asked > 0 and len(room) == 0)
+        await eventually(lambda: asked > 0 and len(limit) == 0)
         assert asked < 1000
 
 
@@ -258,14 +258,14 @@ async def test_a_body_that_trickles_is_not_waited_for() -> None:
 async def test_nonsense_is_refused_and_no_event(
     said: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving() as (address, room):
+    async with serving() as (address, limit):
         async with client(address) as odd:
             with contextlib.suppress(ConnectionError):
                 await odd.say(said)
             answer = await odd.ended()
         assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
         assert (await fetch(address, "/")).status == 200
-        await eventually(lambda: len(room) == 0)
+        await eventually(lambda: len(limit) == 0)
     assert [each for each in caplog.records if each.levelno > logging.DEBUG] == []
 
 

@@ -1,8 +1,9 @@
-"""Which names a server answers to.
+"""Which host names a server answers to.
 
 A page in a browser may talk to its own server under its own name, and then have that name resolve
-to 127.0.0.1 (DNS rebinding): what it reads from then on is ours. So requests must name the server
-in a way that nobody else can: by an address, which nothing resolves, or by a name that is known.
+to 127.0.0.1 (DNS rebinding). From then on it would read what uproxy answers. So a request must
+address the server in a way that a page cannot make up: by an IP address, which is not resolved, or
+by a name that is known.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from typing import Final
 from uproxy.core.ip import parse_ip
 
 ANY = "*"
-"""Instead of a name: all of them."""
+"""In place of a name: all names are allowed."""
 
 _WITH_PORT: Final = re.compile(r"(\[[^]]*\]|[^:]*)(?::\d*)?")
 """The Host header (RFC 9110, 7.2): a name or an address, and perhaps a port."""
 
 
 def known_names(*names: str) -> frozenset[str]:
-    """ "localhost" and others, as `answers_to` wants them."""
+    """These names and "localhost", in the form that `answers_to` takes."""
     return frozenset({"localhost", *map(_canonical, names)} - {""})
 
 
 def answers_to(hosts: Iterable[str], names: Set[str]) -> bool:
     """Whether a request with these Host headers is meant for a server with these names.
 
-    No browser leaves the header out; HTTP/1.0 does.
+    A request without the header is answered: browsers always send it, clients of HTTP/1.0 do not.
     """
     return ANY in names or all(_is_known(host, names) for host in hosts)
 
@@ -39,7 +40,8 @@ def _is_known(host: str, names: Set[str]) -> bool:
 
 
 def _without_port(host: str) -> str:
-    """Itself where it has another form: an IPv6 address without brackets, or something odd."""
+    """The name or address of a Host header. A text of another form is returned as it is: an IPv6
+    address without brackets, or something invalid."""
     found = _WITH_PORT.fullmatch(host)
     if found is None:
         return host

@@ -1,5 +1,5 @@
 """Everything on the metrics address: /metrics, /proxyMode, /healthz, /readyz, the status as JSON
-and as a page. For GET and HEAD only; it changes nothing.
+and as a page. Only GET and HEAD are answered, and nothing is ever changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from uproxy.http.readyz import Notes, readyz_page
 Page = Callable[[web.Request], Awaitable[web.Response]]
 
 _LONGEST_NAME = 253
-"""Of DNS; what is longer need not be repeated."""
+"""Characters of a DNS name; a longer name is cut off where it is repeated to the client."""
 _NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 _FRESH = {"Cache-Control": "no-store"}
 _PAGE_POLICY = {
@@ -34,7 +34,7 @@ _PAGE_POLICY = {
         "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
     )
 }
-"""The page loads nothing and talks to nobody but its own server."""
+"""The page loads nothing from elsewhere, and talks to its own server only."""
 
 
 def api_app(
@@ -46,12 +46,13 @@ def api_app(
     notes: Notes = tuple,
     version: str = uproxy.__version__,
 ) -> web.Application:
-    """Serves at any time, also before the first sync. `status` is asked for each request.
+    """The application, which answers at any time, also before the first sync.
 
-    /readyz is that of the health port, with all of its reasons.
-    `names`: host names that requests may be addressed to, beside addresses; see `core.hosts`.
+    `status` is called for each request. /readyz is that of the health port, but with the text of
+    each reason. `names`: host names by which requests may address this server, besides IP
+    addresses; see `allowed_hosts`.
     """
-    one_at_a_time = _Turns()
+    one_at_a_time = _OneAtATime()
     app = web.Application(middlewares=[_only_for(names)])
     for path, page in (
         ("/", _file("page.html", "text/html")),
@@ -65,21 +66,21 @@ def api_app(
     return app
 
 
-class _Turns:
-    """Makes one of the long answers at a time, and lets others go first: with 10,000 Services, each
-    keeps the loop busy for up to half a second."""
+class _OneAtATime:
+    """Makes one of the long answers at a time, and runs other tasks in between: with 10,000
+    Services, each of them blocks the event loop for up to half a second."""
 
     def __init__(self) -> None:
-        self._turn = asyncio.Semaphore(1)
+        self._semaphore = asyncio.Semaphore(1)
 
     def __call__(self, page: Page) -> Page:
-        async def in_turn(request: web.Request) -> web.Response:
-            async with self._turn:
+        async def queued(request: web.Request) -> web.Response:
+            async with self._semaphore:
                 response = await page(request)
                 await asyncio.sleep(0)
                 return response
 
-        return in_turn
+        return queued
 
 
 def _only_for(names: Set[str]) -> Middleware:

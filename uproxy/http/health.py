@@ -15,9 +15,9 @@ from uproxy.core.report.health import HealthAnswer, ProxyHealth, service_health
 from uproxy.core.report.readiness import Reason, kinds
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.routing.service_routes import HealthCheck
-from uproxy.http.connections import Room
+from uproxy.http.connections import ConnectionLimit
 from uproxy.http.readyz import Notes, readyz_page
-from uproxy.http.server import Answering, HttpServer, ServeError
+from uproxy.http.server import Answer, HttpServer, ServeError
 
 Clock = Callable[[], float]
 """Seconds."""
@@ -38,8 +38,8 @@ def healthz_app(
 ) -> web.Application:
     """/healthz, /livez and /readyz, for any method, as in kube-proxy; everything else is 404.
 
-    `not_ready` gives the reasons why clients are not served as they should be; none: ready. Their
-    kinds are told to everybody who asks, the rest at the metrics address.
+    `not_ready` returns the reasons why clients are not served as they should be; empty: ready. This
+    address, which anyone may reach, shows only their kinds; the metrics address shows all of them.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -77,8 +77,9 @@ class _Serving(NamedTuple):
 class ServiceHealthServers:
     """The healthCheckNodePorts of all Services: one server for each Service and family.
 
-    A load balancer probes with the family that it forwards, so each family answers for its own
-    endpoints, and one that cannot be opened leaves the other alone.
+    A load balancer probes with the IP family that it forwards, so each family has a server of its
+    own, which answers for the endpoints of that family. If one cannot be opened, the other still
+    answers.
     """
 
     def __init__(
@@ -88,15 +89,16 @@ class ServiceHealthServers:
         healthy: Callable[[], bool],
         new_server: Callable[..., HttpServer] = HttpServer,
     ) -> None:
-        """`hosts`: where to listen, asked at each sync: the addresses of NodePorts, of which "::"
-        is IPv6 only. `healthy`: the proxy's own health, asked at each probe."""
+        """`hosts` returns where to listen, and is called at each sync: the addresses of NodePorts,
+        of which "::" is IPv6 only. `healthy`: the proxy's own health, called at each probe.
+        `new_server` makes an HttpServer."""
         self._new_server = new_server
         self._hosts = hosts
         self._healthy = healthy
         self._counts: dict[_Key, int] = {}
         self._serving: dict[_Key, _Serving] = {}
         self._failed: dict[_Key, str] = {}
-        self._room = Room(_CONNECTIONS)
+        self._limit = ConnectionLimit(_CONNECTIONS)
 
     def __repr__(self) -> str:
         return f"<ServiceHealthServers {len(self._serving)} open {len(self._failed)} failed>"
@@ -117,12 +119,14 @@ class ServiceHealthServers:
         return reasons
 
     async def sync(self, wanted: Mapping[ObjectName, HealthCheck]) -> None:
-        """Open, move and close ports, and answer with the new counts from now on.
+        """Serve exactly these health checks: open, move and close ports, and answer with the new
+        counts from now on.
 
         A port that cannot be opened is in `reasons`, and the next sync tries it again.
         """
         places = self._places(wanted)
-        # Before any await: a request that races with a removal must find nothing, and gets 503.
+        # Before any await: a probe that arrives while its Service is being removed must find no
+        # endpoints, and gets 503.
         self._counts = {key: wanted[key.service].counts[key.family] for key in places}
         self._failed = {}
         for key, serving in list(self._serving.items()):
@@ -145,7 +149,7 @@ class ServiceHealthServers:
     async def _open(self, key: _Key, place: _Place) -> None:
         addresses = [Address(host, place.port) for host in place.hosts]
         name = f"health check of {key.service}"
-        server = self._new_server(self._answering(key), addresses, name=name, room=self._room)
+        server = self._new_server(self._answer(key), addresses, name=name, limit=self._limit)
         try:
             await server.open()
         except ServeError as error:
@@ -153,7 +157,7 @@ class ServiceHealthServers:
         else:
             self._serving[key] = _Serving(place, server)
 
-    def _answering(self, key: _Key) -> Answering:
+    def _answer(self, key: _Key) -> Answer:
         async def answer(_: web.BaseRequest) -> web.Response:
             count = self._counts.get(key, 0)
             return _response(

@@ -10,7 +10,7 @@ from uproxy.core.printable import printable
 from uproxy.core.report.readiness import Reason
 
 Notes = Callable[[], Sequence[Reason]]
-"""Conditions that need attention, but make nothing red."""
+"""Conditions that need attention although no health check fails."""
 
 
 def readyz_page(
@@ -19,7 +19,7 @@ def readyz_page(
     *,
     said: Callable[[Sequence[Reason]], Sequence[str]],
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """`said`: what is told of reasons and notes there, line by line."""
+    """`said` gives the lines to show for reasons and notes: their kinds, or their texts."""
 
     async def page(_: web.Request) -> web.Response:
         reasons = not_ready()

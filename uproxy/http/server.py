@@ -16,27 +16,30 @@ from uproxy.config.settings import Address
 from uproxy.core.backoff import Backoff
 from uproxy.core.protocols import TCP
 from uproxy.core.route import Frontend
-from uproxy.http.connections import Connection, Limits, Room
+from uproxy.http.connections import Connection, ConnectionLimit, Timeouts
 from uproxy.net.listening import explain
 
-Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-"""Answers any method and path."""
+CreateServer = Callable[..., socket.socket]
+"""As socket.create_server."""
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+"""Answers a request of any method and path."""
 
 _RETRY = Backoff(initial=0.5, maximum=5.0, jitter=0.2)
 """Between two attempts to listen; kube-proxy tries every 5 s."""
 
 _SHUTDOWN_TIMEOUT = 1.0
-"""Seconds that requests in progress get when the server closes; idle connections get none.
-All answers are short, so only a peer that stopped reading needs it."""
+"""Seconds that requests in progress get when the server closes; idle connections get none. All
+answers are short, so only a client that has stopped reading takes as long."""
 
 _CONNECTIONS = 32
-"""Connections of a server at a time, unless it shares a room with others."""
+"""Connections of a server at a time, unless it shares a limit with others."""
 
 _BACKLOG = 512
-"""Connections that may wait to be accepted, without a descriptor. A flood fills any queue; where it
-is short, probes send their SYN a second time, a second late, and here they wait for 0.1 s."""
+"""Connections that may wait to be accepted; they take no descriptor. A flood fills any queue. When
+a short queue is full, a probe has to send its SYN again, a second later; in this one it waits for
+0.1 s."""
 
-_LIMITS = Limits()
+_TIMEOUTS = Timeouts()
 
 _log = logging.getLogger(__name__)
 
@@ -48,30 +51,33 @@ class ServeError(Exception):
 class HttpServer:
     """One application on all of its addresses, or on none.
 
-    As a context manager it tries once to listen: read `reason` for the outcome. `retry()` goes on
-    trying. Closing cuts idle connections at once, and twice is fine.
+    As a context manager it tries once to listen; `reason` has the outcome. `retry()` goes on
+    trying. Closing it closes idle connections at once. It may be closed twice.
     """
 
     def __init__(
         self,
-        target: web.Application | Answering,
+        target: web.Application | Answer,
         addresses: Sequence[Address],
         *,
         name: str,
         dual_stack: bool = False,
         retry: Backoff = _RETRY,
-        room: Room | None = None,
-        limits: Limits = _LIMITS,
+        limit: ConnectionLimit | None = None,
+        timeouts: Timeouts = _TIMEOUTS,
+        create_server: CreateServer = socket.create_server,
     ) -> None:
-        """`name` is for people. `dual_stack`: "::" takes IPv4 clients too, where the host can.
-        `room`: for servers that together may have so many connections."""
+        """`name` is for logs. `dual_stack`: "::" takes IPv4 clients too, if the host supports it.
+        `limit`: of connections, for servers that share one. `create_server` makes a listening
+        socket."""
         self._target = target
-        self._room = Room(_CONNECTIONS) if room is None else room
-        self._limits = limits
+        self._limit = ConnectionLimit(_CONNECTIONS) if limit is None else limit
+        self._timeouts = timeouts
         self._addresses = addresses
         self.name = name
         self._dual_stack = dual_stack
         self._retry = retry
+        self._create_server = create_server
         self._runner: web.BaseRunner | None = None
         self.reason = ""
         """Why the last attempt failed; "" when it serves."""
@@ -97,7 +103,7 @@ class HttpServer:
         if self._runner is not None:
             return
         try:
-            sockets = _listening(self._addresses, dual_stack=self._dual_stack)
+            sockets = _listening(self._addresses, self._create_server, dual_stack=self._dual_stack)
         except ServeError as error:
             self.reason = str(error)
             raise
@@ -127,32 +133,36 @@ class HttpServer:
                 _log.info("%s: now listening on %s", self.name, self.bound)
 
     async def close(self) -> None:
-        """Stop listening and cut the connections."""
+        """Stop listening, and close all connections."""
         self.bound = ()
         runner, self._runner = self._runner, None
         if runner is not None:
             for connection in runner.server.connections if runner.server is not None else ():
-                cast("Connection", connection).cut_if_dawdling()
+                cast("Connection", connection).abort_if_body_missing()
             await runner.cleanup()
 
     async def _serve(self, sockets: Sequence[socket.socket]) -> None:
         self._runner = _runner(self._target)
         await self._runner.setup()
         for sock in sockets:
-            await _Site(self._runner, sock, self._room, self._limits).start()
+            await _Site(self._runner, sock, self._limit, self._timeouts).start()
         self.bound = tuple(Address(*sock.getsockname()[:2]) for sock in sockets)
 
 
 class _Site(web.BaseSite):
-    """A listening socket, whose connections have a room."""
+    """A listening socket of which the number of connections is limited."""
 
     def __init__(
-        self, runner: web.BaseRunner, sock: socket.socket, room: Room, limits: Limits
+        self,
+        runner: web.BaseRunner,
+        sock: socket.socket,
+        limit: ConnectionLimit,
+        timeouts: Timeouts,
     ) -> None:
         super().__init__(runner, backlog=_BACKLOG)
         self._sock = sock
-        self._room = room
-        self._limits = limits
+        self._limit = limit
+        self._timeouts = timeouts
 
     @property
     def name(self) -> str:
@@ -164,12 +174,12 @@ class _Site(web.BaseSite):
         assert server is not None
 
         def connection() -> Connection:
-            return Connection(server, self._room, self._limits, loop)
+            return Connection(server, self._limit, self._timeouts, loop)
 
         self._server = await loop.create_server(connection, sock=self._sock, backlog=_BACKLOG)
 
 
-def _runner(target: web.Application | Answering) -> web.BaseRunner:
+def _runner(target: web.Application | Answer) -> web.BaseRunner:
     if isinstance(target, web.Application):
         return web.AppRunner(_observed(target), shutdown_timeout=_SHUTDOWN_TIMEOUT)
 
@@ -180,7 +190,7 @@ def _runner(target: web.Application | Answering) -> web.BaseRunner:
 
 
 def _observed(app: web.Application) -> web.Application:
-    """The application, with its connections knowing when it makes an answer."""
+    """The application, with a middleware that marks connections as busy."""
     if _observe not in app.middlewares:
         app.middlewares.insert(0, _observe)
     return app
@@ -197,11 +207,13 @@ def _connection(request: web.BaseRequest) -> Connection:
     return connection
 
 
-def _listening(addresses: Sequence[Address], *, dual_stack: bool) -> list[socket.socket]:
+def _listening(
+    addresses: Sequence[Address], create_server: CreateServer, *, dual_stack: bool
+) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     for address in addresses:
         try:
-            sockets.append(_listen(address, dual_stack=dual_stack))
+            sockets.append(_listen(address, create_server, dual_stack=dual_stack))
         except OSError as error:
             for sock in sockets:
                 sock.close()
@@ -209,8 +221,8 @@ def _listening(addresses: Sequence[Address], *, dual_stack: bool) -> list[socket
     return sockets
 
 
-def _listen(address: Address, *, dual_stack: bool) -> socket.socket:
+def _listen(address: Address, create_server: CreateServer, *, dual_stack: bool) -> socket.socket:
     if ":" not in address.host:
-        return socket.create_server(address)
+        return create_server(address)
     both = dual_stack and address.host == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server(address, family=socket.AF_INET6, dualstack_ipv6=both)
+    return create_server(address, family=socket.AF_INET6, dualstack_ipv6=both)
