@@ -38,8 +38,8 @@ ALL: Final = (
         "health-checks-once",
         "a health check node port that was taken is not tried again",
         "control.reconciler",
-        "self._table_builder.again, self._checking, self._steps)",
-        "self._table_builder.again, self._steps)",
+        "            self._health_check_retry,\n",
+        "",
     ),
     _one(
         "recovered-if-opened",
@@ -53,8 +53,8 @@ ALL: Final = (
         "retry-late",
         "a frontend that has failed is tried again only when something else happens",
         "control.reconciler",
-        "earliest(self._retries.next_due(), *(each.at for each in again))",
-        "earliest(*(each.at for each in again))",
+        "earliest(self._retries.next_due(), *(each.at for each in retries))",
+        "earliest(*(each.at for each in retries))",
     ),
     _one(
         "partly-paused-is-paused",

@@ -1,7 +1,9 @@
-"""Watches the API server after addresses were claimed: one of the claims may have cut it off.
+"""Asks the API server for a sign of life after addresses were claimed: a claim may have cut it off.
 
-A Kubernetes watch does not show that. It receives nothing when this node has taken the server's
-address, but it may also receive nothing because nothing changes.
+That happens when a Service has the address of the server, or of a router on the way: this node then
+takes the address for its own. A Kubernetes watch does not show it, as it receives nothing then, and
+it also receives nothing while nothing changes. So the claims that came before are released, and
+tried again later.
 """
 
 from __future__ import annotations
@@ -18,32 +20,35 @@ from uproxy.core.routing.suspect_claims import SuspectClaims
 log = logging.getLogger(__name__)
 
 _INTERVAL: Final = 3.0
-"""Seconds between two questions, a good three of them for each claim."""
+"""Seconds between two requests to the server, of which each claim gets at least three."""
 
 
-class Cluster(Protocol):
-    """What has to be known of the API server."""
+class ApiServer(Protocol):
+    """What the watchdog has to know of the API server."""
 
     @property
     def reachable(self) -> bool:
-        """Whether it was there when it was last heard of."""
+        """Whether the latest requests to it succeeded."""
 
     async def answers(self) -> bool:
-        """Ask it."""
+        """Send it a request; returns whether there was an answer."""
 
 
 class ClaimWatchdog:
-    """`changed` is called when `held_back` has changed. Without a cluster nothing can be lost."""
+    """Finds the claims after which the API server was lost, and holds those addresses back.
+
+    `changed` is called when `held_back` has changed. Without a cluster there is nothing to lose.
+    """
 
     def __init__(
         self,
-        cluster: Cluster | None,
+        api_server: ApiServer | None,
         changed: Callable[[], None],
         *,
         interval: float = _INTERVAL,
         suspects: SuspectClaims | None = None,
     ) -> None:
-        self._cluster = cluster
+        self._api_server = api_server
         self._changed = changed
         self._interval = interval
         self._suspects = suspects or SuspectClaims()
@@ -56,9 +61,9 @@ class ClaimWatchdog:
 
     def claimed(self, addresses: Collection[str]) -> None:
         """Addresses have been claimed."""
-        if not addresses or self._cluster is None:
+        if not addresses or self._api_server is None:
             return
-        if self._cluster.reachable:
+        if self._api_server.reachable:
             self._suspects.claimed(addresses, time.monotonic())
         else:
             self._suspects.claimed_while_unreachable(addresses, time.monotonic())
@@ -71,7 +76,7 @@ class ClaimWatchdog:
             asked = time.monotonic()
             if self._suspects.has_recent_claims(asked) and not await self._is_there():
                 self._suspect(asked)
-            if self._cluster is not None and self._cluster.reachable:
+            if self._api_server is not None and self._api_server.reachable:
                 self._suspects.server_answered()
             if self._suspects.update(time.monotonic()):
                 self._changed()
@@ -87,11 +92,11 @@ class ClaimWatchdog:
                 await self._wake.wait()
 
     async def _is_there(self) -> bool:
-        if self._cluster is None or not self._cluster.reachable:
+        if self._api_server is None or not self._api_server.reachable:
             return False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._interval):
-                return await self._cluster.answers()
+                return await self._api_server.answers()
         return False
 
     def _suspect(self, asked: float) -> None:

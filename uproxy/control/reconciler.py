@@ -1,8 +1,9 @@
-"""The loop that makes what is open follow what is wanted.
+"""The control loop: it opens, changes and closes what the routing table says.
 
-Sources mark Services dirty; a step derives those again, plans from what is open, carries the plan
-out, and remembers what failed. A frontend that fails is retried by itself with back-off, and the
-others do not notice. Every step is safe to repeat, and is repeated where it fails as a whole.
+Sources mark Services dirty. A sync derives the routes of those again, makes a plan from what is
+open, carries the plan out, and records what failed. A frontend that fails is retried by itself with
+back-off, which delays no other. Every sync is safe to repeat, and is repeated if it fails as a
+whole.
 """
 
 from __future__ import annotations
@@ -46,17 +47,17 @@ from uproxy.net.listening import ListenError
 log = logging.getLogger(__name__)
 
 _RETRY = Backoff(initial=0.1, maximum=5.0, jitter=0.2)
-"""Between attempts at a frontend that cannot be opened: a port that is freed is ours again within
-seconds, and an address that is not here costs one bind in five seconds."""
+"""Between attempts to open a frontend. A port that another process frees is served within seconds,
+and a frontend whose address this node does not have costs one bind(2) in five seconds."""
 
-_TOGETHER = 5.0
-"""Seconds between the first object and the first step, unless all sources have listed earlier."""
+_LIST_TIMEOUT = 5.0
+"""Seconds between the first object and the first sync, unless all sources have listed earlier."""
 
-_ALONE = 10.0
-"""Seconds without a word about any object before claims of an earlier process are released."""
+_SILENCE = 10.0
+"""Seconds without any object after which claims of an earlier process are released."""
 
 _SLICE = 0.005
-"""Seconds of opening and closing sockets before the event loop gets its turn."""
+"""Seconds of opening and closing sockets before other tasks of the event loop run."""
 
 HealthChecks = Mapping[ObjectName, HealthCheck]
 ServeHealthChecks = Callable[[HealthChecks], Awaitable[Mapping[ObjectName, str]]]
@@ -68,7 +69,7 @@ async def _nothing(_: RoutingTable) -> None:
 
 
 class Reconciler:
-    """Owns the routing table and keeps the listeners in step with it."""
+    """Owns the routing table, and makes listeners, claims and health checks agree with it."""
 
     def __init__(
         self,
@@ -84,13 +85,14 @@ class Reconciler:
         prepare: Callable[[RoutingTable], Awaitable[None]] = _nothing,
         after_sync: Callable[[], None] = lambda: None,
     ) -> None:
-        """`prepare` is called before what a new table wants is opened."""
+        """`prepare` is called with a new table before anything is opened for it."""
         self.state = state
         self.health_check_failures: Mapping[ObjectName, str] = {}
         self.served_once = asyncio.Event()
-        """Set for good when all that the sources listed at first is served, or has a reason."""
+        """Set when everything that the sources listed at first is served or has a reason; it stays
+        set."""
         self.trouble = ""
-        """Why the last step has failed as a whole; "": it has not."""
+        """Why the last sync failed as a whole; "": it did not."""
         self._listeners = listeners
         self._service_addresses = service_addresses
         self._options = options
@@ -104,16 +106,17 @@ class Reconciler:
         self._after_sync = after_sync
         self._wake = asyncio.Event()
         self._pending: set[Frontend] = set()
-        """Frontends that may differ from what is wanted."""
+        """Frontends whose listeners may differ from the routing table."""
         self._retries = Retries(_RETRY)
-        self._checking = RetrySchedule(_RETRY)
-        self._steps = RetrySchedule(_RETRY)
-        self._begun = False
-        """Whether a first step was due: what is claimed is no longer that of an earlier process."""
+        self._health_check_retry = RetrySchedule(_RETRY)
+        self._sync_retry = RetrySchedule(_RETRY)
+        self._first_sync_due = False
+        """Whether the first sync was due. From then on plans decide about all claims, also about
+        those of an earlier process."""
         self._all_known = False
-        """Whether all objects were known in the last step."""
+        """Whether all objects were known in the last sync."""
         self._checks: HealthChecks = {}
-        """Health checks as they are served now."""
+        """The health checks that are served now."""
 
     @property
     def table(self) -> RoutingTable:
@@ -132,56 +135,62 @@ class Reconciler:
             self._queue()
 
     def addresses_appeared(self, addresses: Collection[str]) -> None:
-        """Interfaces of this machine have new addresses: what waited for them is due now."""
+        """Interfaces of this machine have new addresses: frontends that failed for lack of them are
+        due now."""
         if self._retries.make_due(addresses):
             self._wake.set()
 
     def claims_available(self) -> None:
-        """Addresses can be claimed that could not before."""
+        """Claims have become possible: frontends that need them are due now."""
         self._table_builder.look_at_all_addresses()
         self._retries.make_due()
         self._wake.set()
 
     async def run(self) -> None:
-        """Reconcile for ever."""
-        if not self._begun:
+        """Sync whenever something has changed or is due, for ever."""
+        if not self._first_sync_due:
             await self._service_addresses.release_reserved(self._reserved)
-            await self._until_listed()
-            self._begun = True
-        self._wake.set()  # It may begin again, after it has ended in the middle of something.
+            await self._wait_until_listed()
+            self._first_sync_due = True
+        self._wake.set()  # An unexpected error may have ended it in the middle of a sync.
         while True:
-            await self._until_woken()
+            await self._wait_until_due()
             self._wake.clear()
             await self._attempt()
-            # What comes meanwhile is taken together; a change after a quiet time never waits.
+            # Changes that arrive meanwhile are taken together. The pause comes after the sync, so
+            # that a change after a quiet time never waits.
             await asyncio.sleep(self._min_sync_period)
 
     async def _attempt(self) -> None:
-        """A step; after an unexpected error it is made again."""
+        """Sync; after an unexpected error, schedule another attempt."""
         try:
             await self.sync()
         except Exception as error:
             before, self.trouble = self.trouble, unexpected(error)
             if before != self.trouble:
                 log.exception("changes could not be carried out as a whole; trying again")
-            self._steps.failed(time.monotonic(), random.random())
+            self._sync_retry.failed(time.monotonic(), random.random())
         else:
             self.trouble = ""
-            self._steps.succeeded()
+            self._sync_retry.succeeded()
 
     async def sync(self) -> None:
-        """Bring everything that can be brought to its desired state there, once."""
+        """Bring everything to its desired state that can be brought there, once.
+
+        Health check node ports change in two steps (tests/faults/test_reconciler.py). Before the
+        listeners change, they get the lower of the old and the new counts, so that a load balancer
+        learns that endpoints are gone before its clients are refused. Afterwards they get the new
+        counts: the load balancer learns of new endpoints only when its clients are served.
+        """
         started = time.monotonic()
-        self.sink.retry(started)
+        self.sink.try_again(started)
         self._sync_metrics.begin()
         full = self.table.options != self._options
         synced, servable = self.state.synced, self.state.servable
         self._pending |= await self._table_builder.update(self._options)
         await self._prepare(self.table)
-        # Load balancers learn that endpoints are gone before clients are refused, and that there
-        # are some after clients are served.
         await self._health_checks(with_lower_counts(self._checks, self.table.health_checks))
-        await self._carry_out(synced=synced, servable=servable)
+        await self._serve(synced=synced, servable=servable)
         await self._health_checks(self.table.health_checks)
         if servable:
             self._sync_metrics.done(self.table, time.monotonic() - started, full=full)
@@ -192,29 +201,34 @@ class Reconciler:
         self._sync_metrics.queued()
         self._wake.set()
 
-    async def _until_listed(self) -> None:
-        """Wait for the other kinds of objects when the first one is there, but not for ever.
+    async def _wait_until_listed(self) -> None:
+        """Wait for the first object, and then for the other kinds of objects, but not for ever.
 
-        Services without their endpoints would be opened, refuse clients, and be resumed.
+        Without their endpoints, Services would be opened, refuse clients, and then be resumed.
         """
-        if not await self._woken(_ALONE):
-            # What an earlier process has claimed leads to nobody. It might be the way to the
-            # objects.
+        if not await self._wait(_SILENCE):
+            # No listener serves what an earlier process has claimed, and one of these addresses may
+            # be the API server's, which this node then cannot reach.
             await self._service_addresses.release_all()
             await self._wake.wait()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_TOGETHER):
+            async with asyncio.timeout(_LIST_TIMEOUT):
                 while not self.state.servable:
                     self._wake.clear()
                     await self._wake.wait()
 
-    async def _until_woken(self) -> None:
-        again = (self.sink.again, self._table_builder.again, self._checking, self._steps)
-        at = earliest(self._retries.next_due(), *(each.at for each in again))
-        await self._woken(None if at is None else max(0.0, at - time.monotonic()))
+    async def _wait_until_due(self) -> None:
+        retries = (
+            self.sink.retry,
+            self._table_builder.retry,
+            self._health_check_retry,
+            self._sync_retry,
+        )
+        at = earliest(self._retries.next_due(), *(each.at for each in retries))
+        await self._wait(None if at is None else max(0.0, at - time.monotonic()))
 
-    async def _woken(self, at_most: float | None) -> bool:
-        """Wait until there is something to do, or so many seconds; whether there is."""
+    async def _wait(self, at_most: float | None) -> bool:
+        """Wait until woken, or for so many seconds; returns whether it was woken."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(at_most):
                 await self._wake.wait()
@@ -235,11 +249,11 @@ class Reconciler:
         sync_log.log_health_checks(self.health_check_failures, failures)
         self._checks, self.health_check_failures = wanted, failures
         if failures:
-            self._checking.failed(time.monotonic(), random.random())
+            self._health_check_retry.failed(time.monotonic(), random.random())
         else:
-            self._checking.succeeded()
+            self._health_check_retry.succeeded()
 
-    async def _carry_out(self, *, synced: bool, servable: bool) -> None:
+    async def _serve(self, *, synced: bool, servable: bool) -> None:
         if servable and not self._all_known:
             self._retries.make_due()
         self._all_known = servable
@@ -256,17 +270,22 @@ class Reconciler:
             reserved=self._reserved,
         )
         failed = await self._apply(steps)
-        self._remember(steps, failed, looked_at - blocked, now)
+        self._record(steps, failed, looked_at - blocked, now)
         # What may not be taken away before the sources have listed has to be looked at again.
         self._pending = set() if synced else self._pending - failed.keys()
 
     async def _apply(self, steps: Plan) -> dict[Frontend, Failure]:
-        """Carry a plan out; returns what could not be opened or resumed."""
+        """Carry a plan out, in the order that Plan explains; returns what could not be opened or
+        resumed.
+
+        Listeners are closed before their addresses are released, and opened after their addresses
+        are claimed: bind(2) fails on an address that is not local.
+        """
         failed: dict[Frontend, Failure] = {}
-        turn = _Turn()
+        slices = _Slices()
         for frontend in steps.close:
             self._listeners.close(frontend)
-            await turn.over()
+            await slices.pause_if_due()
         await self._service_addresses.release(steps.release)
         unclaimed = await self._service_addresses.claim(
             steps.claim, self.table.routes, all_known=self._all_known
@@ -283,11 +302,11 @@ class Reconciler:
                 except Exception as error:
                     log.exception("unexpected error at %s", route.frontend)
                     failed[route.frontend] = Failure(unexpected(error), absent=False)
-                await turn.over()
+                await slices.pause_if_due()
         return self._out_of_reach(unclaimed) | failed
 
     def _out_of_reach(self, unclaimed: Mapping[str, str]) -> dict[Frontend, Failure]:
-        """Frontends at addresses that could not be claimed. They may be open all the same, if an
+        """Frontends at addresses that could not be claimed. They may be open nevertheless, if an
         interface had the address until now."""
         return {
             frontend: Failure(f"address {address} is not on this node, and {why}", absent=True)
@@ -303,14 +322,15 @@ class Reconciler:
             return Failure(str(error), error.absent)
         return Failure(f"{error}, and {reason}", absent=True)
 
-    def _remember(
+    def _record(
         self,
         steps: Plan,
         failed: Mapping[Frontend, Failure],
         attempted: Set[Frontend],
         now: float,
     ) -> None:
-        """`attempted`: what was brought to its desired state, unless it has failed."""
+        """Record and log what has failed. `attempted`: all frontends that were to be brought to
+        their desired state."""
         news = self._retries.failed(failed, now, random.random)
         recovered = self._retries.opened(attempted - failed.keys())
         self._retries.keep(self.table.routes)
@@ -319,13 +339,13 @@ class Reconciler:
         sync_log.log_plan(steps.without(failed.keys() | set(recovered)))
 
 
-class _Turn:
-    """Gives the event loop its turn now and then in a long run of short steps."""
+class _Slices:
+    """Lets other tasks of the event loop run now and then in a long series of short calls."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
 
-    async def over(self) -> None:
+    async def pause_if_due(self) -> None:
         if time.monotonic() - self._began > _SLICE:
             await asyncio.sleep(0)
             self._began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The addresses that Services need, and those of them that this process holds."""
+"""The addresses that Services need and no interface has, and the claims of them."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ _TOO_EARLY: Final = "it is not claimed before all nodes are known, as one of the
 
 
 class ServiceAddresses:
-    """Which addresses have to be claimed, in step with the routing table."""
+    """Knows which addresses the routing table needs to be claimed, and claims and releases them."""
 
     def __init__(
         self, claims: Claims, on_claimed: Callable[[Collection[str]], None] = lambda _: None
     ) -> None:
-        """`on_claimed` is told which addresses were claimed that are not ClusterIPs."""
+        """`on_claimed` is called with the addresses that were claimed, except for ClusterIPs."""
         self._claims = claims
         self._on_claimed = on_claimed
         self._vips = Vips()
 
     @property
     def held(self) -> Set[str]:
-        """At any moment."""
+        """The addresses that are claimed; the set changes with them."""
         return self._claims.claimed
 
     @property
     def needed(self) -> Mapping[str, Set[Frontend]]:
-        """By address: frontends that cannot be opened without it."""
+        """By address: the frontends that cannot be opened unless it is claimed."""
         return self._vips.frontends
 
     @property
     def reason(self) -> str:
-        """Why nothing can be claimed; "" if something can."""
+        """Why nothing can be claimed; "": addresses can be claimed."""
         return self._claims.reason
 
     def update(
         self, table: RoutingTable, frontends: Iterable[Frontend], local_addresses: Set[str]
     ) -> set[Frontend]:
-        """These frontends have changed; returns those for which the need has."""
+        """These frontends have changed; returns those that now need a claim or no longer do."""
         if self._claims.reason:
             return set()
         return self._vips.update(frontends, table.routes, local_addresses)
@@ -55,8 +55,9 @@ class ServiceAddresses:
     async def claim(
         self, addresses: Sequence[str], routes: Mapping[Frontend, Route], *, all_known: bool
     ) -> Mapping[str, str]:
-        """Claim addresses; returns those that could not be, with the reason, which completes "X is
-        not on this node, and ". `all_known`: also which addresses other nodes have."""
+        """Claim addresses; returns those that could not be claimed, with the reason, which
+        completes "X is not on this node, and ". `all_known`: all objects are known, and so is which
+        addresses other nodes have."""
         others = [each for each in addresses if not self._is_cluster_ip(each, routes)]
         early = {} if all_known else dict.fromkeys(others, _TOO_EARLY)
         failures = await self._claimed([each for each in addresses if each not in early])
@@ -66,7 +67,7 @@ class ServiceAddresses:
     async def release(self, addresses: Sequence[str]) -> None:
         try:
             await self._claims.release(addresses)
-        except Exception:  # What is still held is released with what comes next.
+        except Exception:  # They are still held, so the next plan releases them.
             log.exception("addresses cannot be released")
 
     async def keep(self, available: Callable[[], None]) -> None:
@@ -74,7 +75,7 @@ class ServiceAddresses:
         await self._claims.keep(available)
 
     async def release_reserved(self, reserved: ReservedAddresses) -> None:
-        """Release what an earlier process has claimed and others must keep."""
+        """Release addresses that an earlier process has claimed although they must not be."""
         await self.release(sorted(each for each in self.held if each in reserved))
 
     async def release_all(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the sources' objects come in: into the state, and into what the next step looks at."""
+"""Applies the objects that sources deliver to the state of the cluster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from uproxy.core.retry import RetrySchedule
 log = logging.getLogger(__name__)
 
 _RETRY: Final = Backoff(initial=1.0, maximum=30.0, jitter=0.2)
-"""Between attempts at objects that could not be taken in, which costs 0.1 ms each."""
+"""Between attempts to apply objects that could not be applied; each costs 0.1 ms."""
 
 
 class _Identity(NamedTuple):
@@ -32,15 +32,15 @@ class _Identity(NamedTuple):
 
 class _Refused(NamedTuple):
     obj: Object | None
-    """None: it was to be removed."""
+    """The object; None if it was to be removed."""
     reason: str
 
 
 class StateUpdater:
     """A `Sink` for all sources, which never raises.
 
-    What an object brings about when it is taken in is no reason to lose others: it gets a reason of
-    its own, the last version that could be taken in stays, and it is tried again.
+    An object that causes an unexpected error does not stop others: it gets a reason of its own, the
+    last version of it that could be applied stays in effect, and the new one is tried again.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class StateUpdater:
         self._changed = changed
         self._complaints: dict[str, Sequence[ObjectStatus]] = {}
         self._refused: dict[_Identity, _Refused] = {}
-        self.again: Final = RetrySchedule(_RETRY)
-        """When to call `retry`."""
+        self.retry: Final = RetrySchedule(_RETRY)
+        """When to call `try_again`."""
 
     @property
     def complaints(self) -> Mapping[str, Sequence[ObjectStatus]]:
-        """By source: objects that cannot be used."""
+        """By source: the objects that cannot be used, and why."""
         if not self._refused:
             return self._complaints
         found = {source: list(each) for source, each in self._complaints.items()}
@@ -98,9 +98,9 @@ class StateUpdater:
             log.warning("%s", line)
         self._complaints[source] = complaints
 
-    def retry(self, now: float) -> None:
-        """Try again what is due."""
-        if not self.again.due(now):
+    def try_again(self, now: float) -> None:
+        """Apply the refused objects again, if that is due."""
+        if not self.retry.due(now):
             return
         for (source, kind, name), (obj, _) in list(self._refused.items()):
             if obj is None:
@@ -108,9 +108,9 @@ class StateUpdater:
             else:
                 self._take(source, obj)
         if self._refused:
-            self.again.failed(now, random.random())
+            self.retry.failed(now, random.random())
         else:
-            self.again.succeeded()
+            self.retry.succeeded()
 
     def _take(self, source: str, obj: Object) -> None:
         identity = _Identity(source, type(obj), obj.key)
@@ -138,7 +138,7 @@ class StateUpdater:
         self._refused[identity] = _Refused(obj, reason)
         if before is None or before.reason != reason:
             log.error(
-                "%s %s cannot be taken in", identity.kind.__name__, identity.name, exc_info=error
+                "%s %s cannot be applied", identity.kind.__name__, identity.name, exc_info=error
             )
-        if self.again.at is None:
-            self.again.failed(time.monotonic(), random.random())
+        if self.retry.at is None:
+            self.retry.failed(time.monotonic(), random.random())

@@ -1,4 +1,4 @@
-"""Makes the routing table follow the cluster and this machine, a few Services at a time."""
+"""Updates the routing table when the cluster or this machine changes, a few Services at a time."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from uproxy.core.routing.options_change import OptionsChange
 from uproxy.core.routing.table import RoutingTable
 
 _AT_ONCE = 64
-"""Services that are derived before the event loop gets its turn, about 5 ms."""
+"""Services that are derived before other tasks of the event loop run, about 5 ms."""
 
 _LOOKED_AT = 1000
-"""Services or frontends that are looked at before it gets its turn, about 5 ms as well."""
+"""Services or frontends that are looked at before other tasks run, about 5 ms as well."""
 
 T = TypeVar("T")
 
@@ -39,24 +39,26 @@ class TableBuilder:
         retry: Backoff,
     ) -> None:
         self.table = RoutingTable(options=options)
-        self.again = RetrySchedule(retry)
-        """When to derive again what could not be derived."""
+        self.retry = RetrySchedule(retry)
+        """When to derive the Services again that could not be derived."""
         self._state = state
         self._service_addresses = service_addresses
         self._own = state.hosts.own
         self._here = options.local_addresses
-        """Addresses that are not to be claimed: those of interfaces, and of our Node."""
+        """Addresses that need not be claimed: those of interfaces, and of our Node."""
         self._all_addresses = False
         self._pending: set[Frontend] = set()
-        """What `update` is going to return."""
+        """What `update` is going to return. It is kept here, so that nothing is lost if a call is
+        cancelled or fails half-way."""
 
     def look_at_all_addresses(self) -> None:
-        """Addresses can be claimed that could not before."""
+        """Claims have become possible: the next update finds out for all addresses."""
         self._all_addresses = True
 
     async def update(self, options: RoutingOptions) -> set[Frontend]:
-        """Derive again what has changed; returns the frontends that may differ from before."""
-        if self.again.due(time.monotonic()):
+        """Derive the routes again of what has changed; returns the frontends whose routes may
+        differ from before."""
+        if self.retry.due(time.monotonic()):
             self._state.mark_dirty(self.table.underived)
         dirty = self._state.take_dirty()
         try:
@@ -65,9 +67,9 @@ class TableBuilder:
             self._state.mark_dirty(dirty)
             raise
         if self.table.underived:
-            self.again.failed(time.monotonic(), random.random())
+            self.retry.failed(time.monotonic(), random.random())
         else:
-            self.again.succeeded()
+            self.retry.succeeded()
         pending, self._pending = self._pending, set()
         return pending
 

@@ -1,7 +1,7 @@
-"""Tasks that are to last as long as the program does.
+"""Restarts tasks that are to run as long as the program does.
 
-Only an unexpected error ends one of them. That is no reason to end the others: the error is logged,
-and the task is restarted.
+Only an unexpected error ends such a task. It does not end the others: it is logged, and the task is
+restarted with back-off.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 _RETRY: Final = Backoff(initial=1.0, maximum=30.0, jitter=0.2)
 _WELL: Final = 5.0
-"""Seconds after which nothing is said of its last failure any more."""
+"""Seconds that a restarted task has to run until its last failure is no longer reported."""
 _STABLE: Final = 60.0
-"""Seconds after which a task may fail again without being to blame for the time before."""
+"""Seconds that a task has to run until its back-off begins anew."""
 
 
 class TaskSupervisor:
-    """Runs such tasks, and knows what is wrong with them."""
+    """Runs tasks, restarts them, and reports the ones that have failed."""
 
     def __init__(self, retry: Backoff = _RETRY) -> None:
         self._retry = retry
@@ -35,7 +35,7 @@ class TaskSupervisor:
 
     @property
     def reasons(self) -> Sequence[str]:
-        """Of tasks that have ended, until they have run for a while again."""
+        """Why tasks have ended, until they have run for a while again."""
         return tuple(f"{name} has failed ({why})" for name, why in self._troubles.items())
 
     async def run(
@@ -45,9 +45,10 @@ class TaskSupervisor:
         *,
         refusal: type[Exception] | tuple[type[Exception], ...] = (),
     ) -> None:
-        """Run a task again and again, until cancelled.
+        """Run a task, and run it again whenever it ends, until cancelled.
 
-        `refusal`: with that it may say, when it has just begun for the first time, that it cannot.
+        `refusal`: exceptions by which the task says, the first time it runs, that it cannot run
+        here. Those are raised.
         """
         again = RetrySchedule(self._retry)
         loop = asyncio.get_running_loop()
