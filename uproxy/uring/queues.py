@@ -151,7 +151,7 @@ class Queues:
         _checked(_SYS_REGISTER, self.fd, _REGISTER_PBUF_RING, address_of(registration), 1)
 
     def close(self) -> None:
-        # A map cannot be closed while there is a view of it, nor a view that others are made from.
+        # Views first: a map cannot be closed while there is one of it.
         for view in reversed(self._views):
             view.release()
         for each in self._maps:
