@@ -39,3 +39,16 @@ def test_a_port_of_which_too_much_was_reported_is_forgotten_as_well() -> None:
     counters.client_datagrams = 2
     assert not reports.changes(())
     assert not ports.all
+
+
+def test_every_field_is_reported_and_added_up() -> None:
+    """`Counters.add` and the reports list the fields by name, and could forget a new one."""
+    ports = Ports(lambda: 0.5)
+    counters = ports.get(NAME).counters
+    for number, field in enumerate(Counters.__struct_fields__, 1):
+        setattr(counters, field, {"idle": number} if field == "dropped" else number)
+    ((_, report),) = CountReports(ports).changes({NAME})
+    assert report == counters
+    counted = Counters(dropped={})
+    counted.add(report)
+    assert counted == counters
