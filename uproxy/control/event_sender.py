@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.core.backoff import Backoff
 from uproxy.core.report.event_log import EventLog, EventRequest
-from uproxy.core.report.problems import Event, Problems, Reference, news
+from uproxy.core.report.problems import Event, Problems, Reference, new_events
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class EventSender:
         now = self._problems()
         if now is not None:
             before, self._known = self._known, now
-            self._waiting.extend(news(before, now, exists=self._exists, node=self._node))
+            self._waiting.extend(new_events(before, now, exists=self._exists, node=self._node))
 
     def _exists(self, regarding: Reference) -> bool:
         return self._uid(regarding) is not None

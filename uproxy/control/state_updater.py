@@ -15,7 +15,7 @@ from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.errors import unexpected
 from uproxy.core.report.status import ObjectStatus
-from uproxy.core.report.unusable_objects import MOST, bounded, news
+from uproxy.core.report.unusable_objects import MOST, bounded, log_lines
 from uproxy.core.retry import RetrySchedule
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class StateUpdater:
 
     def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
         complaints = bounded(complaints, source)
-        for line in news(self._complaints.get(source, ()), complaints):
+        for line in log_lines(self._complaints.get(source, ()), complaints):
             log.warning("%s", line)
         self._complaints[source] = complaints
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Exponential back-off; a value, so what counts the attempts is its user's."""
+    """Exponential back-off. It is a value; its user counts the attempts."""
 
     initial: float
     """Seconds before the second attempt."""
     maximum: float
-    """Seconds that no delay exceeds, jitter included."""
+    """The longest delay in seconds, jitter included."""
     factor: float = 2.0
-    """By which each delay exceeds the one before."""
+    """By which each delay is multiplied to give the next one."""
     jitter: float = 0.0
-    """Share of a delay, 0 to 1, that randomness may take away from it, so that many who failed
-    together do not all come back together."""
+    """The fraction of a delay, from 0 to 1, by which chance may shorten it, so that not all of
+    those that have failed together try again together."""
 
     def __post_init__(self) -> None:
         if not 0 < self.initial <= self.maximum:
@@ -26,12 +26,12 @@ class Backoff:
             raise ValueError("a back-off needs factor >= 1 and jitter from 0 to 1")
 
     def delay(self, attempt: int, random: float = 0.0) -> float:
-        """Seconds to wait after `attempt` failures in a row (1 after the first one).
+        """Seconds to wait after `attempt` failures in a row.
 
-        `random` is uniform in [0, 1). An attempt below 1 counts as the first.
+        `random` is uniform in [0, 1). An `attempt` below 1 counts as 1.
         """
         longest = self.initial
-        # Not initial * factor ** attempt: that overflows after about a thousand attempts.
+        # initial * factor ** attempt would overflow after about a thousand attempts.
         for _ in range(attempt - 1):
             longest *= self.factor
             if longest >= self.maximum or self.factor == 1:

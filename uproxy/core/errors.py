@@ -10,20 +10,21 @@ from uproxy.core.brief import brief
 RESOURCE_ERRORS: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC}
 )
-"""This process or machine is short of something; no peer is to blame, and waiting helps. ENOSPC is
-epoll's, where a user watches as much as it may (fs.epoll.max_user_watches)."""
+"""Errors that mean that this process or machine is short of something. No peer is to blame, and
+waiting helps. epoll fails with ENOSPC if its user has registered as many descriptors as it may
+(fs.epoll.max_user_watches)."""
 
 _LONGEST: Final = 1500
-"""Characters of a message: room for a path or two, and not for a file that was named by mistake."""
+"""Characters of a message: enough for a path or two, but not for a file that was passed instead."""
 
 
 class SourceError(Exception):
-    """A source that cannot work at all; the message names what to put right."""
+    """A source cannot work at all. The message says what to correct."""
 
     def __init__(self, message: str) -> None:
         super().__init__(brief(message, _LONGEST))
 
 
 def unexpected(error: Exception) -> str:
-    """The reason that is shown for whatever caused the exception."""
+    """The reason that is shown for what has failed with an exception that no code expects."""
     return f"unexpected {type(error).__name__}: {error}"

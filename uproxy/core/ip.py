@@ -1,9 +1,9 @@
 """IP addresses and networks, parsed as leniently as the Kubernetes API server does.
 
-Objects stored before Kubernetes 1.22 may carry IPv4 octets with leading zeros, and the API server
-still serves them (``ParseIPSloppy`` in k8s.io/utils/net). ``ipaddress`` refuses those, so octets
-are normalised first, as decimal. Everything is handed on in canonical text form, which makes
-equality of addresses equality of strings.
+Objects stored before Kubernetes 1.22 may have IPv4 octets with leading zeros, and the API server
+still accepts them (ParseIPSloppy in k8s.io/utils/net). Python's ipaddress refuses those, so octets
+are normalised first, as decimal numbers. All other code gets addresses in canonical form, in which
+equal addresses are equal strings.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _CANONICAL_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
 @lru_cache(maxsize=65536)
 def parse_ip(text: str) -> str | None:
-    """Canonical form of an IP address, or None if `text` is not one.
+    """The canonical form of an IP address; None if `text` is not one.
 
-    IPv4-mapped IPv6 becomes IPv4, as in Go's net.IP; zones are refused.
+    An IPv4-mapped IPv6 address becomes IPv4, as in Go's net.IP. One with a zone is refused.
     """
-    # Almost every address is canonical IPv4 already: 0.4 us here, 3.8 us through ipaddress.
+    # Almost every address is canonical IPv4 already. That takes 0.4 us here, 3.8 us by ipaddress.
     if _CANONICAL_IPV4.fullmatch(text):
         return text
     if "%" in text:
@@ -43,8 +43,8 @@ def parse_ip(text: str) -> str | None:
 
 
 def is_host_address(address: str) -> bool:
-    """Whether an address in canonical form can be that of one host. 0.0.0.0 and :: cannot: who
-    connects to them reaches itself. Nor can those that reach many."""
+    """Whether an address in canonical form can be that of one host. Multicast and broadcast
+    addresses cannot, nor can 0.0.0.0 and ::, since connecting to these reaches this host itself."""
     first, dot, _ = address.partition(".")
     if dot and first.isdecimal():
         return 0 < int(first) < 224 or (int(first) >= 240 and address != "255.255.255.255")
@@ -52,7 +52,8 @@ def is_host_address(address: str) -> bool:
 
 
 def parse_network(text: str) -> Network | None:
-    """A CIDR such as "10.0.0.0/8" (host bits are allowed, spaces around it too), or None."""
+    """The network of a CIDR such as "10.0.0.0/8"; None if `text` is not one. Host bits may be set,
+    and spaces may surround it, as in kube-proxy."""
     address, slash, prefix = text.strip().partition("/")
     if not slash or not prefix.isdecimal():
         return None
@@ -63,7 +64,7 @@ def parse_network(text: str) -> Network | None:
 
 
 def family_of(address: str) -> Family:
-    """Family of an address in canonical form."""
+    """The family of an address in canonical form."""
     return "IPv6" if ":" in address else "IPv4"
 
 

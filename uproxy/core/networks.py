@@ -1,4 +1,4 @@
-"""Whether an address is in one of many networks, found in a few steps."""
+"""Whether an address is in one of many networks, found by bisection."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from uproxy.core.ip import Network
 
 
 class Networks:
-    """A set of networks of both families. A list of 50,000 of them would take 20 ms to go through,
-    for each new connection."""
+    """A set of networks of both families.
+
+    Going through a list of 50,000 networks would take 20 ms for each new connection.
+    """
 
     def __init__(self, networks: Iterable[Network]) -> None:
         found: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
@@ -24,7 +26,7 @@ class Networks:
         return any(starts for starts, _ in self._parts.values())
 
     def __contains__(self, address: object) -> bool:
-        """Whether it has an address, which is a text."""
+        """Whether one of the networks has an address, which is given as text."""
         parsed = ipaddress.ip_address(str(address))
         starts, ends = self._parts[parsed.version]
         number = int(parsed)
@@ -33,7 +35,7 @@ class Networks:
 
 
 def _joined(parts: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """Where parts begin and end, after those that overlap were made one."""
+    """Where the ranges begin and end, once those that overlap are joined. The input is sorted."""
     starts: list[int] = []
     ends: list[int] = []
     for start, end in parts:

@@ -1,8 +1,8 @@
-"""Text that others wrote, made fit for terminals, logs and pages.
+"""Text from outside, made safe to show in terminals, logs and pages.
 
-Names, annotations, files and messages of plugins may hold escape sequences that rewrite a screen,
-line ends that forge a line, and marks that turn the order of letters round. Such characters are
-shown as in Python's source: \\x1b, \\n, \\u202e. Letters of all scripts stay.
+Names, annotations, files and messages of plugins may contain escape sequences that rewrite a
+screen, line ends that forge a line, and marks that reverse the order of letters. Such characters
+are shown as in Python's source: \\x1b, \\n, \\u202e. Letters of all scripts stay.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import re
 from typing import Final
 
 _ODD_IN_JSON: Final = re.compile("[^\n -~]")
-"""Candidates; whether one is printable is asked for each."""
+"""Characters that may have to be escaped. `_in_json` decides about each."""
 
 
 def printable(text: str) -> str:
-    """The text in one line of printable characters; itself if it is one already."""
+    """The text in one line of printable characters."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else _escaped(each) for each in text)
 
 
 def printable_json(raw: bytes) -> bytes:
-    """The same JSON, with the characters of its strings escaped as JSON does it.
+    """The same JSON, in which the characters of its strings that are not printable are escaped.
 
-    Encoders leave DEL, C1 and marks for the order of letters as they are.
+    Encoders do not escape DEL, C1 controls and marks for the order of letters.
     """
     if raw.isascii() and b"\x7f" not in raw:
         return raw

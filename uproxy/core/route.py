@@ -1,7 +1,6 @@
 """The values that the control process and the workers share.
 
-A worker imports this module and little else, so it stays small: workers are many, and each pays
-for what it imports.
+This module imports little, since there are many workers and each of them pays for its imports.
 """
 
 from __future__ import annotations
@@ -13,12 +12,16 @@ import msgspec
 
 
 class ServicePortName(NamedTuple):
-    """Identity of what is balanced: one port of one Service, protocol included (B: kube-proxy)."""
+    """One port of one Service, which is what balancing and counting are about.
+
+    The protocol is part of it, as in kube-proxy's ServicePortName: TCP and UDP may have the same
+    port name.
+    """
 
     namespace: str
     name: str
     port: str
-    """Name of the port; "" for the only, unnamed port."""
+    """Name of the port; "" for the only port, which needs no name."""
     protocol: str
     """One of `uproxy.core.protocols.SERVED`."""
 
@@ -28,12 +31,12 @@ class ServicePortName(NamedTuple):
 
 
 class Frontend(NamedTuple):
-    """What clients connect to; identity of a listener."""
+    """What clients connect to. It identifies a listener."""
 
     protocol: str
     """One of `uproxy.core.protocols.SERVED`."""
     address: str
-    """Canonical IP address; "0.0.0.0" and "::" stand for every address of the family."""
+    """IP address in canonical form. "0.0.0.0" and "::" stand for every address of the family."""
     port: int
 
     def __str__(self) -> str:
@@ -42,7 +45,8 @@ class Frontend(NamedTuple):
 
 
 class Backend(NamedTuple):
-    """A usable endpoint after policy. A plain tuple too, so that sockets take it as an address."""
+    """An endpoint that policies allow. It is a plain tuple as well, which sockets take as an
+    address."""
 
     address: str
     port: int
@@ -53,7 +57,7 @@ class Backend(NamedTuple):
 
 
 class FrontendKind(StrEnum):
-    """Which field of the Service asked for a frontend."""
+    """Which field of the Service asks for a frontend."""
 
     CLUSTER_IP = "ClusterIP"
     NODE_PORT = "NodePort"
@@ -70,38 +74,41 @@ class BalancerKind(StrEnum):
 
 
 class ProxyProtocol(StrEnum):
-    """Version of the header that tells a backend who the client is (PROXY protocol, HAProxy)."""
+    """Version of the header that tells a backend the client's address (HAProxy's PROXY
+    protocol)."""
 
     V1 = "v1"
     V2 = "v2"
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
-    """All that one frontend needs. Equal routes are interchangeable."""
+    """Everything that a listener needs to serve one frontend. Equal routes are interchangeable."""
 
     frontend: Frontend
     owner: ServicePortName
     kind: FrontendKind
     backends: tuple[Backend, ...]
-    """For every client, or, where `local_backends` is set, for this node and its pods only
-    (the cluster set, to which they are short-circuited)."""
+    """The backends for every client. If `local_backends` is set, these are for this node and its
+    pods only, which are short-circuited to endpoints of the whole cluster."""
     local_backends: tuple[Backend, ...] | None = None
-    """externalTrafficPolicy Local: for clients that are neither this node nor a pod of the
-    cluster. Empty means that those are refused. None: they are treated like everybody."""
+    """With externalTrafficPolicy Local, the backends for clients from outside, which are neither
+    this node nor one of its pods. If it is empty, they are refused. None means that all clients
+    are treated alike."""
     serving: tuple[Backend, ...] = ()
-    """UDP only: every endpoint that still serves, whatever the policies say. A flow whose backend
-    is not among them is closed (kube-proxy's conntrack clean-up); empty leaves flows alone."""
+    """For UDP, every endpoint that still serves, whatever the policies say. A flow to any other
+    backend is closed, as kube-proxy deletes its conntrack entry. If empty, flows are left alone."""
     affinity_timeout: int = 0
-    """Seconds of ClientIP affinity since a client's last new flow; 0: no affinity."""
+    """Seconds since a client's last new flow for which it keeps its backend; 0 means no
+    affinity."""
     balancer: BalancerKind = BalancerKind.ROUND_ROBIN
     allowed_sources: tuple[str, ...] | None = None
-    """CIDRs that may connect (loadBalancerSourceRanges); None: everybody."""
+    """CIDRs that may connect (loadBalancerSourceRanges). None allows every client."""
     reason: str = ""
-    """Why the frontend has fewer backends than a reader would expect; "" when all is well."""
+    """Why the frontend has fewer backends than one would expect; "" if all is well."""
     proxy_protocol: ProxyProtocol | None = None
-    """TCP only: backends get this header before the first byte of the client."""
+    """The PROXY header that backends get before the first byte of a client; None for none."""
 
     @property
     def usable(self) -> bool:
-        """Whether any client at all could be served; otherwise the listener is paused."""
+        """Whether any client could be served. If not, the listener is paused."""
         return bool(self.backends) or bool(self.local_backends)

@@ -9,7 +9,14 @@ import pytest
 from tests.builders import endpoint_slice, port, service, table
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.backend_reachability import FailedAttempts
-from uproxy.core.report.problems import Event, Problem, Reference, news, node_reference, problems
+from uproxy.core.report.problems import (
+    Event,
+    Problem,
+    Reference,
+    new_events,
+    node_reference,
+    problems,
+)
 from uproxy.core.route import Backend, Frontend, ServicePortName
 from uproxy.core.routing.retries import Failure
 from uproxy.core.routing.table import RoutingTable
@@ -154,5 +161,5 @@ def test_news(before: list[Event], now: list[Event], exists: bool, told: list[Ev
     def level(events: list[Event]) -> dict[Problem, Event]:
         return {Problem(each.regarding, each.reason): each for each in events}
 
-    found = news(level(before), level(now), exists=lambda _: exists, node="n1")
+    found = new_events(level(before), level(now), exists=lambda _: exists, node="n1")
     assert list(found) == told

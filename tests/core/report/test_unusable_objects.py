@@ -8,7 +8,7 @@ import msgspec
 from tests.core.routing.test_frontend_requests import calls_of
 from uproxy.core.cluster.objects import Service
 from uproxy.core.report.status import ObjectStatus
-from uproxy.core.report.unusable_objects import MOST, bounded, news
+from uproxy.core.report.unusable_objects import MOST, bounded, log_lines
 from uproxy.sources.kubernetes.mirror import Mirror
 
 
@@ -36,17 +36,17 @@ def test_of_many_the_rest_is_counted() -> None:
 
 
 def test_of_many_news_few_are_told() -> None:
-    lines = list(news((), complaints(500)))
+    lines = list(log_lines((), complaints(500)))
     assert len(lines) == 21
     assert lines[-1] == "and 480 more objects that cannot be used; uproxy status lists them"
-    assert list(news(complaints(500), complaints(501))) == ["Service a/500: "]
+    assert list(log_lines(complaints(500), complaints(501))) == ["Service a/500: "]
 
 
 def test_that_a_count_has_changed_is_no_news() -> None:
     before, after = bounded(complaints(20_000), "x"), bounded(complaints(20_001), "x")
     assert before[-1] != after[-1]
-    assert list(news(before, after)) == []
-    assert list(news(complaints(MOST), after)) == ["x: 19,501 more cannot be used"]
+    assert list(log_lines(before, after)) == []
+    assert list(log_lines(complaints(MOST), after)) == ["x: 19,501 more cannot be used"]
 
 
 def test_a_further_one_is_no_more_work_among_many() -> None:
@@ -82,5 +82,5 @@ def test_a_list_is_compared_with_the_one_before_in_one_pass() -> None:
             return super().__hash__()
 
     counted = [Counting(where=each.where, field="", reason="") for each in before]
-    assert len(list(news(counted, now))) > 0
+    assert len(list(log_lines(counted, now))) > 0
     assert Counting.compared <= 2 * MOST

@@ -1,7 +1,8 @@
-"""Events as requests to the API server: repetitions are counted in one object, floods are cut.
+"""Events as requests to the API server. A repeated Event is counted in one object, and a flood is
+cut.
 
-The rules are those of client-go's recorders (tools/events and tools/record), as cluster operators
-know them from every other component.
+The rules are those of client-go's recorders (tools/events and tools/record), which cluster
+operators know from every other component.
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ from uproxy.core.report.problems import Event, Reference
 
 CONTROLLER: Final = "uproxy"
 SERIES_TIME: Final = 360.0
-"""Seconds after which a repetition is a new Event (client-go's finishTime, 6 min)."""
+"""Seconds after which a repeated Event gets an object of its own (client-go's finishTime, 6
+min)."""
 BURST: Final = 25
-"""Events about one object at a time (client-go's defaultSpamBurst)."""
+"""How many Events about one object may be sent at once (client-go's defaultSpamBurst)."""
 REFILL: Final = 300.0
-"""Seconds until one more is allowed (client-go's defaultSpamQPS, 1 in 5 min)."""
+"""Seconds until one more may be sent (client-go's defaultSpamQPS, 1 in 5 min)."""
 
 _KEPT: Final = 4096
-"""Series and budgets that are remembered, each (client-go's maxLruCacheEntries)."""
+"""How many series, and how many budgets, are remembered (client-go's maxLruCacheEntries)."""
 _LONGEST_NOTE: Final = 1024
-"""Bytes that the API allows."""
+"""Bytes of a note that the API server accepts."""
 _NO_NAMESPACE: Final = "default"
-"""Where Events about objects without a namespace are kept."""
+"""The namespace of Events about objects that have none, such as Nodes."""
 
 
 class EventRequest(NamedTuple):
-    """A write that the API server should get."""
+    """A request to be sent to the API server."""
 
     method: str
     path: str
@@ -51,18 +53,18 @@ class _Budget(NamedTuple):
 
 
 class EventLog:
-    """Turns Events into requests. `now` is monotonic, `wall` is Unix time, both in seconds."""
+    """Turns Events into requests. `now` is monotonic time and `wall` Unix time, both in seconds."""
 
     def __init__(self, instance: str) -> None:
-        """`instance`: the name of the node, to tell this program from others of its kind."""
+        """`instance` is the name of the node, which tells this program from that of other nodes."""
         self._instance = f"{CONTROLLER}-{instance}"[:128]
         self._series: OrderedDict[Event, _Series] = OrderedDict()
         self._budgets: OrderedDict[Reference, _Budget] = OrderedDict()
 
     def request(self, event: Event, *, uid: str, now: float, wall: float) -> EventRequest | None:
-        """What to send; None where there have been too many about this object.
+        """The request for an Event; None if there were too many about its object.
 
-        `uid`: of the object, as it is now.
+        `uid` is that of the object now.
         """
         if not self._allowed(event.regarding, now):
             return None
@@ -75,14 +77,15 @@ class EventLog:
         return EventRequest("PATCH", series.path, "application/merge-patch+json", body, event)
 
     def forget(self, event: Event) -> None:
-        """The Event that was created for this one is not there: do not count on it."""
+        """Forget the object of an Event, because it could not be created or is gone. The next
+        repetition creates another one."""
         self._series.pop(event, None)
 
     def _first(self, event: Event, uid: str, now: float, wall: float) -> EventRequest:
         regarding = event.regarding
         namespace = regarding.namespace or _NO_NAMESPACE
         collection = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
-        # Like client-go: unique as long as one object gets less than an Event in a nanosecond.
+        # As in client-go. It is unique unless an object gets two Events in the same nanosecond.
         name = f"{regarding.name}.{int(wall * 1e9):x}"
         reference = {"apiVersion": "v1", "kind": regarding.kind, "name": regarding.name, "uid": uid}
         body = {
@@ -121,7 +124,7 @@ class EventLog:
 
 
 def _fitting(note: str) -> str:
-    """What terminals of others may show: kubectl prints notes as they are."""
+    """A note that is short enough and safe to print, since kubectl prints notes as they are."""
     note = printable(note)
     raw = note.encode()
     if len(raw) <= _LONGEST_NOTE:
@@ -130,5 +133,5 @@ def _fitting(note: str) -> str:
 
 
 def _micro_time(wall: float) -> str:
-    """metav1.MicroTime: always six digits of fraction."""
+    """A time as metav1.MicroTime, which always has six digits of fraction."""
     return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"

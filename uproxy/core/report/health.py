@@ -1,8 +1,9 @@
-"""What the health endpoints say: of the proxy as a whole (/healthz, /livez), and of the local
-endpoints of one Service (healthCheckNodePort).
+"""What the health endpoints answer: /healthz and /livez for the proxy as a whole, and a
+healthCheckNodePort for the local endpoints of one Service.
 
-Load balancers and cluster operators parse these bodies, so they match kube-proxy 1.33 and later to
-the byte. Times: `now` is monotonic, for ages; `wall` is seconds since the Unix epoch, for people.
+Load balancers and cluster operators parse these bodies, so they are the same as those of kube-proxy
+1.33 and later, byte by byte. `now` is monotonic time, for ages; `wall` is Unix time, for people.
+Both are in seconds.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from uproxy.core.printable import printable_json
 from uproxy.core.report.readiness import Reason, ReasonKind
 
 TO_BE_DELETED_TAINT = "ToBeDeletedByClusterAutoscaler"
-"""The cluster autoscaler puts it on a node that it is about to remove (KEP-3836)."""
+"""The taint that the cluster autoscaler puts on a node which it is about to remove (KEP-3836)."""
 
 _NEVER = "0001-01-01T00:00:00Z"
-"""Go's zero time."""
+"""Go's zero time, for a family that has never been updated."""
 
 _HEADERS = {"Content-Type": "application/json", "X-Content-Type-Options": "nosniff"}
 
 
 class HealthAnswer(NamedTuple):
-    """An HTTP response, not yet sent."""
+    """An HTTP response to be sent."""
 
     status: int
     headers: Mapping[str, str]
@@ -52,10 +53,12 @@ class _Body(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
 class ProxyHealth:
     """Whether changes of the cluster reach the data plane in time, for each IP family.
 
-    A family is late when its oldest change has waited for twice the sync period. One that never
-    had a sync is not judged: kube-proxy is healthy until then, and /readyz covers the start.
-    Without workers nothing reaches anybody, whatever the syncs. While a start is not over, load
-    balancers had better go elsewhere: unlike kube-proxy's rules, nothing of ours outlives us.
+    As in kube-proxy a family is unhealthy once its oldest change has waited for twice the sync
+    period. A family that has never been synced counts as healthy; /readyz covers the start.
+
+    Two rules go further than kube-proxy's. Workers that do not serve make the proxy unhealthy. So
+    does a start that is not over: kube-proxy's rules in the kernel outlive it, while nothing serves
+    clients here until the start is over, so load balancers have to go elsewhere.
     """
 
     def __init__(
@@ -66,8 +69,9 @@ class ProxyHealth:
         outages: Callable[[], Iterable[str]] = tuple,
         hopeless: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`starting`: what a start waits for; `outages`: workers for which clients wait in vain;
-        `hopeless`: there has been none for so long that another process may do better."""
+        """`starting` says what the start still waits for, and `outages` which workers leave clients
+        without service. `hopeless` says whether no worker has served for so long that restarting
+        the process may help."""
         self._starting = starting
         self._outages = outages
         self._hopeless = hopeless
@@ -76,20 +80,20 @@ class ProxyHealth:
         self._last_updated: dict[Family, float] = {}
 
     def queued_update(self, family: Family, *, now: float) -> None:
-        """A change has arrived that is not served yet; only the oldest one counts."""
+        """Note that a change has arrived that is not served yet. Only the oldest one counts."""
         self._pending_since.setdefault(family, now)
 
     def updated(self, family: Family, *, wall: float) -> None:
-        """Everything that was queued is served."""
+        """Note that all changes of a family are served."""
         self._pending_since.pop(family, None)
         self._last_updated[family] = wall
 
     def healthy(self, now: float) -> bool:
-        """The proxy's own health; the fate of the node has no part in it."""
+        """Whether the proxy itself is healthy, whatever becomes of the node."""
         return not any(self.problems(now))
 
     def problems(self, now: float) -> Iterator[Reason]:
-        """Why it is not healthy; nothing: it is."""
+        """Why the proxy is not healthy. It is if there is nothing."""
         yield from self._delays(now)
         for missing in self._starting():
             yield Reason(ReasonKind.STARTING, f"waiting for {missing}")
@@ -97,13 +101,14 @@ class ProxyHealth:
             yield Reason(ReasonKind.WORKER, outage)
 
     def healthz(self, *, now: float, wall: float, node_eligible: bool) -> HealthAnswer:
-        """For load balancers: 503 also when no new connections should come to this node."""
+        """The answer for load balancers: 503 also if this node should get no new connections."""
         healthy = self.healthy(now)
         good = healthy and node_eligible
         return self._answer(good, healthy, now=now, wall=wall, node_eligible=node_eligible)
 
     def livez(self, *, now: float, wall: float) -> HealthAnswer:
-        """For a livenessProbe: 503 only when a restart of the proxy could help (KEP-3836)."""
+        """The answer for a livenessProbe: 503 only if restarting the proxy could help
+        (KEP-3836)."""
         good = not any(self._delays(now)) and not self._hopeless()
         return self._answer(good, good, now=now, wall=wall, node_eligible=None)
 
@@ -123,7 +128,8 @@ class ProxyHealth:
     ) -> HealthAnswer:
         latest = max(self._last_updated.values(), default=None)
         body = _Body(
-            # "Now" when good: clients of older releases take an old time for a hung proxy.
+            # "Now" if healthy, as in kube-proxy: clients of older releases take an old time for a
+            # hang.
             last_updated=_rfc3339(wall if good else latest),
             current_time=_rfc3339(wall),
             node_eligible=node_eligible,
@@ -137,10 +143,12 @@ class ProxyHealth:
 
 
 def not_eligible(node: NodeFacts, *, watched: bool, draining: bool) -> Iterator[Reason]:
-    """Why load balancers should send no new connections to this node; nothing: they should.
+    """Why load balancers should send no new connections to this node. They should if there is
+    nothing.
 
-    A node that the cluster does not know, deletes or is about to remove is not eligible; cordons
-    and other taints do not matter. Where nobody watches Nodes, not to know it means nothing.
+    A node is not eligible if its Node does not exist, is being deleted, or has the autoscaler's
+    taint. A cordon and other taints do not matter (KEP-3836). If Nodes are not `watched`, an
+    unknown Node means nothing.
     """
     if draining:
         yield Reason(ReasonKind.DRAINING, "draining: no new connections are accepted")
@@ -160,10 +168,12 @@ def not_eligible(node: NodeFacts, *, watched: bool, draining: bool) -> Iterator[
 
 
 def service_health(service: ObjectName, *, local_endpoints: int, healthy: bool) -> HealthAnswer:
-    """What a healthCheckNodePort answers, whatever the method and path.
+    """What a healthCheckNodePort answers, whatever the method and path: 200 if this node has a
+    ready endpoint and the proxy is healthy, otherwise 503.
 
-    `healthy` is the proxy's own health. A terminating endpoint is not counted, though it still
-    gets traffic: load balancers go elsewhere before it is gone (KEP-1669).
+    `healthy` is the proxy's own health, without that of the node. A terminating endpoint does not
+    count, though it still gets traffic, so that load balancers go elsewhere before it ends
+    (KEP-1669). The header with the weight is kube-proxy's since 1.28.
     """
     body = _SERVICE_BODY % (
         printable_json(msgspec.json.encode(service.namespace)),
@@ -186,7 +196,7 @@ _SERVICE_BODY = b"""{
 
 
 def _rfc3339(wall: float | None) -> str:
-    """As Go writes a time.Time into JSON: UTC, no trailing zeros in the fraction."""
+    """A time as Go writes it into JSON: in UTC, without trailing zeros in the fraction."""
     if wall is None:
         return _NEVER
     seconds, micros = divmod(round(wall * 1_000_000), 1_000_000)

@@ -1,4 +1,8 @@
-"""What to answer to load balancers while a change is carried out."""
+"""What healthCheckNodePorts answer while a sync is being carried out.
+
+A load balancer must not send clients to a node where a listener is just being closed. So answers
+turn red before the sync, and green after it only.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ from uproxy.core.routing.service_routes import HealthCheck
 def with_lower_counts(
     now: Mapping[ObjectName, HealthCheck], wanted: Mapping[ObjectName, HealthCheck]
 ) -> dict[ObjectName, HealthCheck]:
-    """The current health checks, with lower counts where fewer endpoints are left."""
+    """The health checks that are served `now`, each with the lower of its two counts: that of now,
+    and the wanted one, which is 0 if the health check is no longer wanted."""
     return {
         name: replace(
             check,

@@ -1,7 +1,8 @@
-"""How long a change of endpoints takes from the cluster to this node's data plane.
+"""Which changes of endpoints wait to be served, for the metric
+network_programming_duration_seconds.
 
-The EndpointSlice controller notes on each slice when the change happened that made it write the
-slice. kube-proxy's rules (endpointschangetracker.go) for when that counts are followed here.
+The EndpointSlice controller writes on each slice when the change happened that made it write the
+slice. When such a time counts follows kube-proxy (endpointschangetracker.go).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ TRIGGER_TIME: Final = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
 class Trigger(NamedTuple):
-    """When endpoints of a family changed in the cluster."""
+    """A change of endpoints of one family, and when it happened in the cluster."""
 
     family: Family
     wall: float
@@ -26,16 +27,17 @@ class Trigger(NamedTuple):
 
 
 class PendingTriggers:
-    """Remembers since when changes wait to be served."""
+    """The changes of endpoints that wait to be served, by Service."""
 
     def __init__(self, *, started: float) -> None:
-        """`started`: Unix time; what happened earlier says nothing about this program."""
+        """`started` is Unix time. Earlier changes say nothing about this program, and do not
+        count."""
         self._started = started
         self._waiting: dict[ObjectName, set[Trigger]] = {}
 
     def applied(self, before: EndpointSlice | None, after: EndpointSlice) -> None:
-        """A slice was added or changed. One whose endpoints and ports stay the same changes
-        nothing here, and its time is an old one."""
+        """Note that a slice was added or changed. If its endpoints and ports stayed the same, its
+        time is that of an earlier change, and does not count."""
         if before is not None and _content(before) == _content(after):
             return
         trigger = _trigger(after)
@@ -43,13 +45,14 @@ class PendingTriggers:
             self._waiting.setdefault(after.service, set()).add(trigger)
 
     def removed(self, before: EndpointSlice | None) -> None:
-        """A slice is gone. What else waits for its Service is forgotten, as in kube-proxy: nobody
-        knows the time of the removal, and the sync that serves it serves them all."""
+        """Note that a slice is gone. All changes that wait for its Service are forgotten, as in
+        kube-proxy: the time of the removal is not known, and one sync serves them all."""
         if before is not None and before.service is not None:
             self._waiting.pop(before.service, None)
 
     def take(self) -> list[Trigger]:
-        """All that waits, as a sync begins that will serve it: once for each Service."""
+        """Return all changes that wait, and wait for none of them: a sync begins that serves them.
+        Changes of one Service at the same time are returned once."""
         taken = [trigger for waiting in self._waiting.values() for trigger in waiting]
         self._waiting.clear()
         return taken

@@ -1,4 +1,4 @@
-"""What is wanted, what is open and what failed, put together for people."""
+"""The status of frontends, Services and health checks: what is wanted, open, and failed."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ def frontend_statuses(
     preserved: Container[Family] = (),
     unreachable: Mapping[ServicePortName, FailedAttempts] = _NONE,
 ) -> Iterator[FrontendStatus]:
-    """Every frontend that some Service wants: those routed, then those lost to another one.
+    """The status of every frontend that a Service wants: first those that it has, then those that
+    another Service has instead.
 
-    `preserved`: families in which backends can be shown the addresses of clients. `unreachable`:
-    Service ports of which no backend answers.
+    `preserved` are the families in which backends can be shown the addresses of clients.
+    `unreachable` are the Service ports none of whose backends answers.
     """
     for frontend, route in table.routes.items():
         state, reason = _state(route, actual.get(frontend), failures.get(frontend))
@@ -55,7 +56,8 @@ def frontend_statuses(
 def unserved(
     table: RoutingTable, is_open: Callable[[Frontend], bool], failures: Mapping[Frontend, Failure]
 ) -> Iterator[FrontendStatus]:
-    """Frontends that should be open and are not: what probes ask for every few seconds."""
+    """The status of frontends that should be open and are not. Probes ask for it every few seconds,
+    so it skips all others."""
     for frontend, route in table.routes.items():
         failure = failures.get(frontend)
         if failure is not None or not is_open(frontend):
@@ -64,7 +66,7 @@ def unserved(
 
 
 def service_statuses(table: RoutingTable) -> Iterator[ServiceStatus]:
-    """Services that are not served, or not wholly, for reasons of their own."""
+    """Services that are not served, or only in part, whatever this node can open."""
     for name, wanted in table.services.items():
         for reason in wanted.reasons:
             yield ServiceStatus(service=name, reason=reason)
@@ -79,7 +81,7 @@ def service_statuses(table: RoutingTable) -> Iterator[ServiceStatus]:
 def health_check_statuses(
     checks: Mapping[ObjectName, HealthCheck], failures: Mapping[ObjectName, str]
 ) -> Iterator[HealthCheckStatus]:
-    """The health check node ports that are wanted."""
+    """The status of every health check that is wanted."""
     for name, check in checks.items():
         yield HealthCheckStatus(
             service=name,

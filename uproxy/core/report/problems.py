@@ -1,6 +1,7 @@
-"""What goes wrong on this node with a Service, as Events that `kubectl describe` shows.
+"""What is wrong on this node with a Service, as Events that `kubectl describe` shows.
 
-Problems are levels: what is wrong at one moment. The difference of two moments is what is told.
+`problems` says what is wrong at one moment. `new_events` compares two moments: Events are sent for
+problems that have begun, and for those that are over.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from uproxy.core.routing.service_routes import HealthCheck
 from uproxy.core.routing.table import RoutingTable
 
 _SHOWN: Final = 3
-"""Reasons in one note; a Service may have hundreds of frontends, all with the same problem."""
+"""How many reasons a note has. A Service may have hundreds of frontends, all with the same
+problem."""
 
 CONFLICT: Final = "PortConflict"
 FAILED: Final = "FailedToListen"
 HEALTH_CHECK: Final = "FailedToStartServiceHealthcheck"
 """kube-proxy's name for it."""
-UNANSWERED: Final = "BackendsUnreachable"
+UNREACHABLE: Final = "BackendsUnreachable"
 ABSENT: Final = "AddressesNotOnNode"
 RECOVERED: Final = "Recovered"
 STARTING: Final = "Starting"
@@ -43,7 +45,7 @@ class Reference(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One thing to be told, in the terms of events.k8s.io/v1."""
+    """An Event to be sent, with the fields of events.k8s.io/v1."""
 
     regarding: Reference
     type: Literal["Normal", "Warning"]
@@ -53,7 +55,7 @@ class Event(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Identity of what is wrong; its Event may come to say more."""
+    """The identity of a problem. What its Event says may change meanwhile."""
 
     regarding: Reference
     reason: str
@@ -67,7 +69,7 @@ def node_reference(node: str) -> Reference:
 
 
 def starting(node: str, version: str) -> Event:
-    """For the Node, when the program starts, as kube-proxy has it."""
+    """The Event on the Node when the program starts, as kube-proxy sends it."""
     return Event(
         node_reference(node), "Normal", STARTING, "StartUproxy", f"uproxy {version} is starting"
     )
@@ -94,7 +96,7 @@ def problems(
     for reason, concerned in (
         (CONFLICT, _conflicts(table)),
         (FAILED, _failures(table, failures)),
-        (UNANSWERED, _unreachable(unreachable)),
+        (UNREACHABLE, _unreachable(unreachable)),
     ):
         for name, lines in concerned.items():
             _put(found, _service(name), reason, f"node {node}: {_some(lines)}")
@@ -113,13 +115,14 @@ def problems(
     return found
 
 
-def news(
+def new_events(
     before: Problems, now: Problems, *, exists: Callable[[Reference], bool], node: str
 ) -> Iterator[Event]:
-    """What has to be told after one moment followed another.
+    """The Events to send when the problems were `before` and are `now`.
 
-    A problem that only changed its words is not told again: with many frontends they change all
-    the time. One that ended together with its object is not told either.
+    A problem that is only described differently gets no new Event, since with many frontends the
+    description changes all the time. Nor does a problem that has ended with its object, of which
+    `exists` says whether it is still there.
     """
     for problem, event in now.items():
         if problem not in before:

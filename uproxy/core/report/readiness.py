@@ -1,7 +1,7 @@
 """Why this node does not serve as it should: the kind of each reason, and its text.
 
-Anybody who reaches the health address may see the kinds. The texts have names of Services,
-addresses and errors, so they are shown on the metrics address only.
+The kinds are shown to everyone who reaches the health address. The texts contain names of Services,
+addresses and errors, so they are shown at the metrics address only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from uproxy.core.report.status import FrontendState, FrontendStatus
 
 
 class ReasonKind(StrEnum):
-    """What is wrong, in the words of the health address."""
+    """What is wrong. The values are what the health address shows."""
 
     DRAINING = "draining"
     STARTING = "starting"
@@ -32,12 +32,14 @@ class ReasonKind(StrEnum):
 
 
 class Reason(NamedTuple):
+    """One reason why something is not as it should be."""
+
     kind: ReasonKind
     text: str
 
 
 def kinds(reasons: Iterable[Reason]) -> list[str]:
-    """A line for each kind, with the number of its reasons."""
+    """A line for each kind that occurs, with the number of its reasons."""
     counts = Counter(reason.kind for reason in reasons)
     return [f"{kind}: {counts[kind]}" for kind in ReasonKind if kind in counts]
 
@@ -50,13 +52,12 @@ def texts(reasons: Iterable[Reason]) -> list[str]:
 def not_ready(
     frontends: Iterable[FrontendStatus], *, waiting_for: Sequence[str], draining: bool
 ) -> Iterator[Reason]:
-    """Why clients are not served as they should be; nothing: ready.
+    """Why clients are not served as they should be. This node is ready if there is nothing.
 
-    At the start, which is `waiting_for` something, it is not said of each frontend that it waits
-    too.
+    While the start is `waiting_for` something, frontends are not listed: they all wait for it.
 
-    A paused frontend is as it should be. One that was lost to another Service, or whose address
-    another node has, is not an outage of this node either.
+    A paused frontend is as it should be. One that another Service has, or whose address another
+    node has, is no outage of this node either.
     """
     if draining:
         yield Reason(ReasonKind.DRAINING, "draining: no new connections are accepted")

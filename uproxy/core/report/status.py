@@ -1,4 +1,4 @@
-"""What the program can say about itself: frontends, Services and objects, each with its reason."""
+"""The status of the program: frontends, Services and objects, each with a reason."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from uproxy.core.route import Backend, Frontend, FrontendKind, ServicePortName
 
 
 class FrontendState(StrEnum):
-    """Where a frontend is between being wanted and being served."""
+    """How far a frontend is from being wanted to being served."""
 
     SERVING = "serving"
     """Open, with at least one backend."""
     DEGRADED = "degraded"
-    """Open, and no backend has answered for a while."""
+    """Open, but no backend has answered for a while."""
     PAUSED = "paused"
-    """The port is held, clients are refused: no usable backend."""
+    """The port is kept and clients are refused, because no backend is usable."""
     PENDING = "pending"
-    """To be opened in the next sync."""
+    """It is opened in the next sync."""
     FAILED = "failed"
-    """Cannot be opened; retried with back-off."""
+    """It cannot be opened, and is tried again with back-off."""
     ELSEWHERE = "elsewhere"
-    """Its address is not on this node; it is opened when it comes here."""
+    """Its address is not on this node. It is opened once the address is."""
     CONFLICT = "conflict"
     """Another Service has it."""
 
@@ -42,7 +42,7 @@ class FrontendStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     backends: tuple[Backend, ...] = ()
     local_backends: tuple[Backend, ...] | None = None
     failing: tuple[Backend, ...] = ()
-    """Backends that have not answered, where it is degraded."""
+    """Backends that have not answered, if it is degraded."""
     affinity_timeout: int = 0
     balancer: str = ""
     client_address: Literal["preserved", "node"] = "node"
@@ -53,14 +53,14 @@ class FrontendStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """A Service that is not served, or not wholly, and why."""
+    """A Service that is not served, or only in part, and why."""
 
     service: ObjectName
     reason: str
 
 
 class ObjectStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """An object or file that cannot be used; everything else is."""
+    """An object or file that cannot be used, and why."""
 
     where: str
     """"FILE:LINE" for manifests, "Kind namespace/name" for the API."""
@@ -74,11 +74,11 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc
     restarts: int
     active_flows: int
     engine: str = ""
-    """What it relays by: "io_uring" or "epoll"; "" until it has started."""
+    """What it relays by, "io_uring" or "epoll"; "" until it has started."""
     most_flows: int | msgspec.UnsetType = msgspec.UNSET
-    """Flows that it can have; set where its limit of open files allows fewer than --max-flows."""
+    """The most flows that it can have, if its limit of open files allows fewer than --max-flows."""
     reason: str = ""
-    """Why clients may have to wait for it; "": it serves."""
+    """Why its clients may have to wait; "" if it serves."""
 
 
 class HealthCheckStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -87,13 +87,13 @@ class HealthCheckStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     service: ObjectName
     port: int
     counts: dict[str, int]
-    """Local ready endpoints by family ("IPv4", "IPv6")."""
+    """Number of ready endpoints on this node, by family ("IPv4", "IPv6")."""
     reason: str = ""
-    """Why the port could not be opened; "" when it is."""
+    """Why the port could not be opened; "" if it is open."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Everything at one moment."""
+    """The whole status at one moment."""
 
     node: str
     synced: bool
@@ -104,10 +104,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     health_checks: tuple[HealthCheckStatus, ...]
     counters: dict[ServicePortName, Counters]
     not_ready: tuple[str, ...]
-    """Reasons why /readyz is red; empty: green."""
+    """Why /readyz is red; empty if it is green."""
     not_healthy: tuple[str, ...] = ()
-    """Reasons why /healthz is red; empty: green."""
+    """Why /healthz is red; empty if it is green."""
     notes: tuple[str, ...] = ()
-    """Conditions that need attention, but make neither of them red."""
+    """What needs attention but makes neither of them red."""
     client_address_reason: str = ""
-    """Why client addresses cannot be preserved, in either family; "": they can."""
+    """Why client addresses cannot be preserved in one of the families; "" if they can."""

@@ -1,4 +1,5 @@
-"""Counts of the control loop, in kube-proxy's terms; the names they get are in http/metrics.py."""
+"""What the control loop measures, in kube-proxy's terms. http/metrics.py gives the metrics'
+names."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ SYNC_BUCKETS = tuple(0.001 * 2**power for power in range(15))
 """Seconds, 1 ms to 16.384 s."""
 
 PROGRAMMING_BUCKETS = (
-    # kube-proxy merges its ranges onto a list that starts with one zero. Nothing but clock skew
-    # between nodes ends up in that bucket, and there it shows.
+    # kube-proxy merges its ranges onto a list that begins with one zero, so it has this bucket as
+    # well. Only times that clock skew between nodes makes negative end up in it, and there they
+    # show.
     0.0,
     0.25,
     0.5,
@@ -30,23 +32,25 @@ Probe = Literal["healthz", "livez"]
 
 
 class Histogram:
-    """How many values were at most so large, for each bound."""
+    """Observed values, counted in buckets."""
 
     __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
-        """Upper bounds, rising, inclusive; a bucket without bound follows the last."""
+        """The inclusive upper bounds of the buckets, in rising order. One more bucket has no
+        bound."""
         self.counts = [0] * (len(bounds) + 1)
-        """Values in each bucket alone."""
+        """Number of values in each bucket, not cumulative."""
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
+        """Count a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     def cumulative(self) -> list[int]:
-        """Values at or below each bound; the last item is the number of all values."""
+        """Number of values up to each bound. The last item is the number of all values."""
         return list(accumulate(self.counts))
 
 
@@ -65,7 +69,7 @@ class FamilyTelemetry:
 
     def __init__(self) -> None:
         self.syncs = Histogram(SYNC_BUCKETS)
-        """Seconds of every sync; each is also in one of the next two."""
+        """Seconds that each sync took. Every sync is also in one of the next two."""
         self.full_syncs = Histogram(SYNC_BUCKETS)
         self.partial_syncs = Histogram(SYNC_BUCKETS)
         self.programming = Histogram(PROGRAMMING_BUCKETS)
@@ -75,7 +79,7 @@ class FamilyTelemetry:
         self.last_queued = 0.0
         """Seconds since the Unix epoch; 0: never."""
         self.no_local_endpoints: dict[Policy, int] = {"internal": 0, "external": 0}
-        """Services with policy Local that have endpoints, but none on this node."""
+        """Service ports with policy Local that have endpoints, but none on this node."""
 
 
 class Telemetry:
@@ -101,16 +105,16 @@ class Telemetry:
         self.endpoint_changes_pending += 1
 
     def changes_taken(self) -> None:
-        """A sync begins: what is pending is in it, what comes from now on is not."""
+        """A sync begins, which has all changes that are pending now, and none that come later."""
         self.service_changes_pending = 0
         self.endpoint_changes_pending = 0
 
     def sync_queued(self, family: Family, now_wall: float) -> None:
-        """A sync was asked for."""
+        """A sync was requested, because of a change."""
         self._family(family).last_queued = now_wall
 
     def sync_done(self, family: Family, seconds: float, now_wall: float, *, full: bool) -> None:
-        """A sync succeeded; `full` when it looked at every Service."""
+        """A sync has succeeded. `full` says whether it was about every Service."""
         counts = self._family(family)
         counts.syncs.observe(seconds)
         (counts.full_syncs if full else counts.partial_syncs).observe(seconds)
@@ -121,7 +125,8 @@ class Telemetry:
         self._family(family).programming.observe(seconds)
 
     def without_local_endpoints(self, family: Family, *, internal: int, external: int) -> None:
-        """How many Services with policy Local have endpoints elsewhere only."""
+        """How many service ports with policy Local have endpoints on other nodes only, by
+        policy."""
         self._family(family).no_local_endpoints = {"internal": internal, "external": external}
 
     def probe_answered(self, probe: Probe, status: int) -> None:

@@ -1,4 +1,7 @@
-"""What is said about objects that cannot be used, when there are thousands of them."""
+"""Complaints about objects that cannot be used, of which there may be thousands.
+
+A complaint is an ObjectStatus: which object or file cannot be used, and why.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,17 @@ from typing import Final
 from uproxy.core.report.status import ObjectStatus
 
 MOST: Final = 500
-"""Complaints of one source that are shown. Of more than these, only the number is of use."""
+"""How many complaints of one source are shown. Of the others only the number is of use."""
 _MORE: Final = "more cannot be used"
-_TOLD: Final = 20
-"""Complaints that come at once and are still logged one by one."""
+_LOGGED: Final = 20
+"""How many complaints that come at the same time are logged one by one."""
 
 
 def first_few(complaints: Iterable[ObjectStatus], total: int, where: str) -> list[ObjectStatus]:
-    """The first complaints, and how many more there are. `where`: of what kind they are."""
+    """The first complaints, and one that gives the number of the others as that of `where`.
+
+    `total` is the number of all complaints.
+    """
     shown = list(islice(complaints, MOST))
     more = total - len(shown)
     if more > 0:
@@ -25,14 +31,15 @@ def first_few(complaints: Iterable[ObjectStatus], total: int, where: str) -> lis
 
 
 def bounded(complaints: Sequence[ObjectStatus], source: str) -> Sequence[ObjectStatus]:
-    """The same where there are few."""
+    """The complaints of a source; the first few and a number, if there are too many."""
     if len(complaints) <= MOST + 1:  # The last one may be a count.
         return complaints
     return first_few(complaints, len(complaints), source)
 
 
-def news(before: Iterable[ObjectStatus], now: Sequence[ObjectStatus]) -> Iterator[str]:
-    """Lines for the log. That a count has changed is none: it does so with each event."""
+def log_lines(before: Iterable[ObjectStatus], now: Sequence[ObjectStatus]) -> Iterator[str]:
+    """Lines for the log about complaints that are new. A changed number is not new, since it
+    changes with each event."""
     known = set(before)
     counted = {each.where for each in known if _is_count(each)}
     new = [
@@ -40,11 +47,12 @@ def news(before: Iterable[ObjectStatus], now: Sequence[ObjectStatus]) -> Iterato
         for each in now
         if each not in known and not (_is_count(each) and each.where in counted)
     ]
-    for each in new[:_TOLD]:
+    for each in new[:_LOGGED]:
         field = f" {each.field}:" if each.field else ""
         yield f"{each.where}:{field} {each.reason}"
-    if len(new) > _TOLD:
-        yield f"and {len(new) - _TOLD:,} more objects that cannot be used; uproxy status lists them"
+    more = len(new) - _LOGGED
+    if more > 0:
+        yield f"and {more:,} more objects that cannot be used; uproxy status lists them"
 
 
 def _is_count(status: ObjectStatus) -> bool:
