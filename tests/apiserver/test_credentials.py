@@ -1,4 +1,4 @@
-"""Proving who we are: every way that kubeconfigs and Pods have, against a server that checks."""
+"""Authentication in every way that kubeconfigs and Pods have, with a server that checks it."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ async def test_exec_plugin_is_run_again_when_its_token_is_refused(tmp_path: Path
             server.order(Watching.close)
             await server.until(lambda: len(runs.read_text()) == 2 and not source.last_error)
             await server.until(lambda: len(server.watches) == 3)
-            assert source.last_error == "", "renewed before anybody noticed"
+            assert source.last_error == "", "renewed before a request failed"
             assert runs.read_text() == ".."
 
 
@@ -410,7 +410,7 @@ def test_certificates_that_can_never_work(settings: dict[str, Any], message: str
         ApiClient(Access(origin="here", server="https://192.0.2.1", **settings))
 
 
-async def test_nobody_there() -> None:
+async def test_no_server_listens() -> None:
     async with FakeApi() as server:
         url = server.url
     with pytest.raises(ApiUnreachable, match=r"^connection refused$"):

@@ -1,4 +1,4 @@
-"""kubeconfig files: how several become one, and what is said about those that do not fit."""
+"""kubeconfig files: how several are merged, and the errors about those that cannot be used."""
 
 from __future__ import annotations
 

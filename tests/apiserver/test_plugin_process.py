@@ -1,4 +1,4 @@
-"""Programs that issue credentials, and do everything else as well."""
+"""Programs that issue credentials, and misbehave in every way."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def program(text: str) -> list[str]:
 
 
 async def until_gone(pid: int) -> None:
-    """Wait until a process that may be somebody else's child has ended."""
+    """Wait until a process has ended. It may be the child of another process."""
     await until(lambda: not _runs(pid))
 
 

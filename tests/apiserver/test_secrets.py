@@ -1,4 +1,4 @@
-"""Passwords, tokens and what plugins print are in no message, whatever goes wrong."""
+"""Passwords, tokens and the output of plugins are in no message, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_password_in_the_servers_url_is_used_and_not_kept_there(
         "https://me:hunter2@",
     ],
 )
-def test_a_password_in_a_url_that_cannot_be_used_is_not_told(tmp_path: Path, server: str) -> None:
+def test_a_password_in_a_url_that_cannot_be_used_is_not_shown(tmp_path: Path, server: str) -> None:
     with pytest.raises(SourceError) as caught:
         read_kubeconfig([kubeconfig(tmp_path / "k", server)])
     assert "is not a URL" in str(caught.value)
@@ -100,7 +100,7 @@ def test_a_password_in_a_url_that_cannot_be_used_is_not_told(tmp_path: Path, ser
         "auth-provider: 2222222",
     ],
 )
-def test_a_secret_without_quotes_is_not_told(tmp_path: Path, line: str) -> None:
+def test_a_secret_without_quotes_is_not_shown(tmp_path: Path, line: str) -> None:
     path = kubeconfig(tmp_path / "k", "https://192.0.2.1")
     text = f"""
         current-context: c
@@ -134,7 +134,7 @@ def test_a_secret_without_quotes_is_not_told(tmp_path: Path, line: str) -> None:
         "import os; print('hunter2', flush=True); os.kill(os.getpid(), 9)",
     ],
 )
-async def test_what_a_plugin_prints_is_not_told(
+async def test_the_output_of_a_plugin_is_not_shown(
     text: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -153,7 +153,7 @@ async def test_what_a_plugin_prints_is_not_told(
     assert sys.executable in str(caught.value), "which plugin it is"
 
 
-def test_what_was_issued_has_no_readable_form() -> None:
+def test_the_repr_of_a_credential_has_no_secrets() -> None:
     output = msgspec.json.encode(
         {"apiVersion": PLUGIN.api_version, "status": {"token": SECRET, "clientKeyData": ""}}
     )
@@ -180,7 +180,7 @@ def test_brief(text: str, shown: str | None) -> None:
     assert shown is None or found == shown
 
 
-async def test_errors_of_requests_give_nothing_away(caplog: pytest.LogCaptureFixture) -> None:
+async def test_errors_of_requests_reveal_no_secrets(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for error in (
         ValueError(f"https://me:{SECRET}@host is no URL"),
@@ -194,7 +194,7 @@ async def test_errors_of_requests_give_nothing_away(caplog: pytest.LogCaptureFix
     assert SECRET not in caplog.text
 
 
-async def test_a_token_that_fits_in_no_header_is_not_told(
+async def test_a_token_that_fits_in_no_header_is_not_shown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)

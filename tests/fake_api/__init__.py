@@ -1,1 +1,1 @@
-"""A Kubernetes API server for tests: what uproxy uses of one, and everything that goes wrong."""
+"""A Kubernetes API server for tests: the parts that uproxy uses, and every fault of theirs."""

@@ -1,4 +1,4 @@
-"""The resources that the fake API server has, and what discovery says about them."""
+"""The resources that the fake API server has, and how discovery describes them."""
 
 from __future__ import annotations
 

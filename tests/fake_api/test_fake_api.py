@@ -1,4 +1,4 @@
-"""The fake API server itself, where the tests of the source do not show that it does its part."""
+"""The fake API server itself, as far as the tests of the source do not test it already."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_events_and_leases_are_kept() -> None:
         assert [each.method for each in server.asked("leases")] == ["POST", "PUT", "PUT"]
 
 
-async def test_lists_in_parts() -> None:
+async def test_lists_in_pages() -> None:
     async with FakeApi() as server, aiohttp.ClientSession() as session:
         ask = Client(server, session)
         server.apply(*(service(f"s{number}") for number in range(5)))

@@ -1,4 +1,4 @@
-"""One open watch: sends changes, and what the test orders it to do wrong."""
+"""One open watch: it sends changes, and commits the faults that a test orders."""
 
 from __future__ import annotations
 

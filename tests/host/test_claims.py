@@ -1,4 +1,4 @@
-"""Claims when netlink fails, and when it no longer does."""
+"""Claims while netlink fails, and after it has recovered."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def run(main: Callable[[World, Claims], Awaitable[None]], *, broken: str = "") -
 
 
 @pytest.mark.parametrize("what", ["lock", "netlink"])
-def test_a_lack_at_the_start_does_not_last(what: str) -> None:
-    """For instance of descriptors; a lack of privileges does."""
+def test_a_shortage_at_the_start_does_not_last(what: str) -> None:
+    """A shortage of descriptors, for example, may pass. Missing privileges do not."""
 
     async def main(world: World, claims: Claims) -> None:
         assert "cannot be claimed" in claims.reason
@@ -78,7 +78,7 @@ def test_a_lack_at_the_start_does_not_last(what: str) -> None:
     assert run(main, broken=what).kernel.claims == set()
 
 
-def test_a_lack_of_privileges_is_for_good() -> None:
+def test_missing_privileges_are_permanent() -> None:
     async def main(world: World, claims: Claims) -> None:
         assert claims.reason == "claiming it needs CAP_NET_ADMIN"
         await asyncio.sleep(20)

@@ -1,4 +1,4 @@
-"""Whether there are processors to spare: real processors, and control groups as files."""
+"""Whether a processor is spare, with control groups in real and in made-up directories."""
 
 from __future__ import annotations
 

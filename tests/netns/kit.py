@@ -8,7 +8,7 @@
 The LAN is 192.0.2.0/24 and 2001:db8:1::/64. The pods of `node` are in 198.51.100.0/25 and
 2001:db8:2::/64, those of `node2` in 198.51.100.128/25 and 2001:db8:2:1::/64; all of them are
 routed, without address translation. 203.0.113.0/24 and 2001:db8:3::/64 are for virtual addresses:
-they belong to nobody, and everyone sends them to `node`.
+no host has them, and all hosts send them to `node`.
 
 Sockets of the test process can be made in any namespace (setns(2) changes one thread, and a socket
 stays where it was made), so clients and pods need no processes of their own.
@@ -253,13 +253,13 @@ def family_of(address: str) -> socket.AddressFamily:
 
 
 def wait_listening(space: Namespace, address: str, port: int, patience: float = 20) -> None:
-    """Wait until somebody in there accepts TCP connections."""
+    """Wait until a process in there accepts TCP connections."""
     deadline = time.monotonic() + patience
     while True:
         with space.socket(family_of(address), socket.SOCK_STREAM) as sock:
             if sock.connect_ex((address, port)) == 0:
                 return
-        assert time.monotonic() < deadline, f"nobody listens on {address}:{port}"
+        assert time.monotonic() < deadline, f"no process listens on {address}:{port}"
         time.sleep(0.005)
 
 

@@ -115,9 +115,9 @@ def ask(
     source: str = "",
     patience: float = 15,
 ) -> str:
-    """What somebody in `space` gets to hear at an address: "NAME CLIENT", or why nothing.
+    """The reply to a client in `space` from an address: "NAME CLIENT", or why there is none.
 
-    REFUSED: nobody listens. RESET: TCP only, accepted and aborted (a connection that is ended
+    REFUSED: no process listens. RESET: TCP only, accepted and aborted (a connection that is ended
     without a word is "closed"). UNREACHABLE: a router knows no
     way. SILENCE: nothing came within `patience` seconds.
     """

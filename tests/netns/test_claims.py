@@ -1,4 +1,4 @@
-"""Addresses that no interface has: claimed, kept over a crash, released, and why not."""
+"""Addresses that no interface has: claimed, kept through a crash, released, or refused."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_never(net: World, backend: Pod, manifests: Path) -> None:
     with program(net.node.space, manifests, "--claim-addresses", "never") as uproxy:
         assert ask(net.client.space, "TCP", net.second[0], 80).startswith("a ")
         reason = f"address {LB_IP} is not on this node, and --claim-addresses is never"
-        assert said(uproxy, LB_IP) == ("elsewhere", reason)
+        assert state_and_reason(uproxy, LB_IP) == ("elsewhere", reason)
         uproxy.stop()
     assert claimed(net.node.space) == {"203.0.113.60"}
     net.node.space.ip(f"route del {LEFT_OVER}")
@@ -146,7 +146,7 @@ def test_without_the_capability(net: World, backend: Pod, manifests: Path) -> No
         assert claimed(net.node.space) == set()
         assert ask(net.client.space, "TCP", net.second[0], 80).startswith("a ")
         reason = f"address {LB_IP} is not on this node, and claiming it needs CAP_NET_ADMIN"
-        assert said(uproxy, LB_IP) == ("elsewhere", reason)
+        assert state_and_reason(uproxy, LB_IP) == ("elsewhere", reason)
         net.node.space.ip(f"route add {LEFT_OVER}")
         with pytest.raises(AssertionError, match="without CAP_NET_ADMIN; run this command as root"):
             net.node.space.run(*without, sys.executable, "-m", "uproxy.cli", "cleanup")
@@ -168,7 +168,7 @@ def test_an_interface_gets_and_loses_the_address(net: World, backend: Pod, manif
         assert ask(net.client.space, "TCP", CLUSTER_IP, 80).startswith("a ")
 
 
-def test_what_somebody_else_removes_is_claimed_again(
+def test_an_address_that_another_program_removes_is_claimed_again(
     net: World, backend: Pod, manifests: Path
 ) -> None:
     """Within 15 s, for both families, and nothing has to happen in the cluster for that."""
@@ -213,7 +213,7 @@ def test_an_address_that_appears_is_served_at_once(
     write(manifests, "web.yaml", *web(net, clusterIPs=[CLUSTER_IP], status={}))
     with program(net.node.space, manifests, "--claim-addresses", "never") as uproxy:
         assert ask(net.client.space, "TCP", CLUSTER_IP, 80) == UNREACHABLE
-        assert said(uproxy, CLUSTER_IP)[0] == "elsewhere"
+        assert state_and_reason(uproxy, CLUSTER_IP)[0] == "elsewhere"
         net.node.space.ip(f"addr add {CLUSTER_IP}/32 dev eth0")
         try:
             wait_for(
@@ -240,7 +240,7 @@ def test_thousands(net: World) -> None:
         assert claim_routes.held_claims() == set()
 
 
-def said(uproxy: Node, address: str) -> tuple[str, str]:
+def state_and_reason(uproxy: Node, address: str) -> tuple[str, str]:
     """State and reason of the TCP frontend at an address."""
     host = f"[{address}]" if ":" in address else address
     found = uproxy.frontend(f"{host}:80/TCP")

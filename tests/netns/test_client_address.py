@@ -1,4 +1,4 @@
-"""Whose address pods see: with externalTrafficPolicy Local, the client's own."""
+"""Which address pods see: the client's own, with externalTrafficPolicy Local."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def test_kill_and_restart(net: World, manifests: Path) -> None:
     with serving(net, manifests) as served:
         before = kernel_state(net.node.space)
         served.uproxy.kill()
-    assert kernel_state(net.node.space) == before, "nobody was there to remove it"
+    assert kernel_state(net.node.space) == before, "a killed process removes nothing"
     with serving(net, manifests) as served:
         for family in ("IPv4", "IPv6"):
             for protocol in ("TCP", "UDP"):
@@ -232,8 +232,8 @@ def test_kill_and_restart(net: World, manifests: Path) -> None:
 
 @pytest.mark.parametrize("family", ["IPv4", "IPv6"])
 def test_replies_that_go_astray(net: World, manifests: Path, family: str) -> None:
-    """Somebody flushes the rules while uproxy runs: new TCP flows fall back to the node's address,
-    one by one, and are counted."""
+    """Another program flushes the rules while uproxy runs: new TCP flows fall back to the node's
+    address, one by one, and are counted."""
     with serving(net, manifests) as served:
         net.node.space.run("nft", "flush", "ruleset")
         answer = ask(net.client.space, "TCP", net.node.address(family), 30080)

@@ -1,4 +1,5 @@
-"""externalIPs: whoever may create a Service must not take an address (CVE-2020-8554)."""
+"""externalIPs: permission to create Services must not be enough to take an address
+(CVE-2020-8554)."""
 
 from __future__ import annotations
 

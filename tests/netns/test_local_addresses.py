@@ -19,7 +19,7 @@ from uproxy.host.interfaces import AddressMonitor, read_local_addresses
 pytestmark = kit.needs()
 
 SOON = 5.0
-"""Seconds; what is told at once comes well within."""
+"""Seconds. A notice that is sent at once comes well within them."""
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ async def test_news(space: Namespace, address: str) -> None:
         assert address.split("/")[0] not in await read_local_addresses()
 
 
-async def test_a_flood_of_news_is_one(space: Namespace) -> None:
+async def test_a_flood_of_notices_counts_as_one(space: Namespace) -> None:
     """More than the kernel's queue holds: it drops some, and says so."""
     async with AddressMonitor() as monitor:
         many = [f"198.51.{i >> 7}.{1 + (i & 127)}/32" for i in range(1000)]
@@ -128,7 +128,7 @@ def squatter(space: Namespace) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("squatter")
-async def test_a_lock_of_somebody_without_privileges_does_not_count(space: Namespace) -> None:
+async def test_a_lock_of_a_process_without_privileges_does_not_count(space: Namespace) -> None:
     async with Claims(enabled=True) as claims:
         assert claims.reason == ""
         assert await claims.claim(["203.0.113.7"]) == {}

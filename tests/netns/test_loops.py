@@ -1,4 +1,4 @@
-"""Backends that lead back to uproxy by ways that no object and no interface tells."""
+"""Backends that lead back to uproxy in ways that neither objects nor interfaces show."""
 
 from __future__ import annotations
 

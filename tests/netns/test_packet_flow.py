@@ -1,4 +1,4 @@
-"""Who gets where: pods, the node itself and outside clients, at every kind of address.
+"""Which backends pods, the node itself and outside clients reach, at every kind of address.
 
 The rows are those of kube-proxy's own packet-flow tests (pkg/proxy/nftables), without address
 translation; all Services are served by one uproxy at once, on both families, TCP and UDP.
@@ -21,7 +21,7 @@ from tests.netns.peers import REFUSED, RESET, SILENCE, Pod, ask, pod
 pytestmark = kit.needs()
 
 DENIED = "denied"
-"""A TCP client is reset, a UDP client hears nothing, and no pod hears of either."""
+"""A TCP client is reset, a UDP client gets no reply, and neither reaches a pod."""
 
 READY, DRAINING, DEAD = "ready", "terminating", "dead"
 L1, L2, L3, L4, R = "pod1", "pod2", "pod3", "pod4", "remote"
@@ -62,7 +62,7 @@ OUTSIDE = (LB_IP, EXTERNAL_IP, NODE_PORT)
 ANYONE = ("pod", "node", "external")
 
 Row = tuple[str, tuple[str, ...], tuple[str, ...], set[str] | str]
-"""Service, who asks, where, and whom they get."""
+"""Service, client, address, and the backends that answer."""
 ROWS: Final[list[Row]] = [
     ("svc1", ANYONE, EVERYWHERE, {L1, R}),
     ("svc2", ANYONE, (CLUSTER_IP,), {L1, R}),
@@ -177,7 +177,7 @@ def check(
     expected: set[str] | str,
     pods: Mapping[str, Pod],
 ) -> None:
-    """Ask so often that the rotation has passed everybody twice."""
+    """Ask so often that each backend has had its place in the rotation twice."""
     before = [len(each.seen) for each in pods.values()]
     if isinstance(expected, set):
         answers = [ask(space, protocol, *target).split()[0] for _ in range(2 * len(expected))]

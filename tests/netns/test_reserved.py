@@ -80,7 +80,9 @@ def api_server(place: Place) -> Iterator[ThreadedApi]:
         running.__exit__(None, None, None)
 
 
-def test_the_machine_s_surroundings(net: World, backend: Pod, manifests: Path) -> None:
+def test_addresses_that_the_machine_cannot_do_without(
+    net: World, backend: Pod, manifests: Path
+) -> None:
     """Its gateway, its DNS server, the broadcast addresses of its networks, and other nodes."""
     wanted = {
         GATEWAY: "this node's gateway",
@@ -139,7 +141,7 @@ def test_the_api_server_s_address_is_not_claimed(net: World, backend: Pod, tmp_p
 def test_a_claim_that_cuts_the_api_server_off_is_released(
     net: World, backend: Pod, tmp_path: Path
 ) -> None:
-    """The server is reached through something else, so that nobody could know its address."""
+    """The server is reached through a proxy, so that uproxy cannot know its address."""
     place = net.client
     with api_server(place) as api, forwarder(net.node, place, api.server.port) as port:
         api.call(lambda server: server.apply(node("here", net.node.ipv4)))

@@ -1,4 +1,4 @@
-"""loadBalancerSourceRanges: who is let in where, and that nobody else costs a backend anything."""
+"""loadBalancerSourceRanges: which clients are admitted where. Others cost the backends nothing."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def admitted(who: str, name: str, kind: str, family: str, *, strict: bool) -> bo
 @pytest.mark.parametrize("kind", [CLUSTER_IP, LB_IP, EXTERNAL_IP, NODE_PORT])
 @pytest.mark.parametrize("name", ["dual", "ipv4-only"])
 @pytest.mark.parametrize("who", ["client", "node2", "node", "pod"])
-def test_who_is_let_in(
+def test_which_clients_are_admitted(
     net: World,
     backend: Pod,
     uproxy: Node,

@@ -1,4 +1,4 @@
-"""A sink that remembers, and lets tests wait for what they expect."""
+"""A sink that records its calls, and lets tests wait for what they expect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors that nobody foresaw: each stays with the object, the file or the request it came from."""
+"""Unexpected errors: each one affects only the object, file or request that it comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a text costs to read, whoever wrote it: time in proportion to its length, and memory."""
+"""The time and memory that reading a text takes are in proportion to its length, whatever it
+says."""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ def test_lines_of_json_are_found_once_for_all_documents(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("path", ["x.json", "x.yaml"])
-def test_only_complaints_that_are_told_are_worked_out(
+def test_only_complaints_that_are_shown_are_formulated(
     monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     advised: list[object] = []
@@ -118,7 +119,7 @@ def test_reading_takes_half_a_processor_at_most() -> None:
 
 
 def aliased(count: int, length: int) -> bytes:
-    """A list of one object, many times over, whose name nobody can have."""
+    """A list of one object, many times over, with a name that is not valid."""
     name = "x" * length
     return (
         "kind: List\napiVersion: v1\nitems:\n"

@@ -1,4 +1,4 @@
-"""Small files, and what may be in their place."""
+"""Small files, and the devices, pipes and links that may be in their place."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_what_a_program_prints_is_waited_for(tmp_path: Path) -> None:
         writer.join()
 
 
-def test_a_fifo_that_nobody_writes_to_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+def test_a_fifo_without_a_writer_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(OSError, match="No more data came"):
         read_any(tmp_path / "fifo", patience=0.05)

@@ -1,4 +1,4 @@
-"""Lines of the log: one for each event, whatever names and reasons are made of."""
+"""Each record of the log is one line, whatever characters its names and reasons contain."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_json_says_what_was_logged() -> None:
     assert json.loads(formatter("json").format(record("%s!", text)))["message"] == f"{text}!"
 
 
-def test_text_says_when_how_grave_and_what() -> None:
+def test_text_has_the_time_the_level_and_the_message() -> None:
     line = formatter("text").format(record("serving %s for 東京", MARKUP))
     assert line[2] == line[5] == ":"
     assert line[8:] == f" INFO    serving {MARKUP} for 東京"

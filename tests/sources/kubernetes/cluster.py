@@ -1,4 +1,4 @@
-"""The Kubernetes source on the fake API server, and a sink that checks what it is told."""
+"""The Kubernetes source with the fake API server, and a sink that checks the calls it gets."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def node(name: str, **spec: Any) -> dict[str, Any]:
 
 
 class Collector:
-    """A sink that has a ClusterState, and notes what it is told about."""
+    """A sink with a real ClusterState, which records its calls."""
 
     def __init__(self) -> None:
         self.state = ClusterState(SOURCES, node_name="here")
@@ -100,7 +100,7 @@ class Collector:
         }
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait for something to be so, looked at after each call and now and then."""
+        """Wait until the condition holds. It is tested after each call, and now and then."""
         try:
             async with asyncio.timeout(_DEADLINE):
                 while not condition():

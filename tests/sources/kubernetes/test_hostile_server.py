@@ -1,4 +1,4 @@
-"""An API server, or something in its place, that answers with what nobody could mean."""
+"""An API server, or another program in its place, that sends malformed or endless responses."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def served(respond: Respond) -> AsyncIterator[Server]:
             listening.close()
             for each in server.running:
                 each.cancel()
-    await asyncio.sleep(0)  # Transports are gone a turn after they were told to.
+    await asyncio.sleep(0)  # Transports close in the next iteration of the loop.
 
 
 @asynccontextmanager
@@ -221,7 +221,7 @@ def dripping(target: str, drip: bytes, otherwise: Respond) -> Respond:
 
 
 @pytest.mark.parametrize("drip", [b"x", b" \n"], ids=["one line", "empty lines"])
-async def test_a_watch_that_comes_in_drops_is_replaced(drip: bytes) -> None:
+async def test_a_watch_that_arrives_byte_by_byte_is_replaced(drip: bytes) -> None:
     async with (
         served(dripping("resourceVersion=", drip, lists(LIST + b"[]}"))) as server,
         watching(server, replace(FAST, silence=0.3)) as (sink, _),
@@ -230,7 +230,7 @@ async def test_a_watch_that_comes_in_drops_is_replaced(drip: bytes) -> None:
         assert sum("limit=" in each for each in server.asked) == 3, "it goes on where it was"
 
 
-async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
+async def test_a_server_that_accepts_and_sends_nothing_is_given_up() -> None:
     async def silent(target: str, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
@@ -256,7 +256,7 @@ async def test_an_error_whose_reason_arrives_byte_by_byte_is_still_an_error() ->
         await sink.until(lambda: source.last_error.endswith(": 403"))
 
 
-async def test_a_list_that_comes_in_drops_is_given_up() -> None:
+async def test_a_list_that_arrives_byte_by_byte_is_given_up() -> None:
     async with (
         served(dripping("limit=", b" ", lists(LIST + b"[]}"))) as server,
         watching(server, replace(FAST, initial_list=0.3)) as (sink, source),
@@ -266,7 +266,7 @@ async def test_a_list_that_comes_in_drops_is_given_up() -> None:
         await sink.until(lambda: sink.state.synced)
 
 
-async def test_a_list_in_parts_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_in_endless_pages_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uproxy.sources.kubernetes.watcher._MOST_PAGES", 20)
     part = b'{"metadata":{"resourceVersion":"1","continue":"more"},"items":[]}'
     async with served(lists(part)) as server, watching(server) as (sink, source):

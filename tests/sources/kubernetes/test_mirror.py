@@ -1,4 +1,4 @@
-"""What decides in following a resource: lines, events, which version counts, what errors mean."""
+"""Lists and watches as plain functions: lines, events, which version counts, what errors mean."""
 
 from __future__ import annotations
 
@@ -95,9 +95,7 @@ def test_lines_are_bounded_one_by_one() -> None:
         pytest.param({"Retry-After": "\N{ARABIC-INDIC DIGIT SEVEN}"}, None, id="other digits"),
     ],
 )
-def test_when_the_server_wants_to_be_asked_again(
-    headers: dict[str, str], seconds: float | None
-) -> None:
+def test_retry_after_of_responses(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, now=100.0) == seconds
 
 
@@ -262,7 +260,7 @@ def test_a_list_knows_what_has_changed() -> None:
     assert web.version == "12"
 
 
-def test_a_list_takes_the_server_at_its_word() -> None:
+def test_a_list_replaces_what_was_known() -> None:
     # After a restore from a backup its versions are lower than before.
     web = mirror(raw("50"), version="60")
     web.begin_list()

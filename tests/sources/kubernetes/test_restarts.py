@@ -1,5 +1,5 @@
-"""Hours with an API server that is restarted, falls silent or forbids, with the real times, which
-pass only when nothing else can happen."""
+"""Hours with an API server that is restarted, falls silent or forbids requests. The times are the
+real ones, of a clock that moves on only when nothing else can happen."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_all_kinds_are_followed_again_within_three_seconds_of_five_restarts(
     assert all(median(found[start : start + 5]) < 3.0 for start in range(0, 50, 5))
 
 
-def test_restarts_one_after_the_other_are_not_held_against_the_server() -> None:
+def test_restarts_one_after_the_other_do_not_lengthen_the_pauses() -> None:
     found: list[float] = []
 
     async def act(server: Server, source: KubernetesSource) -> None:
@@ -217,7 +217,7 @@ def test_watches_that_are_silent_for_ninety_seconds_are_replaced_and_nothing_is_
     assert sorted(Counter(path for _, path in asked).values()) == [1, 1, 1]
 
 
-def test_a_server_that_has_gone_without_a_word_is_noticed() -> None:
+def test_a_server_that_disappears_without_a_fin_is_noticed() -> None:
     async def act(server: Server, source: KubernetesSource) -> None:
         server.bookmarks = False
         server.away = True

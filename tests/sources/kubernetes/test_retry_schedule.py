@@ -1,4 +1,4 @@
-"""When a server is asked again that was away: often, by few, and by all once it answers."""
+"""When a server that was away is asked again: often, by few, and by all once it answers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_all_are_back_within_three_seconds(away: float, refusing: float) -> None
     assert max(found) < 6.0
 
 
-def test_a_server_that_is_away_is_asked_by_one_at_a_time_in_turns() -> None:
+def test_a_server_that_is_away_is_asked_by_one_resource_at_a_time() -> None:
     found = requests(Server(0.0, 600.0, 600.0), random.Random(2).random)
     late = [(at, kind) for at, kind in found if 20 < at < 600]
     gaps = [after - before for (before, _), (after, _) in pairwise(late)]
@@ -132,14 +132,14 @@ def test_success_anywhere_ends_the_wait_everywhere() -> None:
     assert recovery.outages == 1
 
 
-def test_success_when_all_is_well_is_nothing_new() -> None:
+def test_success_without_an_outage_changes_nothing() -> None:
     recovery = RetrySchedule(scripted(), SPACING)
     for now in range(5):
         recovery.succeeded("services", now)
     assert recovery.outages == 0
 
 
-def test_what_the_server_asks_for_is_waited_for_all_the_same() -> None:
+def test_a_wait_that_the_server_asks_for_is_respected_after_an_outage() -> None:
     recovery = RetrySchedule(scripted(), SPACING)
     recovery.failed("services", 0.0, there=True, wait=20.0)
     recovery.failed("node", 0.0, there=True)
@@ -160,7 +160,7 @@ def test_time_without_a_server_does_not_count_against_one_that_refuses() -> None
     assert recovery.due("services") == 1104.0, "it was away again meanwhile"
 
 
-def test_one_resource_that_alone_cannot_be_had_is_not_asked_for_every_second() -> None:
+def test_a_resource_that_alone_cannot_be_listed_is_not_asked_for_every_second() -> None:
     recovery = RetrySchedule(scripted(), SPACING)
     recovery.failed("services", 0.0, there=False, alone=True)
     recovery.failed("services", 100.0, there=False, alone=True)
@@ -195,7 +195,7 @@ def test_failures_are_forgotten_after_a_watch_that_lasted_and_after_an_outage() 
     assert counts(failures, CUT, GONE) == [2, 2]
 
 
-async def test_turns_are_waited_for_until_one_is_answered() -> None:
+async def test_the_timer_waits_until_one_resource_is_answered() -> None:
     turns = RetryTimer(scripted(), Spacing(first=3600.0, away=3600.0, together=0.0))
     await turns.wait("services")
     woken: list[str] = []
@@ -214,7 +214,7 @@ async def test_turns_are_waited_for_until_one_is_answered() -> None:
     assert turns.outages == 1
 
 
-async def test_turns_come_by_themselves() -> None:
+async def test_the_timer_ends_by_itself() -> None:
     turns = RetryTimer(scripted(), Spacing(first=0.01, away=0.01))
     turns.failed("services", there=False)
     begin = asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""Changes and faults at random, and what is left of them: exactly what the server has."""
+"""Random changes and faults, after which the source has exactly the objects of the server."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def converged(sink: Collector, server: FakeApi) -> bool:
     return not any(sink.complaints.values()) and in_step(sink, server)
 
 
-async def test_what_is_known_always_becomes_what_there_is() -> None:
+async def test_the_known_objects_always_become_those_of_the_server() -> None:
     rng = random.Random(20)
     steady = ObjectName("default", "steady")
     timing = replace(FAST, watch_lifetime=0.5, overtime=0.3)

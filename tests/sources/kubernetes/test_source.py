@@ -1,4 +1,4 @@
-"""Following the API through everything that a server and a network do."""
+"""Lists and watches through everything that a server and a network may do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WEB = service("web")
 NEVER = Backoff(initial=3600.0, maximum=3600.0)
 
 
-async def test_everything_that_concerns_this_node_and_nothing_else() -> None:
+async def test_everything_that_this_node_needs_and_nothing_else() -> None:
     async with FakeApi() as server:
         other = service("other")
         other["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": "cilium"}
@@ -92,7 +92,7 @@ async def test_of_other_nodes_only_addresses_arrive_and_only_changes() -> None:
             assert sink.calls == ["apply node there"]
 
 
-async def test_node_that_is_not_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_node_that_does_not_exist_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with FakeApi() as server:
         server.apply(node("there"))
         async with followed(server):
@@ -141,7 +141,7 @@ async def test_endpoints_before_services() -> None:
             ]
 
 
-async def test_list_in_parts() -> None:
+async def test_list_in_pages() -> None:
     async with FakeApi() as server:
         server.watch_list = "bad-request"
         server.apply(*(service(f"web-{number:04}") for number in range(1200)))
@@ -401,7 +401,7 @@ async def test_watch_that_is_silent_is_replaced() -> None:
         assert source.last_error == "", "nothing is wrong"
 
 
-async def test_server_that_ends_every_watch_is_not_hurried() -> None:
+async def test_a_server_that_ends_every_watch_is_asked_less_and_less() -> None:
     async with FakeApi() as server:
         backoff = Backoff(initial=0.05, maximum=10.0)
         async with followed(server, replace(FAST, shortest_watch=1.0, backoff=backoff)) as (

@@ -1,4 +1,4 @@
-"""What a source said last, served in its place until it can be heard again."""
+"""The last-known state, served in place of a source until the source has listed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOTE = (
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 (files and threads tell nobody)
+        while not condition():  # noqa: ASYNC110 (files and threads set no event)
             await asyncio.sleep(0.001)
 
 
@@ -102,13 +102,13 @@ async def world(directory: Path, pace: Pace = AT_ONCE, **storage: Any) -> AsyncI
         task.cancel()
 
 
-def remember(directory: Path, *names: str, node: str = "here") -> None:
+def save_state(directory: Path, *names: str, node: str = "here") -> None:
     objects: list[Object] = [service(name) for name in names]
     save(directory / FILE_NAME, Snapshot(node, SAVED_AT, objects))
 
 
 async def test_last_known_state_is_served_and_takes_nothing_away(tmp_path: Path) -> None:
-    remember(tmp_path, *(f"s{number}" for number in range(500)))
+    save_state(tmp_path, *(f"s{number}" for number in range(500)))
     async with world(tmp_path) as here:
         await here.until_served()
         assert len(here.state.names()) == 500
@@ -118,7 +118,7 @@ async def test_last_known_state_is_served_and_takes_nothing_away(tmp_path: Path)
 
 
 async def test_the_source_takes_over(tmp_path: Path) -> None:
-    remember(tmp_path, "kept", "gone")
+    save_state(tmp_path, "kept", "gone")
     async with world(tmp_path) as here:
         await here.until_served()
         kept = here.state.cluster.service(ObjectName("default", "kept"))
@@ -131,7 +131,7 @@ async def test_the_source_takes_over(tmp_path: Path) -> None:
 
 
 async def test_what_the_source_lists_in_time_is_all_that_is_served(tmp_path: Path) -> None:
-    remember(tmp_path, "old")
+    save_state(tmp_path, "old")
     async with world(tmp_path, NEVER) as here:
         here.list("new")
         await here.until_saved("new")
@@ -163,7 +163,7 @@ async def test_changes_are_saved(tmp_path: Path) -> None:
         await here.until_saved("a", "a-1")
 
 
-async def test_what_waits_for_its_turn_is_saved_at_the_end(tmp_path: Path) -> None:
+async def test_a_change_that_waits_to_be_saved_is_saved_at_the_end(tmp_path: Path) -> None:
     async with world(tmp_path, NEVER) as here:
         here.list("a")
         await here.until_saved("a")
@@ -172,7 +172,7 @@ async def test_what_waits_for_its_turn_is_saved_at_the_end(tmp_path: Path) -> No
 
 
 async def test_nothing_is_saved_before_the_source_has_listed(tmp_path: Path) -> None:
-    remember(tmp_path, "old")
+    save_state(tmp_path, "old")
     async with world(tmp_path, NEVER) as here:
         here.fallback.apply(SOURCE, service("first of many"))
     assert here.saved() == {"old"}
@@ -192,10 +192,10 @@ async def test_without_a_file_the_source_is_waited_for(tmp_path: Path) -> None:
         assert here.fallback.serving_since is None
 
 
-async def test_a_file_that_cannot_be_used_is_told_once(
+async def test_a_file_that_cannot_be_used_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    remember(tmp_path, "old", node="elsewhere")
+    save_state(tmp_path, "old", node="elsewhere")
     with caplog.at_level(logging.WARNING):
         async with world(tmp_path) as here:
             await until(lambda: caplog.records)
@@ -207,7 +207,7 @@ async def test_a_file_that_cannot_be_used_is_told_once(
     ]
 
 
-async def test_a_directory_that_cannot_be_written_is_told_once(
+async def test_a_directory_that_cannot_be_written_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "taken").write_text("")

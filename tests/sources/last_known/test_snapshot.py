@@ -111,7 +111,7 @@ def test_what_is_in_place_of_the_temporary_file_is_neither_written_nor_removed(
     assert not path.exists()
 
 
-def test_nobody_can_guess_the_name_of_the_temporary_file(path: Path) -> None:
+def test_the_name_of_the_temporary_file_cannot_be_guessed(path: Path) -> None:
     names = set()
     for _ in range(5):
         with replace_private(path):
@@ -259,12 +259,12 @@ def test_what_cannot_be_trusted_is_refused(
         load(path, node="here")
 
 
-def test_a_name_that_no_file_can_have_is_told() -> None:
+def test_a_name_that_no_file_can_have_is_reported() -> None:
     with pytest.raises(SnapshotError, match="no file can have"):
         load(Path("a\0b"), node="here")
 
 
-def test_a_directory_in_its_place_is_told(path: Path) -> None:
+def test_a_directory_in_its_place_is_reported(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(SnapshotError, match="cannot be read: it is not a regular file"):
         load(path, node="here")

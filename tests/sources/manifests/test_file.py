@@ -1,4 +1,4 @@
-"""What a manifest's text means, and what is said about one that is wrong."""
+"""What the text of a manifest means, and the complaints about one that is wrong."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def keys(reading: FileContent) -> list[str]:
     return [str(key) for key in reading.objects]
 
 
-def said(reading: FileContent) -> list[str]:
+def complaints(reading: FileContent) -> list[str]:
     return [f"{each.where}: {each.field}: {each.reason}" for each in reading.complaints]
 
 
@@ -232,7 +232,7 @@ def test_not_utf8(raw: bytes, line: int, column: int) -> None:
 )
 def test_objects(text: str, expected: list[str]) -> None:
     reading = read(text)
-    assert said(reading) == []
+    assert complaints(reading) == []
     assert keys(reading) == expected
 
 
@@ -251,13 +251,15 @@ metadata: {name: other}
 """
     )
     assert keys(reading) == ["Service default/web"]
-    assert (reading.ignored, said(reading)) == (2, [])
+    assert (reading.ignored, complaints(reading)) == (2, [])
 
 
 def test_json_by_suffix() -> None:
     text = '{"apiVersion": "v1",\t"kind": "Service",\n\t"metadata": {"name": "a"}}'
     assert keys(read(text, "x.json")) == ["Service default/a"]
-    assert said(read("a: b", "x.json")) == ["x.json:1: : not JSON: expecting value (column 1)"]
+    assert complaints(read("a: b", "x.json")) == [
+        "x.json:1: : not JSON: expecting value (column 1)"
+    ]
 
 
 def test_timestamps_stay_text() -> None:
@@ -312,7 +314,7 @@ def test_timestamps_stay_text() -> None:
     ],
 )
 def test_a_field_that_is_wrong(fields: str, complaint: str) -> None:
-    assert said(read(SERVICE + fields)) == [complaint]
+    assert complaints(read(SERVICE + fields)) == [complaint]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +356,7 @@ def test_a_field_that_is_wrong(fields: str, complaint: str) -> None:
     ],
 )
 def test_an_object_that_is_wrong(text: str, complaint: str) -> None:
-    assert said(read(text)) == [complaint]
+    assert complaints(read(text)) == [complaint]
 
 
 def test_field_lines_in_json() -> None:
@@ -364,7 +366,7 @@ def test_field_lines_in_json() -> None:
         "ports": [{"port": 80, "name": "\\"]"},
           {"port": 0}]}
     }"""
-    assert said(read(text, "x.json")) == [
+    assert complaints(read(text, "x.json")) == [
         "x.json:5: spec.ports[1].port: expected a whole number >= 1, found 0"
     ]
 
@@ -375,7 +377,7 @@ def test_the_rest_of_a_file_is_read() -> None:
     assert [each.where for each in reading.complaints] == ["x.yaml:5", "x.yaml:10", "x.yaml:12"]
 
 
-def test_a_text_that_is_no_manifest_is_not_complained_about_for_ever() -> None:
+def test_a_text_that_is_no_manifest_has_a_bounded_number_of_complaints() -> None:
     reading = read("---\nx\n" * 1000)
     assert len(reading.complaints) == 101
     assert reading.complaints[-1].reason == "900 more errors in this file"
@@ -383,7 +385,7 @@ def test_a_text_that_is_no_manifest_is_not_complained_about_for_ever() -> None:
 
 def test_a_huge_file() -> None:
     reading = read_manifest("x.yaml", b"#" * (MAX_FILE + 1))
-    assert said(reading) == ["x.yaml: : larger than 64 MiB; split it into several files"]
+    assert complaints(reading) == ["x.yaml: : larger than 64 MiB; split it into several files"]
 
 
 def test_a_path_that_is_no_text() -> None:
@@ -431,7 +433,7 @@ def check_is_sound(path: str, content: FileContent) -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_examples(path: Path) -> None:
     reading = read_manifest(path.name, path.read_bytes())
-    assert said(reading) == []
+    assert complaints(reading) == []
     assert reading.objects
     assert reading.ignored == 0
 

@@ -108,7 +108,7 @@ class Watcher:
             return RequestFailed(str(error), Verdict(), away=not error.refused)
         except Exception as error:
             # Whatever the error is, it must not stop the other resources. The objects are listed
-            # again because nobody can know which of them were taken in.
+            # again because it is not known which of them were taken in.
             reason = f"unexpected: {type(error).__name__}"
             logged, self._surprise = self._surprise, reason
             level = logging.DEBUG if logged == reason else logging.ERROR

@@ -1,4 +1,4 @@
-"""One uproxy for each network namespace, and nobody else is taken for it or kept from it."""
+"""The lock of a network namespace: one uproxy has it, and no other process can hold or fake it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ for name in {NAMES!r}:
 print("done", flush=True)
 input()
 """
-"""What fills the queue of whoever listens at a name."""
+"""Fills the queue of every process that listens at a name."""
 
 _SQUAT = f"""
 import socket
@@ -59,7 +59,7 @@ for kind in {(CLAIMS, CLIENT_ADDRESSES)!r}:
 print("done", flush=True)
 input()
 """
-"""What takes every name, and many of the numbers."""
+"""Takes every name, and many of the numbers."""
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def space() -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="module")
-def python_for_anybody() -> None:
-    """An interpreter in somebody's home directory is for nobody else."""
+def python_for_all_users() -> None:
+    """An interpreter in the home directory of a user cannot be used by other users."""
     words = [*NOBODY, sys.executable, "-c", ""]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
@@ -78,8 +78,8 @@ def python_for_anybody() -> None:
 
 
 @contextmanager
-def somebody(space: Namespace, script: str) -> Iterator[None]:
-    """A user without privileges, who does something and keeps it up."""
+def unprivileged(space: Namespace, script: str) -> Iterator[None]:
+    """A process without privileges, which runs a script for as long as the context is open."""
     words = space.command(*NOBODY, sys.executable, "-c", script)
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -98,7 +98,7 @@ def cleanup(space: Namespace) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.usefixtures("python_for_anybody")
+@pytest.mark.usefixtures("python_for_all_users")
 def test_a_running_one_is_recognised_whatever_local_users_do(
     space: Namespace, manifests: Path
 ) -> None:
@@ -106,7 +106,7 @@ def test_a_running_one_is_recognised_whatever_local_users_do(
     write(manifests, "web.yaml", WEB)
     with (
         program(space, manifests) as uproxy,
-        somebody(space, _EXHAUST),
+        unprivileged(space, _EXHAUST),
         ExitStack() as stack,
     ):
         assert claimed(space) == {ADDRESS}
@@ -118,17 +118,17 @@ def test_a_running_one_is_recognised_whatever_local_users_do(
         second = stack.enter_context(program(space, empty, *ports, ready=False))
         wait_for("the second one", lambda: "NodePorts are served" in second.log)
         assert second.stop() == 0
-        assert claimed(space) == {ADDRESS}, "of somebody who runs"
+        assert claimed(space) == {ADDRESS}, "the claim of a uproxy that runs"
         assert uproxy.stop() == 0
         assert claimed(space) == set()
 
 
-@pytest.mark.usefixtures("python_for_anybody")
-def test_nobody_without_privileges_keeps_it_from_claiming(
+@pytest.mark.usefixtures("python_for_all_users")
+def test_a_process_without_privileges_cannot_prevent_claims(
     space: Namespace, manifests: Path
 ) -> None:
     write(manifests, "web.yaml", WEB)
-    with somebody(space, _SQUAT):
+    with unprivileged(space, _SQUAT):
         with program(space, manifests) as uproxy:
             assert claimed(space) == {ADDRESS}
             assert "another uproxy claims" in cleanup(space), "not the squatter"
@@ -162,8 +162,8 @@ class TestLock:
                 with take_lock(), pytest.raises(Locked):
                     take_lock(attempts=1)
 
-    @pytest.mark.usefixtures("python_for_anybody")
-    def test_who_may_not_claim_cannot_hold_it(self, space: Namespace) -> None:
+    @pytest.mark.usefixtures("python_for_all_users")
+    def test_a_process_that_may_not_claim_cannot_hold_it(self, space: Namespace) -> None:
         script = "from uproxy.host.namespace_lock import take_lock; take_lock()"
         words = space.command(*NOBODY, sys.executable, "-c", script)
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)

@@ -1,4 +1,4 @@
-"""Values that nobody would write by hand: each is a reason at most, and never an exception that
+"""Extreme and malformed values: each is a reason at most, and never an exception that
 the caller does not expect."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the kernel is given so that clients' addresses can be shown, and that it goes again."""
+"""The rules by which backends see clients' addresses: installed, checked, and removed again."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class TestNeed:
             running.cancel()
         assert changes == [("IPv4", "IPv6"), (), ("IPv4", "IPv6")]
 
-    async def test_leftovers_of_a_killed_process_go_if_nobody_wants_it(
+    async def test_leftovers_of_a_killed_process_go_if_no_service_wants_them(
         self, space: Namespace
     ) -> None:
         before = state(space)
@@ -178,7 +178,7 @@ async def test_never_makes_nothing_and_removes_leftovers(space: Namespace) -> No
         assert state(space) == before
 
 
-def test_arranging_twice_is_the_same_as_once(space: Namespace) -> None:
+def test_installing_twice_is_the_same_as_once(space: Namespace) -> None:
     made = ClientAddressRules()
     made.install()
     once = state(space)
@@ -222,7 +222,7 @@ async def test_repaired(space: Namespace, damage: str, caplog: pytest.LogCapture
         assert made.families == ("IPv4", "IPv6")
 
 
-def test_what_is_whole_is_left_alone(space: Namespace) -> None:
+def test_complete_rules_are_left_alone(space: Namespace) -> None:
     made = ClientAddressRules()
     made.install()
     before = space.run("nft", "-a", "list", "ruleset")
