@@ -82,7 +82,7 @@ ALL: Final = (
         "deaf-to-hanging",
         "a worker that hangs is not replaced",
         "control.workers.supervision",
-        "                    worker.give_up(worker.liveness.verdict)\n",
+        "                    worker.give_up(worker.liveness.reason_to_replace)\n",
         "                    pass\n",
     ),
     _one(

@@ -74,8 +74,8 @@ class Daemon:
         health = ProxyHealth(
             sync_period=config.sync_period,
             starting=lambda: self.status.waiting_for(),
-            outages=lambda: self.workers.outages,
-            hopeless=lambda: self.workers.hopeless,
+            unavailable_workers=lambda: self.workers.unavailable,
+            needs_restart=lambda: self.workers.need_restart,
         )
         names = SOURCES if kubernetes is not None else (_MANIFESTS,)
         self.state = ClusterState(names, node_name=config.node_name)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from uproxy.control.workers.liveness import LOOPING, Liveness, Timeouts
+from uproxy.control.workers.liveness import CRASH_LOOP, Liveness, Timeouts
 
-PATIENCE = Timeouts(doubt=5, silence=10, start=60, stable=5, hopeless=60)
+PATIENCE = Timeouts(unresponsive=5, hung=10, start=60, stable=5, give_up=60)
 
 
 def serving() -> Liveness:
@@ -30,7 +30,7 @@ def fails(liveness: Liveness, times: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("silent", "out", "verdict", "reason"),
+    ("silent", "unavailable", "replace", "reason"),
     [
         pytest.param(4.9, False, "", "", id="a little late"),
         pytest.param(5, True, "", "has not answered for 5 s", id="doubted"),
@@ -40,13 +40,17 @@ def fails(liveness: Liveness, times: int) -> None:
         ),
     ],
 )
-def test_a_silent_worker(silent: float, out: bool, verdict: str, reason: str) -> None:
+def test_a_silent_worker(silent: float, unavailable: bool, replace: str, reason: str) -> None:
     liveness = serving()
     works(liveness, 100)
     liveness.passed(silent)
-    assert (liveness.out, liveness.verdict, liveness.reason) == (out, verdict, reason)
+    assert (liveness.unavailable, liveness.reason_to_replace, liveness.reason) == (
+        unavailable,
+        replace,
+        reason,
+    )
     liveness.heard()
-    assert (liveness.out, liveness.verdict, liveness.reason) == (False, "", "")
+    assert (liveness.unavailable, liveness.reason_to_replace, liveness.reason) == (False, "", "")
 
 
 def test_what_is_still_heard_of_a_process_that_has_not_started_is_no_sign_of_life() -> None:
@@ -54,19 +58,23 @@ def test_what_is_still_heard_of_a_process_that_has_not_started_is_no_sign_of_lif
     liveness.begun()
     liveness.passed(6)
     liveness.heard()
-    assert liveness.out
+    assert liveness.unavailable
     assert liveness.reason == "is starting, for 6 s"
 
 
 def test_a_start_may_take_long_but_not_for_ever() -> None:
     liveness = Liveness(PATIENCE)
     liveness.begun()
-    assert (liveness.out, liveness.verdict, liveness.reason) == (False, "", "is starting")
+    assert (liveness.unavailable, liveness.reason_to_replace, liveness.reason) == (
+        False,
+        "",
+        "is starting",
+    )
     liveness.passed(59)
-    assert (liveness.out, liveness.verdict) == (True, "")
+    assert (liveness.unavailable, liveness.reason_to_replace) == (True, "")
     liveness.passed(1)
-    assert liveness.verdict == "has not started within 60 s"
-    assert not liveness.hopeless
+    assert liveness.reason_to_replace == "has not started within 60 s"
+    assert not liveness.needs_restart
 
 
 def test_the_time_between_two_processes_is_no_time_to_start() -> None:
@@ -74,7 +82,7 @@ def test_the_time_between_two_processes_is_no_time_to_start() -> None:
     works(liveness, 100)
     liveness.ended("was killed by SIGKILL")
     liveness.passed(4)
-    assert (liveness.out, liveness.verdict) == (False, "")
+    assert (liveness.unavailable, liveness.reason_to_replace) == (False, "")
     assert liveness.reason == "was killed by SIGKILL; another one is started"
     liveness.begun()
     liveness.ready()
@@ -87,47 +95,47 @@ def test_a_replacement_that_takes_too_long() -> None:
     liveness.ended("was killed by SIGKILL")
     liveness.begun()
     liveness.passed(5)
-    assert liveness.out
+    assert liveness.unavailable
 
 
 def test_a_crash_loop_shows_though_each_process_starts() -> None:
     liveness = Liveness(PATIENCE)
-    for _ in range(LOOPING):
-        assert not liveness.out
+    for _ in range(CRASH_LOOP):
+        assert not liveness.unavailable
         liveness.begun()
         liveness.ready()
         works(liveness, 1)
         liveness.ended("ended by itself with exit code 1")
     liveness.begun()
     liveness.ready()
-    assert liveness.failures == LOOPING
-    assert liveness.out
+    assert liveness.failures == CRASH_LOOP
+    assert liveness.unavailable
     assert liveness.reason == (
         "ended by itself with exit code 1 (3 times in a row); another one is started"
     )
     works(liveness, 5)
-    assert (liveness.failures, liveness.out, liveness.reason) == (0, False, "")
+    assert (liveness.failures, liveness.unavailable, liveness.reason) == (0, False, "")
 
 
 def test_one_that_hangs_soon_after_each_start_is_failing_however_long_that_is_watched() -> None:
     liveness = Liveness(PATIENCE)
-    for _ in range(LOOPING):
+    for _ in range(CRASH_LOOP):
         liveness.begun()
         liveness.ready()
         works(liveness, 1)
         liveness.passed(10)
-        assert liveness.verdict
-        liveness.ended(liveness.verdict)
-    assert liveness.failures == LOOPING
+        assert liveness.reason_to_replace
+        liveness.ended(liveness.reason_to_replace)
+    assert liveness.failures == CRASH_LOOP
 
 
-def test_only_failures_are_hopeless_and_only_after_long() -> None:
+def test_only_failures_over_a_long_time_call_for_a_restart() -> None:
     liveness = Liveness(PATIENCE)
     fails(liveness, 20)
     liveness.passed(59)
-    assert not liveness.hopeless
+    assert not liveness.needs_restart
     liveness.passed(1)
-    assert liveness.hopeless
+    assert liveness.needs_restart
 
 
 def test_what_a_worker_lacks_is_told() -> None:

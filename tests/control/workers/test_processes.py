@@ -26,8 +26,8 @@ from uproxy.control.workers.process import reap
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route
 from uproxy.net.messages import Open, Settings
 
-HASTY = Timeouts(doubt=1.5, silence=3, start=PATIENCE)
-CALM = Timeouts(doubt=60, silence=60)
+HASTY = Timeouts(unresponsive=1.5, hung=3, start=PATIENCE)
+CALM = Timeouts(unresponsive=60, hung=60)
 LOOPS = """
 import socket, sys
 from uproxy.net.channel import Channel
@@ -186,13 +186,13 @@ async def test_one_that_loops_for_ever_is_killed() -> None:
             1,
             made.state,
             start=start,
-            timeouts=HASTY._replace(doubt=0.3, silence=0.6),
+            timeouts=HASTY._replace(unresponsive=0.3, hung=0.6),
             periods=Periods(look=0.1, end=0.1),
         )
         await stack.enter_async_context(workers)
         await workers.ready()
         looping, hang = only(workers), False
-        await eventually(lambda: list(workers.outages))
+        await eventually(lambda: list(workers.unavailable))
         assert await visit(made.opens[0][1]) == b"hello"
         with pytest.raises(ProcessLookupError):
             os.kill(looping, 0)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.control.workers.world import FAST, WEB, Played, eventually, route, world
-from uproxy.control.workers.liveness import LOOPING
+from uproxy.control.workers.liveness import CRASH_LOOP
 from uproxy.core.flows import counter_totals
 from uproxy.core.flows.counters import Counters
 from uproxy.net.messages import (
@@ -152,26 +152,26 @@ async def test_counts_go_on_though_it_is_not_known_who_is_wanted(
 async def test_no_process_can_be_started_and_nothing_is_said_to_be_fine() -> None:
     async with world(2, timeouts=FAST) as made:
         made.broken = PermissionError(errno.EACCES, "Permission denied", "python3")
-        await eventually(lambda: list(made.workers.outages))
+        await eventually(lambda: list(made.workers.unavailable))
         assert not made.workers.started
-        await eventually(lambda: made.workers.hopeless)
+        await eventually(lambda: made.workers.need_restart)
         (first, second) = made.workers.problems
         assert first.startswith("worker 0 could not be started ([Errno 13] Permission denied")
         assert second.startswith("worker 1 could not be started")
         assert all("could not be started" in each.reason for each in made.workers.status())
         made.broken = None
-        await eventually(lambda: made.workers.started and not list(made.workers.outages))
-        assert not made.workers.hopeless
+        await eventually(lambda: made.workers.started and not list(made.workers.unavailable))
+        assert not made.workers.need_restart
 
 
 async def test_a_crash_loop_is_told_although_each_process_starts() -> None:
     async with world(2) as made:
         made.plays = lambda process: (process.begin(), process.end(1))  # type: ignore[assignment, func-returns-value]
-        await eventually(lambda: list(made.workers.outages))
+        await eventually(lambda: list(made.workers.unavailable))
         (problem, *_) = made.workers.problems
         assert "ended by itself with exit code 1" in problem
         assert "times in a row" in problem
-        assert max(each.restarts for each in made.workers.status()) >= LOOPING
+        assert max(each.restarts for each in made.workers.status()) >= CRASH_LOOP
 
 
 async def test_two_that_die_at_once() -> None:
@@ -187,7 +187,7 @@ async def test_two_that_die_at_once() -> None:
 async def test_a_worker_that_says_nothing_is_doubted_and_then_replaced() -> None:
     async with world(timeouts=FAST, plays=mute) as made:
         await made.workers.ready()
-        await eventually(lambda: list(made.workers.outages))
+        await eventually(lambda: list(made.workers.unavailable))
         assert made.workers.status()[0].reason.startswith("has not answered for")
         (problem,) = made.workers.problems
         assert problem.startswith("worker 0 has not answered for")
@@ -201,7 +201,7 @@ async def test_a_sign_of_life_is_enough() -> None:
         for _ in range(20):
             made.processes[0].beat()
             await asyncio.sleep(0.05)
-            assert not list(made.workers.outages)
+            assert not list(made.workers.unavailable)
         assert len(made.processes) == 1
 
 
@@ -210,10 +210,10 @@ async def test_a_pause_of_the_control_process_itself_is_nobodys_silence() -> Non
     async with world(timeouts=FAST, plays=mute) as made:
         await made.workers.ready()
         for _ in range(3):
-            time.sleep(3 * FAST.silence)  # noqa: ASYNC251
+            time.sleep(3 * FAST.hung)  # noqa: ASYNC251
             made.processes[0].beat()
             await asyncio.sleep(0.05)
-            assert not list(made.workers.outages)
+            assert not list(made.workers.unavailable)
         assert len(made.processes) == 1
 
 

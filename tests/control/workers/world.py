@@ -161,9 +161,9 @@ def _healthy(process: Played) -> None:
     process.keep_beating()
 
 
-FAST = Timeouts(doubt=0.2, silence=0.4, start=PATIENCE, stable=0.1, hopeless=0.5)
+FAST = Timeouts(unresponsive=0.2, hung=0.4, start=PATIENCE, stable=0.1, give_up=0.5)
 """For tests of what happens when nothing is heard."""
-CALM = Timeouts(doubt=60, silence=60, start=60, stable=0.1, hopeless=60)
+CALM = Timeouts(unresponsive=60, hung=60, start=60, stable=0.1, give_up=60)
 
 
 @asynccontextmanager

@@ -221,7 +221,7 @@ def test_not_eligible_turns_healthz_red_but_neither_livez_nor_healthy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outages", "hopeless", "healthz", "livez"),
+    ("unavailable_workers", "needs_restart", "healthz", "livez"),
     [
         pytest.param([], False, 200, 200, id="all serve"),
         pytest.param(["worker 0"], False, 503, 200, id="a restart would harm the others"),
@@ -229,9 +229,13 @@ def test_not_eligible_turns_healthz_red_but_neither_livez_nor_healthy() -> None:
     ],
 )
 def test_without_workers_nothing_is_healthy(
-    outages: list[str], hopeless: bool, healthz: int, livez: int
+    unavailable_workers: list[str], needs_restart: bool, healthz: int, livez: int
 ) -> None:
-    health = ProxyHealth(sync_period=5.0, outages=lambda: outages, hopeless=lambda: hopeless)
+    health = ProxyHealth(
+        sync_period=5.0,
+        unavailable_workers=lambda: unavailable_workers,
+        needs_restart=lambda: needs_restart,
+    )
     health.updated("IPv4", wall=1.0)
     answers = [
         health.healthz(now=2.0, wall=2.0, node_eligible=True),
@@ -240,7 +244,9 @@ def test_without_workers_nothing_is_healthy(
     assert [each.status for each in answers] == [healthz, livez]
     healthy = [json.loads(each.body)["healthy"] for each in answers]
     assert healthy == [healthz == 200, livez == 200]
-    assert list(health.problems(2.0)) == [Reason(ReasonKind.WORKER, each) for each in outages]
+    assert list(health.problems(2.0)) == [
+        Reason(ReasonKind.WORKER, each) for each in unavailable_workers
+    ]
 
 
 def test_never_updated_is_gos_zero_time() -> None:

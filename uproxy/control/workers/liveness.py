@@ -1,4 +1,5 @@
-"""Whether a worker is alive, judged by when it was last heard; and how to describe its state."""
+"""Whether a worker is alive, judged by when its last message came, and how to describe its
+state."""
 
 from __future__ import annotations
 
@@ -6,26 +7,29 @@ from typing import NamedTuple
 
 
 class Timeouts(NamedTuple):
-    """Seconds, all of them of this process's own waking time."""
+    """Seconds in which this process was running: time in which it, or the whole machine, was
+    stopped does not count, since no message could be received then."""
 
-    doubt: float = 5.0
-    """Of silence, after which a worker is not counted on."""
-    silence: float = 10.0
-    """Of silence, after which a worker that has started is replaced."""
+    unresponsive: float = 5.0
+    """Without a message, after which the node is not ready."""
+    hung: float = 10.0
+    """Without a message, after which a worker that has started is replaced."""
     start: float = 60.0
-    """That it may take to start: 0.2 s usually, but the machine may be busy with other things."""
+    """That a worker may take to start. It takes 0.2 s usually, but the machine may be busy."""
     stable: float = 5.0
-    """After which a worker counts as started well, and the next restart is at once again."""
-    hopeless: float = 60.0
-    """Without any worker that serves, after which a new control process might do better."""
+    """That a worker has to run so that its successor, should it end, is started without
+    back-off."""
+    give_up: float = 60.0
+    """Without any worker that serves, after which /livez fails: a new control process might
+    succeed."""
 
 
-LOOPING = 3
-"""Processes that have failed soon after their start, one after the other."""
+CRASH_LOOP = 3
+"""Processes in a row that fail soon after their start, after which the worker is unavailable."""
 
 
 class Liveness:
-    """One place among the workers; the process in it may change."""
+    """The state of one worker, over all processes that take its place one after the other."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
@@ -33,15 +37,15 @@ class Liveness:
         """Whether the process has started and not ended."""
         self.served_once = False
         self.silent = 0.0
-        """Seconds since something was heard of a process that serves."""
+        """Seconds since the last message of a process that has started."""
         self.failures = 0
-        """Processes that have ended soon after their start, or never started, in a row."""
+        """Processes in a row that have ended soon after their start, or never started."""
         self.unserved = 0
-        """Frontends that it was told to serve and cannot for now."""
+        """Frontends that the process was told to serve, and cannot serve for now."""
         self._age = 0.0
         """Seconds since the process was started."""
         self._worked = 0.0
-        """Seconds from its being ready until something was last heard."""
+        """Seconds between the process being ready and its last message."""
         self._ready_at = 0.0
         self._ending = ""
 
@@ -56,7 +60,7 @@ class Liveness:
         self.silent = 0.0
 
     def heard(self) -> None:
-        """It has said something."""
+        """A message has come."""
         if not self.serving:
             return
         self.silent = 0.0
@@ -65,12 +69,12 @@ class Liveness:
             self.failures = 0
 
     def passed(self, seconds: float) -> None:
-        """So much time has passed, in which we could have heard it."""
+        """So much time has passed in which a message could have been received."""
         self._age += seconds
         self.silent += seconds
 
     def ended(self, how: str) -> None:
-        """The process is no more, or could not be started."""
+        """The process has ended, or could not be started."""
         self.failures = 0 if self._worked >= self._timeouts.stable else self.failures + 1
         self.serving = False
         self.unserved = 0
@@ -78,33 +82,33 @@ class Liveness:
         self._ending = how
 
     @property
-    def verdict(self) -> str:
-        """Why the process has to be replaced; "": it is given time."""
-        if self.serving and self.silent >= self._timeouts.silence:
+    def reason_to_replace(self) -> str:
+        """Why the process has to be replaced; "": it need not be, for now."""
+        if self.serving and self.silent >= self._timeouts.hung:
             return f"has not answered for {self.silent:.0f} s"
         if not self.serving and self._age >= self._timeouts.start:
             return f"has not started within {self._age:.0f} s"
         return ""
 
     @property
-    def out(self) -> bool:
-        """Whether clients of this place have to wait longer than a replacement takes."""
-        return self.silent >= self._timeouts.doubt or self.failures >= LOOPING
+    def unavailable(self) -> bool:
+        """Whether clients of this worker wait longer than it takes to replace its process."""
+        return self.silent >= self._timeouts.unresponsive or self.failures >= CRASH_LOOP
 
     @property
-    def hopeless(self) -> bool:
-        """Whether all attempts have failed for long."""
-        return self.failures > 0 and self.silent >= self._timeouts.hopeless
+    def needs_restart(self) -> bool:
+        """Whether all attempts to start a process have failed for a long time."""
+        return self.failures > 0 and self.silent >= self._timeouts.give_up
 
     @property
     def reason(self) -> str:
-        """What is wrong, for people; "": nothing."""
-        if self.failures and (not self.serving or self.failures >= LOOPING):
+        """What is wrong, for people; "": nothing is."""
+        if self.failures and (not self.serving or self.failures >= CRASH_LOOP):
             times = f" ({self.failures} times in a row)" if self.failures > 1 else ""
             return f"{self._ending}{times}; another one is started"
         if not self.serving:
             return f"{self._ending}; another one is started" if self._ending else self._starting
-        if self.silent >= self._timeouts.doubt:
+        if self.silent >= self._timeouts.unresponsive:
             return f"has not answered for {self.silent:.0f} s"
         if self.unserved:
             return (
@@ -115,5 +119,5 @@ class Liveness:
 
     @property
     def _starting(self) -> str:
-        slow = self._age >= self._timeouts.doubt
+        slow = self._age >= self._timeouts.unresponsive
         return f"is starting, for {self._age:.0f} s" if slow else "is starting"

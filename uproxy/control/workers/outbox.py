@@ -1,4 +1,4 @@
-"""What a worker has yet to be told."""
+"""Messages that wait to be sent to a worker."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from uproxy.net.messages import Close, Open, ToWorker, Update
 
 
 class Outbox:
-    """In the order in which it was said, but without what has been overtaken since.
+    """The messages in the order in which they were put, without those that later ones replace.
 
-    So it never holds more than two messages for a frontend, however long the worker does not
-    listen, and no descriptor: a socket that is closed is no longer to be sent.
+    So it never holds more than two messages for a frontend, however long the worker does not read.
+    It holds no socket that is closed: `Close` removes the `Open` with it.
     """
 
     def __init__(self) -> None:
@@ -29,8 +29,8 @@ class Outbox:
         return self._waiting.values()
 
     def put(self, message: ToWorker, sock: socket.socket | None = None) -> None:
-        """Say something; `sock` goes with an `Open`, and stays open until the frontend's `Close`
-        is said."""
+        """Add a message; `sock` goes with an `Open`, and has to stay open until the frontend's
+        `Close` is put."""
         match message:
             case Open(route):
                 self._waiting[route.frontend, Open] = message, sock
@@ -39,14 +39,15 @@ class Outbox:
                 _, opening = self._waiting.get(key, (None, None))
                 self._waiting[key] = (Open(route), opening) if opening else (message, None)
             case Close(frontend):
-                # The first one is for what the worker has; what came later it need not hear of.
+                # The first `Close` is for what the worker serves. An `Open` that has not been sent
+                # need not be, nor a `Close` for it.
                 self._waiting.pop((frontend, Open), None)
                 self._waiting.setdefault((frontend, Close), (message, None))
             case _:
                 self._waiting[type(message)] = message, None
 
     def taken(self, count: int) -> None:
-        """The oldest so many were sent."""
+        """So many messages were sent, the oldest ones."""
         for key in list(islice(self._waiting, count)):
             del self._waiting[key]
 

@@ -1,8 +1,8 @@
-"""The process of a worker: how it is started, and what can be said of its end.
+"""The process of a worker: how it is started, and how it ends.
 
-Workers are started with exec, not forked, so they carry none of what this process has imported.
-Each has one stream Unix socket to the control process; its end of file is how either side learns
-of the other's death.
+Workers are started by exec, not only forked, so they have none of the memory of this process. Each
+has one stream Unix socket to the control process, and each of the two learns of the other's death
+by the end of file on it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _BOOT = (
     "path.append(path.pop(0)); from uproxy.dataplane.__main__ import run; run()"
 )
 _LOOK = 0.01
-"""Seconds between looks whether a process is gone."""
+"""Seconds between two checks of whether a process has ended."""
 _DEATH = 5.0
-"""Seconds that a killed process gets to be gone; one that waits for a device may never be."""
+"""Seconds that a killed process gets to end. One that waits for a device may never end."""
 
 
 class Process(Protocol):
@@ -101,11 +101,12 @@ def _command() -> list[str]:
 
 
 async def reap(process: Process, *, grace: float) -> str:
-    """End a process whose channel is closed, by its own means within `grace` seconds or else by
-    ours; returns how it ended.
+    """Wait for a process whose channel is closed, and kill it after `grace` seconds; returns how it
+    ended.
 
-    One that ends by itself resets its flows. Of one that is killed, clients may see the end of a
-    stream as if it were complete, so one that was stopped is continued first.
+    A process that ends by itself resets its flows. If it is killed, the kernel closes them, and
+    clients may take a stream that was cut short for a complete one. So a process that was stopped
+    (SIGSTOP) is continued first.
     """
     _signal(process, signal.SIGCONT)
     code = await _ended(process, grace)
@@ -128,7 +129,7 @@ async def _ended(process: Process, seconds: float) -> int | None:
     try:
         while (code := process.poll()) is None and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK)
-    except asyncio.CancelledError:  # Whoever is in such a hurry leaves nobody behind.
+    except asyncio.CancelledError:  # A second signal: end at once, but leave no process behind.
         _signal(process, signal.SIGKILL)
         raise
     return code

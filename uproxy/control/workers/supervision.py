@@ -1,4 +1,4 @@
-"""All workers: for each place there is a running process, or a reason why there is none."""
+"""All workers: each has a running process, or a reason why it has none."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Periods(NamedTuple):
     """Seconds."""
 
     look: float = 1.0
-    """Between looks at what was heard of the workers."""
+    """Between checks of whether the workers are alive."""
     tidy: float = 30.0
-    """Between looks for counts of Services that are gone."""
+    """Between removals of the counters of Services that no longer exist."""
     end: float = 1.0
-    """That a worker gets to end after its channel was closed, before it is killed."""
+    """That a worker gets to end by itself after its channel was closed; then it is killed."""
 
 
 _TIMEOUTS = Timeouts()
@@ -74,8 +74,8 @@ class Workers:
         restart: Backoff = _RESTART,
         calls: SocketCalls = LINUX,
     ) -> None:
-        """`wanted`: whether a port still exists; the counts of others are forgotten. `reported` is
-        told what a worker reports. `start` starts a process."""
+        """`wanted`: whether a Service port still exists; the counters of others are removed.
+        `reported` is called with the reports of workers. `start` starts a process."""
         self._reported = reported
         self._settings = settings
         self._state = state
@@ -83,7 +83,7 @@ class Workers:
         self._start = start
         self._periods = periods
         self._restart = restart
-        self._workers = [Worker(index, timeouts, self._said, calls) for index in range(count)]
+        self._workers = [Worker(index, timeouts, self._received, calls) for index in range(count)]
         self._clients = LocalClients((), ())
         self._totals = CounterTotals()
         self._draining = asyncio.Event()
@@ -100,18 +100,18 @@ class Workers:
 
     @property
     def started(self) -> int:
-        """Workers that have started once; a successor is not waited for."""
+        """Workers that have started once. One whose process is just being replaced counts."""
         return sum(worker.liveness.served_once for worker in self._workers)
 
     @property
-    def outages(self) -> Iterator[str]:
-        """Why clients of some worker have to wait longer than its replacement takes."""
-        return (str(worker) for worker in self._places if worker.liveness.out)
+    def unavailable(self) -> Iterator[str]:
+        """For each worker whose clients wait longer than it takes to replace its process: why."""
+        return (str(worker) for worker in self._places if worker.liveness.unavailable)
 
     @property
-    def hopeless(self) -> bool:
-        """Whether there has been no worker for long, and none can be started."""
-        return all(worker.liveness.hopeless for worker in self._workers)
+    def need_restart(self) -> bool:
+        """Whether there has been no worker for a long time, because none can be started."""
+        return all(worker.liveness.needs_restart for worker in self._workers)
 
     @property
     def problems(self) -> Iterator[str]:
@@ -119,7 +119,7 @@ class Workers:
         nobody = not any(worker.liveness.serving for worker in self._workers)
         for worker in self._places:
             liveness = worker.liveness
-            if liveness.out or liveness.unserved or (nobody and liveness.failures):
+            if liveness.unavailable or liveness.unserved or (nobody and liveness.failures):
                 yield str(worker)
 
     async def __aenter__(self) -> Workers:
@@ -149,11 +149,13 @@ class Workers:
             await worker.ready.wait()
 
     def send(self, worker: int, message: ToWorker, sock: socket.socket | None = None) -> None:
-        """Tell one worker; `sock` stays open until the `Close` of its frontend was said."""
+        """Send one worker a message; `sock` has to stay open until the `Close` of its frontend is
+        sent."""
         self._workers[worker].tell(message, sock)
 
     def set_local_clients(self, clients: LocalClients) -> None:
-        """Tell all workers, present and future, who counts as this node or its pods."""
+        """Tell all workers, also those that start later, which clients count as this node or as
+        pods."""
         if clients != self._clients:
             self._clients = clients
             self._tell_all(clients)
@@ -177,7 +179,7 @@ class Workers:
 
     @property
     def _places(self) -> list[Worker]:
-        """Those for whom there is always to be a process."""
+        """The workers of which the process is replaced when it ends."""
         return [] if self._draining.is_set() else self._workers
 
     def _tell_all(self, message: ToWorker) -> None:
@@ -187,7 +189,7 @@ class Workers:
     async def _supervise(self, worker: Worker) -> None:
         while not self._draining.is_set():
             try:
-                ending = await self._life(worker)
+                ending = await self._run_process(worker)
             except Exception as error:
                 log.exception("worker %d", worker.index)
                 ending = f"could not be supervised ({error!r})"
@@ -203,8 +205,8 @@ class Workers:
                         await self._draining.wait()
         worker.drained.set()
 
-    async def _life(self, worker: Worker) -> str:
-        """One process, until it ends; returns how that went."""
+    async def _run_process(self, worker: Worker) -> str:
+        """Start a process and wait until it ends; returns how it ended."""
         worker.liveness.begun()
         try:
             process, sock = await self._start()
@@ -213,14 +215,14 @@ class Workers:
         worker.pid = process.pid
         try:
             self._connect(worker, sock)
-            await worker.over.wait()
+            await worker.ended.wait()
         finally:
             try:
                 worker.disconnect()
             finally:
                 sock.close()
                 ending = await reap(process, grace=self._periods.end)
-        return worker.why_over or ending
+        return worker.why_ended or ending
 
     def _connect(self, worker: Worker, sock: socket.socket) -> None:
         worker.connect(sock)
@@ -231,7 +233,7 @@ class Workers:
         if self._draining.is_set():
             worker.tell(Drain())
 
-    def _said(self, worker: Worker, message: FromWorker) -> None:
+    def _received(self, worker: Worker, message: FromWorker) -> None:
         match message:
             case Ready(engine):
                 log.info("worker %d relays by %s", worker.index, engine)
@@ -239,13 +241,14 @@ class Workers:
                 self._reported(message)
                 self._totals.add(worker.index, ports)
             case Unserved(frontends):
-                self._tell_again(worker, frontends)
+                self._open_again(worker, frontends)
             case Drained():
                 worker.active_flows = 0
                 worker.drained.set()
 
-    def _tell_again(self, worker: Worker, frontends: list[Frontend]) -> None:
-        """Its descriptors have run out; what it could not take is still there."""
+    def _open_again(self, worker: Worker, frontends: list[Frontend]) -> None:
+        """Send the worker again what it could not open for lack of descriptors. This process still
+        has the sockets."""
         before, worker.liveness.unserved = worker.liveness.unserved, len(frontends)
         if frontends and not before:
             log.warning("%s", worker)
@@ -257,8 +260,8 @@ class Workers:
                 worker.tell(opening, sock)
 
     async def _watch(self) -> None:
-        """Notice workers that hang. What counts is time in which we could have heard them: this
-        process, or the whole machine, may have been stopped as well."""
+        """Notice workers that hang. What counts is time in which this process could have received
+        their messages: it, or the whole machine, may have been stopped as well."""
         loop = asyncio.get_running_loop()
         before = loop.time()
         while True:
@@ -267,8 +270,8 @@ class Workers:
             passed, before = min(now - before, 2 * self._periods.look), now
             for worker in self._workers:
                 worker.liveness.passed(passed)
-                if worker.liveness.verdict:
-                    worker.give_up(worker.liveness.verdict)
+                if worker.liveness.reason_to_replace:
+                    worker.give_up(worker.liveness.reason_to_replace)
 
     async def _tidy(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""One place among the workers: what is said to the process there, and what it says."""
+"""One worker: the messages to its process and from it, whichever process that is at present."""
 
 from __future__ import annotations
 
@@ -19,45 +19,46 @@ from uproxy.net.sockets import LINUX, SocketCalls
 log = logging.getLogger(__name__)
 
 _FRAMES = 8
-"""Sent in a row, before others get their turn."""
+"""Sent in a row before other callbacks of the event loop run."""
 _RETRY = 0.05
-"""Seconds until it is tried again to send what the kernel had no memory for."""
+"""Seconds until the next attempt to send a message for which the kernel had no memory."""
 
 
 class Worker:
-    """The process in it may change."""
+    """Lasts as long as the program; its process may be replaced by another."""
 
     def __init__(
         self,
         index: int,
         timeouts: Timeouts,
-        said: Callable[[Worker, FromWorker], None],
+        received: Callable[[Worker, FromWorker], None],
         calls: SocketCalls = LINUX,
     ) -> None:
-        """`said` is called with each message of the process."""
+        """`received` is called with each message of the process."""
         self.index = index
         self.liveness = Liveness(timeouts)
         self.pid = 0
         self.restarts = 0
         self.engine = ""
-        """What it relays by, once that is known."""
+        """What it relays by, "io_uring" or "epoll"; "" until it is ready."""
         self.active_flows = 0
         self.most_flows = 0
-        """Where it can open too few files for its part of --max-flows; else 0."""
+        """The flows that it can have, if its limit of open files allows fewer than its share of
+        --max-flows; else 0."""
         self.ready = asyncio.Event()
-        """Set while a process runs here that has started."""
-        self.over = asyncio.Event()
-        """Set when nothing more is to be expected of the process."""
-        self.why_over = ""
-        """What is wrong with it; "": the end of its channel, by which its own end shows."""
+        """Set while its process runs and has started."""
+        self.ended = asyncio.Event()
+        """Set when the process has ended or has to be replaced."""
+        self.why_ended = ""
+        """Why the process has to be replaced; "": its channel ended, which means that it did."""
         self.drained = asyncio.Event()
-        """Set when it has no flow left after `drain`, or is dead and not to be replaced."""
-        self._said = said
+        """Set when no flow is left after `drain`, or the process has ended and is not replaced."""
+        self._received = received
         self._calls = calls
         self._outbox = Outbox()
         self._channel: Channel[FromWorker] | None = None
         self._retry: asyncio.TimerHandle | None = None
-        self._soon: asyncio.Handle | None = None
+        self._scheduled: asyncio.Handle | None = None
         self._writing = False
 
     def __repr__(self) -> str:
@@ -65,27 +66,27 @@ class Worker:
         return f"<Worker {self.index} pid {self.pid} {state}, {self.active_flows} flows>"
 
     def __str__(self) -> str:
-        """With what is wrong."""
+        """The worker, and what is wrong with it."""
         return f"worker {self.index} {self.liveness.reason}"
 
     def connect(self, sock: socket.socket) -> None:
         """A process has been started; `sock` leads to it."""
         kind: type[FromWorker] = FromWorker  # type: ignore[assignment]
-        self.over.clear()
-        self.why_over = ""
+        self.ended.clear()
+        self.why_ended = ""
         self._channel = Channel(sock, kind, self._calls)
         asyncio.get_running_loop().add_reader(sock, self._receive)
 
     def disconnect(self) -> None:
-        """Close the channel, when all that came by it is read; the process ends by that."""
+        """Read what has arrived on the channel, and close it; that makes the process end."""
         channel, self._channel = self._channel, None
         self._outbox.clear()
-        self._stop_waiting()
+        self._cancel_calls()
         if channel is not None:
             loop = asyncio.get_running_loop()
             loop.remove_reader(channel.fileno())
             loop.remove_writer(channel.fileno())
-            while self._take(channel):
+            while self._receive_from(channel):
                 pass
             channel.close()
         self._writing = False
@@ -93,18 +94,18 @@ class Worker:
         self.ready.clear()
 
     def tell(self, message: ToWorker, sock: socket.socket | None = None) -> None:
-        """Say something, together with all that is said in this turn of the event loop. A process
-        that is just being replaced learns it all when it starts."""
+        """Send a message, together with all others of this iteration of the event loop. While no
+        process runs, messages are dropped: the next one is told everything when it starts."""
         if self._channel is None:
             return
         self._outbox.put(message, sock)
-        if self._soon is None and self._retry is None and not self._writing:
-            self._soon = asyncio.get_running_loop().call_soon(self._send)
+        if self._scheduled is None and self._retry is None and not self._writing:
+            self._scheduled = asyncio.get_running_loop().call_soon(self._send)
 
     def give_up(self, why: str) -> None:
         """The process is to be replaced."""
-        self.why_over = self.why_over or why
-        self.over.set()
+        self.why_ended = self.why_ended or why
+        self.ended.set()
 
     def status(self) -> WorkerStatus:
         return WorkerStatus(
@@ -118,8 +119,8 @@ class Worker:
         )
 
     def _send(self) -> None:
-        """Send what there is room for, and see to it that the rest is sent as well."""
-        self._stop_waiting()
+        """Send what the socket has room for, and arrange for the rest to be sent."""
+        self._cancel_calls()
         channel = self._channel
         if channel is None:
             return
@@ -129,14 +130,14 @@ class Worker:
             if not taken:
                 break
         if channel.ended:
-            self._over(channel)
+            self._ended_with(channel)
         elif not channel.out_of_resources:
-            self._watch_room(channel, wanted=channel.wants_write or bool(self._outbox))
+            self._wait_for_room(channel, wanted=channel.wants_write or bool(self._outbox))
         else:
-            self._watch_room(channel, wanted=False)
+            self._wait_for_room(channel, wanted=False)
             self._retry = asyncio.get_running_loop().call_later(_RETRY, self._send)
 
-    def _watch_room(self, channel: Channel[FromWorker], *, wanted: bool) -> None:
+    def _wait_for_room(self, channel: Channel[FromWorker], *, wanted: bool) -> None:
         loop = asyncio.get_running_loop()
         if wanted and not self._writing:
             loop.add_writer(channel.fileno(), self._send)
@@ -144,30 +145,30 @@ class Worker:
             loop.remove_writer(channel.fileno())
         self._writing = wanted
 
-    def _stop_waiting(self) -> None:
-        for handle in (self._retry, self._soon):
+    def _cancel_calls(self) -> None:
+        for handle in (self._retry, self._scheduled):
             if handle is not None:
                 handle.cancel()
-        self._retry = self._soon = None
+        self._retry = self._scheduled = None
 
     def _receive(self) -> None:
         channel = self._channel
         if channel is None:
             return
-        self._take(channel)
+        self._receive_from(channel)
         if channel.ended:
-            self._over(channel)
+            self._ended_with(channel)
 
-    def _take(self, channel: Channel[FromWorker]) -> bool:
+    def _receive_from(self, channel: Channel[FromWorker]) -> bool:
         messages = channel.receive()
         for message, _ in messages:
             try:
-                self._hear(message)
+                self._receive_one(message)
             except Exception:
                 log.exception("%r: %s cannot be used", self, type(message).__name__)
         return bool(messages)
 
-    def _hear(self, message: FromWorker) -> None:
+    def _receive_one(self, message: FromWorker) -> None:
         match message:
             case Ready(engine):
                 self.engine = engine
@@ -176,11 +177,11 @@ class Worker:
             case Report(_, active, most):
                 self.active_flows, self.most_flows = active, most
         self.liveness.heard()
-        self._said(self, message)
+        self._received(self, message)
 
-    def _over(self, channel: Channel[FromWorker]) -> None:
-        """Nothing can be said or heard any more."""
+    def _ended_with(self, channel: Channel[FromWorker]) -> None:
+        """Nothing can be sent or received any more."""
         asyncio.get_running_loop().remove_reader(channel.fileno())
-        self._watch_room(channel, wanted=False)
+        self._wait_for_room(channel, wanted=False)
         self._outbox.clear()
         self.give_up(channel.fault)

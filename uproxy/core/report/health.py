@@ -66,15 +66,15 @@ class ProxyHealth:
         *,
         sync_period: float,
         starting: Callable[[], Iterable[str]] = tuple,
-        outages: Callable[[], Iterable[str]] = tuple,
-        hopeless: Callable[[], bool] = lambda: False,
+        unavailable_workers: Callable[[], Iterable[str]] = tuple,
+        needs_restart: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`starting` says what the start still waits for, and `outages` which workers leave clients
-        without service. `hopeless` says whether no worker has served for so long that restarting
-        the process may help."""
+        """`starting` says what the start still waits for, and `unavailable_workers` which workers
+        leave clients without service. `needs_restart` says whether no worker has served for so long
+        that restarting the process may help."""
         self._starting = starting
-        self._outages = outages
-        self._hopeless = hopeless
+        self._unavailable_workers = unavailable_workers
+        self._needs_restart = needs_restart
         self._timeout = 2 * sync_period
         self._pending_since: dict[Family, float] = {}
         self._last_updated: dict[Family, float] = {}
@@ -97,7 +97,7 @@ class ProxyHealth:
         yield from self._delays(now)
         for missing in self._starting():
             yield Reason(ReasonKind.STARTING, f"waiting for {missing}")
-        for outage in self._outages():
+        for outage in self._unavailable_workers():
             yield Reason(ReasonKind.WORKER, outage)
 
     def healthz(self, *, now: float, wall: float, node_eligible: bool) -> HealthAnswer:
@@ -109,7 +109,7 @@ class ProxyHealth:
     def livez(self, *, now: float, wall: float) -> HealthAnswer:
         """The answer for a livenessProbe: 503 only if restarting the proxy could help
         (KEP-3836)."""
-        good = not any(self._delays(now)) and not self._hopeless()
+        good = not any(self._delays(now)) and not self._needs_restart()
         return self._answer(good, good, now=now, wall=wall, node_eligible=None)
 
     def _delays(self, now: float) -> Iterator[Reason]:
