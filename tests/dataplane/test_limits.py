@@ -181,7 +181,7 @@ class TestDescriptors:
             client.send(b"hello?")
             await eventually(lambda: udp.dropped(DropReason.DESCRIPTORS) == 1)
             waiting = tcp.connect(stream)
-            await eventually(lambda: tcp.flows.shortage.lasts)
+            await eventually(lambda: tcp.flows.shortage.active)
             monkeypatch.undo()
             await waiting.send(b"x")
             while await (await server.accept()).receive(1) != b"x":

@@ -12,7 +12,7 @@ from tests.dataplane.udp import world as udp_world
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend
 from uproxy.dataplane.tcp.listener import ACCEPT_BATCH, TcpListener
-from uproxy.dataplane.tcp.loops import MOST, STEP, WATCHED
+from uproxy.dataplane.tcp.loops import INSPECTED, MOST, STEP
 from uproxy.dataplane.udp.loops import EVERY, PROOF
 
 
@@ -64,17 +64,17 @@ class TestTcp:
             for _ in range(60):
                 w.connect(outer)
                 await server.accept()
-            assert w.flows.dialer.hops.watched < WATCHED
+            assert w.flows.dialer.hops.to_inspect < INSPECTED
             assert not w.counters.dropped
 
     async def test_after_a_jump_in_flows_clients_are_inspected_for_a_while(self) -> None:
         async with world() as w:
             server = w.server()
             listener = w.listen(server.backend)
-            for _ in range(65 + WATCHED):
+            for _ in range(65 + INSPECTED):
                 w.connect(listener)
-            await eventually(lambda: w.counters.flows == 65 + WATCHED)
-            assert 0 < w.flows.dialer.hops.watched < WATCHED
+            await eventually(lambda: w.counters.flows == 65 + INSPECTED)
+            assert 0 < w.flows.dialer.hops.to_inspect < INSPECTED
             assert not w.counters.dropped
 
     async def test_a_backend_gets_a_lower_ttl_than_the_client_had(self) -> None:

@@ -41,27 +41,37 @@ def _unsent(fd: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """Where descriptors come from, and the clock. What has been made is asked itself."""
+    """Where descriptors come from, and the clock.
+
+    Only calls that make or close a descriptor, or that name one by its number, are here. Sockets
+    and epolls have methods of their own, so a simulated kernel makes other objects.
+    """
 
     new_socket: type[Socket] = Socket
     adopt: Callable[[int], socket.socket] = _adopt
-    """A socket that somebody else has opened."""
+    """A socket that the control process has opened, by its descriptor."""
     epoll: type[select.epoll] = select.epoll
     queues: Callable[[], RingQueues] = Queues
-    """Those of a new io_uring."""
+    """Makes an io_uring, and maps its queues."""
     ring_buffers: int = RING_BUFFERS
-    """How many it receives streams into."""
+    """Buffers of the ring that streams are received into."""
     datagram_buffers: int = DATAGRAM_BUFFERS
-    """How many it receives datagrams into; not more than that."""
+    """Buffers of the ring that datagrams are received into, at most."""
     monotonic: Callable[[], float] = monotonic
     pipe: Callable[[], tuple[int, int]] = _pipe
+    """The descriptor to read from, and the one to write to."""
     resize_pipe: Callable[[int, int], None] = _resize_pipe
+    """Raises PermissionError beyond fs.pipe-max-size, or if the user's pipes have as many pages
+    already as fs.pipe-user-pages-soft allows; the pipe keeps its size."""
     size_of_pipe: Callable[[int], int] = _size_of_pipe
     splice: Callable[..., int] = os.splice
+    """It fills a pipe page by page: a pipe of 64 KiB has 16 of them, and 16 small packets fill it
+    whatever their length, so it may take less than its size."""
     read: Callable[[int, int], bytes] = os.read
+    """Of a pipe."""
     set_blocking: Callable[[int, bool], None] = os.set_blocking
     unsent: Callable[[int], int] = _unsent
-    """Bytes that a socket was given, and nobody has acknowledged yet."""
+    """Bytes in a socket's send queue that its peer has not acknowledged (SIOCOUTQ)."""
     close: Callable[[int], None] = os.close
 
 

@@ -248,7 +248,7 @@ class TestShortage:
                 for client in clients:
                     await loop.sock_connect(client.sock, ("127.0.0.1", port_of(w)))
                     await client.send(b"x")
-                await eventually(lambda: w.flows.shortage.lasts and w.context.active == 2)
+                await eventually(lambda: w.flows.shortage.active and w.context.active == 2)
                 # Long enough for several attempts, each of which must pause again.
                 began = now()
                 await eventually(lambda: now() - began > 0.35)

@@ -124,7 +124,7 @@ class TestUpdates:
                 with pytest.raises(ConnectionRefusedError):
                     w.connect(listener)
                 await eventually(lambda: not listener._accepting)
-                assert not w.flows.shortage.lasts
+                assert not w.flows.shortage.active
                 listening.resume(held)
                 listener.update(listener.route)
                 w.connect(listener)

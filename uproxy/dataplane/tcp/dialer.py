@@ -109,20 +109,22 @@ class Dialer:
         except OSError as error:
             self._could_not_open(flow, backend, error.errno or 0)
             return
-        # Held by the flow from here on, which closes it.
+        # The flow has the socket from here on, and closes it whatever happens.
         flow.sock = sock
         flow.backend = backend
         flow.port.balancer.begin(backend)
         try:
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-            # Before there is an urgent byte: one that is unread is forgotten when the next arrives.
-            # What is accepted inherits the same from its listener.
+            # Before an urgent byte can arrive. Without this option recv skips it, and an unread one
+            # is lost when the next arrives: a byte of the stream would be missing. Accepted sockets
+            # inherit the option from their listener.
             sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
             if self._delays_acknowledgement:
-                # The last ACK of the handshake waits for the client's first bytes, or for
-                # the mover to set the option again.
+                # The last ACK of the handshake waits for the client's first bytes, or for the
+                # mover to set the option again. It has to be off before connect: Linux decides
+                # when the SYN-ACK arrives whether to acknowledge that at once.
                 sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
-            if self.hops.watched and not self.hops.pass_on(flow.client_sock, sock):
+            if self.hops.to_inspect and not self.hops.pass_on(flow.client_sock, sock):
                 flow.drop(DropReason.LOOP)
                 return
             if flow.preserving:
@@ -161,7 +163,8 @@ class Dialer:
             flow.tried += (backend,)
             self._blame(flow, backend)
         if flow.preserving and (flow.attempt or not _untried(flow)):
-            # Dead, or its replies to the client's address go astray: find out which.
+            # The backend is dead, or its replies to the client's address do not come back to this
+            # node. The next dial, from the node's own address, shows which.
             flow.masquerade()
         self._next(flow)
 
@@ -181,7 +184,8 @@ class Dialer:
             self._timer = self._reactor.later(TIMEOUTS[0], self._expire)
 
     def _expire(self) -> None:
-        # A worker that is late blames no backend: both loops look at sockets before timers.
+        # A worker that was held up blames no backend for it: both kinds of loop look at sockets
+        # before they look at timers, so answers that have arrived meanwhile were seen by now.
         self._timer = None
         now = self._reactor.now
         for queue in self._queues:
@@ -195,8 +199,8 @@ class Dialer:
             self._timer = self._reactor.later(delay, self._expire)
 
     def _preserve(self, flow: DialedFlow, backend: Backend) -> None:
-        """Have the backend see the client's address. A backend that is this node itself would
-        reply to the client past us."""
+        """Have the backend see the client's address. A backend on this node itself would reply to
+        the client directly, from an address that the client has not connected to."""
         assert flow.sock is not None
         here = self._context.locality.is_here(backend.address)
         if here or not bind_to_client(flow.sock, flow.client, backend.address):
@@ -225,7 +229,7 @@ class Dialer:
 
     def _next(self, flow: DialedFlow) -> None:
         if not _untried(flow):
-            flow.tried = flow.refused  # Who was only slow may be asked again.
+            flow.tried = flow.refused  # Backends that were only slow may be dialed again.
         if flow.attempt + 1 == len(TIMEOUTS) or not _untried(flow):
             flow.drop(DropReason.DIAL_FAILED)
             return
@@ -234,7 +238,7 @@ class Dialer:
         self.dial(flow)
 
     def _hang_up(self, flow: DialedFlow) -> Backend | None:
-        """Close the socket of an attempt; None if it did not even have one."""
+        """Close the socket of an attempt. Returns its backend; None if there was no socket."""
         sock, backend = flow.sock, flow.backend
         flow.sock = flow.backend = None
         if sock is not None:

@@ -1,4 +1,4 @@
-"""TCP: a listener, which accepts clients and decides who is admitted."""
+"""A TCP listener, which accepts clients and decides which of them are admitted."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ _CLIENT_ERRORS: Final = frozenset(
         errno.ETIMEDOUT,
     }
 )
-"""What happened to a client before it was accepted; accept(2) passes it on and wants to be asked
-again."""
+"""Errors of a client's connection that came before it was accepted. accept(2) reports them in
+place of a socket (see its page, "Error handling"), and the next call gets the next client."""
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +90,9 @@ class TcpListener:
         self.route = route
         self.port = self.context.ports.get(route.owner)
         """Balancer and counters, of new flows."""
-        # Most routes admit everybody to all backends; theirs cost no look at the client.
+        # Most routes admit every client to all backends: then its address need not be looked at.
         plain = route.allowed_sources is None and route.local_backends is None
-        self._everybody = route.backends if plain else ()
+        self._unrestricted = route.backends if plain else ()
         self._flow = Flow if route.proxy_protocol is None else HeaderFlow
         self._preserves = self.context.locality.preserves(route)
         self._allowed = allowed_sources(route)
@@ -108,10 +108,11 @@ class TcpListener:
             self._accepting = True
         except OSError as error:  # Out of memory, or over fs.epoll.max_user_watches.
             logger.error("%r cannot be watched: %s", self, error)
-            self._stand_back()
+            self._wait_for_resources()
 
     def stop_accepting(self) -> None:
-        """Accept nobody any more; flows go on. Clients wait for whoever else has the socket."""
+        """Accept no client any more; flows go on. Clients that connect wait in the queue for
+        another process that has the socket."""
         self._stopped = True
         self._suspend()
 
@@ -132,9 +133,8 @@ class TcpListener:
             self._abort_flows()
 
     def abort(self) -> None:
-        """Called by the reactor when accepting has failed in a way that nobody thought of: try
-        again a little later."""
-        self._stand_back()
+        """Called by the reactor when accepting has failed by a bug: try again a little later."""
+        self._wait_for_resources()
 
     def flow_ended(self, flow: Flow) -> None:
         """One of `flows` is over."""
@@ -149,9 +149,9 @@ class TcpListener:
         if capacity.tcp + capacity.udp > capacity.growth_check_above:
             room = capacity.tcp_room(self.context.reactor.now)
             if capacity.note_growth():
-                self.dialer.hops.watch()
-        if self._shortage.lasts or (room <= 0 and capacity.is_short):
-            self._stand_back()
+                self.dialer.hops.inspect()
+        if self._shortage.active or (room <= 0 and capacity.is_short):
+            self._wait_for_resources()
             return
         if room <= 0:
             self._suspend()
@@ -162,7 +162,8 @@ class TcpListener:
             for _ in range(min(room, batch)):
                 fd, address = accept()
                 self._begin(self._socket(self._family, NON_BLOCKING, 0, fd), address[0])
-            # As many as expected: perhaps more wait. If so the kernel says it again.
+            # As many as expected: perhaps more wait. The registration is level-triggered, so if
+            # there are more, the next poll reports the socket again, after other flows' events.
             self._batch = min(2 * batch, ACCEPT_BATCH)
         except BlockingIOError:
             self._batch = max(batch // 2, 1)
@@ -180,8 +181,8 @@ class TcpListener:
 
     def _begin(self, sock: Socket, client: str) -> None:
         """Admit a client, or refuse it by RST before any backend hears of it."""
-        if self._everybody:
-            flow = self._flow(self, sock, client, self._everybody)
+        if self._unrestricted:
+            flow = self._flow(self, sock, client, self._unrestricted)
         elif (admitted := self._admit(sock, client)) is not None:
             flow = admitted
         else:
@@ -210,21 +211,22 @@ class TcpListener:
 
     def _could_not_accept(self, error: OSError) -> None:
         if error.errno in RESOURCE_ERRORS:
-            if not self._shortage.lasts:
+            if not self._shortage.active:
                 self.port.counters.drop(DropReason.DESCRIPTORS)
             self.context.queue.descriptor_refused()
-            self._stand_back()
+            self._wait_for_resources()
         elif error.errno == errno.EINVAL:  # Paused, until the next update.
             self._suspend()
         elif error.errno not in _CLIENT_ERRORS:
             logger.error("%r cannot accept: %s", self, error)
-            self._stand_back()
+            self._wait_for_resources()
 
-    def _stand_back(self) -> None:
-        """Accept nobody while something is short; clients wait in the kernel's queue."""
+    def _wait_for_resources(self) -> None:
+        """Accept no client while descriptors or memory are short: clients wait in the kernel's
+        queue."""
         self._suspend()
         self._shortage.begin()
-        self._shortage.stand_back(self)
+        self._shortage.resume_after(self)
 
     def _suspend(self) -> None:
         if self._accepting:

@@ -1,6 +1,6 @@
-"""TCP loops: connections whose backend leads back to a frontend of ours, although its address does
-not show it. The node may have an address that no interface has; another node, a load balancer or
-a translation of addresses may send connections back.
+"""TCP loops: connections whose backend leads back to a frontend of this node, although its address
+does not show it. The node may have an address that no interface has; another node, a load balancer
+or a translation of addresses may send connections back.
 
 Routers subtract one from the TTL of what they forward, so nothing goes round for ever. A proxy
 starts with a new TTL, and one connection becomes as many as the limits allow. So when the number
@@ -20,44 +20,45 @@ from uproxy.dataplane.kernel import Kernel
 from uproxy.dataplane.reactor import Reactor
 
 STEP: Final = 8
-"""What one pass takes. With one, as in a router, a connection would pass 64 times; with this 8
-times, and a connection from 30 routers away still has what it needs for the way to a pod."""
+"""What one pass through uproxy takes from the TTL. With one, as in a router, a connection would
+pass 64 times; with this 8 times, and a connection from 30 routers away still has what it needs for
+the way to a pod."""
 
 MOST: Final = 64
-"""What the first of us makes of the TTL of a client that begins with 128 or 255."""
+"""The TTL at which the first proxy starts to count, for a client that begins with 128 or 255."""
 
-WATCHED: Final = 256
+INSPECTED: Final = 256
 """Dials that are looked at, for 1 us each, once there are many more flows than before: enough for
 all workers to look at the same time, and for the 8 passes."""
 
-WATCHED_LONGER: Final = 65536
+INSPECTED_AFTER_A_LOOP: Final = 65536
 """The same once something has gone round."""
 
 _PROBE: Final = 77
 
 
 class Hops:
-    """What has been seen of connections that go round; one for a worker."""
+    """Finds connections that go round, by the TTL of their packets; one for a worker."""
 
     def __init__(self, reactor: Reactor) -> None:
-        self.watched = 0
-        """Dials that are still to be looked at."""
+        self.to_inspect = 0
+        """Dials that are still to be inspected."""
         self._reactor = reactor
         self._works = False
 
-    def watch(self, dials: int = WATCHED) -> None:
-        """Look at the next dials."""
+    def inspect(self, dials: int = INSPECTED) -> None:
+        """Inspect the next dials."""
         self._works = self._works or _works(self._reactor.kernel)
         if self._works:
-            self.watched = max(self.watched, dials)
+            self.to_inspect = max(self.to_inspect, dials)
 
     def pass_on(self, client: Socket, backend: Socket) -> bool:
         """Let a backend's socket, not connected yet, go on with the client's TTL. False: the
         client's connection has been here before, too often."""
-        self.watched -= 1
+        self.to_inspect -= 1
         left = min(_received(client), MOST) - STEP
         if left <= 0:
-            self.watch(WATCHED_LONGER)
+            self.inspect(INSPECTED_AFTER_A_LOOP)
             return False
         if backend.family == socket.AF_INET6:
             backend.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, left)

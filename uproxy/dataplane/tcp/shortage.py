@@ -1,4 +1,8 @@
-"""What waits while the process is out of descriptors or socket memory."""
+"""Flows and listeners that wait while the process is out of descriptors or socket memory.
+
+Such a shortage passes, so no client is reset for it at once: clients wait in the kernel's accept
+queue, and flows that were accepted already wait here and are served first.
+"""
 
 from __future__ import annotations
 
@@ -34,37 +38,36 @@ class WaitingFlow(Protocol):
 
 
 class Shortage:
-    """Nobody is reset for a lack that passes: clients wait in the kernel's queue, and those that
-    were accepted already wait here, first in line for what becomes free."""
+    """One for a worker. It tries again every PAUSE, flows in the order of their waiting first."""
 
-    def __init__(self, context: Context, save: Callable[[], None]) -> None:
+    def __init__(self, context: Context, release: Callable[[], None]) -> None:
         self._context = context
         self._reactor = context.reactor
-        self._save = save
-        """Gives up descriptors that are kept for later."""
+        self._release = release
+        """Closes descriptors that are kept unused."""
         self._timer: asyncio.TimerHandle | None = None
         self._acceptors: list[Acceptor] = []
         self._flows: dict[WaitingFlow, float] = {}
         """To the time when their patience ends."""
 
     @property
-    def lasts(self) -> bool:
-        """Whether nothing must be accepted now."""
+    def active(self) -> bool:
+        """Whether clients must not be accepted now."""
         return self._timer is not None
 
     def begin(self) -> None:
-        """Something could not be had."""
+        """A descriptor or memory was refused."""
         if self._timer is None:
-            self._save()
+            self._release()
             self._context.queue.reclaim_from_udp()
-            self._timer = self._reactor.later(PAUSE, self._look_again)
+            self._timer = self._reactor.later(PAUSE, self._try_again)
 
-    def stand_back(self, acceptor: Acceptor) -> None:
-        """Let a listener know when it may accept again."""
+    def resume_after(self, acceptor: Acceptor) -> None:
+        """Resume a listener when the shortage is over."""
         self._acceptors.append(acceptor)
 
     def wait(self, flow: WaitingFlow) -> None:
-        """Retry a flow's dial later, for which a descriptor was refused."""
+        """Retry the dial of a flow later, as a descriptor for it was refused."""
         self._context.queue.descriptor_refused()
         self._flows.setdefault(flow, self._reactor.now + PATIENCE)
         self.begin()
@@ -81,15 +84,15 @@ class Shortage:
         self._acceptors.clear()
         self._flows.clear()
 
-    def _look_again(self) -> None:
+    def _try_again(self) -> None:
         self._timer = None
         for flow, until in list(self._flows.items()):
             if self._reactor.now >= until:
                 self._reactor.guard(partial(flow.drop, DropReason.DESCRIPTORS))
             elif flow in self._flows:
                 self._retry(flow)
-            if self.lasts:
-                return  # Still short, and who came first is served first.
+            if self.active:
+                return  # One was refused again: those behind it have to wait for it.
         acceptors, self._acceptors = self._acceptors, []
         for acceptor in acceptors:
             self._reactor.guard(acceptor.resume)
