@@ -8,11 +8,11 @@ from typing import Final
 
 from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Object, ObjectName, Service
 from uproxy.core.cluster.state import ClusterState
+from uproxy.core.ip import FAMILIES
 from uproxy.core.report.health import ProxyHealth
 from uproxy.core.report.network_programming import PendingTriggers, Trigger
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.routing.table import RoutingTable
-from uproxy.core.routing.topology import FAMILIES
 
 _MOST: Final = 10_000
 """Changes whose times wait for the end of a sync: as long as a kind of objects may not be listed

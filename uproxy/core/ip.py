@@ -11,9 +11,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
 
 Family = Literal["IPv4", "IPv6"]
+FAMILIES: Final[tuple[Family, ...]] = ("IPv4", "IPv6")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LEADING_ZEROS = re.compile(r"(?<![0-9a-fA-F:.])0+(?=[0-9]+\.)|(?<=\.)0+(?=[0-9])")

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from uproxy.core.cluster.objects import EndpointSlice, ObjectName
-from uproxy.core.ip import Family
-from uproxy.core.routing.topology import FAMILIES
+from uproxy.core.ip import FAMILIES, Family
 
 TRIGGER_TIME: Final = "endpoints.kubernetes.io/last-change-trigger-time"
 """Annotation of an EndpointSlice: RFC 3339 with up to nine digits of fraction."""

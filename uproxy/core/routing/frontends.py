@@ -9,11 +9,10 @@ from typing import Final, NamedTuple
 
 from uproxy.core.cluster.host_addresses import HostAddresses
 from uproxy.core.cluster.objects import EndpointSlice, LoadBalancerIngress, Service
-from uproxy.core.ip import Family, family_of, parse_ip
+from uproxy.core.ip import FAMILIES, Family, family_of, parse_ip
 from uproxy.core.route import FrontendKind
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.reserved import why_reserved
-from uproxy.core.routing.topology import FAMILIES
 
 _PROXY_NAME: Final = "service.kubernetes.io/service-proxy-name"
 _HEADLESS: Final = "None"

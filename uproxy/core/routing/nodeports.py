@@ -6,8 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from uproxy.core.ip import Family, Network, family_of, parse_ip, parse_network
-from uproxy.core.routing.topology import FAMILIES
+from uproxy.core.ip import FAMILIES, Family, Network, family_of, parse_ip, parse_network
 
 ANY: Final[dict[Family, str]] = {"IPv4": "0.0.0.0", "IPv6": "::"}
 """The address that stands for every address of a family."""

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.ip import Family
+from uproxy.core.ip import FAMILIES, Family
 from uproxy.core.route import Frontend, Route
 from uproxy.core.routing.frontend_requests import Conflict
 from uproxy.core.routing.loops import FrontendIndex
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.service_routes import HealthCheck, ServiceRoutes, TrafficSide
-from uproxy.core.routing.topology import FAMILIES
 
 
 def _no_counts() -> dict[tuple[TrafficSide, Family], int]:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from uproxy.core import protocols
 from uproxy.core.cluster.objects import Endpoint, EndpointSlice
-from uproxy.core.ip import Family, family_of, is_host_address, parse_ip
+from uproxy.core.ip import FAMILIES, Family, family_of, is_host_address, parse_ip
 from uproxy.core.route import Backend
-
-FAMILIES: Final[tuple[Family, ...]] = ("IPv4", "IPv6")
 
 
 class PortKey(NamedTuple):
