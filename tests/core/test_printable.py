@@ -1,4 +1,4 @@
-"""What becomes of characters that are not for printing."""
+"""What becomes of characters that are not printable."""
 
 from __future__ import annotations
 

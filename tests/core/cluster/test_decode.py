@@ -163,7 +163,7 @@ def test_broken_json() -> None:
             EndpointSlice,
             id="EndpointSlice",
         ),
-        pytest.param({"apiVersion": "v1", "kind": "Pod"}, None, id="a kind of no concern"),
+        pytest.param({"apiVersion": "v1", "kind": "Pod"}, None, id="a kind that is not used"),
         pytest.param(
             {"apiVersion": "serving.knative.dev/v1", "kind": "Service"},
             None,

@@ -1,4 +1,4 @@
-"""A state that is taken for complete, though its sources have not been heard yet."""
+"""A state that is served as a whole from the last-known state, before its sources have listed."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ class TestLegacyEndpoints:
         assert state.slices_of(WEB) == [endpoint_slice("web", "10.0.0.2")]
         state.take_dirty()
         state.apply(SOURCE, legacy("web", subset("10.0.0.3")))
-        assert state.take_dirty() == set(), "nobody looks at it while there is a slice"
+        assert state.take_dirty() == set(), "it does not count while there is a slice"
         state.remove(SOURCE, EndpointSlice, SLICE)
         assert state.take_dirty() == {WEB}
         assert state.slices_of(WEB) == as_slices(legacy("web", subset("10.0.0.3")))

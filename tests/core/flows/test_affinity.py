@@ -18,7 +18,7 @@ def winner(client: str, *backends: Backend) -> Backend | None:
 
 
 class TestRendezvous:
-    def test_nobody_wins_among_none(self) -> None:
+    def test_no_candidate_wins_among_none(self) -> None:
         assert winner("192.0.2.1") is None
 
     def test_order_does_not_matter(self) -> None:
@@ -118,7 +118,7 @@ class TestPins:
         assert affinity.find("192.0.2.2", 4.0, 100) is None
         assert affinity.find("192.0.2.3", 4.0, 100) == C
 
-    def test_whoever_is_overdue_goes_when_somebody_comes(self) -> None:
+    def test_overdue_pins_go_when_a_client_comes(self) -> None:
         affinity = Affinity()
         for number, client in enumerate(CLIENTS):
             affinity.pin(client, A, float(number), 10)
@@ -135,12 +135,12 @@ class TestPins:
 @pytest.mark.parametrize(
     ("sizes", "most", "share"),
     [
-        pytest.param([], 10, 10, id="nobody has any"),
+        pytest.param([], 10, 10, id="no pins at all"),
         pytest.param([3, 4], 10, 10, id="all together have fewer"),
         pytest.param([8, 8], 10, 5, id="alike"),
-        pytest.param([2, 100], 10, 8, id="who has few keeps them"),
+        pytest.param([2, 100], 10, 8, id="the one with few keeps them"),
         pytest.param([1, 2, 100, 100], 10, 3, id="what is left is divided"),
-        pytest.param([1] * 20, 10, 0, id="more holders than pins"),
+        pytest.param([1] * 20, 10, 0, id="more ports than pins"),
     ],
 )
 def test_a_fair_share(sizes: list[int], most: int, share: int) -> None:

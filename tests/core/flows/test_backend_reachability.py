@@ -1,4 +1,4 @@
-"""When a Service port that is open counts as one that nobody answers."""
+"""When a Service port that is open counts as one without a backend that answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def worked(
 
 
 class Told:
-    """A Reachability that is told and asked at the same time."""
+    """A Reachability that takes a report and is asked for changes at the same time."""
 
     def __init__(self) -> None:
         self.reachability = Reachability()
@@ -97,7 +97,7 @@ class Told:
         pytest.param(
             [(0, failed(9)), (10, failed(9)), (9 + QUIET,), (10 + QUIET,)],
             ["-", "degraded", "-", "recovered"],
-            id="nobody has tried for long",
+            id="no attempt for long",
         ),
         pytest.param(
             [(0, failed(9, port=DNS)), (10, failed(9, port=DNS)), (11, worked(DNS))],

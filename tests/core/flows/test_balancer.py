@@ -12,7 +12,7 @@ from uproxy.core.route import Backend
 class Play:
     """One ServicePortName. Words of a script: `=abc` the backends are now a, b and c; `sticky` and
     `plain` switch affinity (10 s); `+5` five seconds pass; `3>a` client 3 is sent to a, which
-    answers; `3>a!` to a, which fails, so client 3 excludes it until it succeeds; `3>-` to nobody.
+    answers; `3>a!` to a, which fails, so client 3 excludes it until it succeeds; `3>-` to none.
     """
 
     def __init__(self) -> None:
@@ -96,8 +96,8 @@ def check_picks(script: str) -> None:
             "=ab 1>a 1>b sticky 3>a 3>a 1>b 1>b 4>a 3>a 1>b 4>a",
             id="R10 StickyWorksWithNewServiceCalledSecond",
         ),
-        # As in legacy, but for who gets what: client 2 moves from c to its next best, b; new
-        # clients go where they hash to, 3, 5 and 6 to the new d among them.
+        # As in legacy, but for which client gets which backend: client 2 moves from c to its next
+        # best, b; new clients go where they hash to, 3, 5 and 6 to the new d among them.
         pytest.param(
             "sticky =abc 4>a 1>b 2>c =ab 4>a 1>b 2>b =abd 4>a 1>b 2>b 3>d 5>d 7>b 8>a",
             id="R11 StickyWithMultipleEndpointsRemoveOne",
@@ -110,8 +110,8 @@ def check_picks(script: str) -> None:
             "foo: sticky =abc 4>a 1>b bar: sticky =ab 3>a 1>b foo: = 4>- 1>- bar: 3>a 1>b",
             id="R13 StickyWithServiceRemoval",
         ),
-        # Legacy's affinityReset takes the next endpoint in turn, also one that was just tried,
-        # and never remembers who failed. Here an attempt excludes those before it, the rest is
+        # Legacy's affinityReset takes the next endpoint in turn, also one that was just tried, and
+        # never remembers which have failed. Here an attempt excludes those before it, the rest is
         # hashed, the pin moves with the success, and other clients keep theirs.
         pytest.param(
             "sticky =abc 4>a 1>b 2>c 4>a! 4>b! 4>c 4>c 2>c +1 1>b 4>c",
@@ -130,10 +130,10 @@ def test_as_the_legacy_round_robin_balancer(script: str) -> None:
     "script",
     [
         pytest.param("=abc 1>a =abc 1>b =abc 1>c", id="an equal set changes nothing"),
-        pytest.param("=abc 1>a =bc 1>b 1>c", id="who had its turn leaves"),
-        pytest.param("=abc 1>a =ac 1>c 1>a", id="who would be next leaves"),
-        pytest.param("=abc 1>a 1>b =abcd 1>c 1>d 1>a", id="somebody comes at the end"),
-        pytest.param("=bcd 1>b 1>c =abcd 1>d 1>a", id="somebody comes at the front"),
+        pytest.param("=abc 1>a =bc 1>b 1>c", id="the backend just used leaves"),
+        pytest.param("=abc 1>a =ac 1>c 1>a", id="the next backend leaves"),
+        pytest.param("=abc 1>a 1>b =abcd 1>c 1>d 1>a", id="a backend comes at the end"),
+        pytest.param("=bcd 1>b 1>c =abcd 1>d 1>a", id="a backend comes at the front"),
         pytest.param("=abcd 1>a 1>b =efgh 1>g 1>h 1>e", id="all replaced: as far as it was"),
         pytest.param("=abc 1>a 1>b 1>c =abcd 1>a", id="after a whole round it starts over"),
         pytest.param("=abc 1>a = 1>- =abc 1>b", id="an outage in between"),

@@ -67,7 +67,7 @@ def test_listeners_take_descriptors_from_flows() -> None:
     arrivals=st.lists(st.sampled_from(["TCP", "UDP", "-TCP", "-UDP"]), max_size=300),
     flood=st.sampled_from(["TCP", "UDP"]),
 )
-def test_nobody_takes_what_is_owed_to_the_other(
+def test_no_protocol_takes_what_is_owed_to_the_other(
     max_flows: int, descriptors: int, arrivals: list[str], flood: str
 ) -> None:
     made = capacity(max_flows, descriptors)

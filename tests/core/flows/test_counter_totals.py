@@ -31,7 +31,7 @@ def totals(**active: int) -> CounterTotals:
     return made
 
 
-def test_what_is_counted_is_added_up_and_flows_are_as_last_told() -> None:
+def test_what_is_counted_is_added_up_and_flows_are_as_last_reported() -> None:
     made = totals(web=3)
     made.add(1, [(WEB, Counters(flows=5, active=2, dropped={"idle": 1}))])
     made.add(0, [(WEB, Counters(flows=1, active=1, dropped={"idle": 2}))])

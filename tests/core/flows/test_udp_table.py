@@ -84,7 +84,7 @@ def names(flows: Iterable[Named]) -> str:
         pytest.param("0+a 3<a 4+b", 120, 34, id="the earlier of two classes: unanswered"),
         pytest.param("0+a 3<a 4+b 5<b", 120, 35, id="the earlier of two classes: brief"),
         pytest.param("0+a 3<a 110+b", 120, 123, id="the earlier of two classes: established"),
-        pytest.param("0+a 1+b 2>a", 120, 31, id="of two, who was silent for longer"),
+        pytest.param("0+a 1+b 2>a", 120, 31, id="of two, the one silent for longer"),
         pytest.param("0+a 0<a 1+b 1<b 1.5<a", 120, 31, id="of two brief ones as well"),
         pytest.param("0+a 3<a 1+b 4<b 5<a", 120, 124, id="of two established ones as well"),
         pytest.param("0+a 1-a", 120, None, id="gone"),
@@ -127,7 +127,7 @@ def test_no_more_flows_expire_in_one_go_than_are_asked_for() -> None:
 @pytest.mark.parametrize(
     ("script", "victims"),
     [
-        pytest.param("", "", id="nobody there"),
+        pytest.param("", "", id="no flow"),
         pytest.param("0+a 1+b 2+c", "abc", id="oldest first"),
         pytest.param("0+a 1+b 2>a", "ba", id="by last datagram, not by age"),
         pytest.param("0+a 3<a 4+b 5+c", "bca", id="newcomers before established ones"),
@@ -248,7 +248,7 @@ def test_a_flood_takes_no_conversation_away(answered: bool) -> None:
     assert load.alive.issuperset(talking)
 
 
-def test_a_flood_nobody_answers_leaves_room_for_clients_that_come_once() -> None:
+def test_a_flood_without_answers_leaves_room_for_clients_that_come_once() -> None:
     load = Load(capacity=4096)
     for number in range(50_000):
         load.begin(answered=number % 10 == 0)
@@ -281,7 +281,7 @@ def test_against_a_plain_list(steps: list[tuple[str, int, float]]) -> None:
     model: dict[int, Named] = {}
     now = 0.0
     for verb, number, delay in steps:
-        now += delay + 0.001  # No two at the same time: their order is nobody's business.
+        now += delay + 0.001  # No two at the same time: their order is undefined.
         flow = model.get(number)
         if verb == "+" and flow is None:
             model[number] = Named(str(number), now)
@@ -309,7 +309,7 @@ def test_against_a_plain_list(steps: list[tuple[str, int, float]]) -> None:
 
 
 def test_an_answer_must_not_shorten_a_life() -> None:
-    """Such a table would end flows late."""
+    """A table with such timeouts would end flows late."""
     with pytest.raises(ValueError, match="shorten"):
         FlowTable[Named](40.0, unreplied=15.0, brief=10.0)
 
@@ -323,7 +323,7 @@ def deadline(flow: Named) -> float:
 
 
 def spared_best(flows: list[Named]) -> Named | None:
-    """Whom to evict, after the table has looked at them."""
+    """Which flow to evict, after the table has looked at all of them."""
 
     def oldest(some: Iterable[Named]) -> Named | None:
         return min(some, key=lambda flow: flow.last, default=None)

@@ -1,4 +1,4 @@
-"""Frontends that are open and of no use."""
+"""Frontends that are open, but none of whose backends answers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from uproxy.core.routing.plan import Actual
 ONE = Backend("10.0.0.1", 8080)
 
 
-def test_open_frontends_of_a_port_that_nobody_answers() -> None:
-    """Paused and failed ones stay what they are; others of the Service too."""
+def test_open_frontends_of_a_port_without_an_answer() -> None:
+    """Paused and failed frontends keep their state, as do other frontends of the Service."""
     found = table(
         service("web", port(80, "a"), port(81, "b")),
         endpoint_slice("web", "10.0.0.1", ports={"a": 8080, "b": 8081}),

@@ -1,4 +1,4 @@
-"""What load balancers hear while a change is carried out."""
+"""What load balancers are told while a sync is carried out."""
 
 from __future__ import annotations
 

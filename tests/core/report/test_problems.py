@@ -84,7 +84,7 @@ def test_addresses_elsewhere_are_one_trouble_of_the_node() -> None:
     }
 
 
-def test_the_loser_of_a_conflict_is_told() -> None:
+def test_the_loser_of_a_conflict_gets_an_event() -> None:
     older = service("web", port(80, "a"), created="2026-01-01T00:00:00Z")
     newer = service("newer", port(80, "b"), created="2026-01-02T00:00:00Z")
     found = problems("n1", table(older, newer), {}, NOTHING)
@@ -94,7 +94,7 @@ def test_the_loser_of_a_conflict_is_told() -> None:
     assert note.startswith("node n1: 10.96.0.1:80/TCP is served for default/web:a, ")
 
 
-def test_a_health_check_that_cannot_listen_is_told_as_kube_proxy_does() -> None:
+def test_a_health_check_that_cannot_listen_gets_the_event_of_kube_proxy() -> None:
     checked = service(
         type="LoadBalancer", external_traffic_policy="Local", health_check_node_port=30900
     )
@@ -110,7 +110,7 @@ def test_a_health_check_that_cannot_listen_is_told_as_kube_proxy_does() -> None:
     )
 
 
-def test_backends_that_do_not_answer_are_told() -> None:
+def test_backends_that_do_not_answer_make_an_event() -> None:
     port = FailedAttempts(0.0)
     port.backends = {Backend("10.0.0.1", 80): None}
     names = [ServicePortName("default", "web", port, "TCP") for port in ("http", "")]
@@ -127,7 +127,7 @@ def test_backends_that_do_not_answer_are_told() -> None:
     }
 
 
-def test_health_and_metrics_ports_that_are_taken_are_told_of_the_node() -> None:
+def test_health_and_metrics_ports_that_are_taken_make_events_of_the_node() -> None:
     servers = {"FailedToStartProxierHealthcheck": "TCP port 10256 is already in use"}
     (event,) = problems("n1", web(), {}, NOTHING, servers=servers).values()
     assert event.regarding == HERE
@@ -135,7 +135,7 @@ def test_health_and_metrics_ports_that_are_taken_are_told_of_the_node() -> None:
     assert event.note == "node n1: TCP port 10256 is already in use; retrying"
 
 
-def test_frontends_that_nobody_wants_any_more_are_no_trouble() -> None:
+def test_frontends_that_are_no_longer_wanted_are_no_problem() -> None:
     assert problems("n1", web(), {front("192.0.2.1"): taken("192.0.2.1")}, NOTHING) == {}
 
 
@@ -157,7 +157,7 @@ A_OVER = Event(WEB, "Normal", "Recovered", "Listen", "node n1: FailedToListen is
         pytest.param([A], [A, B], True, [B], id="one more"),
     ],
 )
-def test_news(before: list[Event], now: list[Event], exists: bool, told: list[Event]) -> None:
+def test_new_events(before: list[Event], now: list[Event], exists: bool, told: list[Event]) -> None:
     def level(events: list[Event]) -> dict[Problem, Event]:
         return {Problem(each.regarding, each.reason): each for each in events}
 

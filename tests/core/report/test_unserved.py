@@ -42,7 +42,7 @@ def test_at_the_start_one_line_says_it_all() -> None:
     assert texts(waiting) == ["waiting for Services to be listed and a worker"]
 
 
-def test_kinds_are_counted_and_name_nobody() -> None:
+def test_kinds_are_counted_without_names() -> None:
     missing = unserved(TABLE, lambda _: False, {TWO: TAKEN})
     found = list(not_ready(missing, waiting_for=(), draining=True))
     assert kinds(found) == ["draining: 1", "frontend not open: 2"]

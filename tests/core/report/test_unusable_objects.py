@@ -35,14 +35,14 @@ def test_of_many_the_rest_is_counted() -> None:
     )
 
 
-def test_of_many_news_few_are_told() -> None:
+def test_of_many_new_ones_few_are_logged() -> None:
     lines = list(log_lines((), complaints(500)))
     assert len(lines) == 21
     assert lines[-1] == "and 480 more objects that cannot be used; uproxy status lists them"
     assert list(log_lines(complaints(500), complaints(501))) == ["Service a/500: "]
 
 
-def test_that_a_count_has_changed_is_no_news() -> None:
+def test_a_changed_count_is_not_logged() -> None:
     before, after = bounded(complaints(20_000), "x"), bounded(complaints(20_001), "x")
     assert before[-1] != after[-1]
     assert list(log_lines(before, after)) == []

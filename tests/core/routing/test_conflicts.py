@@ -19,7 +19,7 @@ SHARED = Frontend("TCP", "0.0.0.0", 30080)
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 
 
-def claimant(name: str, created: str | None = None, node_port: int = 30080) -> Service:
+def rival(name: str, created: str | None = None, node_port: int = 30080) -> Service:
     number = sum(name.encode()) % 250 + 1
     return service(
         name,
@@ -49,24 +49,22 @@ def owner(found: RoutingTable, frontend: Frontend = SHARED) -> str:
 @pytest.mark.parametrize(
     ("services", "winner", "losers"),
     [
-        pytest.param([claimant("a", NEW), claimant("b", OLD)], "b", ["a"], id="the older one"),
-        pytest.param([claimant("b", OLD), claimant("a", OLD)], "a", ["b"], id="equal age: by name"),
+        pytest.param([rival("a", NEW), rival("b", OLD)], "b", ["a"], id="the older one"),
+        pytest.param([rival("b", OLD), rival("a", OLD)], "a", ["b"], id="equal age: by name"),
         pytest.param(
-            [claimant("y/a", OLD), claimant("x/b", OLD)], "b", ["a"], id="namespace before name"
+            [rival("y/a", OLD), rival("x/b", OLD)], "b", ["a"], id="namespace before name"
         ),
+        pytest.param([rival("a"), rival("b", NEW)], "b", ["a"], id="no timestamp counts as newest"),
+        pytest.param([rival("b"), rival("a")], "a", ["b"], id="no timestamps: by name"),
         pytest.param(
-            [claimant("a"), claimant("b", NEW)], "b", ["a"], id="no timestamp counts as newest"
-        ),
-        pytest.param([claimant("b"), claimant("a")], "a", ["b"], id="no timestamps: by name"),
-        pytest.param(
-            [claimant("c", OLD), claimant("a", NEW), claimant("b", NEW)],
+            [rival("c", OLD), rival("a", NEW), rival("b", NEW)],
             "c",
             ["a", "b"],
             id="three",
         ),
     ],
 )
-def test_who_wins(services: list[Service], winner: str, losers: list[str]) -> None:
+def test_which_service_wins(services: list[Service], winner: str, losers: list[str]) -> None:
     for order in (services, services[::-1]):
         found = table(*order)
         conflict = found.conflicts[SHARED]
@@ -75,7 +73,7 @@ def test_who_wins(services: list[Service], winner: str, losers: list[str]) -> No
 
 
 def test_the_rest_of_the_loser_is_served() -> None:
-    found = table(claimant("a", OLD), claimant("b", NEW))
+    found = table(rival("a", OLD), rival("b", NEW))
     assert {route.owner.name for route in found.routes.values()} == {"a", "b"}
     assert len(found.routes) == 3
     assert found.conflicts[SHARED].message == (
@@ -85,7 +83,7 @@ def test_the_rest_of_the_loser_is_served() -> None:
 
 def test_protocols_do_not_conflict() -> None:
     other = service("b", port(80, protocol="UDP", node_port=30080), ip="10.96.0.2")
-    assert table(claimant("a"), other).conflicts == {}
+    assert table(rival("a"), other).conflicts == {}
 
 
 def test_within_a_service_the_first_port_wins() -> None:
@@ -130,53 +128,53 @@ class Cluster:
 
 class TestTakeover:
     def test_when_the_winner_goes(self) -> None:
-        at = Cluster(claimant("a", OLD), claimant("b", NEW), endpoint_slice("b", "10.0.0.1"))
+        at = Cluster(rival("a", OLD), rival("b", NEW), endpoint_slice("b", "10.0.0.1"))
         found = at.remove("a")
         assert (owner(found), found.conflicts) == ("b", {})
         assert SHARED in found.changed
         assert [str(b) for b in found.routes[SHARED].backends] == ["10.0.0.1:8080"]
 
     def test_when_the_winner_moves_elsewhere(self) -> None:
-        at = Cluster(claimant("a", OLD), claimant("b", NEW))
-        found = at.apply(claimant("a", OLD, node_port=30081))
+        at = Cluster(rival("a", OLD), rival("b", NEW))
+        found = at.apply(rival("a", OLD, node_port=30081))
         assert owner(found) == "b"
         assert owner(found, Frontend("TCP", "0.0.0.0", 30081)) == "a"
         assert found.conflicts == {}
 
     def test_when_an_older_one_appears(self) -> None:
-        at = Cluster(claimant("b", NEW))
-        found = at.apply(claimant("a", OLD))
+        at = Cluster(rival("b", NEW))
+        found = at.apply(rival("a", OLD))
         assert owner(found) == "a"
         assert SHARED in found.changed
 
     def test_when_a_younger_one_appears_nothing_changes(self) -> None:
-        at = Cluster(claimant("b", OLD))
+        at = Cluster(rival("b", OLD))
         before = at.table.routes[SHARED]
-        found = at.apply(claimant("c", NEW))
+        found = at.apply(rival("c", NEW))
         assert found.routes[SHARED] is before
         assert SHARED not in found.changed
         assert found.conflicts[SHARED].winner.name == "b"
 
     def test_when_the_loser_goes(self) -> None:
-        at = Cluster(claimant("a", OLD), claimant("b", NEW))
+        at = Cluster(rival("a", OLD), rival("b", NEW))
         before = at.table.routes[SHARED]
         found = at.remove("b")
         assert found.routes[SHARED] is before
         assert (SHARED in found.changed, found.conflicts) == (False, {})
 
     def test_when_both_go_at_once(self) -> None:
-        at = Cluster(claimant("a", OLD), claimant("b", NEW))
+        at = Cluster(rival("a", OLD), rival("b", NEW))
         found = at.remove("a", "b")
         assert (found.routes, found.conflicts) == ({}, {})
 
     def test_when_a_node_port_is_handed_over_in_one_batch(self) -> None:
         """kube-proxy's userspace mode met a conflict here, depending on the order of a map."""
-        at = Cluster(claimant("a", OLD), claimant("b", NEW, node_port=30081))
-        found = at.apply(claimant("a", OLD, node_port=30082), claimant("b", NEW))
+        at = Cluster(rival("a", OLD), rival("b", NEW, node_port=30081))
+        found = at.apply(rival("a", OLD, node_port=30082), rival("b", NEW))
         assert (owner(found), found.conflicts) == ("b", {})
 
     def test_the_loser_s_own_changes_count_once_it_has_taken_over(self) -> None:
-        at = Cluster(claimant("a", OLD), claimant("b", NEW))
+        at = Cluster(rival("a", OLD), rival("b", NEW))
         found = at.apply(endpoint_slice("b", "10.0.0.1"))
         assert owner(found) == "a"
         found = at.remove("a")
@@ -185,7 +183,7 @@ class TestTakeover:
 
 class TestHealthChecks:
     def test_a_node_port_is_older(self) -> None:
-        found = table(claimant("a", OLD), checked("b", NEW))
+        found = table(rival("a", OLD), checked("b", NEW))
         assert (owner(found), found.health_checks) == ("a", {})
         assert found.conflicts[SHARED].message == (
             "0.0.0.0:30080/TCP is served for default/a, the oldest that wants it,"
@@ -193,7 +191,7 @@ class TestHealthChecks:
         )
 
     def test_a_health_check_is_older(self) -> None:
-        found = table(claimant("a", NEW), checked("b", OLD))
+        found = table(rival("a", NEW), checked("b", OLD))
         assert SHARED not in found.routes
         assert [name.name for name in found.health_checks] == ["b"]
         assert [each.name for each in found.conflicts[SHARED].losers] == ["a"]
@@ -206,7 +204,7 @@ class TestHealthChecks:
         assert found.conflicts == {}
 
     def test_it_gets_its_port_when_the_node_port_goes(self) -> None:
-        at = Cluster(claimant("a", OLD), checked("b", NEW))
+        at = Cluster(rival("a", OLD), checked("b", NEW))
         found = at.remove("a")
         assert [name.name for name in found.health_checks] == ["b"]
         assert SHARED not in found.routes
@@ -214,7 +212,7 @@ class TestHealthChecks:
 
     def test_an_older_node_port_takes_it_away(self) -> None:
         at = Cluster(checked("b", NEW))
-        found = at.apply(claimant("a", OLD))
+        found = at.apply(rival("a", OLD))
         assert (owner(found), found.health_checks) == ("a", {})
 
     def test_its_own_service_s_node_port_comes_first(self) -> None:

@@ -93,7 +93,7 @@ def test_balancer(annotation: str | None, expected: BalancerKind, reasons: tuple
 
 
 class TestServing:
-    """UDP flows stay with whoever still serves; policies and hints don't end a flow."""
+    """UDP flows stay with an endpoint that still serves. Policies and hints do not end a flow."""
 
     def serving(self, *endpoints: Endpoint | str, protocol: str = "UDP") -> set[str]:
         given = service("web", port(53, protocol=protocol), internal_traffic_policy="Local")

@@ -26,7 +26,7 @@ SHARED = Frontend("TCP", "203.0.113.1", 80)
 OPTIONS = RoutingOptions()
 
 
-def contender(index: int, **fields: Any) -> Service:
+def rival(index: int, **fields: Any) -> Service:
     created = f"2026-01-01T00:{index // 60 % 60:02}:{index % 60:02}Z"
     ip = f"10.{96 + (index >> 16)}.{index >> 8 & 255}.{index & 255}"
     return service(f"s{index:05}", ip=ip, external_ips=(SHARED.address,), created=created, **fields)
@@ -49,10 +49,10 @@ def calls_of(work: Callable[[], object]) -> int:
     return count
 
 
-class Contest:
+class CrowdedCluster:
     def __init__(self, number: int) -> None:
         self.number = number
-        self.state = cluster(*map(contender, range(number)))
+        self.state = cluster(*map(rival, range(number)))
         self.table = RoutingTable()
         self.build()
 
@@ -74,51 +74,58 @@ class Contest:
 
 
 @pytest.fixture(scope="module")
-def contests() -> tuple[Contest, Contest]:
-    """A small one, and one ten times as large."""
-    return Contest(200), Contest(2000)
+def clusters() -> tuple[CrowdedCluster, CrowdedCluster]:
+    """A small cluster, and one ten times as large."""
+    return CrowdedCluster(200), CrowdedCluster(2000)
 
 
 @pytest.mark.parametrize(
     "which", [pytest.param(0, id="the winner"), pytest.param(150, id="one that has lost")]
 )
-def test_a_change_is_no_more_work_among_many(contests: tuple[Contest, Contest], which: int) -> None:
+def test_a_change_is_no_more_work_among_many(
+    clusters: tuple[CrowdedCluster, CrowdedCluster], which: int
+) -> None:
     name = f"s{which:05}"
-    small, large = (each.change(endpoint_slice(name, f"10.0.0.{which}")) for each in contests)
+    small, large = (each.change(endpoint_slice(name, f"10.0.0.{which}")) for each in clusters)
     assert large < 1.5 * small
-    small, large = (each.change(contender(which, labels={"a": "b"})) for each in contests)
+    small, large = (each.change(rival(which, labels={"a": "b"})) for each in clusters)
     assert large < 1.5 * small
 
 
-def test_a_takeover_is_no_more_work_among_many(contests: tuple[Contest, Contest]) -> None:
-    def take_away(contest: Contest) -> int:
-        assert contest.table.routes[SHARED].owner.name == "s00000"
-        work = contest.change(service("s00000", ip="10.96.0.0"))
-        assert contest.table.routes[SHARED].owner.name == "s00001"
-        work += contest.change(contender(0))
-        assert contest.table.routes[SHARED].owner.name == "s00000"
+def test_a_takeover_is_no_more_work_among_many(
+    clusters: tuple[CrowdedCluster, CrowdedCluster],
+) -> None:
+    def take_away(cluster: CrowdedCluster) -> int:
+        assert cluster.table.routes[SHARED].owner.name == "s00000"
+        work = cluster.change(service("s00000", ip="10.96.0.0"))
+        assert cluster.table.routes[SHARED].owner.name == "s00001"
+        work += cluster.change(rival(0))
+        assert cluster.table.routes[SHARED].owner.name == "s00000"
         return work
 
-    small, large = map(take_away, contests)
+    small, large = map(take_away, clusters)
     assert large < 1.5 * small
 
 
-def test_what_is_said_grows_with_the_number_only(contests: tuple[Contest, Contest]) -> None:
-    small, large = (each.json() for each in contests)
+def test_what_is_said_grows_with_the_number_only(
+    clusters: tuple[CrowdedCluster, CrowdedCluster],
+) -> None:
+    small, large = (each.json() for each in clusters)
     assert large < 11 * small
-    for contest in contests:
-        conflict = contest.table.conflicts[SHARED]
-        assert len(conflict.losers) == contest.number - 1
+    for each in clusters:
+        conflict = each.table.conflicts[SHARED]
+        assert len(conflict.losers) == each.number - 1
         assert conflict.message == (
             "203.0.113.1:80/TCP is served for default/s00000, the oldest that wants it,"
-            f" and not for default/s00001, and {contest.number - 2:,} more"
+            f" and not for default/s00001, and {each.number - 2:,} more"
         )
-        found = problems("here", contest.table, {}, {})
+        found = problems("here", each.table, {}, {})
         assert max(len(each.note) for each in found.values()) < 250
 
 
 def test_two_services_with_many_frontends_each() -> None:
-    """Whoever changes, the other one's frontends are not looked through for each of them."""
+    """When one Service changes, the frontends of the other one are not searched for each of
+    them."""
 
     def rivals(number: int) -> int:
         ports = [port(1000 + each, f"p{each}") for each in range(number)]

@@ -1,4 +1,5 @@
-"""Which addresses of a Service are served: kube-proxy's TestServiceToServiceMap and its kin."""
+"""Which addresses of a Service are served: kube-proxy's TestServiceToServiceMap and similar
+tables."""
 
 from __future__ import annotations
 
@@ -155,7 +156,7 @@ def test_served_without_a_word(given: Service, frontends: set[str]) -> None:
             service("web"),
             {"service_proxy_name": "mine"},
             f'it has no label {PROXY_NAME}; this uproxy serves those with "mine"',
-            id="not ours",
+            id="another proxy's",
         ),
         pytest.param(
             service("web", ip=""),
@@ -167,7 +168,7 @@ def test_served_without_a_word(given: Service, frontends: set[str]) -> None:
             service("web", port(80), ip="", type="NodePort"),
             {"serve_unallocated": True},
             'port "80": type is NodePort; set nodePort, which only an API server assigns',
-            id="nobody assigns a nodePort",
+            id="no nodePort is assigned",
         ),
         pytest.param(
             service("web", port(80, "s", protocol="SCTP")),
@@ -189,7 +190,7 @@ def test_no_ports() -> None:
     assert (reached(found), reasons(found)) == (set(), ("spec.ports is empty",))
 
 
-def test_the_label_that_makes_it_ours() -> None:
+def test_the_label_by_which_this_proxy_serves_it() -> None:
     given = service("web", labels={PROXY_NAME: "mine"})
     assert reached(table(given, service_proxy_name="mine")) == {"10.96.0.1:80/TCP"}
 
@@ -267,7 +268,7 @@ def test_partly_served(given: Service, frontends: set[str], reason: str) -> None
 def test_without_a_cluster_ip(
     given: dict[str, Any], family: str | None, frontends: set[str]
 ) -> None:
-    """Plain manifests: no API server has assigned one."""
+    """In plain manifests no API server has assigned a clusterIP."""
     objects = [endpoint_slice("web", family=family)] if family else []
     found = table(
         service(
@@ -311,8 +312,8 @@ class TestExternalIPs:
             ),
         ],
     )
-    def test_who_may_claim(self, options: dict[str, Any], served: bool) -> None:
-        """CVE-2020-8554: a Service must not take an address that is somebody else's."""
+    def test_which_addresses_may_be_claimed(self, options: dict[str, Any], served: bool) -> None:
+        """CVE-2020-8554: a Service must not take an address that belongs to another machine."""
         found = table(service("web", external_ips=("192.0.2.7",)), **options)
         assert ("192.0.2.7:80/TCP" in reached(found)) is served
         assert reasons(found) == (

@@ -115,7 +115,7 @@ def test_a_backend_that_is_no_single_host(address: str, family: str, usable: boo
 
 
 class TestNodePortsOfOtherNodes:
-    """They lead to the same Services, and perhaps back here."""
+    """NodePorts of other nodes lead to the same Services, and perhaps back to this node."""
 
     @pytest.mark.parametrize(
         ("backend", "number", "refused"),
@@ -271,7 +271,7 @@ class TestStepByStep:
     def test_only_what_led_to_a_frontend_that_goes_is_guarded_again(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Thousands of Services may lead to each other, if somebody wants that."""
+        """An attacker may arrange for thousands of Services that lead to each other."""
         state, found, count = cluster(), RoutingTable(), 50
         for number in range(count):
             state.apply(SOURCE, service(f"s{number}", ip=f"10.96.0.{number + 1}"))

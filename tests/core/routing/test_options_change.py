@@ -71,7 +71,8 @@ def test_only_those_that_a_change_concerns(after: dict[str, Any], expected: set[
 
 
 def test_the_loop_guard_decides_again_though_nothing_else_is_different() -> None:
-    """One backend is near in any case; the other one becomes a way back to our own NodePort."""
+    """One backend is on this node in any case. The other one becomes a way back to a NodePort of
+    ours."""
     state = cluster(
         service("a", port(80, node_port=30080), type="NodePort"),
         endpoint_slice("a", "10.0.0.1"),

@@ -1,4 +1,5 @@
-"""Plans: the steps from what is to what should be, in an order that never bites itself."""
+"""Plans: the steps from what is open to what should be, in an order in which no step hinders
+another."""
 
 from __future__ import annotations
 
@@ -158,7 +159,7 @@ def test_waiting_for_a_retry(desired: list[Route], actual: list[Actual], expecte
     assert plan_for(desired, actual, blocked={VIP}) == expected
 
 
-def test_only_what_it_is_told_to_look_at() -> None:
+def test_only_the_given_frontends_are_looked_at() -> None:
     desired, actual = [route(VIP, A), route(DNS, A)], [serving(NODE_PORT), serving(OTHER_PORT)]
     found = plan_for(desired, actual, frontends=[VIP, OTHER_PORT, VIP])
     assert found == Plan(close=(OTHER_PORT,), open=(route(VIP, A),))
@@ -208,7 +209,7 @@ class TestAddresses:
         assert found == Plan()
 
     def test_reserved_ones_are_given_up_before_all_is_listed(self) -> None:
-        """Else the sources might never list: the API server may be at one of them."""
+        """Otherwise the sources might never list, since the API server may be at one of them."""
         claimed = {"192.0.2.7", "192.0.2.8"}
         found = plan_for(
             [],
@@ -223,7 +224,7 @@ class TestAddresses:
         assert found == Plan(release=("192.0.2.8",))
 
     def test_a_reserved_one_that_is_needed_is_kept(self) -> None:
-        """As the ClusterIP of the API server is, at which this node asks it."""
+        """The ClusterIP of the API server is one, if this node reaches the API server there."""
         found = plan_for(
             [route(VIP, A)],
             [serving(VIP, A)],

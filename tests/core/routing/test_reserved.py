@@ -89,7 +89,7 @@ def test_what_is_not_one_host_is_not_served(address: str) -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
 def test_loopback_is_not_served(address: str) -> None:
-    """Not even where lo has the address: what listens there trusts whoever can connect."""
+    """Not even if lo has the address: programs that listen there trust all their clients."""
     local = frozenset({"127.0.0.1", "::1"})
     options = {**ALL, "local_addresses": local}
     given = service("web", external_ips=(address,), ingress=[address], **DUAL)
@@ -104,7 +104,8 @@ def test_loopback_is_not_served(address: str) -> None:
 
 
 def test_manifests_may_use_loopback() -> None:
-    """There nothing is claimed either, but served: it is how things are tried out."""
+    """Loopback addresses are not claimed either, but they are served, which helps to try things
+    out."""
     found = table(service("web", external_ips=("127.0.0.5",)), serve_unallocated=True, **ALL)
     assert claimed(found) == {"10.96.0.1"}
     assert {frontend.address for frontend in found.routes} == {"10.96.0.1", "127.0.0.5"}
@@ -145,7 +146,7 @@ def test_an_interface_s_address_is_served_whatever_it_is() -> None:
 
 
 class TestChanges:
-    """Facts come later than Services, and change."""
+    """Facts about this machine come later than Services, and change."""
 
     def setup_method(self) -> None:
         given = service("web", external_ips=("192.0.2.2",), ingress=["192.0.2.9"])
@@ -179,7 +180,7 @@ class TestChanges:
         self.state.apply(SOURCE, moved)
         assert self.build() == {"192.0.2.9"}
 
-    def test_heartbeats_concern_nobody(self) -> None:
+    def test_heartbeats_affect_no_service(self) -> None:
         self.state.apply(SOURCE, OTHER)
         self.build()
         again = node("worker-2", addresses=["192.0.2.2", "2001:DB8::2"], version="17")
@@ -189,7 +190,8 @@ class TestChanges:
 
 @pytest.mark.parametrize("local", [True, False])
 def test_this_node_s_own_address_stays_while_no_interface_has_it(local: bool) -> None:
-    """As when its lease is renewed: clients that come back find the listener."""
+    """A renewed lease takes an address away for a moment. Clients that come back find the
+    listener."""
     addresses = frozenset({"192.0.2.2"} if local else ())
     given = service("web", external_ips=("192.0.2.2",), ingress=["192.0.2.2", "192.0.2.4"])
     mine = node(NODE, addresses=["192.0.2.2", "192.0.2.4"])

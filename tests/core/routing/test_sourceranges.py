@@ -1,4 +1,4 @@
-"""loadBalancerSourceRanges: whom a load-balancer VIP lets in."""
+"""loadBalancerSourceRanges: which clients a load-balancer IP lets in."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def allowed_sources(
 
 
 def test_a_node_that_is_let_in_may_use_any_of_its_addresses() -> None:
-    """IPv6 takes as source for a VIP whichever address of the node is most like it."""
+    """As source for a load-balancer IP, IPv6 takes the address of the node that is most similar to
+    it."""
     found = table(
         service(
             "web",
@@ -61,7 +62,7 @@ def test_only_load_balancer_ips_are_limited() -> None:
 @pytest.mark.parametrize(
     ("ranges", "ipv4", "ipv6"),
     [
-        pytest.param([], None, None, id="no ranges: everybody"),
+        pytest.param([], None, None, id="no ranges: every client"),
         pytest.param(
             [" 10.1.2.0/28", "203.0.113.000/025"],
             ("10.1.2.0/28", "203.0.113.0/25"),
@@ -73,7 +74,7 @@ def test_only_load_balancer_ips_are_limited() -> None:
             ["10.0.0.0/8", "::/0"], ("10.0.0.0/8",), None, id="/0 opens only its own family"
         ),
         pytest.param(["x", "10.0.0.0/8"], ("10.0.0.0/8",), None, id="one entry is none"),
-        pytest.param(["x", "10.0.0.1"], (), (), id="no entry is valid: nobody"),
+        pytest.param(["x", "10.0.0.1"], (), (), id="no entry is valid: no client"),
     ],
 )
 def test_by_family(
@@ -155,7 +156,7 @@ class TestStrict:
     @pytest.mark.parametrize(
         ("ranges", "ipv4", "ipv6"),
         [
-            pytest.param([], None, None, id="no ranges: everybody"),
+            pytest.param([], None, None, id="no ranges: every client"),
             pytest.param(["203.0.113.0/25"], ("203.0.113.0/25",), (), id="IPv4 alone closes IPv6"),
             pytest.param(["0.0.0.0/0"], None, (), id="/0 opens its own family only"),
         ],

@@ -77,7 +77,7 @@ def test_the_guilty_one_of_many_is_found_and_the_others_are_free() -> None:
 
 
 class TestBlindClaims:
-    """Claims from the last-known state, before the API server was heard."""
+    """Claims from the last-known state, before the first answer of the API server."""
 
     def test_they_are_released_for_a_moment_now_and_then(self) -> None:
         claims = suspects()
@@ -98,7 +98,7 @@ class TestBlindClaims:
             now = over
         assert waited == [30.0, 120.0, 480.0, 1920.0, 3600.0]
 
-    def test_they_are_innocent_once_the_server_is_heard(self) -> None:
+    def test_they_are_cleared_once_the_server_answers(self) -> None:
         claims = suspects()
         claims.claimed_while_unreachable([A], 0.0)
         claims.server_answered()

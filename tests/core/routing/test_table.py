@@ -1,4 +1,4 @@
-"""Routes: to which backends each frontend of a Service leads, for whom, and why not to others."""
+"""Routes: to which backends each frontend of a Service leads, for which clients, and why."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_hints_filter_by_the_zone_of_the_node() -> None:
     assert ends(route) == {"2"}
 
 
-def test_an_endpoint_address_that_is_none_is_a_reason() -> None:
+def test_an_unusable_endpoint_address_is_a_reason() -> None:
     found = table(service("web"), web("10.0.0.1", "10.0.0.999"))
     assert ends(by_kind(found)[CLUSTER_IP]) == {"1"}
     assert found.services[WEB].reasons == (

@@ -45,7 +45,7 @@ def numbers(backends: tuple[Backend, ...] | None) -> Numbers:
             *("a", NODE),
             [ready("a"), ready("b"), ready("c"), ready("a")],
             *({1, 4}, None, True),
-            id="T1 hints: only the endpoints for zone a; no local set (None) as nobody needs it",
+            id="T1 hints: only the endpoints for zone a; no client needs the local set (None)",
         ),
         pytest.param(
             EXTERNAL_LOCAL,
@@ -263,7 +263,8 @@ def test_categorize(
     local_set: Numbers,
     anywhere: bool,
 ) -> None:
-    """Endpoints are numbered from 1, by port. None: nobody needs that set; empty: it has none.
+    """Endpoints are numbered from 1, by port. None: no client needs that set; empty: the set has
+    none.
 
     kube-proxy's tables also list all reachable endpoints; that is the union of the two sets.
     """

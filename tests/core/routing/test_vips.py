@@ -58,7 +58,7 @@ class TestVips:
         vips.update([METRICS], routes(OTHER), ())
         assert vips.frontends == {"2001:db8::7": {OTHER}}
 
-    def test_only_what_it_is_told_to_look_at(self) -> None:
+    def test_only_the_given_frontends_are_looked_at(self) -> None:
         vips = Vips()
         vips.update([WEB], routes(WEB, OTHER), ())
         assert vips.frontends == {"203.0.113.7": {WEB}}
