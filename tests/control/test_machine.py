@@ -41,12 +41,12 @@ async def test_a_start_without_the_addresses_of_the_machine_is_a_start() -> None
 
     changes: asyncio.Queue[frozenset[str]] = asyncio.Queue()
     found = Machine(calls=MachineCalls(read_interfaces=read_interfaces))
-    await found.look_around()
+    await found.read_all()
     assert found.trouble == "cannot read the addresses of this machine: no memory"
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(found.follow(changes.put_nowait))
+        monitoring = tasks.create_task(found.monitor(changes.put_nowait))
         assert await changes.get() == {"192.0.2.1"}
-        following.cancel()
+        monitoring.cancel()
     assert found.trouble == ""
 
 
@@ -84,7 +84,7 @@ async def test_what_cannot_be_read_stays_as_it_was(caplog: pytest.LogCaptureFixt
         ),
         route_pause=0.0,
     )
-    await found.look_around()
+    await found.read_all()
     before = found.reserved, found.servers
     assert before == (
         {"192.0.2.254": "this node's gateway", "192.0.2.255": "a broadcast address of this node"},
@@ -92,7 +92,7 @@ async def test_what_cannot_be_read_stays_as_it_was(caplog: pytest.LogCaptureFixt
     )
     broken = True
     urls[:] = ["https://not.a.name.invalid"]
-    await found.look_around()
-    await found.look_around()
+    await found.read_all()
+    await found.read_all()
     assert (found.reserved, found.servers) == before
     assert len(caplog.records) == 2, "each trouble is told once"

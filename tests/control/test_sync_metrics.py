@@ -153,7 +153,7 @@ def test_times_of_changes_do_not_pile_up_while_no_sync_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As long as the API server forbids one kind of objects, for one."""
-    monkeypatch.setattr("uproxy.control.sync_metrics._MOST", 5)
+    monkeypatch.setattr("uproxy.control.sync_metrics._MAX_TRIGGERS", 5)
     world = World()
     for number in range(1, 21):
         world.apply(triggered(after=1.0, address=f"10.0.0.{number}"))

@@ -125,11 +125,13 @@ def raising(*_: object, **__: object) -> None:
     ("target", "told"),
     [
         pytest.param(
-            "uproxy.control.event_sender.EventSender._look", "what writes Events", id="events"
+            "uproxy.control.event_sender.EventSender._compare",
+            "the task that sends Events",
+            id="events",
         ),
         pytest.param(
             "uproxy.sources.last_known.fallback.LastKnownFallback._save",
-            "the task that keeps the last-known state",
+            "the task that saves the last-known state",
             id="last-known state",
         ),
     ],

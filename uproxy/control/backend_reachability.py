@@ -1,4 +1,4 @@
-"""Notices Service ports of which no backend answers, and makes that known."""
+"""Notices Service ports of which no backend answers, and logs it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from uproxy.core.route import Backend, ServicePortName
 from uproxy.net.messages import Report
 
 _PERIOD: Final = 1.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 class BackendReachability:
-    """Is told what workers report, and looks for changes now and then."""
+    """Takes the reports of workers, and checks now and then which Service ports are reachable."""
 
     def __init__(
         self,
@@ -26,8 +26,8 @@ class BackendReachability:
         *,
         period: float = _PERIOD,
     ) -> None:
-        """`backends`: those that a port has now. `changed` is called when a port has come to be
-        answered by nobody, or no longer is."""
+        """`backends` returns those that a port has now. `changed` is called when a port has become
+        unreachable, or reachable again."""
         self._backends = backends
         self._changed = changed
         self._period = period
@@ -35,7 +35,7 @@ class BackendReachability:
 
     @property
     def unreachable(self) -> dict[ServicePortName, FailedAttempts]:
-        """Ports of which no backend answers."""
+        """Service ports of which no backend answers, and the attempts that show it."""
         return self._reachability.degraded
 
     def reported(self, report: Report) -> None:
@@ -44,7 +44,7 @@ class BackendReachability:
         self._reachability.note(attempts, time.monotonic())
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Check until cancelled."""
         while True:
             await asyncio.sleep(self._period)
             changes = self._reachability.look(self._backends, time.monotonic())

@@ -1,8 +1,9 @@
 """Shows clients' addresses to backends as long as some Service wants that.
 
-What the kernel needs for it is made when the first Service does, made anew if somebody removes it,
-and goes with the last one, when its flows have ended, or when we go. What a killed process leaves
-behind does no harm, and its successor takes it over, or removes it.
+The kernel needs rules for it. They are installed when the first Service wants it, and repaired if
+another program removes them. They are removed when no Service wants it any more and its flows have
+ended, or when this process ends. The rules that a killed process leaves behind do no harm: its
+successor takes them over, or removes them.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ from uproxy.host.threads import run_to_completion
 log = logging.getLogger(__name__)
 
 _PERIOD: Final = 10.0
-"""Seconds between two looks at whether all is still there: `nft flush ruleset` is common."""
+"""Seconds between two checks of whether the rules are still there: `nft flush ruleset` is
+common."""
 _TIMEOUT: Final = 5.0
-"""Seconds that serving waits for it; it takes 0.1 s as a rule."""
-_NEVER: Final = "switched off by --preserve-client-ip never"
-_OTHER: Final = "another uproxy on this node does it already"
+"""Seconds that serving waits for the rules; to install them usually takes 0.1 s."""
+_SWITCHED_OFF: Final = "switched off by --preserve-client-ip never"
+_LOCKED: Final = "another uproxy on this node does it already"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,8 @@ _LINUX: Final = ClientAddressCalls()
 
 
 class ClientIPPreservation:
-    """As an async context manager, whose end removes everything; `run` does the work."""
+    """Installs and removes the rules. An async context manager, whose end removes them; `run` does
+    the work meanwhile."""
 
     def __init__(
         self,
@@ -65,132 +68,134 @@ class ClientIPPreservation:
         period: float = _PERIOD,
         calls: ClientAddressCalls = _LINUX,
     ) -> None:
-        """`mode`: "auto" or "never". `changed` is called when `families` is another; `in_use` says
+        """`mode`: "auto" or "never". `changed` is called when `families` has changed; `in_use` says
         whether any of these Services has flows."""
         self._mode = mode
         self._changed = changed
         self._in_use = in_use
         self._period = period
         self._calls = calls
-        self._made = calls.new_rules()
+        self._rules = calls.new_rules()
         self._lock: socket.socket | None = None
         self._wanted: frozenset[ObjectName] = frozenset()
-        self._shown: set[ObjectName] = set()
-        """Services that may have flows with clients' addresses."""
+        self._may_have_flows: set[ObjectName] = set()
+        """Services that may still have flows with clients' addresses."""
         self._tried = False
-        """Whether there is nothing to wait for."""
-        self._hopeless = False
-        """Whether it has turned out not to be possible here."""
+        """Whether `prepare` need not wait, as the outcome of an attempt is known."""
+        self._impossible = False
+        """Whether it has turned out not to be possible on this node."""
         self._wake = asyncio.Event()
-        self._settled = asyncio.Event()
+        self._done = asyncio.Event()
 
     @property
     def families(self) -> Sequence[Family]:
-        """Those in which backends can be shown the addresses of clients."""
-        return self._made.families
+        """The families in which backends can be shown the addresses of clients."""
+        return self._rules.families
 
     @property
     def reason(self) -> str:
-        """Why they cannot, where a Service wants it; "" if they can, or none does."""
-        return self._made.reason
+        """Why backends cannot be shown them though a Service wants it; "": they can, or no Service
+        wants it."""
+        return self._rules.reason
 
     async def __aenter__(self) -> Self:
         if self._mode == "never":
-            self._made.reason = _NEVER
+            self._rules.reason = _SWITCHED_OFF
             with contextlib.suppress(Exception):
                 await asyncio.to_thread(self._calls.remove_leftovers)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._end()
+        await self._remove()
 
     async def prepare(self, services: Collection[ObjectName]) -> None:
-        """These are all Services that want it. Returns when it is there, or is not going to be."""
+        """These are all Services that want it. Returns when the rules are installed, or are known
+        not to be possible, or after a timeout."""
         if self._mode == "never":
             return
-        first = not self._settled.is_set()
+        first = not self._done.is_set()
         before, self._wanted = self._wanted, frozenset(services)
-        self._shown |= self._wanted
+        self._may_have_flows |= self._wanted
         if self._wanted and not self._tried:
-            self._settled.clear()
+            self._done.clear()
             self._wake.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TIMEOUT):
-                    await self._settled.wait()
+                    await self._done.wait()
         elif first or bool(before) != bool(self._wanted):
             self._wake.set()
 
     async def run(self) -> None:
-        """Make, look after and remove it, for ever."""
-        if not self._settled.is_set():
+        """Install, repair and remove the rules, for ever."""
+        if not self._done.is_set():
             await self._wake.wait()
             await self._remove_leftovers()
         while True:
             self._wake.clear()
             try:
-                await self._act()
-            except Exception as error:  # Services are served all the same, by other addresses.
+                await self._update()
+            except Exception as error:  # Services are still served, from this node's address.
                 log.exception("clients' addresses cannot be shown to pods")
-                self._made.families, self._made.reason = (), unexpected(error)
+                self._rules.families, self._rules.reason = (), unexpected(error)
             if not self._wake.is_set():  # Otherwise something else is wanted by now.
-                self._settled.set()
+                self._done.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._period):
                     await self._wake.wait()
 
-    async def _act(self) -> None:
-        before = self._made.families
+    async def _update(self) -> None:
+        before = self._rules.families
         if self._wanted:
-            if self._lock is None and not self._hopeless:
-                await self._begin()
+            if self._lock is None and not self._impossible:
+                await self._install()
             elif self._lock is not None:
                 await self._repair()
             self._tried = True
         else:
-            self._tried = self._hopeless = False
+            self._tried = self._impossible = False
             if self._lock is None:
-                self._made.reason = ""
-            elif not self._in_use(self._shown):
-                await self._end()
-        if self._made.families != before:
+                self._rules.reason = ""
+            elif not self._in_use(self._may_have_flows):
+                await self._remove()
+        if self._rules.families != before:
             self._changed()
 
-    async def _begin(self) -> None:
+    async def _install(self) -> None:
         try:
             self._lock = self._calls.take_lock(CLIENT_ADDRESSES, attempts=1)
         except OSError as error:
-            self._hopeless = not isinstance(error, Locked) and not is_temporary(error)
-            self._made.reason = _OTHER if isinstance(error, Locked) else explain(error)
+            self._impossible = not isinstance(error, Locked) and not is_temporary(error)
+            self._rules.reason = _LOCKED if isinstance(error, Locked) else explain(error)
         else:
-            await run_to_completion(self._made.install)
-            if not self._made.families:
-                self._hopeless = not self._made.temporary
-                reason = self._made.reason
+            await run_to_completion(self._rules.install)
+            if not self._rules.families:
+                self._impossible = not self._rules.temporary
+                reason = self._rules.reason
                 log.info("pods see this node's address in place of the client's: %s", reason)
-                await self._end()
-                self._made.reason = reason
+                await self._remove()
+                self._rules.reason = reason
 
     async def _repair(self) -> None:
-        """Put back what another program has removed, or what could not be put back before."""
-        there = bool(self._made.families)
-        if there and await asyncio.to_thread(self._made.intact):
+        """Install again what another program has removed, or what could not be repaired before."""
+        there = bool(self._rules.families)
+        if there and await asyncio.to_thread(self._rules.intact):
             return
-        await run_to_completion(self._made.install)
-        outcome = self._made.reason or "repaired"
+        await run_to_completion(self._rules.install)
+        outcome = self._rules.reason or "repaired"
         if there:
             log.warning(
                 "another program removed the rules that show clients' addresses to pods: %s",
                 outcome,
             )
-        elif self._made.families:
+        elif self._rules.families:
             log.info("pods see the addresses of clients again")
 
-    async def _end(self) -> None:
+    async def _remove(self) -> None:
         lock, self._lock = self._lock, None
         if lock is None:
             return
-        self._made.families, self._made.reason = (), ""
-        self._shown = set(self._wanted)
+        self._rules.families, self._rules.reason = (), ""
+        self._may_have_flows = set(self._wanted)
         with lock:
             try:
                 await run_to_completion(self._calls.remove_rules)

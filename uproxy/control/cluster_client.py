@@ -1,4 +1,4 @@
-"""Everything between this program and its cluster except traffic."""
+"""Everything that this program exchanges with its cluster, except for traffic."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class ClusterClient:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What people should know although nothing is wrong."""
+        """What people should know about where the objects come from."""
         return self._fallback.notes if self._fallback is not None else ()
 
     def changed(self) -> None:
@@ -88,15 +88,15 @@ class ClusterClient:
         self._events.changed()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Do all of this, until cancelled."""
         self._events.send([starting(self._node, __version__)])
         sink = self._fallback or self._reconciler.sink
-        send = self._supervisor.run("what writes Events", self._events.run)
+        send = self._supervisor.run("the task that sends Events", self._events.run)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(send, name="events")
             if self._fallback is not None:
                 keep = self._supervisor.run(
-                    "the task that keeps the last-known state", self._fallback.run
+                    "the task that saves the last-known state", self._fallback.run
                 )
                 tasks.create_task(keep, name="last-known state")
             tasks.create_task(self._source.run(sink), name="source")

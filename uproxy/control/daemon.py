@@ -171,15 +171,15 @@ class Daemon:
         """Serve until cancelled. The tasks in here never end by themselves."""
         async with asyncio.TaskGroup() as tasks:
             for name, task in (
-                ("the task that follows objects", self._follow),
-                ("the task that serves them", self.reconciler.run),
+                ("the task that reads objects", self._follow),
+                ("the control loop", self.reconciler.run),
                 (
-                    "the task that follows this machine",
-                    partial(self.machine.follow, self._machine_changed),
+                    "the task that monitors this machine",
+                    partial(self.machine.monitor, self._machine_changed),
                 ),
                 ("the claim watchdog", self.watchdog.run),
-                ("the task that keeps claims", self._keep_claims),
-                ("the task that notices whether backends answer", self.backend_reachability.run),
+                ("the task that maintains claims", self._keep_claims),
+                ("the task that checks backends", self.backend_reachability.run),
                 ("the task that shows clients' addresses to pods", self.client_ip.run),
             ):
                 restarted = self.supervisor.run(name, task, refusal=SourceError)

@@ -1,4 +1,4 @@
-"""Tells the cluster what goes wrong here, as Events: best effort, and never in anybody's way."""
+"""Sends Events to the cluster about what goes wrong here: best effort, and nothing waits for it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Send = Callable[[EventRequest], Awaitable[int]]
 """Sends a request and returns the status of the answer. Raises ApiUnreachable."""
 
 _PERIOD: Final = 1.0
-"""Seconds between two looks at what is wrong: a problem that is over sooner need not be told."""
+"""Seconds between two checks of what is wrong: a problem that is over sooner gets no Event."""
 _RETRY: Final = Backoff(initial=1.0, maximum=60.0, jitter=0.5)
 _ATTEMPTS: Final = 12
 """As in client-go; then the Event is dropped."""
-_WAITING: Final = 256
-"""Events that wait to be sent; more, and the oldest are dropped."""
+_QUEUE: Final = 256
+"""Events that may wait to be sent; if there are more, the oldest are dropped."""
 _OVERLOADED: Final = 429
 
 
@@ -41,10 +41,10 @@ _PACE: Final = Pace()
 
 
 class EventSender:
-    """Looks at what is wrong whenever something may have changed, and sends what is new.
+    """Finds out what is wrong whenever something may have changed, and sends what is new.
 
-    `problems` says what is wrong now, None as long as it is too early to say; `uid` gives the uid
-    of an object, None for one that does not exist.
+    `problems` returns what is wrong now, or None as long as it is too early to say. `uid` returns
+    the uid of an object, or None if it does not exist.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class EventSender:
         self._pace = pace
         self._log = EventLog(node)
         self._known: Problems = {}
-        self._waiting: deque[Event] = deque(maxlen=_WAITING)
+        self._queue: deque[Event] = deque(maxlen=_QUEUE)
         self._wake = asyncio.Event()
         self._forbidden = False
 
@@ -73,43 +73,44 @@ class EventSender:
 
     def send(self, events: Iterable[Event]) -> None:
         """Send these too."""
-        self._waiting.extend(events)
+        self._queue.extend(events)
         self._wake.set()
 
     async def run(self) -> None:
-        """Look and send, until cancelled."""
-        self._wake.set()  # It may begin again, after it has ended in the middle of something.
+        """Send Events, until cancelled."""
+        self._wake.set()  # An unexpected error may have ended it before all Events were sent.
         while True:
             await self._wake.wait()
             self._wake.clear()
-            self._look()
-            while self._waiting:
-                await self._deliver(self._waiting.popleft())
+            self._compare()
+            while self._queue:
+                await self._deliver(self._queue.popleft())
             await asyncio.sleep(self._pace.period)
 
-    def _look(self) -> None:
+    def _compare(self) -> None:
         now = self._problems()
         if now is not None:
             before, self._known = self._known, now
-            self._waiting.extend(new_events(before, now, exists=self._exists, node=self._node))
+            self._queue.extend(new_events(before, now, exists=self._exists, node=self._node))
 
     def _exists(self, regarding: Reference) -> bool:
         return self._uid(regarding) is not None
 
     async def _deliver(self, event: Event) -> None:
         request = self._request(event)
-        if request is not None and await self._answered(request) == 404:
+        if request is not None and await self._send_until_answered(request) == 404:
             # The API server keeps Events for an hour only; or their namespace is gone.
             self._log.forget(event)
             if request.method == "PATCH" and (request := self._request(event)) is not None:
-                await self._answered(request)
+                await self._send_until_answered(request)
 
     def _request(self, event: Event) -> EventRequest | None:
         uid = self._uid(event.regarding) or ""
         return self._log.request(event, uid=uid, now=time.monotonic(), wall=time.time())
 
-    async def _answered(self, request: EventRequest) -> int:
-        """Send until there is an answer that counts; returns its status, 0 if there is none."""
+    async def _send_until_answered(self, request: EventRequest) -> int:
+        """Send a request until the server has answered and is not overloaded; returns the status of
+        the answer, or 0 if there was none."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 status = await self._send(request)

@@ -1,4 +1,4 @@
-"""What is true of this machine: its addresses, and those that it needs others to have."""
+"""Facts about this machine: its addresses, and addresses of others on which it depends."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from uproxy.net.sockets import descriptor_limit
 log = logging.getLogger(__name__)
 
 _PERIOD: Final = 10.0
-"""Seconds after which interfaces and routes are looked at without news."""
-_SOON: Final = 1.0
-"""The same, after they could not be read."""
-_PAUSE: Final = 0.05
-"""Seconds between two looks at least."""
+"""Seconds after which interfaces and routes are read again without a notification."""
+_RETRY_PERIOD: Final = 1.0
+"""The same, while they cannot be read."""
+_MIN_PERIOD: Final = 0.05
+"""Seconds between two readings at least."""
 _ROUTE_PAUSE: Final = 50.0
 """How many times as long as it took to read the routes they are not read again: a router may have a
 million, and reading them is to take a fiftieth of the time at most."""
@@ -66,7 +66,7 @@ _LINUX: Final = MachineCalls()
 
 
 class Machine:
-    """The facts, as they were found when they could last be read."""
+    """The facts, as they were when they could last be read."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Machine:
         *,
         route_pause: float = _ROUTE_PAUSE,
     ) -> None:
-        """`api_servers`: URLs of what stands between this node and its cluster."""
+        """`api_servers` returns URLs of the API server and of the proxy in front of it, if any."""
         self._calls = calls
         self._route_pause = route_pause
         self._api_servers = api_servers
@@ -85,7 +85,7 @@ class Machine:
         self._name_servers = RecentlySeen(_KEEP)
         self._api_addresses = RecentlySeen(_KEEP_DNS)
         self.trouble = ""
-        """Why the addresses cannot be read at present; "": they can."""
+        """Why the addresses cannot be read at present; "": they can be."""
         self._trouble: dict[str, str] = {}
 
     @property
@@ -95,7 +95,7 @@ class Machine:
 
     @property
     def addresses(self) -> frozenset[str]:
-        """Of its interfaces, in canonical form."""
+        """Addresses of its interfaces, in canonical form."""
         return self._interfaces.addresses
 
     @property
@@ -106,84 +106,86 @@ class Machine:
 
     @property
     def servers(self) -> Mapping[str, str]:
-        """The same, but for ClusterIPs."""
+        """Addresses that no Service may have here except as its ClusterIP."""
         dns = dict.fromkeys(self._name_servers.items, "a DNS server of this node")
         return dns | dict.fromkeys(self._api_addresses.items, API_SERVER)
 
-    async def look_around(self) -> None:
-        """Look at everything."""
-        await self.look()
-        await self.look_up()
+    async def read_all(self) -> None:
+        """Read everything."""
+        await self.read()
+        await self.resolve()
 
-    async def look(self) -> None:
-        """Look at everything but DNS, which may be slow. What cannot be read stays as it was."""
+    async def read(self) -> None:
+        """Read everything except DNS, which may be slow. What cannot be read stays as it was."""
         began = time.monotonic()
         try:
             self._interfaces = await self._calls.read_interfaces()
             self._name_servers.see(await asyncio.to_thread(self._calls.name_servers), began)
         except Exception as error:
             self.trouble = f"cannot read the addresses of this machine: {error}"
-            self._tell("interfaces", self.trouble)
+            self._warn_once("interfaces", self.trouble)
             return
-        self._read()
+        self._readable()
         if began >= self._gateways_due:
-            await self._look_at_routes()
+            await self._read_routes()
 
-    async def _look_at_routes(self) -> None:
+    async def _read_routes(self) -> None:
         began = time.monotonic()
         try:
             self._gateways.see(await asyncio.to_thread(self._calls.gateways), began)
         except Exception as error:
-            self._tell("routes", f"cannot read the routes of this machine: {error}")
+            self._warn_once("routes", f"cannot read the routes of this machine: {error}")
         now = time.monotonic()
         self._gateways_due = now + self._route_pause * (now - began)
 
-    async def look_up(self) -> None:
-        """Find out where the API server is."""
+    async def resolve(self) -> None:
+        """Find out the addresses of the API server."""
         try:
             async with asyncio.timeout(_DNS_TIMEOUT):
                 found = await asyncio.to_thread(self._calls.resolve_hosts, self._api_servers())
                 self._api_addresses.see(found, time.monotonic())
         except Exception as error:
-            self._tell("dns", f"cannot look up the API server's address: {error or 'no answer'}")
+            self._warn_once(
+                "dns", f"cannot look up the API server's address: {error or 'no answer'}"
+            )
 
-    async def follow(self, changed: Callable[[frozenset[str]], None]) -> None:
-        """Look again whenever something may have changed, for ever. `changed` is told which
-        addresses are new."""
+    async def monitor(self, changed: Callable[[frozenset[str]], None]) -> None:
+        """Read again whenever something may have changed, for ever. `changed` is called with the
+        addresses that are new."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow_interfaces(changed), name="interfaces")
-            tasks.create_task(self._follow_dns(changed), name="the API server's address")
+            tasks.create_task(self._monitor_interfaces(changed), name="interfaces")
+            tasks.create_task(self._monitor_dns(changed), name="the API server's address")
 
-    async def _follow_interfaces(self, changed: Callable[[frozenset[str]], None]) -> None:
+    async def _monitor_interfaces(self, changed: Callable[[frozenset[str]], None]) -> None:
         async with self._calls.monitor() as monitor:
             while True:
-                await monitor.wait(_SOON if self.trouble else _PERIOD)
+                await monitor.wait(_RETRY_PERIOD if self.trouble else _PERIOD)
                 before = self._interfaces, self.reserved, self.servers
-                await self.look()
+                await self.read()
                 if self._interfaces != before[0]:
                     log.info("the addresses of this machine have changed")
                 if (self._interfaces, self.reserved, self.servers) != before:
                     changed(self.addresses - before[0].addresses)
-                # Thousands of addresses that come or go one by one are thousands of news.
-                await asyncio.sleep(_PAUSE)
+                # Each of thousands of addresses that come or go one by one is a notification.
+                await asyncio.sleep(_MIN_PERIOD)
 
-    async def _follow_dns(self, changed: Callable[[frozenset[str]], None]) -> None:
+    async def _monitor_dns(self, changed: Callable[[frozenset[str]], None]) -> None:
         while True:
             await asyncio.sleep(_DNS_PERIOD)
             before = self.servers
-            await self.look_up()
+            await self.resolve()
             if self.servers != before:
                 changed(frozenset())
 
-    def _read(self) -> None:
-        """The addresses were read."""
+    def _readable(self) -> None:
+        """The addresses could be read."""
         if self.trouble:
             log.info("the addresses of this machine can be read again")
         self.trouble = ""
         self._trouble.pop("interfaces", None)
 
-    def _tell(self, what: str, trouble: str) -> None:
-        """Once, as long as it stays the same."""
+    def _warn_once(self, what: str, trouble: str) -> None:
+        """Log a trouble, but not again as long as it stays the same."""
         if self._trouble.get(what) != trouble:
             self._trouble[what] = trouble
             log.warning("%s", trouble)

@@ -32,7 +32,7 @@ class Start:
 
     def __init__(self) -> None:
         self.waiting_for: Callable[[], Sequence[str]] = tuple
-        """What it takes until all is served; nothing: it is."""
+        """Returns what has to happen before everything is served; nothing: everything is."""
 
     def waits_for(self, what: str) -> None:
         self.waiting_for = lambda: (what,)
@@ -56,10 +56,11 @@ async def running(
     start.waits_for("the addresses of this machine")
     kubernetes = (cluster or _find_cluster)(config)
     machine = Machine(lambda: _api_servers(kubernetes), environment.machine)
-    await machine.look_around()
+    await machine.read_all()
     daemon = Daemon(config, kubernetes, machine, environment)
     async with AsyncExitStack() as stack:
-        # First: what follows may take its time, and probes are told so meanwhile.
+        # The HTTP servers come first. What follows may take long, and probes have to be answered
+        # meanwhile: kubelet would restart a container that does not answer its livenessProbe.
         for server in daemon.servers:
             await stack.enter_async_context(server)
             if server.reason and config.bind_address_hard_fail:
@@ -87,7 +88,7 @@ async def running(
 
 
 async def _keep_trying(server: HttpServer, daemon: Daemon) -> None:
-    """Until the server listens; then its Event is over."""
+    """Try until the server listens; then the Event about it is over."""
     await server.retry()
     if daemon.cluster_client is not None:
         daemon.cluster_client.changed()
@@ -115,7 +116,7 @@ def _find_cluster(config: Config) -> KubernetesSource | None:
 
 
 def _api_servers(cluster: KubernetesSource | None) -> Sequence[str]:
-    """URLs of what stands between this node and its cluster."""
+    """URLs of the API server and of the proxy in front of it."""
     if cluster is None:
         return ()
     access = cluster.api.access

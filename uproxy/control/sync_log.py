@@ -1,4 +1,4 @@
-"""One log line for each event that a person would want to see, and one for many at once."""
+"""Log lines about what a sync has changed: one for each change, or one for many of them at once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from uproxy.core.routing.retries import Failure
 log = logging.getLogger(__name__)
 
 _MANY = 20
-"""More events than this in one step are summed up: the first list of a large cluster."""
+"""More changes than this in one sync are summed up, as those of the first list of a large
+cluster."""
 
 
 def log_plan(plan: Plan) -> None:
-    """What was opened, resumed, paused and closed. Changes of endpoints alone are not told."""
+    """Log what was opened, resumed, paused and closed. Changes of endpoints alone are not
+    logged."""
     events = [f"serving {_described(route)}" for route in plan.open if route.usable]
     events += [f"holding {_described(route)}" for route in plan.open if not route.usable]
     events += [f"serving again {_described(route)}" for route in plan.resume]
@@ -33,7 +35,7 @@ def log_plan(plan: Plan) -> None:
 
 
 def log_failures(new: Mapping[Frontend, Failure], owners: Mapping[Frontend, Route]) -> None:
-    """Frontends that cannot be opened, when that is news."""
+    """Log frontends that cannot be opened, when that is new."""
     faults = {each: failure for each, failure in new.items() if not failure.absent}
     elsewhere = len(new) - len(faults)
     if len(faults) > _MANY:
@@ -50,7 +52,7 @@ def log_failures(new: Mapping[Frontend, Failure], owners: Mapping[Frontend, Rout
 
 
 def log_recovered(frontends: Sequence[Frontend]) -> None:
-    """Frontends that could be opened after all."""
+    """Log frontends that could be opened after they had failed."""
     if len(frontends) > _MANY:
         log.info("%d frontends could be opened after all", len(frontends))
     else:
@@ -59,7 +61,7 @@ def log_recovered(frontends: Sequence[Frontend]) -> None:
 
 
 def log_health_checks(before: Mapping[ObjectName, str], now: Mapping[ObjectName, str]) -> None:
-    """Health check node ports that cannot be opened, when that is news."""
+    """Log health check node ports that cannot be opened, when that is new."""
     for name, reason in now.items():
         if before.get(name) != reason:
             log.warning("health check of %s: %s; retrying", name, reason)
@@ -68,7 +70,7 @@ def log_health_checks(before: Mapping[ObjectName, str], now: Mapping[ObjectName,
 
 
 def log_reachability(changes: Changes) -> None:
-    """Service ports of which no backend answers, and those of which one does again."""
+    """Log Service ports of which no backend answers, and those of which one answers again."""
     if len(changes.degraded) > _MANY:
         log.warning("no backend of %d Service ports answers", len(changes.degraded))
     else:

@@ -1,4 +1,4 @@
-"""What the control loop notes about its syncs, for /metrics and the health endpoints."""
+"""What the control loop measures of its syncs, for /metrics and the health endpoints."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from uproxy.core.report.network_programming import PendingTriggers, Trigger
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.routing.table import RoutingTable
 
-_MOST: Final = 10_000
-"""Changes whose times wait for the end of a sync: as long as a kind of objects may not be listed
-there is none, and the rest of a cluster goes on to change."""
+_MAX_TRIGGERS: Final = 10_000
+"""Changes of which the latency is measured at the end of a sync. As long as one kind of objects
+cannot be listed no sync ends, while the other objects of the cluster go on changing."""
 
 
 class SyncMetrics:
@@ -30,13 +30,13 @@ class SyncMetrics:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._monotonic = monotonic
-        self._later: float | None = None
-        """When the first change came that the sync which runs now does not serve."""
+        self._first_unserved: float | None = None
+        """When the first change came that the current sync does not serve."""
         self._telemetry = telemetry
         self._health = health
         self._programming = PendingTriggers(started=time.time())
         self._serving: list[Trigger] = []
-        """What the sync that runs now is going to serve."""
+        """The changes that the current sync serves."""
 
     def applying(self, state: ClusterState, obj: Object) -> None:
         """An object is about to be added or changed in `state`."""
@@ -53,18 +53,18 @@ class SyncMetrics:
     def queued(self) -> None:
         """A sync has been asked for."""
         now, wall = self._monotonic(), time.time()
-        if self._later is None:
-            self._later = now
+        if self._first_unserved is None:
+            self._first_unserved = now
         for family in FAMILIES:
             self._health.queued_update(family, now=now)
             self._telemetry.sync_queued(family, wall)
 
     def begin(self) -> None:
         """A sync takes all changes so far."""
-        self._later = None
+        self._first_unserved = None
         self._telemetry.changes_taken()
         self._serving += self._programming.take()
-        del self._serving[:-_MOST]
+        del self._serving[:-_MAX_TRIGGERS]
 
     def done(self, table: RoutingTable, seconds: float, *, full: bool) -> None:
         """A sync has ended. `full`: every Service was looked at."""
@@ -77,8 +77,8 @@ class SyncMetrics:
                 external=table.no_local_endpoints["external", family],
             )
             self._health.updated(family, wall=wall)
-            if self._later is not None:
-                self._health.queued_update(family, now=self._later)
+            if self._first_unserved is not None:
+                self._health.queued_update(family, now=self._first_unserved)
         for trigger in self._serving:
             self._telemetry.network_programmed(wall - trigger.wall, trigger.family)
         self._serving.clear()
