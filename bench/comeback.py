@@ -1,7 +1,7 @@
-"""`python -m bench.comeback`: how soon the cluster is followed again after its API server was away.
+"""`python -m bench.comeback`: how soon the cluster is watched again after its API server was away.
 
-The fake API server goes away, comes back and forbids everything for a while, as one does that has
-not read its roles, and has forgotten its history, so that every watch is told 410.
+The fake API server goes away and comes back. Then it forbids everything for a while, like a server
+that has not read its roles yet, and it has lost its history, so that every watch gets status 410.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What single steps cost: for comparing two revisions on one machine, and nothing else."""
+"""Times single steps, only to compare two revisions on one machine."""

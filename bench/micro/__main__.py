@@ -1,4 +1,4 @@
-"""`python -m bench.micro [WORD ...]`: time the cases whose names hold one of the words."""
+"""`python -m bench.micro [WORD ...]`: time the cases whose names contain one of the words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps that are timed. Each case is made anew, so that none inherits another's state."""
+"""The steps that are timed. Each case is created anew, so that none inherits another's state."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How the control path does with many Services: start, memory, changes, CPU, stalls."""
+"""Measures the control process with many Services: start, memory, changes, CPU and stalls."""

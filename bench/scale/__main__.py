@@ -1,4 +1,4 @@
-"""`python -m bench.scale`: the control path against the fake API server, on this machine."""
+"""`python -m bench.scale`: the control process with the fake API server, on this machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ports", type=int, default=2, help="of each Service, default 2")
     parser.add_argument("--workers", type=int, default=2, help="default 2")
     parser.add_argument(
-        "--change-at", type=int, default=2000, help="measure changes with so many, default 2000"
+        "--change-at",
+        type=int,
+        default=2000,
+        help="number of Services with which to measure changes, default 2000",
     )
     parser.add_argument("--rate", type=float, default=100.0, help="changes a second, default 100")
     parser.add_argument("--seconds", type=float, default=20.0, help="of CPU use, default 20")

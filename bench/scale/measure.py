@@ -1,4 +1,4 @@
-"""One run: so many Services, one uproxy, and everything that is to be known about it."""
+"""One run: a number of Services, one uproxy, and all measurements of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks at uproxy from outside: is it ready, does its loop turn, which backend answers."""
+"""Observes uproxy from outside: whether it is ready and responsive, and which backend answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 _STEP = 0.002
-"""Seconds between two looks."""
+"""Seconds between two requests."""
 _READY_STEP = 0.02
 """The same for /readyz."""
 
@@ -40,7 +40,7 @@ class Health:
 
 
 class Startup:
-    """What the start looked like."""
+    """How the start went."""
 
     def __init__(self) -> None:
         self.ready = 0.0
@@ -68,7 +68,7 @@ def watch_start(port: int, began: float, patience: float, alive: Callable[[], bo
 
 
 class Backend:
-    """Says its name, one letter, to whoever connects."""
+    """A backend that sends its name, one letter, to each client."""
 
     def __init__(self, name: bytes) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""The two processes that are measured against each other: the API server, and uproxy."""
+"""The two processes of a measurement: the API server and uproxy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ApiServer:
         return float(self._read())
 
     def churn(self, rate: float) -> None:
-        """Change so many endpoints a second from now on."""
+        """From now on, change this number of endpoints per second."""
         self._write(f"churn {rate}")
 
     def _write(self, line: str) -> None:

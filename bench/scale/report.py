@@ -1,4 +1,4 @@
-"""Results beside their targets."""
+"""Results next to their targets."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The fake API server with many objects, in a process of its own: `python -m bench.scale.server`.
 
 It prints its URL, then obeys lines on stdin:
-  move ADDRESS PORT   the probe Service gets this endpoint alone; prints when, in monotonic seconds
-  churn RATE          change one endpoint of a Service so many times a second; 0 ends that
+  move ADDRESS PORT   give the probe Service only this endpoint; print when, in monotonic seconds
+  churn RATE          change one endpoint of a Service RATE times per second; 0 stops that
 """
 
 from __future__ import annotations

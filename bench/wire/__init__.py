@@ -1,1 +1,1 @@
-"""What traffic costs: uproxy and its peers, on one machine, in one run."""
+"""Compares how fast uproxy and other proxies relay, on one machine and in one run."""

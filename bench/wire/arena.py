@@ -1,4 +1,4 @@
-"""Runs scenarios: starts peers when they are first needed, and measures them in turns."""
+"""Runs scenarios: starts peers when they are first needed, and measures one after the other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 
 class Arena:
-    """Backends that run, and the peers in front of them."""
+    """Running backends, and the peers in front of them."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Arena:
         self.skipped: dict[str, str] = {}
         """Peers that cannot be started here, and why."""
         self.failures: list[str] = []
-        """Measurements that were begun and came to nothing."""
+        """Measurements that failed, and why."""
         self._services = services
         self._directory = directory
         self._descriptors = descriptors
@@ -57,7 +57,7 @@ class Arena:
         self._numbers = itertools.count()
 
     def run(self, scenario: Scenario, names: Sequence[str], rounds: int, terms: Terms) -> Outcome:
-        """All rounds. Raises Unavailable where nobody can be measured."""
+        """Measure all rounds. Raises Unavailable if no peer can be measured."""
         if scenario.service not in {each.name for each in self._services}:
             raise Unavailable("there is no backend for it")
         if scenario.tool:
@@ -121,13 +121,13 @@ class Arena:
 
 
 def _settle(subject: Subject) -> None:
-    """Workers in sessions of their own run at the peers' priority too."""
+    """Give workers, which have sessions of their own, the priority of the peers."""
     if subject.process is not None:
         share_priority(tree(subject.process.process.pid))
 
 
 @contextmanager
 def workspace() -> Iterator[Path]:
-    """A directory for configurations, logs and bodies, gone afterwards."""
+    """A directory for configurations, logs and bodies, which is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="uproxy-bench-", ignore_cleanup_errors=True) as path:
         yield Path(path)

@@ -1,4 +1,4 @@
-"""What stands behind the proxies: the same processes for every peer."""
+"""The servers behind the proxies, which are the same for every peer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ http {{
 
 @contextmanager
 def backends(names: Sequence[str], directory: Path) -> Iterator[tuple[Service, ...]]:
-    """Start those that are asked for; what cannot be had is left out, with a line that says so."""
+    """Start the named backends; a line says which of them cannot be started and are left out."""
     with ExitStack() as stack:
         services = []
         for name in names:

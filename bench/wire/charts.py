@@ -54,7 +54,7 @@ def _charts(run: Run, pyplot: Any, directory: Path) -> Iterator[Path]:
 
 
 def _speed(outcome: Outcome) -> str:
-    """Name of the figure that says how fast it was; "" where that was not the question."""
+    """Name of the figure that gives the speed; "" if the scenario does not measure speed."""
     first = outcome.figures[0].name
     return first if first in (figures.RATE, figures.THROUGHPUT) else ""
 
@@ -80,7 +80,7 @@ def _ratios(
         top += 1
     axes.set_yticks(ticks, [each.scenario for each in outcomes], fontsize=8)
     axes.set_ylim(top - 1, -1)
-    # A single round that was disturbed shall not make all the others small.
+    # A single disturbed round must not make all other bars small.
     axes.set_xlim(0, 1.25 * max(ratio.median for group in found for ratio in group.values()))
     axes.axvline(1, color="#444444", linewidth=0.8)
     _finish(chart, axes, run, title)

@@ -16,13 +16,14 @@ RATE = 100
 
 
 def service_changed_by(generation: int) -> int:
-    """Its index. A stride that is prime to their number: neighbours never change together."""
+    """The index of the next Service. The stride is coprime to their number, so that neighbours do
+    not change one after the other."""
     return generation * 7 % SERVICES
 
 
 @contextmanager
 def churning(directory: Path, generations: Iterator[int]) -> Iterator[list[int]]:
-    """While open, one Service after the other gets another endpoint. Yields what was written."""
+    """While open, give one Service after the other a new endpoint. Yields what was written."""
     stop = threading.Event()
     written: list[int] = []
     writer = threading.Thread(

@@ -28,7 +28,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 _IDLE = 10_000
 _STREAM = 10_000_000_000
 _DESCRIPTORS = 24_000
-"""For each process, if the machine allows it; nginx prepares memory for as many."""
+"""File descriptors for each process, if the machine allows it; nginx allocates memory for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Choice:
 
 
 def chosen(names: Sequence[str], among: Sequence[str]) -> list[str]:
-    """Those that were named, in their usual order; all, if none was.
+    """The named ones, in their usual order; all of them if none is named.
 
     A name stands also for all that begin with it and a hyphen: "udp" for "udp-50".
     """
@@ -90,7 +90,7 @@ def _checked(among: Sequence[str]) -> Callable[..., tuple[str, ...]]:
     "--nice",
     type=click.IntRange(-20, 19),
     default=0,
-    help="Priority of all that is measured; -10 (root) keeps others' work out of the figures.",
+    help="Priority of all measured processes; -10 (root) keeps other load out of the figures.",
 )
 @click.option("--stream-bytes", type=click.IntRange(1_000_000), default=_STREAM, show_default=True)
 @click.option("--idle", type=click.IntRange(1), default=_IDLE, show_default=True)
@@ -153,7 +153,7 @@ def main(
 
 
 def measure(choice: Choice, console: Console) -> Run:
-    """Measure all that was chosen and can be measured here."""
+    """Measure all chosen scenarios that can be measured here."""
     trouble = kernel.enter_own_network()
     if trouble:
         console.print(f"no network namespace of its own ({trouble}): the machine's is used")
@@ -195,7 +195,7 @@ def _run_one(
 
 
 def competitors(scenario: Scenario, peers: Sequence[str]) -> list[str]:
-    """Who takes part: those that were chosen, and the baseline if anybody else does."""
+    """The chosen peers, and the baseline if there are others."""
     wanted = [each for each in scenario.peers if each in peers]
     if not wanted:
         return []

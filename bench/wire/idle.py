@@ -15,13 +15,13 @@ _GREETING = b"!"
 
 
 def reachable(descriptors: int, each: int = 2) -> int:
-    """How many connections a proxy can hold, which needs so many descriptors for each."""
+    """How many connections a proxy can hold, from the descriptors that it needs for each."""
     return max(1, (descriptors - 200) // each)
 
 
 @contextmanager
 def idle_connections(place: Place, wanted: int) -> Iterator[int]:
-    """Open connections, each sure to go all the way to the backend.
+    """Open connections; each has certainly reached the backend.
 
     Yields how many the proxy took: it may run out of descriptors before.
     """
@@ -36,7 +36,7 @@ def idle_connections(place: Place, wanted: int) -> Iterator[int]:
 
 
 def _connection(place: Place) -> socket.socket | None:
-    """One at a time, so that nobody's accept queue is what is measured."""
+    """Open one connection at a time, so that accept queues do not matter."""
     sock = socket.create_connection(place, timeout=10)
     try:
         if sock.recv(1) == _GREETING:

@@ -1,4 +1,4 @@
-"""What the benchmark asks of the kernel: a network of its own, and how much memory is in use."""
+"""What the benchmark needs of the kernel: a network of its own, and how much memory is in use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def enter_own_network() -> str:
         request = struct.pack("16sH14x", b"lo", 0)
         flags = struct.unpack("16xH14x", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[0]
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
-    # Connections/s would otherwise be a measure of how the kernel looks for a free port.
+    # Otherwise connections/s would depend on how the kernel searches for a free port.
     Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("10000 65535")
     return ""
 
@@ -63,12 +63,12 @@ def share_priority(pids: Iterable[int]) -> None:
 
 
 def _session_priority() -> str:
-    """Empty where the kernel knows no such thing."""
+    """Empty if the kernel does not have it."""
     return _SESSION.read_text().rpartition(" ")[2].strip() if _SESSION.exists() else ""
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the soft limit to the hard one, for what is started too; returns it."""
+    """Raise the soft limit to the hard one, also for programs that are started; returns it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

@@ -1,4 +1,4 @@
-"""Load generators of others: wrk, iperf3 and dnsperf, and how to read what they print."""
+"""Load generators: running wrk, iperf3 and dnsperf, and reading what they print."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SCRIPT = Path(__file__).with_name("report.lua")
 
 
 class WrkReport(msgspec.Struct, frozen=True):
-    """What one run of wrk came to, from `report.lua`."""
+    """The result of one run of wrk, from `report.lua`."""
 
     requests: int
     seconds: float
@@ -27,7 +27,7 @@ class WrkReport(msgspec.Struct, frozen=True):
     p50_us: float
     p99_us: float
     errors: int
-    """Connections that failed, reads and writes that did, time-outs, and answers over 399."""
+    """Failed connections, reads and writes, timeouts, and answers with a status over 399."""
 
     @property
     def rate(self) -> float:
@@ -36,14 +36,14 @@ class WrkReport(msgspec.Struct, frozen=True):
 
 
 class StreamReport(msgspec.Struct, frozen=True):
-    """What one run of iperf3 came to, as its receiver counted."""
+    """The result of one run of iperf3, as its receiver counted it."""
 
     bytes: int
     seconds: float
 
 
 class DnsReport(msgspec.Struct, frozen=True):
-    """What one run of dnsperf came to."""
+    """The result of one run of dnsperf."""
 
     sent: int
     completed: int
@@ -63,14 +63,14 @@ def wrk(place: Place, path: str, connections: int, seconds: float, *headers: str
 
 
 def iperf3(place: Place, size: int) -> StreamReport:
-    """Send so many bytes over one connection. Raises Unavailable."""
+    """Send a number of bytes over one connection. Raises Unavailable."""
     program = find_program("iperf3", "iperf3")
     command = [program, "-c", place.host, "-p", str(place.port), "-n", str(size), "-J"]
     return parse_iperf3(output_of(command, timeout=600))
 
 
 def dnsperf(place: Place, questions: Path, seconds: float) -> DnsReport:
-    """Ask from 20 sockets, 100 questions on their way at a time. Raises Unavailable."""
+    """Ask from 20 sockets, with 100 queries in flight. Raises Unavailable."""
     program = find_program("dnsperf", "dnsperf")
     command = [program, "-s", place.host, "-p", str(place.port), "-d", str(questions)]
     command += ["-l", str(max(1, round(seconds))), "-c", "20", "-q", "100", "-t", "1"]

@@ -1,4 +1,4 @@
-"""Where and with what a run was made."""
+"""The machine, the programs and the revision of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _VERSION = re.compile(r"\d+\.\d+[\w.+~-]*")
 
 
 def machine() -> Machine:
-    """This one."""
+    """Describe this machine."""
     return Machine(
         processor=processor_of(Path("/proc/cpuinfo").read_text()),
         processors=len(os.sched_getaffinity(0)),
@@ -36,7 +36,7 @@ def machine() -> Machine:
 
 
 def versions() -> dict[str, str]:
-    """Of every program that is installed."""
+    """Versions of all installed programs."""
     found = {"uproxy": _of_uproxy()}
     for name, option in _VERSIONS.items():
         try:
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
 
 
 def revision() -> str:
-    """Of the working tree that this file is in; "" outside of one, "+" with changes."""
+    """Revision of the working tree of this file; "" outside of one, "+" at the end with changes."""
     root = Path(__file__).parents[2]
     try:
         commit = _git(root, "rev-parse", "HEAD")
@@ -64,7 +64,7 @@ def processor_of(cpuinfo: str) -> str:
 
 
 def version_in(text: str) -> str:
-    """The first thing that looks like one."""
+    """The first text that looks like a version."""
     match = _VERSION.search(text)
     return match[0] if match else "unknown"
 

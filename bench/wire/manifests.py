@@ -1,4 +1,4 @@
-"""Manifests for uproxy: what is measured, and a cluster of Services that are only there."""
+"""Manifests for uproxy: the measured Services, and a cluster of others that get no traffic."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def bystanders(count: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def bystander_slice(index: int, generation: int) -> dict[str, Any]:
-    """The EndpointSlice of a bystander; each generation has another, second endpoint."""
+    """The EndpointSlice of a Service without traffic; each generation has a different second
+    endpoint."""
     last = 1 + generation % 250
     backends = [Place(f"127.97.{index >> 8}.{index & 255}", 8080), Place(f"127.98.0.{last}", 8080)]
     return _slice(name_of(index), backends, "TCP")
@@ -46,7 +47,7 @@ def name_of(index: int) -> str:
 
 
 def write(path: Path, objects: Sequence[dict[str, Any]]) -> None:
-    """As one List, in place at once."""
+    """Write objects as one List, atomically."""
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
     os.rename(temporary, path)

@@ -1,7 +1,7 @@
 """Many datagrams in one system call: sendmmsg(2) and recvmmsg(2) through ctypes.
 
-The benchmark's own ends of a UDP flow are Python; without batches they, and not the proxy between
-them, would be what is measured.
+Both ends of a UDP flow are Python programs of the benchmark. Without batches, their speed would be
+measured instead of that of the proxy between them.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Batch:
         return bytes(self._payload[at : at + self.size])
 
     def send(self, descriptor: int, first: int, count: int) -> int:
-        """How many of those datagrams the kernel took; 0 when its queue is full."""
+        """How many of the datagrams the kernel took; 0 if its queue is full."""
         return self._call(_libc.sendmmsg, descriptor, first, count, socket.MSG_DONTWAIT)
 
     def receive(self, descriptor: int, flags: int = socket.MSG_DONTWAIT) -> int:
@@ -115,7 +115,7 @@ class Batch:
 
 
 def _address(memory: bytearray) -> int:
-    """Where it is, and stays while its size does."""
+    """The address of the memory, which is fixed as long as its size is."""
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 

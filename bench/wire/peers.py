@@ -1,4 +1,4 @@
-"""Who is compared: each peer makes the same services reachable, on places of its own.
+"""The programs that are compared: each makes the same services reachable, on addresses of its own.
 
 Settings are what a careful user of that program would choose; README.md lists them.
 """
@@ -27,31 +27,31 @@ def _nothing() -> AbstractContextManager[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A peer that runs."""
+    """A running peer."""
 
     places: Mapping[str, Place]
     """Where clients reach each service, by its name."""
     process: Running | None = None
-    """None where the kernel does the work, and there is nobody to charge it to."""
+    """None if the kernel does the work, since no process can be charged for it."""
     in_use: Callable[[], AbstractContextManager[None]] = _nothing
-    """Entered around each measurement, for what would slow down the others."""
+    """Entered around each measurement, to set up what would slow down other peers."""
     manifests: Path | None = None
     """Where uproxy reads its objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a peer is started with."""
+    """The settings with which a peer is started."""
 
     services: Sequence[Service]
     workers: int
     """Processes or threads that may relay."""
     directory: Path
-    """Its own, empty."""
+    """An empty directory of its own."""
     descriptors: int
-    """How many each of its processes may have; limits of its own are set to match."""
+    """File descriptors for each of its processes; its own limits are set accordingly."""
     own_network: bool
-    """Whether the packet filter may be touched."""
+    """Whether packet filter rules may be changed."""
 
 
 Start = Callable[[Setup], AbstractContextManager[Subject]]

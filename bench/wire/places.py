@@ -8,7 +8,7 @@ import socket
 from typing import NamedTuple
 
 _FIRST, _LAST = 2000, 9999
-"""Below every usual range of ephemeral ports, so that no client takes one in between."""
+"""Below every usual range of ephemeral ports, so that no client takes one meanwhile."""
 _turn = itertools.count(os.getpid() * 61)
 
 
@@ -32,7 +32,7 @@ class Service(NamedTuple):
 
 
 def free_place(host: str = "127.0.0.1") -> Place:
-    """A port that nobody has, TCP and UDP; each call gives another one."""
+    """A port that is free for TCP and UDP; each call returns a different one."""
     for _ in range(_LAST - _FIRST):
         place = Place(host, _FIRST + next(_turn) % (_LAST - _FIRST))
         if _is_free(place):

@@ -1,4 +1,4 @@
-"""What a run came to, as it is stored: one JSON file for each."""
+"""The results of a run, which are stored in one JSON file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     digits: int = 0
     """After the decimal point, in tables."""
     compared: bool = True
-    """Whether a ratio of two peers' says anything."""
+    """Whether the ratio of two peers is meaningful."""
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -25,10 +25,10 @@ class Outcome(msgspec.Struct, kw_only=True):
     scenario: str
     title: str
     baseline: str
-    """The peer that ratios are to."""
+    """The peer to which ratios are taken."""
     figures: tuple[Figure, ...]
     rounds: dict[str, list[dict[str, float] | None]]
-    """By peer; equal positions were measured one after the other. None: that one failed."""
+    """By peer. Equal positions belong to the same round; None: the measurement failed."""
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(msgspec.Struct, kw_only=True):
-    """All that is known of one run."""
+    """Everything about one run."""
 
     started: str
     """UTC, ISO 8601."""
@@ -55,10 +55,10 @@ class Run(msgspec.Struct, kw_only=True):
     seconds: float
     """Of each measurement."""
     nice: int = 0
-    """Priority of all processes; negative: before others' work."""
+    """Priority of all processes; a negative one takes precedence over other load."""
     own_network: bool
     load: float
-    """The machine's load average at the start: what else was going on."""
+    """The machine's load average at the start, due to other programs."""
     skipped: dict[str, str]
     """Peers that could not run, and why."""
     failures: list[str]

@@ -28,7 +28,7 @@ PROXIES = ("haproxy", "nginx", "go", "uproxy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """Under which a measurement is made."""
+    """The conditions of a measurement."""
 
     seconds: float
     directory: Path
@@ -59,7 +59,7 @@ class Scenario:
     baseline: str = "haproxy"
     workers: int = 1
     fresh: bool = False
-    """Whether each measurement needs a process that has done nothing before."""
+    """Whether each measurement needs a new process."""
     tool: str = ""
     """Load generator that must be installed; its Debian package has the same name."""
     starts: Mapping[str, Start] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Scenario:
 
 
 def _charged(subject: Subject, before: float, operations: float, scale: float) -> Measured:
-    """CPU of the proxy for each operation, if there is a process to charge it to."""
+    """CPU of the proxy for each operation, if there is a process to charge."""
     if subject.process is None or not operations:
         return {}
     return {figures.CPU: (subject.process.cpu_seconds() - before) / operations * scale}

@@ -1,4 +1,4 @@
-"""From rounds to what is said about them."""
+"""Medians and ratios, from the rounds of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results for the terminal. Ratios come first: they survive a change of machine."""
+"""Results for the terminal. Ratios come first, because they hold on other machines too."""
 
 from __future__ import annotations
 

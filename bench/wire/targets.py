@@ -1,4 +1,4 @@
-"""What uproxy is meant to reach next to its peers: one worker against one thread."""
+"""The targets for uproxy, compared with its peers: one worker against one thread."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""UDP echo: who sends, and who answers.
+"""UDP echo: the sender, and the server.
 
 The sender is one socket. Its flows differ in the source address (127.1.0.0/16), so it can batch
-over flows. It keeps a fixed number of datagrams on their way and sends one for each that returns:
-the rate is what the slowest part of the loop can do, and nobody's queue overflows by design.
+over flows. It keeps a fixed number of datagrams in flight and sends one for each that returns.
+So the rate is that of the slowest part of the loop, and no queue overflows by design.
 """
 
 from __future__ import annotations

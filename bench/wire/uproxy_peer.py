@@ -1,4 +1,4 @@
-"""uproxy itself: `uproxy run` on generated manifests, its defaults but for what is named here."""
+"""uproxy itself: `uproxy run` on generated manifests, with defaults except for the flags here."""
 
 from __future__ import annotations
 
