@@ -235,7 +235,7 @@ def test_the_label_by_which_this_proxy_serves_it() -> None:
         pytest.param(
             service("web", external_ips=("fd00::7",)),
             {"10.96.0.1:80/TCP"},
-            "ExternalIP fd00::7 is left out: the Service has no IPv6 clusterIP",
+            "ExternalIP fd00::7 is left out: IPv6 is not among the Service's families",
             id="external IP of a family that the Service lacks",
         ),
     ],

@@ -45,7 +45,7 @@ class TableDraft:
         self._looping = set(previous.looping)
         self._index = previous.index
         self._underived = dict(previous.underived)
-        self._local = set(previous.local)
+        self._external_local = set(previous.external_local)
 
     def keep(self, name: ObjectName, why: str) -> None:
         """Leave a Service as it was, because deriving it has failed; `why` is the reason."""
@@ -64,22 +64,22 @@ class TableDraft:
             del self._services[name]
         else:
             self._services[name] = wanted = _reusing(wanted, old)
-        self._local.discard(name)
+        self._external_local.discard(name)
         if wanted is not None and any(each.local_backends is not None for each in wanted.routes):
-            self._local.add(name)
+            self._external_local.add(name)
         for side in old.no_local if old is not None else ():
             self._no_local[side] -= 1
         for side in wanted.no_local if wanted is not None else ():
             self._no_local[side] += 1
         now = self._requests.of(name) if wanted is not None else {}
-        concerned = {name}
+        affected = {name}
         for frontend in dict.fromkeys((*now, *before)):  # In the order of the Service.
             requests = self._requests_for(
                 frontend, name, before.get(frontend, ()), now.get(frontend, ())
             )
-            concerned |= self._settle(frontend, requests)
-        for each in concerned:
-            self._settle_health_check(each)
+            affected |= self._assign(frontend, requests)
+        for each in affected:
+            self._assign_health_check(each)
 
     def guard(self) -> None:
         """Remove backends that are frontends of ours, wherever that may have changed."""
@@ -89,10 +89,10 @@ class TableDraft:
         if gone:
             self.touched.update(self._freed_by(gone))
         if appeared:
-            news = ChangedFrontends(appeared, self._index, self._hosts)
-            self.touched.update(self._concerned_by(news))
-        if self._hosts.version != self._previous.hosts:
-            self.touched.update(self._concerned_by_hosts())
+            change = ChangedFrontends(appeared, self._index, self._hosts)
+            self.touched.update(self._affected_by(change))
+        if self._hosts.version != self._previous.hosts_version:
+            self.touched.update(self._affected_by_hosts())
         for frontend in self.touched:
             self._looping.discard(frontend)
             route = self._routes.get(frontend)
@@ -100,6 +100,7 @@ class TableDraft:
                 self._routes[frontend] = self._guarded(route)
 
     def finish(self) -> RoutingTable:
+        """The table that the draft has become."""
         before = self._previous.routes
         return RoutingTable(
             routes=self._routes,
@@ -113,16 +114,16 @@ class TableDraft:
             looping=frozenset(self._looping),
             index=self._index,
             underived=self._underived,
-            hosts=self._hosts.version,
-            local=frozenset(self._local),
+            hosts_version=self._hosts.version,
+            external_local=frozenset(self._external_local),
         )
 
-    def _settle(self, frontend: Frontend, requests: tuple[FrontendRequest, ...]) -> set[ObjectName]:
+    def _assign(self, frontend: Frontend, requests: tuple[FrontendRequest, ...]) -> set[ObjectName]:
         """Give a frontend to the first of its requests. Returns the Services whose health check
         had it, or has it now."""
         self.touched.add(frontend)
         old = self._routes.pop(frontend, None)
-        concerned = {self._health_frontends.pop(frontend, None)}
+        affected = {self._health_frontends.pop(frontend, None)}
         self._conflicts.pop(frontend, None)
         if len(requests) > 1:
             self._conflicts[frontend] = Conflict(requests)
@@ -132,9 +133,9 @@ class TableDraft:
                 self._routes[frontend] = winner.want
             else:
                 self._health_frontends[frontend] = winner.service
-                concerned.add(winner.service)
+                affected.add(winner.service)
         self._reindex(old, self._routes.get(frontend))
-        return {each for each in concerned if each is not None}
+        return {each for each in affected if each is not None}
 
     def _reindex(self, old: Route | None, new: Route | None) -> None:
         """Update the index after the route of a frontend has changed."""
@@ -142,9 +143,9 @@ class TableDraft:
             return
         if self._index is self._previous.index:
             self._index = self._index.copy()
-        for route, change in ((old, -1), (new, 1)):
+        for route, step in ((old, -1), (new, 1)):
             if route is not None:
-                self._index.count(route, change)
+                self._index.count(route, step)
 
     def _requests_for(
         self,
@@ -167,12 +168,13 @@ class TableDraft:
         return ranked((*now, *self._requests.of(holder)[frontend]))
 
     def _holder(self, frontend: Frontend) -> ObjectName | None:
+        """The Service that has a frontend, for a route or for its health check."""
         route = self._routes.get(frontend)
         if route is None:
             return self._health_frontends.get(frontend)
         return ObjectName(route.owner.namespace, route.owner.name)
 
-    def _settle_health_check(self, name: ObjectName) -> None:
+    def _assign_health_check(self, name: ObjectName) -> None:
         """Serve a Service's health check if it got its port at every address, and only then."""
         wanted = self._services.get(name)
         health_check = wanted.health_check if wanted is not None else None
@@ -189,16 +191,16 @@ class TableDraft:
         An attacker can arrange for thousands of routes that lack a backend. Guarding one of them
         takes 40 us, so only those are returned that the removed frontends may have been in.
         """
-        if self._hosts.version != self._previous.hosts:
+        if self._hosts.version != self._previous.hosts_version:
             return self._looping
-        news = ChangedFrontends(gone, self._previous.index, self._hosts)
+        change = ChangedFrontends(gone, self._previous.index, self._hosts)
         holders = {self._holder(frontend) for frontend in self._looping}
         wanted = (self._services[name] for name in holders if name is not None)
         return {
-            route.frontend for each in wanted if _may_affect(news, each) for route in each.routes
+            route.frontend for each in wanted if _may_affect(change, each) for route in each.routes
         }
 
-    def _concerned_by(self, appeared: ChangedFrontends) -> Iterable[Frontend]:
+    def _affected_by(self, appeared: ChangedFrontends) -> Iterable[Frontend]:
         """Frontends with a backend that may be one of the new frontends.
 
         This walks all Services. An index of all backends would cost more than it saves, since
@@ -208,13 +210,14 @@ class TableDraft:
             if _may_affect(appeared, wanted):
                 yield from (route.frontend for route in wanted.routes)
 
-    def _concerned_by_hosts(self) -> Iterable[Frontend]:
+    def _affected_by_hosts(self) -> Iterable[Frontend]:
         """Frontends with a backend that may be a NodePort, now that addresses of nodes changed."""
         for wanted in self._services.values():
             if may_be_node_ports(wanted.backend_ports, self._index):
                 yield from (route.frontend for route in wanted.routes)
 
     def _guarded(self, route: Route) -> Route:
+        """The route after the loop guard; the previous table's object if it is equal to that."""
         wanted = self._wanted(route)
         local = self._options.local_addresses
         final = guarded(wanted, self._routes, local, self._index, self._hosts)
@@ -232,8 +235,8 @@ class TableDraft:
         return next(want for want in found if isinstance(want, Route))
 
 
-def _may_affect(news: ChangedFrontends, wanted: ServiceRoutes) -> bool:
-    return news.may_affect(
+def _may_affect(change: ChangedFrontends, wanted: ServiceRoutes) -> bool:
+    return change.may_affect(
         wanted.routes, has_local_backend=wanted.has_local_backend, ports=wanted.backend_ports
     )
 

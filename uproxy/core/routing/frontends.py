@@ -171,7 +171,7 @@ def _put_in_family(found: Addresses, kind: FrontendKind, address: str) -> None:
     family = family_of(address)
     if family not in found.families:
         found.reasons.append(
-            f"{kind.value} {address} is left out: the Service has no {family} clusterIP"
+            f"{kind.value} {address} is left out: {family} is not among the Service's families"
         )
     else:
         found.put(kind, address)

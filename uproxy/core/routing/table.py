@@ -48,7 +48,7 @@ class RoutingTable:
     underived: Mapping[ObjectName, str] = field(default_factory=dict)
     """Services that could not be derived, each with the reason. What they wanted before still
     counts."""
-    hosts: int = 0
+    hosts_version: int = 0
     """Version of the HostAddresses that it was built with."""
-    local: frozenset[ObjectName] = frozenset()
+    external_local: frozenset[ObjectName] = frozenset()
     """Services that treat clients from outside differently, by externalTrafficPolicy Local."""
