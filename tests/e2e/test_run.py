@@ -278,12 +278,12 @@ def test_a_file_that_turns_bad_keeps_its_last_good_version(manifests: Path) -> N
         write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
         with program(manifests) as uproxy:
             (manifests / "web.yaml").write_text("apiVersion: v1\nkind: Service\n  bad: [\n")
-            wait_for("complaint", lambda: uproxy.status()["objects"])
-            (complaint,) = uproxy.status()["objects"]
-            assert complaint["where"].endswith("web.yaml:3")
+            wait_for("error", lambda: uproxy.status()["objects"])
+            (error,) = uproxy.status()["objects"]
+            assert error["where"].endswith("web.yaml:3")
             assert visit(HERE, port) == "a"
             write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
-            wait_for("no complaint", lambda: not uproxy.status()["objects"])
+            wait_for("no error", lambda: not uproxy.status()["objects"])
 
 
 def test_one_bad_object_is_one_bad_object(manifests: Path) -> None:
@@ -297,10 +297,10 @@ def test_one_bad_object_is_one_bad_object(manifests: Path) -> None:
         with program(manifests) as uproxy:
             assert visit(HERE, port) == "a"
             status = uproxy.status()
-            (complaint,) = status["objects"]
-            assert complaint["field"] == "spec.ports[0].port"
+            (error,) = status["objects"]
+            assert error["field"] == "spec.ports[0].port"
             text = (manifests / "web.yaml").read_text().splitlines()
-            line = int(complaint["where"].rpartition(":")[2])
+            line = int(error["where"].rpartition(":")[2])
             assert "eighty" in text[line - 1]
             assert {"service": "default/none", "reason": "spec.ports is empty"} in status[
                 "services"

@@ -118,8 +118,8 @@ class Checks:
         # A claim of what an interface has by now does no harm, and goes with the next change.
         if self._kernel.claims - self._kernel.addresses != needed:
             yield f"claimed is {self._kernel.claims}, not {needed}"
-        for complaints in reconciler.sink.complaints.values():
-            yield from map(str, complaints)
+        for errors in reconciler.sink.errors.values():
+            yield from map(str, errors)
         for failure in reconciler.failures.values():
             yield failure.reason
         yield from reconciler.health_check_failures.values()

@@ -53,7 +53,7 @@ class Reconciler:
     def accept_last_known(self, source: str) -> None:
         self.state.accept_last_known(source)
 
-    def complain(self, source: str, complaints: Any) -> None:
+    def report_errors(self, source: str, errors: Any) -> None:
         pass
 
 

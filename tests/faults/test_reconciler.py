@@ -105,7 +105,7 @@ class World:
         reconciler = self.reconciler
         found = [str(each.reason) for each in reconciler.failures.values()]
         found += [each.reason for each in service_statuses(reconciler.table)]
-        found += [each.reason for some in reconciler.sink.complaints.values() for each in some]
+        found += [each.reason for some in reconciler.sink.errors.values() for each in some]
         found += reconciler.health_check_failures.values()
         return [*found, *filter(None, [reconciler.trouble])]
 

@@ -17,7 +17,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.objects: dict[tuple[type[Object], ObjectName], Object] = {}
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self.calls: list[str] = []
         self._changed = asyncio.Event()
 
@@ -35,9 +35,9 @@ class Recorder:
         del self.objects[kind, key]
         self._note(f"remove {key}")
 
-    def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
-        self.complaints = [f"{each.where}: {each.field}: {each.reason}" for each in complaints]
-        self._note("complain")
+    def report_errors(self, source: str, errors: Sequence[ObjectStatus]) -> None:
+        self.errors = [f"{each.where}: {each.field}: {each.reason}" for each in errors]
+        self._note("report_errors")
 
     def names(self) -> set[str]:
         return {name.name for _, name in self.objects}
@@ -50,7 +50,7 @@ class Recorder:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(f"not in time; {self.calls=} {self.complaints=}") from None
+            raise AssertionError(f"not in time; {self.calls=} {self.errors=}") from None
 
     def _note(self, call: str) -> None:
         self.calls.append(call)

@@ -35,7 +35,7 @@ from uproxy.sources.last_known.snapshot import SnapshotError, load, rfc3339
 from uproxy.sources.manifests.file import read_manifest
 
 LONGEST = 2000
-"""Characters that a complaint may have, whatever it is about."""
+"""Characters that an error may have, whatever it is about."""
 
 KINDS: tuple[type[Any], ...] = (Service, EndpointSlice, Endpoints, Node)
 DIGITS = ["9" * 19, "9" * 20, "9" * 400, "9" * 3600, "9" * 5000]
@@ -61,28 +61,28 @@ def short(number: str) -> str:
 
 @pytest.mark.parametrize("number", NUMBERS, ids=short)
 @pytest.mark.parametrize("text", [PORT_YAML, TARGET_YAML], ids=["port", "targetPort"])
-def test_a_number_that_no_port_can_be_is_one_complaint(text: str, number: str) -> None:
+def test_a_number_that_no_port_can_be_is_one_error(text: str, number: str) -> None:
     reading = read_manifest("x.yaml", text.format(number).encode())
     names = {each.name.name for each in reading.objects}
     assert "fine" in names
-    assert len(reading.complaints) == (1 if "odd" not in names else 0)
-    assert all(len(each.reason) < LONGEST for each in reading.complaints)
+    assert len(reading.errors) == (1 if "odd" not in names else 0)
+    assert all(len(each.reason) < LONGEST for each in reading.errors)
     for located in reading.objects.values():
         msgspec.json.encode(located.obj)  # What was accepted can be kept on disk.
 
 
 @pytest.mark.parametrize("number", [each for each in NUMBERS if "x" not in each], ids=short)
-def test_a_number_in_json_that_no_port_can_be_is_one_complaint(number: str) -> None:
+def test_a_number_in_json_that_no_port_can_be_is_one_error(number: str) -> None:
     odd = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "odd"}}
     fine = odd | {"metadata": {"name": "fine"}}
     odd["spec"] = {"ports": [{"port": 0}]}
     text = msgspec.json.encode({"apiVersion": "v1", "kind": "List", "items": [odd, fine]})
     reading = read_manifest("x.json", text.replace(b'"port":0', f'"port":{number}'.encode()))
     if number.startswith("0b"):
-        assert len(reading.complaints) == 1, "that is no JSON"
+        assert len(reading.errors) == 1, "that is no JSON"
         return
     assert [each.name.name for each in reading.objects] == ["fine"]
-    assert [each.field for each in reading.complaints] == ["items[0].spec.ports[0].port"]
+    assert [each.field for each in reading.errors] == ["items[0].spec.ports[0].port"]
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=short)
@@ -91,13 +91,13 @@ def test_a_number_in_json_that_no_port_can_be_is_one_complaint(number: str) -> N
     ["{}", "{}: 1", "apiVersion: {}", "apiVersion: v1\nkind: {}", "a: &a {}\nb: *a\n? *a\n: 1"],
     ids=["alone", "key", "apiVersion", "kind", "anchor"],
 )
-def test_a_number_anywhere_in_yaml_is_a_complaint_at_most(text: str, number: str) -> None:
+def test_a_number_anywhere_in_yaml_is_an_error_at_most(text: str, number: str) -> None:
     reading = read_manifest("x.yaml", text.format(number).encode())
-    assert all(len(each.reason) + len(each.field) < LONGEST for each in reading.complaints)
+    assert all(len(each.reason) + len(each.field) < LONGEST for each in reading.errors)
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=short)
-def test_a_number_from_the_api_that_no_port_can_be_is_one_complaint(number: str) -> None:
+def test_a_number_from_the_api_that_no_port_can_be_is_one_error(number: str) -> None:
     if not number.lstrip("-").startswith(("9", "1e")):
         return
     mirror = Mirror(Service)
@@ -106,7 +106,7 @@ def test_a_number_from_the_api_that_no_port_can_be_is_one_complaint(number: str)
         f'[{{"port":80,"targetPort":{number}}}]}}}}'
     )
     assert mirror.apply_change(msgspec.Raw(raw.encode())) is None
-    assert [each.field for each in mirror.complaints] == ["spec.ports[0].targetPort"]
+    assert [each.field for each in mirror.errors] == ["spec.ports[0].targetPort"]
 
 
 @pytest.mark.parametrize("digits", DIGITS, ids=short)
@@ -218,7 +218,7 @@ def test_texts_that_nest_deep(tmp_path: Path, piece: str, depth: int) -> None:
     for text in (piece * depth, piece * depth + "1" + ("]" if piece == "[" else "") * depth):
         raw = text.encode()
         for name in ("x.yaml", "x.json"):
-            assert read_manifest(name, raw).complaints
+            assert read_manifest(name, raw).errors
         check_calm(lambda raw=raw: read_event(raw), MalformedAnswer)
         check_calm(lambda raw=raw: read_page(raw), MalformedAnswer)
         check_calm(lambda raw=raw: read_credential(PLUGIN, raw), PluginError)
@@ -381,7 +381,7 @@ def test_any_value_in_any_field_of_an_object(odd: tuple[type[Object], Any]) -> N
     text = as_json(data)
     for path in ("x.yaml", "x.json"):
         reading = read_manifest(path, text)
-        assert all(len(each.reason + each.field) < LONGEST for each in reading.complaints)
+        assert all(len(each.reason + each.field) < LONGEST for each in reading.errors)
     check_calm(lambda: kind_of(data), DecodeError)
     obj = check_calm(lambda: from_data(data, kind), DecodeError)
     found = check_calm(lambda: from_json(text, kind), DecodeError)

@@ -69,10 +69,10 @@ async def test_one_file_does_not_end_the_source(tmp_path: Path) -> None:
     sink = Recorder()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(ManifestSource([tmp_path], read=read).run(sink))
-        await sink.until(lambda: sink.names() == {"fine"} and bool(sink.complaints))
-        assert "ZeroDivisionError" in sink.complaints[0]
+        await sink.until(lambda: sink.names() == {"fine"} and bool(sink.errors))
+        assert "ZeroDivisionError" in sink.errors[0]
         (tmp_path / "odd.yaml").write_text(MANIFEST.replace("NAME", "better"))
-        await sink.until(lambda: sink.names() == {"fine", "better"} and not sink.complaints)
+        await sink.until(lambda: sink.names() == {"fine", "better"} and not sink.errors)
         running.cancel()
 
 
@@ -95,9 +95,9 @@ async def test_one_failed_update_does_not_end_the_source(tmp_path: Path) -> None
         await sink.until(lambda: sink.names() == {"web"})
         Surprising.failing = True
         path.write_text(MANIFEST.replace("NAME", "other"))
-        await sink.until(lambda: sink.names() == {"other"} and not sink.complaints)
+        await sink.until(lambda: sink.names() == {"other"} and not sink.errors)
         running.cancel()
-    assert sink.calls.count("complain") >= 3, "none, one, none"
+    assert sink.calls.count("report_errors") >= 3, "none, one, none"
 
 
 async def test_a_repeated_unexpected_error_has_one_traceback_in_the_log(
@@ -117,7 +117,7 @@ async def test_a_repeated_unexpected_error_has_one_traceback_in_the_log(
         running = tasks.create_task(source.run(sink))
         await sink.until(lambda: len(updates) >= 5)
         running.cancel()
-    assert sink.complaints == ["manifests: : cannot be read: unexpected ZeroDivisionError"]
+    assert sink.errors == ["manifests: : cannot be read: unexpected ZeroDivisionError"]
     assert caplog.text.count("Traceback") == 1
 
 

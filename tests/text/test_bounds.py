@@ -54,7 +54,7 @@ def test_lines_of_json_are_found_once_for_all_documents(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("path", ["x.json", "x.yaml"])
-def test_only_complaints_that_are_shown_are_formulated(
+def test_only_errors_that_are_shown_are_formulated(
     monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     advised: list[object] = []
@@ -67,8 +67,8 @@ def test_only_complaints_that_are_shown_are_formulated(
     separator = "---\n" if path == "x.yaml" else ""
     text = separator.join(OBJECT % (number, '{"port":"x"}') for number in range(300))
     found = read_manifest(path, text.encode())
-    assert len(found.complaints) == 101
-    assert found.complaints[-1].reason == "200 more errors in this file"
+    assert len(found.errors) == 101
+    assert found.errors[-1].reason == "200 more errors in this file"
     assert len(advised) == 100
 
 
@@ -89,26 +89,26 @@ def few_values(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_document_of_too_many_values_is_refused(path: str, text: str) -> None:
     found = read_manifest(path, text.encode())
-    assert len(found.complaints) == 1
-    assert "more than 1,000 values; split it" in found.complaints[0].reason
+    assert len(found.errors) == 1
+    assert "more than 1,000 values; split it" in found.errors[0].reason
 
 
 @pytest.mark.usefixtures("few_values")
 def test_documents_of_many_values_together_are_read() -> None:
     text = "---\n".join(f"kind: X\napiVersion: v1\nspec: [{'1,' * 600}]\n" for _ in range(4))
     found = read_manifest("x.yaml", text.encode())
-    assert (found.ignored, found.complaints) == (4, ())
+    assert (found.ignored, found.errors) == (4, ())
     text = f'{{"kind":"X","apiVersion":"v1","spec":[{"1," * 600}1]}}'
     assert read_manifest("x.json", text.encode()).ignored == 1
 
 
-def test_complaints_of_many_files_are_shown_in_part() -> None:
+def test_errors_of_many_files_are_shown_in_part() -> None:
     catalog = Catalog()
     bad = read_manifest("x.yaml", b"]")
     catalog.update({f"{number:06}.yaml": bad for number in range(20_000)})
     contested = read_manifest("x.yaml", (OBJECT % (1, "")).encode())
     catalog.update({f"a{number:06}.yaml": contested for number in range(2_000)})
-    found = catalog.complaints()
+    found = catalog.errors()
     assert len(found) == MOST + 1
     assert found[-1].reason == f"{20_000 + 1_999 - MOST:,} more cannot be used"
 
@@ -133,8 +133,8 @@ def test_what_aliases_stand_for_is_bounded_in_bytes() -> None:
 
     def read() -> None:
         found: FileContent = read_manifest("x.yaml", text)
-        assert found.complaints
-        assert sum(len(each.reason) for each in found.complaints) < 100_000
+        assert found.errors
+        assert sum(len(each.reason) for each in found.errors) < 100_000
 
     assert peak(read) < 30 * 1024 * 1024, "it was 500 MB"
 

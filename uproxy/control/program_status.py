@@ -62,9 +62,7 @@ class ProgramStatus:
             synced=self.reconciler.state.synced,
             frontends=frontends,
             services=tuple(service_statuses(table)),
-            objects=tuple(
-                each for found in self.reconciler.sink.complaints.values() for each in found
-            ),
+            objects=tuple(each for found in self.reconciler.sink.errors.values() for each in found),
             workers=self.workers.status(),
             health_checks=tuple(
                 health_check_statuses(table.health_checks, self.reconciler.health_check_failures)

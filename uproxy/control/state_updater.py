@@ -50,17 +50,17 @@ class StateUpdater:
         self._state = state
         self._sync_metrics = sync_metrics
         self._changed = changed
-        self._complaints: dict[str, Sequence[ObjectStatus]] = {}
+        self._errors: dict[str, Sequence[ObjectStatus]] = {}
         self._refused: dict[_Identity, _Refused] = {}
         self.retry: Final = RetrySchedule(_RETRY)
         """When to call `try_again`."""
 
     @property
-    def complaints(self) -> Mapping[str, Sequence[ObjectStatus]]:
+    def errors(self) -> Mapping[str, Sequence[ObjectStatus]]:
         """By source: the objects that cannot be used, and why."""
         if not self._refused:
-            return self._complaints
-        found = {source: list(each) for source, each in self._complaints.items()}
+            return self._errors
+        found = {source: list(each) for source, each in self._errors.items()}
         for identity, refused in islice(self._refused.items(), MOST):
             where = f"{identity.kind.__name__} {identity.name.namespace}/{identity.name.name}"
             status = ObjectStatus(where=where, field="", reason=refused.reason)
@@ -92,11 +92,11 @@ class StateUpdater:
         self._state.accept_last_known(source)
         self._changed()
 
-    def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
-        complaints = bounded(complaints, source)
-        for line in log_lines(self._complaints.get(source, ()), complaints):
+    def report_errors(self, source: str, errors: Sequence[ObjectStatus]) -> None:
+        errors = bounded(errors, source)
+        for line in log_lines(self._errors.get(source, ()), errors):
             log.warning("%s", line)
-        self._complaints[source] = complaints
+        self._errors[source] = errors
 
     def try_again(self, now: float) -> None:
         """Apply the refused objects again, if that is due."""

@@ -22,6 +22,6 @@ class Sink(Protocol):
     def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
         """An object was deleted."""
 
-    def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
+    def report_errors(self, source: str, errors: Sequence[ObjectStatus]) -> None:
         """All objects and files that the source cannot use at present, in place of those that it
         reported before."""

@@ -12,7 +12,7 @@ from uproxy.core.report.unusable_objects import MOST, bounded, log_lines
 from uproxy.sources.kubernetes.mirror import Mirror
 
 
-def complaints(number: int) -> tuple[ObjectStatus, ...]:
+def errors(number: int) -> tuple[ObjectStatus, ...]:
     return tuple(ObjectStatus(where=f"Service a/{i}", field="", reason="") for i in range(number))
 
 
@@ -23,12 +23,12 @@ def bad(index: int, version: int) -> msgspec.Raw:
 
 def test_few_are_shown_as_they_are() -> None:
     for number in (0, 1, MOST, MOST + 1):
-        given = complaints(number)
+        given = errors(number)
         assert bounded(given, "services") is given
 
 
 def test_of_many_the_rest_is_counted() -> None:
-    shown = bounded(complaints(20_000), "manifests")
+    shown = bounded(errors(20_000), "manifests")
     assert len(shown) == MOST + 1
     assert shown[-1] == ObjectStatus(
         where="manifests", field="", reason="19,500 more cannot be used"
@@ -36,17 +36,17 @@ def test_of_many_the_rest_is_counted() -> None:
 
 
 def test_of_many_new_ones_few_are_logged() -> None:
-    lines = list(log_lines((), complaints(500)))
+    lines = list(log_lines((), errors(500)))
     assert len(lines) == 21
     assert lines[-1] == "and 480 more objects that cannot be used; uproxy status lists them"
-    assert list(log_lines(complaints(500), complaints(501))) == ["Service a/500: "]
+    assert list(log_lines(errors(500), errors(501))) == ["Service a/500: "]
 
 
 def test_a_changed_count_is_not_logged() -> None:
-    before, after = bounded(complaints(20_000), "x"), bounded(complaints(20_001), "x")
+    before, after = bounded(errors(20_000), "x"), bounded(errors(20_001), "x")
     assert before[-1] != after[-1]
     assert list(log_lines(before, after)) == []
-    assert list(log_lines(complaints(MOST), after)) == ["x: 19,501 more cannot be used"]
+    assert list(log_lines(errors(MOST), after)) == ["x: 19,501 more cannot be used"]
 
 
 def test_a_further_one_is_no_more_work_among_many() -> None:
@@ -59,8 +59,8 @@ def test_a_further_one_is_no_more_work_among_many() -> None:
 
         def go_on() -> None:
             mirror.apply_change(bad(number, 2))
-            assert len(mirror.complaints) == MOST + 1
-            assert mirror.complaints[-1].reason == f"{number + 1 - MOST:,} more cannot be used"
+            assert len(mirror.errors) == MOST + 1
+            assert mirror.errors[-1].reason == f"{number + 1 - MOST:,} more cannot be used"
 
         return calls_of(go_on)
 
@@ -68,8 +68,8 @@ def test_a_further_one_is_no_more_work_among_many() -> None:
 
 
 def test_a_list_is_compared_with_the_one_before_in_one_pass() -> None:
-    before = complaints(MOST)
-    now = complaints(MOST + 1)
+    before = errors(MOST)
+    now = errors(MOST + 1)
 
     class Counting(ObjectStatus, frozen=True):
         compared = 0

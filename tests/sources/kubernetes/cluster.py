@@ -64,7 +64,7 @@ class Collector:
     def __init__(self) -> None:
         self.state = ClusterState(SOURCES, node_name="here")
         self.objects: dict[str, dict[ObjectName, Object]] = {each: {} for each in SOURCES}
-        self.complaints: dict[str, list[str]] = {each: [] for each in SOURCES}
+        self.errors: dict[str, list[str]] = {each: [] for each in SOURCES}
         self.calls: list[str] = []
         self._changed = asyncio.Event()
 
@@ -85,11 +85,9 @@ class Collector:
         self.state.remove(source, kind, key)
         self._note(f"remove {source} {key}")
 
-    def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
-        self.complaints[source] = [
-            f"{each.where}: {each.field}: {each.reason}" for each in complaints
-        ]
-        self._note(f"complain {source}")
+    def report_errors(self, source: str, errors: Sequence[ObjectStatus]) -> None:
+        self.errors[source] = [f"{each.where}: {each.field}: {each.reason}" for each in errors]
+        self._note(f"report_errors {source}")
 
     def names(self, source: str = "services") -> set[str]:
         return {name.name for name in self.objects[source]}
@@ -111,7 +109,7 @@ class Collector:
                     except TimeoutError:
                         continue
         except TimeoutError:
-            raise AssertionError(f"not in time; {self.calls[-20:]=} {self.complaints=}") from None
+            raise AssertionError(f"not in time; {self.calls[-20:]=} {self.errors=}") from None
 
     def _note(self, call: str) -> None:
         self.calls.append(call)

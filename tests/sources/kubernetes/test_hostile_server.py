@@ -161,7 +161,7 @@ async def test_lists_that_are_none(body: bytes, reason: str) -> None:
     [b"null", b"[]", b"7", b"{}", b'{"metadata":null}', b'{"metadata":{"name":7}}', b'"\xff"'],
     ids=lambda item: item.decode(errors="replace"),
 )
-async def test_items_that_are_no_objects_are_complaints(item: bytes) -> None:
+async def test_items_that_are_no_objects_are_errors(item: bytes) -> None:
     good = b'{"metadata":{"name":"web","namespace":"default"}}'
     services, others = lists(LIST + b"[" + item + b"," + good + b"]}"), lists(LIST + b"[]}")
 
@@ -169,9 +169,9 @@ async def test_items_that_are_no_objects_are_complaints(item: bytes) -> None:
         await (services if "/services" in target else others)(target, writer)
 
     async with served(respond) as server, watching(server) as (sink, _):
-        await sink.until(lambda: sink.state.synced and sink.complaints["services"])
+        await sink.until(lambda: sink.state.synced and sink.errors["services"])
         assert sink.names() == {"web"}
-        assert len(sink.complaints["services"]) == 1
+        assert len(sink.errors["services"]) == 1
 
 
 @pytest.mark.parametrize(

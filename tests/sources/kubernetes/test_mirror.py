@@ -280,19 +280,19 @@ def test_deleted_while_the_list_was_on_its_way() -> None:
 
 def test_unusable_objects() -> None:
     web = mirror(raw("5"), raw("6", name="bad", type="Nonsense"))
-    [complaint] = web.complaints
-    assert complaint.where == "Service default/bad"
-    assert complaint.field == "spec.type"
+    [error] = web.errors
+    assert error.where == "Service default/bad"
+    assert error.field == "spec.type"
     assert web.apply_change(raw("11", type="Nonsense")) is None
     assert web.version == "11", "it is not asked for again"
-    assert [each.where for each in web.complaints] == ["Service default/bad", "Service default/web"]
+    assert [each.where for each in web.errors] == ["Service default/bad", "Service default/web"]
     web.begin_list()
     web.add_listed(raw("11", type="Nonsense"))
     objects, changed = web.finish_list("12")
     assert [each.metadata.resource_version for each in objects] == ["5"], "the last good one"
     assert changed == []
     assert web.apply_deletion(raw("13", type="Nonsense")) == Deleted(WEB)
-    assert web.complaints == ()
+    assert web.errors == ()
 
 
 @pytest.mark.parametrize(
@@ -309,11 +309,11 @@ def test_objects_without_a_name(text: bytes) -> None:
     for take in (web.apply_change, web.apply_deletion):
         with pytest.raises(MalformedAnswer):
             take(msgspec.Raw(text))
-    assert not any(web.complaints), "all is listed again, and that says what is there"
+    assert not any(web.errors), "all is listed again, and that says what is there"
     web.begin_list()
     web.add_listed(msgspec.Raw(text))
     assert web.finish_list("12").objects == []
-    assert [each.where for each in web.complaints] == ["Service (without a name)"]
+    assert [each.where for each in web.errors] == ["Service (without a name)"]
     assert str(read_failure(text, 500)) == "500"
 
 

@@ -86,7 +86,7 @@ async def wreak(server: FakeApi, rng: random.Random) -> None:
 
 
 def converged(sink: Collector, server: FakeApi) -> bool:
-    return not any(sink.complaints.values()) and in_step(sink, server)
+    return not any(sink.errors.values()) and in_step(sink, server)
 
 
 async def test_the_known_objects_always_become_those_of_the_server() -> None:

@@ -438,30 +438,30 @@ async def test_server_that_is_away_and_comes_back(caplog: pytest.LogCaptureFixtu
     assert len(messages) <= 7, messages
 
 
-async def test_object_that_cannot_be_used_is_a_complaint() -> None:
+async def test_object_that_cannot_be_used_is_an_error() -> None:
     async with FakeApi() as server:
         broken = service("x", ports=[{"port": "http"}])
         server.apply(WEB, broken)
         async with followed(server) as (sink, _):
             assert sink.names() == {"web"}
-            (complaint,) = sink.complaints["services"]
-            assert complaint.startswith("Service default/x: spec.ports[0].port: expected int")
+            (error,) = sink.errors["services"]
+            assert error.startswith("Service default/x: spec.ports[0].port: expected int")
             server.apply(service("x"))
             await sink.until(lambda: sink.names() == {"web", "x"})
-            await sink.until(lambda: not sink.complaints["services"])
+            await sink.until(lambda: not sink.errors["services"])
             good = sink.objects["services"][ObjectName("default", "x")]
 
             server.apply(broken)
-            await sink.until(lambda: sink.complaints["services"])
+            await sink.until(lambda: sink.errors["services"])
             assert sink.objects["services"][ObjectName("default", "x")] is good, "last good one"
             server.expire()
             server.order(Watching.close)
             await sink.until(lambda: sink.calls.count("replace services 2") == 1)
             assert sink.objects["services"][ObjectName("default", "x")] is good, "after a list too"
-            assert sink.complaints["services"]
+            assert sink.errors["services"]
 
             server.delete(SERVICES, "x")
-            await sink.until(lambda: not sink.complaints["services"])
+            await sink.until(lambda: not sink.errors["services"])
             assert sink.names() == {"web"}
 
 

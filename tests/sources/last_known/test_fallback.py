@@ -40,7 +40,7 @@ class State:
 
     def __init__(self) -> None:
         self.cluster = ClusterState([SOURCE, SLICES])
-        self.complaints: list[ObjectStatus] = []
+        self.errors: list[ObjectStatus] = []
 
     def replace(self, source: str, objects: Sequence[Object]) -> None:
         self.cluster.replace(source, objects)
@@ -51,8 +51,8 @@ class State:
     def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
         self.cluster.remove(source, kind, key)
 
-    def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
-        self.complaints = list(complaints)
+    def report_errors(self, source: str, errors: Sequence[ObjectStatus]) -> None:
+        self.errors = list(errors)
 
     def accept_last_known(self, source: str) -> None:
         self.cluster.accept_last_known(source)
@@ -178,11 +178,11 @@ async def test_nothing_is_saved_before_the_source_has_listed(tmp_path: Path) -> 
     assert here.saved() == {"old"}
 
 
-async def test_complaints_go_through(tmp_path: Path) -> None:
-    complaint = ObjectStatus(where="Service default/a", field="spec", reason="why")
+async def test_errors_go_through(tmp_path: Path) -> None:
+    error = ObjectStatus(where="Service default/a", field="spec", reason="why")
     async with world(tmp_path) as here:
-        here.fallback.complain(SOURCE, [complaint])
-    assert here.state.complaints == [complaint]
+        here.fallback.report_errors(SOURCE, [error])
+    assert here.state.errors == [error]
 
 
 async def test_without_a_file_the_source_is_waited_for(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the text of a manifest means, and the complaints about one that is wrong."""
+"""What the text of a manifest means, and the errors about one that is wrong."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def keys(reading: FileContent) -> list[str]:
     return [str(key) for key in reading.objects]
 
 
-def complaints(reading: FileContent) -> list[str]:
-    return [f"{each.where}: {each.field}: {each.reason}" for each in reading.complaints]
+def errors(reading: FileContent) -> list[str]:
+    return [f"{each.where}: {each.field}: {each.reason}" for each in reading.errors]
 
 
 def yaml_data(text: str) -> list[Any]:
@@ -232,7 +232,7 @@ def test_not_utf8(raw: bytes, line: int, column: int) -> None:
 )
 def test_objects(text: str, expected: list[str]) -> None:
     reading = read(text)
-    assert complaints(reading) == []
+    assert errors(reading) == []
     assert keys(reading) == expected
 
 
@@ -251,15 +251,13 @@ metadata: {name: other}
 """
     )
     assert keys(reading) == ["Service default/web"]
-    assert (reading.ignored, complaints(reading)) == (2, [])
+    assert (reading.ignored, errors(reading)) == (2, [])
 
 
 def test_json_by_suffix() -> None:
     text = '{"apiVersion": "v1",\t"kind": "Service",\n\t"metadata": {"name": "a"}}'
     assert keys(read(text, "x.json")) == ["Service default/a"]
-    assert complaints(read("a: b", "x.json")) == [
-        "x.json:1: : not JSON: expecting value (column 1)"
-    ]
+    assert errors(read("a: b", "x.json")) == ["x.json:1: : not JSON: expecting value (column 1)"]
 
 
 def test_timestamps_stay_text() -> None:
@@ -271,7 +269,7 @@ def test_timestamps_stay_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "complaint"),
+    ("fields", "error"),
     [
         pytest.param(
             "spec: {type: Nodeport}",
@@ -313,12 +311,12 @@ def test_timestamps_stay_text() -> None:
         pytest.param("spec: [a]", "x.yaml:4: spec: expected a mapping, found a list", id="mapping"),
     ],
 )
-def test_a_field_that_is_wrong(fields: str, complaint: str) -> None:
-    assert complaints(read(SERVICE + fields)) == [complaint]
+def test_a_field_that_is_wrong(fields: str, error: str) -> None:
+    assert errors(read(SERVICE + fields)) == [error]
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "error"),
     [
         pytest.param("x", "x.yaml:1: : expected an object, found text", id="text"),
         pytest.param(
@@ -355,8 +353,8 @@ def test_a_field_that_is_wrong(fields: str, complaint: str) -> None:
         ),
     ],
 )
-def test_an_object_that_is_wrong(text: str, complaint: str) -> None:
-    assert complaints(read(text)) == [complaint]
+def test_an_object_that_is_wrong(text: str, error: str) -> None:
+    assert errors(read(text)) == [error]
 
 
 def test_field_lines_in_json() -> None:
@@ -366,7 +364,7 @@ def test_field_lines_in_json() -> None:
         "ports": [{"port": 80, "name": "\\"]"},
           {"port": 0}]}
     }"""
-    assert complaints(read(text, "x.json")) == [
+    assert errors(read(text, "x.json")) == [
         "x.json:5: spec.ports[1].port: expected a whole number >= 1, found 0"
     ]
 
@@ -374,22 +372,22 @@ def test_field_lines_in_json() -> None:
 def test_the_rest_of_a_file_is_read() -> None:
     reading = read(f"{SERVICE}---\n: : :\n---\n{SERVICE.replace('web', 'b')}spec: 1\n---\n[]\n")
     assert keys(reading) == ["Service default/web"]
-    assert [each.where for each in reading.complaints] == ["x.yaml:5", "x.yaml:10", "x.yaml:12"]
+    assert [each.where for each in reading.errors] == ["x.yaml:5", "x.yaml:10", "x.yaml:12"]
 
 
-def test_a_text_that_is_no_manifest_has_a_bounded_number_of_complaints() -> None:
+def test_a_text_that_is_no_manifest_has_a_bounded_number_of_errors() -> None:
     reading = read("---\nx\n" * 1000)
-    assert len(reading.complaints) == 101
-    assert reading.complaints[-1].reason == "900 more errors in this file"
+    assert len(reading.errors) == 101
+    assert reading.errors[-1].reason == "900 more errors in this file"
 
 
 def test_a_huge_file() -> None:
     reading = read_manifest("x.yaml", b"#" * (MAX_FILE + 1))
-    assert complaints(reading) == ["x.yaml: : larger than 64 MiB; split it into several files"]
+    assert errors(reading) == ["x.yaml: : larger than 64 MiB; split it into several files"]
 
 
 def test_a_path_that_is_no_text() -> None:
-    assert read("x", "a\udcff\n.yaml").complaints[0].where == "a\\udcff\\n.yaml:1"
+    assert read("x", "a\udcff\n.yaml").errors[0].where == "a\\udcff\\n.yaml:1"
 
 
 def test_keys_tell_kinds_apart() -> None:
@@ -421,10 +419,10 @@ def test_no_bytes_raise(raw: bytes) -> None:
 
 
 def check_is_sound(path: str, content: FileContent) -> None:
-    """Each object is where its key says, and each complaint is one line that names the file."""
+    """Each object is where its key says, and each error is one line that names the file."""
     for key, located in content.objects.items():
         assert (key.kind, key.name) == (type(located.obj), located.obj.key)
-    for each in content.complaints:
+    for each in content.errors:
         assert each.where.split(":")[0] == path
         assert each.reason
         assert f"{each.field}{each.reason}".isprintable()
@@ -433,7 +431,7 @@ def check_is_sound(path: str, content: FileContent) -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_examples(path: Path) -> None:
     reading = read_manifest(path.name, path.read_bytes())
-    assert complaints(reading) == []
+    assert errors(reading) == []
     assert reading.objects
     assert reading.ignored == 0
 

@@ -19,7 +19,7 @@ from tests.sources.recorder import Recorder
 from uproxy.core.cluster.objects import ObjectName, Service
 from uproxy.core.errors import SourceError
 from uproxy.sources.manifests.catalog import Catalog, Change, difference
-from uproxy.sources.manifests.file import FileContent, Key, Located, complaint, read_manifest
+from uproxy.sources.manifests.file import FileContent, Key, Located, file_error, read_manifest
 from uproxy.sources.manifests.inotify import Inotify
 from uproxy.sources.manifests.listing import list_files, path_steps
 from uproxy.sources.manifests.source import ManifestSource, read_file
@@ -70,7 +70,7 @@ async def following(
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(source.run(sink))
         try:
-            await sink.until(lambda: "complain" in sink.calls)
+            await sink.until(lambda: "report_errors" in sink.calls)
             sink.calls.clear()
             yield sink
         finally:
@@ -212,7 +212,7 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").touch(mode=0)
     reading = read_file(str(tmp_path / "a.yaml"))
     assert reading is not None
-    assert reading.complaints[0].reason == "cannot be read: permission denied"
+    assert reading.errors[0].reason == "cannot be read: permission denied"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def reading_of(*names: str, ip: str = "10.96.0.1", bad: bool = False) -> FileCon
     for line, name in enumerate(names, 1):
         found = read_manifest("x.yaml", manifest(name, ip).encode())
         objects |= {key: Located(each.obj, line) for key, each in found.objects.items()}
-    return FileContent(objects, (complaint("bad", 1, "x", "is wrong"),) if bad else ())
+    return FileContent(objects, (file_error("bad", 1, "x", "is wrong"),) if bad else ())
 
 
 def shape(changes: list[Change]) -> list[str]:
@@ -329,19 +329,19 @@ def test_a_duplicate_names_the_first_place() -> None:
     catalog = Catalog()
     catalog.update({name: reading_of("w", "x") for name in ("a", "b")})
     catalog.update({"b": reading_of("x")})
-    [only] = catalog.complaints()
+    [only] = catalog.errors()
     assert (only.where, only.field) == ("b:1", "metadata.name")
     assert only.reason == "Service default/x is already defined in a:2; remove one of them"
     catalog.update({"a": None})
-    assert catalog.complaints() == []
+    assert catalog.errors() == []
 
 
-def test_keys_of_complaints_disappear_with_their_file() -> None:
+def test_keys_of_errors_disappear_with_their_file() -> None:
     catalog = Catalog()
     catalog.update({"a": reading_of(bad=True)})
-    assert [each.reason for each in catalog.complaints()] == ["is wrong"]
+    assert [each.reason for each in catalog.errors()] == ["is wrong"]
     catalog.update({"a": None})
-    assert catalog.complaints() == []
+    assert catalog.errors() == []
 
 
 def test_difference() -> None:
@@ -398,7 +398,7 @@ async def test_an_edit_is_followed(tmp_path: Path, edit: Edit, use_inotify: bool
     async with following(tmp_path, use_inotify=use_inotify) as sink:
         edit(tmp_path)
         await sink.until(lambda: cluster_ip(sink, "a") == "10.96.0.9")
-        assert set(sink.calls) <= {"apply default/a", "complain"}
+        assert set(sink.calls) <= {"apply default/a", "report_errors"}
 
 
 async def test_files_come_and_go(tmp_path: Path, use_inotify: bool) -> None:
@@ -439,15 +439,15 @@ async def test_a_root_goes_and_comes_back(tmp_path: Path, use_inotify: bool) -> 
     (root / "a.yaml").write_text(manifest("a"))
     async with following(root, use_inotify=use_inotify) as sink:
         shutil.rmtree(root)
-        await sink.until(lambda: sink.names() == set() and bool(sink.complaints))
-        assert sink.complaints == [f"{root}: : no such file or directory"]
+        await sink.until(lambda: sink.names() == set() and bool(sink.errors))
+        assert sink.errors == [f"{root}: : no such file or directory"]
         root.mkdir()
         (root / "a.yaml").write_text(manifest("b"))
-        await sink.until(lambda: sink.names() == {"b"} and not sink.complaints)
+        await sink.until(lambda: sink.names() == {"b"} and not sink.errors)
         root.rename(tmp_path / "away")
         await sink.until(lambda: sink.names() == set())
         (tmp_path / "away").rename(root)
-        await sink.until(lambda: sink.names() == {"b"} and not sink.complaints)
+        await sink.until(lambda: sink.names() == {"b"} and not sink.errors)
 
 
 async def test_a_root_goes_with_all_that_is_around_it(tmp_path: Path) -> None:
@@ -466,12 +466,12 @@ async def test_a_config_map_is_swapped(tmp_path: Path, use_inotify: bool) -> Non
     root = tmp_path / "mount"
     mount_config_map(root, "2026_1", {"a.yaml": manifest("a"), "b.yaml": manifest("b")})
     async with following(root, use_inotify=use_inotify) as sink:
-        assert (sink.names(), sink.complaints) == ({"a", "b"}, [])
+        assert (sink.names(), sink.errors) == ({"a", "b"}, [])
         mount_config_map(root, "2026_2", {"a.yaml": manifest("a", "10.96.0.9")})
         await sink.until(lambda: cluster_ip(sink, "a") == "10.96.0.9" and sink.names() == {"a"})
-        assert sink.complaints == [f"{root}/b.yaml: : a link to a file that does not exist"]
+        assert sink.errors == [f"{root}/b.yaml: : a link to a file that does not exist"]
         (root / "b.yaml").unlink()
-        await sink.until(lambda: not sink.complaints)
+        await sink.until(lambda: not sink.errors)
         mount_config_map(root, "2026_3", {"a.yaml": manifest("a", "10.96.0.10")})
         await sink.until(lambda: cluster_ip(sink, "a") == "10.96.0.10")
 
@@ -502,9 +502,9 @@ async def test_a_file_by_itself(tmp_path: Path, use_inotify: bool) -> None:
         replace_file(path, manifest("b"))
         await sink.until(lambda: sink.names() == {"b"})
         path.unlink()
-        await sink.until(lambda: sink.names() == set() and bool(sink.complaints))
+        await sink.until(lambda: sink.names() == set() and bool(sink.errors))
         path.write_text(manifest("c"))
-        await sink.until(lambda: sink.names() == {"c"} and not sink.complaints)
+        await sink.until(lambda: sink.names() == {"c"} and not sink.errors)
 
 
 async def test_a_bad_edit_keeps_the_last_good_version(tmp_path: Path, use_inotify: bool) -> None:
@@ -512,11 +512,11 @@ async def test_a_bad_edit_keeps_the_last_good_version(tmp_path: Path, use_inotif
     path.write_text(f"{manifest('a')}---\n{manifest('b')}")
     async with following(tmp_path, use_inotify=use_inotify) as sink:
         path.write_text(manifest("a", "10.96.0.9") + "---\n[")
-        await sink.until(lambda: bool(sink.complaints))
+        await sink.until(lambda: bool(sink.errors))
         assert (sink.names(), cluster_ip(sink, "a")) == ({"a", "b"}, "10.96.0.1")
-        assert sink.complaints[0].startswith(f"{path}:")
+        assert sink.errors[0].startswith(f"{path}:")
         path.write_text(manifest("a", "10.96.0.9"))
-        await sink.until(lambda: not sink.complaints)
+        await sink.until(lambda: not sink.errors)
         assert (sink.names(), cluster_ip(sink, "a")) == ({"a"}, "10.96.0.9")
 
 
@@ -524,7 +524,7 @@ async def test_a_file_that_is_bad_from_the_start(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"{manifest('a')}---\n[\n---\n{manifest('b')}")
     async with following(tmp_path) as sink:
         assert sink.names() == {"a", "b"}
-        assert len(sink.complaints) == 1
+        assert len(sink.errors) == 1
 
 
 async def test_duplicates_in_two_files(tmp_path: Path) -> None:
@@ -532,12 +532,12 @@ async def test_duplicates_in_two_files(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(manifest("x", "10.96.0.2"))
     async with following(tmp_path) as sink:
         assert cluster_ip(sink, "x") == "10.96.0.1"
-        assert sink.complaints == [
+        assert sink.errors == [
             f"{tmp_path}/b.yaml:1: metadata.name: Service default/x is already defined in "
             f"{tmp_path}/a.yaml:1; remove one of them"
         ]
         (tmp_path / "a.yaml").unlink()
-        await sink.until(lambda: cluster_ip(sink, "x") == "10.96.0.2" and not sink.complaints)
+        await sink.until(lambda: cluster_ip(sink, "x") == "10.96.0.2" and not sink.errors)
 
 
 async def test_only_the_edited_file_is_read_again(tmp_path: Path) -> None:

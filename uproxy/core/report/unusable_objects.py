@@ -1,6 +1,6 @@
-"""Complaints about objects that cannot be used, of which there may be thousands.
+"""Errors about objects that cannot be used, of which there may be thousands.
 
-A complaint is an ObjectStatus: which object or file cannot be used, and why.
+An error is an ObjectStatus: which object or file cannot be used, and why.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from typing import Final
 from uproxy.core.report.status import ObjectStatus
 
 MOST: Final = 500
-"""How many complaints of one source are shown. Of the others only the number is of use."""
+"""How many errors of one source are shown. Of the others only the number is of use."""
 _MORE: Final = "more cannot be used"
 _LOGGED: Final = 20
-"""How many complaints that come at the same time are logged one by one."""
+"""How many errors that come at the same time are logged one by one."""
 
 
-def first_few(complaints: Iterable[ObjectStatus], total: int, where: str) -> list[ObjectStatus]:
-    """The first complaints, and one that gives the number of the others as that of `where`.
+def first_few(errors: Iterable[ObjectStatus], total: int, where: str) -> list[ObjectStatus]:
+    """The first errors, and one that gives the number of the others as that of `where`.
 
-    `total` is the number of all complaints.
+    `total` is the number of all errors.
     """
-    shown = list(islice(complaints, MOST))
+    shown = list(islice(errors, MOST))
     more = total - len(shown)
     if more > 0:
         shown.append(ObjectStatus(where=where, field="", reason=f"{more:,} {_MORE}"))
     return shown
 
 
-def bounded(complaints: Sequence[ObjectStatus], source: str) -> Sequence[ObjectStatus]:
-    """The complaints of a source; the first few and a number, if there are too many."""
-    if len(complaints) <= MOST + 1:  # The last one may be a count.
-        return complaints
-    return first_few(complaints, len(complaints), source)
+def bounded(errors: Sequence[ObjectStatus], source: str) -> Sequence[ObjectStatus]:
+    """The errors of a source; the first few and a number, if there are too many."""
+    if len(errors) <= MOST + 1:  # The last one may be a count.
+        return errors
+    return first_few(errors, len(errors), source)
 
 
 def log_lines(before: Iterable[ObjectStatus], now: Sequence[ObjectStatus]) -> Iterator[str]:
-    """Lines for the log about complaints that are new. A changed number is not new, since it
+    """Lines for the log about errors that are new. A changed number is not new, since it
     changes with each event."""
     known = set(before)
     counted = {each.where for each in known if _is_count(each)}

@@ -44,7 +44,7 @@ class Delivery:
         """Whether the events of the watch still belong to the list that it begins with."""
         self._resource = resource
         self._mirror = Mirror(resource.kind, resource.reduce)
-        self._complaints: tuple[ObjectStatus, ...] = ()
+        self._errors: tuple[ObjectStatus, ...] = ()
         self._unknown: set[str] = set()
 
     @property
@@ -93,7 +93,7 @@ class Delivery:
             sink.apply(source, obj)
             await time_slice.yield_if_used_up()
         sink.replace(source, objects)
-        self._complain(sink)
+        self._report_errors(sink)
         if resource.wanted not in ("", *(each.metadata.name for each in objects)):
             log.warning("%s", resource.if_missing)
         log.debug("%s: %d listed, version %s", source, len(objects), version)
@@ -108,13 +108,13 @@ class Delivery:
             obj = self._mirror.apply_change(event.obj)
             if obj is not None:
                 sink.apply(source, obj)
-        self._complain(sink)
+        self._report_errors(sink)
 
-    def _complain(self, sink: Sink) -> None:
-        complaints = self._mirror.complaints
-        if complaints != self._complaints:
-            self._complaints = complaints
-            sink.complain(self._resource.source, complaints)
+    def _report_errors(self, sink: Sink) -> None:
+        errors = self._mirror.errors
+        if errors != self._errors:
+            self._errors = errors
+            sink.report_errors(self._resource.source, errors)
 
     def _log_unknown(self, kind: str) -> None:
         if kind not in self._unknown and len(self._unknown) < _MOST_UNKNOWN:

@@ -40,7 +40,7 @@ class ListResult(NamedTuple):
 class Mirror:
     """The objects of one resource, kept up to date by lists and by the events of watches.
 
-    An object that cannot be decoded becomes a complaint, and its last good version stays.
+    An object that cannot be decoded becomes an error, and its last good version stays.
     """
 
     def __init__(
@@ -49,24 +49,24 @@ class Mirror:
         self._kind = kind
         self._reduce = reduce
         self._objects: dict[ObjectName, Object] = {}
-        self._complaints: dict[ObjectName, ObjectStatus] = {}
+        self._errors: dict[ObjectName, ObjectStatus] = {}
         self._summary: tuple[ObjectStatus, ...] | None = ()
-        """The complaints as they were reported last; None: they have changed since."""
+        """The errors as they were reported last; None: they have changed since."""
         self._tombstones: dict[ObjectName, str] = {}
         """The version at which an object was deleted, so that an event from before the deletion
         does not bring the object back."""
         self._listing: dict[ObjectName, Object] = {}
-        self._listed_complaints: dict[ObjectName, ObjectStatus] = {}
+        self._listed_errors: dict[ObjectName, ObjectStatus] = {}
         self.version = ""
         """The resourceVersion from which a watch can be resumed without missing anything; "": there
         is none, and everything has to be listed."""
 
     @property
-    def complaints(self) -> tuple[ObjectStatus, ...]:
-        """The first complaints by name, and how many more there are. They are asked for after each
+    def errors(self) -> tuple[ObjectStatus, ...]:
+        """The first errors by name, and how many more there are. They are asked for after each
         event, so thousands must not be sorted each time."""
         if self._summary is None:
-            known = self._complaints
+            known = self._errors
             names = sorted(islice(known, MOST))
             found = (known[name] for name in names)
             self._summary = tuple(first_few(found, len(known), f"{self._kind.__name__}s"))
@@ -75,13 +75,13 @@ class Mirror:
     def begin_list(self) -> None:
         """A list begins. Until `finish_list` the objects known so far remain in force, because a
         list that is cut off says nothing about the objects that it did not reach."""
-        self._listing, self._listed_complaints = {}, {}
+        self._listing, self._listed_errors = {}, {}
 
     def add_listed(self, raw: msgspec.Raw) -> None:
         """An object of the list. Raises MalformedAnswer where there are too many."""
-        if len(self._listing) + len(self._listed_complaints) >= _MOST_OBJECTS:
+        if len(self._listing) + len(self._listed_errors) >= _MOST_OBJECTS:
             raise MalformedAnswer(f"a list has more than {_MOST_OBJECTS:,} objects")
-        obj = self._decode(raw, self._listed_complaints)
+        obj = self._decode(raw, self._listed_errors)
         if isinstance(obj, ObjectName):
             if obj in self._objects:
                 self._listing[obj] = self._objects[obj]
@@ -96,7 +96,7 @@ class Mirror:
         if (metadata := metadata_of(raw)) is not None:
             name = ObjectName(metadata.namespace, metadata.name)
             self._listing.pop(name, None)
-            self._listed_complaints.pop(name, None)
+            self._listed_errors.pop(name, None)
 
     def finish_list(self, version: str) -> ListResult:
         """The list is complete as of this version. Raises MalformedAnswer where no watch could
@@ -104,7 +104,7 @@ class Mirror:
         if not 0 < len(version) <= _MAX_VERSION:
             raise MalformedAnswer("a list has no usable resourceVersion")
         before, self._objects = self._objects, self._listing
-        self._complaints, self._summary = self._listed_complaints, None
+        self._errors, self._summary = self._listed_errors, None
         # A list is the whole truth as of its version, and may be older than what was known: a
         # server that was restored from a backup begins again at smaller versions.
         self._tombstones.clear()
@@ -119,12 +119,12 @@ class Mirror:
 
         Raises MalformedAnswer if the object has no usable name.
         """
-        complaints: dict[ObjectName, ObjectStatus] = {}
-        obj = self._decode(raw, complaints)
+        errors: dict[ObjectName, ObjectStatus] = {}
+        obj = self._decode(raw, errors)
         if obj is None:
             raise MalformedAnswer("a watch sent an object without a name")
-        if complaints:
-            self._complaints |= complaints
+        if errors:
+            self._errors |= errors
             self._summary = None
         if isinstance(obj, ObjectName):
             self._advance(metadata_of(raw))
@@ -136,7 +136,7 @@ class Mirror:
         if not _newer(version, before):
             return None
         self._objects[obj.key] = obj
-        self._drop_complaint(obj.key)
+        self._drop_error(obj.key)
         self._tombstones.pop(obj.key, None)
         if self._reduce is not None and known is not None and _same_but_version(known, obj):
             return None
@@ -154,7 +154,7 @@ class Mirror:
         if known is not None and _newer(known.metadata.resource_version, metadata.resource_version):
             return None
         self._bury(name, metadata.resource_version)
-        self._drop_complaint(name)
+        self._drop_error(name)
         return Deleted(name) if self._objects.pop(name, None) is not None else None
 
     def apply_bookmark(self, raw: msgspec.Raw) -> Metadata | None:
@@ -166,7 +166,7 @@ class Mirror:
         return metadata
 
     def _decode(
-        self, raw: msgspec.Raw, complaints: dict[ObjectName, ObjectStatus]
+        self, raw: msgspec.Raw, errors: dict[ObjectName, ObjectStatus]
     ) -> Object | ObjectName | None:
         """The object, or the name of one that cannot be used, or None where it has no name."""
         try:
@@ -176,13 +176,13 @@ class Mirror:
             metadata = metadata_of(raw) or Metadata()
             name = ObjectName(metadata.namespace, metadata.name)
             where = f"{self._kind.__name__} {name if metadata.name else '(without a name)'}"
-            complaints[name] = ObjectStatus(
+            errors[name] = ObjectStatus(
                 where=brief(where), field=brief(error.path), reason=brief(error.what)
             )
             return name if metadata.name else None
 
-    def _drop_complaint(self, name: ObjectName) -> None:
-        if self._complaints.pop(name, None) is not None:
+    def _drop_error(self, name: ObjectName) -> None:
+        if self._errors.pop(name, None) is not None:
             self._summary = None
 
     def _bury(self, name: ObjectName, version: str) -> None:

@@ -143,8 +143,8 @@ class LastKnownFallback:
         self._sink.remove(source, kind, key)
         self._changed.set()
 
-    def complain(self, source: str, complaints: Sequence[ObjectStatus]) -> None:
-        self._sink.complain(source, complaints)
+    def report_errors(self, source: str, errors: Sequence[ObjectStatus]) -> None:
+        self._sink.report_errors(source, errors)
 
     async def run(self) -> None:
         """Fall back and save, until cancelled. What is new then is saved before this ends."""
@@ -205,16 +205,16 @@ class LastKnownFallback:
             # the last save, in `run`, which has a newer state.
             await self._in_thread(self._save_to, self._path, snapshot)
         except OSError as error:
-            self._complain(f"{self._path}: {error.strerror}")
+            self._report_trouble(f"{self._path}: {error.strerror}")
         except Exception as error:
             # Whatever the error is, serving matters more than keeping a copy on disk.
             log.debug("the state of the cluster cannot be saved", exc_info=True)
-            self._complain(f"unexpected {type(error).__name__}: {brief(str(error))}")
+            self._report_trouble(f"unexpected {type(error).__name__}: {brief(str(error))}")
         else:
-            self._complain("")
+            self._report_trouble("")
         return time.monotonic() - began
 
-    def _complain(self, trouble: str) -> None:
+    def _report_trouble(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
             log.warning("the state of the cluster cannot be saved: %s", trouble)
         elif self._trouble and not trouble:

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from uproxy.core.cluster.objects import Object
 from uproxy.core.report.status import ObjectStatus
 from uproxy.core.report.unusable_objects import MOST, first_few
-from uproxy.sources.manifests.file import FileContent, Key, Located, complaint
+from uproxy.sources.manifests.file import FileContent, Key, Located, file_error
 from uproxy.text.files import shown
 
 S = TypeVar("S")
@@ -27,9 +27,9 @@ class Change(NamedTuple):
 
 class _File(NamedTuple):
     objects: Mapping[Key, Located]
-    complaints: tuple[ObjectStatus, ...]
+    errors: tuple[ObjectStatus, ...]
     proven: bool
-    """Whether `objects` come from a version of the file that had no complaints."""
+    """Whether `objects` come from a version of the file that had no errors."""
 
 
 def difference(before: Mapping[str, S], after: Mapping[str, S]) -> tuple[list[str], list[str]]:
@@ -52,19 +52,19 @@ class Catalog:
         self._holders: dict[Key, list[str]] = {}
         """The files that define a key, sorted. The first one counts."""
         self._contested: set[Key] = set()
-        self._complaining: set[str] = set()
+        self._with_errors: set[str] = set()
 
     def objects(self) -> list[Object]:
         """All objects, each once, in no particular order."""
         return [obj for key in self._holders if (obj := self._winner(key)) is not None]
 
-    def complaints(self) -> list[ObjectStatus]:
-        """What is wrong at present, by file: the first few complaints, and how many more there
+    def errors(self) -> list[ObjectStatus]:
+        """What is wrong at present, by file: the first few errors, and how many more there
         are."""
-        total = sum(len(self._files[path].complaints) for path in self._complaining)
+        total = sum(len(self._files[path].errors) for path in self._with_errors)
         total += sum(len(self._holders[key]) - 1 for key in self._contested)
-        paths = nsmallest(MOST, self._complaining)
-        found = [(path, each) for path in paths for each in self._files[path].complaints]
+        paths = nsmallest(MOST, self._with_errors)
+        found = [(path, each) for path in paths for each in self._files[path].errors]
         contested = islice(self._contested, MOST)
         found += [entry for key in contested for entry in islice(self._losers(key), MOST)]
         found.sort(key=lambda entry: entry[0])
@@ -91,21 +91,21 @@ class Catalog:
         if reading is None:
             return None
         before = self._files.get(path)
-        if reading.complaints and before is not None and before.proven:
-            return before._replace(complaints=reading.complaints)
-        return _File(reading.objects, reading.complaints, not reading.complaints)
+        if reading.errors and before is not None and before.proven:
+            return before._replace(errors=reading.errors)
+        return _File(reading.objects, reading.errors, not reading.errors)
 
     def _set(self, path: str, after: _File | None) -> None:
         for key in self._keys(self._files.pop(path, None)):
             self._release(key, path)
-        self._complaining.discard(path)
+        self._with_errors.discard(path)
         if after is None:
             return
         self._files[path] = after
         for key in after.objects:
             self._hold(key, path)
-        if after.complaints:
-            self._complaining.add(path)
+        if after.errors:
+            self._with_errors.add(path)
 
     def _hold(self, key: Key, path: str) -> None:
         holders = self._holders.setdefault(key, [])
@@ -135,4 +135,4 @@ class Catalog:
         for path in others:
             line = self._files[path].objects[key].line
             reason = f"{key} is already defined in {place}; remove one of them"
-            yield path, complaint(path, line, "metadata.name", reason)
+            yield path, file_error(path, line, "metadata.name", reason)

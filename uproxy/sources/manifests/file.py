@@ -20,7 +20,7 @@ from uproxy.text.yaml_text import yaml_documents
 
 MAX_FILE = 64 * 1024 * 1024
 """Bytes. The API server accepts objects of 1.5 MiB at most; this has room for a long List."""
-_MAX_COMPLAINTS = 100
+_MAX_ERRORS = 100
 """For each file. A text that is not a manifest at all can have an error in every line."""
 _MAX_LISTS = 10
 """Lists within Lists."""
@@ -59,7 +59,7 @@ class FileContent(NamedTuple):
     """What one file contains."""
 
     objects: Mapping[Key, Located] = {}
-    complaints: tuple[ObjectStatus, ...] = ()
+    errors: tuple[ObjectStatus, ...] = ()
     ignored: int = 0
     """Objects of kinds that do not concern a proxy."""
 
@@ -79,7 +79,7 @@ def read_manifest(path: str, raw: bytes) -> FileContent:
     try:
         text = decode_text(raw)
     except Malformed as error:
-        return FileContent(complaints=(_malformed(path, error),))
+        return FileContent(errors=(_malformed(path, error),))
     documents = json_documents if path.endswith(".json") else yaml_documents
     reader = _Reader(path)
     for document in documents(text):
@@ -92,17 +92,17 @@ def read_manifest(path: str, raw: bytes) -> FileContent:
 
 def unreadable(path: str, reason: str) -> FileContent:
     """The content of a file whose text cannot be read."""
-    return FileContent(complaints=(complaint(path, 0, "", reason),))
+    return FileContent(errors=(file_error(path, 0, "", reason),))
 
 
-def complaint(path: str, line: int, field: str, reason: str) -> ObjectStatus:
+def file_error(path: str, line: int, field: str, reason: str) -> ObjectStatus:
     where = f"{shown(path)}:{line}" if line else shown(path)
     return ObjectStatus(where=where, field=brief(field), reason=brief(reason))
 
 
 def _malformed(path: str, error: Malformed) -> ObjectStatus:
     column = f" (column {error.column})" if error.column else ""
-    return complaint(path, error.line, "", error.reason + column)
+    return file_error(path, error.line, "", error.reason + column)
 
 
 class _Reader:
@@ -112,28 +112,28 @@ class _Reader:
         self._path = path
         self._objects: dict[Key, Located] = {}
         self._ignored = 0
-        self._complaints: list[ObjectStatus] = []
+        self._errors: list[ObjectStatus] = []
         self._more = 0
-        """Complaints that are only counted: what to say about one takes most of the time."""
+        """Errors that are only counted, because to formulate an error takes most of the time."""
 
     def take(self, document: Document) -> None:
         for item in _items(document.data, (), document):
             self._decode(item)
 
     def reading(self) -> FileContent:
-        complaints = self._complaints
+        errors = self._errors
         if self._more:
-            last = complaint(self._path, 0, "", f"{self._more} more errors in this file")
-            complaints = [*complaints, last]
-        return FileContent(self._objects, tuple(complaints), self._ignored)
+            last = file_error(self._path, 0, "", f"{self._more} more errors in this file")
+            errors = [*errors, last]
+        return FileContent(self._objects, tuple(errors), self._ignored)
 
     def malformed(self, error: Malformed) -> None:
         if self._room():
-            self._complaints.append(_malformed(self._path, error))
+            self._errors.append(_malformed(self._path, error))
 
     def _room(self) -> bool:
-        """Whether one more complaint can be made; one that cannot is counted."""
-        room = len(self._complaints) < _MAX_COMPLAINTS
+        """Whether there is room for one more error. If not, it is counted."""
+        room = len(self._errors) < _MAX_ERRORS
         self._more += not room
         return room
 
@@ -143,7 +143,7 @@ class _Reader:
         except DecodeError as error:
             if self._room():
                 parts = (error.path,) if error.path else ()
-                self._complain(item.document, item.prefix + parts, error.what)
+                self._add_error(item.document, item.prefix + parts, error.what)
             return
         if kind is None:
             self._ignored += 1
@@ -153,7 +153,7 @@ class _Reader:
         except DecodeError as error:
             if self._room():
                 field, reason = advise(error, item.data, kind)
-                self._complain(item.document, item.prefix + field, reason)
+                self._add_error(item.document, item.prefix + field, reason)
             return
         self._add(Key(kind, obj.key), obj, item)
 
@@ -163,11 +163,11 @@ class _Reader:
         elif self._room():
             first = self._objects[key].line
             reason = f"{key} is already defined in line {first}; remove one of them"
-            self._complain(item.document, (*item.prefix, "metadata", "name"), reason)
+            self._add_error(item.document, (*item.prefix, "metadata", "name"), reason)
 
-    def _complain(self, document: Document, parts: Parts, reason: str) -> None:
+    def _add_error(self, document: Document, parts: Parts, reason: str) -> None:
         line = document.locate(parts)
-        self._complaints.append(complaint(self._path, line, join_parts(parts), reason))
+        self._errors.append(file_error(self._path, line, join_parts(parts), reason))
 
 
 def _items(data: Any, prefix: Parts, document: Document) -> Iterator[_Item]:

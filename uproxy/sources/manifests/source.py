@@ -20,7 +20,7 @@ from uproxy.sources.manifests.changes import FileMonitor, PossibleChanges
 from uproxy.sources.manifests.file import (
     MAX_FILE,
     FileContent,
-    complaint,
+    file_error,
     read_manifest,
     unreadable,
 )
@@ -42,7 +42,7 @@ s."""
 class ManifestSource:
     """Reads files that are named, and all *.yaml, *.yml and *.json files below directories.
 
-    Raises SourceError where a path cannot be read now. What goes wrong later becomes a complaint,
+    Raises SourceError where a path cannot be read now. What goes wrong later becomes an error,
     and a path that goes away may come back.
     """
 
@@ -92,7 +92,7 @@ class ManifestSource:
         level = logging.ERROR if first else logging.DEBUG
         _log.log(level, "%s: unexpected", self.name, exc_info=error)
         reason = f"cannot be read: unexpected {type(error).__name__}"
-        sink.complain(self.name, [complaint(self.name, 0, "", reason)])
+        sink.report_errors(self.name, [file_error(self.name, 0, "", reason)])
 
     async def _follow(self, monitor: FileMonitor, store: _Store, sink: Sink) -> None:
         hints, delivered = PossibleChanges(everywhere=True), None
@@ -104,9 +104,9 @@ class ManifestSource:
                 sink.replace(self.name, await asyncio.to_thread(store.catalog.objects))
             else:
                 self._deliver(news.changes, sink)
-            if news.complaints != delivered:
-                sink.complain(self.name, news.complaints)
-            delivered = news.complaints
+            if news.errors != delivered:
+                sink.report_errors(self.name, news.errors)
+            delivered = news.errors
             await asyncio.sleep(rest_after(took))
             hints = await monitor.changes()
 
@@ -126,8 +126,8 @@ def rest_after(seconds: float) -> float:
 
 class _News(NamedTuple):
     changes: list[Change]
-    complaints: list[ObjectStatus]
-    """All complaints, whether they are new or not."""
+    errors: list[ObjectStatus]
+    """All errors, whether they are new or not."""
 
 
 class _ListingNeeded(Exception):
@@ -158,8 +158,8 @@ class _Store:
         except _ListingNeeded:
             stale = self._list(hints.paths)
         changes = self.catalog.update(self._read(stale))
-        troubles = [complaint(path, 0, "", text) for path, text in self._troubles.items()]
-        return _News(changes, troubles + self.catalog.complaints())
+        troubles = [file_error(path, 0, "", text) for path, text in self._troubles.items()]
+        return _News(changes, troubles + self.catalog.errors())
 
     def _examine(self, paths: Iterable[str]) -> dict[str, Stamp | None]:
         """The stamps of single files; None: the file is gone, or is not a manifest any longer."""
