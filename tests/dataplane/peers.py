@@ -25,6 +25,7 @@ from uproxy.core.route import (
 )
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
+from uproxy.dataplane.kernel import LINUX, Kernel
 from uproxy.dataplane.tcp.epoll_direction import EpollDirection
 from uproxy.dataplane.tcp.epoll_mover import EpollMover
 from uproxy.dataplane.tcp.flow import Flow
@@ -171,9 +172,9 @@ def refusing() -> Backend:
 class World:
     """A worker's TCP side with its clients and backends."""
 
-    def __init__(self, splice: SpliceMode, settings: dict[str, float]) -> None:
+    def __init__(self, splice: SpliceMode, kernel: Kernel, settings: dict[str, float]) -> None:
         merged = {"max_flows": 1000, "tcp_idle_timeout": 0.0, "half_close_timeout": 0.0} | settings
-        self.engine = choose_engine(asyncio.get_running_loop(), splice=splice)
+        self.engine = choose_engine(asyncio.get_running_loop(), kernel, splice=splice)
         self.reactor = self.engine.reactor
         self.context = Context(
             self.reactor,
@@ -255,12 +256,14 @@ class World:
 
 
 @asynccontextmanager
-async def world(splice: SpliceMode = "adaptive", **settings: float) -> AsyncIterator[World]:
+async def world(
+    splice: SpliceMode = "adaptive", *, kernel: Kernel = LINUX, **settings: float
+) -> AsyncIterator[World]:
     """A World; after it, nothing of it may be left: no flow, descriptor, pipe, cycle or bug."""
     before = descriptors()
     gc.collect()
     gc.disable()
-    made = World(splice, settings)
+    made = World(splice, kernel, settings)
     try:
         async with asyncio.timeout(3 * PATIENCE):
             yield made

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import select
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any, cast
 
 import pytest
 
@@ -16,15 +18,37 @@ from tests.dataplane.peers import eventually, free_descriptors
 from tests.dataplane.udp import world as udp_world
 from tests.io_uring import on_loops_without_a_ring
 from uproxy.core.flows.counters import DropReason
-from uproxy.dataplane.reactor import Callback
+from uproxy.dataplane.kernel import LINUX, Kernel
 from uproxy.dataplane.udp.flow import CONVERSATION
 from uproxy.dataplane.udp.listener import UdpListener
 
 
+class FullEpoll:
+    """An epoll that registers no more descriptors than those it is to keep."""
+
+    def __init__(self, code: int) -> None:
+        self.keeps: set[int] | None = None
+        self._code = code
+
+    def open(self) -> FullEpoll:
+        self._real = select.epoll()
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def register(self, fd: int, events: int) -> None:
+        if self.keeps is not None and fd not in self.keeps:
+            raise OSError(self._code, "no more")
+        self._real.register(fd, events)
+
+
 @asynccontextmanager
-async def world(max_flows: int = 1000) -> AsyncIterator[tuple[peers.World, udp_world.World]]:
+async def world(
+    max_flows: int = 1000, kernel: Kernel = LINUX
+) -> AsyncIterator[tuple[peers.World, udp_world.World]]:
     """One worker with TCP and UDP frontends."""
-    async with peers.world(max_flows=max_flows) as tcp:
+    async with peers.world(max_flows=max_flows, kernel=kernel) as tcp:
         udp = udp_world.World(tcp.context, tcp.engine.new_intake)
         try:
             yield tcp, udp
@@ -162,27 +186,20 @@ class TestDescriptors:
 
     @on_loops_without_a_ring  # The ring is asked instead of epoll.
     @pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOSPC])
-    async def test_no_backend_is_to_blame_when_epoll_takes_no_more(
-        self, code: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_no_backend_is_to_blame_when_epoll_takes_no_more(self, code: int) -> None:
         """ENOSPC: the user's watches are used up (fs.epoll.max_user_watches)."""
-        async with world() as (tcp, udp):
+        full = FullEpoll(code)
+        kernel = Kernel(epoll=cast("type[select.epoll]", full.open))
+        async with world(kernel=kernel) as (tcp, udp):
             server = tcp.server()
             stream, datagrams = tcp.listen(server.backend), udp.listen(udp.server().backend)
-            register = tcp.reactor.register
-
-            def refuse(fd: int, callback: Callback, events: int) -> None:
-                if fd not in (stream._fd, datagrams.sock.fileno()):
-                    raise OSError(code, "no more")
-                register(fd, callback, events)
-
             client = udp.client(datagrams)
-            monkeypatch.setattr(tcp.reactor, "register", refuse)
+            full.keeps = {stream._fd, datagrams.sock.fileno()}
             client.send(b"hello?")
             await eventually(lambda: udp.dropped(DropReason.DESCRIPTORS) == 1)
             waiting = tcp.connect(stream)
             await eventually(lambda: tcp.flows.shortage.active)
-            monkeypatch.undo()
+            full.keeps = None
             await waiting.send(b"x")
             while await (await server.accept()).receive(1) != b"x":
                 pass  # An attempt that could not be registered.

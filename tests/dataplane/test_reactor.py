@@ -2,77 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import logging
 import os
 import select
-import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from collections.abc import Iterator
 
 import pytest
 
+from tests.dataplane.links import EVENTS, Link, linked, reactor
 from tests.dataplane.peers import eventually
 from tests.io_uring import on_ring_loops
-from uproxy.dataplane import reactor as reactor_module
-from uproxy.dataplane.engine import choose_engine
-from uproxy.dataplane.kernel import LINUX, Kernel
 from uproxy.dataplane.reactor import (
     BATCH,
     BESIDE_RING,
-    Abortable,
-    Callback,
-    Reactor,
     RingReactor,
 )
-
-EVENTS = select.EPOLLIN | select.EPOLLET
-
-
-@asynccontextmanager
-async def reactor(kernel: Kernel = LINUX) -> AsyncIterator[Reactor]:
-    made = choose_engine(asyncio.get_running_loop(), kernel).reactor
-    try:
-        yield made
-    finally:
-        made.close()
-        made.close()
-
-
-class Link:
-    """Two connected sockets; what is sent to the one is an event of the other."""
-
-    def __init__(self) -> None:
-        self.near, self.far = socket.socketpair()
-        self.near.setblocking(False)
-        self.events: list[int] = []
-        self.aborted = False
-        self.on_event: Callable[[], None] = lambda: None
-
-    def ready(self, mask: int) -> None:
-        self.events.append(mask)
-        self.on_event()
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def __repr__(self) -> str:
-        return "<Link of the test>"
-
-    def close(self) -> None:
-        self.near.close()
-        self.far.close()
 
 
 @pytest.fixture
 def links() -> Iterator[list[Link]]:
-    made = [Link() for _ in range(4)]
-    yield made
-    for link in made:
-        link.close()
+    with linked() as made:
+        yield made
 
 
 async def test_calls_back_with_the_mask(links: list[Link]) -> None:
@@ -173,95 +123,6 @@ async def test_events_of_a_closed_descriptor_miss_its_successor(links: list[Link
         finally:
             r.unregister(number)
             os.close(number)
-
-
-async def test_a_failure_ends_its_owner_only(
-    links: list[Link], caplog: pytest.LogCaptureFixture
-) -> None:
-    bad, good = links[:2]
-    assert isinstance(bad, Abortable)
-
-    def fail() -> None:
-        raise ValueError("a bug")
-
-    bad.on_event = fail
-    async with reactor() as r:
-        for link in (bad, good):
-            r.register(link.near.fileno(), link.ready, EVENTS)
-            link.far.send(b"x")
-        with caplog.at_level(logging.ERROR):
-            await eventually(lambda: bool(good.events))
-        assert bad.aborted
-        assert not good.aborted
-        assert r.failures == 1
-        assert "<Link of the test> failed" in caplog.text
-        assert "a bug" in caplog.text
-
-
-class Moody:
-    """An epoll that fails when it is asked for the first time."""
-
-    def __init__(self) -> None:
-        self._real = select.epoll()
-        self.asked = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
-        self.asked += 1
-        if self.asked == 1:
-            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-        return self._real.poll(timeout, most)
-
-
-async def test_events_go_on_after_they_could_not_be_asked_for(links: list[Link]) -> None:
-    kernel = Kernel(epoll=cast("type[select.epoll]", Moody))
-    async with reactor(kernel) as r:
-        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        r.register(links[0].near.fileno(), links[0].ready, EVENTS)
-        links[0].far.send(b"x")
-        await eventually(lambda: links[0].events == [select.EPOLLIN])
-
-
-async def test_a_log_that_fails_stops_nobody(
-    links: list[Link], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise ValueError("nobody reads this log any more")
-
-    for name in ("error", "exception"):
-        monkeypatch.setattr(logging.getLogger(reactor_module.__name__), name, fail)
-    async with reactor() as r:
-        for link in links:
-            link.on_event = fail
-            r.register(link.near.fileno(), link.ready, EVENTS)
-            link.far.send(b"x")
-        await eventually(lambda: all(link.events for link in links))
-        assert all(link.aborted for link in links)
-        assert r.failures == len(links)
-
-
-async def test_a_failing_function_and_a_failing_end(
-    links: list[Link], caplog: pytest.LogCaptureFixture
-) -> None:
-    class Hopeless:
-        def ready(self, mask: int) -> None:
-            raise ValueError("first")
-
-        def abort(self) -> None:
-            raise ValueError("second")
-
-    def plain(mask: int) -> None:
-        raise ValueError("third")
-
-    callbacks: list[Callback] = [Hopeless().ready, plain]
-    async with reactor() as r:
-        for link, callback in zip(links, callbacks, strict=False):
-            r.register(link.near.fileno(), callback, EVENTS)
-            link.far.send(b"x")
-        await eventually(lambda: r.failures == 2)
-    assert all(word in caplog.text for word in ("first", "second", "third"))
 
 
 async def test_deferred_calls_wait_for_a_round_of_events(links: list[Link]) -> None:

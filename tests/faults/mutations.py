@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.simulation.mutate import put_in
-from tests.simulation.mutations import Change, Mutation
+from tests.simulation.mutation import Change, Mutation
 
 
 def _one(name: str, says: str, module: str, old: str, new: str) -> Mutation:

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tests.simulation.mutate import MUTATIONS
-from tests.simulation.mutations import ALL, Mutation
+from tests.simulation.mutation import Mutation
+from tests.simulation.mutations import ALL
 
 MOST = 2000
 """Seeds, each by all modes, within which a defect has to be noticed."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Final
 
-from tests.simulation.mutations import ALL, Mutation
+from tests.simulation.mutation import Mutation
+from tests.simulation.mutations import ALL
 
 MUTATIONS: Final = {mutation.name: mutation for mutation in ALL}
 _SOURCES: Final = Path(__file__).parents[2] / "uproxy"

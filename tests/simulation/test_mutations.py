@@ -9,7 +9,8 @@ import pytest
 
 from tests.simulation.evidence import catch
 from tests.simulation.mutate import mutated, source_of
-from tests.simulation.mutations import ALL, Mutation
+from tests.simulation.mutation import Mutation
+from tests.simulation.mutations import ALL
 
 
 @pytest.mark.parametrize("mutation", ALL, ids=lambda each: each.name)
