@@ -20,9 +20,16 @@ from uproxy.sources.kubernetes.source import KubernetesSource
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.comeback", description=__doc__)
-    parser.add_argument("--away", type=float, default=5.0, help="seconds, default 5")
-    parser.add_argument("--forbidding", type=float, default=3.0, help="seconds, default 3")
-    parser.add_argument("--rounds", type=int, default=5, help="default 5")
+    parser.add_argument(
+        "--away", type=float, default=5.0, help="seconds that the API server is away, default 5"
+    )
+    parser.add_argument(
+        "--forbidding",
+        type=float,
+        default=3.0,
+        help="seconds for which it then forbids everything, default 3",
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="number of restarts, default 5")
     arguments = parser.parse_args()
     found = asyncio.run(_measure(arguments.away, arguments.forbidding, arguments.rounds))
     print("all kinds followed again after", ", ".join(f"{each:.1f} s" for each in found))

@@ -32,10 +32,13 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument(
-        "--services", type=_numbers, default=[0, 2000, 10000], help="default: 0,2000,10000"
+        "--services",
+        type=_numbers,
+        default=[0, 2000, 10000],
+        help="numbers of Services, default 0,2000,10000",
     )
-    parser.add_argument("--ports", type=int, default=2, help="of each Service, default 2")
-    parser.add_argument("--workers", type=int, default=2, help="default 2")
+    parser.add_argument("--ports", type=int, default=2, help="ports of each Service, default 2")
+    parser.add_argument("--workers", type=int, default=2, help="number of workers, default 2")
     parser.add_argument(
         "--change-at",
         type=int,
@@ -43,9 +46,16 @@ def _parser() -> argparse.ArgumentParser:
         help="number of Services with which to measure changes, default 2000",
     )
     parser.add_argument("--rate", type=float, default=100.0, help="changes a second, default 100")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of CPU use, default 20")
-    parser.add_argument("--moves", type=int, default=300, help="samples, default 300")
-    parser.add_argument("--json", type=Path, help="write the results to this file too")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=20.0,
+        help="length of the measurement of CPU use, default 20",
+    )
+    parser.add_argument(
+        "--moves", type=int, default=300, help="number of changes that are timed, default 300"
+    )
+    parser.add_argument("--json", type=Path, help="write the results also to this file")
     return parser
 
 

@@ -73,18 +73,22 @@ def _checked(among: Sequence[str]) -> Callable[..., tuple[str, ...]]:
     "scenarios",
     multiple=True,
     callback=_checked([each.name for each in SCENARIOS]),
-    help="Only these; the beginning of a name will do. Repeatable.",
+    help="Run only this scenario; the beginning of its name is enough. Repeatable.",
 )
 @click.option(
     "--peer",
     "peers",
     multiple=True,
     type=click.Choice(list(PEERS)),
-    help="Only these, and what ratios are to. Repeatable.",
+    help="Measure only this peer, and the baseline. Repeatable.",
 )
-@click.option("--rounds", type=click.IntRange(1), help="Default: 7; 3 with --quick.")
 @click.option(
-    "--seconds", type=click.FloatRange(0.2), help="Of each measurement. Default: 2; 1 with --quick."
+    "--rounds", type=click.IntRange(1), help="Number of rounds. Default: 7; 3 with --quick."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.2),
+    help="Length of each measurement. Default: 2; 1 with --quick.",
 )
 @click.option(
     "--nice",
@@ -98,11 +102,13 @@ def _checked(among: Sequence[str]) -> Callable[..., tuple[str, ...]]:
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     default=RESULTS,
-    help="Where the JSON file goes. Default: bench/results.",
+    help="Directory for the JSON file. Default: bench/results.",
 )
-@click.option("--charts/--no-charts", "draw", default=False, help="Draw SVG files beside it.")
+@click.option("--charts/--no-charts", "draw", default=False, help="Draw SVG files next to it.")
 @click.option(
-    "--show", type=click.Path(path_type=Path, exists=True), help="Measure nothing: show this file."
+    "--show",
+    type=click.Path(path_type=Path, exists=True),
+    help="Show the results in this file instead of measuring.",
 )
 @click.option(
     "--against",

@@ -1,4 +1,4 @@
-"""The command line of `uproxy run`, as far as it makes a Config."""
+"""The Config that `uproxy run` makes of its flags, variables and file."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def test_an_unknown_flag() -> None:
     assert "--wrokers" in refusal("--wrokers", "2")
 
 
-def test_a_file_decides_but_for_logging_and_the_name(tmp_path: Path) -> None:
+def test_a_file_decides_all_but_logging_and_the_name(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(_FILE + "workers: 3\nhostnameOverride: a\nlogging: {verbosity: 1}\n")
     config, warnings = invoke("--config", str(path))

@@ -42,7 +42,7 @@ def enter(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 def run(*words: str) -> Done:
-    """The same as a process of its own."""
+    """Runs `uproxy` in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "uproxy.cli", *words],
         capture_output=True,
@@ -124,7 +124,7 @@ def test_bad_input_is_one_line_for_the_program_too() -> None:
     assert done.code == 2
 
 
-def test_a_file_that_is_not_there() -> None:
+def test_a_missing_file() -> None:
     done = run("run", "--manifests", "/nowhere/at/all", "--workers", "1")
     assert done.stderr.splitlines()[-1] == "uproxy: /nowhere/at/all: no such file or directory"
     assert "Traceback" not in done.stderr
@@ -137,8 +137,8 @@ def test_a_variable_is_named_where_it_is_wrong(enter: Enter) -> None:
     assert done.code == 2
 
 
-def test_a_port_that_must_be_had_and_is_taken(tmp_path: Path) -> None:
-    """The error comes out of task groups, which wrap it."""
+def test_a_taken_port_is_one_line_with_hard_fail(tmp_path: Path) -> None:
+    """Task groups wrap the error."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         options = ["--bind-address-hard-fail", "--healthz-bind-address", ""]
@@ -163,7 +163,7 @@ def test_a_port_that_must_be_had_and_is_taken(tmp_path: Path) -> None:
         pytest.param(["explain", "web"], id="explain"),
     ],
 )
-def test_no_uproxy_to_ask(enter: Enter, words: Sequence[str]) -> None:
+def test_no_uproxy_answers(enter: Enter, words: Sequence[str]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     done = enter(*words, UPROXY_URL=url)
     assert done.stderr.startswith(f"uproxy: no uproxy answers at {url} (connection refused); ")
@@ -219,8 +219,8 @@ def test_commands_that_only_print_load_no_server() -> None:
 
 
 @pytest.mark.parametrize("source", ["--manifests", "--kubeconfig"])
-def test_a_source_that_is_not_there_is_one_line(source: str, tmp_path: Path) -> None:
-    """Nothing else is logged around it: the start has failed, and that is the news."""
+def test_a_missing_source_is_one_line(source: str, tmp_path: Path) -> None:
+    """Nothing else is logged: the only news is that the start has failed."""
     done = run("run", source, str(tmp_path / "nothing"))
     assert done.code == 2
     # A busy machine may have it say what it waits for.

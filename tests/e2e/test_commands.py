@@ -1,4 +1,4 @@
-"""The commands that look at a running uproxy, each a process of its own, as users call them."""
+"""The commands that ask a running uproxy, each in a process of its own, as users call them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class World:
 
 @contextmanager
 def world(manifests: Path, *, trouble: bool = True) -> Iterator[World]:
-    """A Service that is served, and, if there is to be trouble, some that cannot be."""
+    """A Service that is served and, on request, some that cannot be served."""
     manifests.mkdir()
     served, empty, taken = free_port(), free_port(), free_port()
     with pod("a") as a, socket.create_server((HERE, taken)):
@@ -81,7 +81,7 @@ def world(manifests: Path, *, trouble: bool = True) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One for all tests that only look."""
+    """One uproxy for all tests that do not change it."""
     with world(tmp_path_factory.mktemp("world") / "manifests") as running:
         yield running
 
@@ -110,7 +110,7 @@ def test_status(here: World) -> None:
     assert "\x1b" not in done.stdout
 
 
-def test_status_narrowed(here: World) -> None:
+def test_status_with_filters(here: World) -> None:
     paused = here.call("status", "--state", "paused").stdout.splitlines()
     assert len(paused) == 2
     assert "no endpoints" in paused[1]
@@ -135,7 +135,7 @@ def test_status_as_a_check(here: World, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout
 
 
-def test_a_reader_that_goes_away_is_no_error(here: World) -> None:
+def test_a_closed_pipe_is_not_an_error(here: World) -> None:
     process = subprocess.Popen(
         here.command("status"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -166,7 +166,7 @@ def test_explain_as_json(here: World) -> None:
     assert {each["service"] for each in said["frontends"]} == {"default/odd"}
 
 
-def test_explain_what_is_not_known(here: World) -> None:
+def test_explain_an_unknown_service(here: World) -> None:
     done = here.call("explain", "wbe")
     assert done.returncode == 1
     assert done.stdout == ""
@@ -214,7 +214,7 @@ def test_watching_on_a_terminal(here: World, words: list[str], shown: str) -> No
 
 @pytest.mark.parametrize("words", [["status"], ["status", "-w"], ["top"]], ids=" ".join)
 @pytest.mark.parametrize("text", [NASTY["title of the window"], "\x1b[31mred", "[red]x[/]"])
-def test_what_a_server_says_does_nothing_to_a_terminal(words: list[str], text: str) -> None:
+def test_answers_of_a_server_cannot_harm_a_terminal(words: list[str], text: str) -> None:
     status = views.status(node=text, frontends=[views.frontend(f"{text}/{text}")])
     with answering(200, msgspec.json.encode(status), []) as url:
         command = [sys.executable, "-m", "uproxy.cli", *words, "--url", url]
@@ -244,8 +244,8 @@ def test_the_log_is_fit_to_print(tmp_path: Path) -> None:
         assert is_fit_to_print(uproxy.log)
 
 
-def test_a_log_in_json_has_nothing_else(tmp_path: Path) -> None:
-    """Workers write into it too, here that their files are few."""
+def test_a_json_log_has_only_json(tmp_path: Path) -> None:
+    """Workers write to it too; here they warn about the limit of open files."""
     (tmp_path / "manifests").mkdir()
     few = ["sh", "-c", 'ulimit -n 1024 && exec "$0" "$@"']
     with program(tmp_path / "manifests", "--log-format", "json", wrapper=few) as uproxy:
@@ -294,7 +294,7 @@ def test_doctor() -> None:
 
 
 class Screen:
-    """What a program has written to a descriptor."""
+    """The output of a program on a descriptor."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -302,7 +302,7 @@ class Screen:
         self._seen = 0
 
     def wait_for(self, text: str) -> None:
-        """Read until a text comes that was not waited for yet."""
+        """Read until a text appears after the one that was found last."""
         deadline = time.monotonic() + PATIENCE
         while (at := self.text.find(text, self._seen)) < 0:
             assert self._read(deadline), f"waited in vain for {text!r}: {self.text}"

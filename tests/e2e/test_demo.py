@@ -1,4 +1,4 @@
-"""The real `uproxy demo`, and everything that it promises a newcomer, tried with real clients."""
+"""The real `uproxy demo`, with real clients: everything that it shows works."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from uproxy.sources.manifests.file import read_manifest
 HERE = "127.0.0.1"
 
 _LOWEST, _HIGHEST = -1023, 767
-"""Ports of the demo stay below the range of ephemeral ones, so that no client takes one."""
+"""Ports of the demo stay below ephemeral ports, so that no client takes one."""
 _next = itertools.count(os.getpid() * 97, 11)
 
 
@@ -49,7 +49,7 @@ class Demo:
         return pod
 
     def read_until(self, line: str) -> None:
-        """Read what is printed, up to a line that begins so."""
+        """Read the output up to a line that begins like this."""
         assert self.process.stdout is not None
         for each in self.process.stdout:
             self.text += each
@@ -119,7 +119,7 @@ def running(directory: Path, *options: str) -> Iterator[Demo]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """One for all tests that only look at it."""
+    """One demo for all tests that do not change it."""
     with running(tmp_path_factory.mktemp("demo")) as one:
         yield one
 
@@ -216,7 +216,7 @@ def test_the_table_names_everything_that_is_served(demo: Demo) -> None:
         assert row.split() in lines
 
 
-def test_what_is_not_served_says_why(demo: Demo) -> None:
+def test_it_says_why_a_service_is_not_served(demo: Demo) -> None:
     assert "default/external is not served: type is ExternalName; " in demo.text
     assert "default/headless is not served: it is headless (clusterIP None); " in demo.text
 
@@ -232,12 +232,12 @@ def test_every_row_has_a_command_that_works(demo: Demo) -> None:
             assert f"-p {30053 + demo.offset} " in words
 
 
-def test_the_table_comes_without_noise(demo: Demo) -> None:
+def test_no_log_lines_disturb_the_table(demo: Demo) -> None:
     assert demo.text.startswith("SERVICE ")
     assert max(map(len, demo.text.splitlines())) <= 110
 
 
-def test_status_explain_and_page_are_where_it_says(demo: Demo) -> None:
+def test_the_suggested_status_explain_and_page_work(demo: Demo) -> None:
     found = re.search(r"^Look:  .*uproxy.* status --url (\S+)$", demo.text, re.MULTILINE)
     assert found is not None
     assert get(f"{found[1]}/")[0] == 200
@@ -246,7 +246,7 @@ def test_status_explain_and_page_are_where_it_says(demo: Demo) -> None:
     assert '"default/kubia-nodeport"' in body
 
 
-def test_it_ends_by_itself(tmp_path: Path) -> None:
+def test_exit_after(tmp_path: Path) -> None:
     started = time.monotonic()
     with running(tmp_path, "--exit-after", "1s") as demo:
         assert demo.process.wait(PATIENCE) == 0
@@ -261,7 +261,7 @@ def test_it_ends_by_itself(tmp_path: Path) -> None:
     [signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
     ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
-def test_a_signal_ends_it_well(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path) as demo:
         manifests = re.search(r"^Edit:  (\S+)", demo.text, re.MULTILINE)
         assert manifests is not None
@@ -272,7 +272,7 @@ def test_a_signal_ends_it_well(tmp_path: Path, number: signal.Signals) -> None:
         assert not Path(manifests[1]).exists(), "no temporary files are left"
 
 
-def test_edited_manifests_are_followed(tmp_path: Path) -> None:
+def test_edited_manifests_take_effect(tmp_path: Path) -> None:
     with running(tmp_path) as demo:
         found = re.search(r"^Edit:  (\S+)", demo.text, re.MULTILINE)
         assert found is not None

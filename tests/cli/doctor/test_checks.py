@@ -1,4 +1,4 @@
-"""What `uproxy doctor` makes of a machine."""
+"""What `uproxy doctor` finds, and what it advises."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ LOAD = Load(max_flows=65536, workers=2)
 
 
 def findings(load: Load = LOAD, sysctls: dict[str, str] | None = None, **parts: Any) -> Any:
-    """By check, of a machine that is good but for what is given."""
+    """Findings by check, for a good machine except for the given facts."""
     facts = GOOD | parts | {"sysctls": GOOD["sysctls"] | (sysctls or {})}
     found = list(check(Machine(**facts), load))
     assert len({each.check for each in found}) == len(found)
     return {each.check: each for each in found}
 
 
-def test_a_good_machine_has_nothing_to_advise() -> None:
+def test_a_good_machine_needs_no_advice() -> None:
     found = findings()
     assert {each.result for each in found.values()} == {Result.OK}
     assert {each.advice for each in found.values()} == {""}
@@ -230,7 +230,7 @@ def test_check(parts: dict[str, Any], name: str, result: str, words: str) -> Non
         ),
     ],
 )
-def test_local_ports_of_connections(ephemeral: str, reserved: str, advice: str) -> None:
+def test_ephemeral_ports(ephemeral: str, reserved: str, advice: str) -> None:
     found = findings(
         sysctls={
             "net.ipv4.ip_local_port_range": ephemeral,
@@ -242,7 +242,7 @@ def test_local_ports_of_connections(ephemeral: str, reserved: str, advice: str) 
     assert found.result == ("warn" if advice else "ok")
 
 
-def test_facts_that_cannot_be_read_are_no_reason_to_warn() -> None:
+def test_unknown_facts_give_no_warning() -> None:
     machine = Machine(**(GOOD | {"sysctls": {}, "taken_ports": {}}))
     assert {each.result for each in check(machine, LOAD)} == {Result.OK}
 

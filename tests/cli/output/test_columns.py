@@ -1,4 +1,4 @@
-"""Text in columns, and numbers for people."""
+"""Tables of plain text, and short numbers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_columns(width: int | None, lines: list[str]) -> None:
     assert list(columns(HEAD, ROWS, width=width, right=frozenset({1}))) == lines
 
 
-def test_a_long_text_goes_on_in_its_own_column() -> None:
+def test_a_long_text_continues_in_its_own_column() -> None:
     lines = list(columns(HEAD, [("web", "7", LONG)], width=60))
     assert lines == [
         "NAME  N  WHY",
@@ -72,15 +72,13 @@ def test_a_pipe_gets_a_line_for_each_row() -> None:
         pytest.param(HEAD, ROWS, id="both"),
     ],
 )
-def test_lines_have_no_blanks_at_their_end(
-    head: Sequence[str], rows: Sequence[Sequence[str]]
-) -> None:
+def test_lines_have_no_trailing_blanks(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     lines = list(columns(head, rows))
     assert len(lines) == len(rows) + bool(head)
     assert [line for line in lines if line != line.rstrip()] == []
 
 
-def test_rows_share_a_first_cell_that_has_no_room() -> None:
+def test_the_first_cell_gets_a_line_of_its_own() -> None:
     rows = [
         ("default/one-long-name", "127.0.0.1:30080/TCP", "serving", ""),
         ("default/one-long-name", "127.0.0.1:30081/TCP", "paused", "no endpoints"),

@@ -70,7 +70,7 @@ def test_external_traffic_policy_local() -> None:
     assert "What to do" not in text
 
 
-def test_each_port_has_a_part_of_its_own() -> None:
+def test_each_port_has_its_own_section() -> None:
     view = status(
         frontends=[
             frontend(service_port="dns", protocol="UDP", counts=counts(client_datagrams=5)),
@@ -89,7 +89,7 @@ def test_each_port_has_a_part_of_its_own() -> None:
     ]
 
 
-def test_troubles_are_counted_and_explained() -> None:
+def test_failures_are_counted_and_explained() -> None:
     troubled = counts(flows=5, dial_failures=1, retries=3, dropped={"dial_failed": 2, "newer": 1})
     lines = list(explanation(status(frontends=[frontend(counts=troubled)]), WEB))
     text = "\n".join(lines)
@@ -155,7 +155,7 @@ def test_verdict(parts: dict[str, Any], sentence: str) -> None:
 
 
 def test_backends_that_do_not_answer_are_named() -> None:
-    """First of all, where there are too many to show them all."""
+    """They come first, because not all backends may be shown."""
     many = [f"10.0.0.{number}:8080" for number in range(100)]
     degraded = frontend(state="degraded", backends=many, failing=["10.0.0.98:8080"])
     lines = list(explanation(status(frontends=[degraded]), WEB))
@@ -167,8 +167,8 @@ def test_backends_that_do_not_answer_are_named() -> None:
     assert "nc -zv 10.0.0.98 8080" in advice
 
 
-def test_commands_to_copy_do_no_harm() -> None:
-    """Names may have been made for that."""
+def test_names_in_suggested_commands_are_quoted() -> None:
+    """A name may be meant to do harm in a shell."""
     odd = "de;fault/$(reboot)"
     paused = frontend(odd, state="paused", reason="no ready endpoints")
     degraded = frontend(odd, state="degraded", failing=["`reboot`:80;reboot"])

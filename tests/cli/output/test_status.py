@@ -16,7 +16,7 @@ from uproxy.core.report.status_format import Filter, status_view
 KUBIA = frontend("default/kubia", counts=counts(active_flows=1234))
 
 
-def test_everything_at_once_through_a_pipe() -> None:
+def test_a_status_with_all_sections_in_a_pipe() -> None:
     assert list(overview(status_view(FULL, Filter()))) == [
         "Node node-1: not ready; 3 frontends (1 serving, 1 paused, 1 failed), 9 active flows, "
         "2 workers.",
@@ -145,7 +145,7 @@ def test_eighty_columns_are_enough() -> None:
 
 
 def test_reasons_of_healthz_are_shown() -> None:
-    """A node that the cluster does not know serves its clients, and load balancers go elsewhere."""
+    """A node that the cluster does not know serves clients, but load balancers use other nodes."""
     lines = list(overview(status(not_healthy=["the cluster has no Node of this name"])))
     assert lines[0].startswith("Node node-1: not healthy; ")
     assert "  the cluster has no Node of this name" in lines

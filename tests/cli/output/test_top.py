@@ -1,4 +1,4 @@
-"""What `uproxy top` makes of two looks at the counts."""
+"""What `uproxy top` prints from two samples of the counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def rate(name: str, **parts: float) -> Rate:
     return zero._replace(**parts)  # type: ignore[arg-type]
 
 
-def test_frontends_of_one_port_are_taken_once() -> None:
+def test_frontends_of_one_port_are_counted_once() -> None:
     seen = sample(
         7.0,
         [

@@ -1,4 +1,4 @@
-"""What every command prints when names, reasons and answers are made to harm a terminal."""
+"""What each command prints if names, reasons and answers contain text that harms terminals."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from uproxy.core.report.status import ObjectStatus, WorkerStatus
 from uproxy.core.report.status_format import StatusView
 
 TEXTS = {name: text for name, text in NASTY.items() if name != "surrogate"} | {"markup": MARKUP}
-"""JSON has no surrogates alone."""
+"""JSON cannot have unpaired surrogates."""
 
 
 def nasty_status(text: str) -> StatusView:
-    """A status with one text in all places that a server could put one."""
+    """A status with the same text in every place where a server could put one."""
     counts = views.counts(dropped={text: 7}, dial_failures=1, retries=1)
     frontends = [
         views.frontend(
@@ -75,7 +75,7 @@ class Called(NamedTuple):
 def call(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
 ) -> Called:
-    """As the shell does it, but within this process."""
+    """Calls a command as a shell does, but within this process."""
     monkeypatch.setattr(sys, "argv", ["uproxy", *words])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -193,7 +193,7 @@ def test_doctor(uproxy: Call, monkeypatch: pytest.MonkeyPatch, output: str, text
         pytest.param(b"HTTP/1.1 301 x\r\nLocation: ftp://127.0.0.1/\r\n\r\n", id="elsewhere"),
     ],
 )
-def test_doctor_is_not_harmed_by_what_is_on_a_port(answer: bytes) -> None:
+def test_doctor_survives_any_answer_on_a_port(answer: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
