@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 
 from tests.faults.clock import Clock, VirtualLoop
+from tests.faults.injection import FaultInjector
 from tests.faults.kernel import Kernel
 from tests.faults.machine import Surroundings, Transparency
-from tests.faults.weather import Weather
 from uproxy.control.client_ip_preservation import ClientAddressCalls, ClientIPPreservation
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import ObjectName
@@ -21,15 +21,15 @@ from uproxy.core.cluster.objects import ObjectName
 WEB = ObjectName("default", "web")
 
 
-def run(main: Callable[[Weather, ClientIPPreservation], Awaitable[None]]) -> None:
-    clock, weather = Clock(), Weather(random.Random(0))
-    kernel = Kernel(clock, weather, lambda line: None)
+def run(main: Callable[[FaultInjector, ClientIPPreservation], Awaitable[None]]) -> None:
+    clock, faults = Clock(), FaultInjector(random.Random(0))
+    kernel = Kernel(clock, faults, lambda line: None)
     made = Transparency(kernel)
     calls = ClientAddressCalls(
         new_rules=lambda: cast("Any", made),
         remove_rules=made.remove,
         remove_leftovers=made.remove,
-        take_lock=Surroundings(kernel, weather).take_lock,
+        take_lock=Surroundings(kernel, faults).take_lock,
     )
 
     async def beside() -> None:
@@ -42,7 +42,7 @@ def run(main: Callable[[Weather, ClientIPPreservation], Awaitable[None]]) -> Non
         )
         async with asyncio.TaskGroup() as tasks, shown:
             running = tasks.create_task(TaskSupervisor().run("what shows addresses", shown.run))
-            await main(weather, shown)
+            await main(faults, shown)
             running.cancel()
 
     with ExitStack() as stack:
@@ -53,13 +53,13 @@ def run(main: Callable[[Weather, ClientIPPreservation], Awaitable[None]]) -> Non
 
 @pytest.mark.parametrize("what", ["lock", "transparent", "bug"])
 def test_a_lack_of_something_does_not_last(what: str) -> None:
-    async def main(weather: Weather, shown: ClientIPPreservation) -> None:
-        weather.storm([what], 1.0)
+    async def main(faults: FaultInjector, shown: ClientIPPreservation) -> None:
+        faults.start([what], 1.0)
         await shown.prepare([WEB])
         await asyncio.sleep(60)
         assert shown.reason
         assert not shown.families
-        weather.clear()
+        faults.stop()
         await asyncio.sleep(30)
         assert shown.families == ("IPv4", "IPv6")
         assert not shown.reason
@@ -69,13 +69,13 @@ def test_a_lack_of_something_does_not_last(what: str) -> None:
 
 @pytest.mark.parametrize("what", ["transparent", "bug"])
 def test_what_cannot_be_removed_stops_nobody(what: str) -> None:
-    async def main(weather: Weather, shown: ClientIPPreservation) -> None:
+    async def main(faults: FaultInjector, shown: ClientIPPreservation) -> None:
         await shown.prepare([WEB])
         await asyncio.sleep(1)
-        weather.storm([what], 1.0)
+        faults.start([what], 1.0)
         await shown.prepare([])
         await asyncio.sleep(30)
-        weather.clear()
+        faults.stop()
         await shown.prepare([WEB])
         await asyncio.sleep(30)
         assert shown.families == ("IPv4", "IPv6")

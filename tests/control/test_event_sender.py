@@ -26,7 +26,7 @@ FAST = Pace(period=0.0, retry=Backoff(initial=0.001, maximum=0.001))
 
 
 class World:
-    """Problems that tests make, and an API server that is told."""
+    """Problems that tests make, and an API server that receives Events."""
 
     def __init__(self, server: FakeApi) -> None:
         self.server = server
@@ -60,18 +60,18 @@ class World:
         self.problems.clear()
         self.events.changed()
 
-    def told(self) -> list[dict[str, Any]]:
+    def sent(self) -> list[dict[str, Any]]:
         items = self.server.store.items(EVENTS).values()
         return sorted((item.data for item in items), key=lambda data: data["eventTime"])
 
     def reasons(self) -> list[str]:
-        return [each["reason"] for each in self.told()]
+        return [each["reason"] for each in self.sent()]
 
     async def until_counted(self, reason: str, count: int) -> None:
         """Wait until the one Event with that reason has this count; 0: no series."""
 
         def counts() -> list[int]:
-            found = [each for each in self.told() if each["reason"] == reason]
+            found = [each for each in self.sent() if each["reason"] == reason]
             return [each.get("series", {}).get("count", 0) for each in found]
 
         await self.until(lambda: counts() == [count])
@@ -97,7 +97,7 @@ async def test_begin_and_end_of_a_trouble_are_told() -> None:
         await here.until(lambda: here.reasons() == ["FailedToListen"])
         here.end()
         await here.until(lambda: here.reasons() == ["FailedToListen", "Recovered"])
-        first = here.told()[0]
+        first = here.sent()[0]
         assert first["regarding"]["uid"] == "u-1"
         assert first["note"] == "port 80 is taken"
 
@@ -105,7 +105,7 @@ async def test_begin_and_end_of_a_trouble_are_told() -> None:
 async def test_the_end_of_a_service_that_is_gone_is_not_told() -> None:
     async with world() as here:
         here.begin(TAKEN)
-        await here.until(here.told)
+        await here.until(here.sent)
         here.uids.clear()
         here.end()
         here.events.send([starting("n1", "1")])
@@ -126,8 +126,8 @@ async def test_a_trouble_that_comes_back_is_counted() -> None:
 async def test_an_event_that_expired_in_the_server_is_created_again() -> None:
     async with world() as here:
         here.begin(TAKEN)
-        await here.until(here.told)
-        here.server.delete(EVENTS, here.told()[0]["metadata"]["name"])
+        await here.until(here.sent)
+        here.server.delete(EVENTS, here.sent()[0]["metadata"]["name"])
         here.end()
         here.begin()
         await here.until(lambda: here.reasons() == ["Recovered"])
@@ -164,7 +164,7 @@ async def test_an_overloaded_server_is_asked_again(code: int) -> None:
     async with world() as here:
         here.server.answer(code, on="events", times=3)
         here.begin(TAKEN)
-        await here.until(here.told)
+        await here.until(here.sent)
         assert len(here.server.asked("events")) == 4
 
 
@@ -190,4 +190,4 @@ async def test_a_server_that_is_away_is_waited_for() -> None:
         await here.server.stop()
         here.begin(TAKEN)
         await here.server.__aenter__()
-        await here.until(here.told)
+        await here.until(here.sent)

@@ -25,8 +25,8 @@ SO_ATTACH_FILTER = 26
 OWNER = ServicePortName("default", "web", "", "TCP")
 
 
-class Told:
-    """Workers that remember what they were told."""
+class RecordingWorkers:
+    """A double of Workers, which records the messages."""
 
     count = 2
 
@@ -48,7 +48,7 @@ def route(address: str, port: int) -> Route:
 
 @contextmanager
 def listeners() -> Iterator[Listeners]:
-    running = Listeners(Told(), grace=0.0)
+    running = Listeners(RecordingWorkers(), grace=0.0)
     try:
         yield running
     finally:
@@ -148,10 +148,10 @@ class Pausing:
 
     def __init__(self) -> None:
         self.later = Later()
-        self.told = Told()
+        self.workers = RecordingWorkers()
         self.sockets = FailingSockets()
         self.listeners = Listeners(
-            self.told,
+            self.workers,
             grace=0.0,
             call_later=self.later,
             calls=SocketCalls(new_socket=self.sockets.new),
@@ -180,8 +180,8 @@ def pausing() -> Iterator[Pausing]:
 
 class TestWhoWaitsToBeAccepted:
     def test_is_left_to_workers_that_know_of_the_pause(self, pausing: Pausing) -> None:
-        told = [each for each in pausing.told.messages if isinstance(each, Update)]
-        assert len(told) == pausing.told.count
+        told = [each for each in pausing.workers.messages if isinstance(each, Update)]
+        assert len(told) == pausing.workers.count
         assert not told[-1].route.usable
         self.expect_waiting(pausing)
 

@@ -1,4 +1,4 @@
-"""What is known of the machine: whom it asks."""
+"""Facts about the machine: how they are read, and what happens when they cannot be."""
 
 from __future__ import annotations
 
@@ -95,4 +95,4 @@ async def test_what_cannot_be_read_stays_as_it_was(caplog: pytest.LogCaptureFixt
     await found.read_all()
     await found.read_all()
     assert (found.reserved, found.servers) == before
-    assert len(caplog.records) == 2, "each trouble is told once"
+    assert len(caplog.records) == 2, "each trouble is logged once"

@@ -1,4 +1,4 @@
-"""Addresses that are claimed for Services: when, and who is told."""
+"""When addresses are claimed for Services, and which claims are watched."""
 
 from __future__ import annotations
 

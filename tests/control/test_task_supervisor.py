@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from tests.faults.clock import Clock, VirtualLoop
-from tests.faults.weather import Bug
+from tests.faults.injection import Bug
 from uproxy.control.task_supervisor import TaskSupervisor
 
 

@@ -1,4 +1,4 @@
-"""An API server in memory: what the cluster is to be like, told as badly as the weather says."""
+"""An API server in memory, whose answers have the faults that are injected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-from tests.faults.weather import Bug, Weather
+from tests.faults.injection import Bug, FaultInjector
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
@@ -87,7 +87,7 @@ def _key(resource: str, obj: Mapping[str, Any]) -> Key:
 class Answered:
     """An answer, in the place of the real one."""
 
-    weather: Weather
+    faults: FaultInjector
     rng: random.Random
     status: int
     body: bytes = b""
@@ -95,9 +95,9 @@ class Answered:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     async def read(self, most: int = 0) -> bytes:
-        if self.weather.strikes("cut answer"):
+        if self.faults.happens("cut answer"):
             raise ApiUnreachable("the connection was lost")
-        if self.weather.strikes("nonsense"):
+        if self.faults.happens("nonsense"):
             return self.rng.choice(_GARBAGE)
         return self.body
 
@@ -115,10 +115,10 @@ class Answered:
 class FakeApi:
     """In the place of ApiClient."""
 
-    def __init__(self, cluster: Cluster, weather: Weather, rng: random.Random) -> None:
+    def __init__(self, cluster: Cluster, faults: FaultInjector, rng: random.Random) -> None:
         self.access = Access(origin="a test", server="https://192.0.2.250:6443")
         self.cluster = cluster
-        self._weather = weather
+        self._faults = faults
         self._rng = rng
 
     async def __aenter__(self) -> Self:
@@ -130,23 +130,23 @@ class FakeApi:
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[Answered]:
         await asyncio.sleep(0.002)
-        if self._weather.strikes("bug"):
+        if self._faults.happens("bug"):
             raise Bug("a library of ours")
-        if self._weather.strikes("slow"):
+        if self._faults.happens("slow"):
             slow = self._rng.choice((1.0, 20.0))
             await asyncio.sleep(min(slow, request.answer_timeout))
             if slow > request.answer_timeout:
                 raise ApiUnreachable("no answer in time")
-        if self._weather.strikes("unreachable"):
+        if self._faults.happens("unreachable"):
             raise ApiUnreachable("refused")
-        if self._weather.strikes("status"):
+        if self._faults.happens("status"):
             yield self._answer(self._rng.choice(_STATUSES), b'{"code": 500, "message": "no"}')
             return
         yield self._answered(request.method, request.path, request.query)
 
     def _answered(self, method: str, path: str, query: Mapping[str, str | int]) -> Answered:
         resource = path.rpartition("/")[2]
-        if resource == "events" and self._weather.strikes("events"):
+        if resource == "events" and self._faults.happens("events"):
             raise Bug("Events")
         if method != "GET" or resource not in ("services", "endpointslices", "nodes"):
             return self._answer(201 if method == "POST" else 200, b"{}")
@@ -155,10 +155,10 @@ class FakeApi:
             metadata = {"resourceVersion": str(self.cluster.version)}
             return self._answer(200, json.dumps({"metadata": metadata, "items": items}).encode())
         stream = self._watch(resource, query)
-        return Answered(self._weather, self._rng, 200, stream=stream)
+        return Answered(self._faults, self._rng, 200, stream=stream)
 
     def _answer(self, status: int, body: bytes) -> Answered:
-        return Answered(self._weather, self._rng, status, body)
+        return Answered(self._faults, self._rng, status, body)
 
     async def _watch(self, resource: str, query: Mapping[str, str | int]) -> AsyncIterator[bytes]:
         initial = query.get("sendInitialEvents") == "true"
@@ -189,11 +189,11 @@ class FakeApi:
 
     async def _spoiled(self) -> AsyncIterator[bytes]:
         """What goes wrong in the middle of a watch."""
-        if self._weather.strikes("cut answer"):
+        if self._faults.happens("cut answer"):
             raise ApiUnreachable("the connection was lost")
-        if self._weather.strikes("nonsense"):
+        if self._faults.happens("nonsense"):
             yield self._rng.choice(_GARBAGE) + b"\n"
-        if self._weather.strikes("silence"):
+        if self._faults.happens("silence"):
             await asyncio.Event().wait()
 
 

@@ -44,7 +44,7 @@ class Clock:
 
     @contextmanager
     def instead_of_time(self) -> Iterator[None]:
-        """Modules that ask the `time` module are told this time."""
+        """The `time` module returns this time, for modules that are not given a clock."""
         before = time.monotonic, time.time, time.perf_counter
         time.monotonic, time.time, time.perf_counter = self.monotonic, self.time, self.monotonic
         try:

@@ -3,7 +3,7 @@
 It keeps to what the control process relies on: the lowest free number is given out, ports belong to
 those who have bound them until the last copy of the descriptor is closed, SO_REUSEPORT groups,
 SO_REUSEADDR, addresses that are not there, buffers that are full, MSG_CTRUNC. Each call may fail,
-if the weather says so.
+if a fault is injected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.faults.clock import Clock
-from tests.faults.weather import Weather
+from tests.faults.injection import FaultInjector
 
 READ, WRITE = 1, 2
 ROOM: Final = 16 * 1024
@@ -95,8 +95,8 @@ current: ContextVar[Process] = ContextVar("process")
 class Kernel:
     """All descriptors of all processes."""
 
-    def __init__(self, clock: Clock, weather: Weather, tell: Callable[[str], None]) -> None:
-        self.weather = weather
+    def __init__(self, clock: Clock, faults: FaultInjector, tell: Callable[[str], None]) -> None:
+        self.faults = faults
         self.tell = tell
         self.clock = clock
         self.addresses = {"127.0.0.1", "::1", "192.0.2.1", "2001:db8::1"}
@@ -132,7 +132,7 @@ class Kernel:
         if current.get() is not self.control:
             return
         self.clock.now += 1e-5
-        error = self.weather.error(kind)
+        error = self.faults.error(kind)
         if error is not None:
             name = errno.errorcode.get(error.errno or 0, "?")
             self.tell(f"{kind} {subject} fails: {name}")
@@ -140,11 +140,11 @@ class Kernel:
 
     def cuts(self, process: Process) -> bool:
         """Whether a descriptor that is on its way to a process does not arrive."""
-        return process is not self.control and self.weather.strikes("cut")
+        return process is not self.control and self.faults.happens("cut")
 
     def portion(self, size: int) -> int:
         """How much of so many bytes is taken at once: at least one."""
-        return self.weather.portion(size) if current.get() is self.control else size
+        return self.faults.portion(size) if current.get() is self.control else size
 
     def readiness(self, number: int) -> int:
         """Of a descriptor of any process."""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.faults.injection import Bug, FaultInjector
 from tests.faults.kernel import Kernel
 from tests.faults.sockets import socket_calls
-from tests.faults.weather import Bug, Weather
 from uproxy.control.machine import MachineCalls
 from uproxy.host.claims import ClaimCalls
 from uproxy.host.interfaces import Interfaces
@@ -21,15 +21,15 @@ from uproxy.http.server import ServeError
 class Surroundings:
     """In the place of netlink, and of files that name other machines."""
 
-    def __init__(self, kernel: Kernel, weather: Weather) -> None:
+    def __init__(self, kernel: Kernel, faults: FaultInjector) -> None:
         self.kernel = kernel
-        self._weather = weather
+        self._faults = faults
         self._monitors: list[Monitor] = []
 
     async def read_interfaces(self) -> Interfaces:
         await asyncio.sleep(0.001)
         self.kernel.call("addresses")
-        if self._weather.strikes("bug"):
+        if self._faults.happens("bug"):
             raise Bug("a message of the kernel's")
         return Interfaces(frozenset(self.kernel.addresses), frozenset())
 
@@ -68,7 +68,7 @@ class Surroundings:
 
     def changed(self) -> None:
         """The kernel tells, and sometimes it does not."""
-        if not self._weather.strikes("silence"):
+        if not self._faults.happens("silence"):
             for each in self._monitors:
                 each.changed.set()
 
@@ -82,11 +82,11 @@ class Surroundings:
         self, addresses: Sequence[str], act: Callable[[str], None]
     ) -> Mapping[str, OSError]:
         self.kernel.call("netlink")
-        if self._weather.strikes("bug"):
+        if self._faults.happens("bug"):
             raise Bug("netlink")
         failures = {}
         for each in addresses:
-            error = self._weather.error("route")
+            error = self._faults.error("route")
             if error is not None:
                 failures[each] = error
             else:
@@ -162,7 +162,7 @@ class Transparency:
 
     def intact(self) -> bool:
         self._work()
-        return not self._kernel.weather.strikes("transparent")
+        return not self._kernel.faults.happens("transparent")
 
     def remove(self) -> tuple[str, ...]:
         self._work()
@@ -170,17 +170,17 @@ class Transparency:
         return ()
 
     def _work(self) -> None:
-        if self._kernel.weather.strikes("bug"):
+        if self._kernel.faults.happens("bug"):
             raise Bug("nft")
 
 
 class HttpServers:
     """In the place of HTTP servers."""
 
-    def __init__(self, kernel: Kernel, weather: Weather) -> None:
+    def __init__(self, kernel: Kernel, faults: FaultInjector) -> None:
         self.open: dict[tuple[str, int], HttpServer] = {}
         self.kernel = kernel
-        self.weather = weather
+        self.faults = faults
 
     def server(
         self, target: object, addresses: Sequence[Any], *, name: str, **_: Any
@@ -204,7 +204,7 @@ class HttpServer:
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         except OSError as error:
             raise ServeError(f"{self._name}: {error.strerror}") from error
-        if self._servers.weather.strikes("bug"):
+        if self._servers.faults.happens("bug"):
             raise Bug("the HTTP library")
         self._servers.open |= dict.fromkeys(self._places, self)
 
@@ -224,10 +224,10 @@ class Disk:
 
     def save(self, path: Path, snapshot: Any) -> None:
         self._kernel.call("write", path.name)
-        if self._kernel.weather.strikes("bug"):
+        if self._kernel.faults.happens("bug"):
             raise Bug("encoding")
         self._save(path, snapshot)
-        if self._kernel.weather.strikes("spoil"):
+        if self._kernel.faults.happens("spoil"):
             path.write_bytes(path.read_bytes()[:-40])
 
     def load(self, path: Path, **keywords: Any) -> Any:

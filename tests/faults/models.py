@@ -1,4 +1,4 @@
-"""Models in the places of what they stand for, and an ear for what is logged."""
+"""Models of everything around the control process, and the log of a run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from unittest.mock import Mock, patch
 
 import uproxy.control.sync_metrics
 import uproxy.core.routing.build
+from tests.faults.injection import INJECTED, Bug, FaultInjector
 from tests.faults.kernel import Kernel
 from tests.faults.machine import Disk, HttpServers, Surroundings, Transparency
 from tests.faults.objects import POISON
 from tests.faults.processes import Processes
 from tests.faults.sockets import socket_calls
-from tests.faults.weather import MADE_UP, Bug, Weather
 from uproxy.control.client_ip_preservation import ClientAddressCalls
 from uproxy.control.cluster_client import SnapshotFiles
 from uproxy.control.environment import Environment
@@ -51,34 +51,34 @@ def environment(
 
 
 @contextmanager
-def mistakes(weather: Weather) -> Iterator[None]:
+def mistakes(faults: FaultInjector) -> Iterator[None]:
     """Functions of uproxy that are wrong now and then, which no argument can bring about."""
     with (
-        patch("uproxy.core.routing.build.derive", _derive(weather)),
-        patch("uproxy.control.sync_metrics.SyncMetrics.applying", _applying(weather)),
+        patch("uproxy.core.routing.build.derive", _derive(faults)),
+        patch("uproxy.control.sync_metrics.SyncMetrics.applying", _applying(faults)),
     ):
         yield
 
 
-def _derive(weather: Weather) -> Callable[..., Any]:
+def _derive(faults: FaultInjector) -> Callable[..., Any]:
     """One that fails for one Service."""
 
     def derive(service: Service, *arguments: Any) -> Any:
-        if service.metadata.name == POISON and weather.strikes("derive"):
+        if service.metadata.name == POISON and faults.happens("derive"):
             raise Bug("derive")
         return _REAL_DERIVE(service, *arguments)
 
     return derive
 
 
-def _applying(weather: Weather) -> Callable[..., Any]:
+def _applying(faults: FaultInjector) -> Callable[..., Any]:
     """One that fails for the objects of one Service."""
     real = uproxy.control.sync_metrics.SyncMetrics.applying
 
     def applying(
         syncs: uproxy.control.sync_metrics.SyncMetrics, state: ClusterState, obj: Object
     ) -> None:
-        if obj.key.name.startswith(POISON) and weather.strikes("derive"):
+        if obj.key.name.startswith(POISON) and faults.happens("derive"):
             raise Bug("taking in")
         real(syncs, state, obj)
 
@@ -89,22 +89,22 @@ _REAL_DERIVE: Final[Any] = vars(uproxy.core.routing.build)["derive"]
 
 
 @contextmanager
-def heard(tell: Callable[[str], None], note: Note) -> Iterator[None]:
-    """What uproxy logs is told, and what comes with an exception is noted, too."""
-    log, ear = logging.getLogger("uproxy"), _Ear(tell, note)
+def logged(tell: Callable[[str], None], note: Note) -> Iterator[None]:
+    """`tell` is called with what uproxy logs, and `note` with the exceptions that are logged."""
+    log, handler = logging.getLogger("uproxy"), _LogHandler(tell, note)
     level, propagate = log.level, log.propagate
-    log.addHandler(ear)
+    log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
     try:
         yield
     finally:
-        log.removeHandler(ear)
+        log.removeHandler(handler)
         log.setLevel(level)
         log.propagate = propagate
 
 
-class _Ear(logging.Handler):
+class _LogHandler(logging.Handler):
     def __init__(self, tell: Callable[[str], None], note: Note) -> None:
         super().__init__()
         self._tell = tell
@@ -117,13 +117,13 @@ class _Ear(logging.Handler):
             self._note(text, record.exc_info[1])
 
 
-def was_asked_for(error: BaseException) -> bool:
-    """Whether an exception, or what has led to it, was made up."""
+def was_injected(error: BaseException) -> bool:
+    """Whether an exception, or what has led to it, was injected by a test."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, BaseExceptionGroup):
-            return all(map(was_asked_for, seen.exceptions))
-        if isinstance(seen, Bug) or MADE_UP in getattr(seen, "__notes__", ()):
+            return all(map(was_injected, seen.exceptions))
+        if isinstance(seen, Bug) or INJECTED in getattr(seen, "__notes__", ()):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

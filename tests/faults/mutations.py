@@ -1,4 +1,4 @@
-"""Defects for the control process, which its runs in bad weather must notice."""
+"""Defects of the control process, which runs with injected faults must notice."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 NODE: Final = "here"
 POISON: Final = "s9"
-"""A Service that brings about what nobody has thought of, when the weather says so."""
+"""A Service that causes an unexpected exception, if a fault of the kind "derive" is injected."""
 _NAMES: Final = ("s0", "s1", "s2", "s3", POISON)
 _ODD: Final[tuple[dict[str, Any], ...]] = (
     {"ports": [{"port": -5}]},

@@ -1,4 +1,4 @@
-"""Worker processes that keep to what was agreed, unless the weather says otherwise."""
+"""Models of worker processes, which do what the messages ask for unless a fault is injected."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
+from tests.faults.injection import Bug, FaultInjector
 from tests.faults.kernel import File, Kernel, current
+from tests.faults.recording_workers import Serving
 from tests.faults.sockets import Socket
-from tests.faults.told import Serving
-from tests.faults.weather import Bug, Weather
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Frontend, ServicePortName
 from uproxy.net.messages import (
@@ -60,7 +60,7 @@ class Worker:
     """One process."""
 
     kernel: Kernel
-    weather: Weather
+    faults: FaultInjector
     rng: random.Random
     pid: int
     returncode: int | None = None
@@ -123,9 +123,9 @@ class Worker:
         self._mute()
 
     def _start(self) -> None:
-        if self.weather.strikes("die"):
+        if self.faults.happens("die"):
             self.end(self.rng.choice((1, -9, -11)))
-        elif self.weather.strikes("hang"):
+        elif self.faults.happens("hang"):
             self.hang()
         else:
             assert self._sock is not None
@@ -197,15 +197,15 @@ class Worker:
 
     def _report(self) -> None:
         assert self.settings is not None
-        if self.weather.strikes("die"):
+        if self.faults.happens("die"):
             self.end(self.rng.choice((1, -9, -11)))
             return
-        if self.weather.strikes("hang"):
+        if self.faults.happens("hang"):
             self.hang()
         if not self.hung:
-            if self.weather.strikes("babble"):
+            if self.faults.happens("babble"):
                 self._send(self.rng.choice(_GARBAGE))
-            if self.weather.strikes("odd"):
+            if self.faults.happens("odd"):
                 self._say(self.rng.choice(_ODD))
             if self.unserved or self._was_unserved:
                 self._was_unserved = bool(self.unserved)
@@ -246,10 +246,10 @@ class Worker:
 class Processes:
     """All there ever were."""
 
-    def __init__(self, kernel: Kernel, weather: Weather, rng: random.Random) -> None:
+    def __init__(self, kernel: Kernel, faults: FaultInjector, rng: random.Random) -> None:
         self.all: list[Worker] = []
         self._kernel = kernel
-        self._weather = weather
+        self._faults = faults
         self._rng = rng
 
     @property
@@ -261,9 +261,9 @@ class Processes:
         (number,) = pass_fds
         file = self._kernel.control.files[number]
         self._kernel.call("spawn")
-        if self._weather.strikes("bug"):
+        if self._faults.happens("bug"):
             raise Bug("spawn")
-        made = Worker(self._kernel, self._weather, self._rng, pid=1000 + len(self.all))
+        made = Worker(self._kernel, self._faults, self._rng, pid=1000 + len(self.all))
         made.begin(file)
         self.all.append(made)
         return made

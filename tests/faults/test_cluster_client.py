@@ -16,8 +16,8 @@ import pytest
 
 from tests.faults.api import Cluster, FakeApi
 from tests.faults.clock import Clock, VirtualLoop
+from tests.faults.injection import Bug, FaultInjector
 from tests.faults.objects import NODE, node
-from tests.faults.weather import Bug, Weather
 from uproxy.config.settings import Config
 from uproxy.control.cluster_client import ClusterClient, SnapshotFiles
 from uproxy.control.task_supervisor import TaskSupervisor
@@ -64,12 +64,12 @@ class World:
         self.refused = 0
         """How often it was asked to write in vain."""
         self.clock = Clock()
-        self.weather = Weather(random.Random(0))
+        self.faults = FaultInjector(random.Random(0))
         self.cluster = Cluster()
         self.cluster.put("nodes", node(random.Random(0)))
         self.reconciler = Reconciler()
         self.supervisor = TaskSupervisor()
-        api = FakeApi(self.cluster, self.weather, random.Random(0))
+        api = FakeApi(self.cluster, self.faults, random.Random(0))
         source = KubernetesSource(api, node_name=NODE, clock=self.clock.monotonic)
         config = Config(node_name=NODE, state_dir=directory)
         reconciler = cast("Any", self.reconciler)

@@ -13,17 +13,17 @@ from itertools import count, takewhile
 import pytest
 
 from tests.faults.clock import Clock
+from tests.faults.injection import ERRORS, FaultInjector
 from tests.faults.kernel import Kernel
+from tests.faults.recording_workers import RecordingWorkers
 from tests.faults.sockets import socket_calls
-from tests.faults.told import Told
-from tests.faults.weather import ERRORS, Weather
 from uproxy.control.listeners import Listeners
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
 from uproxy.core.routing.plan import plan
 from uproxy.net.listening import ListenError
 
 
-class Nth(Weather):
+class Nth(FaultInjector):
     """One call fails: the one that has this number."""
 
     def __init__(self) -> None:
@@ -58,10 +58,10 @@ def route(protocol: str, *, usable: bool = True, affinity: int = 0, pod: int = 1
 
 class World:
     def __init__(self) -> None:
-        self.weather = Nth()
-        self.kernel = Kernel(Clock(), self.weather, lambda line: None)
-        self.told = Told()
-        self.listeners = Listeners(self.told, grace=0.0, calls=socket_calls(self.kernel))
+        self.faults = Nth()
+        self.kernel = Kernel(Clock(), self.faults, lambda line: None)
+        self.workers = RecordingWorkers()
+        self.listeners = Listeners(self.workers, grace=0.0, calls=socket_calls(self.kernel))
 
     def carry_out(self, step: Step) -> None:
         """As the reconciler does: what is wanted, from what there is."""
@@ -92,7 +92,7 @@ class World:
         assert len(self.kernel.control.files) == len(bound) == open_sockets
         if frontend.protocol == "TCP":
             assert all(file.listening is wanted.usable for file in bound)
-        for index, serving in enumerate(self.told.serving):
+        for index, serving in enumerate(self.workers.serving):
             if not open_sockets:
                 assert frontend not in serving
             else:
@@ -161,11 +161,11 @@ def attempted(before: Sequence[Step], step: Step, number: int, choice: int, *, t
     world = World()
     for each in before:
         world.carry_out(each)
-    world.weather.arm(number, choice)
+    world.faults.arm(number, choice)
     with nullcontext() if step.closing else suppress(ListenError):
         world.carry_out(step)
-    failed = world.weather.failed
-    world.weather.arm(0, 0)
+    failed = world.faults.failed
+    world.faults.arm(0, 0)
     world.retry(then)
     world.check(then)
     if not then.closing:

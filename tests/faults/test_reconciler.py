@@ -14,10 +14,10 @@ import pytest
 
 from tests.builders import NODE, SOURCE, endpoint_slice, local, port, service
 from tests.faults.clock import Clock, VirtualLoop
+from tests.faults.injection import Bug, FaultInjector
 from tests.faults.kernel import Kernel
+from tests.faults.recording_workers import RecordingWorkers
 from tests.faults.sockets import socket_calls
-from tests.faults.told import Told
-from tests.faults.weather import Bug, Weather
 from uproxy.control.listeners import Listeners
 from uproxy.control.reconciler import HealthChecks, Reconciler
 from uproxy.control.service_addresses import ServiceAddresses
@@ -67,10 +67,10 @@ class World:
         self.hit: set[str] = set()
         """What has raised."""
         self.clock = Clock()
-        self.kernel = Kernel(self.clock, Weather(random.Random(0)), lambda line: None)
-        self.told = Told()
+        self.kernel = Kernel(self.clock, FaultInjector(random.Random(0)), lambda line: None)
+        self.workers = RecordingWorkers()
         self.listeners = Listeners(
-            cast("Any", self.told), grace=0.0, calls=socket_calls(self.kernel)
+            cast("Any", self.workers), grace=0.0, calls=socket_calls(self.kernel)
         )
         self.claims = FakeClaims(self)
         self.state = ClusterState([SOURCE], node_name=NODE)
@@ -112,7 +112,7 @@ class World:
     def serves(self, address: str) -> bool:
         return any(
             frontend.address == address and serving.route.usable
-            for frontend, serving in self.told.serving[0].items()
+            for frontend, serving in self.workers.serving[0].items()
         )
 
     async def _serve_health_checks(self, wanted: HealthChecks) -> Mapping[ObjectName, str]:
@@ -244,10 +244,10 @@ def test_an_object_that_cannot_be_used_keeps_its_last_version(what: str) -> None
         world.sink.apply(SOURCE, service("bad", port(81), ip=BAD_IP))
         await settle()
         assert world.hit == {what}
-        assert {each.port for each in world.told.serving[0] if each.address == BAD_IP} == {80}
+        assert {each.port for each in world.workers.serving[0] if each.address == BAD_IP} == {80}
         world.broken.clear()
         await settle()
-        assert {each.port for each in world.told.serving[0] if each.address == BAD_IP} == {81}
+        assert {each.port for each in world.workers.serving[0] if each.address == BAD_IP} == {81}
         assert world.reasons() == []
 
     run(main)
@@ -364,10 +364,10 @@ def test_what_cannot_be_taken_away_stops_nobody(what: str) -> None:
         world.sink.apply(SOURCE, service("other", port(90), ip=GOOD_IP))
         await settle()
         assert world.hit == {what}
-        assert what == "pause" or any(each.port == 90 for each in world.told.serving[0])
+        assert what == "pause" or any(each.port == 90 for each in world.workers.serving[0])
         world.broken.clear()
         await settle()
-        assert any(each.port == 90 for each in world.told.serving[0])
+        assert any(each.port == 90 for each in world.workers.serving[0])
         assert not world.serves("10.96.0.7")
         assert world.reasons() == []
 

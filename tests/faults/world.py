@@ -1,9 +1,10 @@
 """A control process in a world where everything may fail, and what must be true of it.
 
-Time, chance, the kernel, the API server, worker processes and netlink are models; everything in
-between is the program itself, put together as always. After a while of bad weather all is well
-again, and then everything has to be as it should be within a bounded time. And as long as one thing
-fails for good, everything that it does not concern has to be served.
+Time, chance, the kernel, the API server, worker processes and netlink are models, which the program
+is given as its environment; the rest is the program itself, assembled as in production. For a while
+all kinds of faults are injected. When they stop, everything has to be as it should be within a
+bounded time. And while one kind of call keeps failing, everything that it does not concern has to
+be served.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from typing import Any, Final, cast
 from tests.faults.api import Cluster, FakeApi
 from tests.faults.checks import Broken, Checks, Concerned, decoded
 from tests.faults.clock import Clock, VirtualLoop
+from tests.faults.injection import FaultInjector
 from tests.faults.kernel import Kernel
 from tests.faults.machine import HttpServers, Surroundings
-from tests.faults.models import environment, heard, mistakes, was_asked_for
+from tests.faults.models import environment, logged, mistakes, was_injected
 from tests.faults.objects import NODE, POISON, node, some_service, some_slice
 from tests.faults.processes import Processes
-from tests.faults.weather import Weather
 from uproxy.config.settings import Config
 from uproxy.control.daemon import Daemon
 from uproxy.control.startup import running
@@ -36,7 +37,7 @@ from uproxy.core.route import Frontend
 from uproxy.sources.kubernetes.source import KubernetesSource
 
 BOUND: Final = 200.0
-"""Seconds, of the run's own time, within which everything has to be well after bad weather. The
+"""Seconds, of the run's own time, within which everything has to be well after bad faults. The
 longest waits are for a watch over which nothing comes any more, 90 s, and for workers that do not
 start, 60 s."""
 _STEADY: Final = 3.0
@@ -75,13 +76,14 @@ class World:
         """Of the state; its name is another one each time."""
         self._clock = Clock()
         self._rng = random.Random(f"{seed} events")
-        self._weather = Weather(random.Random(f"{seed} weather"))
-        self._kernel = Kernel(self._clock, self._weather, self._tell)
-        self._processes = Processes(self._kernel, self._weather, random.Random(f"{seed} workers"))
-        self._around = Surroundings(self._kernel, self._weather)
-        self._http = HttpServers(self._kernel, self._weather)
+        # Another name would give other runs than those of which decision 0012 lists the seeds.
+        self._faults = FaultInjector(random.Random(f"{seed} weather"))
+        self._kernel = Kernel(self._clock, self._faults, self._tell)
+        self._processes = Processes(self._kernel, self._faults, random.Random(f"{seed} workers"))
+        self._around = Surroundings(self._kernel, self._faults)
+        self._http = HttpServers(self._kernel, self._faults)
         self._cluster = Cluster()
-        self._api = FakeApi(self._cluster, self._weather, random.Random(f"{seed} api"))
+        self._api = FakeApi(self._cluster, self._faults, random.Random(f"{seed} api"))
         self._checks = Checks(self._kernel, self._processes, self._http, self._cluster)
 
     def run(self) -> None:
@@ -96,9 +98,9 @@ class World:
 
         with (
             tempfile.TemporaryDirectory() as directory,
-            mistakes(self._weather),
+            mistakes(self._faults),
             self._clock.instead_of_time(),
-            heard(self._tell, self._note),
+            logged(self._tell, self._note),
             asyncio.Runner(loop_factory=new_loop) as runner,
         ):
             self._directory = directory
@@ -121,14 +123,14 @@ class World:
         for _ in range(6):
             self._change_cluster()
         if self._rng.random() < 0.5:
-            self._change_weather()
+            self._change_faults()
         async with self._running(config) as daemon:
-            await self._storm()
-            self._calm()
+            await self._inject_faults()
+            self._stop_faults()
             await self._until(lambda: self._checks.unwell(daemon), BOUND)
             self._tell("all is well")
             await self._one_thing_fails(daemon)
-            self._calm()
+            self._stop_faults()
             await self._until(lambda: self._checks.unwell(daemon), BOUND)
             self._tell("drain")
             await daemon.drain()
@@ -141,13 +143,13 @@ class World:
         models = environment(self._kernel, self._processes, self._around, self._http)
         return running(config, environment=models, cluster=lambda _: source)
 
-    async def _storm(self) -> None:
+    async def _inject_faults(self) -> None:
         """Changes and faults, for about a minute."""
         for _ in range(self._rng.randrange(15, 50)):
             await asyncio.sleep(self._rng.choice((0.0, 0.01, 0.3, 1.0, 3.0, 8.0)))
             what = self._rng.random()
             if what < 0.3:
-                self._change_weather()
+                self._change_faults()
             elif what < 0.5:
                 self._change_machine()
             else:
@@ -167,7 +169,7 @@ class World:
             )
         )
         self._tell(f"from now on fails: {kind}")
-        self._weather.storm([kind], 1.0)
+        self._faults.start([kind], 1.0)
         for _ in range(4):
             self._change_cluster(POISON if kind == "derive" and not _ else "")
             await asyncio.sleep(self._rng.choice((0.0, 1.0)))
@@ -191,7 +193,7 @@ class World:
         loop = asyncio.get_running_loop()
         until, well_since = loop.time() + bound, None
         while True:
-            with self._weather.away():
+            with self._faults.suspended():
                 found = list(problems())
             if found:
                 well_since = None
@@ -203,12 +205,12 @@ class World:
                 raise Broken("\n".join(found) or "now well, now not")
             await asyncio.sleep(0.5)
 
-    def _change_weather(self) -> None:
-        self._weather.clear()
+    def _change_faults(self) -> None:
+        self._faults.stop()
         if self._rng.random() < 0.8:
-            self._tell(f"weather: {self._weather.storm()}")
+            self._tell(f"faults: {self._faults.start()}")
         else:
-            self._tell("weather: fair")
+            self._tell("faults: none")
 
     def _change_machine(self) -> None:
         kernel = self._kernel
@@ -247,10 +249,10 @@ class World:
         self._cluster.put(resource, obj)
         self._tell(f"{resource} {json.dumps(obj)[:300]}")
 
-    def _calm(self) -> None:
+    def _stop_faults(self) -> None:
         """Nothing fails any more, and everything in the cluster is as it should be."""
         self._tell("calm")
-        self._weather.clear()
+        self._faults.stop()
         self._kernel.taken.clear()
         self._kernel.control.limit = 1024
         self._kernel.addresses |= {"192.0.2.1"}
@@ -272,7 +274,7 @@ class World:
 
     def _note(self, message: str, error: BaseException | None) -> None:
         """Something was logged with an exception: it should be one of ours."""
-        if error is None or not was_asked_for(error):
+        if error is None or not was_injected(error):
             self.unexpected.append(f"{message}: {error!r}")
             self._tell(f"unexpected: {message}")
             if error is not None:

@@ -12,9 +12,9 @@ from unittest.mock import patch
 import pytest
 
 from tests.faults.clock import Clock, VirtualLoop
+from tests.faults.injection import FaultInjector
 from tests.faults.kernel import Kernel
 from tests.faults.machine import Surroundings
-from tests.faults.weather import Weather
 from uproxy.host.claims import Claims
 
 ADDRESS = "203.0.113.1"
@@ -23,9 +23,9 @@ ADDRESS = "203.0.113.1"
 class World:
     def __init__(self) -> None:
         self.clock = Clock()
-        self.weather = Weather(random.Random(0))
-        self.kernel = Kernel(self.clock, self.weather, lambda line: None)
-        self.netlink = Surroundings(self.kernel, self.weather)
+        self.faults = FaultInjector(random.Random(0))
+        self.kernel = Kernel(self.clock, self.faults, lambda line: None)
+        self.netlink = Surroundings(self.kernel, self.faults)
         self.available = 0
 
     def tell(self) -> None:
@@ -43,7 +43,7 @@ def run(main: Callable[[World, Claims], Awaitable[None]], *, broken: str = "") -
     """`broken`: what fails from the beginning. Netlink takes 0.2 s each time."""
     world = World()
     if broken:
-        world.weather.storm([broken], 1.0)
+        world.faults.start([broken], 1.0)
 
     async def beside() -> None:
         made = Claims(enabled=True, calls=world.netlink.claim_calls())
@@ -69,7 +69,7 @@ def test_a_shortage_at_the_start_does_not_last(what: str) -> None:
         assert "cannot be claimed" in claims.reason
         await asyncio.sleep(20)
         assert world.available == 0
-        world.weather.clear()
+        world.faults.stop()
         await asyncio.sleep(10)
         assert claims.reason == ""
         assert world.available == 1
@@ -93,12 +93,12 @@ def test_missing_privileges_are_permanent() -> None:
 def test_what_cannot_be_released_is_released_later(what: str) -> None:
     async def main(world: World, claims: Claims) -> None:
         assert await claims.claim([ADDRESS]) == {}
-        world.weather.storm([what], 1.0)
+        world.faults.start([what], 1.0)
         await claims.release([ADDRESS])
         assert claims.claimed == set()
         await asyncio.sleep(20)
         assert world.kernel.claims == {ADDRESS}
-        world.weather.clear()
+        world.faults.stop()
         await asyncio.sleep(10)
         assert world.kernel.claims == set()
 
@@ -108,10 +108,10 @@ def test_what_cannot_be_released_is_released_later(what: str) -> None:
 @pytest.mark.parametrize("what", ["netlink", "route", "bug"])
 def test_what_cannot_be_claimed_has_a_reason_and_nothing_else_fails(what: str) -> None:
     async def main(world: World, claims: Claims) -> None:
-        world.weather.storm([what], 1.0)
+        world.faults.start([what], 1.0)
         assert (await claims.claim([ADDRESS])).keys() == {ADDRESS}
         assert claims.claimed == set()
-        world.weather.clear()
+        world.faults.stop()
         assert await claims.claim([ADDRESS]) == {}
 
     assert run(main).kernel.claims == set()
@@ -120,10 +120,10 @@ def test_what_cannot_be_claimed_has_a_reason_and_nothing_else_fails(what: str) -
 def test_what_could_not_be_released_and_is_wanted_again_stays() -> None:
     async def main(world: World, claims: Claims) -> None:
         await claims.claim([ADDRESS])
-        world.weather.storm(["netlink"], 1.0)
+        world.faults.start(["netlink"], 1.0)
         await claims.release([ADDRESS])
         assert await claims.claim([ADDRESS]) == {}, "though netlink cannot be asked"
-        world.weather.clear()
+        world.faults.stop()
         await asyncio.sleep(20)
         assert world.kernel.claims == {ADDRESS}
 
@@ -137,9 +137,9 @@ def test_what_is_wanted_again_is_not_released_by_an_attempt_that_waits(early: fl
     async def main(world: World, claims: Claims) -> None:
         begin = world.clock.now
         await claims.claim([ADDRESS])
-        world.weather.storm(["netlink"], 1.0)
+        world.faults.start(["netlink"], 1.0)
         await claims.release([ADDRESS])
-        world.weather.clear()
+        world.faults.stop()
         await asyncio.sleep(begin + 5.2 - early - world.clock.now)
         await claims.claim([ADDRESS, "203.0.113.2"])
         await asyncio.sleep(20)

@@ -22,7 +22,7 @@ def log_plan(plan: Plan) -> None:
     """Log what was opened, resumed, paused and closed. Changes of endpoints alone are not
     logged."""
     events = [f"serving {_described(route)}" for route in plan.open if route.usable]
-    events += [f"holding {_described(route)}" for route in plan.open if not route.usable]
+    events += [f"reserving {_described(route)}" for route in plan.open if not route.usable]
     events += [f"serving again {_described(route)}" for route in plan.resume]
     events += [f"refusing clients of {_described(route)}" for route in plan.pause]
     events += [f"no longer serving {frontend}" for frontend in plan.close]

@@ -1,4 +1,4 @@
-"""Which calls fail, and when: decided by a seed."""
+"""Injected faults: which calls fail, and when, decided by a seed."""
 
 from __future__ import annotations
 
@@ -39,26 +39,22 @@ ERRORS: Final[dict[str, tuple[int, ...]]] = {
 """By call, what it may say."""
 
 
-MADE_UP: Final = "made up"
+INJECTED: Final = "injected"
 
 
 class Bug(Exception):
-    """Stands for a mistake of ours that nobody has thought of."""
+    """Stands for a mistake in uproxy that no one has thought of."""
 
 
-class Weather:
-    """Fair, until `storm`; fair again after `clear`.
-
-    What is decided for one kind of call depends on nothing but the seed and on how often it was
-    made before.
-    """
+class FaultInjector:
+    """Decides which calls fail between `start` and `stop`; all others succeed."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._odds: dict[str, float] = {}
 
-    def storm(self, kinds: Iterable[str] | None = None, odds: float | None = None) -> str:
-        """Calls of some kinds begin to fail, with these odds; returns what was decided."""
+    def start(self, kinds: Iterable[str] | None = None, odds: float | None = None) -> str:
+        """Calls of some kinds begin to fail, with these odds; returns which ones, as text."""
         chosen = list(kinds) if kinds is not None else self._some()
         self._odds = {
             kind: odds if odds is not None else self._rng.choice((0.02, 0.1, 0.3, 0.7, 1.0))
@@ -66,33 +62,33 @@ class Weather:
         }
         return ", ".join(f"{kind} {share:g}" for kind, share in self._odds.items())
 
-    def clear(self) -> None:
+    def stop(self) -> None:
         """From now on everything succeeds."""
         self._odds.clear()
 
     @contextmanager
-    def away(self) -> Iterator[None]:
-        """In here everything succeeds: it is the test that asks."""
+    def suspended(self) -> Iterator[None]:
+        """Everything succeeds in this context, in which the test itself makes calls."""
         odds, self._odds = self._odds, {}
         try:
             yield
         finally:
             self._odds = odds
 
-    def strikes(self, kind: str) -> bool:
-        """Whether something bad happens now."""
+    def happens(self, kind: str) -> bool:
+        """Whether a fault of this kind happens now."""
         odds = self._odds.get(kind)
         return odds is not None and self._rng.random() < odds
 
     def error(self, kind: str) -> OSError | None:
-        """What a call fails with; None: it succeeds."""
-        if not self.strikes(kind):
+        """The error with which a call fails; None: it succeeds."""
+        if not self.happens(kind):
             return None
-        return made_up(self._rng.choice(ERRORS[kind]))
+        return injected(self._rng.choice(ERRORS[kind]))
 
     def portion(self, size: int) -> int:
         """How much of so many bytes is taken at once: at least one."""
-        return self._rng.randint(1, size) if self.strikes("short") else size
+        return self._rng.randint(1, size) if self.happens("short") else size
 
     def _some(self) -> list[str]:
         kinds = [*ERRORS, *OTHER]
@@ -117,11 +113,11 @@ OTHER: Final = (
     "status",
     "unreachable",
 )
-"""What happens beside calls that fail: see where each is asked for."""
+"""Faults other than calls that fail; where the models ask for them shows what each one does."""
 
 
-def made_up(number: int) -> OSError:
-    """An error of the kernel's that can be told from one that nobody has asked for."""
+def injected(number: int) -> OSError:
+    """An error of the kernel with a note, which tells it from errors that no test has injected."""
     error = OSError(number, os.strerror(number))
-    error.add_note(MADE_UP)
+    error.add_note(INJECTED)
     return error

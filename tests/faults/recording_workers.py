@@ -1,4 +1,4 @@
-"""Workers that believe what they are told: what each of them serves, and on which socket."""
+"""A double of Workers, which records what each worker should serve, and on which socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Serving:
 
 
 @dataclass
-class Told:
+class RecordingWorkers:
     """In the place of Workers."""
 
     count: int = 2
