@@ -100,7 +100,7 @@ def io_uring(machine: Machine) -> Finding:
     if not machine.io_uring:
         return Finding("io_uring", Result.OK, "works")
     text = f"{machine.io_uring}: requests and datagrams cost a quarter more CPU"
-    advice = "needs Linux 6.1, and a sandbox or seccomp profile that allows it"
+    advice = "use Linux 6.1 or newer, and a sandbox or seccomp profile that allows it"
     if _number(machine, "kernel.io_uring_disabled"):
         advice = "sysctl kernel.io_uring_disabled=0"
     return Finding("io_uring", Result.WARN, text, advice)
@@ -110,7 +110,7 @@ def pipes(machine: Machine) -> Finding:
     pages = _number(machine, "fs.pipe-user-pages-soft")
     if not pages or pages >= _PIPE_PAGES or "SYS_RESOURCE" in machine.capabilities:
         return Finding("pipes", Result.OK, "enough for many bulk transfers at once")
-    text = f"fs.pipe-user-pages-soft is {pages}: only few bulk transfers at once can use splice"
+    text = f"fs.pipe-user-pages-soft is {pages}: only a few bulk transfers at once can use splice"
     return Finding("pipes", Result.WARN, text, f"sysctl fs.pipe-user-pages-soft={_PIPE_PAGES}")
 
 
@@ -128,7 +128,7 @@ def low_ports(machine: Machine) -> Finding:
     if start <= 1:
         return Finding("ports below 1024", Result.OK, "allowed for every user")
     text = (
-        f"ports below {start} are not allowed: ClusterIPs and load-balancer IPs with them will fail"
+        f"ports below {start} are not allowed: ClusterIPs and load-balancer IPs that use them fail"
     )
     advice = "grant CAP_NET_BIND_SERVICE, or: sysctl net.ipv4.ip_unprivileged_port_start=0"
     return Finding("ports below 1024", Result.WARN, text, advice)
@@ -219,9 +219,10 @@ def other_proxy(machine: Machine) -> Finding:
         return Finding(
             name, Result.WARN, text, "stop it, and remove its rules: kube-proxy --cleanup"
         )
-    ports = " and ".join(map(str, machine.taken_ports))
+    ports = "port " if len(machine.taken_ports) == 1 else "ports "
+    ports += " and ".join(map(str, machine.taken_ports))
     advice = "choose other ports with --metrics-bind-address and --healthz-bind-address"
-    return Finding(name, Result.WARN, f"another program listens on port {ports}", advice)
+    return Finding(name, Result.WARN, f"another program listens on {ports}", advice)
 
 
 def descriptors(machine: Machine, load: Load) -> Finding:
