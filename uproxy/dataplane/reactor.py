@@ -87,7 +87,7 @@ class Reactor:
     def replace(self, fd: int, callback: Callback) -> None:
         """Give the events of a registered descriptor to another callback; no system call.
 
-        Events that were reported before are not reported again: the new callback has to be told
+        Events that were reported before are not reported again: the new callback has to be given
         of those that the old one got.
         """
         self._callbacks[fd] = callback

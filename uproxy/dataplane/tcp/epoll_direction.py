@@ -108,8 +108,8 @@ class EpollDirection:
         elif rest.ended:
             self.eof = self.special = True
 
-    def rest(self) -> DetachedDirection:
-        """All there is to know for another mover. What a pipe holds is taken out of it."""
+    def to_detached(self) -> DetachedDirection:
+        """All that another mover has to know. What a pipe holds is taken out of it."""
         undelivered = b""
         if self.held is not None:
             undelivered = bytes(self.held)
@@ -135,7 +135,7 @@ class EpollDirection:
         del self.peer, self.owner
 
     def ready(self, mask: int) -> None:
-        """The socket's events. What is most frequent comes first, and calls nothing of ours."""
+        """The socket's events. The most frequent case comes first, and calls no other method."""
         flags = SEND_FLAGS
         if self.special or mask & READ != IN:
             if self.special or mask & LAST != LAST or mask & NOT_LAST:
@@ -170,7 +170,7 @@ class EpollDirection:
             self._pump()
 
     def _attend(self, mask: int) -> None:
-        """Events that need thought."""
+        """All other events, and those of a direction that does not just copy."""
         if self.owed and mask & OUT:
             self.peer.flush()
             if self.closed:
@@ -181,8 +181,8 @@ class EpollDirection:
             if not self.pending:
                 self._stop_splicing()
         if self.eof or self.pending:
-            # Nothing to read (now). Both ends of a socket shut, while we have shut neither or
-            # have yet to see the end of the stream, means that it was reset.
+            # Nothing is read now. EPOLLHUP means that both ends are shut. Ours is shut only when
+            # the peer's stream has ended, and both of them ended would be the flow's end: a reset.
             if mask & (SHUT if self.eof else BROKEN):
                 self.owner.abort()
         elif mask & READ and not self.deferred:
@@ -213,7 +213,7 @@ class EpollDirection:
             self._pump()
 
     def settle(self) -> None:
-        """Find out whether this side is back to plain copying."""
+        """Find out whether this direction is back to plain copying."""
         self.special = bool(
             self.owed
             or self.eof
@@ -234,7 +234,7 @@ class EpollDirection:
             self.shared.reactor.defer(self._resume)
         if not self.closed:
             if self.splice is not None:
-                self.splice.rest()
+                self.splice.release_empty_pipe()
             self.settle()
 
     def _resume(self) -> None:
@@ -279,7 +279,8 @@ class EpollDirection:
             self.reject()
 
     def _hold(self, sent: int, count: int) -> None:
-        """Keep what the peer did not take; the kernel reports an edge when it has room."""
+        """Keep what the peer did not take. The kernel reports an edge of EPOLLOUT when a third of
+        its send buffer is free, but only after a send that has found it full, as here."""
         self.held = memoryview(bytes(self.view[sent:count]))
         self._owe()
 
@@ -331,7 +332,7 @@ class EpollDirection:
         self.total += count
         if not self._drain(splice):
             return False
-        if splice.lean and self.shared.splice_after:
+        if splice.small and self.shared.splice_after:
             self._stop_splicing()
         return True
 

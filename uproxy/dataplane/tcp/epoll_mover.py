@@ -16,7 +16,7 @@ The state of a direction is the first of these that its attributes show:
     urgent byte           copy from now on    copy, once empty   as copying -
     socket has failed     abort, by recv      abort              by recv    abort
     both ends are shut    read (a)            -                  -          abort
-    peer has failed       pass on its last reply (LastReply), abort
+    peer has failed       pass on its last reply (last_reply.py), abort
     detach                closed, and all that is pending is in the value, whatever the state
 
     (a) Read until the socket is empty: no change. The peer is full: blocked. ROUNDS are over:
@@ -96,7 +96,9 @@ class EpollMover:
             # Not just forgotten: the kernel would go on to report events of a socket that another
             # process has as well, and the successor in this one would miss its first edges.
             self._shared.reactor.unregister(direction.fd)
-        rest = Detached(from_client=self.from_client.rest(), from_backend=self.from_backend.rest())
+        rest = Detached(
+            from_client=self.from_client.to_detached(), from_backend=self.from_backend.to_detached()
+        )
         self.close()
         self._owner.detached(rest)
 

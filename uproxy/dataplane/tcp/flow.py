@@ -120,8 +120,8 @@ class Flow:
         self.introduce(mask)
 
     def introduce(self, mask: int) -> None:
-        """The backend has answered: relay. A flow that has to tell it something before the client's
-        own bytes does so here. `mask`: events of its socket so far."""
+        """The backend has answered: relay. A flow with something to send before the client's own
+        bytes does so here. `mask`: events of the backend's socket so far."""
         sock = self.sock
         assert sock is not None
         listener = self.listener

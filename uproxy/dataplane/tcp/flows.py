@@ -1,5 +1,4 @@
-"""All TCP flows of one worker: what they wait for, what they are relayed with, and when they have
-been idle for too long."""
+"""All TCP flows of one worker: the parts that they share, and the timeouts that end them."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ from uproxy.dataplane.tcp.shortage import Shortage
 from uproxy.net.listening import KEEPALIVE_COUNT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL
 
 SHORTEST_SWEEP, LONGEST_SWEEP = 0.05, 30.0
-"""Seconds between two looks at all flows; within these bounds, a quarter of the shortest timeout,
-so that flows end at most that much late."""
+"""Seconds between two sweeps over all flows; within these bounds, a quarter of the shortest
+timeout, so that flows end at most that much late."""
 
 CHUNK: Final = 500
 """Flows that a sweep looks at in one go: 0.1 ms, or 2 ms if all need `_keep_alive`."""

@@ -1,18 +1,16 @@
-"""TCP flows whose backend is told by a PROXY header who the client is."""
+"""TCP flows whose backend learns the client's address from a PROXY header."""
 
 from __future__ import annotations
 
 import select
-import socket
 from _socket import socket as Socket
 from typing import Final
 
 from uproxy.core.flows.counters import DropReason
-from uproxy.dataplane.tcp.epoll_events import EVENTS
+from uproxy.dataplane.tcp.epoll_events import EVENTS, SEND_FLAGS
 from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.tcp.proxy_protocol import End, header
 
-_SEND: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _FAILED: Final = select.EPOLLERR | select.EPOLLHUP
 _WILDCARDS: Final = ("0.0.0.0", "::")
 
@@ -21,8 +19,8 @@ class HeaderFlow(Flow):
     """A flow of a route with `proxy_protocol`.
 
     An attempt at a backend has succeeded when the kernel has taken the whole header; if it fails
-    before, the next backend gets the header anew. It is not counted as bytes of the client, who
-    never sent it.
+    before, the next backend gets a whole header. Its bytes are not counted, as the client has not
+    sent them.
     """
 
     __slots__ = ("events", "unsent")
@@ -33,7 +31,7 @@ class HeaderFlow(Flow):
     """Of the backend's socket, seen while the header waited."""
 
     def introduce(self, mask: int) -> None:
-        """Tell the backend who the client is."""
+        """Send the header, before the client's own bytes."""
         version = self.route.proxy_protocol
         assert version is not None
         try:
@@ -53,7 +51,7 @@ class HeaderFlow(Flow):
             return
         self.events |= mask
         try:
-            sent = sock.send(self.unsent, _SEND)
+            sent = sock.send(self.unsent, SEND_FLAGS)
         except BlockingIOError:
             sent = 0
         except OSError:

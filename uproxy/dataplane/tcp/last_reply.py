@@ -1,9 +1,9 @@
 """What a socket had sent before it failed.
 
 A server that rejects a request may reply and close without reading the rest of it, as nginx does
-with a body that is too large. The kernel then answers what is still sent to it by RST, and a send
-of ours fails, while its reply may lie in our socket's receive queue. The client is to see the reply
-before the reset (tests/dataplane/tcp/test_conformance.py).
+with a body that is too large. Its kernel then answers what is still sent to it by RST, and the
+proxy's send fails, while the reply may lie in the proxy's receive queue. The client is to see the
+reply before the reset (tests/dataplane/tcp/test_conformance.py).
 """
 
 from __future__ import annotations

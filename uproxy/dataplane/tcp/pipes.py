@@ -76,8 +76,7 @@ class Pipe:
             self.size -= moved
 
     def take_out(self) -> bytes:
-        """Read all there is. Other processes cannot have it otherwise: a pipe that is handed over
-        would have to be accounted for there."""
+        """Read all there is, for a mover that may have no pipe, or be in another process."""
         content = bytearray()
         while self.size:
             part = self._kernel.read(self._reader, self.size)
@@ -100,7 +99,7 @@ class PipePool:
         self.most = MOST
         """Beyond this number bytes are copied."""
         self.used = 0
-        """Pipes that are lent."""
+        """Pipes that directions have borrowed and not given back."""
         self._unused: list[Pipe] = []
 
     def borrow(self) -> Pipe | None:

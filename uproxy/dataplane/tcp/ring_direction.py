@@ -111,8 +111,9 @@ class RingDirection:
         return waiting + len(self.held)
 
     def unreported(self) -> int:
-        """Bytes delivered since the last call. Those of a send that is not decided are not, unless
-        nobody will ever know; there may be none in this turn, but counters must not go back."""
+        """Bytes delivered since the last call. Those of a send that is not decided count only if
+        its outcome will never be known. The operation of this turn need not be a send (`stop` has
+        one, too), so the difference may be negative, and counters must not go back."""
         asked = self.turn == self._ring.turn and not self._mover.owner.ended
         undecided = self._last & CQE_RES if asked else 0
         delivered = max(self.total - self.pending - undecided, self.reported)
@@ -143,8 +144,8 @@ class RingDirection:
             self.turn = self._ring.turn
             self._ring.cancel(self._user_data)
 
-    def rest(self) -> DetachedDirection:
-        """All there is to know for another mover, once nothing is under way.
+    def to_detached(self) -> DetachedDirection:
+        """All that another mover has to know, once nothing is under way.
 
         An end of the stream that was not passed on yet is not mentioned: recv reports it again.
         """

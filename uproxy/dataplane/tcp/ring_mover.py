@@ -113,7 +113,7 @@ class RingMover:
             return
         if not client.total:
             self._acknowledge_now()
-        rest = Detached(from_client=client.rest(), from_backend=backend.rest())
+        rest = Detached(from_client=client.to_detached(), from_backend=backend.to_detached())
         self.close()
         self.owner.detached(rest)
 

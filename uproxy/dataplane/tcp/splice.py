@@ -15,24 +15,25 @@ from uproxy.dataplane.tcp.shared_buffers import SharedBuffers
 HELD: Final = 64 * 1024
 """Bytes that may be left in the pipe of a direction whose receiver is slow."""
 
-LEAN: Final = 64 * 1024
-"""Bytes. A splice of fewer would have been as cheap a copy."""
+SMALL: Final = 64 * 1024
+"""Bytes. To copy fewer costs no more than to splice them, in two system calls as well."""
 
-LEAN_ENOUGH: Final = 3
-"""Lean splices in a row after which copying is better."""
+SMALL_IN_A_ROW: Final = 3
+"""Small splices in a row after which the direction copies again."""
 
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """What kernels say that cannot splice from sockets: gVisor, and some security modules."""
 
 _SO_MEMINFO: Final = 55
 _MEMORY: Final = struct.Struct("=12xI4xI")
-"""Of what that says: the size of the send buffer, and how much of it is taken."""
+"""Two of its nine numbers: SK_MEMINFO_SNDBUF, the size of the send buffer, and
+SK_MEMINFO_WMEM_QUEUED, how much of it is taken."""
 
 
 class Splice:
-    """Borrows a pipe while there is need: idle directions have none."""
+    """Borrows a pipe while bytes are on their way: idle directions have none."""
 
-    __slots__ = ("_ask", "_growing", "_lean", "_pipe", "_pipes", "_shared", "_source", "_target")
+    __slots__ = ("_ask", "_growing", "_pipe", "_pipes", "_shared", "_small", "_source", "_target")
 
     def __init__(self, shared: SharedBuffers, source: Socket, target: Socket) -> None:
         self._shared = shared
@@ -43,8 +44,9 @@ class Splice:
         self._pipe: Pipe | None = None
         self._growing = HELD
         """Bytes of the next pipe for a target that had sent all it had when the last one came."""
-        self._lean = 0
-        # Accepted sockets are blocking for the kernel, and splice(2) has no MSG_DONTWAIT.
+        self._small = 0
+        # Sockets are accepted in blocking mode, as recv and send have MSG_DONTWAIT. splice(2) has
+        # no such flag for a socket, and would stop the whole worker.
         pipes.kernel.set_blocking(self._source, False)
         pipes.kernel.set_blocking(self._target, False)
 
@@ -54,9 +56,9 @@ class Splice:
         return self._pipe.size if self._pipe is not None else 0
 
     @property
-    def lean(self) -> bool:
-        """Whether the stream has become small."""
-        return self._lean >= LEAN_ENOUGH
+    def small(self) -> bool:
+        """Whether so little is moved at a time that copying costs less."""
+        return self._small >= SMALL_IN_A_ROW
 
     def fill(self) -> int | None:
         """Take bytes from the source, once all before are drained. 0 at the end of the stream,
@@ -73,7 +75,7 @@ class Splice:
                 raise
             self._shared.splice_after = sys.maxsize  # For all directions of this worker.
             return None
-        self._lean = self._lean + 1 if count < LEAN else 0
+        self._small = self._small + 1 if count < SMALL else 0
         return count
 
     def drain(self) -> None:
@@ -89,13 +91,13 @@ class Splice:
         """What is in the pipe, which is empty then."""
         return self._pipe.take_out() if self._pipe is not None else b""
 
-    def rest(self) -> None:
-        """Do without the pipe, unless it holds bytes."""
+    def release_empty_pipe(self) -> None:
+        """Give the pipe back, unless it holds bytes."""
         if not self.pending:
             self.close()
 
     def close(self) -> None:
-        """Do without the pipe, whatever it holds."""
+        """Give the pipe back, whatever it holds; the pool does not lend it again if it does."""
         if self._pipe is not None:
             self._pipes.give_back(self._pipe)
             self._pipe = None
@@ -104,8 +106,9 @@ class Splice:
         """Bytes that the target is likely to take, so that the pipe does not keep them; HELD at
         least.
 
-        What packets take beside their bytes is a twentieth of them, or five times as much if the
-        window of the receiver is tiny. What waits already shows it; a quarter is for variation.
+        A send buffer is charged for packets, not only for their bytes: their overhead is a
+        twentieth of the bytes, or five times as much if the window of the receiver is tiny. What
+        waits already shows the ratio; a quarter of the room is left for variation.
         """
         try:
             size, taken = _MEMORY.unpack(self._ask(SOL_SOCKET, _SO_MEMINFO, _MEMORY.size))
