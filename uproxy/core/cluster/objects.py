@@ -47,15 +47,21 @@ class ObjectMeta(_Object, frozen=True):
 
 
 class ServicePort(_Object, frozen=True):
+    """A port of a Service, which clients connect to."""
+
     port: Port
     name: str = ""
+    """Links it to the ports of EndpointSlices. Only the port of a Service with one may be
+    unnamed."""
     protocol: str = protocols.DEFAULT
     node_port: PortOrNone = 0
     target_port: PortOrNone | str | None = None
+    """Not used: an EndpointSlice has the number that it stands for, which may differ by pod."""
 
 
 class ClientIPConfig(_Object, frozen=True):
     timeout_seconds: Annotated[int, msgspec.Meta(ge=1, le=86400)] | None = None
+    """None means 10800 (3 h)."""
 
 
 class SessionAffinityConfig(_Object, frozen=True):
@@ -63,30 +69,42 @@ class SessionAffinityConfig(_Object, frozen=True):
 
 
 class ServiceSpec(_Object, frozen=True):
+    """What a Service asks for. "" is what the API server stores in a field that does not apply."""
+
     type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
     ports: tuple[ServicePort, ...] | None = None
     selector: dict[str, str] | None = None
     cluster_ip: str = msgspec.field(default="", name="clusterIP")
     cluster_ips: tuple[str, ...] | None = msgspec.field(default=None, name="clusterIPs")
+    """One address for each family. The first is that of `cluster_ip`."""
     ip_families: tuple[str, ...] | None = None
     external_ips: tuple[str, ...] | None = msgspec.field(default=None, name="externalIPs")
     external_name: str = ""
     session_affinity: Literal["None", "ClientIP", ""] = "None"
     session_affinity_config: SessionAffinityConfig | None = None
     external_traffic_policy: TrafficPolicy | Literal[""] = "Cluster"
+    """For clients that come to a NodePort, an external IP or a load-balancer IP."""
     internal_traffic_policy: TrafficPolicy | None = None
+    """For clients that come to the ClusterIP (KEP-2086). None means Cluster."""
     health_check_node_port: PortOrNone = 0
+    """Assigned for type LoadBalancer with externalTrafficPolicy Local."""
     load_balancer_source_ranges: tuple[str, ...] | None = None
+    """CIDRs of the clients that may come to a load-balancer IP."""
     load_balancer_class: str | None = None
     load_balancer_ip: str = msgspec.field(default="", name="loadBalancerIP")
+    """A wish to the load balancer. Only the addresses in the status are served."""
     allocate_load_balancer_node_ports: bool | None = None
     publish_not_ready_addresses: bool = False
+    """Not used: the EndpointSlice controller then makes every endpoint ready."""
 
 
 class LoadBalancerIngress(_Object, frozen=True):
+    """An address at which a load balancer answers for a Service."""
+
     ip: str = ""
     hostname: str = ""
     ip_mode: str | None = None
+    """"VIP" or "Proxy" (KEP-1860). None means VIP: packets arrive with `ip` as destination."""
 
 
 class LoadBalancerStatus(_Object, frozen=True):
@@ -116,11 +134,16 @@ class Service(_Object, frozen=True):
 
 
 class EndpointConditions(_Object, frozen=True):
-    """None has the meaning the API gives it: ready and serving, not terminating."""
+    """The state of an endpoint. By the API, None means true for `ready` and `serving`, and false
+    for `terminating`."""
 
     ready: bool | None = None
+    """Whether it should get new flows. False while its pod terminates, unless the Service has
+    publishNotReadyAddresses."""
     serving: bool | None = None
+    """Whether its pod answers, even if it terminates (KEP-1672)."""
     terminating: bool | None = None
+    """Whether its pod is being deleted."""
 
 
 class ZoneHint(_Object, frozen=True):
@@ -128,6 +151,8 @@ class ZoneHint(_Object, frozen=True):
 
 
 class EndpointHints(_Object, frozen=True):
+    """For which zones and nodes the EndpointSlice controller means an endpoint."""
+
     for_zones: tuple[ZoneHint, ...] | None = None
     for_nodes: tuple[ZoneHint, ...] | None = None
 
@@ -156,6 +181,8 @@ class EndpointPort(_Object, frozen=True):
 
 
 class EndpointSlice(_Object, frozen=True):
+    """Some of the endpoints of a Service, all of one address family and with the same ports."""
+
     metadata: ObjectMeta
     address_type: str
     endpoints: tuple[Endpoint, ...] | None = None

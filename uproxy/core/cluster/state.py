@@ -175,9 +175,11 @@ class ClusterState:
         return taken
 
     def service(self, name: ObjectName) -> Service | None:
+        """The Service of this name; None if there is none."""
         return self._find(Service, name)
 
     def endpoint_slice(self, name: ObjectName) -> EndpointSlice | None:
+        """The EndpointSlice of this name; None if there is none."""
         return self._find(EndpointSlice, name)
 
     def service_names(self) -> set[ObjectName]:

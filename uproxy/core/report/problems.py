@@ -65,6 +65,7 @@ Problems = Mapping[Problem, Event]
 
 
 def node_reference(node: str) -> Reference:
+    """The Node of this name, for an Event about it."""
     return Reference("Node", "", node)
 
 

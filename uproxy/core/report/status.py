@@ -69,6 +69,8 @@ class ObjectStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """One worker process."""
+
     index: int
     pid: int
     restarts: int

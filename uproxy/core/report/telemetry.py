@@ -130,6 +130,7 @@ class Telemetry:
         self._family(family).no_local_endpoints = {"internal": internal, "external": external}
 
     def probe_answered(self, probe: Probe, status: int) -> None:
+        """Count an answer of a health endpoint by its HTTP status code."""
         self.probes[probe, status] += 1
 
     def _family(self, family: Family) -> FamilyTelemetry:

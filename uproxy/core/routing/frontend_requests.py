@@ -53,10 +53,12 @@ class Conflict:
 
     @property
     def winner(self) -> ServicePortName:
+        """The service port that has the frontend."""
         return self.requests[0].owner
 
     @property
     def losers(self) -> tuple[ServicePortName, ...]:
+        """The service ports that want the frontend and do not have it."""
         return tuple(request.owner for request in self.requests[1:])
 
     @property
