@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="number of restarts, default 5")
     arguments = parser.parse_args()
     found = asyncio.run(_measure(arguments.away, arguments.forbidding, arguments.rounds))
-    print("all kinds followed again after", ", ".join(f"{each:.1f} s" for each in found))
+    print("all kinds watched again after", ", ".join(f"{each:.1f} s" for each in found))
     print(f"median {statistics.median(found):.1f} s")
 
 

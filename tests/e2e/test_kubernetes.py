@@ -36,7 +36,7 @@ def api() -> Iterator[ThreadedApi]:
 
 @contextmanager
 def following(api: ThreadedApi, tmp_path: Path, *options: str, **more: Any) -> Iterator[Program]:
-    """uproxy, following the cluster."""
+    """uproxy, watching the cluster."""
     path = write_kubeconfig(tmp_path / "kubeconfig", api.url)
     with program(tmp_path, *options, source=["--kubeconfig", str(path)], **more) as running:
         yield running
@@ -143,10 +143,10 @@ def test_server_that_is_not_there_yet(api: ThreadedApi, tmp_path: Path) -> None:
         wait_for("a slow start says why", lambda: missing in running.log)
         kinds = "starting: 1\ncluster not followed: 1\n"
         assert running.get(running.health, "/readyz") == (503, kinds)
-        assert f"cannot follow the cluster at {api.url}" in running.log
+        assert f"cannot watch the cluster at {api.url}" in running.log
         api.start()
         running.wait_ready()
-        assert running.log.count("following the cluster") == 1
+        assert running.log.count("watching the cluster") == 1
 
 
 def test_node_that_is_to_be_deleted_wants_no_new_connections(

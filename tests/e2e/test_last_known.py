@@ -82,7 +82,7 @@ def test_a_start_without_an_api_server(api: ThreadedApi, tmp_path: Path) -> None
             code, text = second.get(second.metrics, "/readyz")
             assert code == 200
             assert re.search(r"\nserving the last-known state of \S+Z: the API .*\n", text)
-            assert "cannot follow services: connection refused\n" in text
+            assert "cannot watch services: connection refused\n" in text
             assert "serving the last-known state of" in second.log
             with socket.create_connection((WEB, port), 5) as flow:
                 assert read_line(flow) == "a"

@@ -22,7 +22,7 @@ class DeferredClient:
     """An `ApiServer` that begins to work when `find` no longer raises SourceError."""
 
     def __init__(self, find: Callable[[], ApiClient], why: SourceError) -> None:
-        self.access = Access(origin=f"nowhere yet: {why}", server="not known")
+        self.access = Access(origin=str(why), server="not known yet")
         self._find = find
         self._client: ApiClient | None = None
 

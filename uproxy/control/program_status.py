@@ -89,7 +89,7 @@ class ProgramStatus:
         reasons = [(ReasonKind.LAST_KNOWN, text) for text in self.last_known_notes()]
         if self.kubernetes is not None and not self.waiting_for():
             lost = self.kubernetes.reachability.troubles.items()
-            reasons += [(ReasonKind.CLUSTER, f"cannot follow {name}: {why}") for name, why in lost]
+            reasons += [(ReasonKind.CLUSTER, f"cannot watch {name}: {why}") for name, why in lost]
         reasons += [(ReasonKind.MACHINE, self.machine.trouble)]
         reasons += [(ReasonKind.UNEXPECTED, text) for text in self.supervisor.reasons]
         reasons += [
@@ -135,7 +135,7 @@ class ProgramStatus:
         reasons = list(not_ready(frontends, waiting_for=waiting_for, draining=self.draining))
         reasons += (Reason(ReasonKind.WORKER, each) for each in self.workers.problems)
         if self.kubernetes is not None and waiting_for and self.kubernetes.last_error:
-            text = f"the cluster cannot be followed: {self.kubernetes.last_error}"
+            text = f"the cluster cannot be watched: {self.kubernetes.last_error}"
             reasons.append(Reason(ReasonKind.CLUSTER, text))
         if self.reconciler.trouble:
             text = f"changes cannot be carried out: {self.reconciler.trouble}"

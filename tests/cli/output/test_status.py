@@ -152,9 +152,9 @@ def test_reasons_of_healthz_are_shown() -> None:
 
 
 def test_notes_do_not_mean_that_it_is_not_ready() -> None:
-    lines = list(overview(status(notes=["cannot follow services: connection refused"])))
+    lines = list(overview(status(notes=["cannot watch services: connection refused"])))
     assert lines[0].startswith("Node node-1: ready; ")
-    assert lines[2:4] == ["Notes:", "  cannot follow services: connection refused"]
+    assert lines[2:4] == ["Notes:", "  cannot watch services: connection refused"]
 
 
 @pytest.mark.parametrize(

@@ -432,7 +432,7 @@ async def test_server_that_is_away_and_comes_back(caplog: pytest.LogCaptureFixtu
             async with server:
                 await sink.until(lambda: source.reachable and "meanwhile" in sink.names())
     messages = [each.getMessage() for each in caplog.records]
-    assert sum("following the cluster" in each for each in messages) == 2
+    assert sum("watching the cluster" in each for each in messages) == 2
     assert sum("lost the cluster" in each for each in messages) == 1
     assert sum(" again, after " in each for each in messages) == 1
     assert len(messages) <= 7, messages

@@ -46,10 +46,10 @@ class ApiReachability:
         if not self.reachable:
             return
         if self._lost_at is None:
-            log.info("following the cluster at %s", self._server)
+            log.info("watching the cluster at %s", self._server)
         else:
             away = time.monotonic() - self._lost_at
-            log.info("following the cluster at %s again, after %.1f s", self._server, away)
+            log.info("watching the cluster at %s again, after %.1f s", self._server, away)
         self._lost_at, self._was_reachable = None, True
         self._logged.clear()
 
@@ -63,7 +63,7 @@ class ApiReachability:
         logged = reason in self._logged.values()
         self._logged[resource] = reason
         if not logged:
-            what = "lost the cluster" if self._was_reachable else "cannot follow the cluster"
+            what = "lost the cluster" if self._was_reachable else "cannot watch the cluster"
             log.warning("%s at %s: %s: %s", what, self._server, resource, reason)
 
 

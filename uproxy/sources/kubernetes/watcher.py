@@ -112,7 +112,7 @@ class Watcher:
             reason = f"unexpected: {type(error).__name__}"
             logged, self._surprise = self._surprise, reason
             level = logging.DEBUG if logged == reason else logging.ERROR
-            log.log(level, "%s: unexpected", self.resource.source, exc_info=error)
+            log.log(level, "%s: unexpected error", self.resource.source, exc_info=error)
             self._answered = True
             return RequestFailed(reason, Verdict(relist=True))
         return None

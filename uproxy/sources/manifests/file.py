@@ -61,7 +61,7 @@ class FileContent(NamedTuple):
     objects: Mapping[Key, Located] = {}
     errors: tuple[ObjectStatus, ...] = ()
     ignored: int = 0
-    """Objects of kinds that do not concern a proxy."""
+    """How many objects were ignored, because a proxy does not need their kinds."""
 
 
 class _Item(NamedTuple):

@@ -90,7 +90,7 @@ class ManifestSource:
     def _fail(self, error: Exception, sink: Sink, *, first: bool) -> None:
         """Whatever the error is, what was delivered stays, and all files are read again."""
         level = logging.ERROR if first else logging.DEBUG
-        _log.log(level, "%s: unexpected", self.name, exc_info=error)
+        _log.log(level, "%s: unexpected error", self.name, exc_info=error)
         reason = f"cannot be read: unexpected {type(error).__name__}"
         sink.report_errors(self.name, [file_error(self.name, 0, "", reason)])
 
@@ -207,7 +207,7 @@ class _Store:
             return self._read_file(path)
         except Exception as error:
             # Whatever the error is, it concerns one file, and the others are read.
-            _log.exception("%s: unexpected", shown(path))
+            _log.exception("%s: unexpected error", shown(path))
             return unreadable(path, f"cannot be read: unexpected {type(error).__name__}")
 
 
@@ -256,7 +256,7 @@ def _log_ignored(readings: Mapping[str, FileContent | None]) -> None:
     counts = [each.ignored for each in readings.values() if each is not None and each.ignored]
     if counts:
         _log.debug(
-            "%d objects in %d files are of kinds that do not concern a proxy",
+            "%d objects in %d files are ignored, as a proxy does not need their kinds",
             sum(counts),
             len(counts),
         )
