@@ -1,8 +1,8 @@
-"""The configuration file: a KubeProxyConfiguration (v1alpha1), with fields of our own beside.
+"""The configuration file: a KubeProxyConfiguration (v1alpha1), with additional fields of uproxy.
 
-A file that kube-proxy takes is taken too. As there, "", 0 and null in its fields mean the default,
-since Go cannot tell them from absence (kubeadm writes such files); what only makes sense with
-kernel rules is accepted and named in one warning; a field that nobody knows is an error.
+A file that kube-proxy accepts is accepted here. As in kube-proxy, "", 0 and null in its fields mean
+the default, since Go cannot tell them from absence (kubeadm writes such files). Fields that only
+make sense with kernel rules are accepted, and named in one warning. An unknown field is an error.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _USED: Final = {
     *("halfCloseTimeout", "drainTimeout", "minSyncPeriod", "syncPeriod", "stateDir"),
 }
 _EMPTY: Final[tuple[Any, ...]] = (None, "", 0, "0", "0s", [], {})
-"""Values that say nothing."""
+"""Values that mean the default."""
 _HARMLESS: Final = {
     "mode": ("userspace",),
     "bindAddress": ("0.0.0.0", "::"),
     "detectLocalMode": ("ClusterCIDR", "NodeCIDR"),
 }
-"""Values of unused fields that ask for what uproxy does anyway."""
+"""Values of unused fields for which there is no warning: they ask for what uproxy does anyway."""
 
 
 class ConfigFileError(Exception):
@@ -56,7 +56,7 @@ class ConfigFileError(Exception):
 
 class Loaded(NamedTuple):
     config: Config
-    """`node_name` is what the file says, maybe ""."""
+    """`node_name` is that of the file; it may be ""."""
     warnings: tuple[str, ...]
 
 
@@ -78,7 +78,7 @@ def load_config(path: Path, *, workers: int) -> Loaded:
 
 
 def read_config(path: Path, raw: bytes, *, workers: int) -> Loaded:
-    """The same, from the file's bytes; relative paths in it start from its directory."""
+    """The same, from the bytes of a file. Relative paths in it are relative to its directory."""
     name = shown(str(path))
     try:
         document = _only_document(decode_text(raw))
@@ -221,7 +221,7 @@ def _own_settings(file: KubeProxyConfiguration, directory: Path) -> Iterator[tup
 
 
 def _access_settings(file: KubeProxyConfiguration, directory: Path) -> Iterator[tuple[str, Any]]:
-    """How the cluster is reached, and what of it is served."""
+    """The fields that say how the cluster is reached, and which of its Services are served."""
     if file.client_connection is not None and file.client_connection.kubeconfig:
         yield "kubeconfig", directory / file.client_connection.kubeconfig
     if file.context:
@@ -233,7 +233,7 @@ def _access_settings(file: KubeProxyConfiguration, directory: Path) -> Iterator[
 
 
 def _ignored(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Fields that say something which has no effect."""
+    """Fields that are given and have no effect."""
     for name, value in data.items():
         path = f"{prefix}{name}"
         if path in _USED or value in _EMPTY or value in _HARMLESS.get(path, ()):

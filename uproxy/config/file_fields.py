@@ -1,7 +1,8 @@
-"""The fields of a KubeProxyConfiguration as of Kubernetes 1.37, and ours, with their rules.
+"""The fields of a KubeProxyConfiguration as of Kubernetes 1.37, and those of uproxy, with their
+rules.
 
-Those of kube-proxy that have no effect here are checked all the same: a typing error in them is one
-that kube-proxy would refuse too.
+Fields of kube-proxy that have no effect here are still checked: kube-proxy would refuse a wrong
+value too.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ class Duration(float):
 
 
 class PositiveDuration(float):
-    """The same, more than zero."""
+    """A duration of more than zero."""
 
 
 class Cidr(str):
-    """A network."""
+    """A network in CIDR notation."""
 
 
 class NodePortAddress(str):
@@ -48,7 +49,7 @@ class LabelValue(str):
 
 
 class HostName(str):
-    """A name of DNS, or "*"."""
+    """A DNS name, or "*"."""
 
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -142,7 +143,7 @@ class KubeProxyConfiguration(_Fields, frozen=True):
     cluster_cidr: ClusterCidr | None = msgspec.field(default=None, name="clusterCIDR")
     logging: Logging | None = None
     udp_idle_timeout: Duration | None = None
-    """Of kube-proxy's userspace mode, until 1.25."""
+    """A field of kube-proxy's userspace mode, which existed until 1.25."""
 
     manifests: tuple[str, ...] | None = None
     context: str | None = None

@@ -28,7 +28,7 @@ _UNITS: Final = {
     "h": 3600.0,
 }
 _LONGEST: Final = 2.0**63 * 1e-9
-"""Seconds; Go, whose syntax it is, has 64 bits for nanoseconds."""
+"""Seconds. The syntax is Go's, and Go has 64 bits for nanoseconds."""
 _PIECE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _DURATION = re.compile(rf"[+-]?(?:{_PIECE.pattern})+")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -68,7 +68,7 @@ def parse_label_value(text: str) -> str:
 
 
 def positive_duration(text: str) -> float:
-    """As `parse_duration`, but more than zero."""
+    """As `parse_duration`, but zero is refused."""
     seconds = parse_duration(text)
     if seconds == 0:
         raise ValueError(f'"{text}" is zero; give more, for example 30s')
@@ -76,7 +76,7 @@ def positive_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest way to write it with one unit: "24h", "90s", "10ms"."""
+    """A duration, written in the shortest way with one unit: "24h", "90s", "10ms"."""
     if seconds < 1:
         return f"{seconds * 1000:g}ms" if seconds else "0"
     for unit in ("h", "m"):
@@ -105,12 +105,12 @@ def parse_address(text: str, default_port: int | None = None) -> Address | None:
 
 
 def parse_host_names(text: str) -> tuple[str, ...]:
-    """Names of DNS, or "*", with commas between them."""
+    """DNS names, or "*", separated by commas."""
     return tuple(parse_host_name(each) for each in split_list(text))
 
 
 def parse_host_name(text: str) -> str:
-    """A name of DNS in lower case, or "*"."""
+    """A DNS name in lower case, or "*"."""
     name = text.strip().lower()
     if name != "*" and not _HOST_NAME.fullmatch(name):
         raise ValueError(
@@ -120,7 +120,7 @@ def parse_host_name(text: str) -> str:
 
 
 def parse_networks(text: str) -> tuple[str, ...]:
-    """CIDRs with commas between them, in canonical form."""
+    """CIDRs separated by commas, in canonical form."""
     return tuple(str(_network(each)) for each in split_list(text))
 
 
@@ -145,7 +145,7 @@ def parse_cluster_cidr(text: str) -> tuple[str, ...]:
 
 
 def parse_boolean(text: str) -> bool:
-    """As Go and people write it."""
+    """A truth value, as Go accepts it ("true", "1", "f") or as people write it ("yes", "off")."""
     try:
         return _BOOLEANS[text.strip().lower()]
     except KeyError:
@@ -164,7 +164,7 @@ def parse_whole_number(text: str, least: int, most: int, example: str) -> int:
 
 
 def parse_choice(text: str, choices: Sequence[str]) -> str:
-    """One of a few words, whatever the case of its letters."""
+    """One of a few words, in upper or lower case."""
     word = text.strip().lower()
     if word in choices:
         return word
@@ -174,14 +174,14 @@ def parse_choice(text: str, choices: Sequence[str]) -> str:
 
 
 def split_list(text: str) -> list[str]:
-    """Parts between commas; empty ones do not count."""
+    """The parts between commas, without empty ones."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def node_name(override: str, environ: Mapping[str, str], hostname: str) -> str:
     """The name of this node: the flag, else NODE_NAME (the downward API), else the host's name.
 
-    Trimmed and in lower case, as kubelet registers it. Raises ValueError where nothing is left.
+    It is stripped and in lower case, as kubelet registers it. Raises ValueError if all are empty.
     """
     for candidate in _candidates(override, environ, hostname):
         name = candidate.strip().lower()
