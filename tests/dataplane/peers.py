@@ -1,4 +1,4 @@
-"""Clients and backends with real sockets, and a worker's TCP side between them."""
+"""Clients and backends with real sockets, and the TCP flows of a worker between them."""
 
 from __future__ import annotations
 
@@ -163,14 +163,14 @@ class BlackHole(Server):
 
 
 def refusing() -> Backend:
-    """A backend where nobody listens."""
+    """A backend whose port has no listener."""
     server = Server()
     server.close()
     return server.backend
 
 
 class World:
-    """A worker's TCP side with its clients and backends."""
+    """The TCP flows of a worker, with their clients and backends."""
 
     def __init__(self, splice: SpliceMode, kernel: Kernel, settings: dict[str, float]) -> None:
         merged = {"max_flows": 1000, "tcp_idle_timeout": 0.0, "half_close_timeout": 0.0} | settings

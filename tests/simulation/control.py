@@ -59,7 +59,7 @@ class Control:
         self._scenario = scenario
         self._random = random
         self._drained = False
-        """Whether nobody is accepted any more."""
+        """Whether no client is accepted any more."""
 
     def serve(self, service: Service, addresses: list[Address]) -> None:
         """Another service, with these backends."""
@@ -113,7 +113,7 @@ class Control:
         self.mailbox.post((callback, None))
 
     def end(self) -> None:
-        """Nothing is served any more, and nobody listens."""
+        """Nothing is served any more, and all listeners are closed."""
         for number in list(self.listening):
             self._close(number, 0.0)
         self.mailbox.post((None, None))

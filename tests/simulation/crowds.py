@@ -1,4 +1,4 @@
-"""Scenarios with many clients, who meet what is rare otherwise."""
+"""Scenarios with many clients, in which rare conditions become frequent."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def flood(random: Random, drawn: Scenario) -> Scenario:
 
 
 def chorus(random: Random, drawn: Scenario) -> Scenario:
-    """Many clients who all speak at the same time, a little and often, to a ring that is small."""
+    """Many clients that all speak at the same time, a little and often, to a ring that is small."""
     count = random.randint(10, 36)
     pause, slowness = random.choice((2e-4, 1e-3)), random.choice((1.0, 10.0, 10.0))
     end_after = 2e-5 * slowness

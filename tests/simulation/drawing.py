@@ -158,7 +158,7 @@ def script(
     random: Random, number: int, buffers: tuple[int, ...], *, waits: bool, rough: bool, many: int
 ) -> Script:
     """What a client or a backend does. `waits`: it may let the other one begin. `rough`: it may
-    well end early. `many`: clients there are, who together should not send too much."""
+    well end early. `many`: how many clients there are; together they should not send too much."""
     largest = max(buffers)
     size = _size(random, largest) if many < 7 else random.randint(1, 1 + largest // 2)
     stall = None

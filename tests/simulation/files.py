@@ -60,11 +60,11 @@ class File:
             raise Violation(f"{self.name} was given back once too often")
 
     def release(self) -> None:
-        """Nobody has it any more."""
+        """Its last descriptor was closed."""
 
 
 class Watching:
-    """Who has to forget a file when it is released."""
+    """What has to forget a file when it is released."""
 
     def forget(self, file: File) -> None:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Defects that nobody has made yet, but could."""
+"""Defects that were never in the code, but could be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold, whatever the kernel, the network and everybody else have decided."""
+"""What must hold, whatever the kernel, the network, clients and backends have decided."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def _of_direction(simulation: Simulation, peer: Peer) -> list[str]:
     expected = header_of(simulation, peer)
     if pair is None:
         if received and not is_part_of_header(simulation, peer):
-            return [f"{peer.name} has received {len(received)} bytes from nobody"]
+            return [f"{peer.name} has received {len(received)} bytes without a backend"]
         if peer.saw_end and peer in simulation.clients:
             return [f"{peer.name} has seen the end of a stream without a backend"]
         return []
@@ -235,7 +235,7 @@ def _total(simulation: Simulation, protocol: str) -> Counters:
 
 def _miscounted(simulation: Simulation, total: Counters) -> list[str]:
     """Counters are what the kernel has taken, and reports add up to counters. Of a flow
-    that is reset, nobody knows what became of its last sends."""
+    that is reset, the outcome of its last sends cannot be known."""
     found = []
     network = simulation.machine.network
     headers = sum(
@@ -272,7 +272,7 @@ def _difference(now: Counters, before: Counters | None) -> Counters:
 
 
 def _blamed(simulation: Simulation, total: Counters) -> list[str]:
-    """Nobody is blamed for what this process lacks."""
+    """No backend is blamed for what this process lacks."""
     services, happened = simulation.scenario.services, simulation.world.happened
     others = (Fault.NO_PORT, Fault.NO_ROUTE, Fault.OPTION_FAILS, Fault.NO_MEMORY_SEND)
     if any(set(service.replies) != {Reply.ACCEPTS} for service in services):
@@ -283,7 +283,7 @@ def _blamed(simulation: Simulation, total: Counters) -> list[str]:
 
 
 def _ran_out(simulation: Simulation) -> list[str]:
-    """Who knows how many descriptors it may have does not ask for more."""
+    """A process that knows how many descriptors it may have does not ask for more."""
     if simulation.world.happened[Fault.NO_DESCRIPTOR]:
         return []
     dropped = [port.counters.dropped for port in simulation.context.ports.all.values()]
@@ -303,7 +303,7 @@ def _rough(simulation: Simulation) -> bool:
 
 
 def _incomplete(simulation: Simulation) -> list[str]:
-    """Where nobody is in a hurry and nothing is broken, everything arrives."""
+    """Where no end is in a hurry and nothing is broken, everything arrives."""
     found = []
     rough = _rough(simulation)
     for peer in simulation.peers:

@@ -1,4 +1,4 @@
-"""Who can be reached where, and what happens on the way."""
+"""Which hosts can be reached where, and what happens on the way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.simulation.streams import NODE, WILDCARD, Address, Listening, Stream
 from tests.simulation.world import Fault, World
 
 UNANSWERED: Final = 20.0
-"""Seconds after which the kernel gives up a connection that nobody answers."""
+"""Seconds after which the kernel gives up a connection that gets no answer."""
 
 
 class Reply(Enum):
@@ -35,7 +35,7 @@ class Host(Protocol):
 
 
 class Network:
-    """Carries connections and datagrams between the simulated process and everybody else."""
+    """Carries connections and datagrams between the simulated process and all others."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -54,7 +54,7 @@ class Network:
         self.opened: list[DatagramSocket] = []
         """UDP sockets of the process, whatever became of them."""
         self.refused = 0
-        """Datagrams that nobody wanted."""
+        """Datagrams for ports without a socket."""
         self._port = 30_000
 
     def stream(self, name: str) -> Stream:

@@ -69,7 +69,7 @@ class Peer:
         self.received = bytearray()
         self.sent = 0
         self.pair: Peer | None = None
-        """Who it is connected with by the proxy."""
+        """The peer that the proxy has connected it with."""
         self.paired = self.began = world.now
         """When that was, and when this one has come."""
         self.saw_end = False

@@ -147,7 +147,7 @@ class SimulatedQueues:
         self.fd = -1
 
     def end(self) -> None:
-        """Nobody has the ring any more: operations end, and let go of their files."""
+        """The last descriptor of the ring is closed: operations end, and let go of their files."""
         for operation in list(self.armed):
             self.disarm(operation)
 

@@ -1,4 +1,4 @@
-"""What a seed stands for: who does what, and what goes wrong."""
+"""What a seed stands for: what clients, backends and the control process do, and what fails."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Scenario:
         )
 
     def describe(self) -> str:
-        """For who reads a trace."""
+        """For whoever reads a trace."""
         lines = [
             f"faults: {', '.join(f'{fault.name} {rate}' for fault, rate in self.rates.items())}",
             f"socket buffers {self.buffers}, ring of {self.ring_entries} entries,"

@@ -33,9 +33,9 @@ from uproxy.net.messages import Settings
 
 REPORT_INTERVAL = 4.0
 DEADLINE = 90.0
-"""Seconds after which everybody has ended whatever has happened."""
+"""Seconds after which all clients and backends have ended, whatever has happened."""
 SETTLED = 8.0
-"""Seconds in which the flows of those who have ended are over: longer than all dials may take."""
+"""Seconds in which flows are over whose ends have ended: longer than all dials may take."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Simulation:
         self.violations: list[str] = []
         self.clients: list[Peer] = []
         self.refused: list[int] = []
-        """Clients that found nobody listening, by number."""
+        """Clients that found no listener, by number."""
         self.servers: list[Server] = []
         self.udp_clients: list[UdpClient] = []
         self.udp_servers: list[UdpServer] = []

@@ -53,7 +53,7 @@ class Stream(File):
         self.hard = False
         """Whether to close by a reset (SO_LINGER with 0 seconds)."""
         self.inbox = bytearray()
-        """What has arrived and nobody has read."""
+        """What has arrived and was not read."""
         self.outbox = bytearray()
         """What was sent and has not arrived."""
         self.receives, self.sends = receives, sends
@@ -63,7 +63,7 @@ class Stream(File):
         """Whether the other end's stream has ended: its FIN has arrived, behind all bytes, or a
         reset; whether ours has; and whether there was a reset."""
         self.hungry = False
-        """Whether somebody is to hear when there is room again (SOCK_NOSPACE)."""
+        """Whether an event is due when there is room again (SOCK_NOSPACE)."""
         self.taken = 0
         """Bytes that were accepted from the one that sends."""
         self.read = 0
@@ -144,7 +144,7 @@ class Stream(File):
             self.hungry = True
             if not count:
                 if not self.outbox:
-                    # Linux wakes who waits for an edge: no acknowledgement would.
+                    # Linux reports an edge here: no acknowledgement would cause one.
                     self.world.soon(self._room_again)
                 raise fail(errno.EAGAIN)
         self.outbox += data[:count]
@@ -229,7 +229,7 @@ class Stream(File):
         if peer is None:
             return
         if peer.released and self.outbox:
-            # What nobody will read is answered by a reset.
+            # Bytes that cannot be read any more are answered by a reset.
             peer.peer = None
             self.world.soon(self.reset)
             return
@@ -314,7 +314,7 @@ class Listening(File):
         return self.waiting.popleft()
 
     def pause(self) -> None:
-        """As shutdown(2) does; who waits is reset."""
+        """As shutdown(2) does; clients that wait are reset."""
         self.listens = False
         self._reset_all()
         self.wake(ANY)

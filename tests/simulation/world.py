@@ -94,7 +94,7 @@ class World:
         heappush(self._events, (self.now + delay, self.count, callback))
 
     def soon(self, callback: Callable[[], None]) -> None:
-        """Call once after a while that nobody can foresee, mostly a short one."""
+        """Call once after an unforeseeable while, mostly a short one."""
         self.after(self.delay(), callback)
 
     def delay(self) -> float:

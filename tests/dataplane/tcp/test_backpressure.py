@@ -1,4 +1,4 @@
-"""A receiver that is slow, or does not read at all, holds up nobody else, and costs little."""
+"""A receiver that is slow, or does not read at all, holds up no other flow, and costs little."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TestBackPressure:
 
     @pytest.mark.parametrize("window", [1, HELD], ids=["tiny window", "window"])
     @pytest.mark.parametrize("piece", [20_000, 64 * 1024, 3 * MIB])
-    async def test_little_is_held_for_who_does_not_read(
+    async def test_little_is_held_for_a_receiver_that_does_not_read(
         self, mode: SpliceMode, piece: int, window: int
     ) -> None:
         """Whatever is on its way, however it comes, and in how small packets it leaves."""

@@ -68,7 +68,7 @@ class TestStreams:
                 assert await receiver.receive(4) == b"more"
 
     async def test_urgent_data_behind_urgent_data_loses_nothing(self, mode: SpliceMode) -> None:
-        """The kernel forgets an urgent byte that nobody has read when the next one arrives, unless
+        """The kernel forgets an urgent byte that was not read when the next one arrives, unless
         the socket has been told before to keep it in its place."""
         async with world(mode) as w:
             client, backend = await w.pair()

@@ -153,7 +153,7 @@ class TestRetries:
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
     async def test_nothing_listens_and_the_kernel_chooses_that_port(self, host: str) -> None:
-        """TCP then connects the socket to itself; who did that was no backend."""
+        """TCP then connects the socket to itself; that was no backend."""
         async with world() as w:
             gone, server = w.server(host), w.server(host)
             gone.close()
@@ -238,7 +238,7 @@ class TestBalancing:
 
 
 class TestShortage:
-    async def test_nobody_is_reset_when_descriptors_run_out(self) -> None:
+    async def test_no_client_is_reset_when_descriptors_run_out(self) -> None:
         async with world() as w:
             server = w.server()
             listener = w.listen(server.backend)

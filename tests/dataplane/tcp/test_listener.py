@@ -18,12 +18,12 @@ class TestAdmission:
     @pytest.mark.parametrize(
         ("allowed", "admitted"),
         [
-            pytest.param(None, True, id="everybody"),
+            pytest.param(None, True, id="no restriction"),
             pytest.param(("127.0.0.0/8",), True, id="inside"),
             pytest.param(("10.0.0.0/8", "127.0.0.1/32"), True, id="in one of two"),
             pytest.param(("10.0.0.0/8",), False, id="outside"),
             pytest.param(("::/0",), False, id="only the other family"),
-            pytest.param((), False, id="nobody"),
+            pytest.param((), False, id="no source at all"),
         ],
     )
     async def test_sources(self, allowed: tuple[str, ...] | None, admitted: bool) -> None:
@@ -193,7 +193,7 @@ class TestClosing:
             assert await client.was_reset()
             listener.close(0)
 
-    async def test_draining_accepts_nobody_and_keeps_flows(self) -> None:
+    async def test_draining_accepts_no_client_and_keeps_flows(self) -> None:
         async with world() as w:
             server = w.server()
             listener = w.listen(server.backend)

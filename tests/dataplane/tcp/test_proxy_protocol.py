@@ -102,7 +102,7 @@ class TestFlows:
     async def test_client_that_is_gone_when_the_backend_answers(
         self, version: ProxyProtocol
     ) -> None:
-        """Nobody can tell its port any more, and what it sent must not pass for the proxy's."""
+        """Its port cannot be found out any more, and what it sent must not pass for the proxy's."""
         async with world() as w:
             server = w.server()
             listener = w.listen(server.backend)

@@ -164,7 +164,7 @@ class TestLeaving:
 
 
 class TestBounds:
-    def test_a_burst_for_who_does_not_read(self, narrow: Ends) -> None:
+    def test_a_burst_for_a_receiver_that_does_not_read(self, narrow: Ends) -> None:
         """However much has arrived, little of it is ours until it is delivered."""
         block, sent, most = pattern(1 << 20), 0, 0
         narrow.backend.setblocking(False)
@@ -180,7 +180,7 @@ class TestBounds:
         assert max(most, len(held)) <= RECV_LIMIT
         assert received(narrow.client, total - len(held)) + held == block[:total]
 
-    def test_more_than_the_limit_for_who_reads(self, ends: Ends) -> None:
+    def test_more_than_the_limit_for_a_receiver_that_reads(self, ends: Ends) -> None:
         """With messages that are short of a buffer, and so are no bulk."""
         for number in range(3 * RECV_LIMIT // 10_000):
             message = pattern(10_000, bytes([number]))
@@ -205,39 +205,39 @@ class TestBounds:
 
 class TestCounting:
     def test_what_is_not_decided_is_not_delivered(self, ends: Ends) -> None:
-        side = ends.flow.client
+        direction = ends.flow.client
         ends.client.sendall(b"hello")
-        ends.flow.turn_until(lambda: side.total == 5)
-        assert side.unreported() == 0
+        ends.flow.turn_until(lambda: direction.total == 5)
+        assert direction.unreported() == 0
         ends.flow.settle()
-        assert (side.unreported(), side.unreported()) == (5, 0)
+        assert (direction.unreported(), direction.unreported()) == (5, 0)
 
     def test_what_will_never_be_known_is(self, ends: Ends) -> None:
-        side = ends.flow.client
+        direction = ends.flow.client
         ends.client.sendall(b"hello")
-        ends.flow.turn_until(lambda: side.total == 5)
+        ends.flow.turn_until(lambda: direction.total == 5)
         ends.flow.ended = True
-        assert side.unreported() == 5
+        assert direction.unreported() == 5
 
     def test_what_was_delivered_before_receiving_anew_is(self, ends: Ends) -> None:
-        side = ends.flow.client
+        direction = ends.flow.client
         ends.client.sendall(bytes(BUFFER_SIZE))
         ends.flow.turn_until_read(BUFFER_SIZE)
-        side.arm()
-        assert side.unreported() == BUFFER_SIZE
+        direction.arm()
+        assert direction.unreported() == BUFFER_SIZE
 
     def test_counts_never_go_back(self, narrow: Ends) -> None:
         """A counter that does is taken for one that has begun anew."""
-        side, delivered = narrow.flow.client, 0
+        direction, delivered = narrow.flow.client, 0
         narrow.client.sendall(bytes(1 << 16))
         for _ in range(TURNS):
             if not narrow.flow.asked:
                 narrow.ring.submit_and_wait(0)
-                count = side.unreported()
+                count = direction.unreported()
                 assert count >= 0
                 delivered += count
         assert narrow.flow.asked == ["leave"]
-        assert delivered == side.total - len(narrow.flow.held[0])
+        assert delivered == direction.total - len(narrow.flow.held[0])
 
 
 class TestBulk:
