@@ -71,7 +71,7 @@ class Config:
     max_flows: int = 65536
     """Flows (TCP and UDP) at a time, over all workers."""
     udp_timeout: float = 120.0
-    """Seconds without a datagram after which a UDP conversation is forgotten. A flow that nobody
+    """Seconds without a datagram after which a UDP conversation is forgotten. A flow that is not
     answered, or that was over within two seconds, is forgotten after at most 30 s, as in
     conntrack."""
     tcp_idle_timeout: float = 86400.0

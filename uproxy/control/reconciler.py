@@ -27,6 +27,7 @@ from uproxy.control.service_addresses import ServiceAddresses
 from uproxy.control.state_updater import StateUpdater
 from uproxy.control.sync_metrics import SyncMetrics
 from uproxy.control.table_builder import TableBuilder
+from uproxy.control.time_slices import TimeSlices
 from uproxy.core.backoff import Backoff
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
@@ -55,9 +56,6 @@ _LIST_TIMEOUT = 5.0
 
 _SILENCE = 10.0
 """Seconds without any object after which claims of an earlier process are released."""
-
-_SLICE = 0.005
-"""Seconds of opening and closing sockets before other tasks of the event loop run."""
 
 HealthChecks = Mapping[ObjectName, HealthCheck]
 ServeHealthChecks = Callable[[HealthChecks], Awaitable[Mapping[ObjectName, str]]]
@@ -282,7 +280,7 @@ class Reconciler:
         are claimed: bind(2) fails on an address that is not local.
         """
         failed: dict[Frontend, Failure] = {}
-        slices = _Slices()
+        slices = TimeSlices()
         for frontend in steps.close:
             self._listeners.close(frontend)
             await slices.pause_if_due()
@@ -337,15 +335,3 @@ class Reconciler:
         sync_log.log_failures(news, self.table.routes)
         sync_log.log_recovered(recovered)
         sync_log.log_plan(steps.without(failed.keys() | set(recovered)))
-
-
-class _Slices:
-    """Lets other tasks of the event loop run now and then in a long series of short calls."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    async def pause_if_due(self) -> None:
-        if time.monotonic() - self._began > _SLICE:
-            await asyncio.sleep(0)
-            self._began = time.monotonic()

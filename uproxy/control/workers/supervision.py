@@ -116,10 +116,10 @@ class Workers:
     @property
     def problems(self) -> Iterator[str]:
         """Why clients are not served as they should be."""
-        nobody = not any(worker.liveness.serving for worker in self._workers)
+        none_serves = not any(worker.liveness.serving for worker in self._workers)
         for worker in self._places:
             liveness = worker.liveness
-            if liveness.unavailable or liveness.unserved or (nobody and liveness.failures):
+            if liveness.unavailable or liveness.unserved or (none_serves and liveness.failures):
                 yield str(worker)
 
     async def __aenter__(self) -> Workers:
