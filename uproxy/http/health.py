@@ -129,6 +129,8 @@ class ServiceHealthServers:
         # endpoints, and gets 503.
         self._counts = {key: wanted[key.service].counts[key.family] for key in places}
         self._failed = {}
+        # All that changes is closed before anything is opened: two Services may have exchanged
+        # their ports, and a port that is still open for the one could not be opened for the other.
         for key, serving in list(self._serving.items()):
             if places.get(key) != serving.place:
                 del self._serving[key]
