@@ -22,6 +22,7 @@ from tests.io_uring import on_loops_without_a_ring, on_ring_loops
 from uproxy.dataplane.reactor import RingReactor
 from uproxy.dataplane.tcp.epoll_direction import ROUNDS, EpollDirection
 from uproxy.dataplane.tcp.mover import Detached, DetachedDirection
+from uproxy.dataplane.tcp.ring_mover import RingMover
 from uproxy.dataplane.tcp.shared_buffers import BUFFER
 
 
@@ -239,6 +240,38 @@ class TestByRing(Rows):
                 arrived = group.create_task(flow.client.receive(1 << 20))
             assert arrived.result() == pattern(1 << 20)
             await eventually(lambda: len(flow.rests) == 1)
+
+    async def test_a_flow_that_cannot_go_on_is_aborted(
+        self, kind: Kind, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Otherwise it would have no mover, and both peers would wait for ever."""
+
+        def fail(owner: object) -> None:
+            raise MemoryError
+
+        async with moved(kind) as flow:
+            await idle(flow)
+            monkeypatch.setattr(flow.successors, "successor", fail)
+            flow.mover.detach()
+            reactor = flow.successors.shared.reactor
+            await eventually(lambda: reactor.failures == 1)
+            reactor.failures = 0
+            assert flow.asked == ["abort"]
+            assert await flow.client.was_reset()
+            assert await flow.backend.was_reset()
+
+    async def test_a_callback_that_fails_aborts_its_flow(
+        self, kind: Kind, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(mover: RingMover) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(RingMover, "_acknowledge", fail)
+        async with moved(kind) as flow:
+            reactor = flow.successors.shared.reactor
+            await eventually(lambda: reactor.failures == 1)
+            reactor.failures = 0
+            assert flow.asked == ["abort"]
 
 
 BYTES = pattern(50_000, b"undelivered")

@@ -121,6 +121,11 @@ class RingMover:
         self.from_client.close()
         self.from_backend.close()
 
+    def abort(self) -> None:
+        """End the whole flow; called by the reactor after a failure. Also when this mover is closed
+        already: then it was the owner that has failed to go on."""
+        self.owner.abort()
+
     def _acknowledge(self) -> None:
         """Complete the handshake with the backend, if the client's first bytes have not done so.
 
