@@ -6,13 +6,21 @@ READY := $(VENV)/.ready
 PLOTTING := $(VENV)/.plotting
 INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format simulate faults bench bench-quick bench-scale clean
+.PHONY: demo test coverage check format simulate faults bench bench-quick bench-scale clean
 
 demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
 
 test: check
 	$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
+
+# The tests with each branch noted that they take, in all of their processes; then those they don't.
+PACKAGES ?= core dataplane uring
+coverage: $(READY)
+	$(BIN)/coverage erase
+	status=0; $(BIN)/coverage run -m pytest --numprocesses auto --dist loadfile $(ARGS) || status=$$?; \
+		$(BIN)/coverage combine --quiet && $(BIN)/coverage json --quiet -o .coverage.json && \
+		$(BIN)/python -m tests.branches .coverage.json $(PACKAGES) && exit $$status
 
 check: $(READY)
 	$(BIN)/ruff format --check .

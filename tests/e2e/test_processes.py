@@ -18,6 +18,7 @@ import yaml
 from tests.e2e.pods import ask, pod, read_line, visit
 from tests.e2e.program import PATIENCE, Program, endpoints, program, service, wait_for, write
 from tests.io_uring import every_engine
+from tests.measuring import not_while_measured
 from tests.ports import free_port
 
 HERE = "127.0.0.1"
@@ -62,6 +63,7 @@ def test_a_killed_worker_is_replaced(manifests: Path) -> None:
             assert [each["restarts"] for each in uproxy.status()["workers"]] == [1, 0]
 
 
+@not_while_measured
 @every_engine
 def test_a_worker_with_a_ring_has_no_libraries_that_it_does_without(
     manifests: Path, engine: str

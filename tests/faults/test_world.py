@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from tests.measuring import unmeasured
+
 SEEDS, CHUNK = 160, 40
 
 
@@ -38,6 +40,8 @@ def test_a_defect_is_noticed() -> None:
     """What a run checks is checked."""
     command = [sys.executable, "-m", "tests.faults", "--seeds", "20", "--jobs", "1"]
     options = ["--mutation", "leak-at-open"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, *options], capture_output=True, text=True, check=False, env=unmeasured()
+    )
     assert done.returncode == 1
     assert "make faults SEED=N" in done.stdout

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from tests.measuring import unmeasured
 from tests.simulation.mutate import MUTATIONS
 from tests.simulation.mutation import Mutation
 from tests.simulation.mutations import ALL
@@ -50,7 +51,9 @@ def catch(name: str, count: int = MOST) -> Caught:
     )
     command = [sys.executable, "-c", program, name, str(count)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, env=unmeasured()
+        )
     except subprocess.TimeoutExpired:
         return Caught(0, "", "it takes for ever")
     if done.returncode:
