@@ -30,7 +30,7 @@ class TestTimeouts:
     async def test_a_flow_that_cannot_be_ended_spares_no_other(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        caplog.set_level(logging.CRITICAL)  # Its records would keep the flow.
+        caplog.set_level(logging.CRITICAL, logger="uproxy")  # Its records would keep the flow.
         asked: list[DropReason] = []
 
         class FailingOnce(Counters):
