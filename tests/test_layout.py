@@ -32,9 +32,12 @@ def layers() -> dict[str, set[str]]:
     contracts.read(ROOT / ".importlinter")
     found = {}
     for section in contracts.values():
-        if section.get("type") == "layers" and section.get("exhaustive") == "True":
-            (container,) = section["containers"].split()
-            found[container] = set(section["layers"].replace("|", " ").split())
+        if section.get("type") != "layers":
+            continue
+        names = section["layers"].replace("|", " ").split()
+        container = section.get("containers", "uproxy").strip()
+        if container == "uproxy" or section.get("exhaustive") == "True":
+            found[container] = {each.removeprefix("uproxy.") for each in names}
     return found
 
 
