@@ -182,6 +182,7 @@ def test_kind_of(document: Any, kind: type | None) -> None:
         pytest.param([], "expected an object, found a list", id="list"),
         pytest.param("x", "expected an object, found text", id="text"),
         pytest.param(3, "expected an object, found 3", id="number"),
+        pytest.param(10**30, "expected an object, found a very large number", id="large number"),
         pytest.param({}, "apiVersion: a string is required", id="nothing in it"),
         pytest.param({"apiVersion": "v1"}, "kind: a string is required", id="no kind"),
         pytest.param(

@@ -13,6 +13,7 @@ from tests.builders import (
     port,
     service,
 )
+from uproxy.core.cluster.host_addresses import API_SERVER
 from uproxy.core.cluster.legacy import as_slices
 from uproxy.core.cluster.objects import (
     EndpointAddress,
@@ -114,6 +115,32 @@ class TestDirt:
         state.apply(SOURCE, endpoint_slice("web", "db.example", family="FQDN"))
         assert state.take_dirty() == {WEB}
         assert not state.slices_of(WEB)
+
+    def test_what_is_no_address_of_the_api_server_hides_none_of_the_others(self) -> None:
+        state = cluster(endpoint_slice("default/kubernetes", "no address", "192.0.2.9"))
+        state.take_dirty()
+        assert state.hosts.host_of("192.0.2.9") == API_SERVER
+        assert state.hosts.host_of("no address") == ""
+
+    @pytest.mark.parametrize(
+        "before", [pytest.param([], id="new"), pytest.param([service("web")], id="changed")]
+    )
+    def test_an_object_that_could_not_be_applied_is_a_change_when_it_comes_again(
+        self, before: list[Service], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise ValueError("a bug")
+
+        state = cluster(*before)
+        state.take_dirty()
+        with monkeypatch.context() as patch:
+            patch.setattr(state, "_note", fail)
+            with pytest.raises(ValueError, match="a bug"):
+                state.apply(SOURCE, service("web", port(81)))
+        assert state.all_objects() == before
+        state.apply(SOURCE, service("web", port(81)))
+        assert state.take_dirty() == {WEB}
+        assert state.all_objects() == [service("web", port(81))]
 
     def test_slices_come_by_name(self) -> None:
         state = cluster(*(endpoint_slice("web", suffix=each) for each in "cab"))

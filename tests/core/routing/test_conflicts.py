@@ -9,6 +9,8 @@ import pytest
 from tests.builders import SOURCE, cluster, endpoint_slice, port, service, table
 from uproxy.core.cluster.objects import ObjectName, Service
 from uproxy.core.cluster.state import ClusterState
+from uproxy.core.report.overview import frontend_statuses, service_statuses
+from uproxy.core.report.status import FrontendState
 from uproxy.core.route import Frontend
 from uproxy.core.routing.build import build
 from uproxy.core.routing.options import RoutingOptions
@@ -195,6 +197,18 @@ class TestHealthChecks:
         assert SHARED not in found.routes
         assert [name.name for name in found.health_checks] == ["b"]
         assert [each.name for each in found.conflicts[SHARED].losers] == ["a"]
+
+    def test_the_status_has_no_frontend_for_it_but_its_service_a_reason(self) -> None:
+        found = table(rival("a", OLD), rival("c", NEW), checked("b", NEW))
+        conflicts = [
+            each.owner.name
+            for each in frontend_statuses(found, {}, {})
+            if each.state is FrontendState.CONFLICT
+        ]
+        assert conflicts == ["c"]
+        assert [(each.service.name, each.reason) for each in service_statuses(found)] == [
+            ("b", found.conflicts[SHARED].message)
+        ]
 
     def test_two_health_checks_and_a_takeover(self) -> None:
         at = Cluster(checked("a", OLD), checked("b", NEW))

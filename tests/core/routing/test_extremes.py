@@ -78,6 +78,12 @@ def test_one_service_leaves_descriptors_to_others(
     assert len(reasons(found)) == 1
 
 
+def test_a_service_with_just_as_many_frontends_as_it_may_have_lacks_none() -> None:
+    ports = [port(1 + index, f"p{index}") for index in range(4)]
+    found = table(service("web", *ports), frontends=4)
+    assert (len(found.routes), reasons(found)) == (4, ())
+
+
 def test_every_port_there_is() -> None:
     ports = [port(1 + index, f"p{index}") for index in range(9_999)]
     found = table(service("web", *ports))

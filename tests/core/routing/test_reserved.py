@@ -23,6 +23,7 @@ from uproxy.core.cluster.objects import Node, ObjectName
 from uproxy.core.ip import parse_network
 from uproxy.core.routing.build import build
 from uproxy.core.routing.options import RoutingOptions
+from uproxy.core.routing.reserved import ReservedAddresses
 from uproxy.core.routing.table import RoutingTable
 from uproxy.core.routing.vips import Vips
 
@@ -225,6 +226,17 @@ def test_holders_share_an_address() -> None:
     assert (hosts.host_of("x"), hosts.host_of("y")) == ("a", "a")
     hosts.put("a", [])
     assert (hosts.host_of("x"), hosts.host_of("y")) == ("", "")
+
+
+def test_a_claim_of_this_node_s_own_address_is_to_be_released() -> None:
+    """As soon as its Node object says that it is its own."""
+    hosts = HostAddresses()
+    reserved = ReservedAddresses(RoutingOptions(reserved=MACHINE["reserved"]), hosts)
+    addresses = ["192.0.2.254", "192.0.2.2", "192.0.2.1"]
+    assert [each for each in addresses if each in reserved] == ["192.0.2.254"]
+    hosts.own = frozenset({"192.0.2.1"})
+    hosts.put("an address of node worker-2", ["192.0.2.2"])
+    assert all(each in reserved for each in addresses)
 
 
 def test_the_api_server_is_named_before_its_node() -> None:

@@ -98,6 +98,14 @@ class TestBlindClaims:
             now = over
         assert waited == [30.0, 120.0, 480.0, 1920.0, 3600.0]
 
+    def test_one_that_comes_later_does_not_put_off_the_trial(self) -> None:
+        claims = suspects()
+        claims.claimed_while_unreachable([A], 0.0)
+        claims.claimed_while_unreachable([B], 29.0)
+        assert claims.next_due() == 30.0
+        assert claims.update(30.0)
+        assert claims.held_back.keys() == {A, B}
+
     def test_they_are_cleared_once_the_server_answers(self) -> None:
         claims = suspects()
         claims.claimed_while_unreachable([A], 0.0)
