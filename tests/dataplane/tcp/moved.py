@@ -89,7 +89,7 @@ class Moved:
         self.mover = successor
         successor.go_on(self.near_client, self.near_backend, self.rests[-1])
 
-    async def complete(self) -> None:
+    async def check_all_arrives(self) -> None:
         """Send the rest both ways, and compare what arrives with all that was sent."""
         async with asyncio.TaskGroup() as group:
             arrived = {end: group.create_task(self.peer(end).rest()) for end in ENDS}

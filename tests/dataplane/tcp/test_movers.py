@@ -111,7 +111,7 @@ class Rows:
                 await flow.send("client", pattern(size))
                 await flow.send("backend", pattern(size, b"b"))
                 await settled(flow)
-            await flow.complete()
+            await flow.check_all_arrives()
 
     @pytest.mark.parametrize("end", ENDS)
     async def test_half_close(self, kind: Kind, end: End) -> None:
@@ -140,7 +140,7 @@ class Rows:
         async with moved(kind) as flow:
             await flow.fill("backend" if end == "client" else "client")
             await eventually(lambda: len(flow.rests) == ("ring" in kind))
-            await flow.complete()
+            await flow.check_all_arrives()
 
     @pytest.mark.parametrize("end", ENDS)
     async def test_receiver_that_refuses(self, kind: Kind, end: End) -> None:
@@ -166,7 +166,7 @@ class Rows:
             assert "slow" not in state or undelivered(rest)
             self.nothing_is_under_way(flow)
             flow.go_on()
-            await flow.complete()
+            await flow.check_all_arrives()
 
     @pytest.mark.parametrize("state", STATES)
     async def test_detached_twice(self, kind: Kind, state: str) -> None:
@@ -177,7 +177,7 @@ class Rows:
             flow.mover.detach()
             assert len(flow.rests) == 2
             flow.go_on()
-            await flow.complete()
+            await flow.check_all_arrives()
 
     async def test_closed_while_it_detaches(self, kind: Kind) -> None:
         async with moved(kind, keep=True) as flow:
@@ -308,7 +308,7 @@ class TestGoingOn:
             rest = Detached(from_client=states["client"], from_backend=states["backend"])
             flow.rests.append(rest)
             flow.go_on()
-            await flow.complete()
+            await flow.check_all_arrives()
 
     @pytest.mark.parametrize("fault", ["broken", "rejected"])
     async def test_a_flow_that_has_failed_is_aborted(self, fault: str) -> None:
