@@ -34,7 +34,7 @@ def run_async(main: Coroutine[Any, Any, None]) -> None:
             runner.run(main)
     except (StartError, SourceError) as error:
         raise CannotStart(str(error)) from None
-    except ExceptionGroup as group:  # Task groups wrap what happens inside of them.
+    except ExceptionGroup as group:  # Task groups wrap what happens inside them.
         expected, other = group.split((StartError, SourceError))
         if expected is None or other is not None:
             raise

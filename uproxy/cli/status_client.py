@@ -20,7 +20,7 @@ _PATH: Final = "/api/v1/routes"
 _TIMEOUT: Final = 10.0
 """Seconds without a byte. A status of 10,000 Services takes well below one second."""
 _MAX_SECONDS: Final = 60.0
-"""For a whole answer; nobody waits longer, however slow the connection is."""
+"""For a whole answer: a person does not wait longer, however slow the connection is."""
 _MAX_BYTES: Final = 512 * 1024 * 1024
 """For a whole answer; a status of 10,000 Services has about 30 MB."""
 _CHUNK: Final = 1024 * 1024

@@ -1,1 +1,1 @@
-"""The control process: what the cluster wants is compared with what is open, and made so."""
+"""The control process, which compares what the cluster wants with what is open, and makes it so."""

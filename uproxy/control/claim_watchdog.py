@@ -1,9 +1,9 @@
 """Asks the API server for a sign of life after addresses were claimed: a claim may have cut it off.
 
 That happens when a Service has the address of the server, or of a router on the way: this node then
-takes the address for its own. A Kubernetes watch does not show it, as it receives nothing then, and
-it also receives nothing while nothing changes. So the claims that came before are released, and
-tried again later.
+takes the address for its own. A Kubernetes watch does not show it: it then receives nothing, just
+as it does while nothing changes. So the claims that came before are released, and tried again
+later.
 """
 
 from __future__ import annotations

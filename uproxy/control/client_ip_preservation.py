@@ -1,8 +1,8 @@
-"""Shows clients' addresses to backends as long as some Service wants that.
+"""Shows clients' addresses to backends as long as some Service asks for that.
 
-The kernel needs rules for it. They are installed when the first Service wants it, and repaired if
-another program removes them. They are removed when no Service wants it any more and its flows have
-ended, or when this process ends. The rules that a killed process leaves behind do no harm: its
+The kernel needs rules for it. They are installed when the first Service asks for it, and repaired
+if another program removes them. They are removed when no Service asks for it any more and its flows
+have ended, or when this process ends. The rules that a killed process leaves behind do no harm: its
 successor takes them over, or removes them.
 """
 

@@ -1,7 +1,7 @@
-"""Everything outside of the program that the control process asks for something, as one value.
+"""Everything outside the program that the control process calls, as one value.
 
-The defaults are the real things. tests/faults puts models in their places: all of them together are
-a machine, in which each call may fail.
+The defaults are the real things. tests/faults puts models in their places, which together are a
+machine in which any call may fail.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors that several rooms raise or tell apart, and how unexpected ones are described."""
+"""Errors that several folders raise or tell apart, and how unexpected ones are described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When something that has failed is tried again, later each time."""
+"""When something that has failed is tried again, after a longer wait each time."""
 
 from __future__ import annotations
 

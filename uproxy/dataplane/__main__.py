@@ -1,4 +1,4 @@
-"""A worker. Only uproxy.control.workers starts it, with FD [--no-io-uring] [--log-json]."""
+"""A worker. Only uproxy.control.workers starts it: FD [--no-io-uring] [--log-json]."""
 
 from __future__ import annotations
 

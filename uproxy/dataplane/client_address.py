@@ -1,7 +1,7 @@
 """Backend sockets that have the client's address (IP_TRANSPARENT, ip(7)).
 
-The replies come back to this node only because the control process has arranged for it; without
-that, nothing here must be used.
+The replies come back to this node only because the control process has arranged for it. Without
+that, nothing in this module may be used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the listeners of one worker share whatever their protocol is, put together.
+"""What all listeners of one worker share, whatever their protocol is.
 
-What all TCP flows share, and what all UDP flows share, is in tcp/ and udp/ (flows.py of each).
+What all TCP flows share is in tcp/flows.py, and what all UDP flows share is in udp/flows.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a worker moves bytes by: epoll alone, or an io_uring beside it.
+"""What a worker moves bytes with: epoll alone, or io_uring and epoll.
 
-This is the only place that asks which of them it is. Everything else is given its part of the
-answer: a reactor, what TCP flows begin with, and what datagrams are received into.
+This is the only place that chooses between them. Everything else is given its part of the choice:
+a reactor, the movers of TCP flows, and the intakes of UDP listeners.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class Engine:
     """As `uproxy status` shows it."""
     reactor: Reactor
     movers: Movers
-    """What TCP flows are moved by."""
+    """What makes the movers of TCP flows."""
     new_intake: NewIntake
-    """What UDP listeners receive by, and the kind of flows that they have with it."""
+    """What makes the intake of a UDP listener, which decides the kind of its flows."""
 
 
 def choose_engine(
     loop: asyncio.AbstractEventLoop, kernel: Kernel = LINUX, *, splice: SpliceMode = "adaptive"
 ) -> Engine:
     """The engine that fits a loop: one that was made around a ring, or any other. `splice`: when
-    TCP flows splice; always is never by the ring."""
+    TCP flows splice; with "always", they are never moved by the ring."""
     if isinstance(loop, RingLoop):
         ring_reactor = RingReactor(loop, kernel)
         movers = EpollMovers if splice == "always" else RingMovers

@@ -1,4 +1,4 @@
-"""What the data plane asks of a kernel, so that tests can put one of their own in its place."""
+"""What the data plane needs of a kernel, so that tests can pass one of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which addresses belong to this node and its cluster, and what a route allows the others."""
+"""Which addresses belong to this node and its cluster, and what a route allows other clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker remembers of the ports of Services: their balancers and counters."""
+"""What a worker keeps for each port of a Service: its balancer and its counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frontends that a worker was told to serve, and cannot."""
+"""Frontends that a worker was told to serve, but cannot serve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker does: it serves what the control process says, and reports what it has counted."""
+"""What a worker does: it serves what the control process says, and reports what it counts."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 After `ip route add local 192.0.2.7/32 dev lo proto 117` the kernel accepts packets to that address,
 and a socket can be bound to it, although no interface has it (AnyIP). Our protocol number marks our
-routes, so that those which a crash has left behind are recognised, and nothing else is ever
-removed. No routing daemon in /etc/iproute2/rt_protos has the number 117.
+routes, so that routes which a crash has left behind are recognised, and no others are ever removed.
+No routing daemon in /etc/iproute2/rt_protos has the number 117.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Addresses that this node cannot do without: its gateways, its DNS servers, the API server.
 
-To claim one of them would cut the node off, so none of them is ever claimed. All functions here
+Claiming one of them would cut the node off, so none of them is ever claimed. All functions here
 block, on the kernel, a disk or DNS, and are called in a thread.
 """
 

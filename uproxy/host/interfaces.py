@@ -1,7 +1,7 @@
 """The addresses of this node's interfaces, and notice of changes, both through netlink.
 
-What a notice says is ignored, because notices may be lost when there are many, and to read all
-addresses takes 1 ms.
+What a notice says is ignored, because notices may be lost when there are many, and reading all
+addresses takes only 1 ms.
 """
 
 from __future__ import annotations

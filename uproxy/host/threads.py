@@ -1,4 +1,4 @@
-"""Blocking calls in a thread that must not go on after the caller was cancelled."""
+"""Blocking calls in a thread, which must not go on after their caller was cancelled."""
 
 from __future__ import annotations
 

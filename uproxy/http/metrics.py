@@ -1,7 +1,7 @@
 """/metrics: kube-proxy's names where they mean the same here, and uproxy_* for the traffic.
 
-Samples are taken on the event loop, so that they fit together. Making text of them takes ten times
-as long (half a second for 10 000 Services), so that is done in a thread.
+Samples are taken on the event loop, so that they fit together. Turning them into text takes ten
+times as long (half a second for 10 000 Services), so that is done in a thread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every bind, socket option and errno class of listening sockets.
+"""Opens, pauses and resumes listening sockets: every bind, socket option and class of errors.
 
 A frontend has one socket for each worker, in one SO_REUSEPORT group, so the kernel spreads clients
 over workers without a shared accept queue. The control process opens them all and keeps its

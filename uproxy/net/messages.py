@@ -1,4 +1,4 @@
-"""What the control process and a worker tell each other: every message, and who sends it when.
+"""What the control process and a worker tell each other: every message, and when it is sent.
 
 A worker is told its `Settings` first, then `LocalClients` and an `Open` for each frontend; from
 then on only what changes. It answers `Ready` once it has its settings, sends a `Report` at least

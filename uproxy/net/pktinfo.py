@@ -1,11 +1,12 @@
 """Which local address a datagram came to, and how a reply leaves from there.
 
 On a socket that is bound to the wildcard address, the kernel chooses the source of a reply: the
-address of the interface that leads to the client. A client drops a reply from an address that it
-has not sent to. So the kernel is made to say with each datagram where it came to, and each reply
-says where it leaves from (IP_PKTINFO in ip(7), IPV6_RECVPKTINFO in ipv6(7)).
+address of the interface that leads to the client. A client drops a reply from an address to which
+it has not sent anything. So the kernel is asked to say with each datagram to which address it was
+sent, and each reply names the address that it leaves from (IP_PKTINFO in ip(7), IPV6_RECVPKTINFO in
+ipv6(7)).
 
-A socket that is bound to an address needs nothing of this: its replies leave from there.
+A socket that is bound to one address needs none of this: its replies leave from that address.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The calls that make sockets and close descriptors, and how many descriptors there may be.
 
-What makes sockets takes these calls as an argument, with the kernel's as the default. So tests put
-a kernel in plain Python in its place, or sockets that fail, and replace nothing in any module. What
-is done with a socket is asked of the socket itself.
+Code that makes sockets takes these calls as an argument; the default is the kernel's own calls. So
+tests can pass a kernel in plain Python, or calls that fail, and need not patch any module.
+Everything else is done by methods of the socket.
 """
 
 from __future__ import annotations

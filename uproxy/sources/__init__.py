@@ -1,1 +1,1 @@
-"""Where cluster objects come from."""
+"""Sources of cluster objects: the Kubernetes API, manifests, and the last-known state."""

@@ -13,7 +13,7 @@ IORING_ of their C names.
     completion     result and flags of a CQE packed into one int, for callbacks (drawn in abi.py)
     user_data      64 bits of an SQE that each of its CQEs returns: here, the callback
     multishot      a receive that goes on: one SQE, and a CQE for each message. It is over with the
-                   first CQE that lacks CQE_F_MORE: after an error, an end of the stream, a want of
+                   first CQE that lacks CQE_F_MORE: after an error, an end of the stream, a lack of
                    buffers or of room in the CQ. It then has to be queued again
     buffer ring    provided buffers: the kernel chooses one for each message, and the CQE has its
                    buffer id (bid). A ring of them is a group, with a group id (bgid)

@@ -1,7 +1,7 @@
 """What io_uring(7) looks like in memory, on little-endian machines.
 
-Values are those of include/uapi/linux/io_uring.h, and so are the names, less their IORING_. But a
-constant here is shifted to where it lies in one of the 8-byte words below, so that a word is put
+Values are those of include/uapi/linux/io_uring.h, and so are the names, without their IORING_. But
+a constant here is shifted to where it lies in one of the 8-byte words below, so that a word is put
 together with `|` alone, and tested with a single `&`.
 
 An SQE is 64 bytes. Words 1 to 3 mean different things to different operations. On the right are

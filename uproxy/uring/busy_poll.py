@@ -5,7 +5,7 @@ single connection that asks and answers without pause pays for that twice in eac
 long as completions come one at a time and soon, we look for the next one before we go to sleep.
 (Linux does the same when a guest is idle: its cpuidle governor haltpoll. Measured, keep-alive over
 one connection: 1.4 times the requests, for 1.4 times the CPU of each; see
-docs/decisions/0008-busy-polling.md, which has the alternatives, too.)
+docs/decisions/0008-busy-polling.md, which also has the alternatives.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Receiving datagrams by io_uring, into buffers of their own.
 
-They need other buffers than streams: a stream socket leaves for the next buffer what does not fit
-into this one, and a datagram is cut off.
+Datagrams need buffers of their own: a stream goes on in the next buffer when one is full, but a
+datagram that does not fit is cut off.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class RingLoop(asyncio.SelectorEventLoop):
         """Valid until the loop is closed; to be used in its thread only."""
         return self._ring_selector.ring
 
-    # Callbacks of the ring run inside of `select`, where asyncio does not expect any. What they
+    # Callbacks of the ring run inside `select`, where asyncio does not expect any. What they
     # schedule would wait until something else ends the wait, so these two end it
     # (test_a_timer_that_a_completion_sets_is_heeded). Threads wake the loop by its self-pipe.
 

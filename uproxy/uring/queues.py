@@ -1,8 +1,8 @@
 """The memory that an io_uring shares with its process, and its system calls, by ctypes.
 
-No memory barriers are needed, which Python would not have. With IORING_SETUP_DEFER_TASKRUN the
-kernel works on the ring only inside of io_uring_enter(2), and with IORING_SETUP_SINGLE_ISSUER only
-when the thread calls that made the ring (others get EEXIST). So the head of the SQ and the tail of
+Python has no memory barriers, and none are needed. With IORING_SETUP_DEFER_TASKRUN the kernel works
+on the ring only inside io_uring_enter(2), and with IORING_SETUP_SINGLE_ISSUER only when the thread
+that made the ring calls it (others get EEXIST). So the head of the SQ and the tail of
 the CQ are moved by this thread itself, and it sees them in program order. There is one exception:
 SQ_TASKRUN is set by whichever processor a packet arrives on. It is a bit of an aligned word, and
 nothing is read because of it before the next call.

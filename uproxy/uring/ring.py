@@ -1,15 +1,15 @@
 """io_uring(7): sockets that report what they have received, and sends that leave in batches.
 
-An event of epoll says that a socket can be read; then it has to be, and what was read has to be
-sent: two system calls for each of many sockets. A completion of io_uring carries the bytes along,
-and one call sends the answers to all of them. (Measured, requests over 64 connections: 25 % less
-CPU than recv and send, see docs/decisions/0007-io-uring.md.)
+An event of epoll says only that a socket can be read. Reading it, and sending what was read, are
+two more system calls for each socket. A completion of io_uring carries the bytes along, and one
+call sends the answers to all of them. (Measured, requests over 64 connections: 25 % less CPU than
+recv and send, see docs/decisions/0007-io-uring.md.)
 
 What a turn (`submit_and_wait`) guarantees, and why:
 
 * When it is over, all sends that were queued before it are decided, and their buffers are free:
-  sends never wait in the kernel (MSG_DONTWAIT). Those of which something is left have a CQE, and
-  their owners are called back with it.
+  sends never wait in the kernel (MSG_DONTWAIT). Sends that have not sent everything have a CQE,
+  and their owners are called back with it.
 * Failed sends are reported when the batch is submitted, which is before any task work. So the owner
   of a stream hears of its failed send before the next message comes from a receive that was armed
   before, or with `poll_first`; then bytes cannot overtake each other if it queues one send in each

@@ -1,9 +1,9 @@
 """The submission queue of a ring: SQEs are written here, and leave with one system call.
 
 Until then nothing has happened. The kernel looks up descriptors when it takes an SQE, and reads
-what the SQE points to (the bytes to send, names, message headers, a timespec). So before a
-descriptor is closed, or memory is reused, that a queued SQE names, `submit` is needed: otherwise
-the SQE would reach whatever socket gets the number next. (Simulation: udp-closed-without-a-submit.)
+what the SQE points to (the bytes to send, names, message headers, a timespec). So `submit` is
+needed before a descriptor is closed, or memory is reused, that a queued SQE names: otherwise the
+SQE would reach whatever socket gets the number next. (Simulation: udp-closed-without-a-submit.)
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What the facts about a machine mean for uproxy: ok, a warning or a failure, and what to do.
 
-Without what a failure names, uproxy cannot work. A warning concerns only some Services or loads.
+A failure names something without which uproxy cannot work. A warning concerns only some Services or
+loads.
 """
 
 from __future__ import annotations

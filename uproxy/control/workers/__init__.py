@@ -1,4 +1,4 @@
-"""Worker processes, from the control side: start, feed, watch, replace, end."""
+"""Worker processes, as the control process starts, instructs, supervises and replaces them."""
 
 from uproxy.control.workers.process import Process, Started, start_worker
 from uproxy.control.workers.supervision import Periods, Workers

@@ -1,8 +1,8 @@
 """The process of a worker: how it is started, and how it ends.
 
 Workers are started by exec, not only forked, so they have none of the memory of this process. Each
-has one stream Unix socket to the control process, and each of the two learns of the other's death
-by the end of file on it.
+has one stream Unix socket to the control process. An end of file on it tells each of the two
+processes that the other has ended.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the API's JSON, or from data read from YAML, to objects; or to the reason why not."""
+"""From the API's JSON, or from data read from YAML, to objects, or to an error."""
 
 from __future__ import annotations
 

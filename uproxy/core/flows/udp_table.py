@@ -1,4 +1,4 @@
-"""Which UDP flows are still alive. UDP says nothing at the end of a flow, so silence has to tell.
+"""Which UDP flows are still alive. UDP does not mark the end of a flow, so only silence shows it.
 
 The rules are those of Linux's conntrack, on which clients and kube-proxy rely.
 """

@@ -1,7 +1,7 @@
 """What healthCheckNodePorts answer while a sync is being carried out.
 
-A load balancer must not send clients to a node where a listener is just being closed. So answers
-turn red before the sync, and green after it only.
+A load balancer must not send clients to a node where a listener is about to be closed. So an answer
+may turn to failure before the sync, and to success only after it.
 """
 
 from __future__ import annotations

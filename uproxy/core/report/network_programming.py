@@ -1,8 +1,8 @@
 """Which changes of endpoints wait to be served, for the metric
 network_programming_duration_seconds.
 
-The EndpointSlice controller writes on each slice when the change happened that made it write the
-slice. When such a time counts follows kube-proxy (endpointschangetracker.go).
+The EndpointSlice controller notes on each slice when the change happened that made it write the
+slice. Which of these times count is decided as in kube-proxy (endpointschangetracker.go).
 """
 
 from __future__ import annotations

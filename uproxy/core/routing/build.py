@@ -56,8 +56,8 @@ def advance(
 ) -> RoutingTable:
     """The table that follows `previous` once these Services, and no others, are derived again.
 
-    Everything else is the same object as before, and so is a route that comes out equal: whoever
-    compares two tables may use `is`.
+    Everything else is the same object as before, and so is a route that comes out equal, so
+    two tables may be compared by `is`.
     """
     draft = TableDraft(previous, options, state.hosts)
     for name in dirty:

@@ -1,4 +1,4 @@
-"""A routing table in the making: who gets each frontend, and what the loop guard leaves out."""
+"""A routing table in the making: which port gets a frontend, and what the loop guard leaves out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TableDraft:
         self._underived[name] = why
 
     def put(self, name: ObjectName, wanted: ServiceRoutes | None) -> None:
-        """Set what a Service wants (None: it is gone), and decide again who gets its frontends."""
+        """Set what a Service wants (None: it is gone), and decide again about its frontends."""
         self._underived.pop(name, None)
         old = self._services.get(name)
         if wanted == old:

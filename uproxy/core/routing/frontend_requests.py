@@ -63,7 +63,7 @@ class Conflict:
 
     @property
     def message(self) -> str:
-        """Who has the frontend and who does not, as a clause."""
+        """Which port has the frontend and which do not, as a clause."""
         count = len(self.requests) - 1
         shown = count if count <= _NAMED else 1
         losers = ", ".join(str(request.owner) for request in self.requests[1 : shown + 1])

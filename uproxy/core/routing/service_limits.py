@@ -1,4 +1,4 @@
-"""How much one Service may take, so that it neither delays others nor leaves nothing for them."""
+"""How much one Service may take, so that it does not delay others or leave them with nothing."""
 
 from __future__ import annotations
 

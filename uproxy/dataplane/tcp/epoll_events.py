@@ -1,4 +1,4 @@
-"""What epoll says of a stream socket, what is made of it, and the flags of recv and send."""
+"""The epoll events of a stream socket, what they mean, and the flags of recv and send."""
 
 from __future__ import annotations
 

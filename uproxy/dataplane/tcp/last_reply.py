@@ -2,8 +2,8 @@
 
 A server that rejects a request may reply and close without reading the rest of it, as nginx does
 with a body that is too large. Its kernel then answers what is still sent to it by RST, and the
-proxy's send fails, while the reply may lie in the proxy's receive queue. The client is to see the
-reply before the reset (tests/dataplane/tcp/test_conformance.py).
+proxy's send fails, while the reply may still lie in the proxy's receive queue. The client should
+see the reply before the reset (tests/dataplane/tcp/test_conformance.py).
 """
 
 from __future__ import annotations

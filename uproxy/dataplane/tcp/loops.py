@@ -4,8 +4,9 @@ or a translation of addresses may send connections back.
 
 Routers subtract one from the TTL of what they forward, so nothing goes round for ever. A proxy
 starts with a new TTL, and one connection becomes as many as the limits allow. So when the number
-of flows grows quickly, the next ones are looked at: a backend gets a lower TTL than the client's
-packets had, and a connection with next to nothing left has been here before. Other proxies on the
+of flows grows quickly, the next ones are inspected: the connection to the backend gets a lower TTL
+than the client's packets had, and a client whose packets have hardly any TTL left has been here
+before. Other proxies on the
 way, which also start with a new TTL, hide such a loop.
 """
 

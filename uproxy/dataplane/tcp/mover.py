@@ -2,8 +2,8 @@
 
 A mover is started with the two sockets of a flow, and then moves bytes in both directions until its
 owner closes it. `EpollMover` calls recv, send and splice when epoll reports an event; `RingMover`
-has io_uring do it. What they cannot decide themselves is the owner's: that both streams have ended,
-that a socket is broken, and what goes on when the mover has detached itself.
+has io_uring do it. Three things are left to the owner: what to do when both streams have ended,
+when a socket is broken, and when the mover has detached itself.
 
 `detach` takes a living flow out of a mover, as a value: all bytes that were read and not delivered,
 wherever they are (a buffer of the process or of the ring, a pipe), and how far both streams are.

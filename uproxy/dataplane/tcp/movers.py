@@ -1,4 +1,4 @@
-"""Which mover a TCP flow begins with, which one takes over, and what all of a worker share.
+"""Which mover a TCP flow begins with, which one takes over, and what all movers of a worker share.
 
 dataplane/engine.py chooses one of the two classes for a worker.
 """

@@ -1,7 +1,7 @@
 """Opens the sockets of UDP flows, each connected to a backend.
 
-Connected, because the kernel then sorts replies by flow, reports ICMP errors to the flow that they
-concern, and lets nothing else in: a reply from any other address is no reply (udp(7)).
+They are connected because the kernel then sorts replies by flow, reports ICMP errors to the flow
+that they concern, and lets nothing else in: it drops datagrams from any other address (udp(7)).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Receives what the clients of a UDP listener send, by epoll.
 
 The socket is level-triggered: one that has more than its share of datagrams is simply reported
-again, after all others. A datagram and its reply take 12 to 15 us of CPU, 3 to 5 of them outside of
-the kernel; recvmmsg through ctypes saved 0.4 us, and only while the queue was full, so it is not
+again, after all others. A datagram and its reply take 12 to 15 us of CPU, 3 to 5 of them outside
+the kernel. recvmmsg through ctypes saved 0.4 us, and only while the queue was full, so it is not
 used.
 """
 

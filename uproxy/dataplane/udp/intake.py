@@ -1,4 +1,4 @@
-"""How a UDP listener receives, of which it knows no more than this."""
+"""All that a UDP listener knows about how its datagrams are received."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A UDP flow whose datagrams are moved by io_uring: they leave from the ring's buffers in which
-they have arrived, together with the datagrams of all other flows.
+they arrived, together with the datagrams of all other flows.
 
 What happens when a backend refuses is the same as for any flow (flow.py), except that the kernel
-tells of it later. A send is queued, and counted at once; only a send that fails completes
+reports it later. A send is queued, and counted at once; only a send that fails completes
 (IOSQE_CQE_SKIP_SUCCESS). So a datagram that was counted, and then refused, is taken from the
 counters again, and its bytes are found in the buffer, which is not reused until all sends of the
 turn are decided (uring/ring.py).

@@ -2,8 +2,8 @@
 
 One multishot IORING_OP_RECVMSG brings every datagram in a buffer of the ring, with the client's
 address and, for wildcard listeners, the local one. From there its flow sends it to the backend
-(ring_flow.py), in the same system call as the datagrams of all other flows. That leaves 9.2 us of
-CPU for an echo, 6.3 of them in the kernel (docs/decisions/0007-io-uring.md).
+(ring_flow.py), in the same system call as the datagrams of all other flows. An echo then takes 9.2
+us of CPU, 6.3 of them in the kernel (docs/decisions/0007-io-uring.md).
 
 All listeners and flows of a worker share 256 buffers. A datagram is in one only from one turn of
 the ring to the next, so their number bounds the datagrams of a turn, not of a second. If none is

@@ -1,4 +1,4 @@
-"""What is known about the API server over all resources: whether it answers, and what it can do."""
+"""What is known about the API server from all resources: whether it answers, and what it can do."""
 
 from __future__ import annotations
 

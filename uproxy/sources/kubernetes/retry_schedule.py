@@ -2,8 +2,8 @@
 resources together.
 
 A server that starts first refuses connections, then forbids everything until it has read its roles,
-then answers. The resources ask one after the other, so that the server is asked often and by few;
-and as soon as one of them is answered, all others ask too.
+then answers. The resources ask one after the other, so that the server is asked often, but by few;
+as soon as one of them gets an answer, all others ask too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The format of what the API server sends: lists, the lines of a watch, events, errors. Pure.
 
-Objects stay raw until it is known that they are wanted. To decode a whole event into one generic
+Objects stay raw until it is known that they are wanted. Decoding a whole event into one generic
 structure first would cost several times as much.
 """
 

@@ -1,11 +1,11 @@
 """Lists one resource of the API and watches it, whatever happens to the server.
 
-A watch is asked for that begins with all objects (WatchList, KEP-3157): the server sends each of
+It asks for a watch that begins with all objects (WatchList, KEP-3157): the server sends each of
 them as an ADDED event, then a bookmark with the annotation `k8s.io/initial-events-end`, then the
-changes. From servers without WatchList, a list in pages is asked for and then a watch from its
+changes. A server without WatchList is asked for a list in pages, and then for a watch from its
 resourceVersion. A watch that ends is resumed from the latest version that was seen, so nothing is
-missed and nothing comes twice. Where the server's history does not reach back that far (410 Gone),
-everything is listed again, and objects that have not changed cause nothing.
+missed and nothing comes twice. If the server's history does not reach back that far (410 Gone),
+everything is listed again, and objects that have not changed have no effect.
 """
 
 from __future__ import annotations

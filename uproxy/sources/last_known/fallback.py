@@ -1,5 +1,5 @@
-"""A sink between a source and the reconciler: it keeps what the source says on disk, and delivers
-that while the source has not listed."""
+"""A sink between a source and the reconciler: it saves what the source delivers to disk, and
+delivers that after a start until the source has listed."""
 
 from __future__ import annotations
 

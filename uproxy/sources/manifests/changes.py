@@ -1,5 +1,5 @@
-"""When manifests may have changed, and which: by inotify where it works, else by listing them
-again."""
+"""When manifests may have changed, and which: by inotify where it works, and otherwise by
+listing them again."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Notice of changes in directories, by inotify(7) through ctypes.
 
 The libraries that wrap inotify (watchfiles, watchdog) are not used. Each adds a thread and delays
-of its own, does not follow links, by which ConfigMaps are updated, and loses a directory that is
-removed and made again.
+of its own, does not follow the links by which ConfigMaps are updated, and loses track of a
+directory that is removed and made again.
 
 "Watch descriptor" is inotify's term for the number of a directory that was added.
 """

@@ -1,4 +1,4 @@
-"""Which manifests there are below a path, and which paths decide about that.
+"""Which manifests there are below a path, and which paths have to be monitored to know that.
 
 The case that shapes this is a mounted ConfigMap. Its `a.yaml` is a link to `..data/a.yaml`, and
 `..data` is a link to a hidden directory with a time stamp as its name. The kubelet updates all
