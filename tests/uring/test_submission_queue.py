@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -81,6 +82,26 @@ class TestRefusals:
             refused.ring.submit_and_get_events()
             near.close()
             assert far.recv(100) == b""
+
+    def test_the_kernel_lets_go_of_all_that_was_cancelled(self, refused: Refused) -> None:
+        """Linux 6.18 does the task work of 20 operations in a call, and leaves the rest."""
+        ring = refused.ring
+        with ExitStack() as stack:
+            pairs = [socket.socketpair() for _ in range(100)]
+            operations = []
+            for near, far in pairs:
+                stack.enter_context(near)
+                stack.enter_context(far).setblocking(False)
+                operations.append(ring.add_callback(print))
+                receive_all(ring, near.fileno(), operations[-1])
+            ring.submit()
+            for user_data in operations:
+                ring.remove_callback(user_data)
+                ring.cancel(user_data)
+            ring.submit_and_get_events()
+            for near, far in pairs:
+                near.close()
+                assert far.recv(100) == b""
 
     def test_a_turn_decides_all_sends(self, refused: Refused) -> None:
         """Their buffers are given back at its end."""
