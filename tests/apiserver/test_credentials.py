@@ -163,7 +163,7 @@ async def test_exec_plugin_is_run_again_when_its_token_expires(tmp_path: Path) -
         pytest.param("print('hello')", "printed no ExecCredential", id="not JSON"),
         pytest.param(
             "import sys; sys.stderr.write('one\\nlog in first\\n'); sys.exit(3)",
-            "ended with 3; run it by hand to see why",
+            "exited with code 3; run it by hand to see why",
             id="fails",
         ),
         pytest.param("import time; time.sleep(60)", "has not ended after 0.2 s", id="hangs"),
@@ -248,7 +248,7 @@ async def test_requests_at_once_share_a_failure_of_the_plugin(tmp_path: Path) ->
         Access(origin="test", server="http://192.0.2.1", plugin=plugin_of(plugin))
     )
     (reason,) = set(await headers(credentials, 10))
-    assert reason.endswith("ended with 7; run it by hand to see why")
+    assert reason.endswith("exited with code 7; run it by hand to see why")
     assert runs.read_text() == "."
 
 

@@ -155,7 +155,7 @@ async def test_forbidden_is_logged_once_and_harms_nothing(
             here.end()
             await here.until(lambda: here.reasons() == ["Recovered", "Recovered"])
     assert [record.message for record in caplog.records] == [
-        "Events cannot be written: the API server forbids it (403)"
+        "the API server forbids writing Events (403); grant create and patch on events.k8s.io"
     ]
 
 

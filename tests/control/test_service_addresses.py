@@ -49,7 +49,7 @@ async def test_only_cluster_ips_before_the_addresses_of_all_nodes_are_known() ->
     failures = await held.claim([CLUSTER_IP, EXTERNAL], TABLE.routes, all_known=False)
     assert claims.claimed == {CLUSTER_IP}
     assert failures.keys() == {EXTERNAL}
-    assert "before all nodes are known" in failures[EXTERNAL]
+    assert "until all nodes are known" in failures[EXTERNAL]
     assert told == []
     assert not await held.claim([EXTERNAL], TABLE.routes, all_known=True)
     assert claims.claimed == {CLUSTER_IP, EXTERNAL}

@@ -51,7 +51,7 @@ async def test_probes_are_answered_while_something_takes_its_time(tmp_path: Path
         assert (await fetch(metrics, "/readyz")).body == (
             b"waiting for manifests to be listed and 1 of 1 workers to start\n"
         )
-        assert start.waiting_for() == ("claims of an earlier uproxy to be found",)
+        assert start.waiting_for() == ("claims that an earlier uproxy has left",)
         task.cancel()
         over.set()
     await eventually(task.cancelled)

@@ -44,11 +44,12 @@ def test_what_ends_a_task_is_told_and_the_task_begins_again() -> None:
         raise Bug("nobody has thought of it")
 
     async def main(supervisor: TaskSupervisor, tasks: asyncio.TaskGroup) -> None:
-        running = tasks.create_task(supervisor.run("the source", fails))
+        running = tasks.create_task(supervisor.run("source", fails))
         await asyncio.sleep(0.5)
         assert list(supervisor.reasons) == []
         await asyncio.sleep(0.6)
-        told = ["the source has failed (unexpected Bug: nobody has thought of it)"]
+        failure = "unexpected Bug: nobody has thought of it"
+        told = [f"the source task failed ({failure}); it is being restarted"]
         assert list(supervisor.reasons) == told
         await asyncio.sleep(1)
         assert len(begun) == 2, "it runs again"
@@ -72,10 +73,11 @@ def test_a_task_that_ends_by_itself_begins_again() -> None:
         begun.release()
 
     async def main(supervisor: TaskSupervisor, tasks: asyncio.TaskGroup) -> None:
-        running = tasks.create_task(supervisor.run("the source", ends))
+        running = tasks.create_task(supervisor.run("source", ends))
         for _ in range(3):
             await begun.acquire()
-        assert supervisor.reasons == ("the source has failed (it has ended)",)
+        (reason,) = supervisor.reasons
+        assert reason == "the source task failed (it ended); it is being restarted"
         running.cancel()
 
     run(main)
@@ -92,7 +94,7 @@ def test_a_task_may_refuse_to_begin_but_not_later(grouped: bool) -> None:
 
     async def main(supervisor: TaskSupervisor, tasks: asyncio.TaskGroup) -> None:
         with pytest.raises((Refused, ExceptionGroup)):
-            await supervisor.run("the source", refuses, refusal=Refused)
+            await supervisor.run("source", refuses, refusal=Refused)
         assert len(begun) == 1
 
         async def first_fails() -> None:
@@ -101,7 +103,7 @@ def test_a_task_may_refuse_to_begin_but_not_later(grouped: bool) -> None:
                 raise Bug("this first")
             await refuses()
 
-        running = tasks.create_task(supervisor.run("the source", first_fails, refusal=Refused))
+        running = tasks.create_task(supervisor.run("source", first_fails, refusal=Refused))
         await asyncio.sleep(60)
         assert not running.done()
         assert len(begun) > 3

@@ -187,7 +187,7 @@ async def test_a_message_that_fails_affects_no_other_and_is_requested_again(
         assert descriptors() == before - 1, "the descriptor that came with it is closed"
         made.open(route)
         assert Unserved([made.route(1).frontend]) in made.messages()
-        assert "Open could not be carried out" in caplog.text
+        assert "cannot handle the message Open" in caplog.text
         client, backend = await made.connect(route)
         client.close()
         backend.close()

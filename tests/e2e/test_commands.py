@@ -245,7 +245,7 @@ def test_the_log_is_fit_to_print(tmp_path: Path) -> None:
 
 
 def test_a_json_log_has_only_json(tmp_path: Path) -> None:
-    """Workers write to it too; here they warn about the limit of open files."""
+    """Workers write to it too; here they warn about the limit on open files."""
     (tmp_path / "manifests").mkdir()
     few = ["sh", "-c", 'ulimit -n 1024 && exec "$0" "$@"']
     with program(tmp_path / "manifests", "--log-format", "json", wrapper=few) as uproxy:

@@ -121,7 +121,7 @@ def test_flows_of_an_unchanged_service_survive_whatever_happens(
             alive()
             wait_for("it is noticed", lambda: running.log.count("lost the cluster") > lost)
             code, kinds = running.get(running.health, "/readyz")
-            assert (code, kinds.partition(":")[0]) == (200, "ok\ncluster not followed")
+            assert (code, kinds.partition(":")[0]) == (200, "ok\ncluster not watched")
             assert "connection refused" in str(running.status()["notes"])
             api.server.store.delete(SERVICES, ("default", "s0"))
             api.start()
@@ -141,7 +141,7 @@ def test_server_that_is_not_there_yet(api: ThreadedApi, tmp_path: Path) -> None:
         wait_for("readyz says why", says_why)
         missing = "waiting for endpointslices, node, services to be listed"
         wait_for("a slow start says why", lambda: missing in running.log)
-        kinds = "starting: 1\ncluster not followed: 1\n"
+        kinds = "starting: 1\ncluster not watched: 1\n"
         assert running.get(running.health, "/readyz") == (503, kinds)
         assert f"cannot watch the cluster at {api.url}" in running.log
         api.start()
@@ -190,8 +190,8 @@ def test_services_of_a_proxy_name(api: ThreadedApi, tmp_path: Path) -> None:
         ),
         pytest.param(
             [],
-            "uproxy: nothing to serve: no cluster was found (not a Pod of one, and no "
-            "kubeconfig); give --kubeconfig FILE, or --manifests PATH, or try: uproxy demo\n",
+            "uproxy: nothing to serve: not running in a Pod, and no kubeconfig was found; give "
+            "--kubeconfig FILE or --manifests PATH, or try: uproxy demo\n",
             id="nothing",
         ),
         pytest.param(

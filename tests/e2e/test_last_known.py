@@ -77,7 +77,7 @@ def test_a_start_without_an_api_server(api: ThreadedApi, tmp_path: Path) -> None
             code, text = second.get(second.health, "/readyz")
             assert code == 200
             assert re.fullmatch(
-                r"ok\ncluster not followed: [1-3]\nlast-known state served: 1\n", text
+                r"ok\ncluster not watched: [1-3]\nlast-known state served: 1\n", text
             )
             code, text = second.get(second.metrics, "/readyz")
             assert code == 200
@@ -136,7 +136,7 @@ def test_it_serves_though_events_are_forbidden(api: ThreadedApi, tmp_path: Path)
         apply(api, cluster_ip("web", WEB, port), *endpoints("web", [a]))
         with following(api, tmp_path) as running:
             assert visit(WEB, port) == "a"
-            wait_for("it is logged", lambda: "Events cannot be written" in running.log)
+            wait_for("it is logged", lambda: "forbids writing Events" in running.log)
 
 
 def test_the_time_from_a_change_to_its_effect_is_measured(api: ThreadedApi, tmp_path: Path) -> None:

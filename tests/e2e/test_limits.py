@@ -46,4 +46,4 @@ def test_floods_with_few_descriptors(tmp_path: Path) -> None:
             wait_for("few", lambda: 0 < uproxy.status()["workers"][0].get("mostFlows", 0) < 100)
             assert uproxy.counts(f"0.0.0.0:{port}/TCP")["dropped"] == {}
             assert set(uproxy.counts(f"0.0.0.0:{port}/UDP")["dropped"]) == {"capacity"}
-            wait_for("a warning", lambda: "the limit of open files allows" in uproxy.log)
+            wait_for("a warning", lambda: "the limit on open files lets" in uproxy.log)

@@ -148,11 +148,11 @@ def test_a_node_on_which_no_worker_can_start_says_so(manifests: Path, broken: Pa
         trouble = "worker not serving as it should: 2"
         wait_for("out", lambda: trouble in running.get(running.health, "/readyz")[1])
         assert running.get(running.health, "/healthz")[0] == 503
-        assert "worker 0 ended by itself with exit code 1" in str(running.status()["notReady"])
+        assert "worker 0 exited with code 1" in str(running.status()["notReady"])
 
         def reasons() -> list[str]:
             return [each["reason"] for each in running.status()["workers"]]
 
-        assert all("ended by itself with exit code 1" in each for each in reasons())
+        assert all("exited with code 1" in each for each in reasons())
         wait_for("more attempts", lambda: all("times in a row" in each for each in reasons()))
         assert running.process.poll() is None

@@ -150,7 +150,7 @@ ALL: Final = (
     ),
     _one(
         "addresses-end",
-        "if addresses cannot be read, the task that monitors the machine ends",
+        "if addresses cannot be read, the machine monitor ends",
         "control.machine",
         "        except Exception as error:\n            self.trouble =",
         "        except ZeroDivisionError as error:\n            self.trouble =",

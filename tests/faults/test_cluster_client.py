@@ -126,12 +126,12 @@ def raising(*_: object, **__: object) -> None:
     [
         pytest.param(
             "uproxy.control.event_sender.EventSender._compare",
-            "the task that sends Events",
+            "Event sender",
             id="events",
         ),
         pytest.param(
             "uproxy.sources.last_known.fallback.LastKnownFallback._save",
-            "the task that saves the last-known state",
+            "last-known state saver",
             id="last-known state",
         ),
     ],

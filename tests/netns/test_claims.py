@@ -181,7 +181,7 @@ def test_an_address_that_another_program_removes_is_claimed_again(
         wait_for("claims", lambda: claimed(net.node.space) == OF_WEB, patience=15)
         for address in OF_WEB:
             assert ask(net.client.space, "TCP", address, 80).startswith("a ")
-        assert "restored claims of 4 addresses, which another program had removed" in uproxy.log
+        assert "restored 4 claimed addresses that another program had removed" in uproxy.log
         net.node.space.run("ip", "route", "del", "local", LB_IP, "dev", "lo", *words[:2])
         wait_for("claim", lambda: claimed(net.node.space) == OF_WEB, patience=15)
 

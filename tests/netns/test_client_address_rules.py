@@ -163,7 +163,7 @@ class TestNeed:
             client_addresses("auto", period=0.05) as first,
             client_addresses("auto", period=0.05) as second,
         ):
-            assert second.reason == "another uproxy on this node does it already"
+            assert second.reason == "another uproxy on this node has installed the rules already"
             await first.prepare([])
             await until(lambda: second.families)
             assert second.reason == ""
@@ -235,7 +235,7 @@ async def test_only_one_at_a_time(space: Namespace) -> None:
     async with client_addresses("auto"):
         during = state(space)
         for mode, reason in (
-            ("auto", "another uproxy on this node does it already"),
+            ("auto", "another uproxy on this node has installed the rules already"),
             ("never", "switched off by --preserve-client-ip never"),
         ):
             async with client_addresses(mode) as second:

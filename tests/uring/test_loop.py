@@ -33,7 +33,7 @@ class TestChoice:
         with caplog.at_level("INFO"):
             loop = new_loop(ring=True, queues=WithoutRing)
         assert not isinstance(loop, RingLoop)
-        assert "io_uring cannot be used (Operation not permitted)" in caplog.text
+        assert "cannot use io_uring (Operation not permitted)" in caplog.text
         loop.close()
 
 

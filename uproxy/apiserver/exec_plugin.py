@@ -83,8 +83,12 @@ async def obtain_credential(
     if len(ended.output) > MOST:
         raise PluginError(f"{name} printed more than {MOST >> 20} MiB")
     if ended.status:
-        by = f"with {ended.status}" if ended.status > 0 else f"by signal {-ended.status}"
-        raise PluginError(f"{name} ended {by}; run it by hand to see why")
+        ending = (
+            f"exited with code {ended.status}"
+            if ended.status > 0
+            else f"was killed by signal {-ended.status}"
+        )
+        raise PluginError(f"{name} {ending}; run it by hand to see why")
     return read_credential(plugin, ended.output)
 
 

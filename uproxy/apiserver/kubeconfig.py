@@ -256,7 +256,7 @@ class _Reader:
             version = shown(brief_name(fields.api_version))
             self._fail("exec.apiVersion", f'is "{version}"; give {_AUTH_API}v1')
         if fields.interactive_mode == "Always":
-            self._fail("exec.interactiveMode", "is Always, but there is no terminal to ask on")
+            self._fail("exec.interactiveMode", "is Always, but there is no terminal to prompt on")
         info = None
         if fields.provide_cluster_info:
             info = _cluster_info(server, cluster, authority)

@@ -20,9 +20,9 @@ _COMMANDS = {
     "demo": "Serve a small cluster on loopback addresses.",
     "status": "Show what a running uproxy serves.",
     "top": "Show flows and bytes of a running uproxy, live.",
-    "explain": "Say how a Service is served, or why it is not.",
+    "explain": "Explain how a Service is served, or why it is not.",
     "doctor": "Check what this machine allows.",
-    "cleanup": "Remove what a killed uproxy has left in the kernel.",
+    "cleanup": "Remove what a killed uproxy has left behind in the kernel.",
     "version": "Print the versions of uproxy, Python and the kernel.",
 }
 

@@ -39,22 +39,23 @@ class Config:
     cluster_cidr: tuple[str, ...] = ()
     """Pod networks; clients from there count as pods of this cluster."""
     external_ip_cidrs: tuple[str, ...] = ()
-    """Networks whose addresses Services may claim as externalIPs though the node lacks them."""
+    """Networks whose addresses Services may use as externalIPs even if this node does not have
+    them."""
     claim_addresses: str = "auto"
-    """"auto": addresses of Services that no interface has are made this node's own, as far as
-    privileges allow. "never": only what the node has is served."""
+    """"auto": addresses of Services that no interface has are claimed, if this process has the
+    privileges. "never": only addresses that the node has already are served."""
     preserve_client_ip: str = "auto"
     """"auto": with externalTrafficPolicy Local, pods see the addresses of clients that are neither
-    this node nor pods, as far as privileges allow. "never": they see this node's address."""
+    this node nor pods, if this process has the privileges. "never": they see this node's
+    address."""
     io_uring: str = "auto"
-    """"auto": workers relay by io_uring where the kernel grants it. "never": by epoll."""
+    """"auto": workers use io_uring where the kernel allows it, else epoll. "never": epoll."""
     busy_poll: str = "auto"
-    """"auto": workers that relay by io_uring look for the next message for a moment before they
-    sleep, where processors are to spare and messages follow one another closely. "never": they
-    sleep."""
+    """"auto": workers that use io_uring poll for the next message for a moment before they sleep,
+    if processors are idle and messages follow one another closely. "never": they sleep at once."""
     strict_source_ranges: bool = False
-    """Whether loadBalancerSourceRanges hold for NodePorts and externalIPs too, and a family without
-    a range is closed."""
+    """Whether loadBalancerSourceRanges apply to NodePorts and externalIPs too, and clients of a
+    family without a range are refused."""
     healthz_address: Address | None = Address("0.0.0.0", 10256)
     """/healthz, /livez and /readyz; None switches the server off."""
     metrics_address: Address | None = Address("127.0.0.1", 10249)
@@ -63,17 +64,16 @@ class Config:
     """Host names that requests to the metrics address may use, besides IP addresses, localhost, the
     host's name and the node's; "*": any."""
     bind_address_hard_fail: bool = False
-    """Whether a health or metrics port that is taken ends the program; else it is retried."""
+    """Whether the program exits if a health or metrics port is taken; otherwise it tries again."""
     workers: int = 1
-    """Processes that relay traffic."""
+    """Number of processes that relay traffic."""
     balancer: BalancerKind = BalancerKind.ROUND_ROBIN
     """For Services without the annotation uproxy.dev/balancer."""
     max_flows: int = 65536
     """Flows (TCP and UDP) at a time, over all workers."""
     udp_timeout: float = 120.0
-    """Seconds without a datagram after which a UDP conversation is forgotten. A flow that is not
-    answered, or that was over within two seconds, is forgotten after at most 30 s, as in
-    conntrack."""
+    """Seconds without a datagram after which a UDP conversation ends. A flow that is not answered,
+    or that was over within two seconds, ends after at most 30 s, as in conntrack."""
     tcp_idle_timeout: float = 86400.0
     """Seconds without a byte in either direction after which a TCP flow is closed; 0: never.
     The default is conntrack's nf_conntrack_tcp_timeout_established as kube-proxy sets it, 24 h."""
@@ -81,14 +81,15 @@ class Config:
     """Seconds that a TCP flow with one closed direction may go without a byte (kube-proxy's
     conntrack.tcpCloseWaitTimeout, 1 h)."""
     drain_timeout: float = 30.0
-    """Seconds that flows get to end by themselves when uproxy stops or their Service goes."""
+    """Seconds that flows are given to end when uproxy stops or their Service is deleted."""
     min_sync_period: float = 0.02
-    """Seconds between two rebuilds; changes in between are taken together."""
+    """Seconds between two syncs; changes in between are applied together."""
     sync_period: float = 30.0
-    """Seconds; a change that waits for twice as long makes /healthz red (kube-proxy's rule)."""
+    """Seconds. /healthz fails when a change has waited for more than twice as long, as in
+    kube-proxy."""
     state_dir: Path | None = None
     """Where the last-known state of the cluster is kept; None: nowhere."""
     log_format: str = "text"
     """"text" or "json"."""
     verbosity: int = 0
-    """0: events that a person wants to see; 1 and more: debugging."""
+    """0: what an operator wants to see; 1 and more: details for debugging."""

@@ -103,9 +103,10 @@ class ClaimWatchdog:
         suspects = sorted(self._suspects.server_lost(asked))
         if suspects:
             log.warning(
-                "the API server was lost right after %s; this is undone, and tried again later",
-                f"{suspects[0]} was claimed"
+                "the API server stopped answering right after %s claimed; released for now, to be "
+                "claimed again later",
+                f"{suspects[0]} was"
                 if len(suspects) == 1
-                else f"{len(suspects)} addresses were claimed, {suspects[0]} for one",
+                else f"{len(suspects)} addresses ({suspects[0]}, ...) were",
             )
             self._changed()

@@ -37,7 +37,7 @@ common."""
 _TIMEOUT: Final = 5.0
 """Seconds that serving waits for the rules; to install them usually takes 0.1 s."""
 _SWITCHED_OFF: Final = "switched off by --preserve-client-ip never"
-_LOCKED: Final = "another uproxy on this node does it already"
+_LOCKED: Final = "another uproxy on this node has installed the rules already"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ class ClientIPPreservation:
             try:
                 await self._update()
             except Exception as error:  # Services are still served, from this node's address.
-                log.exception("clients' addresses cannot be shown to pods")
+                log.exception("cannot show clients' addresses to pods")
                 self._rules.families, self._rules.reason = (), unexpected(error)
             if not self._wake.is_set():  # Otherwise something else is wanted by now.
                 self._done.set()
@@ -171,7 +171,7 @@ class ClientIPPreservation:
             if not self._rules.families:
                 self._impossible = not self._rules.temporary
                 reason = self._rules.reason
-                log.info("pods see this node's address in place of the client's: %s", reason)
+                log.info("pods see this node's address instead of the client's: %s", reason)
                 await self._remove()
                 self._rules.reason = reason
 
@@ -188,7 +188,7 @@ class ClientIPPreservation:
                 outcome,
             )
         elif self._rules.families:
-            log.info("pods see the addresses of clients again")
+            log.info("pods see clients' addresses again")
 
     async def _remove(self) -> None:
         lock, self._lock = self._lock, None

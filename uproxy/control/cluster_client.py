@@ -91,13 +91,11 @@ class ClusterClient:
         """Do all of this, until cancelled."""
         self._events.send([starting(self._node, __version__)])
         sink = self._fallback or self._reconciler.sink
-        send = self._supervisor.run("the task that sends Events", self._events.run)
+        send = self._supervisor.run("Event sender", self._events.run)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(send, name="events")
             if self._fallback is not None:
-                keep = self._supervisor.run(
-                    "the task that saves the last-known state", self._fallback.run
-                )
+                keep = self._supervisor.run("last-known state saver", self._fallback.run)
                 tasks.create_task(keep, name="last-known state")
             tasks.create_task(self._source.run(sink), name="source")
 

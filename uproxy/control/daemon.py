@@ -171,16 +171,16 @@ class Daemon:
         """Serve until cancelled. The tasks in here never end by themselves."""
         async with asyncio.TaskGroup() as tasks:
             for name, task in (
-                ("the task that reads objects", self._follow),
-                ("the control loop", self.reconciler.run),
+                ("object source", self._follow),
+                ("control loop", self.reconciler.run),
                 (
-                    "the task that monitors this machine",
+                    "machine monitor",
                     partial(self.machine.monitor, self._machine_changed),
                 ),
-                ("the claim watchdog", self.watchdog.run),
-                ("the task that maintains claims", self._keep_claims),
-                ("the task that checks backends", self.backend_reachability.run),
-                ("the task that shows clients' addresses to pods", self.client_ip.run),
+                ("claim watchdog", self.watchdog.run),
+                ("claim maintenance", self._keep_claims),
+                ("backend reachability", self.backend_reachability.run),
+                ("client address rules", self.client_ip.run),
             ):
                 restarted = self.supervisor.run(name, task, refusal=SourceError)
                 tasks.create_task(restarted, name=name)

@@ -115,7 +115,7 @@ class EventSender:
             try:
                 status = await self._send(request)
             except ApiUnreachable as error:
-                log.debug("an Event could not be sent: %s", error)
+                log.debug("cannot send an Event: %s", error)
             else:
                 if status != _OVERLOADED and status < 500:
                     self._note(status, request)
@@ -130,8 +130,13 @@ class EventSender:
         elif status in (401, 403):
             level = logging.DEBUG if self._forbidden else logging.WARNING
             self._forbidden = True
-            log.log(level, "Events cannot be written: the API server forbids it (%d)", status)
+            log.log(
+                level,
+                "the API server forbids writing Events (%d); grant create and patch on "
+                "events.k8s.io",
+                status,
+            )
             self._log.forget(request.event)
         elif status != 404:
-            log.debug("the API server refused an Event: %d", status)
+            log.debug("the API server refused an Event (%d)", status)
             self._log.forget(request.event)

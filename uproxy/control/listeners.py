@@ -236,7 +236,7 @@ class Listeners:
         try:
             self._pause(listener)
         except listening.ListenError as error:
-            log.warning("%s cannot be paused: %s", listener.route.frontend, error)
+            log.warning("cannot pause %s: %s; retrying", listener.route.frontend, error)
             if self._call_later is not None:
                 listener.timer = self._call_later(
                     ACCEPT_TIME, partial(self._pause_at_last, listener)
@@ -293,7 +293,9 @@ class Listeners:
             else:
                 listening.stop_steering(listener.sockets[0])
         except OSError as error:
-            log.info("%s: workers cannot be chosen by client: %s", listener.route.frontend, error)
+            log.info(
+                "%s: cannot steer each client to one worker: %s", listener.route.frontend, error
+            )
 
     def _release(self, listener: Listener) -> None:
         _stop_timer(listener)

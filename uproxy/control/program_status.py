@@ -112,7 +112,7 @@ class ProgramStatus:
         if state.unlisted:
             found.append(f"{', '.join(state.unlisted)} to be listed")
         elif not self.reconciler.served_once.is_set():
-            found.append("everything to be opened")
+            found.append("all frontends to be opened")
         missing = self.config.workers - self.workers.started
         if missing:
             found.append(f"{missing} of {self.config.workers} workers to start")
@@ -135,9 +135,9 @@ class ProgramStatus:
         reasons = list(not_ready(frontends, waiting_for=waiting_for, draining=self.draining))
         reasons += (Reason(ReasonKind.WORKER, each) for each in self.workers.problems)
         if self.kubernetes is not None and waiting_for and self.kubernetes.last_error:
-            text = f"the cluster cannot be watched: {self.kubernetes.last_error}"
+            text = f"cannot watch the cluster: {self.kubernetes.last_error}"
             reasons.append(Reason(ReasonKind.CLUSTER, text))
         if self.reconciler.trouble:
-            text = f"changes cannot be carried out: {self.reconciler.trouble}"
+            text = f"cannot apply changes: {self.reconciler.trouble}"
             reasons.append(Reason(ReasonKind.NOT_APPLIED, text))
         return reasons

@@ -166,7 +166,7 @@ class Reconciler:
         except Exception as error:
             before, self.trouble = self.trouble, unexpected(error)
             if before != self.trouble:
-                log.exception("changes could not be carried out as a whole; trying again")
+                log.exception("sync failed; retrying")
             self._sync_retry.failed(time.monotonic(), random.random())
         else:
             self.trouble = ""
@@ -242,7 +242,7 @@ class Reconciler:
         try:
             failures = dict(await self._serve_health_checks(wanted))
         except Exception as error:
-            log.exception("health check node ports cannot be served")
+            log.exception("cannot serve health check node ports; retrying")
             failures = dict.fromkeys(wanted, unexpected(error))
         sync_log.log_health_checks(self.health_check_failures, failures)
         self._checks, self.health_check_failures = wanted, failures
@@ -298,7 +298,7 @@ class Reconciler:
                 except ListenError as error:
                     failed[route.frontend] = self._failure(route, error, unclaimed)
                 except Exception as error:
-                    log.exception("unexpected error at %s", route.frontend)
+                    log.exception("%s: unexpected error; retrying", route.frontend)
                     failed[route.frontend] = Failure(unexpected(error), absent=False)
                 await slices.pause_if_due()
         return self._out_of_reach(unclaimed) | failed

@@ -15,7 +15,7 @@ from uproxy.host.claims import Claims
 
 log = logging.getLogger(__name__)
 
-_TOO_EARLY: Final = "it is not claimed before all nodes are known, as one of them might have it"
+_TOO_EARLY: Final = "it is not claimed until all nodes are known, as one of them might have it"
 
 
 class ServiceAddresses:
@@ -68,7 +68,7 @@ class ServiceAddresses:
         try:
             await self._claims.release(addresses)
         except Exception:  # They are still held, so the next plan releases them.
-            log.exception("addresses cannot be released")
+            log.exception("cannot release addresses; retrying")
 
     async def keep(self, available: Callable[[], None]) -> None:
         """See Claims."""
@@ -85,7 +85,7 @@ class ServiceAddresses:
         try:
             return await self._claims.claim(addresses)
         except Exception as error:
-            log.exception("addresses cannot be claimed")
+            log.exception("cannot claim addresses; retrying")
             return dict.fromkeys(addresses, f"it cannot be claimed: {unexpected(error)}")
 
     def _is_cluster_ip(self, address: str, routes: Mapping[Frontend, Route]) -> bool:

@@ -65,7 +65,7 @@ async def running(
             await stack.enter_async_context(server)
             if server.reason and config.bind_address_hard_fail:
                 raise StartError(server.reason)
-        start.waits_for("claims of an earlier uproxy to be found")
+        start.waits_for("claims that an earlier uproxy has left")
         await stack.enter_async_context(daemon.claims)
         if daemon.kubernetes is not None:
             await stack.enter_async_context(daemon.kubernetes.api)
@@ -108,7 +108,7 @@ def _find_cluster(config: Config) -> KubernetesSource | None:
     except SourceError as error:
         if config.state_dir is None or not has_snapshot(config.state_dir, config.node_name):
             raise
-        log.error("%s; serving the last-known state until that is put right", error)
+        log.error("%s; serving the last-known state until this is fixed", error)
         api = DeferredClient(lambda: _api(config), error)
     return KubernetesSource(
         api, node_name=config.node_name, service_proxy_name=config.service_proxy_name
@@ -127,7 +127,7 @@ def _api(config: Config) -> ApiClient:
     access = find_access(config.kubeconfig, config.context)
     if access is None:
         raise StartError(
-            "nothing to serve: no cluster was found (not a Pod of one, and no kubeconfig); give "
-            "--kubeconfig FILE, or --manifests PATH, or try: uproxy demo"
+            "nothing to serve: not running in a Pod, and no kubeconfig was found; give "
+            "--kubeconfig FILE or --manifests PATH, or try: uproxy demo"
         )
     return ApiClient(access, relaxed_x509=config.tls_relaxed_x509)

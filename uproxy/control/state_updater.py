@@ -138,7 +138,10 @@ class StateUpdater:
         self._refused[identity] = _Refused(obj, reason)
         if before is None or before.reason != reason:
             log.error(
-                "%s %s cannot be applied", identity.kind.__name__, identity.name, exc_info=error
+                "cannot apply %s %s; retrying",
+                identity.kind.__name__,
+                identity.name,
+                exc_info=error,
             )
         if self.retry.at is None:
             self.retry.failed(time.monotonic(), random.random())

@@ -41,7 +41,9 @@ def log_failures(new: Mapping[Frontend, Failure], owners: Mapping[Frontend, Rout
     if len(faults) > _MANY:
         first = next(iter(faults.values()))
         log.warning(
-            "%d frontends cannot be opened, the first because %s", len(faults), first.reason
+            "cannot serve %d frontends, the first of them because %s; retrying",
+            len(faults),
+            first.reason,
         )
     else:
         for frontend, failure in faults.items():
@@ -54,10 +56,10 @@ def log_failures(new: Mapping[Frontend, Failure], owners: Mapping[Frontend, Rout
 def log_recovered(frontends: Sequence[Frontend]) -> None:
     """Log frontends that could be opened after they had failed."""
     if len(frontends) > _MANY:
-        log.info("%d frontends could be opened after all", len(frontends))
+        log.info("%d frontends that had failed are open now", len(frontends))
     else:
         for frontend in frontends:
-            log.info("%s could be opened after all", frontend)
+            log.info("%s is open now, after it had failed", frontend)
 
 
 def log_health_checks(before: Mapping[ObjectName, str], now: Mapping[ObjectName, str]) -> None:
@@ -66,18 +68,24 @@ def log_health_checks(before: Mapping[ObjectName, str], now: Mapping[ObjectName,
         if before.get(name) != reason:
             log.warning("health check of %s: %s; retrying", name, reason)
     for name in before.keys() - now.keys():
-        log.info("health check of %s answers now", name)
+        log.info("health check of %s works now", name)
 
 
 def log_reachability(changes: Changes) -> None:
     """Log Service ports of which no backend answers, and those of which one answers again."""
     if len(changes.degraded) > _MANY:
-        log.warning("no backend of %d Service ports answers", len(changes.degraded))
+        log.warning(
+            "%d Service ports have no backend that answers; see: uproxy status",
+            len(changes.degraded),
+        )
     else:
         for name, port in changes.degraded.items():
-            log.warning("%s: %s; uproxy explain says more", name, port.reason)
+            service = f"{name.namespace}/{name.name}"
+            log.warning("%s: %s; see: uproxy explain %s", name, port.reason, service)
     if len(changes.recovered) > _MANY:
-        log.info("backends of %d Service ports may answer again", len(changes.recovered))
+        log.info(
+            "backends of %d Service ports answer again, or have changed", len(changes.recovered)
+        )
     else:
         for name in sorted(changes.recovered):
             log.info("%s: backends answer again, or have changed", name)

@@ -36,7 +36,10 @@ class TaskSupervisor:
     @property
     def reasons(self) -> Sequence[str]:
         """Why tasks have ended, until they have run for a while again."""
-        return tuple(f"{name} has failed ({why})" for name, why in self._troubles.items())
+        return tuple(
+            f"the {name} task failed ({why}); it is being restarted"
+            for name, why in self._troubles.items()
+        )
 
     async def run(
         self,
@@ -58,12 +61,12 @@ class TaskSupervisor:
             well = loop.call_later(_WELL, self._troubles.pop, name, None)
             try:
                 await task()
-                why = "it has ended"
+                why = "it ended"
             except Exception as error:
                 if first and _is_refusal(error, refusal):
                     raise
                 why = unexpected(error)
-                log.exception("%s has failed and is restarted", name)
+                log.exception("the %s task failed; restarting it", name)
             finally:
                 well.cancel()
             if time.monotonic() - began >= _STABLE:

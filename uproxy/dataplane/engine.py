@@ -66,7 +66,9 @@ def _ring_intakes(reactor: RingReactor) -> NewIntake:
         datagrams = DatagramReceiver(reactor.ring, reactor.kernel.datagram_buffers)
     except OSError as error:
         # No memory, for example. Streams still go by the ring.
-        logger.warning("io_uring cannot be used for datagrams (%s); epoll is", error.strerror)
+        logger.warning(
+            "cannot use io_uring for datagrams (%s); using epoll for them", error.strerror
+        )
         return _epoll_intakes()
     return partial(RingIntake, datagrams)
 

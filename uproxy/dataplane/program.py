@@ -57,7 +57,7 @@ class _Process:
         try:
             self._receive()
         except Exception:
-            log.exception("a message of the control process cannot be carried out")
+            log.exception("cannot handle a message from the control process")
             self.ended.set()
         if self._channel.ended:
             self.ended.set()
@@ -144,7 +144,7 @@ def new_loop(*, ring: bool, queues: Callable[[], RingQueues] = Queues) -> asynci
         except OSError as error:
             # An old kernel, a seccomp profile, or sysctl kernel.io_uring_disabled: `uproxy doctor`
             # says which.
-            log.info("io_uring cannot be used (%s); epoll is", error.strerror)
+            log.info("cannot use io_uring (%s); using epoll instead", error.strerror)
     # Imported only now, which saves a worker with a ring 6 MiB (docs/decisions/0007-io-uring.md).
     # uvloop needs the ssl module, which __main__ keeps asyncio from importing.
     if sys.modules.get("ssl", sys) is None:

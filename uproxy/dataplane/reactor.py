@@ -206,7 +206,7 @@ class Reactor:
                 owner.abort()
             except Exception:
                 with suppress(Exception):
-                    logger.exception("%r could not be ended", owner)
+                    logger.exception("%r could not be aborted", owner)
 
 
 class RingReactor(Reactor):

@@ -90,7 +90,7 @@ class Worker:
         try:
             self._act(message, descriptor)
         except Exception:
-            log.exception("%s could not be carried out", type(message).__name__)
+            log.exception("cannot handle the message %s", type(message).__name__)
             if isinstance(message, Open | Update):
                 self._unserved.add(message.route.frontend)
 
@@ -124,8 +124,8 @@ class Worker:
             self._channel.post(Report(changes, self._context.active, flow_limit, failing))
         if flow_limit and not self._flow_limit:
             log.warning(
-                "the limit of open files allows this worker %d flows at a time; raise it with "
-                "ulimit -n, or LimitNOFILE for systemd",
+                "the limit on open files lets this worker serve only %d flows at a time; raise it "
+                "with ulimit -n, or LimitNOFILE in systemd",
                 flow_limit,
             )
         self._flow_limit = flow_limit
@@ -160,7 +160,7 @@ class Worker:
                 self.stop_accepting()
                 self.report()
             case Settings():
-                raise AssertionError("settings come first, and once")
+                raise AssertionError("Settings is the first message, and comes only once")
 
     def _open(self, route: Route, descriptor: int | None) -> None:
         kernel = self._context.reactor.kernel

@@ -161,7 +161,7 @@ class Claims:
                 restored, failures = frozenset(), {"claimed addresses": error}
         if restored:
             log.warning(
-                "restored claims of %d addresses, which another program had removed", len(restored)
+                "restored %d claimed addresses that another program had removed", len(restored)
             )
         first = next((f"{each}: {explain(why)}" for each, why in failures.items()), "")
         more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
@@ -169,7 +169,10 @@ class Claims:
 
     def _tell_trouble(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
-            log.warning("cannot restore claims that another program removed: %s", trouble)
+            log.warning(
+                "cannot restore claimed addresses that another program removed: %s; retrying",
+                trouble,
+            )
         self._trouble = trouble
 
 
@@ -186,7 +189,7 @@ async def _carried_out(
 def _as_os_error(error: Exception) -> OSError:
     if isinstance(error, OSError):
         return error
-    log.error("unexpected error with netlink", exc_info=error)
+    log.error("unexpected netlink error", exc_info=error)
     return OSError(0, unexpected(error))
 
 

@@ -230,7 +230,7 @@ def _run(*words: str, text: str = "", fine: Sequence[str] = ()) -> str:
             env={"LC_ALL": "C"},
         )
     except subprocess.TimeoutExpired:
-        raise OSError(errno.ETIMEDOUT, f"{words[0]} takes more than {_TIMEOUT:g} s") from None
+        raise OSError(errno.ETIMEDOUT, f"{words[0]} did not finish within {_TIMEOUT:g} s") from None
     if not done.returncode:
         return done.stdout
     if any(each in done.stderr for each in fine):

@@ -61,7 +61,7 @@ class AddressMonitor:
         try:
             self._socket = _subscribed()
         except OSError as error:
-            log.info("this kernel gives no notice when addresses change: %s", error)
+            log.info("cannot subscribe to changes of addresses: %s; polling them instead", error)
         else:
             asyncio.get_running_loop().add_reader(self._socket.fileno(), self._drain, self._socket)
         return self

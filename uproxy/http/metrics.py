@@ -88,22 +88,22 @@ class _PerSync(NamedTuple):
 _SYNC_HISTOGRAMS = (
     _PerSync(
         "kubeproxy_sync_proxy_rules_duration_seconds",
-        "Seconds that one round of making the listeners match the cluster took.",
+        "Duration of a sync, which makes the listeners match the cluster, in seconds.",
         lambda family: family.syncs,
     ),
     _PerSync(
         "kubeproxy_sync_full_proxy_rules_duration_seconds",
-        "Seconds that one round which looked at every Service took.",
+        "Duration of a sync that looked at every Service, in seconds.",
         lambda family: family.full_syncs,
     ),
     _PerSync(
         "kubeproxy_sync_partial_proxy_rules_duration_seconds",
-        "Seconds that one round which looked at changed Services only took.",
+        "Duration of a sync that looked only at changed Services, in seconds.",
         lambda family: family.partial_syncs,
     ),
     _PerSync(
         "kubeproxy_network_programming_duration_seconds",
-        "Seconds between a change of endpoints in the cluster and its being served here.",
+        "Seconds from a change of endpoints in the cluster until this node served it.",
         lambda family: family.programming,
     ),
 )
@@ -124,7 +124,7 @@ def _syncs(telemetry: Telemetry) -> Iterator[Metric]:
     )
     queued = GaugeMetricFamily(
         "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
-        "Unix time at which a sync was last asked for; much later than the last sync: it hangs.",
+        "Unix time at which a sync was last queued. Much later than the last sync: syncs hang.",
         labels=["ip_family"],
     )
     not_local = GaugeMetricFamily(
@@ -221,17 +221,17 @@ _TRAFFIC = (
     ),
     _PerServicePort(
         "uproxy_dial_failures_total",
-        "Attempts to reach a backend that failed.",
+        "Failed attempts to reach a backend.",
         lambda counters: counters.dial_failures,
     ),
     _PerServicePort(
         "uproxy_dial_retries_total",
-        "Further attempts, at another backend, after one that failed.",
+        "Attempts to reach another backend after one had failed.",
         lambda counters: counters.retries,
     ),
     _PerServicePort(
         "uproxy_masqueraded_flows_total",
-        "Flows whose backend was to see the client's address and saw this node's.",
+        "Flows whose backend saw this node's address, though the Service asks for the client's.",
         lambda counters: counters.masqueraded,
     ),
 )
@@ -248,7 +248,7 @@ def _traffic(counters: Mapping[ServicePortName, Counters]) -> Iterator[Metric]:
             if protocol in metric.protocols
         ]
         yield family
-    active = Metric("uproxy_active_flows", "TCP and UDP flows alive now.", "gauge")
+    active = Metric("uproxy_active_flows", "TCP and UDP flows that are active now.", "gauge")
     active.samples = [Sample(active.name, labels, counts.active) for labels, _, counts in labelled]
     yield active
     dropped = Metric("uproxy_dropped", "Flows and datagrams not served, by reason.", "counter")
@@ -281,11 +281,13 @@ def _program(status: Status, version: str) -> Iterator[Metric]:
     yield frontends
     yield CounterMetricFamily(
         "uproxy_worker_restarts_total",
-        "Worker processes that ended by themselves and were started again.",
+        "Worker processes that ended unexpectedly and were replaced.",
         value=sum(worker.restarts for worker in status.workers),
     )
     flows = GaugeMetricFamily(
-        "uproxy_worker_active_flows", "Flows that a worker process serves now.", labels=["worker"]
+        "uproxy_worker_active_flows",
+        "Flows that a worker process is serving now.",
+        labels=["worker"],
     )
     for worker in status.workers:
         flows.add_metric([str(worker.index)], worker.active_flows)

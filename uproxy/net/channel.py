@@ -202,7 +202,7 @@ class Channel(Generic[M]):
             for each in self._reader.frames():
                 messages += self._with_descriptors(each)
         except FrameError as error:
-            self.ended = self.fault = f"sent a message that makes no sense ({error})"
+            self.ended = self.fault = f"sent an invalid message ({error})"
         return messages
 
     def _with_descriptors(self, messages: list[M]) -> Iterator[tuple[M, int | None]]:

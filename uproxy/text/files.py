@@ -39,9 +39,7 @@ def _printed(descriptor: int, path: Path, most: int, until: float) -> bytes:
     poll.register(descriptor, select.POLLIN)
     while len(content) <= most:
         if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-            raise OSError(
-                errno.ETIMEDOUT, "No more data came, but no end of the file either", str(path)
-            )
+            raise OSError(errno.ETIMEDOUT, "Timed out before the end of the file", str(path))
         piece = os.read(descriptor, 65536)
         if not piece:
             return bytes(content)
@@ -53,7 +51,7 @@ def _opened(path: Path, flags: int) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     except ValueError:
-        raise OSError(errno.EINVAL, "Not a file name", str(path)) from None
+        raise OSError(errno.EINVAL, "Not a valid file name", str(path)) from None
 
 
 def _content(file: BinaryIO, path: Path, most: int) -> bytes:

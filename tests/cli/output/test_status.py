@@ -42,8 +42,8 @@ def test_a_status_with_all_sections_in_a_pipe() -> None:
         "  default/kubia  port 32000  answers 200: 1 local endpoint",
         "",
         "Workers:",
-        "  0  pid 4711  4 active flows  relays by io_uring  replaced 1 time",
-        "  1  pid 4712  5 active flows  relays by epoll     replaced 2 times",
+        "  0  pid 4711  4 active flows  uses io_uring  replaced 1 time",
+        "  1  pid 4712  5 active flows  uses epoll     replaced 2 times",
     ]
 
 

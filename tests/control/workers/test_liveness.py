@@ -59,7 +59,7 @@ def test_what_is_still_heard_of_a_process_that_has_not_started_is_no_sign_of_lif
     liveness.passed(6)
     liveness.heard()
     assert liveness.unavailable
-    assert liveness.reason == "is starting, for 6 s"
+    assert liveness.reason == "has been starting for 6 s"
 
 
 def test_a_start_may_take_long_but_not_for_ever() -> None:
@@ -83,7 +83,7 @@ def test_the_time_between_two_processes_is_no_time_to_start() -> None:
     liveness.ended("was killed by SIGKILL")
     liveness.passed(4)
     assert (liveness.unavailable, liveness.reason_to_replace) == (False, "")
-    assert liveness.reason == "was killed by SIGKILL; another one is started"
+    assert liveness.reason == "was killed by SIGKILL; another one is being started"
     liveness.begun()
     liveness.ready()
     assert liveness.reason == ""
@@ -105,13 +105,13 @@ def test_a_crash_loop_shows_though_each_process_starts() -> None:
         liveness.begun()
         liveness.ready()
         works(liveness, 1)
-        liveness.ended("ended by itself with exit code 1")
+        liveness.ended("exited with code 1")
     liveness.begun()
     liveness.ready()
     assert liveness.failures == CRASH_LOOP
     assert liveness.unavailable
     assert liveness.reason == (
-        "ended by itself with exit code 1 (3 times in a row); another one is started"
+        "exited with code 1 (3 times in a row); another one is being started"
     )
     works(liveness, 5)
     assert (liveness.failures, liveness.unavailable, liveness.reason) == (0, False, "")

@@ -18,7 +18,7 @@ def test_only_claims_of_the_last_ten_seconds_are_suspected() -> None:
     claims.claimed([B], 5.0)
     assert claims.server_lost(10.5) == [B]
     assert claims.held_back.keys() == {B}
-    assert "the API server stopped answering within 10 s" in claims.held_back[B]
+    assert "the API server, which stopped answering within 10 s" in claims.held_back[B]
 
 
 def test_one_loss_is_held_against_a_claim_once() -> None:

@@ -311,7 +311,7 @@ async def test_peer_that_is_silent_for_too_long_is_given_up() -> None:
         timing = replace(FAST, watch_lifetime=0.6, overtime=0.2)
         async with followed(server, timing) as (sink, source):
             server.order(Watching.stall)
-            await sink.until(lambda: "has not ended a watch" in source.last_error)
+            await sink.until(lambda: "did not end a watch" in source.last_error)
             server.apply(WEB)
             await sink.until(lambda: sink.names() == {"web"})
 

@@ -14,8 +14,8 @@ from uproxy.host.client_addresses import remove_client_address_rules
 
 @click.command("cleanup")
 def command() -> None:
-    """Remove what a killed uproxy has left in the kernel: claimed addresses, and the rules that
-    show clients' addresses to pods.
+    """Remove what a killed uproxy has left behind in the kernel: claimed addresses, and the
+    rules that show clients' addresses to pods.
 
     A uproxy that stops properly leaves nothing behind, and what a killed one has left is taken
     over by the next one. Use this command if there will be no next one. Stop uproxy first.

@@ -30,7 +30,7 @@ _NAME: Final = re.compile(r"(?:([^/\s]+)/)?([^/\s]+)")
 def command(
     ctx: click.Context, /, service: str, url: str, namespace: str | None, output: str
 ) -> None:
-    """Say how a Service is served, or why it is not and what to do about it.
+    """Explain how a Service is served, or why it is not and what to do about it.
 
     Exit code: 0 on success, 1 if there is no such Service, 2 if no uproxy answers.
     """

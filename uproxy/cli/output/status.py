@@ -146,7 +146,7 @@ def _workers(status: StatusView) -> Iterator[tuple[str, ...]]:
         flows = counted(each.active_flows, "active flow")
         if isinstance(each.most_flows, int):
             flows += f", {each.most_flows:,} at most"
-        relays = f"relays by {each.engine}" if each.engine else ""
+        relays = f"uses {each.engine}" if each.engine else ""
         remarks = "; ".join(filter(None, (restarts, each.reason)))
         yield "", str(each.index), f"pid {each.pid}", flows, relays, remarks
 

@@ -105,9 +105,11 @@ class Liveness:
         """What is wrong, for people; "": nothing is."""
         if self.failures and (not self.serving or self.failures >= CRASH_LOOP):
             times = f" ({self.failures} times in a row)" if self.failures > 1 else ""
-            return f"{self._ending}{times}; another one is started"
+            return f"{self._ending}{times}; another one is being started"
         if not self.serving:
-            return f"{self._ending}; another one is started" if self._ending else self._starting
+            return (
+                f"{self._ending}; another one is being started" if self._ending else self._starting
+            )
         if self.silent >= self._timeouts.unresponsive:
             return f"has not answered for {self.silent:.0f} s"
         if self.unserved:
@@ -120,4 +122,4 @@ class Liveness:
     @property
     def _starting(self) -> str:
         slow = self._age >= self._timeouts.unresponsive
-        return f"is starting, for {self._age:.0f} s" if slow else "is starting"
+        return f"has been starting for {self._age:.0f} s" if slow else "is starting"

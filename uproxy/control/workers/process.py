@@ -114,7 +114,7 @@ async def reap(process: Process, *, grace: float) -> str:
         return _ending(code)
     _signal(process, signal.SIGKILL)
     if await _ended(process, _DEATH) is None:
-        log.error("process %d does not end though it was killed", process.pid)
+        log.error("process %d was killed, but has not ended", process.pid)
     return "hung and was killed"
 
 
@@ -137,7 +137,7 @@ async def _ended(process: Process, seconds: float) -> int | None:
 
 def _ending(code: int) -> str:
     if code >= 0:
-        return f"ended by itself with exit code {code}"
+        return f"exited with code {code}"
     try:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:

@@ -191,7 +191,7 @@ class Workers:
             try:
                 ending = await self._run_process(worker)
             except Exception as error:
-                log.exception("worker %d", worker.index)
+                log.exception("worker %d: unexpected error", worker.index)
                 ending = f"could not be supervised ({error!r})"
             self._totals.ended(worker.index)
             worker.liveness.ended(ending)
@@ -236,7 +236,7 @@ class Workers:
     def _received(self, worker: Worker, message: FromWorker) -> None:
         match message:
             case Ready(engine):
-                log.info("worker %d relays by %s", worker.index, engine)
+                log.info("worker %d uses %s", worker.index, engine)
             case Report(ports):
                 self._reported(message)
                 self._totals.add(worker.index, ports)
@@ -279,4 +279,4 @@ class Workers:
             try:
                 self._totals.forget(self._wanted, asyncio.get_running_loop().time())
             except Exception:
-                log.exception("counts of Services that are gone cannot be removed")
+                log.exception("cannot remove the counters of deleted Services; retrying")

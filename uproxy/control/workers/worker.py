@@ -165,7 +165,7 @@ class Worker:
             try:
                 self._receive_one(message)
             except Exception:
-                log.exception("%r: %s cannot be used", self, type(message).__name__)
+                log.exception("%r: cannot handle the message %s", self, type(message).__name__)
         return bool(messages)
 
     def _receive_one(self, message: FromWorker) -> None:

@@ -19,10 +19,10 @@ class ReasonKind(StrEnum):
 
     DRAINING = "draining"
     STARTING = "starting"
-    CLUSTER = "cluster not followed"
+    CLUSTER = "cluster not watched"
     WORKER = "worker not serving as it should"
     FRONTEND = "frontend not open"
-    NOT_APPLIED = "changes not carried out"
+    NOT_APPLIED = "changes not applied"
     DELAYED = "changes not served in time"
     NODE = "node not eligible"
     LAST_KNOWN = "last-known state served"

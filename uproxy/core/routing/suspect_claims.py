@@ -20,7 +20,8 @@ PERIOD: Final = 10.0
 _RETRY: Final = Backoff(initial=30.0, maximum=3600.0)
 _APART: Final = PERIOD + 5.0
 _SUSPECTED: Final = (
-    f"suspected: the API server stopped answering within {PERIOD:g} s of its last claim"
+    f"suspected of cutting this node off from the API server, which stopped answering within "
+    f"{PERIOD:g} s of the claim"
 )
 _TRIAL: Final = 15.0
 """Seconds without those claims: long enough to connect to the API server and get an answer."""

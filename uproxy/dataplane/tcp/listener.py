@@ -107,7 +107,7 @@ class TcpListener:
             self.context.reactor.register(self._fd, self._ready, select.EPOLLIN)
             self._accepting = True
         except OSError as error:  # Out of memory, or over fs.epoll.max_user_watches.
-            logger.error("%r cannot be watched: %s", self, error)
+            logger.error("%r cannot be registered with epoll: %s; retrying", self, error)
             self._wait_for_resources()
 
     def stop_accepting(self) -> None:
@@ -190,7 +190,7 @@ class TcpListener:
         try:
             flow.begin()
         except Exception:
-            logger.exception("%r could not begin", flow)
+            logger.exception("%r could not be started", flow)
             flow.abort()
 
     def _admit(self, sock: Socket, client: str) -> Flow | None:
@@ -218,7 +218,7 @@ class TcpListener:
         elif error.errno == errno.EINVAL:  # Paused, until the next update.
             self._suspend()
         elif error.errno not in _CLIENT_ERRORS:
-            logger.error("%r cannot accept: %s", self, error)
+            logger.error("%r cannot accept: %s; retrying", self, error)
             self._wait_for_resources()
 
     def _wait_for_resources(self) -> None:

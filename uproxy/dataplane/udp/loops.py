@@ -109,7 +109,11 @@ class LoopDetector:
         self._returned[backend] = times, now + _PATIENCE
         if times < PROOF:
             return None
-        logger.warning("%s leads back to uproxy itself, and gets no datagrams for a while", backend)
+        logger.warning(
+            "backend %s leads back to uproxy itself; sending it no datagrams for %g s",
+            backend,
+            _AVOIDED,
+        )
         self._returned.clear()
         self.found[backend] = now + _AVOIDED
         return backend

@@ -76,5 +76,5 @@ class WatchListSupport:
 
     def refused(self, why: str) -> None:
         if self.usable:
-            log.info("the server does not stream lists (%s): they are read in pages", why)
+            log.info("the API server does not stream lists (%s); reading them in pages", why)
             self.usable = False

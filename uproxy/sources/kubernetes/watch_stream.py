@@ -63,7 +63,9 @@ class WatchStream:
         if self._initial and lines.cut:
             yield self._event(lines.rest)  # A list may come without a line feed at its end.
         if self._initial:
-            raise RequestFailed("the server ended a watch before all was listed", _NO_WATCH_LIST)
+            raise RequestFailed(
+                "the server ended a watch before its list was complete", _NO_WATCH_LIST
+            )
         if lines.cut:
             raise RequestFailed("a watch ended in the middle of an event", Verdict())
         if loop.time() - began < self._timing.shortest_watch:
@@ -73,12 +75,12 @@ class WatchStream:
         timing = self._timing
         if self._initial:
             at = min(now + timing.initial_silence, began + timing.initial_list)
-            reason = "a watch has not said that its list is complete"
+            reason = "a watch did not mark the end of its list in time"
             return _Deadline(at, RequestFailed(reason, _NO_WATCH_LIST))
         if began + self._longest < heard + timing.silence:
-            reason = "the server has not ended a watch when it should"
+            reason = "the server did not end a watch when its time was up"
             return _Deadline(began + self._longest, RequestFailed(reason, Verdict()))
-        reason = f"nothing has come over a watch for {timing.silence:g} s"
+        reason = f"a watch has received nothing for {timing.silence:g} s"
         return _Deadline(heard + timing.silence, RequestFailed(reason, Verdict(expected=True)))
 
     async def _chunk(self, deadline: _Deadline) -> bytes:

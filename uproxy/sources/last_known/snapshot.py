@@ -115,7 +115,7 @@ def load(path: Path, *, node: str) -> Snapshot | None:
     except _UNREADABLE:
         raise SnapshotError(f"{path}: damaged") from None
     except ValueError:
-        raise SnapshotError("the state directory has a name that no file can have") from None
+        raise SnapshotError("the path of the state directory is not a valid file name") from None
 
 
 def rfc3339(wall: float) -> str:

@@ -247,7 +247,7 @@ def _check(path: Path) -> None:
     except OSError as error:
         trouble = reason_of(error)
     except ValueError:
-        trouble = "not a file name"
+        trouble = "not a valid file name"
     if trouble:
         raise SourceError(f"{shown(str(path))}: {trouble}")
 
