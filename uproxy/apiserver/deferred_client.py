@@ -34,7 +34,7 @@ class DeferredClient:
             await self._client.close()
 
     def send(self, request: Request) -> AbstractAsyncContextManager[Response]:
-        """As `ApiClient.send`. Raises ApiUnreachable also while there is no access."""
+        """Like `ApiClient.send`. Also raises ApiUnreachable while there is no access."""
         if self._client is None:
             try:
                 self._client = self._find()

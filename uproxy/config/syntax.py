@@ -68,7 +68,7 @@ def parse_label_value(text: str) -> str:
 
 
 def positive_duration(text: str) -> float:
-    """As `parse_duration`, but zero is refused."""
+    """Like `parse_duration`, but zero is refused."""
     seconds = parse_duration(text)
     if seconds == 0:
         raise ValueError(f'"{text}" is zero; give more, for example 30s')

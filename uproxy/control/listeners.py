@@ -88,7 +88,7 @@ class Listeners:
         call_later: Callable[[float, Callable[[], None]], Timer] | None = None,
         calls: SocketCalls = LINUX,
     ) -> None:
-        """`call_later` calls a function after so many seconds; without it, clients that wait to be
+        """`call_later` calls a function after some seconds; without it, clients that wait to be
         accepted when a listener is paused are reset. `calls` make the sockets."""
         self._workers = workers
         self._calls = calls

@@ -226,7 +226,7 @@ class Reconciler:
         await self._wait(None if at is None else max(0.0, at - time.monotonic()))
 
     async def _wait(self, at_most: float | None) -> bool:
-        """Wait until woken, or for so many seconds; returns whether it was woken."""
+        """Wait until woken, or for `at_most` seconds; returns whether it was woken."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(at_most):
                 await self._wake.wait()

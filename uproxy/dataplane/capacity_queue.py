@@ -73,7 +73,7 @@ class CapacityQueue:
                 resume()
 
     def close(self) -> None:
-        """Nothing is called any more."""
+        """Call nothing any more."""
         self.waiting.clear()
         if self._timer is not None:
             self._timer.cancel()

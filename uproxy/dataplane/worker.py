@@ -35,7 +35,7 @@ from uproxy.net.messages import (
 log = logging.getLogger(__name__)
 
 _SIGN_OF_LIFE: Final = 2
-"""Every so many reports, one is sent even if it has nothing to say."""
+"""One report in this many is sent even if it has nothing to say."""
 
 
 class Listener(Protocol):
@@ -52,7 +52,7 @@ class Listener(Protocol):
         """Begin no new flows; those that exist go on."""
 
     def close(self, grace: float) -> None:
-        """Close the socket, and end the flows after so many seconds if they last that long."""
+        """Close the socket, and end the flows that still exist after `grace` seconds."""
 
 
 class Worker:

@@ -105,7 +105,7 @@ class Claims:
                 await self._release(addresses)
 
     async def keep(self, available: Callable[[], None], period: float = _PERIOD) -> None:
-        """For ever, restore claims that another program has removed, and release those that could
+        """Keep restoring claims that another program has removed, and release those that could
         not be released earlier. `available` is called when addresses can be claimed after all."""
         while True:
             await asyncio.sleep(period)

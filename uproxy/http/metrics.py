@@ -49,7 +49,7 @@ def metrics_page(
 
 
 def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
-    """Of the format that is asked for; of the plain one where it makes no sense."""
+    """The encoder for the requested format; if that makes no sense, the one for plain text."""
     try:
         return choose_encoder(accept)
     except (TypeError, ValueError):

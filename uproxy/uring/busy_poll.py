@@ -22,8 +22,8 @@ POLL_SECONDS: Final = 100e-6
 on the same node takes half of it."""
 
 STREAK: Final = 32
-"""Completions in a row, each alone and soon, that make the next worth looking for. To look in vain
-costs 100 us, at most once in so many. With 16 or 64 the gain is the same within the noise."""
+"""Completions in a row, each alone and soon, that make the next worth looking for. Looking in vain
+costs 100 us, at most once in that many. With 16 or 64 the gain is the same within the noise."""
 
 
 class PolledQueues(Protocol):
@@ -50,7 +50,7 @@ class BusyPoll:
         self._clock = clock
 
     def enter_and_wait(self, to_submit: int) -> int:
-        """Submit so many SQEs and wait for a completion. Returns how many were taken, or -1."""
+        """Submit `to_submit` SQEs and wait for a completion. Returns how many were taken, or -1."""
         queues = self._queues
         if self.streak >= STREAK:
             cq_tail = queues.fields[queues.cq_tail_at]

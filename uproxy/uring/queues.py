@@ -130,8 +130,8 @@ class Queues:
         self.sq_mask, self.cq_mask = sq_entries - 1, cq_entries - 1
 
     def enter(self, to_submit: int, *, get_events: bool) -> int:
-        """Submit so many SQEs, and with `get_events` have the task work done. Returns how many were
-        taken, or -1. If that is not all, the kernel has done no task work."""
+        """Submit `to_submit` SQEs, and with `get_events` have the task work done. Returns how many
+        were taken, or -1. If that is not all, the kernel has done no task work."""
         flags = _ENTER_GETEVENTS if get_events else 0
         return _call_quickly(_SYS_ENTER, self.fd, to_submit, 0, flags, 0)
 

@@ -175,8 +175,8 @@ class Ring(SubmissionQueue):
         self._after_turn.append(callback)
 
     def submit_and_wait(self, wait_nr: Literal[0, 1]) -> None:
-        """One turn: submit what is queued, wait for so many completions, and call back for all that
-        are there. Raises OSError."""
+        """One turn: submit what is queued, wait for `wait_nr` completions, and call back for all
+        that are there. Raises OSError."""
         if self._lost is not None:
             raise self._lost
         self._fields[self._sq_tail_at] = self._sq_tail & U32

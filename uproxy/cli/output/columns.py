@@ -80,7 +80,7 @@ def grouped(
     paint: Paint = plain,
     right: frozenset[int] = frozenset(),
 ) -> Iterator[str]:
-    """As `columns`; if the lines are too long, the first cell gets a line of its own above the
+    """Like `columns`; if the lines are too long, the first cell gets a line of its own above the
     rows that share it."""
     lines = [head, *rows]
     if width is None or _indent(_widths(lines)) + len(head[-1]) <= width:
@@ -125,7 +125,7 @@ def _blocks(
 
 
 def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
-    """Of all columns but the last."""
+    """The widths of all columns but the last."""
     return [max(map(len, column)) for column in list(zip(*lines, strict=True))[:-1]]
 
 

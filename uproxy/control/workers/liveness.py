@@ -69,7 +69,7 @@ class Liveness:
             self.failures = 0
 
     def passed(self, seconds: float) -> None:
-        """So much time has passed in which a message could have been received."""
+        """Count time in which a message could have been received."""
         self._age += seconds
         self.silent += seconds
 

@@ -47,7 +47,7 @@ class Outbox:
                 self._waiting[type(message)] = message, None
 
     def taken(self, count: int) -> None:
-        """So many messages were sent, the oldest ones."""
+        """Remove the `count` oldest messages, which were sent."""
         for key in list(islice(self._waiting, count)):
             del self._waiting[key]
 

@@ -114,7 +114,7 @@ class Capacity:
         return grown
 
     def note_decline(self) -> None:
-        """To be called now and then. If flows have become far fewer, growth counts from there."""
+        """Call this now and then. If far fewer flows are left, growth counts from there."""
         if 2 * self._next_growth_mark() <= self._growth_mark:
             self._set_growth_mark(self._next_growth_mark())
 

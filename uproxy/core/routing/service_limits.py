@@ -16,12 +16,12 @@ _REASONS: Final = 20
 
 
 def frontends_for(descriptors: int, workers: int) -> int:
-    """The most frontends of a Service in a process with so many descriptors."""
+    """The most frontends of a Service in a process with this many descriptors."""
     return max(1, min(FRONTENDS, descriptors // (_SHARE * workers)))
 
 
 def frontends_with_ranges(most: int, ranges: int) -> int:
-    """The most frontends, `most` or fewer, if each of them carries so many source ranges."""
+    """The most frontends, `most` or fewer, if each of them carries this many source ranges."""
     return max(1, min(most, _RANGES // max(1, ranges)))
 
 

@@ -9,8 +9,9 @@ from typing import Final
 EVENTS: Final = (
     select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
 )
-"""Of a socket for its whole life. Edges of EPOLLOUT come only after a send that did not take all,
-so to have them always costs nothing, and no epoll_ctl is needed when a receiver is slow."""
+"""What a socket is registered for, for its whole life. Edges of EPOLLOUT come only after a send
+that did not take all bytes, so they cost nothing otherwise, and no epoll_ctl is needed when a
+receiver is slow."""
 
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
@@ -22,10 +23,10 @@ READ: Final = ~select.EPOLLOUT
 LAST: Final = select.EPOLLIN | select.EPOLLRDHUP
 """Bytes, and behind them the end of the stream."""
 NOT_LAST: Final = ~(select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLOUT | select.EPOLLHUP)
-"""Whatever else there may be."""
+"""Any other event."""
 
 # MSG_DONTWAIT, because accept4 leaves sockets blocking here: it saves the flag's system call.
 RECV_FLAGS: Final = int(socket.MSG_DONTWAIT)
 SEND_FLAGS: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 SEND_LAST_FLAGS: Final = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE)
-"""Of bytes right behind which a FIN follows."""
+"""For bytes that a FIN follows at once."""

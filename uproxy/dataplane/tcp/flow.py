@@ -190,7 +190,7 @@ class Flow:
             counters.backend_bytes += mover.from_backend.unreported()
 
     def _let_go(self) -> None:
-        """Of everything but the sockets."""
+        """Let go of everything but the sockets."""
         self.ended = True
         self.account()
         if self.backend is not None:

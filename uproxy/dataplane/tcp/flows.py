@@ -32,7 +32,7 @@ class Listening(Protocol):
     flows: set[Flow]
 
     def close(self, grace: float) -> None:
-        """Close the socket, and reset the flows after so many seconds."""
+        """Close the socket, and reset the flows after `grace` seconds."""
 
 
 class TcpFlows:

@@ -25,17 +25,17 @@ class Movers(Protocol):
     mover sends it if there are none."""
 
     def new(self, owner: Owner, backend: Socket) -> Mover:
-        """For a flow that has just got its backend."""
+        """A mover for a flow that has just got its backend."""
 
     def successor(self, owner: Owner) -> EpollMover:
-        """For a flow whose mover has been detached."""
+        """A mover for a flow whose mover has been detached."""
 
     def close(self) -> None:
         """Call it when all movers are closed."""
 
 
 class EpollMovers:
-    """All by epoll."""
+    """Movers that use epoll only."""
 
     delays_acknowledgement = False
 
@@ -53,7 +53,7 @@ class EpollMovers:
 
 
 class RingMovers(EpollMovers):
-    """By the ring as long as all is simple, then by epoll."""
+    """Movers that use the ring as long as things are simple; their successors use epoll."""
 
     delays_acknowledgement = True
 

@@ -31,7 +31,8 @@ End = tuple[str, int]
 
 
 def header(version: ProxyProtocol, client: End, server: End) -> bytes:
-    """For a relayed connection: its client, and where that connected to. Both of one family."""
+    """The header of a relayed connection: its client, and the address that the client connected to,
+    which must be of one family."""
     if version is ProxyProtocol.V1:
         family = "TCP6" if ":" in client[0] else "TCP4"
         return f"PROXY {family} {client[0]} {server[0]} {client[1]} {server[1]}\r\n".encode()

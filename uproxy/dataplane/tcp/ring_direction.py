@@ -45,7 +45,7 @@ class DetachingMover(Protocol):
         """Have the flow go on by epoll."""
 
     def tell_when_quiet(self) -> None:
-        """Nothing is received any more in one direction: tell the owner if that was the last."""
+        """One direction receives nothing any more. If both have stopped, tell the owner."""
 
 
 class RingDirection:

@@ -61,9 +61,9 @@ Measured: 1 has half of the effect, 6 no more."""
 class RingMover:
     """Moves the bytes of one flow, as long as its receivers keep up and its messages are small.
 
-    It detaches itself otherwise, and the flow goes on by epoll: a slow receiver is waited for best
-    by EPOLLOUT, and bulk costs less by splice. There is no way back: whether a flow has become
-    quiet would have to be found out for each message, and most flows do not.
+    Otherwise it detaches itself, and the flow goes on by epoll: EPOLLOUT is the best way to wait
+    for a slow receiver, and bulk costs less by splice. There is no way back: for each message, it
+    would have to be found out whether the flow has become quiet, and most flows do not.
     """
 
     __slots__ = ("_backend", "_ring", "_silent", "from_backend", "from_client", "half_closed",

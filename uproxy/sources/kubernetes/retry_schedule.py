@@ -112,11 +112,11 @@ class RetryTimer:
         return self._schedule.outages
 
     def failed(self, resource: str, *, there: bool, alone: bool = False, wait: float = 0.0) -> None:
-        """As RetrySchedule.failed, now."""
+        """Like RetrySchedule.failed, at the present time."""
         self._schedule.failed(resource, self._now(), there=there, alone=alone, wait=wait)
 
     def succeeded(self, resource: str) -> None:
-        """As RetrySchedule.succeeded, now."""
+        """Like RetrySchedule.succeeded, at the present time."""
         before = self._schedule.outages
         self._schedule.succeeded(resource, self._now())
         if self._schedule.outages != before:

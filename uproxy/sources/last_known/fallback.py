@@ -60,13 +60,13 @@ class InThread(Protocol):
 
 
 class Load(Protocol):
-    """As `snapshot.load`."""
+    """Like `snapshot.load`."""
 
     def __call__(self, path: Path, *, node: str) -> Snapshot | None: ...
 
 
 class Pace(NamedTuple):
-    """In seconds. Other values than the default are for tests."""
+    """Times in seconds. Values other than the defaults are for tests."""
 
     grace: float = _GRACE
     period: float = _PERIOD

@@ -23,8 +23,8 @@ _PATIENCE = 0.1
 """Seconds after which changes are read although more are coming: they are promised to be served
 within 200 ms."""
 _POLL_BLIND = (0.1, 20.0)
-"""Where inotify does not work: the seconds between two listings, but at least so many times as long
-as a listing takes, which keeps listing below 5 % of one CPU."""
+"""Where inotify does not work: the seconds between two listings, and how many times as long as a
+listing they are at least, which keeps listing below 5 % of one CPU."""
 _POLL_ANYWAY = (2.0, 100.0)
 """The same where inotify works: on network and FUSE filesystems it reports only the changes that
 are made on this node."""

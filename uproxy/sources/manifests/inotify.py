@@ -93,7 +93,7 @@ class Inotify:
                 self._libc.inotify_rm_watch(self._fd, descriptor)
 
     def read(self) -> Iterator[InotifyEvent]:
-        """The events that are waiting, though only so many in one call: they may come as fast as
+        """The events that are waiting, but only some of them in one call: they may come as fast as
         they are read, and would hold up the event loop."""
         for _ in range(_BUFFERS):
             try:

@@ -119,7 +119,7 @@ class ManifestSource:
 
 
 def rest_after(seconds: float) -> float:
-    """How long to rest after so many seconds of reading. A large file that is written all the time,
+    """How long to rest after `seconds` of reading. A large file that is written all the time,
     and may not even be a manifest, then takes half a processor at most."""
     return seconds if seconds > _LONG else 0.0
 
