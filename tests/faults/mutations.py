@@ -110,8 +110,8 @@ ALL: Final = (
         "spawn-raises",
         "a worker that cannot be started ends everything",
         "control.workers.supervision",
-        '            except Exception as error:\n                log.exception("worker %d"',
-        '            except ZeroDivisionError as error:\n                log.exception("worker %d"',
+        '            except Exception as error:\n                log.exception("worker %d:',
+        '            except ZeroDivisionError as error:\n                log.exception("worker %d:',
     ),
     _one(
         "claims-for-good",
