@@ -84,7 +84,7 @@ class ClusterClient:
         return self._fallback.notes if self._fallback is not None else ()
 
     def changed(self) -> None:
-        """Something may have gone wrong, or be well again."""
+        """Something may have gone wrong, or may be in order again."""
         self._events.changed()
 
     async def run(self) -> None:

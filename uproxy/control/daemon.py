@@ -295,7 +295,7 @@ class Daemon:
 
     async def _freeze(self) -> None:
         """Spare the garbage collector what will stay: a full collection over the objects of a
-        large cluster stops the loop for 0.1 s, also one that is asked for just once."""
+        large cluster stops the loop for 0.1 s, even one that is requested just once."""
         garbage = self._environment.garbage
         garbage.disable()
         try:

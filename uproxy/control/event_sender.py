@@ -68,7 +68,7 @@ class EventSender:
         self._forbidden = False
 
     def changed(self) -> None:
-        """Something may have gone wrong, or be well again."""
+        """Something may have gone wrong, or may be in order again."""
         self._wake.set()
 
     def send(self, events: Iterable[Event]) -> None:

@@ -38,7 +38,7 @@ class Program(Protocol):
 
 
 def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
-    """Those that are wanted, not open yet."""
+    """The servers that the configuration asks for, not open yet."""
     if config.healthz_address is not None:
         yield _server(HEALTH, config.healthz_address, _health(program))
     if config.metrics_address is not None:

@@ -145,7 +145,7 @@ class Listeners:
     def close(self, frontend: Frontend, grace: float | None = None) -> None:
         """Close a frontend. A client is refused at once; see Close for what becomes of flows.
 
-        `grace` in seconds, where it is not to be the usual one.
+        `grace`: in seconds; by default the usual one.
         """
         listener = self._listeners.pop(frontend)
         same_port = self._by_port[frontend.protocol, frontend.port]

@@ -173,7 +173,7 @@ class Reconciler:
             self._sync_retry.succeeded()
 
     async def sync(self) -> None:
-        """Bring everything to its desired state that can be brought there, once.
+        """Bring everything that can be brought there to its desired state, once.
 
         Health check node ports change in two steps (tests/faults/test_reconciler.py). Before the
         listeners change, they get the lower of the old and the new counts, so that a load balancer

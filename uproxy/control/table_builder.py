@@ -56,7 +56,7 @@ class TableBuilder:
         self._all_addresses = True
 
     async def update(self, options: RoutingOptions) -> set[Frontend]:
-        """Derive the routes again of what has changed; returns the frontends whose routes may
+        """Derive again the routes of what has changed; returns the frontends whose routes may
         differ from before."""
         if self.retry.due(time.monotonic()):
             self._state.mark_dirty(self.table.underived)

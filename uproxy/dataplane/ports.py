@@ -41,8 +41,9 @@ class Ports:
         pins: int = PINS,
         at_most: int = FORGOTTEN,
     ) -> None:
-        """`offset` is where in its rotation each balancer begins, from 0 to 1: workers begin apart,
-        so that few connections spread well, too. `pins` and `at_most`: see PINS and FORGOTTEN."""
+        """`offset` is where in its rotation each balancer begins, from 0 to 1: workers begin at
+        different places, so that even a few connections spread well. `pins` and `at_most`: see
+        PINS and FORGOTTEN."""
         self._random = random
         self._offset = offset
         self._pins = pins

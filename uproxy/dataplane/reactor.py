@@ -77,8 +77,8 @@ class Reactor:
     def register(self, fd: int, callback: Callback, events: int) -> None:
         """Call back whenever `events` (select.EPOLL*) occur. Raises OSError.
 
-        What is ready already is reported, too, with EPOLLET as well: EPOLL_CTL_ADD looks at the
-        state of the descriptor. So nothing is missed that came before the registration.
+        What is ready already is reported too, even with EPOLLET: EPOLL_CTL_ADD looks at the state
+        of the descriptor. So nothing is missed that came before the registration.
         """
         self._epoll.register(fd, events)
         self._callbacks[fd] = callback
@@ -87,8 +87,8 @@ class Reactor:
     def replace(self, fd: int, callback: Callback) -> None:
         """Give the events of a registered descriptor to another callback; no system call.
 
-        Events that were reported before are not reported again: the new callback has to be given
-        of those that the old one got.
+        Events that were reported before are not reported again. If the new callback needs events
+        that the old one got, the caller has to pass them on.
         """
         self._callbacks[fd] = callback
 
@@ -109,10 +109,10 @@ class Reactor:
             self._epoll.modify(fd, events)
 
     def unregister(self, fd: int) -> None:
-        """Have no more events of a descriptor. Unknown and closed ones are ignored.
+        """Report no more events of a descriptor. Unknown and closed ones are ignored.
 
-        This is needed before a descriptor is closed of which another process has a copy, as of
-        listening sockets: the kernel drops a registration only with the last copy.
+        This is needed before closing a descriptor of which another process has a copy, such as a
+        listening socket: the kernel drops a registration only with the last copy.
         """
         if self._callbacks.pop(fd, None) is not None:
             with suppress(OSError, ValueError):
@@ -129,7 +129,7 @@ class Reactor:
             self._loop.call_soon(self._run_deferred)
 
     def tick(self) -> float:
-        """Bring `now` up to date, for work that begins outside of a batch, such as a timer."""
+        """Bring `now` up to date, for work that begins outside a batch, such as a timer."""
         self.now = self._monotonic()
         return self.now
 

@@ -82,7 +82,7 @@ class Worker:
 
     @property
     def has_unserved(self) -> bool:
-        """Whether sockets are on their way that have been lost before."""
+        """Whether sockets that were lost before may be on their way again."""
         return bool(self._unserved)
 
     def handle(self, message: ToWorker, descriptor: int | None) -> None:

@@ -128,7 +128,7 @@ class Channel(Generic[M]):
         return messages
 
     def close(self) -> None:
-        """Close the channel, with all descriptors that no message has claimed."""
+        """Close the channel, with all descriptors that no message has taken."""
         self.ended = self.ended or "closed"
         self._sock.close()
         for number in self._descriptors:

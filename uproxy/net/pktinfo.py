@@ -27,7 +27,7 @@ def enable(sock: socket.socket) -> None:
     """Let recvmsg say where each datagram came to. Raises OSError.
 
     It has to be called before the socket is bound. The kernel notes the address on arrival, and
-    only if it is asked to: IP_PKTINFO says 0.0.0.0 of a datagram that was there before. One may
+    only if it is asked to: IP_PKTINFO says 0.0.0.0 for a datagram that was there before. One may
     well arrive before a worker has the socket.
     """
     if sock.family == socket.AF_INET6:

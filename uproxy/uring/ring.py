@@ -207,7 +207,7 @@ class Ring(SubmissionQueue):
         # (early-reuse, 94 seeds).
         for each in self._buffer_rings:
             each.give_back_sent()
-        # After that: a receive that has ended for want of a buffer is armed again here, and finds
+        # After that: a receive that has ended for lack of a buffer is armed again here, and finds
         # one. Armed at once, it would fail again.
         for callback in after_turn:
             try:

@@ -29,7 +29,7 @@ from uproxy.uring.buffers import BufferRing
 from uproxy.uring.queues import RingQueues
 
 REFUSALS: Final = 2000
-"""How often in a row the kernel may take nothing, for want of memory, a millisecond or more apart.
+"""How often in a row the kernel may take nothing, for lack of memory, a millisecond or more apart.
 A worker that has waited that long is better replaced."""
 
 logger = logging.getLogger(__name__)

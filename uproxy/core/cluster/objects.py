@@ -151,7 +151,7 @@ class ZoneHint(_Object, frozen=True):
 
 
 class EndpointHints(_Object, frozen=True):
-    """For which zones and nodes the EndpointSlice controller means an endpoint."""
+    """The zones and nodes for which the EndpointSlice controller intends an endpoint."""
 
     for_zones: tuple[ZoneHint, ...] | None = None
     for_nodes: tuple[ZoneHint, ...] | None = None

@@ -236,7 +236,7 @@ class FlowTable(Generic[F]):
         return flow
 
     def _forget(self, flow: F) -> None:
-        """Count a removed flow no longer."""
+        """Stop counting a removed flow."""
         if not flow.answered:
             self._unanswered_count -= 1
         if flow.established:

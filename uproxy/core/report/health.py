@@ -93,7 +93,7 @@ class ProxyHealth:
         return not any(self.problems(now))
 
     def problems(self, now: float) -> Iterator[Reason]:
-        """Why the proxy is not healthy. It is if there is nothing."""
+        """Why the proxy is not healthy; nothing: it is healthy."""
         yield from self._delays(now)
         for missing in self._starting():
             yield Reason(ReasonKind.STARTING, f"waiting for {missing}")

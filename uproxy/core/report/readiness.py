@@ -52,7 +52,7 @@ def texts(reasons: Iterable[Reason]) -> list[str]:
 def not_ready(
     frontends: Iterable[FrontendStatus], *, waiting_for: Sequence[str], draining: bool
 ) -> Iterator[Reason]:
-    """Why clients are not served as they should be. This node is ready if there is nothing.
+    """Why clients are not served as they should be; nothing: this node is ready.
 
     While the start is `waiting_for` something, frontends are not listed: they all wait for it.
 

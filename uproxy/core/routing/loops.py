@@ -110,7 +110,7 @@ def guarded(
 class ChangedFrontends:
     """Frontends that are new, or that are gone, and which Services that may affect.
 
-    The test is quick and may say yes for nothing: `guarded` decides.
+    The test is quick, and may say yes although nothing is affected: `guarded` decides.
     """
 
     def __init__(

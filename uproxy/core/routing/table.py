@@ -22,8 +22,8 @@ def _no_counts() -> dict[tuple[TrafficSide, Family], int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingTable:
-    """The desired state. It never changes: `build` makes the next table, which shares with this one
-    what stays equal."""
+    """The desired state. It never changes: a `TableDraft` becomes the next table, which shares with
+    this one what stays equal."""
 
     routes: Mapping[Frontend, Route] = field(default_factory=dict)
     services: Mapping[ObjectName, ServiceRoutes] = field(default_factory=dict)

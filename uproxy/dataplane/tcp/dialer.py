@@ -42,7 +42,7 @@ _OUT_OF_PORTS: Final = (errno.EADDRNOTAVAIL, errno.EAGAIN)
 
 
 class DialedFlow(WaitingFlow, Protocol):
-    """A flow, as far as the dialer is concerned: whom to dial for it, and how far that has come."""
+    """A flow, as far as the dialer is concerned: what to dial for it, and how far that has got."""
 
     route: Route
     port: Port
@@ -95,7 +95,7 @@ class Dialer:
         self._timer: asyncio.TimerHandle | None = None
 
     def dial(self, flow: DialedFlow) -> None:
-        """Begin the flow's next attempt; where there can be none, drop it."""
+        """Begin the flow's next attempt; if none is possible, drop the flow."""
         backend = flow.port.balancer.pick(
             flow.route, flow.backends, flow.client, self._reactor.now, flow.tried
         )

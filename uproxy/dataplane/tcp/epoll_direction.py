@@ -243,7 +243,7 @@ class EpollDirection:
             self._pump()
 
     def _copy(self) -> bool:
-        """One read and its delivery. Whether there may be more."""
+        """One read and its delivery. Returns whether there may be more."""
         try:
             count = self.recv_into(self.buffer, 0, RECV_FLAGS)
         except BlockingIOError:
@@ -254,7 +254,7 @@ class EpollDirection:
         return self._received(count)
 
     def _received(self, count: int) -> bool:
-        """Deliver what was read into the buffer. Whether there may be more."""
+        """Deliver what was read into the buffer. Returns whether there may be more."""
         if not count:
             self._ended()
             return False
@@ -316,7 +316,7 @@ class EpollDirection:
             self.splice = None
 
     def _splice(self, splice: Splice) -> bool:
-        """Move what fits into a pipe. Whether there may be more."""
+        """Move what fits into a pipe. Returns whether there may be more."""
         try:
             count = splice.fill()
         except BlockingIOError:
@@ -337,7 +337,7 @@ class EpollDirection:
         return True
 
     def _drain(self, splice: Splice) -> bool:
-        """Deliver what is in the pipe. Whether all of it went."""
+        """Deliver what is in the pipe. Returns whether all of it went."""
         try:
             splice.drain()
         except BlockingIOError:

@@ -153,7 +153,7 @@ class Flow:
         self.listener.dialer.timed_out(self)
 
     def retry(self) -> None:
-        """Dial again, after an attempt for which we lacked something ourselves."""
+        """Dial again, after an attempt for which this process lacked resources."""
         self.listener.dialer.dial(self)
 
     def finish(self) -> None:

@@ -21,9 +21,9 @@ class HalfClosedDirection(Protocol):
 
 
 class HalfCloseTimer:
-    """Tells directions that have been half-closed for long. Most flows are half-closed for a moment
-    only, so there is one timer for all of them: what was added before its last run has waited for
-    HALF_CLOSED at least."""
+    """Notifies directions that have been half-closed for long. Most flows are half-closed for only
+    a moment, so there is one timer for all of them: what was added before its last run has waited
+    for HALF_CLOSED at least."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
@@ -33,13 +33,13 @@ class HalfCloseTimer:
         self._older: list[HalfClosedDirection] = []
 
     def add(self, direction: HalfClosedDirection) -> None:
-        """Tell this one, if it is not closed until then."""
+        """Notify this direction later, unless it is closed by then."""
         self._recent.append(direction)
         if self._timer is None:
             self._timer = self._reactor.later(HALF_CLOSED, self._expire)
 
     def close(self) -> None:
-        """Tell no direction any more."""
+        """Notify no direction any more."""
         if self._timer is not None:
             self._timer.cancel()
         self._recent.clear()

@@ -133,7 +133,7 @@ class TcpListener:
             self._abort_flows()
 
     def abort(self) -> None:
-        """Called by the reactor when accepting has failed by a bug: try again a little later."""
+        """Called by the reactor when a bug has made accepting fail: try again a little later."""
         self._wait_for_resources()
 
     def flow_ended(self, flow: Flow) -> None:

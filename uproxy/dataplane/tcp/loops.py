@@ -54,8 +54,8 @@ class Hops:
             self.to_inspect = max(self.to_inspect, dials)
 
     def pass_on(self, client: Socket, backend: Socket) -> bool:
-        """Let a backend's socket, not connected yet, go on with the client's TTL. False: the
-        client's connection has been here before, too often."""
+        """Pass the client's TTL on to a backend's socket that is not connected yet. Returns False
+        if the client's connection has been here too often."""
         self.to_inspect -= 1
         left = min(_received(client), MOST) - STEP
         if left <= 0:

@@ -74,7 +74,7 @@ class Owner(Protocol):
     """Whether the flow is over, so that the fate of its last bytes will never be known."""
 
     def finish(self) -> None:
-        """Both streams have ended, and all of them was delivered."""
+        """Both streams have ended, and everything was delivered."""
 
     def abort(self) -> None:
         """One of the sockets is broken: reset both."""

@@ -127,7 +127,7 @@ class RingDirection:
             self._mover.owner.abort()
 
     def arm(self, *, poll_first: bool = False) -> None:
-        """Receive."""
+        """Start to receive."""
         self.armed = True
         self._usual = CQE_F_MORE if self._ring.recv_limit_supported else CQE_F_BUFFER
         self._last = 0  # It is decided by now, and `turn` will no longer say so.
@@ -219,7 +219,7 @@ class RingDirection:
                 self._end()
 
     def _take(self, completion: int) -> None:
-        """Bytes that cannot be sent at once, or are many."""
+        """Take bytes that cannot be sent at once, or that fill a buffer."""
         count = completion & CQE_RES
         self.total += count
         if self.detaching:
@@ -314,7 +314,7 @@ class RingDirection:
             self.broken = True
 
     def _rearm(self) -> None:
-        """Receive more, once all that was is delivered."""
+        """Receive more, once everything received so far is delivered."""
         if self.closed or self.detaching or self.armed:
             return
         if self._waiting or self.turn == self._ring.turn:

@@ -28,7 +28,7 @@ class Acceptor(Protocol):
 
 
 class WaitingFlow(Protocol):
-    """A flow whose dial could not be made for want of a descriptor."""
+    """A flow whose dial could not be made for lack of a descriptor."""
 
     def retry(self) -> None:
         """Dial again."""

@@ -61,9 +61,9 @@ class Splice:
         return self._small >= SMALL_IN_A_ROW
 
     def fill(self) -> int | None:
-        """Take bytes from the source, once all before are drained. 0 at the end of the stream,
-        None where bytes have to be copied, as there is no pipe or no splice. Raises BlockingIOError
-        when there are no bytes, and OSError."""
+        """Take bytes from the source, once all previous ones are drained. Returns 0 at the end of
+        the stream, and None if bytes have to be copied because there is no pipe or no splice.
+        Raises BlockingIOError when there are no bytes, and OSError."""
         if self._pipe is None:
             self._pipe = self._pipes.borrow()
             if self._pipe is None:

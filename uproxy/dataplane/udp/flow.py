@@ -36,7 +36,7 @@ class Listening(Reaching, Protocol):
     flows: dict[Key, UdpFlow]
 
     def admits(self, client: Address) -> bool:
-        """Whether a client may begin a flow. Otherwise it is counted why not."""
+        """Whether a client may begin a flow. If not, the reason is counted."""
 
 
 class UdpFlow(FlowBackend):

@@ -77,7 +77,7 @@ class FlowBackend(ABC):
         self._port.balancer.failed(backend, self._reactor.now)
 
     def _connect(self) -> bool:
-        """Connect to a backend. Otherwise count why not."""
+        """Connect to a backend. Returns False if that is impossible; the reason is counted."""
         freed = False
         while len(self._tried) < ATTEMPTS:
             backend = self._pick()

@@ -140,8 +140,8 @@ class UdpFlows:
             self._timer.cancel()
 
     def _evict(self, count: int) -> bool:
-        """End as many flows as that, those that matter least first, and SHED at most. Returns False
-        if there was none."""
+        """End `count` flows, SHED at most, those that matter least first. Returns False if there
+        was none."""
         for number in range(min(count, SHED)):
             flow = self.table.evict()
             if flow is None:

@@ -85,7 +85,7 @@ class UdpListener:
         self.all_flows.loops.closed(self.route.frontend.address, self.route.frontend.port)
 
     def admits(self, client: Address) -> bool:
-        """Whether a client may begin a flow. Otherwise it is counted why not."""
+        """Whether a client may begin a flow. If not, the reason is counted."""
         loops, port = self.all_flows.loops, client[1]
         if (port == loops.port or port in loops.frontends) and self.all_flows.is_loop(client[:2]):
             reason: DropReason | None = DropReason.LOOP

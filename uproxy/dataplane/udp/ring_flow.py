@@ -148,7 +148,7 @@ class RingUdpFlow(UdpFlow):
         counters.backend_datagrams += 1
 
     def _unusual(self, completion: int) -> None:
-        """A send has failed, or the receive has ended: with a reply, an error, or for want of a
+        """A send has failed, or the receive has ended: with a reply, an error, or for lack of a
         buffer."""
         if completion & SEND_INCOMPLETE:
             self._unsent(completion)

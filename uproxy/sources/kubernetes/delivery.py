@@ -82,7 +82,7 @@ class Delivery:
     async def complete(self, sink: Sink, version: str) -> None:
         """The list is complete. Raises MalformedAnswer.
 
-        What is new in it is applied in small portions before `replace`, because to take in the list
+        What is new in it is applied in small portions before `replace`, because taking in the list
         of a large cluster in one call would hold up the event loop for 0.2 s.
         """
         source, resource = self._resource.source, self._resource

@@ -122,7 +122,7 @@ class Watcher:
         self._failures.forgive(self._retry_timer.outages, lasted=live > self._timing.healthy_after)
 
     async def _recover(self, failed: RequestFailed) -> None:
-        """Report the failure where that is right, and wait as long as is right."""
+        """Report the failure unless it is expected, and wait before the next attempt."""
         source, verdict = self.resource.source, failed.verdict
         self._relist = self._relist or verdict.relist
         if verdict.no_watch_list:

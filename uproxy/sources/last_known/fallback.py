@@ -48,7 +48,7 @@ class FallbackSink(Sink, Protocol):
     """A sink that can be told that all objects of a source are there although it has not listed."""
 
     def accept_last_known(self, source: str) -> None:
-        """Take what was applied so far for complete, but take nothing away because of it."""
+        """Treat what was applied so far as complete, but take nothing away because of that."""
 
 
 class InThread(Protocol):
