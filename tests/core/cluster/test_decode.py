@@ -56,6 +56,18 @@ def test_a_service_in_the_api_s_own_shape() -> None:
     assert [(each.ip, each.ip_mode) for each in service.ingress] == [("192.0.2.8", "VIP")]
 
 
+def test_an_empty_protocol_of_a_service_port_is_tcp() -> None:
+    """As the API server stores it; a manifest may still have it."""
+    document = {
+        "metadata": {"name": "web"},
+        "spec": {"ports": [{"port": 80, "protocol": ""}, {"port": 53, "protocol": "UDP"}]},
+    }
+    service = from_data(document, Service)
+    assert isinstance(service, Service)
+    assert service == from_json(json.dumps(document).encode(), Service)
+    assert [each.protocol for each in service.ports] == ["TCP", "UDP"]
+
+
 def test_null_collections_are_empty() -> None:
     document = {
         "metadata": {"name": "web", "labels": None, "creationTimestamp": None},

@@ -58,6 +58,11 @@ class ServicePort(_Object, frozen=True):
     target_port: PortOrNone | str | None = None
     """Not used: an EndpointSlice has the number that it stands for, which may differ by pod."""
 
+    def __post_init__(self) -> None:
+        # The API server stores TCP for "", so "" comes from manifests only.
+        if not self.protocol:
+            msgspec.structs.force_setattr(self, "protocol", protocols.DEFAULT)
+
 
 class ClientIPConfig(_Object, frozen=True):
     timeout_seconds: Annotated[int, msgspec.Meta(ge=1, le=86400)] | None = None
