@@ -13,6 +13,7 @@ from tests.simulation.files import File
 from tests.simulation.machine import Machine, Mailbox
 from tests.simulation.scenario import Scenario, Service, Step
 from tests.simulation.streams import Address, Listening
+from tests.simulation.world import Violation
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
 from uproxy.net.messages import Close, Drain, FromWorker, Open, Report, ToWorker, Unserved, Update
@@ -58,6 +59,8 @@ class Control:
         self._machine = machine
         self._scenario = scenario
         self._random = random
+        self._closing: dict[Frontend, DatagramSocket] = {}
+        """Sockets that the worker is to close, and that no one else has."""
         self._drained = False
         """Whether no client is accepted any more."""
 
@@ -95,6 +98,7 @@ class Control:
             else:
                 self._world.note("control", str(message)[:60])
                 worker.handle(message, descriptor)
+                self._check_closed(message)
 
     def take(self, step: Step) -> None:
         """A step that concerns what is served."""
@@ -169,8 +173,19 @@ class Control:
             self._say(Update(self.routes[number]))
 
     def _close(self, number: int, grace: float) -> None:
-        self._say(Close(self.routes[number].frontend, grace))
-        self.listening.pop(number).give_back()
+        frontend, listening = self.routes[number].frontend, self.listening.pop(number)
+        self._say(Close(frontend, grace))
+        if isinstance(listening, DatagramSocket):
+            self._closing[frontend] = listening
+        listening.give_back()
+
+    def _check_closed(self, message: ToWorker) -> None:
+        """The port of a UDP frontend is free at once. An operation of the ring that still refers to
+        the socket would keep it."""
+        if isinstance(message, Close):
+            closed = self._closing.pop(message.frontend, None)
+            if closed is not None and not closed.released:
+                raise Violation(f"{closed.name} was closed, and its port is still taken")
 
     def _say(self, message: ToWorker, listening: File | None = None) -> None:
         self.mailbox.post((message, listening))

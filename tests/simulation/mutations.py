@@ -88,6 +88,13 @@ KNOWN: Final = (
         "        if True:\n",
     ),
     one(
+        "port-kept-by-the-ring",
+        "A UDP listener closes, and its port stays taken until the ring's next turns.",
+        SUBMISSION_QUEUE,
+        "            if not self._fields[self._queues.sq_flags_at] & SQ_TASKRUN:\n",
+        "            if True:\n",
+    ),
+    one(
         "refused-enter-goes-on",
         "When the kernel takes no entries, those in the queue are overwritten.",
         SUBMISSION_QUEUE,

@@ -252,7 +252,7 @@ class SimulatedQueues:
         for operation in waiting:
             if operation not in self.armed:
                 continue
-            if not operation.cancelled and self.world.chance(Fault.LATE_WORK):
+            if self.world.chance(Fault.LATE_WORK):
                 self.happened(operation)
                 continue
             operation.run()
