@@ -64,7 +64,7 @@ class TestTcp:
             for _ in range(60):
                 w.connect(outer)
                 await server.accept()
-            assert w.flows.dialer.hops.to_inspect < INSPECTED
+            assert w.flows.dialer.loops.to_inspect < INSPECTED
             assert not w.counters.dropped
 
     async def test_after_a_jump_in_flows_clients_are_inspected_for_a_while(self) -> None:
@@ -74,12 +74,12 @@ class TestTcp:
             for _ in range(65 + INSPECTED):
                 w.connect(listener)
             await eventually(lambda: w.counters.flows == 65 + INSPECTED)
-            assert 0 < w.flows.dialer.hops.to_inspect < INSPECTED
+            assert 0 < w.flows.dialer.loops.to_inspect < INSPECTED
             assert not w.counters.dropped
 
     async def test_a_backend_gets_a_lower_ttl_than_the_client_had(self) -> None:
         async with world() as w:
-            hops = w.flows.dialer.hops
+            hops = w.flows.dialer.loops
             for host, level, option in (
                 ("127.0.0.1", socket.IPPROTO_IP, socket.IP_TTL),
                 ("::1", socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),

@@ -178,7 +178,7 @@ async def test_timers_run_with_the_time_up_to_date() -> None:
     async with reactor() as r:
         began = r.tick()
         seen: list[float] = []
-        r.later(0.02, lambda: seen.append(r.now))
+        r.call_later(0.02, lambda: seen.append(r.now))
         await eventually(lambda: bool(seen))
         assert seen[0] - began >= 0.015
 

@@ -48,7 +48,7 @@ def run(main: Callable[[World, Claims], Awaitable[None]], *, broken: str = "") -
     async def beside() -> None:
         made = Claims(enabled=True, calls=world.netlink.claim_calls())
         async with asyncio.TaskGroup() as tasks, made as claims:
-            keeping = tasks.create_task(claims.keep(world.tell))
+            keeping = tasks.create_task(claims.maintain(world.tell))
             await main(world, claims)
             keeping.cancel()
         await asyncio.sleep(1)  # Threads go on, whoever has been cancelled.

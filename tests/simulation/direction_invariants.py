@@ -35,13 +35,13 @@ def of_epoll(each: EpollDirection, reactor: Any) -> list[int]:
     if each.closed:
         return [0]
     pending, splice = each.pending, each.splice
-    plain = not (each.owed or each.eof or each.deferred or each.held is not None or splice)
+    plain = not (each.peer_blocked or each.eof or each.deferred or each.held is not None or splice)
     may_copy = bool(each.shared.splice_after) or not each.splices
     holds = (
         each.held is None or splice is None or not splice.pending,
         not (each.eof and pending),
-        each.peer.owed == bool(pending),
-        each.special or (plain and may_copy),
+        each.peer.peer_blocked == bool(pending),
+        each.slow_path or (plain and may_copy),
         not each.deferred or (not (pending or each.eof) and each._resume in reactor._deferred),
         each.reported <= each.total - pending,
     )
@@ -56,7 +56,7 @@ def of_ring(each: RingDirection) -> list[int]:
     holds = (
         True,
         not each.held or each.detaching,
-        each.special or plain,
+        each.slow_path or plain,
         not each.eof or not (each.armed or each.pending),
         each.detaching == each.peer.detaching,
         each.reported <= each.total - each.pending,

@@ -197,10 +197,10 @@ FURTHER: Final = (
         "self.total, self.reported = rest.total, 0",
     ),
     one(
-        "detached-and-not-owed",
+        "detached-and-not-blocked",
         "What a detached flow had not delivered is not delivered when its receiver has room.",
         EPOLL_DIRECTION,
-        "            self.held = memoryview(rest.undelivered)\n            self._owe()\n",
+        "            self.held = memoryview(rest.undelivered)\n            self._block()\n",
         "            self.held = memoryview(rest.undelivered)\n",
     ),
     one(

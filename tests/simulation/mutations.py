@@ -20,15 +20,15 @@ KNOWN: Final = (
         "leaves-within-a-turn",
         "A flow leaves the ring before the outcome of the other direction's send is known.",
         RING_DIRECTION,
-        """                ring.call_after_turn(self._mover.tell_when_quiet)
+        """                ring.call_after_turn(self._mover.finish_detaching)
         if completion & SEND_INCOMPLETE:
             self._unsent(completion)
         elif""",
-        """                self._mover.tell_when_quiet()
+        """                self._mover.finish_detaching()
         if completion & SEND_INCOMPLETE:
             self._unsent(completion)
             if not self.closed:
-                self._mover.tell_when_quiet()
+                self._mover.finish_detaching()
         elif""",
     ),
     one(
@@ -124,7 +124,7 @@ KNOWN: Final = (
         "full-buffers-of-a-lifetime",
         "Eight full buffers count as bulk, however far apart they arrive.",
         RING_DIRECTION,
-        "follows = self._streak_end == self.total - BUFFER_SIZE",
+        "follows = self._full_buffers_end == self.total - BUFFER_SIZE",
         "follows = True",
     ),
 )

@@ -14,7 +14,7 @@ from uproxy.apiserver import client_library
 from uproxy.apiserver.access import Access, ExecPlugin
 from uproxy.apiserver.exec_plugin import IssuedCredential, PluginError, obtain_credential
 from uproxy.core.brief import brief_name
-from uproxy.text.files import read_small, reason_of
+from uproxy.text.files import error_reason, read_small
 
 _MOST: Final = 1024 * 1024
 """Bytes of a file with a token. The largest header that servers accept has 1 MiB."""
@@ -129,7 +129,7 @@ def read_pem(pem: Path | bytes) -> bytes:
     try:
         return read_small(pem)
     except OSError as error:
-        raise CredentialError(f"{pem}: {reason_of(error)}") from None
+        raise CredentialError(f"{pem}: {error_reason(error)}") from None
 
 
 def _read_token(path: Path, otherwise: str) -> str:
@@ -138,7 +138,7 @@ def _read_token(path: Path, otherwise: str) -> str:
     except (OSError, ValueError) as error:
         if otherwise:
             return otherwise
-        reason = reason_of(error) if isinstance(error, OSError) else "not text"
+        reason = error_reason(error) if isinstance(error, OSError) else "not text"
         raise CredentialError(f"{path}: {reason}") from None
     if not token and not otherwise:
         raise CredentialError(f"{path}: empty; a token is expected")

@@ -10,7 +10,7 @@ from typing import Final
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.kubeconfig import read_kubeconfig
 from uproxy.core.errors import SourceError
-from uproxy.text.files import read_small, reason_of
+from uproxy.text.files import error_reason, read_small
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a Pod finds its token and the cluster's certificates."""
@@ -52,7 +52,7 @@ def _in_cluster(environ: Mapping[str, str], directory: Path) -> Access | None:
         try:
             read_small(path)
         except OSError as error:
-            raise SourceError(f"service account: {path}: {reason_of(error)}") from None
+            raise SourceError(f"service account: {path}: {error_reason(error)}") from None
     return Access(
         origin="service account",
         server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",

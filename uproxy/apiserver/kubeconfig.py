@@ -33,7 +33,7 @@ from uproxy.core.cluster.decode import explain
 from uproxy.core.errors import SourceError
 from uproxy.text.advice import advise
 from uproxy.text.document import Document, Malformed, decode_text, join_parts
-from uproxy.text.files import read_any, read_small, reason_of, shown
+from uproxy.text.files import error_reason, printable_name, read_any, read_small
 from uproxy.text.yaml_text import yaml_documents
 
 _PUBLIC = frozenset(("contexts", "clusters"))
@@ -59,7 +59,7 @@ def read_kubeconfig(paths: Sequence[Path], context: str = "") -> Access:
     Files that do not exist are skipped if at least one does. Raises SourceError, which says what to
     correct, if none exists or if they cannot be used.
     """
-    names = ":".join(shown(str(path)) for path in paths)
+    names = ":".join(printable_name(str(path)) for path in paths)
     found = [_read(path) for path in paths if _exists(path)]
     if not found:
         raise SourceError(f"kubeconfig {names}: no such file; give one with --kubeconfig FILE")
@@ -73,7 +73,7 @@ def read_kubeconfig(paths: Sequence[Path], context: str = "") -> Access:
         "context",
     )
     context_fields = chosen.context or Context()
-    where = f'kubeconfig {names}: context "{shown(brief_name(wanted))}"'
+    where = f'kubeconfig {names}: context "{printable_name(brief_name(wanted))}"'
     cluster_file, cluster = _find(
         ((file, each) for file in found for each in file.content.clusters or ()),
         context_fields.cluster,
@@ -103,14 +103,14 @@ def _exists(path: Path) -> bool:
 
 
 def _read(path: Path) -> _File:
-    name = shown(str(path))
+    name = printable_name(str(path))
     try:
         text = decode_text(read_any(path))
         document = next(iter(yaml_documents(text)), None)
         if isinstance(document, Malformed):
             raise document
     except OSError as error:
-        raise SourceError(f"kubeconfig {name}: cannot be read: {reason_of(error)}") from None
+        raise SourceError(f"kubeconfig {name}: cannot be read: {error_reason(error)}") from None
     except Malformed as error:
         reason = brief(_QUOTED.sub(r"\1", error.reason))
         raise SourceError(f"kubeconfig {name}:{error.line}: {reason}") from None
@@ -146,8 +146,10 @@ def _find(
     for file, entry in found:
         if entry.name == name:
             return file, entry
-    names = brief(", ".join(shown(brief_name(entry.name)) for _, entry in found)) or "none"
-    raise SourceError(f'{where}: no {what} "{shown(brief_name(name))}"; there are: {names}')
+    names = brief(", ".join(printable_name(brief_name(entry.name)) for _, entry in found)) or "none"
+    raise SourceError(
+        f'{where}: no {what} "{printable_name(brief_name(name))}"; there are: {names}'
+    )
 
 
 class _Server(NamedTuple):
@@ -223,7 +225,7 @@ class _Reader:
             usable = False
         if not usable:
             # Where a password ends in a malformed URL is not known, but it is before the last "@".
-            text = shown(brief(server.rpartition("@")[2]))
+            text = printable_name(brief(server.rpartition("@")[2]))
             self._fail("server", f'"{text}" is not a URL such as https://192.0.2.1:6443')
         clean = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl().rstrip("/")
         return _Server(clean, unquote(url.username or ""), unquote(url.password or ""))
@@ -235,7 +237,7 @@ class _Reader:
         try:
             read_small(path)
         except OSError as error:
-            self._fail(field, f"{shown(str(path))}: {reason_of(error)}")
+            self._fail(field, f"{printable_name(str(path))}: {error_reason(error)}")
         return path
 
     def _pem(self, field: str, name: str, data: str, file: Path) -> Pem | None:
@@ -253,7 +255,7 @@ class _Reader:
         if fields is None:
             return None
         if not fields.api_version.startswith(_AUTH_API):
-            version = shown(brief_name(fields.api_version))
+            version = printable_name(brief_name(fields.api_version))
             self._fail("exec.apiVersion", f'is "{version}"; give {_AUTH_API}v1')
         if fields.interactive_mode == "Always":
             self._fail("exec.interactiveMode", "is Always, but there is no terminal to prompt on")

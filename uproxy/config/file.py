@@ -20,7 +20,7 @@ from uproxy.core.brief import brief, brief_name
 from uproxy.core.cluster.decode import explain
 from uproxy.text.advice import advise
 from uproxy.text.document import Document, Malformed, Parts, decode_text, join_parts
-from uproxy.text.files import read_any, shown
+from uproxy.text.files import printable_name, read_any
 from uproxy.text.yaml_text import yaml_documents
 
 _API: Final = {
@@ -73,13 +73,15 @@ def load_config(path: Path, *, workers: int) -> Loaded:
         raw = read_any(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigFileError(f"{shown(str(path))}: {reason[:1].lower()}{reason[1:]}") from None
+        raise ConfigFileError(
+            f"{printable_name(str(path))}: {reason[:1].lower()}{reason[1:]}"
+        ) from None
     return read_config(path, raw, workers=workers)
 
 
 def read_config(path: Path, raw: bytes, *, workers: int) -> Loaded:
     """The same, from the bytes of a file. Relative paths in it are relative to its directory."""
-    name = shown(str(path))
+    name = printable_name(str(path))
     try:
         document = _only_document(decode_text(raw))
     except Malformed as error:

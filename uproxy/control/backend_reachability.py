@@ -41,13 +41,13 @@ class BackendReachability:
     def reported(self, report: Report) -> None:
         failing = dict(report.failing)
         attempts = (Attempts(name, each, failing.get(name, ())) for name, each in report.ports)
-        self._reachability.note(attempts, time.monotonic())
+        self._reachability.record(attempts, time.monotonic())
 
     async def run(self) -> None:
         """Check until cancelled."""
         while True:
             await asyncio.sleep(self._period)
-            changes = self._reachability.look(self._backends, time.monotonic())
+            changes = self._reachability.check(self._backends, time.monotonic())
             if changes:
                 sync_log.log_reachability(changes)
                 self._changed()

@@ -72,16 +72,16 @@ class ClaimWatchdog:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self._rest()
+            await self._wait_until_due()
             asked = time.monotonic()
-            if self._suspects.has_recent_claims(asked) and not await self._is_there():
+            if self._suspects.has_recent_claims(asked) and not await self._server_answers():
                 self._suspect(asked)
             if self._api_server is not None and self._api_server.reachable:
                 self._suspects.server_answered()
             if self._suspects.update(time.monotonic()):
                 self._changed()
 
-    async def _rest(self) -> None:
+    async def _wait_until_due(self) -> None:
         now, due = time.monotonic(), self._suspects.next_due()
         if self._suspects.has_recent_claims(now) or self._suspects.has_untested_claims:
             await asyncio.sleep(self._interval)
@@ -91,7 +91,7 @@ class ClaimWatchdog:
             async with asyncio.timeout(None if due is None else max(0.0, due - now)):
                 await self._wake.wait()
 
-    async def _is_there(self) -> bool:
+    async def _server_answers(self) -> bool:
         if self._api_server is None or not self._api_server.reachable:
             return False
         with contextlib.suppress(TimeoutError):

@@ -178,7 +178,7 @@ class Daemon:
                     partial(self.machine.monitor, self._machine_changed),
                 ),
                 ("claim watchdog", self.watchdog.run),
-                ("claim maintenance", self._keep_claims),
+                ("claim maintenance", self._maintain_claims),
                 ("backend reachability", self.backend_reachability.run),
                 ("client address rules", self.client_ip.run),
             ):
@@ -213,8 +213,8 @@ class Daemon:
         else:
             await self.manifests.run(self.reconciler.sink)
 
-    async def _keep_claims(self) -> None:
-        await self.service_addresses.keep(self.reconciler.claims_available)
+    async def _maintain_claims(self) -> None:
+        await self.service_addresses.maintain(self.reconciler.claims_available)
 
     def _settings(self, worker: int) -> Settings:
         config = self.config

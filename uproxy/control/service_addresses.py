@@ -70,9 +70,9 @@ class ServiceAddresses:
         except Exception:  # They are still held, so the next plan releases them.
             log.exception("cannot release addresses; retrying")
 
-    async def keep(self, available: Callable[[], None]) -> None:
+    async def maintain(self, available: Callable[[], None]) -> None:
         """See Claims."""
-        await self._claims.keep(available)
+        await self._claims.maintain(available)
 
     async def release_reserved(self, reserved: ReservedAddresses) -> None:
         """Release addresses that an earlier process has claimed although they must not be."""

@@ -57,7 +57,7 @@ class CapacityQueue:
         self.waiting[resume] = None
         self.reclaim_from_udp()
         if self._timer is None:
-            self._timer = self._reactor.later(self.pause, self._look_again)
+            self._timer = self._reactor.call_later(self.pause, self._look_again)
 
     def reclaim_from_udp(self) -> None:
         """TCP clients have to wait, so UDP keeps no more than its share."""
@@ -82,4 +82,4 @@ class CapacityQueue:
         self._timer = None
         self.resume_if_room()
         if self.waiting:
-            self._timer = self._reactor.later(self.pause, self._look_again)
+            self._timer = self._reactor.call_later(self.pause, self._look_again)

@@ -133,7 +133,7 @@ class Reactor:
         self.now = self._monotonic()
         return self.now
 
-    def later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+    def call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Call once in `delay` seconds, with `now` up to date."""
         return self._loop.call_later(delay, self._timed, callback)
 

@@ -88,33 +88,33 @@ class Claims:
             there = self._left_over.intersection(addresses)
             wanted = [each for each in addresses if each not in there]
             # If this is cancelled now, the thread still claims them. They are left over then, and
-            # the end of the context, or `keep`, releases them.
+            # the end of the context, or `maintain`, releases them.
             self._left_over.update(wanted)
             failures = await _carried_out(self._calls.add, wanted)
             claimed = [each for each in addresses if each not in failures]
             self._claimed.update(claimed)
             self._left_over.difference_update(addresses)
-        _tell("claimed", claimed)
+        _log_addresses("claimed", claimed)
         return {address: explain(error) for address, error in failures.items()}
 
     async def release(self, addresses: Sequence[str]) -> None:
-        """Release addresses. One that cannot be released is logged, and tried again by `keep`. What
-        is left in the end can be removed by `uproxy cleanup`."""
+        """Release addresses. One that cannot be released is logged, and tried again by
+        `maintain`. What is left in the end can be removed by `uproxy cleanup`."""
         if addresses:
             async with self._busy:
                 await self._release(addresses)
 
-    async def keep(self, available: Callable[[], None], period: float = _PERIOD) -> None:
+    async def maintain(self, available: Callable[[], None], period: float = _PERIOD) -> None:
         """Keep restoring claims that another program has removed, and release those that could
         not be released earlier. `available` is called when addresses can be claimed after all."""
         while True:
             await asyncio.sleep(period)
             try:
-                await self._look_after(available)
+                await self._maintain(available)
             except Exception as error:  # For example, a thread cannot be started.
-                self._tell_trouble(unexpected(error))
+                self._log_trouble(unexpected(error))
 
-    async def _look_after(self, available: Callable[[], None]) -> None:
+    async def _maintain(self, available: Callable[[], None]) -> None:
         if self._waits:
             await self._begin()
             if not self.reason:
@@ -129,11 +129,11 @@ class Claims:
     async def _release(self, addresses: Sequence[str]) -> None:
         failures = await _carried_out(self._calls.release, addresses)
         self._claimed.difference_update(addresses)
-        news = failures.keys() - self._left_over
+        new = failures.keys() - self._left_over
         self._left_over = (self._left_over - set(addresses)) | failures.keys()
-        for address in sorted(news):
+        for address in sorted(new):
             log.warning("cannot release address %s: %s", address, failures[address].strerror)
-        _tell("released", [each for each in addresses if each not in failures])
+        _log_addresses("released", [each for each in addresses if each not in failures])
 
     async def _begin(self) -> None:
         held: frozenset[str] = frozenset()
@@ -165,9 +165,9 @@ class Claims:
             )
         first = next((f"{each}: {explain(why)}" for each, why in failures.items()), "")
         more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
-        self._tell_trouble(first + more)
+        self._log_trouble(first + more)
 
-    def _tell_trouble(self, trouble: str) -> None:
+    def _log_trouble(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
             log.warning(
                 "cannot restore claimed addresses that another program removed: %s; retrying",
@@ -219,7 +219,7 @@ def explain(error: OSError) -> str:
     return f"it cannot be claimed: {error.strerror}"
 
 
-def _tell(verb: str, addresses: Sequence[str]) -> None:
+def _log_addresses(verb: str, addresses: Sequence[str]) -> None:
     if len(addresses) > 3:
         log.info("%s %d addresses", verb, len(addresses))
     elif addresses:

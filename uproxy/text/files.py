@@ -65,12 +65,12 @@ def _too_large(path: Path) -> OSError:
     return OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
 
 
-def shown(path: str) -> str:
+def printable_name(path: str) -> str:
     """A file name as one line of printable text, whatever bytes it is made of."""
     return path if path.isprintable() else ascii(path)[1:-1]
 
 
-def reason_of(error: OSError) -> str:
+def error_reason(error: OSError) -> str:
     """The reason that the operating system gives, in lower case, for the end of a sentence."""
     text = error.strerror or str(error)
     return text[:1].lower() + text[1:]

@@ -11,21 +11,21 @@ PATIENCE = Timeouts(unresponsive=5, hung=10, start=60, stable=5, give_up=60)
 
 def serving() -> Liveness:
     liveness = Liveness(PATIENCE)
-    liveness.begun()
-    liveness.passed(0.3)
+    liveness.process_starting()
+    liveness.time_passed(0.3)
     liveness.ready()
     return liveness
 
 
 def works(liveness: Liveness, seconds: int) -> None:
     for _ in range(seconds):
-        liveness.passed(1)
-        liveness.heard()
+        liveness.time_passed(1)
+        liveness.message_received()
 
 
 def fails(liveness: Liveness, times: int) -> None:
     for _ in range(times):
-        liveness.begun()
+        liveness.process_starting()
         liveness.ended("was killed by SIGSYS")
 
 
@@ -43,36 +43,36 @@ def fails(liveness: Liveness, times: int) -> None:
 def test_a_silent_worker(silent: float, unavailable: bool, replace: str, reason: str) -> None:
     liveness = serving()
     works(liveness, 100)
-    liveness.passed(silent)
+    liveness.time_passed(silent)
     assert (liveness.unavailable, liveness.reason_to_replace, liveness.reason) == (
         unavailable,
         replace,
         reason,
     )
-    liveness.heard()
+    liveness.message_received()
     assert (liveness.unavailable, liveness.reason_to_replace, liveness.reason) == (False, "", "")
 
 
 def test_what_is_still_heard_of_a_process_that_has_not_started_is_no_sign_of_life() -> None:
     liveness = Liveness(PATIENCE)
-    liveness.begun()
-    liveness.passed(6)
-    liveness.heard()
+    liveness.process_starting()
+    liveness.time_passed(6)
+    liveness.message_received()
     assert liveness.unavailable
     assert liveness.reason == "has been starting for 6 s"
 
 
 def test_a_start_may_take_long_but_not_for_ever() -> None:
     liveness = Liveness(PATIENCE)
-    liveness.begun()
+    liveness.process_starting()
     assert (liveness.unavailable, liveness.reason_to_replace, liveness.reason) == (
         False,
         "",
         "is starting",
     )
-    liveness.passed(59)
+    liveness.time_passed(59)
     assert (liveness.unavailable, liveness.reason_to_replace) == (True, "")
-    liveness.passed(1)
+    liveness.time_passed(1)
     assert liveness.reason_to_replace == "has not started within 60 s"
     assert not liveness.needs_restart
 
@@ -81,10 +81,10 @@ def test_the_time_between_two_processes_is_no_time_to_start() -> None:
     liveness = serving()
     works(liveness, 100)
     liveness.ended("was killed by SIGKILL")
-    liveness.passed(4)
+    liveness.time_passed(4)
     assert (liveness.unavailable, liveness.reason_to_replace) == (False, "")
     assert liveness.reason == "was killed by SIGKILL; another one is being started"
-    liveness.begun()
+    liveness.process_starting()
     liveness.ready()
     assert liveness.reason == ""
 
@@ -93,8 +93,8 @@ def test_a_replacement_that_takes_too_long() -> None:
     liveness = serving()
     works(liveness, 100)
     liveness.ended("was killed by SIGKILL")
-    liveness.begun()
-    liveness.passed(5)
+    liveness.process_starting()
+    liveness.time_passed(5)
     assert liveness.unavailable
 
 
@@ -102,11 +102,11 @@ def test_a_crash_loop_shows_though_each_process_starts() -> None:
     liveness = Liveness(PATIENCE)
     for _ in range(CRASH_LOOP):
         assert not liveness.unavailable
-        liveness.begun()
+        liveness.process_starting()
         liveness.ready()
         works(liveness, 1)
         liveness.ended("exited with code 1")
-    liveness.begun()
+    liveness.process_starting()
     liveness.ready()
     assert liveness.failures == CRASH_LOOP
     assert liveness.unavailable
@@ -120,10 +120,10 @@ def test_a_crash_loop_shows_though_each_process_starts() -> None:
 def test_one_that_hangs_soon_after_each_start_is_failing_however_long_that_is_watched() -> None:
     liveness = Liveness(PATIENCE)
     for _ in range(CRASH_LOOP):
-        liveness.begun()
+        liveness.process_starting()
         liveness.ready()
         works(liveness, 1)
-        liveness.passed(10)
+        liveness.time_passed(10)
         assert liveness.reason_to_replace
         liveness.ended(liveness.reason_to_replace)
     assert liveness.failures == CRASH_LOOP
@@ -132,9 +132,9 @@ def test_one_that_hangs_soon_after_each_start_is_failing_however_long_that_is_wa
 def test_only_failures_over_a_long_time_call_for_a_restart() -> None:
     liveness = Liveness(PATIENCE)
     fails(liveness, 20)
-    liveness.passed(59)
+    liveness.time_passed(59)
     assert not liveness.needs_restart
-    liveness.passed(1)
+    liveness.time_passed(1)
     assert liveness.needs_restart
 
 
@@ -143,6 +143,6 @@ def test_what_a_worker_lacks_is_told() -> None:
     liveness.unserved = 7
     assert "cannot serve 7 frontends" in liveness.reason
     liveness.ended("was killed by SIGKILL")
-    liveness.begun()
+    liveness.process_starting()
     liveness.ready()
     assert liveness.reason == ""

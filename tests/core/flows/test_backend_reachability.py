@@ -46,8 +46,8 @@ class Told:
 
     def at(self, now: float, *attempts: Attempts) -> str:
         """What changes: "-" nothing, "degraded", "recovered"."""
-        self.reachability.note(attempts, now)
-        changes = self.reachability.look(both, now)
+        self.reachability.record(attempts, now)
+        changes = self.reachability.check(both, now)
         if not changes:
             return "-"
         return "recovered" if changes.recovered else "degraded"
@@ -137,20 +137,20 @@ def test_the_reason_has_a_length() -> None:
     many = tuple(Backend(f"10.0.{high}.{low}", 80) for high in range(4) for low in range(250))
     reachability = Reachability()
     for now in (0, WINDOW):
-        reachability.note([failed(1000, *many)], now)
-        reachability.look(lambda _: many, now)
+        reachability.record([failed(1000, *many)], now)
+        reachability.check(lambda _: many, now)
     (port,) = reachability.degraded.values()
     assert port.reason.endswith("10.0.0.4:80 and 995 more")
 
 
 def test_failures_of_backends_that_have_left_say_nothing() -> None:
     reachability = Reachability()
-    reachability.note([failed(9, A)], 0)
-    reachability.note([failed(9, A)], 10)
-    assert reachability.look(lambda _: (B,), 10) == ({}, set())
-    reachability.note([failed(9, A, B)], 20)
-    reachability.note([failed(9, A, B)], 30)
-    assert list(reachability.look(both, 30).degraded) == [WEB]
-    changes = reachability.look(lambda _: (), 31)
+    reachability.record([failed(9, A)], 0)
+    reachability.record([failed(9, A)], 10)
+    assert reachability.check(lambda _: (B,), 10) == ({}, set())
+    reachability.record([failed(9, A, B)], 20)
+    reachability.record([failed(9, A, B)], 30)
+    assert list(reachability.check(both, 30).degraded) == [WEB]
+    changes = reachability.check(lambda _: (), 31)
     assert changes.recovered == {WEB}, "a Service that is gone is not kept"
     assert reachability.degraded == {}

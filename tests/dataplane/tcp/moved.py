@@ -87,7 +87,7 @@ class Moved:
         """Continue by the successor."""
         successor = self.successors.successor(self)
         self.mover = successor
-        successor.go_on(self.near_client, self.near_backend, self.rests[-1])
+        successor.take_over(self.near_client, self.near_backend, self.rests[-1])
 
     async def check_all_arrives(self) -> None:
         """Send the rest both ways, and compare what arrives with all that was sent."""

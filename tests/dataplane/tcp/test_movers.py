@@ -3,8 +3,8 @@
 A mover begins with the real sockets of a flow whose owner is the test. Where the kernel has no
 io_uring, the rows of the ring are skipped, and the summary of the run says so (tests/io_uring.py).
 
-By io_uring a flow cannot go on from a detached one (`RingMover` has no `go_on`): a flow that leaves
-the ring does not return, so each mover is continued by epoll, with splice and without.
+By io_uring a flow cannot go on from a detached one (`RingMover` has no `take_over`): a flow that
+leaves the ring does not return, so each mover is continued by epoll, with splice and without.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from uproxy.core.flows.counters import DropReason
 from uproxy.core.flows.udp_table import FlowTable
 from uproxy.core.route import Route, ServicePortName
 from uproxy.dataplane.udp.flow import CONVERSATION
-from uproxy.dataplane.udp.flows import Endable, UdpFlows
+from uproxy.dataplane.udp.flows import EndableFlow, UdpFlows
 from uproxy.net.listening import open_listeners
 
 
@@ -47,7 +47,7 @@ class TestEndOfFlows:
             assert w.counters.flows == 2
 
     async def test_a_reply_makes_a_flow_last_longer(self) -> None:
-        table: FlowTable[Endable] = FlowTable(60.0, unreplied=0.05)
+        table: FlowTable[EndableFlow] = FlowTable(60.0, unreplied=0.05)
         async with world(all_flows=partial(UdpFlows, table=table)) as w:
             talking, silent = w.server(b"a"), w.server(b"b")
             silent.silent = True
@@ -103,7 +103,7 @@ class TestEndOfFlows:
             await eventually(lambda: not listener.flows)
 
     async def test_thousands_of_idle_flows_do_not_hold_up_others(self) -> None:
-        table: FlowTable[Endable] = FlowTable(60.0, unreplied=0.0, brief=0.0)
+        table: FlowTable[EndableFlow] = FlowTable(60.0, unreplied=0.0, brief=0.0)
         all_flows = partial(UdpFlows, table=table, chunk=10, resolution=float("inf"))
         async with world(all_flows=all_flows) as w:
             listener = w.listen(w.server().backend)

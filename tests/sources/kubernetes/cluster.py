@@ -26,7 +26,7 @@ FAST = Timing(
     initial_silence=0.3,
     shortest_watch=0.001,
     backoff=Backoff(initial=0.02, maximum=0.2, jitter=0.5),
-    spacing=Spacing(first=0.02, away=0.2, refusing=0.2, together=0.02),
+    spacing=Spacing(first=0.02, unreachable=0.2, refusing=0.2, together=0.02),
     overtime=0.5,
 )
 _DEADLINE = 20.0

@@ -55,7 +55,7 @@ def requests(
             del asking[kind]
             asking = {each: recovery.due(each) for each in asking}
         else:
-            recovery.failed(kind, now, there=state == "refusing")
+            recovery.failed(kind, now, refused=state == "refusing")
     return found
 
 
@@ -121,13 +121,13 @@ def scripted(values: Iterable[float] = ()) -> Callable[[], float]:
 def test_success_anywhere_ends_the_wait_everywhere() -> None:
     recovery = RetrySchedule(scripted(), SPACING)
     for now in range(0, 100, 10):
-        recovery.failed("services", now, there=True)
-    recovery.failed("node", 91.0, there=True)
+        recovery.failed("services", now, refused=True)
+    recovery.failed("node", 91.0, refused=True)
     assert min(recovery.due("services"), recovery.due("node")) >= 105.0
     recovery.succeeded("endpointslices", 100.0)
     assert recovery.due("services") <= 100.5
     assert recovery.due("node") <= 100.5
-    recovery.failed("services", 101.0, there=True)
+    recovery.failed("services", 101.0, refused=True)
     assert recovery.due("services") == 102.0, "from the beginning"
     assert recovery.outages == 1
 
@@ -141,8 +141,8 @@ def test_success_without_an_outage_changes_nothing() -> None:
 
 def test_a_wait_that_the_server_asks_for_is_respected_after_an_outage() -> None:
     recovery = RetrySchedule(scripted(), SPACING)
-    recovery.failed("services", 0.0, there=True, wait=20.0)
-    recovery.failed("node", 0.0, there=True)
+    recovery.failed("services", 0.0, refused=True, wait=20.0)
+    recovery.failed("node", 0.0, refused=True)
     assert recovery.due("node") == 2.0, "the wait of one is not the wait of another"
     recovery.succeeded("node", 2.0)
     assert recovery.due("services") == 20.0
@@ -150,20 +150,20 @@ def test_a_wait_that_the_server_asks_for_is_respected_after_an_outage() -> None:
 
 def test_time_without_a_server_does_not_count_against_one_that_refuses() -> None:
     recovery = RetrySchedule(scripted(), SPACING)
-    recovery.failed("services", 0.0, there=False)
-    recovery.failed("services", 1000.0, there=False)
+    recovery.failed("services", 0.0, refused=False)
+    recovery.failed("services", 1000.0, refused=False)
     assert recovery.due("services") == 1003.0
-    recovery.failed("services", 1003.0, there=True)
+    recovery.failed("services", 1003.0, refused=True)
     assert recovery.due("services") == 1004.0
-    recovery.failed("services", 1100.0, there=False)
-    recovery.failed("services", 1103.0, there=True)
+    recovery.failed("services", 1100.0, refused=False)
+    recovery.failed("services", 1103.0, refused=True)
     assert recovery.due("services") == 1104.0, "it was away again meanwhile"
 
 
 def test_a_resource_that_alone_cannot_be_listed_is_not_asked_for_every_second() -> None:
     recovery = RetrySchedule(scripted(), SPACING)
-    recovery.failed("services", 0.0, there=False, alone=True)
-    recovery.failed("services", 100.0, there=False, alone=True)
+    recovery.failed("services", 0.0, refused=False, alone=True)
+    recovery.failed("services", 100.0, refused=False, alone=True)
     assert recovery.due("services") == 130.0
 
 
@@ -196,12 +196,12 @@ def test_failures_are_forgotten_after_a_watch_that_lasted_and_after_an_outage() 
 
 
 async def test_the_timer_waits_until_one_resource_is_answered() -> None:
-    turns = RetryTimer(scripted(), Spacing(first=3600.0, away=3600.0, together=0.0))
+    turns = RetryTimer(scripted(), Spacing(first=3600.0, unreachable=3600.0, together=0.0))
     await turns.wait("services")
     woken: list[str] = []
 
     async def wait(kind: str) -> None:
-        turns.failed(kind, there=False)
+        turns.failed(kind, refused=False)
         await turns.wait(kind)
         woken.append(kind)
 
@@ -215,8 +215,8 @@ async def test_the_timer_waits_until_one_resource_is_answered() -> None:
 
 
 async def test_the_timer_ends_by_itself() -> None:
-    turns = RetryTimer(scripted(), Spacing(first=0.01, away=0.01))
-    turns.failed("services", there=False)
+    turns = RetryTimer(scripted(), Spacing(first=0.01, unreachable=0.01))
+    turns.failed("services", refused=False)
     begin = asyncio.get_running_loop().time()
     async with asyncio.timeout(20):
         await turns.wait("services")

@@ -377,7 +377,7 @@ async def test_server_that_is_restarted_is_followed_again_by_all_at_once() -> No
 
 
 async def test_success_of_one_kind_ends_the_wait_of_others() -> None:
-    spacing = Spacing(first=3600.0, away=3600.0, refusing=3600.0, together=0.0)
+    spacing = Spacing(first=3600.0, unreachable=3600.0, refusing=3600.0, together=0.0)
     timing = replace(FAST, spacing=spacing, shortest_watch=0.0)
     async with FakeApi() as server, followed(server, timing) as (sink, source):
         await server.until(lambda: len(server.watches) == 3)

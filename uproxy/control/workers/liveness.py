@@ -49,7 +49,7 @@ class Liveness:
         self._ready_at = 0.0
         self._ending = ""
 
-    def begun(self) -> None:
+    def process_starting(self) -> None:
         """Another process is being started."""
         self._age = self._worked = 0.0
 
@@ -59,7 +59,7 @@ class Liveness:
         self._ready_at = self._age
         self.silent = 0.0
 
-    def heard(self) -> None:
+    def message_received(self) -> None:
         """A message has come."""
         if not self.serving:
             return
@@ -68,7 +68,7 @@ class Liveness:
         if self._worked >= self._timeouts.stable:
             self.failures = 0
 
-    def passed(self, seconds: float) -> None:
+    def time_passed(self, seconds: float) -> None:
         """Count time in which a message could have been received."""
         self._age += seconds
         self.silent += seconds

@@ -106,7 +106,7 @@ class Workers:
     @property
     def unavailable(self) -> Iterator[str]:
         """For each worker whose clients wait longer than it takes to replace its process: why."""
-        return (str(worker) for worker in self._places if worker.liveness.unavailable)
+        return (str(worker) for worker in self._supervised if worker.liveness.unavailable)
 
     @property
     def need_restart(self) -> bool:
@@ -117,7 +117,7 @@ class Workers:
     def problems(self) -> Iterator[str]:
         """Why clients are not served as they should be."""
         none_serves = not any(worker.liveness.serving for worker in self._workers)
-        for worker in self._places:
+        for worker in self._supervised:
             liveness = worker.liveness
             if liveness.unavailable or liveness.unserved or (none_serves and liveness.failures):
                 yield str(worker)
@@ -178,7 +178,7 @@ class Workers:
         return self._totals.totals
 
     @property
-    def _places(self) -> list[Worker]:
+    def _supervised(self) -> list[Worker]:
         """The workers of which the process is replaced when it ends."""
         return [] if self._draining.is_set() else self._workers
 
@@ -207,7 +207,7 @@ class Workers:
 
     async def _run_process(self, worker: Worker) -> str:
         """Start a process and wait until it ends; returns how it ended."""
-        worker.liveness.begun()
+        worker.liveness.process_starting()
         try:
             process, sock = await self._start()
         except OSError as error:
@@ -269,7 +269,7 @@ class Workers:
             now = loop.time()
             passed, before = min(now - before, 2 * self._periods.look), now
             for worker in self._workers:
-                worker.liveness.passed(passed)
+                worker.liveness.time_passed(passed)
                 if worker.liveness.reason_to_replace:
                     worker.give_up(worker.liveness.reason_to_replace)
 

@@ -176,7 +176,7 @@ class Worker:
                 self.ready.set()
             case Report(_, active, most):
                 self.active_flows, self.most_flows = active, most
-        self.liveness.heard()
+        self.liveness.message_received()
         self._received(self, message)
 
     def _ended_with(self, channel: Channel[FromWorker]) -> None:

@@ -118,7 +118,7 @@ class ClusterState:
         before, mine = self._find(kind, name), objects.get((kind, name))
         objects[kind, name] = obj
         try:
-            self._note(kind, name, before)
+            self._record_change(kind, name, before)
         except Exception:
             # As if the object had not come. Otherwise it would be no change when it comes again.
             _put_back(objects, (kind, name), mine)
@@ -130,7 +130,7 @@ class ClusterState:
         if (kind, key) in objects:
             before = self._find(kind, key)
             del objects[kind, key]
-            self._note(kind, key, before)
+            self._record_change(kind, key, before)
 
     def replace(self, source: str, objects: Iterable[Object]) -> None:
         """Apply a full list of a source. Objects that it lacks are removed; the source is
@@ -211,17 +211,17 @@ class ClusterState:
                 return found
         return None
 
-    def _note(self, kind: type[Object], name: ObjectName, before: Object | None) -> None:
+    def _record_change(self, kind: type[Object], name: ObjectName, before: Object | None) -> None:
         after = self._find(kind, name)
         if after == before:
             return
         if kind is Service:
-            self._ask(name, before, after)
+            self._index_addresses(name, before, after)
         if kind is Service or (kind is Endpoints and name not in self._slices):
             self._dirty.add(name)
         elif kind is EndpointSlice:
-            self._ungroup(before)
-            self._group(after)
+            self._remove_slice(before)
+            self._add_slice(after)
         elif kind is Node:
             held = _all_addresses(after) if isinstance(after, Node) else ()
             self._changed_addresses |= self.hosts.put(f"an address of node {name.name}", held)
@@ -229,7 +229,9 @@ class ClusterState:
                 self.hosts.own = frozenset(held)
                 self._set_node(after)
 
-    def _ask(self, name: ObjectName, before: Object | None, after: Object | None) -> None:
+    def _index_addresses(
+        self, name: ObjectName, before: Object | None, after: Object | None
+    ) -> None:
         old = set(requested_addresses(before)) if isinstance(before, Service) else set[str]()
         new = set(requested_addresses(after)) if isinstance(after, Service) else set[str]()
         for address in old - new:
@@ -240,7 +242,7 @@ class ClusterState:
         for address in new - old:
             self._services_by_address.setdefault(address, set()).add(name)
 
-    def _ungroup(self, before: Object | None) -> None:
+    def _remove_slice(self, before: Object | None) -> None:
         if not isinstance(before, EndpointSlice) or before.service is None:
             return
         self._dirty.add(before.service)
@@ -249,7 +251,7 @@ class ClusterState:
         if not slices:
             self._slices.pop(before.service, None)
 
-    def _group(self, after: Object | None) -> None:
+    def _add_slice(self, after: Object | None) -> None:
         if isinstance(after, EndpointSlice) and after.service is not None:
             self._dirty.add(after.service)
             self._slices.setdefault(after.service, {})[after.key] = after

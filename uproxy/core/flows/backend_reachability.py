@@ -74,7 +74,7 @@ class Reachability:
         """Ports at which every attempt has failed for a while."""
         return {name: port for name, port in self._ports.items() if port.degraded}
 
-    def note(self, attempts: Iterable[Attempts], now: float) -> None:
+    def record(self, attempts: Iterable[Attempts], now: float) -> None:
         """Take in the report of a worker."""
         for name, counters, failing in attempts:
             if _succeeded(name, counters):
@@ -85,7 +85,7 @@ class Reachability:
                 port.failures += counters.dial_failures
                 port.backends.update(dict.fromkeys(failing))
 
-    def look(
+    def check(
         self, backends: Callable[[ServicePortName], Collection[Backend]], now: float
     ) -> Changes:
         """What has changed since the last call. `backends` gives the backends that a port has now:

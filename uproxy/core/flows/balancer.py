@@ -76,11 +76,11 @@ class Balancer:
         else:
             excluded = _NONE
         if route.affinity_timeout:
-            return self._by_client(route, rotation, client, now, excluded)
+            return self._pick_by_client(route, rotation, client, now, excluded)
         if route.balancer is _ROUND_ROBIN:
             return rotation.advance(excluded)
         if route.balancer is _RANDOM:
-            return self._by_chance(rotation, excluded)
+            return self._pick_at_random(rotation, excluded)
         return rotation.advance_to_least(self._flows, excluded)
 
     def failed(self, backend: Backend, now: float) -> None:
@@ -177,7 +177,7 @@ class Balancer:
             return aside
         return None if rotation.members.issubset(tried) else tried
 
-    def _by_client(
+    def _pick_by_client(
         self,
         route: Route,
         rotation: _Rotation,
@@ -194,7 +194,7 @@ class Balancer:
             candidates = [each for each in candidates if each[1] not in excluded]
         return rendezvous(digest(client), candidates)
 
-    def _by_chance(self, rotation: _Rotation, excluded: Collection[Backend]) -> Backend:
+    def _pick_at_random(self, rotation: _Rotation, excluded: Collection[Backend]) -> Backend:
         backends: Sequence[Backend] = rotation.backends
         if excluded:
             backends = [each for each in backends if each not in excluded]

@@ -30,7 +30,7 @@ _SECOND = 1.0
 """Two flows whose silences differ by fewer seconds than this count as equally silent when one of
 them has to be evicted: such a difference is chance."""
 
-_AWAY = 30.0
+_UNUSED_AFTER = 30.0
 """Seconds. An established flow is not in use if it has been silent for so much longer than the flow
 that would be evicted in its place."""
 
@@ -38,7 +38,7 @@ _FEW = 64
 """Heap entries of ended flows that may stay, whatever the number of flows."""
 
 
-class Timed(Protocol):
+class TimedFlow(Protocol):
     """What a flow records for the table at each datagram, with no call and nothing to sort."""
 
     began: float
@@ -53,7 +53,7 @@ class Timed(Protocol):
     """Its number in the table, which sets it. No number is ever used twice."""
 
 
-F = TypeVar("F", bound=Timed)
+F = TypeVar("F", bound=TimedFlow)
 _Entry = tuple[float, int]
 """A time at which a flow had a datagram, not necessarily its last one, and the flow's number."""
 _Heap = list[_Entry]
@@ -146,7 +146,7 @@ class FlowTable(Generic[F]):
         get no answer otherwise; and an established flow that is not in use may go first.
         """
         heap, last = self._newcomer()
-        if last is None or self._crowds_out_newcomers() or self._is_away(last):
+        if last is None or self._crowds_out_newcomers() or self._is_unused(last):
             established = self._settle(self._established)
             heap, last = (heap, last) if established is None else (self._established, established)
         return self._take(heap) if last is not None else None
@@ -192,14 +192,14 @@ class FlowTable(Generic[F]):
         """Whether established flows have more than three quarters of the table."""
         return 4 * (len(self._flows) - self._established_count) < len(self._flows)
 
-    def _is_away(self, last: float) -> bool:
+    def _is_unused(self, last: float) -> bool:
         """Whether the established flow that has been silent for longest is not in use: its last
         datagram came long before `last`."""
         heap = self._established
-        if not heap or heap[0][0] + _AWAY >= last:
+        if not heap or heap[0][0] + _UNUSED_AFTER >= last:
             return False  # Datagrams that the flow has had since cannot change the answer.
         silent = self._settle(heap)
-        return silent is not None and silent + _AWAY < last
+        return silent is not None and silent + _UNUSED_AFTER < last
 
     def _classes(self) -> tuple[tuple[_Heap, float], ...]:
         return (

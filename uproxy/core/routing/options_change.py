@@ -20,7 +20,7 @@ class OptionsChange:
     """The difference between two versions of the options, and which Services it affects."""
 
     def __init__(self, before: RoutingOptions, after: RoutingOptions) -> None:
-        self._everything = _but_for_facts(before) != _but_for_facts(after)
+        self._everything = _without_facts(before) != _without_facts(after)
         self._node_ports = before.nodeport_addresses != after.nodeport_addresses
         self.moved = before.local_addresses ^ after.local_addresses
         """Addresses that interfaces of this node have got or lost."""
@@ -30,7 +30,7 @@ class OptionsChange:
         else:
             externals = frozenset()
             self._everything = self._everything or old != new
-        self._asked = (
+        self._requested = (
             self.moved
             | externals
             | _changed(before.reserved, after.reserved)
@@ -46,7 +46,7 @@ class OptionsChange:
             spec.health_check_node_port or any(port.node_port for port in service.ports)
         ):
             return True
-        if not self._asked.isdisjoint(requested_addresses(service)):
+        if not self._requested.isdisjoint(requested_addresses(service)):
             return True
         # A backend at an address of this node may be a frontend of uproxy (see loops).
         return bool(self.moved) and any(
@@ -56,7 +56,7 @@ class OptionsChange:
         )
 
 
-def _but_for_facts(options: RoutingOptions) -> RoutingOptions:
+def _without_facts(options: RoutingOptions) -> RoutingOptions:
     return replace(
         options,
         nodeport_addresses=(),

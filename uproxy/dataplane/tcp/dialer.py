@@ -27,7 +27,7 @@ from uproxy.dataplane.client_address import UNUSABLE_ERRORS, bind_to_client
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.ports import Port
 from uproxy.dataplane.tcp.epoll_events import EVENTS
-from uproxy.dataplane.tcp.loops import Hops
+from uproxy.dataplane.tcp.loops import LoopDetector
 from uproxy.dataplane.tcp.shortage import Shortage, WaitingFlow
 
 TIMEOUTS: Final = (0.25, 0.5, 1.0, 2.0)
@@ -89,7 +89,7 @@ class Dialer:
         self._reactor = reactor = context.reactor
         self._delays_acknowledgement = delays_acknowledgement
         self._shortage = shortage
-        self.hops = Hops(reactor)
+        self.loops = LoopDetector(reactor)
         self._queues = tuple(OrderedDict[DialedFlow, float]() for _ in TIMEOUTS)
         """Flows to the time when their attempt is over."""
         self._timer: asyncio.TimerHandle | None = None
@@ -124,7 +124,7 @@ class Dialer:
                 # mover to set the option again. It has to be off before connect: Linux decides
                 # when the SYN-ACK arrives whether to acknowledge that at once.
                 sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
-            if self.hops.to_inspect and not self.hops.pass_on(flow.client_sock, sock):
+            if self.loops.to_inspect and not self.loops.pass_on(flow.client_sock, sock):
                 flow.drop(DropReason.LOOP)
                 return
             if flow.preserving:
@@ -181,7 +181,7 @@ class Dialer:
     def _wait(self, flow: DialedFlow) -> None:
         self._queues[flow.attempt][flow] = self._reactor.now + TIMEOUTS[flow.attempt]
         if self._timer is None:
-            self._timer = self._reactor.later(TIMEOUTS[0], self._expire)
+            self._timer = self._reactor.call_later(TIMEOUTS[0], self._expire)
 
     def _expire(self) -> None:
         # A worker that was held up blames no backend for it: both kinds of loop look at sockets
@@ -196,7 +196,7 @@ class Dialer:
         if first is not None and self._timer is None:
             # Never later than the shortest timeout, so that no new attempt has to move it.
             delay = min(max(first - now, 0.001), TIMEOUTS[0])
-            self._timer = self._reactor.later(delay, self._expire)
+            self._timer = self._reactor.call_later(delay, self._expire)
 
     def _preserve(self, flow: DialedFlow, backend: Backend) -> None:
         """Have the backend see the client's address. A backend on this node itself would reply to

@@ -35,15 +35,34 @@ from uproxy.dataplane.tcp.shared_buffers import BUFFER, SharedBuffers
 from uproxy.dataplane.tcp.splice import Splice
 
 ROUNDS: Final = 4
-"""Full reads, or pipes, that a direction may do before all other flows get their turn."""
+"""Full reads, or full pipes, that a direction may move before other flows are served."""
 
 
 class EpollDirection:
     """Bytes that are read from `sock` and given to the peer's socket."""
 
-    __slots__ = ("buffer", "closed", "deferred", "eof", "fd", "held", "owed", "owner", "peer",
-                 "recv_into", "reported", "send", "shared", "sock", "special", "splice",
-                 "splices", "streak", "total", "view")  # fmt: skip
+    __slots__ = (
+        "buffer",
+        "closed",
+        "deferred",
+        "eof",
+        "fd",
+        "full_reads",
+        "held",
+        "owner",
+        "peer",
+        "peer_blocked",
+        "recv_into",
+        "reported",
+        "send",
+        "shared",
+        "slow_path",
+        "sock",
+        "splice",
+        "splices",
+        "total",
+        "view",
+    )  # fmt: skip
 
     peer: EpollDirection
     """The opposite direction; gone when closed, so that no reference cycle stays."""
@@ -63,21 +82,21 @@ class EpollDirection:
         """Bytes that the counters of the port know about already."""
         self.held: memoryview | None = None
         """Read by recv, and not yet taken by the peer's socket."""
-        self.owed = False
-        """Whether the peer has something for this socket, which was full."""
+        self.peer_blocked = False
+        """Whether the peer is blocked: it has bytes for this socket, which was full."""
         self.eof = False
         """Whether the end of the stream was read and passed on."""
         self.deferred = False
         """Whether the reactor will have it read on."""
-        self.streak = 0
+        self.full_reads = 0
         """Full reads in a row while copying."""
         self.splice: Splice | None = None
         """Set while the direction does not copy."""
         self.splices = True
         """Whether splice is possible at all: it cannot pass TCP's urgent mark."""
-        self.special = not shared.splice_after
-        """Whether anything but "copy what comes" is to be done; the only state that is looked at
-        for each event."""
+        self.slow_path = not shared.splice_after
+        """Whether anything but "copy what comes" may have to be done. `ready` looks at no other
+        state for each event."""
         self.closed = False
 
     def __repr__(self) -> str:
@@ -97,16 +116,16 @@ class EpollDirection:
         self.reported = delivered
         return count
 
-    def follow(self, rest: DetachedDirection) -> None:
-        """Go on from where another mover was detached; before there are any events."""
+    def restore(self, rest: DetachedDirection) -> None:
+        """Take over what another mover has left of this direction, before there are any events."""
         self.total, self.reported = rest.total, rest.reported
         if rest.undelivered:
             # A stream that has ended behind these bytes ends again when they are delivered: recv
             # returns 0 as often as it is asked.
             self.held = memoryview(rest.undelivered)
-            self._owe()
+            self._block()
         elif rest.ended:
-            self.eof = self.special = True
+            self.eof = self.slow_path = True
 
     def to_detached(self) -> DetachedDirection:
         """All that another mover has to know. What a pipe holds is taken out of it."""
@@ -137,8 +156,8 @@ class EpollDirection:
     def ready(self, mask: int) -> None:
         """The socket's events. The most frequent case comes first, and calls no other method."""
         flags = SEND_FLAGS
-        if self.special or mask & READ != IN:
-            if self.special or mask & LAST != LAST or mask & NOT_LAST:
+        if self.slow_path or mask & READ != IN:
+            if self.slow_path or mask & LAST != LAST or mask & NOT_LAST:
                 self._attend(mask)
                 return
             # The end of the stream has arrived (the kernel sets EPOLLRDHUP only when the FIN is
@@ -171,7 +190,7 @@ class EpollDirection:
 
     def _attend(self, mask: int) -> None:
         """All other events, and those of a direction that does not just copy."""
-        if self.owed and mask & OUT:
+        if self.peer_blocked and mask & OUT:
             self.peer.flush()
             if self.closed:
                 return
@@ -207,15 +226,15 @@ class EpollDirection:
                 return
             if not self.splices:
                 self._stop_splicing()
-        self.peer.owed = False
+        self.peer.peer_blocked = False
         self.peer.settle()
         if not self.deferred:
             self._pump()
 
     def settle(self) -> None:
         """Find out whether this direction is back to plain copying."""
-        self.special = bool(
-            self.owed
+        self.slow_path = bool(
+            self.peer_blocked
             or self.eof
             or self.deferred
             or self.held is not None
@@ -224,7 +243,7 @@ class EpollDirection:
         )
 
     def _pump(self) -> None:
-        """Read and deliver until there is no more, the peer is full, or it is others' turn."""
+        """Read and deliver until there is no more, the peer is full, or ROUNDS are over."""
         for _ in range(ROUNDS):
             splice = self.splice or self._change_to_splice()
             if not (self._copy() if splice is None else self._splice(splice)):
@@ -259,7 +278,7 @@ class EpollDirection:
             self._ended()
             return False
         self.total += count
-        self.streak = self.streak + 1 if count == BUFFER else 0
+        self.full_reads = self.full_reads + 1 if count == BUFFER else 0
         try:
             sent = self.send(self.view[:count], SEND_FLAGS)
         except OSError as error:
@@ -282,10 +301,10 @@ class EpollDirection:
         """Keep what the peer did not take. The kernel reports an edge of EPOLLOUT when a third of
         its send buffer is free, but only after a send that has found it full, as here."""
         self.held = memoryview(bytes(self.view[sent:count]))
-        self._owe()
+        self._block()
 
-    def _owe(self) -> None:
-        self.special = self.peer.special = self.peer.owed = True
+    def _block(self) -> None:
+        self.slow_path = self.peer.slow_path = self.peer.peer_blocked = True
 
     def reject(self) -> None:
         """The peer's socket has failed."""
@@ -297,7 +316,7 @@ class EpollDirection:
         if self.peer.eof:
             self.owner.finish()
             return
-        self.eof = self.special = True
+        self.eof = self.slow_path = True
         self._stop_splicing()
         try:
             self.peer.sock.shutdown(socket.SHUT_WR)
@@ -305,12 +324,12 @@ class EpollDirection:
             self.owner.abort()
 
     def _change_to_splice(self) -> Splice | None:
-        if self.streak >= self.shared.splice_after and self.splices:
+        if self.full_reads >= self.shared.splice_after and self.splices:
             self.splice = Splice(self.shared, self.sock, self.peer.sock)
         return self.splice
 
     def _stop_splicing(self) -> None:
-        self.streak = 0
+        self.full_reads = 0
         if self.splice is not None:
             self.splice.close()
             self.splice = None
@@ -341,7 +360,7 @@ class EpollDirection:
         try:
             splice.drain()
         except BlockingIOError:
-            self._owe()
+            self._block()
             return False
         except OSError:
             self.reject()

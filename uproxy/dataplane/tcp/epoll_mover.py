@@ -28,8 +28,10 @@ Invariants, whenever the process waits (tests/simulation/direction_invariants.py
 
     1. Bytes that are pending are in one place, `held` or the pipe.
     2. A stream that has ended has nothing pending: the FIN goes out behind the last byte.
-    3. The peer's `owed` says whether anything is pending: its next EPOLLOUT has to deliver it.
-    4. Unless `special`, the direction copies and is not `owed`: `ready` looks at nothing else.
+    3. The peer's `peer_blocked` says whether anything is pending: its next EPOLLOUT has to deliver
+       it.
+    4. Unless `slow_path`, the direction copies, and `peer_blocked` is False: `ready` looks at
+       nothing else.
     5. A deferred direction has nothing pending, has not ended, and the reactor will resume it.
     6. What was reported as delivered is no more than was delivered.
 """
@@ -71,13 +73,13 @@ class EpollMover:
             # arrived together with the end of the dial was reported then.
             self.from_backend.ready(events)
 
-    def go_on(self, client: Socket, backend: Socket, rest: Detached) -> None:
+    def take_over(self, client: Socket, backend: Socket, rest: Detached) -> None:
         """Start where another mover was detached, with all that it has not delivered. Raises
         OSError, as `start` does."""
         self._connect(client, backend)
         pairs = (self.from_client, rest.from_client), (self.from_backend, rest.from_backend)
         for direction, left in pairs:
-            direction.follow(left)
+            direction.restore(left)
         for direction, left in pairs:
             if left.rejected:
                 direction.reject()

@@ -117,9 +117,9 @@ class Flow:
             self.sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER)
             self.listener.dialer.failed(self)
             return
-        self.introduce(mask)
+        self.relay(mask)
 
-    def introduce(self, mask: int) -> None:
+    def relay(self, mask: int) -> None:
         """The backend has answered: relay. A flow with something to send before the client's own
         bytes does so here. `mask`: events of the backend's socket so far."""
         sock = self.sock
@@ -138,7 +138,7 @@ class Flow:
         assert self.sock is not None
         self.mover = mover = self.listener.movers.successor(self)
         try:
-            mover.go_on(self.client_sock, self.sock, rest)
+            mover.take_over(self.client_sock, self.sock, rest)
         except OSError:
             self.drop(DropReason.DESCRIPTORS)
 

@@ -97,7 +97,7 @@ class TcpFlows:
 
     def _schedule_sweep(self) -> None:
         if not self._closed:
-            self._timer = self._reactor.later(self._interval, self._begin_sweep)
+            self._timer = self._reactor.call_later(self._interval, self._begin_sweep)
 
     def _begin_sweep(self) -> None:
         self._unswept = iter([flow for listener in self.listeners for flow in listener.flows])
@@ -122,7 +122,7 @@ class TcpFlows:
         client, backend = mover.from_client, mover.from_backend
         # Bytes read, bytes delivered and ends of streams: it only ever grows.
         progress = 2 * (client.total + backend.total)
-        if client.special or backend.special:
+        if client.slow_path or backend.slow_path:
             progress += client.eof + backend.eof - client.pending - backend.pending
         if progress != flow.progress:
             if flow.progress < 0:

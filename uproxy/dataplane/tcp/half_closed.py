@@ -36,7 +36,7 @@ class HalfCloseTimer:
         """Notify this direction later, unless it is closed by then."""
         self._recent.append(direction)
         if self._timer is None:
-            self._timer = self._reactor.later(HALF_CLOSED, self._expire)
+            self._timer = self._reactor.call_later(HALF_CLOSED, self._expire)
 
     def close(self) -> None:
         """Notify no direction any more."""
@@ -49,7 +49,7 @@ class HalfCloseTimer:
         self._timer = None
         older, self._older, self._recent = self._older, self._recent, []
         if self._older:
-            self._timer = self._reactor.later(HALF_CLOSED, self._expire)
+            self._timer = self._reactor.call_later(HALF_CLOSED, self._expire)
         for direction in older:
             if not direction.closed:
                 self._reactor.guard(direction.half_closed_for_long)

@@ -30,7 +30,7 @@ class HeaderFlow(Flow):
     events: int
     """Of the backend's socket, seen while the header waited."""
 
-    def introduce(self, mask: int) -> None:
+    def relay(self, mask: int) -> None:
         """Send the header, before the client's own bytes."""
         version = self.route.proxy_protocol
         assert version is not None
@@ -62,7 +62,7 @@ class HeaderFlow(Flow):
             # It fits into the smallest send buffer, but the kernel may be short of memory.
             self._wait_for_room(sock)
         else:
-            super().introduce(self.events)
+            super().relay(self.events)
 
     def _wait_for_room(self, sock: Socket) -> None:
         reactor = self.listener.context.reactor

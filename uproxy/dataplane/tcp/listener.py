@@ -128,7 +128,7 @@ class TcpListener:
             self._grace.cancel()
             self._grace = None
         if self.flows and grace > 0:
-            self._grace = self.context.reactor.later(grace, self._abort_flows)
+            self._grace = self.context.reactor.call_later(grace, self._abort_flows)
         else:
             self._abort_flows()
 
@@ -149,7 +149,7 @@ class TcpListener:
         if capacity.tcp + capacity.udp > capacity.growth_check_above:
             room = capacity.tcp_room(self.context.reactor.now)
             if capacity.note_growth():
-                self.dialer.hops.inspect()
+                self.dialer.loops.inspect()
         if self._shortage.active or (room <= 0 and capacity.is_short):
             self._wait_for_resources()
             return

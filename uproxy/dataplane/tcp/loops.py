@@ -38,19 +38,19 @@ INSPECTED_AFTER_A_LOOP: Final = 65536
 _PROBE: Final = 77
 
 
-class Hops:
+class LoopDetector:
     """Finds connections that go round, by the TTL of their packets; one for a worker."""
 
     def __init__(self, reactor: Reactor) -> None:
         self.to_inspect = 0
         """Dials that are still to be inspected."""
         self._reactor = reactor
-        self._works = False
+        self._supported = False
 
     def inspect(self, dials: int = INSPECTED) -> None:
         """Inspect the next dials."""
-        self._works = self._works or _works(self._reactor.kernel)
-        if self._works:
+        self._supported = self._supported or _is_supported(self._reactor.kernel)
+        if self._supported:
             self.to_inspect = max(self.to_inspect, dials)
 
     def pass_on(self, client: Socket, backend: Socket) -> bool:
@@ -76,7 +76,7 @@ def _received(accepted: Socket) -> int:
     return accepted.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL)
 
 
-def _works(kernel: Kernel) -> bool:
+def _is_supported(kernel: Kernel) -> bool:
     """Whether this kernel does so. Others that are called Linux (gVisor) need not."""
     kind = socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC
     try:

@@ -8,7 +8,7 @@ when a socket is broken, and when the mover has detached itself.
 `detach` takes a living flow out of a mover, as a value: all bytes that were read and not delivered,
 wherever they are (a buffer of the process or of the ring, a pipe), and how far both streams are.
 Bytes that the kernel has in the sockets stay there. Another mover, of this process or of one that
-is given the two descriptors, goes on from that value (`EpollMover.go_on`).
+is given the two descriptors, goes on from that value (`EpollMover.take_over`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Progress(Protocol):
     """Bytes that the counters of the port know about already."""
     eof: bool
     """Whether the end of the stream was read and passed on."""
-    special: bool
+    slow_path: bool
     """False only if nothing is pending and the stream has not ended."""
 
     @property

@@ -44,17 +44,40 @@ class DetachingMover(Protocol):
     def detach(self) -> None:
         """Have the flow go on by epoll."""
 
-    def tell_when_quiet(self) -> None:
+    def finish_detaching(self) -> None:
         """One direction receives nothing any more. If both have stopped, tell the owner."""
 
 
 class RingDirection:
     """Bytes that are received from `sock` and sent to the peer's socket."""
 
-    __slots__ = ("_ending", "_last", "_mover", "_number", "_ring", "_sqe", "_streak",
-                 "_streak_end", "_user_data", "_usual", "_waiting", "armed", "broken", "closed",
-                 "detaching", "eof", "fd", "held", "peer", "rejected", "reported", "sock",
-                 "special", "total", "turn")  # fmt: skip
+    __slots__ = (
+        "_ending",
+        "_full_buffers",
+        "_full_buffers_end",
+        "_last",
+        "_mover",
+        "_number",
+        "_ring",
+        "_sqe",
+        "_user_data",
+        "_usual",
+        "_waiting",
+        "armed",
+        "broken",
+        "closed",
+        "detaching",
+        "eof",
+        "fd",
+        "held",
+        "peer",
+        "rejected",
+        "reported",
+        "slow_path",
+        "sock",
+        "total",
+        "turn",
+    )  # fmt: skip
 
     peer: RingDirection
     """The opposite direction; gone when closed, so that no reference cycle stays."""
@@ -71,9 +94,9 @@ class RingDirection:
         """While detaching: bytes read that the peer's socket has not taken."""
         self.eof = False
         """Whether the end of the stream was read and passed on."""
-        self.special = False
-        """Whether anything but "send what comes" is to be done; the only state that is looked at
-        for each message."""
+        self.slow_path = False
+        """Whether anything but "send what comes" may have to be done. `_arrived` looks at no other
+        state for each message."""
         self.broken = False
         """Whether receiving has failed."""
         self.rejected = False
@@ -96,7 +119,7 @@ class RingDirection:
         """Of that send."""
         self._waiting: list[int] | None = None
         """Completions whose bytes are not sent yet."""
-        self._streak = self._streak_end = 0
+        self._full_buffers = self._full_buffers_end = 0
         """Full buffers in a row, and how much of the stream ends with them."""
         self._ending = False
         """Whether the stream has ended, behind bytes that are not delivered yet."""
@@ -136,7 +159,7 @@ class RingDirection:
 
     def stop(self) -> None:
         """Receive no more, send nothing that is not queued already, and keep what comes."""
-        self.detaching = self.special = True
+        self.detaching = self.slow_path = True
         for completion in self._waiting or ():
             self._keep(completion)
         self._waiting = None
@@ -190,7 +213,7 @@ class RingDirection:
         if (
             0 < count < BUFFER_SIZE
             and completion & self._usual
-            and not self.special
+            and not self.slow_path
             and self.turn != ring.turn
         ):
             self.turn = ring.turn
@@ -205,7 +228,7 @@ class RingDirection:
         if not completion & (CQE_F_MORE | SEND_INCOMPLETE):
             self.armed = False
             if self.detaching:
-                ring.call_after_turn(self._mover.tell_when_quiet)
+                ring.call_after_turn(self._mover.finish_detaching)
         if completion & SEND_INCOMPLETE:
             self._unsent(completion)
         elif 0 < count < CQE_RES_ERROR:
@@ -227,18 +250,18 @@ class RingDirection:
             return
         if count == BUFFER_SIZE:
             # What came the short way, without a look at this, shows in the total.
-            follows = self._streak_end == self.total - BUFFER_SIZE
-            self._streak = self._streak + 1 if follows else 1
-            self._streak_end = self.total
+            follows = self._full_buffers_end == self.total - BUFFER_SIZE
+            self._full_buffers = self._full_buffers + 1 if follows else 1
+            self._full_buffers_end = self.total
         if not self._waiting and self.turn != self._ring.turn:
             self._send(completion)
         elif self._waiting:
             self._waiting.append(completion)
         else:
             self._waiting = [completion]
-            self.special = True
-            self._ring.call_after_turn(self._go_on)
-        if self._streak >= BULK:
+            self.slow_path = True
+            self._ring.call_after_turn(self._send_next)
+        if self._full_buffers >= BULK:
             self._mover.detach()
         elif not self.armed:
             self._ring.call_after_turn(self._rearm)
@@ -249,17 +272,17 @@ class RingDirection:
         self._last = completion
         self._number = ring.send(self._sqe, completion >> CQE_BUFFER_SHIFT, completion & CQE_RES)
 
-    def _go_on(self) -> None:
+    def _send_next(self) -> None:
         """The last send is decided."""
         if self.closed or self.detaching:
             return
         if self.turn == self._ring.turn:
-            self._ring.call_after_turn(self._go_on)
+            self._ring.call_after_turn(self._send_next)
         elif self._waiting:
             self._send(self._waiting.pop(0))
-            self.special = bool(self._waiting)
+            self.slow_path = bool(self._waiting)
             if self._waiting or self.broken or self._ending:
-                self._ring.call_after_turn(self._go_on)
+                self._ring.call_after_turn(self._send_next)
         elif self.broken:
             self._mover.owner.abort()
         elif self._ending:
@@ -276,13 +299,13 @@ class RingDirection:
             # The FIN goes out with the last bytes, which MSG_MORE has wait for it: a packet less.
             self._ending = True
             self._ring.set_msg_more(self._number)
-            self._ring.call_after_turn(self._go_on)
+            self._ring.call_after_turn(self._send_next)
         elif self.peer.turn >= self._ring.turn - 1:
             # A send to this socket is not decided, or it was in this turn. Linux reports the error
             # of a socket once; when a send has got a reset, the stream looks as if it had ended
             # (tests/simulation/test_found.py). If so, the send's completion detaches the flow.
             self._ending = True
-            self._ring.call_after_turn(self._go_on)
+            self._ring.call_after_turn(self._send_next)
         else:
             self._ended()
 
@@ -291,7 +314,7 @@ class RingDirection:
         if self.peer.eof:
             self._mover.owner.finish()
             return
-        self.eof = self.special = True
+        self.eof = self.slow_path = True
         try:
             self.peer.sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -309,7 +332,7 @@ class RingDirection:
                 self._ring.call_after_turn(self._rearm)
         elif not self.detaching:
             self.broken = True
-            self._ring.call_after_turn(self._go_on)
+            self._ring.call_after_turn(self._send_next)
         elif code != errno.ECANCELED:
             self.broken = True
 

@@ -35,7 +35,7 @@ Invariants, whenever the process waits (tests/simulation/direction_invariants.py
        each other: the kernel does not promise an order of what it executes.
     2. Received bytes are in the last send, in `_waiting` or in `held`; `held` has bytes only while
        detaching, and they are behind all that was sent.
-    3. Unless `special`, nothing waits and the stream has not ended: `_arrived` checks only that.
+    3. Unless `slow_path`, nothing waits and the stream has not ended: `_arrived` checks only that.
     4. A stream that has ended is not received from, and has nothing pending.
     5. Both directions are detaching, or neither is.
     6. What was reported as delivered is no more than was delivered.
@@ -100,16 +100,16 @@ class RingMover:
         self.from_client.stop()
         self.from_backend.stop()
         # Not before the turn is over: how much of a send was taken may be reported later in it.
-        self._ring.call_after_turn(self.tell_when_quiet)
+        self._ring.call_after_turn(self.finish_detaching)
 
-    def tell_when_quiet(self) -> None:
+    def finish_detaching(self) -> None:
         """Tell the owner, once nothing is under way in either direction. Called when a turn is
         over."""
         client, backend = self.from_client, self.from_backend
         if client.closed or client.armed or backend.armed:
             return
         if self._ring.turn in (client.turn, backend.turn):
-            self._ring.call_after_turn(self.tell_when_quiet)
+            self._ring.call_after_turn(self.finish_detaching)
             return
         if not client.total:
             self._acknowledge_now()

@@ -60,7 +60,7 @@ class Shortage:
         if self._timer is None:
             self._release()
             self._context.queue.reclaim_from_udp()
-            self._timer = self._reactor.later(PAUSE, self._try_again)
+            self._timer = self._reactor.call_later(PAUSE, self._try_again)
 
     def resume_after(self, acceptor: Acceptor) -> None:
         """Resume a listener when the shortage is over."""

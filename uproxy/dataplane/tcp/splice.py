@@ -33,14 +33,23 @@ SK_MEMINFO_WMEM_QUEUED, how much of it is taken."""
 class Splice:
     """Borrows a pipe while bytes are on their way: idle directions have none."""
 
-    __slots__ = ("_ask", "_growing", "_pipe", "_pipes", "_shared", "_small", "_source", "_target")
+    __slots__ = (
+        "_getsockopt",
+        "_growing",
+        "_pipe",
+        "_pipes",
+        "_shared",
+        "_small",
+        "_source",
+        "_target",
+    )
 
     def __init__(self, shared: SharedBuffers, source: Socket, target: Socket) -> None:
         self._shared = shared
         self._pipes = pipes = shared.pipes
         self._source = source.fileno()
         self._target = target.fileno()
-        self._ask = target.getsockopt
+        self._getsockopt = target.getsockopt
         self._pipe: Pipe | None = None
         self._growing = HELD
         """Bytes of the next pipe for a target that had sent all it had when the last one came."""
@@ -111,7 +120,7 @@ class Splice:
         waits already shows the ratio; a quarter of the room is left for variation.
         """
         try:
-            size, taken = _MEMORY.unpack(self._ask(SOL_SOCKET, _SO_MEMINFO, _MEMORY.size))
+            size, taken = _MEMORY.unpack(self._getsockopt(SOL_SOCKET, _SO_MEMINFO, _MEMORY.size))
             waiting = self._pipes.kernel.unsent(self._target)
         except OSError:
             return HELD

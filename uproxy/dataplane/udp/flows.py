@@ -16,7 +16,7 @@ from functools import partial
 from typing import Protocol
 
 from uproxy.core.flows.counters import Counters, DropReason
-from uproxy.core.flows.udp_table import FlowTable, Timed
+from uproxy.core.flows.udp_table import FlowTable, TimedFlow
 from uproxy.core.route import Backend
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.udp.loops import LoopDetector
@@ -33,7 +33,7 @@ SHED = 64
 where limits have changed, or where descriptors ran out unexpectedly."""
 
 
-class Endable(Timed, Protocol):
+class EndableFlow(TimedFlow, Protocol):
     """What is needed of a flow here."""
 
     backend: Backend
@@ -53,7 +53,7 @@ class UdpFlows:
         self,
         context: Context,
         *,
-        table: FlowTable[Endable] | None = None,
+        table: FlowTable[EndableFlow] | None = None,
         chunk: int = CHUNK,
         resolution: float = RESOLUTION,
     ) -> None:
@@ -97,7 +97,7 @@ class UdpFlows:
         self.end([flow for flow in self.table if flow.backend == backend])
         return True
 
-    def end(self, flows: Sequence[Endable]) -> None:
+    def end(self, flows: Sequence[EndableFlow]) -> None:
         """End flows: a chunk now, and the others after everything else that is ready. Some may have
         ended by then, and are left alone."""
         for flow in flows[: self._chunk]:
@@ -117,7 +117,7 @@ class UdpFlows:
         if room < 0:
             self._evict(-room)
 
-    def admit(self, flow: Endable, now: float) -> None:
+    def admit(self, flow: EndableFlow, now: float) -> None:
         """A flow begins. It is connected already, so that it can be a bait."""
         deadline = self.table.admit(flow)
         self._capacity.udp += 1
@@ -126,7 +126,7 @@ class UdpFlows:
         if deadline + self._resolution < self._due:
             self._arm(deadline, now)
 
-    def discard(self, flow: Endable) -> None:
+    def discard(self, flow: EndableFlow) -> None:
         """A flow that was admitted has ended."""
         self.table.discard(flow)
         self._capacity.udp -= 1

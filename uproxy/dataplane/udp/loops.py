@@ -38,7 +38,7 @@ address may belong to another machine by now."""
 logger = logging.getLogger(__name__)
 
 
-class Baited(Protocol):
+class BaitFlow(Protocol):
     """What is needed of a flow here."""
 
     backend: Backend
@@ -85,7 +85,7 @@ class LoopDetector:
             wildcard in addresses and self._context.locality.is_here(client[0])
         )
 
-    def set_bait(self, flow: Baited) -> None:
+    def set_bait(self, flow: BaitFlow) -> None:
         """Make the socket of a flow the bait, before it sends anything."""
         self.bait = flow.number
         # While a backend is suspected, each flow is the next bait: some of a loop's datagrams reach
@@ -97,7 +97,7 @@ class LoopDetector:
         here = source[0] == backend.address or self._context.locality.is_here(backend.address)
         self.port = source[1] if here else _NONE
 
-    def proven_by(self, bait: Baited | None, client: tuple[str, int]) -> Backend | None:
+    def proven_by(self, bait: BaitFlow | None, client: tuple[str, int]) -> Backend | None:
         """The backend that is proven to lead back by a client with the bait's port. `bait` is the
         flow whose socket it is, unless that is over."""
         self.port = _NONE

@@ -20,7 +20,7 @@ from typing import Final
 from uproxy.dataplane.udp.keys import Address, Key
 from uproxy.net.pktinfo import Control
 
-OUT: Final = 16
+RECVMSG_OUT: Final = 16
 """Bytes of struct io_uring_recvmsg_out."""
 PAYLOAD_LENGTH: Final = struct.Struct("=8xI")
 """Its third field, behind the lengths of name and control data."""

@@ -19,7 +19,7 @@ from typing import Final, cast
 
 from uproxy.dataplane.udp.flow import Listening
 from uproxy.dataplane.udp.keys import Key
-from uproxy.dataplane.udp.packing import LOCAL_V4, LOCAL_V6, OUT, client_of, split_key
+from uproxy.dataplane.udp.packing import LOCAL_V4, LOCAL_V6, RECVMSG_OUT, client_of, split_key
 from uproxy.dataplane.udp.ring_flow import RingUdpFlow
 from uproxy.dataplane.udp.ring_socket import RingSocket
 from uproxy.net import pktinfo
@@ -28,7 +28,7 @@ from uproxy.uring.buffers import address_of
 from uproxy.uring.datagrams import BUFFER_SIZE, DatagramReceiver
 
 _QUADS: Final = BUFFER_SIZE // 8
-_NAME: Final = OUT // 8
+_NAME: Final = RECVMSG_OUT // 8
 
 
 class RingIntake:
@@ -43,7 +43,7 @@ class RingIntake:
         self._ring = datagrams.ring
         self._buffers = datagrams.buffers
         self._quads = datagrams.buffers.quads
-        self._six, self._begin = self._socket.six, self._socket.begin
+        self._is_ipv6, self._begin = self._socket.is_ipv6, self._socket.begin
         self._flows = cast("dict[Key, RingUdpFlow]", listener.flows)
         self._closed = False
         self._user_data = datagrams.add_callback(self._arrived)
@@ -72,8 +72,8 @@ class RingIntake:
             return
         buffer = completion >> CQE_BUFFER_SHIFT
         key: Key
-        if self._six:
-            key = self._key_of_six(buffer)
+        if self._is_ipv6:
+            key = self._ipv6_key(buffer)
         else:
             at = buffer * _QUADS + _NAME
             key = self._quads[at]
@@ -87,9 +87,9 @@ class RingIntake:
         else:
             self._buffers.give_back(buffer)
 
-    def _key_of_six(self, buffer: int) -> bytes:
+    def _ipv6_key(self, buffer: int) -> bytes:
         end = self._socket.name_end
-        key = self._buffers.view(buffer, OUT, end).tobytes()
+        key = self._buffers.view(buffer, RECVMSG_OUT, end).tobytes()
         if self._wildcard:
             local = end + LOCAL_V6
             key += self._buffers.view(buffer, local, local + 16)

@@ -13,8 +13,8 @@ from uproxy.dataplane.udp.packing import (
     MESSAGE,
     NAME_V4,
     NAME_V6,
-    OUT,
     PAYLOAD_LENGTH,
+    RECVMSG_OUT,
 )
 from uproxy.uring.abi import OP_SEND, OP_SENDMSG
 from uproxy.uring.buffers import address_of
@@ -48,10 +48,10 @@ class RingSocket:
         self.ring = datagrams.ring
         self.buffers = datagrams.buffers
         self.fd = sock.fileno()
-        self.six = sock.family == socket.AF_INET6
-        name, control = (NAME_V6, CONTROL_V6) if self.six else (NAME_V4, CONTROL_V4)
+        self.is_ipv6 = sock.family == socket.AF_INET6
+        name, control = (NAME_V6, CONTROL_V6) if self.is_ipv6 else (NAME_V4, CONTROL_V4)
         control = control if wildcard else 0
-        self.name_end = OUT + name
+        self.name_end = RECVMSG_OUT + name
         self.begin = self.name_end + control
         """Where in a buffer the client's datagram begins."""
         self.header = bytearray(HEADER.pack(0, name, 0, 0, 0, control, 0))

@@ -19,7 +19,7 @@ class Spacing:
     """Seconds between two requests, of whatever resource."""
 
     first: float = 1.0
-    away: float = 3.0
+    unreachable: float = 3.0
     """At most so long while no server is there, since waiting longer spares nothing. With the
     jitter, a thousand nodes come over three seconds, and a node waits for one second on average."""
     refusing: float = 30.0
@@ -55,18 +55,18 @@ class RetrySchedule:
         self._waiting: dict[str, _Waiting] = {}
 
     def failed(
-        self, resource: str, now: float, *, there: bool, alone: bool = False, wait: float = 0.0
+        self, resource: str, now: float, *, refused: bool, alone: bool = False, wait: float = 0.0
     ) -> None:
         """A request for this resource has failed.
 
-        `there`: a server has refused it. `alone`: other resources are being answered, so the fault
-        may well be this resource's. `wait`: how long the server asks this client to wait.
+        `refused`: by a server that is there. `alone`: other resources are being answered, so the
+        fault may well be this resource's. `wait`: how long the server asks this client to wait.
         """
-        if not there:
+        if not refused:
             self._since.pop(True, None)
-        since = self._since.setdefault(there, now)
+        since = self._since.setdefault(refused, now)
         spacing = self._spacing
-        longest = spacing.refusing if there or alone else spacing.away
+        longest = spacing.refusing if refused or alone else spacing.unreachable
         longest = min(max(spacing.first, (now - since) * spacing.share), longest)
         # Counted from the latest time that was given, not from now: so one resource asks at a time.
         at = max(now, self._last) + longest * (1 - spacing.jitter * self._random())
@@ -111,9 +111,11 @@ class RetryTimer:
     def outages(self) -> int:
         return self._schedule.outages
 
-    def failed(self, resource: str, *, there: bool, alone: bool = False, wait: float = 0.0) -> None:
+    def failed(
+        self, resource: str, *, refused: bool, alone: bool = False, wait: float = 0.0
+    ) -> None:
         """Like RetrySchedule.failed, at the present time."""
-        self._schedule.failed(resource, self._now(), there=there, alone=alone, wait=wait)
+        self._schedule.failed(resource, self._now(), refused=refused, alone=alone, wait=wait)
 
     def succeeded(self, resource: str) -> None:
         """Like RetrySchedule.succeeded, at the present time."""

@@ -32,10 +32,10 @@ class Verdict(NamedTuple):
 class RequestFailed(Exception):
     """A list or a watch has failed; the message is the reason, in one line."""
 
-    def __init__(self, reason: str, verdict: Verdict, *, away: bool = False) -> None:
+    def __init__(self, reason: str, verdict: Verdict, *, unreachable: bool = False) -> None:
         super().__init__(reason)
         self.verdict = verdict
-        self.away = away
+        self.unreachable = unreachable
         """Whether there is no server at present that could answer."""
 
 

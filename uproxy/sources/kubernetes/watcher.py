@@ -45,7 +45,7 @@ _MAX_ERROR: Final = 1024 * 1024
 """Bytes of a response that reports an error."""
 _EXPECTED_IN_A_ROW: Final = 3
 """Failures that are part of normal operation are a trouble when more of them follow each other."""
-_AWAY: Final = (502, 503)
+_NO_SERVER: Final = (502, 503)
 """A load balancer answers so when there is no API server behind it, and one that starts does."""
 
 
@@ -81,7 +81,7 @@ class Watcher:
         self._live_since: float | None = None
         """Since when the present watch brings changes."""
         self._failures = FailureCounts()
-        self._surprise = ""
+        self._logged_error = ""
         """The unexpected error that was logged last."""
 
     async def run(self, sink: Sink) -> None:
@@ -105,12 +105,12 @@ class Watcher:
         except MalformedAnswer as error:
             return RequestFailed(str(error), Verdict(relist=True))
         except ApiUnreachable as error:
-            return RequestFailed(str(error), Verdict(), away=not error.refused)
+            return RequestFailed(str(error), Verdict(), unreachable=not error.refused)
         except Exception as error:
             # Whatever the error is, it must not stop the other resources. The objects are listed
             # again because it is not known which of them were taken in.
             reason = f"unexpected: {type(error).__name__}"
-            logged, self._surprise = self._surprise, reason
+            logged, self._logged_error = self._logged_error, reason
             level = logging.DEBUG if logged == reason else logging.ERROR
             log.log(level, "%s: unexpected error", self.resource.source, exc_info=error)
             self._answered = True
@@ -142,7 +142,7 @@ class Watcher:
             await asyncio.sleep(max(delay, wait * (1 + 0.25 * self._random())))
         else:
             alone = self._reachability.watching_any
-            self._retry_timer.failed(source, there=not failed.away, alone=alone, wait=wait)
+            self._retry_timer.failed(source, refused=not failed.unreachable, alone=alone, wait=wait)
             await self._retry_timer.wait(source)
 
     async def _list(self, sink: Sink) -> None:
@@ -216,7 +216,7 @@ class Watcher:
             wait = retry_after(response.headers, time.time())
             failure = read_failure(await self._error_body(response), response.status)
             verdict = judge(failure, retry_after=wait, initial=initial)
-            raise RequestFailed(str(failure), verdict, away=response.status in _AWAY)
+            raise RequestFailed(str(failure), verdict, unreachable=response.status in _NO_SERVER)
         self._answered = True
         self._retry_timer.succeeded(self.resource.source)
 

@@ -13,7 +13,7 @@ from uproxy.core.cluster.objects import Object
 from uproxy.core.report.status import ObjectStatus
 from uproxy.core.report.unusable_objects import MOST, first_few
 from uproxy.sources.manifests.file import FileContent, Key, Located, file_error
-from uproxy.text.files import shown
+from uproxy.text.files import printable_name
 
 S = TypeVar("S")
 
@@ -131,7 +131,7 @@ class Catalog:
 
     def _losers(self, key: Key) -> Iterator[tuple[str, ObjectStatus]]:
         first, *others = self._holders[key]
-        place = f"{shown(first)}:{self._files[first].objects[key].line}"
+        place = f"{printable_name(first)}:{self._files[first].objects[key].line}"
         for path in others:
             line = self._files[path].objects[key].line
             reason = f"{key} is already defined in {place}; remove one of them"

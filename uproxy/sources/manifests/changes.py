@@ -22,10 +22,10 @@ _QUIET = 0.02
 _PATIENCE = 0.1
 """Seconds after which changes are read although more are coming: they are promised to be served
 within 200 ms."""
-_POLL_BLIND = (0.1, 20.0)
+_POLL_WITHOUT_INOTIFY = (0.1, 20.0)
 """Where inotify does not work: the seconds between two listings, and how many times as long as a
 listing they are at least, which keeps listing below 5 % of one CPU."""
-_POLL_ANYWAY = (2.0, 100.0)
+_POLL_WITH_INOTIFY = (2.0, 100.0)
 """The same where inotify works: on network and FUSE filesystems it reports only the changes that
 are made on this node."""
 
@@ -54,8 +54,8 @@ class FileMonitor:
         self._listing = Listing()
         self._monitored: dict[int, str] = {}
         """Directories by watch descriptor."""
-        self._blind = True
-        self._cost = 0.0
+        self._without_inotify = True
+        self._scan_seconds = 0.0
         self._everywhere = False
         self._paths: set[str] = set()
         self._woken = asyncio.Event()
@@ -84,17 +84,17 @@ class FileMonitor:
             added.remove(descriptor)
         self._monitored = added.monitored
         self._listing = listing
-        if added.trouble and not self._blind:
+        if added.trouble and not self._without_inotify:
             _log.warning("manifests are polled for changes: %s", added.trouble)
-        self._blind = bool(added.trouble) or self._inotify is None
-        self._cost = time.monotonic() - begin
+        self._without_inotify = bool(added.trouble) or self._inotify is None
+        self._scan_seconds = time.monotonic() - begin
         return listing
 
     async def changes(self) -> PossibleChanges:
         """Wait for something that may be a change, then until its writer seems to have finished."""
-        least, factor = _POLL_BLIND if self._blind else _POLL_ANYWAY
+        least, factor = _POLL_WITHOUT_INOTIFY if self._without_inotify else _POLL_WITH_INOTIFY
         try:
-            async with asyncio.timeout(max(least, factor * self._cost)):
+            async with asyncio.timeout(max(least, factor * self._scan_seconds)):
                 await self._woken.wait()
         except TimeoutError:
             return PossibleChanges(everywhere=True)

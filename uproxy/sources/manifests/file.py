@@ -14,7 +14,7 @@ from uproxy.core.cluster.objects import Node, Object, ObjectName
 from uproxy.core.report.status import ObjectStatus
 from uproxy.text.advice import advise
 from uproxy.text.document import Document, Malformed, Parts, decode_text, join_parts
-from uproxy.text.files import shown
+from uproxy.text.files import printable_name
 from uproxy.text.json_text import json_documents
 from uproxy.text.yaml_text import yaml_documents
 
@@ -96,7 +96,7 @@ def unreadable(path: str, reason: str) -> FileContent:
 
 
 def file_error(path: str, line: int, field: str, reason: str) -> ObjectStatus:
-    where = f"{shown(path)}:{line}" if line else shown(path)
+    where = f"{printable_name(path)}:{line}" if line else printable_name(path)
     return ObjectStatus(where=where, field=brief(field), reason=brief(reason))
 
 
@@ -199,7 +199,7 @@ def _named(obj: Object) -> Object:
     metadata = obj.metadata
     for field, value in (("name", metadata.name), ("namespace", metadata.namespace or "default")):
         if not _NAME.fullmatch(value):
-            name = shown(brief_name(value))
+            name = printable_name(brief_name(value))
             reason = f'"{name}" is not a name of lower-case letters, digits, "-" and "."'
             raise DecodeError(reason, f"metadata.{field}")
     if isinstance(obj, Node):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from uproxy.text.files import reason_of
+from uproxy.text.files import error_reason
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 MAX_FILES = 200_000
@@ -63,7 +63,7 @@ class Listing:
     """Those of them that exist: the files that were below them may well be there still."""
 
     def trouble(self, path: str, error: OSError) -> None:
-        self.troubles[path] = reason_of(error)
+        self.troubles[path] = error_reason(error)
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
             self.unknown.add(path)
 

@@ -26,7 +26,7 @@ from uproxy.sources.manifests.file import (
 )
 from uproxy.sources.manifests.listing import MAX_FILES, Listing, Stamp, is_manifest
 from uproxy.sources.sink import Sink
-from uproxy.text.files import reason_of, shown
+from uproxy.text.files import error_reason, printable_name
 
 _log = logging.getLogger(__name__)
 
@@ -98,15 +98,15 @@ class ManifestSource:
         hints, delivered = PossibleChanges(everywhere=True), None
         while True:
             began = time.monotonic()
-            news = await asyncio.to_thread(store.refresh, hints)
+            refreshed = await asyncio.to_thread(store.refresh, hints)
             took = time.monotonic() - began
             if delivered is None:
                 sink.replace(self.name, await asyncio.to_thread(store.catalog.objects))
             else:
-                self._deliver(news.changes, sink)
-            if news.errors != delivered:
-                sink.report_errors(self.name, news.errors)
-            delivered = news.errors
+                self._deliver(refreshed.changes, sink)
+            if refreshed.errors != delivered:
+                sink.report_errors(self.name, refreshed.errors)
+            delivered = refreshed.errors
             await asyncio.sleep(rest_after(took))
             hints = await monitor.changes()
 
@@ -124,7 +124,7 @@ def rest_after(seconds: float) -> float:
     return seconds if seconds > _LONG else 0.0
 
 
-class _News(NamedTuple):
+class _Refreshed(NamedTuple):
     changes: list[Change]
     errors: list[ObjectStatus]
     """All errors, whether they are new or not."""
@@ -151,7 +151,7 @@ class _Store:
         self._troubles: Mapping[str, str] = {}
         self.catalog = catalog
 
-    def refresh(self, hints: PossibleChanges) -> _News:
+    def refresh(self, hints: PossibleChanges) -> _Refreshed:
         """Read the files that may have changed, and no others."""
         try:
             stale = self._list(hints.paths) if hints.everywhere else self._examine(hints.paths)
@@ -159,7 +159,7 @@ class _Store:
             stale = self._list(hints.paths)
         changes = self.catalog.update(self._read(stale))
         troubles = [file_error(path, 0, "", text) for path, text in self._troubles.items()]
-        return _News(changes, troubles + self.catalog.errors())
+        return _Refreshed(changes, troubles + self.catalog.errors())
 
     def _examine(self, paths: Iterable[str]) -> dict[str, Stamp | None]:
         """The stamps of single files; None: the file is gone, or is not a manifest any longer."""
@@ -207,7 +207,7 @@ class _Store:
             return self._read_file(path)
         except Exception as error:
             # Whatever the error is, it concerns one file, and the others are read.
-            _log.exception("%s: unexpected error", shown(path))
+            _log.exception("%s: unexpected error", printable_name(path))
             return unreadable(path, f"cannot be read: unexpected {type(error).__name__}")
 
 
@@ -224,7 +224,7 @@ def read_file(path: str) -> FileContent | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return unreadable(path, f"cannot be read: {reason_of(error)}")
+        return unreadable(path, f"cannot be read: {error_reason(error)}")
     return read_manifest(path, raw)
 
 
@@ -245,11 +245,11 @@ def _check(path: Path) -> None:
         else:
             trouble = "neither a file nor a directory"
     except OSError as error:
-        trouble = reason_of(error)
+        trouble = error_reason(error)
     except ValueError:
         trouble = "not a valid file name"
     if trouble:
-        raise SourceError(f"{shown(str(path))}: {trouble}")
+        raise SourceError(f"{printable_name(str(path))}: {trouble}")
 
 
 def _log_ignored(readings: Mapping[str, FileContent | None]) -> None:
