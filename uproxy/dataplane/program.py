@@ -136,7 +136,7 @@ async def serve(channel: Channel[ToWorker]) -> None:
 
 
 def new_loop(*, ring: bool, queues: Callable[[], RingQueues] = Queues) -> asyncio.AbstractEventLoop:
-    """An event loop around an io_uring, if `ring` says so and the kernel grants one; else
+    """An event loop around an io_uring, if `ring` is set and the kernel allows it; otherwise
     uvloop's."""
     if ring:
         try:

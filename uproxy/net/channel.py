@@ -62,10 +62,10 @@ class Channel(Generic[M]):
         self.ended = ""
         """Why nothing more can be sent or received; "" while that is possible."""
         self.fault = ""
-        """The same, where the other end has sent bytes that make no sense."""
+        """The same, where the other end has sent something that is not a message."""
         self.out_of_resources = False
-        """Whether the last attempt to send failed for a lack that may pass, and of whose end no
-        readiness for writing tells."""
+        """Whether the last attempt to send failed for want of memory or descriptors. No event tells
+        when there are some again, so the caller has to try again after a while."""
         self._sock = sock
         self._calls = calls
         self._encoder = msgspec.msgpack.Encoder()
@@ -99,7 +99,7 @@ class Channel(Generic[M]):
         return len(encoded) if sent else 0
 
     def post(self, *messages: object) -> None:
-        """Take messages without descriptors, whatever the room, and send what fits."""
+        """Take messages without descriptors, even if the socket is full, and send what fits."""
         self._unsent += frame([self._encoder.encode(each) for each in messages])
         self.flush()
 

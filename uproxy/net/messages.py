@@ -90,7 +90,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Worker to control: the worker runs and has read its settings. It is the first answer."""
 
     engine: str = ""
-    """What it relays by: "io_uring" or "epoll"."""
+    """What it relays with: "io_uring" or "epoll"."""
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):

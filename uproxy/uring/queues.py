@@ -69,7 +69,7 @@ class RingQueues(Protocol):
     """The entries of the CQ, 8 bytes at a time: 2 words an entry."""
     sq_mask: int
     cq_mask: int
-    """Ands the number of an entry to its place."""
+    """The number of an entry, ANDed with this, is its place."""
     fields: memoryview
     """Heads, tails and flags, 4 bytes at a time. What follows are indices into it."""
     sq_tail_at: int

@@ -79,7 +79,7 @@ def test_addresses_elsewhere_are_one_trouble_of_the_node() -> None:
             "Warning",
             "AddressesNotOnNode",
             "Listen",
-            "2 addresses of Services are not on this node, 10.96.0.1 for example",
+            "2 Service addresses are not on this node, for example 10.96.0.1",
         )
     }
 
@@ -141,7 +141,7 @@ def test_frontends_that_are_no_longer_wanted_are_no_problem() -> None:
 
 A = Event(WEB, "Warning", "FailedToListen", "Listen", "one")
 B = Event(WEB, "Warning", "PortConflict", "Listen", "two")
-A_OVER = Event(WEB, "Normal", "Recovered", "Listen", "node n1: FailedToListen is over")
+A_OVER = Event(WEB, "Normal", "Recovered", "Listen", "node n1: FailedToListen has been resolved")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ ONE, TWO = Frontend("TCP", "10.96.0.1", 80), Frontend("TCP", "10.96.0.1", 81)
 TABLE = table(service("web", port(80, "a"), port(81, "b")))
 TAKEN = Failure("TCP port 81 is taken", absent=False)
 ELSEWHERE = Failure("address 10.96.0.1 is not on this node", absent=True)
-ONE_WAITS = "default/web: 10.96.0.1:80/TCP is not open: it is opened in the next sync"
+ONE_WAITS = "default/web: 10.96.0.1:80/TCP is not open: it will be opened in the next sync"
 TWO_FAILED = "default/web: 10.96.0.1:81/TCP is not open: TCP port 81 is taken"
 
 

@@ -59,7 +59,7 @@ async def start_worker(
     calls: SocketCalls = LINUX,
     popen: Callable[..., Process] = subprocess.Popen,
 ) -> Started:
-    """Start a worker; it relays by io_uring if the kernel grants it and `ring` says so.
+    """Start a worker. It uses io_uring if `ring` is set and the kernel allows it.
 
     Raises OSError.
     """

@@ -40,7 +40,7 @@ class Worker:
         self.pid = 0
         self.restarts = 0
         self.engine = ""
-        """What it relays by, "io_uring" or "epoll"; "" until it is ready."""
+        """What it relays with, "io_uring" or "epoll"; "" until it is ready."""
         self.active_flows = 0
         self.most_flows = 0
         """The flows that it can have, if its limit of open files allows fewer than its share of

@@ -30,7 +30,7 @@ _LEAST: Final = 8
 """If flows have fewer descriptors than this, they are not the cause of a shortage."""
 
 _LIMIT_LASTS: Final = 0.5
-"""Seconds for which a limit is believed that showed in a refused descriptor."""
+"""Seconds for which the limit that a refused descriptor has shown is believed."""
 
 _UNCHECKED: Final = 64
 """Flows that may begin before room for them has to be computed again."""
@@ -71,7 +71,7 @@ class Capacity:
         self._descriptors = usable - 2 * self.max_pipes
         self._listening: dict[str, int] = dict.fromkeys(SERVED, 0)
         self._limit_met: int | None = None
-        """How many descriptors flows had when another one was refused; None: none was lately."""
+        """How many descriptors flows had when another one was refused; None: no recent refusal."""
         self._limit_until = 0.0
         self._growth_mark = _UNCHECKED
         self._divide()

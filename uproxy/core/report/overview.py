@@ -98,7 +98,7 @@ def _state(
         state = FrontendState.ELSEWHERE if failure.absent else FrontendState.FAILED
         return state, failure.reason
     if actual is None:
-        return FrontendState.PENDING, "it is opened in the next sync"
+        return FrontendState.PENDING, "it will be opened in the next sync"
     if actual.paused:
         return FrontendState.PAUSED, route.reason or "no usable endpoints"
     return FrontendState.SERVING, route.reason

@@ -109,9 +109,7 @@ def problems(
             _put(found, _service(name), HEALTH_CHECK, _health_check_note(node, check, text))
     absent = {frontend.address for frontend, failure in failures.items() if failure.absent}
     if absent:
-        note = (
-            f"{len(absent)} addresses of Services are not on this node, {min(absent)} for example"
-        )
+        note = f"{len(absent)} Service addresses are not on this node, for example {min(absent)}"
         _put(found, node_reference(node), ABSENT, note)
     return found
 
@@ -130,7 +128,7 @@ def new_events(
             yield event
     for problem, event in before.items():
         if problem not in now and exists(problem.regarding):
-            note = f"node {node}: {problem.reason} is over"
+            note = f"node {node}: {problem.reason} has been resolved"
             yield event._replace(type="Normal", reason=RECOVERED, note=note)
 
 

@@ -22,7 +22,7 @@ class FrontendState(StrEnum):
     PAUSED = "paused"
     """The port is kept and clients are refused, because no backend is usable."""
     PENDING = "pending"
-    """It is opened in the next sync."""
+    """It will be opened in the next sync."""
     FAILED = "failed"
     """It cannot be opened, and is tried again with back-off."""
     ELSEWHERE = "elsewhere"
@@ -76,7 +76,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc
     restarts: int
     active_flows: int
     engine: str = ""
-    """What it relays by, "io_uring" or "epoll"; "" until it has started."""
+    """What it relays with, "io_uring" or "epoll"; "" until it has started."""
     most_flows: int | msgspec.UnsetType = msgspec.UNSET
     """The most flows that it can have, if its limit of open files allows fewer than --max-flows."""
     reason: str = ""
@@ -106,10 +106,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     health_checks: tuple[HealthCheckStatus, ...]
     counters: dict[ServicePortName, Counters]
     not_ready: tuple[str, ...]
-    """Why /readyz is red; empty if it is green."""
+    """Why /readyz fails; empty if it succeeds."""
     not_healthy: tuple[str, ...] = ()
-    """Why /healthz is red; empty if it is green."""
+    """Why /healthz fails; empty if it succeeds."""
     notes: tuple[str, ...] = ()
-    """What needs attention but makes neither of them red."""
+    """What needs attention, but makes neither of them fail."""
     client_address_reason: str = ""
     """Why client addresses cannot be preserved in one of the families; "" if they can."""

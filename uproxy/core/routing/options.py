@@ -26,9 +26,9 @@ class RoutingOptions:
     external_ip_cidrs: tuple[Network, ...] = ()
     """Networks whose addresses Services may have as externalIPs as well."""
     strict_source_ranges: bool = False
-    """Whether loadBalancerSourceRanges hold for NodePorts and externalIPs too, and a family without
-    a range is closed. False is kube-proxy's rule: they hold for load-balancer IPs only, and a
-    family without a range is open."""
+    """Whether loadBalancerSourceRanges apply to NodePorts and externalIPs too, and clients of a
+    family without a range are refused. False is kube-proxy's rule: they apply to load-balancer IPs
+    only, and a family without a range is not restricted."""
     local_addresses: frozenset[str] = frozenset()
     """Addresses of this node's interfaces, at each of which a wildcard frontend is reached."""
     reserved: Mapping[str, str] = field(default_factory=dict)

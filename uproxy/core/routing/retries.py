@@ -65,15 +65,15 @@ class Retries:
     ) -> dict[Frontend, Failure]:
         """Note that these have failed, perhaps again. Returns those that had not, or for another
         reason. `random` gives numbers in [0, 1)."""
-        news = {}
+        new = {}
         for frontend, failure in failures.items():
             before = self._retries.get(frontend)
             attempts = before.attempts + 1 if before is not None else 1
             at = now + self._backoff.delay(attempts, random())
             self._retries[frontend] = _Retry(failure, attempts, at)
             if before is None or before.failure != failure:
-                news[frontend] = failure
-        return news
+                new[frontend] = failure
+        return new
 
     def opened(self, frontends: Iterable[Frontend]) -> list[Frontend]:
         """Note that these are open. Returns those that had failed before, sorted."""

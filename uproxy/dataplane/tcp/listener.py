@@ -23,7 +23,7 @@ from uproxy.dataplane.tcp.flows import TcpFlows
 from uproxy.dataplane.tcp.header_flow import HeaderFlow
 
 ACCEPT_BATCH: Final = 64
-"""Connections accepted in one go, about 2 ms of work, before flows get their turn."""
+"""Connections accepted in one go, about 2 ms of work, before flows are served."""
 
 _CLIENT_ERRORS: Final = frozenset(
     {
@@ -68,7 +68,7 @@ class TcpListener:
         self._socket = context.reactor.kernel.new_socket
         self._batch = 1
         """Connections to accept next time. Finding out that no more wait costs as much as
-        accepting one, so it is only tried where some were likely to."""
+        accepting one, so it is only tried where more are likely."""
         self._accepting = False
         self._stopped = False
         self._closed = False

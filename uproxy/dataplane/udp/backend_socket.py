@@ -34,7 +34,7 @@ def connect_as(client: str, backend: Backend, context: Context) -> Socket | None
     """A connected socket with the client's address; None where there can be none. Raises
     OSError."""
     if context.locality.is_here(backend.address):
-        return None  # A backend that is this node itself would reply to the client past us.
+        return None  # A backend on this node would reply to the client directly.
     sock = _new(backend, context)
     if bind_to_client(sock, client, backend.address) and not sock.connect_ex(backend):
         return sock

@@ -153,7 +153,7 @@ class Mirror:
         known = self._objects.get(name)
         if known is not None and _newer(known.metadata.resource_version, metadata.resource_version):
             return None
-        self._bury(name, metadata.resource_version)
+        self._add_tombstone(name, metadata.resource_version)
         self._drop_error(name)
         return Deleted(name) if self._objects.pop(name, None) is not None else None
 
@@ -185,7 +185,7 @@ class Mirror:
         if self._errors.pop(name, None) is not None:
             self._summary = None
 
-    def _bury(self, name: ObjectName, version: str) -> None:
+    def _add_tombstone(self, name: ObjectName, version: str) -> None:
         self._tombstones[name] = version
         if len(self._tombstones) > _MAX_TOMBSTONES:
             del self._tombstones[next(iter(self._tombstones))]

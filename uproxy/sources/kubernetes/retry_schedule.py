@@ -1,5 +1,5 @@
-"""When to send the next request to an API server that is away, or that refuses: decided for all
-resources together.
+"""When to send the next request to an API server that cannot be reached, or that refuses requests.
+It is decided for all resources together.
 
 A server that starts first refuses connections, then forbids everything until it has read its roles,
 then answers. The resources ask one after the other, so that the server is asked often, but by few;
@@ -20,10 +20,10 @@ class Spacing:
 
     first: float = 1.0
     unreachable: float = 3.0
-    """At most so long while no server is there, since waiting longer spares nothing. With the
+    """The longest pause while no server answers, since waiting longer spares nothing. With the
     jitter, a thousand nodes come over three seconds, and a node waits for one second on average."""
     refusing: float = 30.0
-    """At most so long while the server is there and refuses."""
+    """The longest pause while the server answers, and refuses."""
     share: float = 0.5
     """The pause as a share of the time since the trouble began. The longer an outage has lasted,
     the less it matters if it ends a little later."""

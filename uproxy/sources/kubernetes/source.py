@@ -77,7 +77,7 @@ class KubernetesSource:
     async def run(self, sink: Sink) -> None:
         """Deliver everything, then every change, until cancelled."""
         access = self.api.access
-        log.info("the cluster is %s, according to %s", access.server, access.origin)
+        log.info("using the API server %s, from %s", access.server, access.origin)
         async with asyncio.TaskGroup() as tasks:
             for source, watcher in self._watchers.items():
                 tasks.create_task(watcher.run(sink), name=f"watch {source}")

@@ -20,27 +20,27 @@ class Timing:
     """A watch is asked to last between this and twice as long (client-go's rule). The random part
     spreads the clients, which would otherwise all come back at once."""
     overtime: float = 30.0
-    """A server that has not ended a watch so long after its time is taken for dead."""
+    """How far past its lifetime a watch may last. Then the server is taken to be dead."""
     response_start: float = 30.0
     """A watch whose response has not begun by then is given up. A server sends the headers before
     it has any event to send. The time that an exec plugin takes to log in does not count."""
     silence: float = 90.0
-    """A watch over which nothing has come for so long is replaced. The server sends a bookmark
-    about once a minute, so silence means that the connection is dead."""
+    """How long a watch may receive nothing until it is replaced. The server sends a bookmark about
+    once a minute, so silence means that the connection is dead."""
     initial_silence: float = 10.0
-    """When nothing has come for so long and the initial events are still not said to be complete,
-    the server is taken for one that ignores `sendInitialEvents` and will never say so."""
+    """How long a watch may receive nothing before the bookmark that ends its initial events. Then
+    the server is taken for one that ignores `sendInitialEvents`, and never sends that bookmark."""
     initial_list: float = 120.0
-    """All initial events together may take so long, and so may each page of a list."""
+    """How long all initial events together may take, and each page of a list."""
     error_body: float = 10.0
-    """So long the body of a response that reports an error is waited for."""
+    """How long to wait for the body of a response that reports an error."""
     healthy_after: float = 10.0
-    """A watch that has lasted so long makes earlier failures forgotten."""
+    """How long a watch has to last until earlier failures are forgotten."""
     shortest_watch: float = 1.0
-    """A watch that the server ends sooner counts as failed. Without this, a server that ends each
-    watch at once would be asked a thousand times a second."""
+    """A watch that the server ends sooner than this counts as failed. Otherwise a server that ends
+    each watch at once would be asked a thousand times a second."""
     slices_first: float = 5.0
-    """Services wait at most so long for EndpointSlices to be listed. Without the endpoints their
+    """How long Services wait at most for EndpointSlices to be listed. Without the endpoints their
     ports would be opened only to refuse every connection."""
     backoff: Backoff = _BACKOFF
     """Pauses after lists and watches that had begun and then failed: 0.4 to 1.6 s at first."""

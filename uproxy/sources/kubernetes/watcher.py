@@ -109,7 +109,7 @@ class Watcher:
         except Exception as error:
             # Whatever the error is, it must not stop the other resources. The objects are listed
             # again because it is not known which of them were taken in.
-            reason = f"unexpected: {type(error).__name__}"
+            reason = f"unexpected {type(error).__name__}"
             logged, self._logged_error = self._logged_error, reason
             level = logging.DEBUG if logged == reason else logging.ERROR
             log.log(level, "%s: unexpected error", self.resource.source, exc_info=error)
