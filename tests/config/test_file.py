@@ -206,7 +206,7 @@ bindAddress: "::"
 """
     )
     [warning] = warnings
-    assert warning.partition(": ignored, since uproxy has no use for them: ")[2].split(", ") == [
+    assert warning.partition(": ignored, as they have no effect in uproxy: ")[2].split(", ") == [
         "mode",
         "oomScoreAdj",
         "conntrack.maxPerCore",

@@ -142,7 +142,7 @@ def test_what_aliases_stand_for_is_bounded_in_bytes() -> None:
 def test_text_that_aliases_stand_for_is_counted_through_collections() -> None:
     text = f"a: &a [{'x' * 1_000_000}, y]\nb: &b [*a, *a, *a, *a]\nc: [*b, *b, *b, *b]\n"
     (found,) = yaml_documents(text)
-    assert "aliases stand for more than 16 MiB of text" in str(found)
+    assert "aliases expand to more than 16 MiB of text" in str(found)
     (fine,) = yaml_documents(text.replace("*b, *b, *b, *b", "*b"))
     assert not isinstance(fine, ValueError)
     within = f"a: &a {'x' * 1_000_000}\nb: [{'*a,' * 16}]\n"

@@ -97,7 +97,7 @@ def read_config(path: Path, raw: bytes, *, workers: int) -> Loaded:
     if not ignored:
         return Loaded(config, ())
     fields = brief(", ".join(ignored))
-    return Loaded(config, (f"{name}: ignored, since uproxy has no use for them: {fields}",))
+    return Loaded(config, (f"{name}: ignored, as they have no effect in uproxy: {fields}",))
 
 
 def _only_document(text: str) -> Document:
@@ -121,7 +121,7 @@ def _decode(data: Any) -> KubeProxyConfiguration:
     for field, wanted in _API.items():
         if data.get(field) != wanted:
             found = f'is "{data[field]}"' if field in data else "is missing"
-            raise _Wrong((field,), f'{found}; "{wanted}" is read here')
+            raise _Wrong((field,), f'{found}; expected "{wanted}"')
     try:
         file = msgspec.convert(data, KubeProxyConfiguration, dec_hook=parse_field)
     except msgspec.ValidationError as error:

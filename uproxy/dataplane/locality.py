@@ -57,7 +57,7 @@ class Locality:
         family = family_of(route.frontend.address)
         return route.local_backends is not None and family in self._preserved
 
-    def is_itself(self, sock: Socket, backend: Backend) -> bool:
+    def is_self_connected(self, sock: Socket, backend: Backend) -> bool:
         """Whether a socket that was connected to a backend on this node is connected to itself.
 
         If nothing listens on the backend's port, and the kernel happens to choose that very port

@@ -59,7 +59,7 @@ def api_app(
         ("/metrics", one_at_a_time(metrics_page(telemetry, status, version=version))),
         ("/proxyMode", _text("userspace")),
         ("/healthz", _text("ok")),
-        ("/readyz", readyz_page(not_ready, notes, said=texts)),
+        ("/readyz", readyz_page(not_ready, notes, lines_of=texts)),
         ("/api/v1/routes", one_at_a_time(_routes(status))),
     ):
         app.router.add_get(path, page)
@@ -90,9 +90,9 @@ def _only_for(names: Set[str]) -> Middleware:
         if answers_to(hosts, names):
             return await handler(request)
         text = printable(
-            f"uproxy does not answer to the name {', '.join(hosts)[:_LONGEST_NAME]!r}, which a web "
-            "page may have made up: use an IP address, localhost or the name of the node, or allow "
-            "the name with --metrics-allowed-hosts"
+            f"the host name {', '.join(hosts)[:_LONGEST_NAME]!r} is refused, as protection against "
+            "DNS rebinding: use an IP address, localhost or the name of the node, or allow the "
+            "name with --metrics-allowed-hosts"
         )
         return web.Response(status=421, text=f"{text}\n", headers=_NOSNIFF)
 

@@ -55,7 +55,7 @@ def healthz_app(
     app = web.Application()
     app.router.add_route("*", "/healthz", healthz)
     app.router.add_route("*", "/livez", livez)
-    app.router.add_route("*", "/readyz", readyz_page(not_ready, notes, said=kinds))
+    app.router.add_route("*", "/readyz", readyz_page(not_ready, notes, lines_of=kinds))
     return app
 
 

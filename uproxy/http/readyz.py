@@ -17,13 +17,13 @@ def readyz_page(
     not_ready: Callable[[], Sequence[Reason]],
     notes: Notes,
     *,
-    said: Callable[[Sequence[Reason]], Sequence[str]],
+    lines_of: Callable[[Sequence[Reason]], Sequence[str]],
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """`said` gives the lines to show for reasons and notes: their kinds, or their texts."""
+    """`lines_of` makes the lines to show of reasons and notes: their kinds, or their texts."""
 
     async def page(_: web.Request) -> web.Response:
         reasons = not_ready()
-        lines = [*(said(reasons) if reasons else ("ok",)), *said(notes())]
+        lines = [*(lines_of(reasons) if reasons else ("ok",)), *lines_of(notes())]
         text = "ok" if lines == ["ok"] else "".join(f"{printable(line)}\n" for line in lines)
         return web.Response(
             status=503 if reasons else 200, text=text, headers={"X-Content-Type-Options": "nosniff"}

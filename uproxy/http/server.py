@@ -181,7 +181,7 @@ class _Site(web.BaseSite):
 
 def _runner(target: web.Application | Answer) -> web.BaseRunner:
     if isinstance(target, web.Application):
-        return web.AppRunner(_observed(target), shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        return web.AppRunner(_with_busy_mark(target), shutdown_timeout=_SHUTDOWN_TIMEOUT)
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         return await _connection(request).answer(request, target(request))
@@ -189,15 +189,15 @@ def _runner(target: web.Application | Answer) -> web.BaseRunner:
     return web.ServerRunner(web.Server(answer), shutdown_timeout=_SHUTDOWN_TIMEOUT)
 
 
-def _observed(app: web.Application) -> web.Application:
+def _with_busy_mark(app: web.Application) -> web.Application:
     """The application, with a middleware that marks connections as busy."""
-    if _observe not in app.middlewares:
-        app.middlewares.insert(0, _observe)
+    if _mark_busy not in app.middlewares:
+        app.middlewares.insert(0, _mark_busy)
     return app
 
 
 @web.middleware
-async def _observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _mark_busy(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await _connection(request).answer(request, handler(request))
 
 

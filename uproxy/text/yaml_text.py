@@ -180,7 +180,7 @@ class _Builder:
 
     def _start(self, event: yaml.CollectionStartEvent) -> None:
         if len(self._open) == _MAX_DEPTH:
-            raise self._error(f"nested more than {_MAX_DEPTH} deep", event)
+            raise self._error(f"nested more than {_MAX_DEPTH} levels deep", event)
         if event.tag not in _COLLECTION_TAGS:
             raise self._error(f"the tag {event.tag} is not supported; leave it out", event)
         if self._wants_key():
@@ -207,11 +207,11 @@ class _Builder:
             raise self._error(f"the alias *{event.anchor} contains itself", event)
         self._repeated += node.size
         if self._repeated > _MAX_REPEATED:
-            raise self._error(f"aliases stand for more than {_MAX_REPEATED} values", event)
+            raise self._error(f"aliases expand to more than {_MAX_REPEATED} values", event)
         self._repeated_text += node.text
         if self._repeated_text > _MAX_REPEATED_TEXT:
             most = f"{_MAX_REPEATED_TEXT >> 20} MiB of text"
-            raise self._error(f"aliases stand for more than {most}", event)
+            raise self._error(f"aliases expand to more than {most}", event)
         return self._add(node, event)
 
     def _add(self, node: _Node, event: yaml.Event | None) -> _Node | None:

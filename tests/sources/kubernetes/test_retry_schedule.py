@@ -12,8 +12,8 @@ from statistics import median
 import pytest
 
 from uproxy.sources.kubernetes.retry_schedule import (
-    RetrySchedule,
     RetryTimer,
+    SharedRetrySchedule,
     Spacing,
 )
 from uproxy.sources.kubernetes.verdict import FailureCounts, Verdict
@@ -40,7 +40,7 @@ def requests(
     server: Server, chance: Callable[[], float], until: float = 600.0
 ) -> list[tuple[float, str]]:
     """When which resource asks, until all are answered again, or this time."""
-    recovery, now = RetrySchedule(chance, SPACING), server.gone
+    recovery, now = SharedRetrySchedule(chance, SPACING), server.gone
     asking, found = dict.fromkeys(KINDS, now), list[tuple[float, str]]()
     while asking:
         for each in asking:
@@ -119,7 +119,7 @@ def scripted(values: Iterable[float] = ()) -> Callable[[], float]:
 
 
 def test_success_anywhere_ends_the_wait_everywhere() -> None:
-    recovery = RetrySchedule(scripted(), SPACING)
+    recovery = SharedRetrySchedule(scripted(), SPACING)
     for now in range(0, 100, 10):
         recovery.failed("services", now, refused=True)
     recovery.failed("node", 91.0, refused=True)
@@ -133,14 +133,14 @@ def test_success_anywhere_ends_the_wait_everywhere() -> None:
 
 
 def test_success_without_an_outage_changes_nothing() -> None:
-    recovery = RetrySchedule(scripted(), SPACING)
+    recovery = SharedRetrySchedule(scripted(), SPACING)
     for now in range(5):
         recovery.succeeded("services", now)
     assert recovery.outages == 0
 
 
 def test_a_wait_that_the_server_asks_for_is_respected_after_an_outage() -> None:
-    recovery = RetrySchedule(scripted(), SPACING)
+    recovery = SharedRetrySchedule(scripted(), SPACING)
     recovery.failed("services", 0.0, refused=True, wait=20.0)
     recovery.failed("node", 0.0, refused=True)
     assert recovery.due("node") == 2.0, "the wait of one is not the wait of another"
@@ -149,7 +149,7 @@ def test_a_wait_that_the_server_asks_for_is_respected_after_an_outage() -> None:
 
 
 def test_time_without_a_server_does_not_count_against_one_that_refuses() -> None:
-    recovery = RetrySchedule(scripted(), SPACING)
+    recovery = SharedRetrySchedule(scripted(), SPACING)
     recovery.failed("services", 0.0, refused=False)
     recovery.failed("services", 1000.0, refused=False)
     assert recovery.due("services") == 1003.0
@@ -161,7 +161,7 @@ def test_time_without_a_server_does_not_count_against_one_that_refuses() -> None
 
 
 def test_a_resource_that_alone_cannot_be_listed_is_not_asked_for_every_second() -> None:
-    recovery = RetrySchedule(scripted(), SPACING)
+    recovery = SharedRetrySchedule(scripted(), SPACING)
     recovery.failed("services", 0.0, refused=False, alone=True)
     recovery.failed("services", 100.0, refused=False, alone=True)
     assert recovery.due("services") == 130.0

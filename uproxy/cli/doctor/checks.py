@@ -93,7 +93,7 @@ def reuse_port(machine: Machine) -> Finding:
 def splice(machine: Machine) -> Finding:
     if machine.splice:
         text = f"{machine.splice}: bulk transfers cost more CPU"
-        return Finding("splice", Result.WARN, text, "nothing needs to be done: only speed is lost")
+        return Finding("splice", Result.WARN, text, "nothing to do: only speed is lost")
     return Finding("splice", Result.OK, "works")
 
 

@@ -112,7 +112,7 @@ class Flow:
         if mask & _FAILED:
             self.listener.dialer.failed(self)
             return
-        if self.listener.context.locality.is_itself(self.sock, self.backend):
+        if self.listener.context.locality.is_self_connected(self.sock, self.backend):
             # By a reset: TIME_WAIT would keep the port from a server that wants it for a minute.
             self.sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER)
             self.listener.dialer.failed(self)

@@ -22,7 +22,7 @@ def connect(backend: Backend, context: Context) -> Socket:
     sock = _new(backend, context)
     try:
         sock.connect(backend)
-        if context.locality.is_itself(sock, backend):
+        if context.locality.is_self_connected(sock, backend):
             raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
     except BaseException:
         sock.close()

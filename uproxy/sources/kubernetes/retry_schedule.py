@@ -39,7 +39,7 @@ class _Waiting(NamedTuple):
     """The wait that the server has asked for ends then."""
 
 
-class RetrySchedule:
+class SharedRetrySchedule:
     """Pure: the time is an argument, and `random` is uniform in [0, 1)."""
 
     def __init__(self, random: Callable[[], float], spacing: Spacing) -> None:
@@ -94,7 +94,7 @@ class RetrySchedule:
 
 
 class RetryTimer:
-    """Waits until the times that RetrySchedule decides."""
+    """Waits until the times that SharedRetrySchedule decides."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class RetryTimer:
         clock: Callable[[], float] | None = None,
     ) -> None:
         """`clock`: by default that of the event loop, by which time-outs are measured."""
-        self._schedule: Final = RetrySchedule(random, spacing)
+        self._schedule: Final = SharedRetrySchedule(random, spacing)
         self._now = clock if clock is not None else _now
         self._changed = asyncio.Event()
 
@@ -114,11 +114,11 @@ class RetryTimer:
     def failed(
         self, resource: str, *, refused: bool, alone: bool = False, wait: float = 0.0
     ) -> None:
-        """Like RetrySchedule.failed, at the present time."""
+        """Like SharedRetrySchedule.failed, at the present time."""
         self._schedule.failed(resource, self._now(), refused=refused, alone=alone, wait=wait)
 
     def succeeded(self, resource: str) -> None:
-        """Like RetrySchedule.succeeded, at the present time."""
+        """Like SharedRetrySchedule.succeeded, at the present time."""
         before = self._schedule.outages
         self._schedule.succeeded(resource, self._now())
         if self._schedule.outages != before:
