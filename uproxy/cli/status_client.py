@@ -29,7 +29,7 @@ EVERYTHING: Final = Filter()
 
 
 class NoStatus(click.ClickException):
-    """The status could not be had; one line on stderr, exit code 2."""
+    """The status is not available; one line on stderr, exit code 2."""
 
     exit_code = 2
 

@@ -49,7 +49,7 @@ class CapacityQueue:
             self.resume_if_room()
 
     def descriptor_refused(self) -> None:
-        """A descriptor, or memory for one, could not be had."""
+        """A descriptor, or memory for one, was refused."""
         self._capacity.ran_out(self._reactor.now)
 
     def wait(self, resume: Callable[[], None]) -> None:

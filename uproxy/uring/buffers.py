@@ -109,5 +109,5 @@ class BufferRing:
 
 
 def address_of(memory: bytearray | mmap.mmap) -> int:
-    """The address, for a pointer in an SQE. It holds while the object lives and is not resized."""
+    """The address, for a pointer in an SQE, valid while the object lives and is not resized."""
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))

@@ -26,7 +26,7 @@ _Ts = TypeVarTuple("_Ts")
 
 
 class RingLoop(asyncio.SelectorEventLoop):
-    """Use it as any other; `new_ring_loop` makes one."""
+    """Use it like any other loop; `new_ring_loop` makes one."""
 
     def __init__(self, selector: RingSelector) -> None:
         self._ring_selector = selector

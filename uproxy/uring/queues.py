@@ -57,7 +57,7 @@ _call_quickly: Callable[..., int] = ctypes.PyDLL(None, use_errno=True)["syscall"
 
 
 class RingQueues(Protocol):
-    """The queues as `Ring` uses them. The simulation (decision 0011) has some of its own."""
+    """The queues as `Ring` uses them. The simulation (decision 0011) has its own."""
 
     fd: int
     """Negative when closed."""
@@ -89,7 +89,7 @@ class RingQueues(Protocol):
 
 
 class Queues:
-    """Those of the kernel: a new io_uring."""
+    """The kernel's queues: a new io_uring."""
 
     def __init__(self) -> None:
         """Raises OSError."""

@@ -161,7 +161,7 @@ class Ring(SubmissionQueue):
         return user_data
 
     def remove_callback(self, user_data: int) -> None:
-        """Call back no more. Unknown user_data is ignored. What still arrives is dropped."""
+        """Stop calling back. Unknown user_data is ignored, and what still arrives is dropped."""
         self._callbacks.pop(user_data, None)
 
     def redirect(self, user_data: int, callback: CompletionCallback) -> None:

@@ -64,7 +64,7 @@ def verdict(status: StatusView, service: str) -> str:
 
 
 def not_found(status: StatusView, service: str) -> str:
-    """What to say of a Service that uproxy does not know; `status` is that of all Services."""
+    """What to say about a Service that uproxy does not know; `status` is that of all Services."""
     names = sorted(_names(status))
     similar = _similar_names(service, names)
     if not names:

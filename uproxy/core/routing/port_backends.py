@@ -42,8 +42,8 @@ class PortBackends(NamedTuple):
         """A route's `backends` and `local_backends` at one kind of frontend.
 
         With externalTrafficPolicy Local, clients from outside get endpoints of this node only.
-        This node and its pods are short-circuited to endpoints of the whole cluster, as in
-        kube-proxy, so such a frontend has two sets.
+        This node and the cluster's pods are short-circuited to endpoints of the whole cluster, as
+        in kube-proxy, so such a frontend has two sets.
         """
         cluster, local = self.usable.cluster or (), self.usable.local or ()
         if kind is FrontendKind.CLUSTER_IP:
