@@ -41,28 +41,9 @@ ROUNDS: Final = 4
 class EpollDirection:
     """Bytes that are read from `sock` and given to the peer's socket."""
 
-    __slots__ = (
-        "buffer",
-        "closed",
-        "deferred",
-        "eof",
-        "fd",
-        "full_reads",
-        "held",
-        "owner",
-        "peer",
-        "peer_blocked",
-        "recv_into",
-        "reported",
-        "send",
-        "shared",
-        "slow_path",
-        "sock",
-        "splice",
-        "splices",
-        "total",
-        "view",
-    )  # fmt: skip
+    __slots__ = ("buffer", "closed", "deferred", "eof", "fd", "full_reads", "held", "owner", "peer",
+                 "peer_blocked", "recv_into", "reported", "send", "shared", "slow_path", "sock",
+                 "splice", "splices", "total", "view")  # fmt: skip
 
     peer: EpollDirection
     """The opposite direction; gone when closed, so that no reference cycle stays."""

@@ -51,33 +51,10 @@ class DetachingMover(Protocol):
 class RingDirection:
     """Bytes that are received from `sock` and sent to the peer's socket."""
 
-    __slots__ = (
-        "_ending",
-        "_full_buffers",
-        "_full_buffers_end",
-        "_last",
-        "_mover",
-        "_number",
-        "_ring",
-        "_sqe",
-        "_user_data",
-        "_usual",
-        "_waiting",
-        "armed",
-        "broken",
-        "closed",
-        "detaching",
-        "eof",
-        "fd",
-        "held",
-        "peer",
-        "rejected",
-        "reported",
-        "slow_path",
-        "sock",
-        "total",
-        "turn",
-    )  # fmt: skip
+    __slots__ = ("_ending", "_full_buffers", "_full_buffers_end", "_last", "_mover", "_number",
+                 "_ring", "_sqe", "_user_data", "_usual", "_waiting", "armed", "broken", "closed",
+                 "detaching", "eof", "fd", "held", "peer", "rejected", "reported", "slow_path",
+                 "sock", "total", "turn")  # fmt: skip
 
     peer: RingDirection
     """The opposite direction; gone when closed, so that no reference cycle stays."""
