@@ -82,7 +82,7 @@ class Credentials:
         assert self.access.plugin is not None
         generation = self.generation
         async with self._issuing:
-            # Requests at the same time share one run and its failure: whoever had to wait for the
+            # Requests at the same time share one run and its failure: one that had to wait for the
             # lock finds another generation.
             if generation == self.generation and self._due():
                 await self._run(self.access.plugin)
