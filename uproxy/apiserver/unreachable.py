@@ -62,6 +62,11 @@ def describe(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(cause, UnicodeError):
         return "the request contains text that cannot be sent"  # The error's message quotes it.
+    if getattr(cause, "request_info", None) is not None:
+        # aiohttp's text has the URL of the request, with another timeoutSeconds in each attempt: a
+        # reason that is always new would be logged for each of them.
+        message = getattr(cause, "message", "")
+        return brief(f"the answer is not valid HTTP: {' '.join(message.split())}")
     text = str(cause) or type(cause).__name__
     if isinstance(cause, OSError) and cause.strerror:
         # asyncio replaces "Connection refused" by a sentence of its own, so the text is taken from

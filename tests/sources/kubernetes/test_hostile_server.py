@@ -296,6 +296,35 @@ async def test_a_redirect_is_not_followed() -> None:
         assert b"Bearer secret" in server.heads[0]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"SSH-2.0-server\r\n\r\n", id="another protocol"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", id="no chunk size"
+        ),
+    ],
+)
+async def test_the_reason_for_what_is_not_http_does_not_change_with_each_request(
+    answer: bytes,
+) -> None:
+    """Otherwise every attempt would be a line in the log."""
+    async with (
+        served(always(b"", answer)) as server,
+        ApiClient(Access(origin="test", server=server.url)) as api,
+    ):
+        reasons = set[str]()
+        for seconds in (301, 302):
+            request = Request("GET", "/api", query={"timeoutSeconds": seconds})
+            with pytest.raises(ApiUnreachable) as caught:
+                async with api.send(request) as response:
+                    await response.read()
+            reasons.add(str(caught.value))
+    (reason,) = reasons
+    assert reason.startswith("the answer is not valid HTTP: ")
+    assert server.url not in reason
+
+
 async def test_answers_are_read_up_to_a_bound() -> None:
     async with (
         served(without_end(b"x")) as server,
