@@ -159,6 +159,20 @@ async def test_forbidden_is_logged_once_and_harms_nothing(
     ]
 
 
+async def test_credentials_that_are_not_accepted_are_logged_as_such(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No permission would help against a 401."""
+    with caplog.at_level(logging.INFO):
+        async with world() as here:
+            here.server.answer(401, on="events", times=4)
+            here.begin(TAKEN)
+            await here.until(lambda: bool(caplog.records))
+    assert [record.message for record in caplog.records] == [
+        "the API server does not accept the credentials, and so no Events (401)"
+    ]
+
+
 @pytest.mark.parametrize("code", [429, 500, 503])
 async def test_an_overloaded_server_is_asked_again(code: int) -> None:
     async with world() as here:

@@ -28,6 +28,10 @@ _ATTEMPTS: Final = 12
 _QUEUE: Final = 256
 """Events that may wait to be sent; if there are more, the oldest are dropped."""
 _OVERLOADED: Final = 429
+_REFUSALS: Final = {
+    401: "the API server does not accept the credentials, and so no Events (401)",
+    403: "the API server forbids writing Events (403); grant create and patch on events.k8s.io",
+}
 
 
 class Pace(NamedTuple):
@@ -127,15 +131,10 @@ class EventSender:
     def _note(self, status: int, request: EventRequest) -> None:
         if status < 400:
             self._forbidden = False
-        elif status in (401, 403):
+        elif status in _REFUSALS:
             level = logging.DEBUG if self._forbidden else logging.WARNING
             self._forbidden = True
-            log.log(
-                level,
-                "the API server forbids writing Events (%d); grant create and patch on "
-                "events.k8s.io",
-                status,
-            )
+            log.log(level, "%s", _REFUSALS[status])
             self._log.forget(request.event)
         elif status != 404:
             log.debug("the API server refused an Event (%d)", status)
