@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PLOTTING := $(VENV)/.plotting
 INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage check format simulate faults bench bench-quick bench-scale clean
+.PHONY: demo test coverage check format simulate simulate-mutations faults bench bench-quick bench-scale clean
 
 demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
