@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import select
 import socket
 
 import pytest
 
 from tests.dataplane.peers import MIB, Peer, eventually, fill, pattern, world
+from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.tcp.listener import TcpListener
 from uproxy.dataplane.tcp.shared_buffers import SpliceMode
 
@@ -40,6 +42,27 @@ class TestStreams:
             client, backend = await w.pair()
             await backend.send(b"220 ready")
             assert await client.receive(9) == b"220 ready"
+
+    async def test_the_server_may_speak_and_end_before_the_dial_is_noticed(
+        self, mode: SpliceMode, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The dial's event is the only one then: edges are reported once."""
+        async with world(mode) as w:
+            server = w.server()
+            listener = w.listen(server.backend)
+            dial = listener.dialer.dial
+
+            def dial_and_be_told(flow: Flow) -> None:
+                dial(flow)
+                select.select([server.sock], [], [])
+                with server.sock.accept()[0] as backend:
+                    backend.send(b"220 ready")
+
+            monkeypatch.setattr(listener.dialer, "dial", dial_and_be_told)
+            client = w.connect(listener)
+            assert await client.receive(9) == b"220 ready"
+            client.finish()
+            assert await client.rest() == b""
 
     async def test_64_mib_both_ways_at_once(self, mode: SpliceMode) -> None:
         async with world(mode) as w:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -253,3 +254,25 @@ class TestBulk:
         ends.client.sendall(bytes(BULK * BUFFER_SIZE))
         ends.flow.turn_until(lambda: bool(ends.flow.asked))
         assert ends.flow.asked == ["leave"]
+
+
+class TestClosing:
+    def test_a_queued_receive_takes_no_bytes_of_another_flow(self, ends: Ends) -> None:
+        """The kernel looks a descriptor up when it takes an operation, and then the number may be
+        that of another socket already."""
+        numbers = ends.near_client.fileno(), ends.near_backend.fileno()
+        near, far = socket.socketpair()
+        with near, far:
+            near.setblocking(False)
+            ends.flow.mover.close()
+            ends.near_client.close()
+            ends.near_backend.close()
+            for number in numbers:
+                os.dup2(near.fileno(), number)
+            far.send(b"for another flow")
+            try:
+                ends.flow.settle()
+                assert near.recv(100) == b"for another flow"
+            finally:
+                for number in numbers:
+                    os.close(number)
