@@ -134,7 +134,7 @@ class TestDirt:
         state = cluster(*before)
         state.take_dirty()
         with monkeypatch.context() as patch:
-            patch.setattr(state, "_note", fail)
+            patch.setattr(state, "_record_change", fail)
             with pytest.raises(ValueError, match="a bug"):
                 state.apply(SOURCE, service("web", port(81)))
         assert state.all_objects() == before
