@@ -91,7 +91,9 @@ class Dialer:
         self._shortage = shortage
         self.loops = LoopDetector(reactor)
         self._queues = tuple(OrderedDict[DialedFlow, float]() for _ in TIMEOUTS)
-        """Flows to the time when their attempt is over."""
+        """Flows to the time when their attempt is over. They leave at the front: to find its first
+        item, a plain dict steps over the places of all that were deleted there. (Measured, 20,000
+        of 50,000 flows: 25 times as long.)"""
         self._timer: asyncio.TimerHandle | None = None
 
     def dial(self, flow: DialedFlow) -> None:
@@ -114,6 +116,8 @@ class Dialer:
         flow.backend = backend
         flow.port.balancer.begin(backend)
         try:
+            # Nagle's algorithm (tcp(7)) would keep a small message back until the backend has
+            # acknowledged the one before. The client's socket has this option from its listener.
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
             # Before an urgent byte can arrive. Without this option recv skips it, and an unread one
             # is lost when the next arrives: a byte of the stream would be missing. Accepted sockets
@@ -124,6 +128,7 @@ class Dialer:
                 # mover to set the option again. It has to be off before connect: Linux decides
                 # when the SYN-ACK arrives whether to acknowledge that at once.
                 sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
+            # Before connect: the next proxy looks at the TTL of the handshake.
             if self.loops.to_inspect and not self.loops.pass_on(flow.client_sock, sock):
                 flow.drop(DropReason.LOOP)
                 return
@@ -132,6 +137,8 @@ class Dialer:
             code = sock.connect_ex(backend)
             if code in _IN_PROGRESS:
                 self._reactor.await_writable(sock.fileno(), flow.connected, EVENTS)
+                # Only if that has not failed: then the flow waits for resources (shortage.py), and
+                # the attempt, which is over, must not time out.
                 self._wait(flow)
                 return
         except OSError as error:
@@ -141,6 +148,8 @@ class Dialer:
 
     def succeeded(self, flow: DialedFlow) -> None:
         """The backend has answered."""
+        # It must not time out any more: the backend gets the client's bytes now, and one that may
+        # have got some is never replaced (dialed-again-while-relayed).
         del self._queues[flow.attempt][flow]
         assert flow.backend is not None
         flow.port.counters.dials += 1
@@ -186,6 +195,9 @@ class Dialer:
     def _expire(self) -> None:
         # A worker that was held up blames no backend for it: both kinds of loop look at sockets
         # before they look at timers, so answers that have arrived meanwhile were seen by now.
+        #
+        # The timer is forgotten first: attempts that begin below set one only if there is none, and
+        # would wait for ever if the queues were empty otherwise.
         self._timer = None
         now = self._reactor.now
         for queue in self._queues:
@@ -225,6 +237,8 @@ class Dialer:
         if _untried(flow):
             self._next(flow)
         else:
+            # The attempt lasts as long as any other. Ports may be free again by then, and the
+            # backend, which has not refused, is dialed again.
             self._wait(flow)
 
     def _next(self, flow: DialedFlow) -> None:
@@ -242,6 +256,7 @@ class Dialer:
         sock, backend = flow.sock, flow.backend
         flow.sock = flow.backend = None
         if sock is not None:
+            # Before the number can belong to another socket.
             self._reactor.discard(sock.fileno())
             sock.close()
         if backend is not None:

@@ -80,6 +80,7 @@ class EpollMover:
         pairs = (self.from_client, rest.from_client), (self.from_backend, rest.from_backend)
         for direction, left in pairs:
             direction.restore(left)
+        # Not in one loop: `reject` delivers what the peer holds, which it has to know by then.
         for direction, left in pairs:
             if left.rejected:
                 direction.reject()

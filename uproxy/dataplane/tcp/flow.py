@@ -126,7 +126,8 @@ class Flow:
         assert sock is not None
         listener = self.listener
         listener.dialer.succeeded(self)
-        # Before the start: what has arrived meanwhile may end the flow.
+        # Before the start: what has arrived meanwhile may end the flow, which closes the mover. Set
+        # afterwards, the mover would keep the pipe of its splice.
         self.mover = mover = listener.movers.new(self, sock)
         try:
             mover.start(self.client_sock, sock, mask)
@@ -136,6 +137,7 @@ class Flow:
     def detached(self, rest: Detached) -> None:
         """The mover has left the flow: go on by epoll."""
         assert self.sock is not None
+        # Set before it takes over, as in `relay`.
         self.mover = mover = self.listener.movers.successor(self)
         try:
             mover.take_over(self.client_sock, self.sock, rest)
@@ -167,7 +169,8 @@ class Flow:
             self.listener.flow_ended(self)
 
     def abort(self) -> None:
-        """Reset both connections."""
+        """Reset both connections. A FIN would tell both ends that they have received everything
+        (end-in-place-of-a-reset)."""
         if not self.ended:
             self._let_go()
             reset(self.client_sock)
@@ -191,6 +194,9 @@ class Flow:
 
     def _let_go(self) -> None:
         """Let go of everything but the sockets."""
+        # In this order. Bytes whose fate is open count once the flow has ended, since it will never
+        # be known. And a mover that is closed has forgotten what it had not delivered, which would
+        # count as delivered.
         self.ended = True
         self.account()
         if self.backend is not None:

@@ -100,6 +100,7 @@ class TcpFlows:
             self._timer = self._reactor.call_later(self._interval, self._begin_sweep)
 
     def _begin_sweep(self) -> None:
+        # A copy, since flows begin and end during the sweep. One that has ended has no mover.
         self._unswept = iter([flow for listener in self.listeners for flow in listener.flows])
         self._sweep()
 
@@ -120,7 +121,8 @@ class TcpFlows:
         if mover is None:
             return
         client, backend = mover.from_client, mover.from_backend
-        # Bytes read, bytes delivered and ends of streams: it only ever grows.
+        # Bytes read (total), bytes delivered (total less pending) and ends of streams: it only
+        # ever grows. Nothing is pending unless `slow_path`, and to find out takes a call.
         progress = 2 * (client.total + backend.total)
         if client.slow_path or backend.slow_path:
             progress += client.eof + backend.eof - client.pending - backend.pending

@@ -49,6 +49,7 @@ class HeaderFlow(Flow):
         if mask & _FAILED:
             dialer.failed(self)
             return
+        # Edges come once: the mover is told of all those that came while the header waited.
         self.events |= mask
         try:
             sent = sock.send(self.unsent, SEND_FLAGS)
@@ -62,10 +63,13 @@ class HeaderFlow(Flow):
             # It fits into the smallest send buffer, but the kernel may be short of memory.
             self._wait_for_room(sock)
         else:
+            # Not before: until the header has gone, the attempt may fail or time out, and the next
+            # backend gets a whole one.
             super().relay(self.events)
 
     def _wait_for_room(self, sock: Socket) -> None:
         reactor = self.listener.context.reactor
+        # It is registered if epoll has reported the dial; a ring has polled it once instead.
         if reactor.is_registered(sock.fileno()):
             reactor.replace(sock.fileno(), self._send)
             return

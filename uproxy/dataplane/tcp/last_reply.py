@@ -39,12 +39,14 @@ def pass_on_last_reply(direction: Replying) -> None:
         if direction.held is not None:
             direction.held = direction.held[direction.send(direction.held, SEND_FLAGS) :] or None
         for _ in range(READS):
+            # What is read here must not overtake what waits, in `held` or in a pipe.
             if direction.pending:
                 return
             count = direction.recv_into(shared.buffer, 0, RECV_FLAGS)
             if not count:
                 return
             sent = direction.send(shared.view[:count], SEND_FLAGS)
+            # Not `count`: the rest is lost, as the flow ends here, and would count as delivered.
             direction.total += sent
             if sent < count:
                 return

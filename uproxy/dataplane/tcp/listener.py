@@ -73,6 +73,8 @@ class TcpListener:
         self._stopped = False
         self._closed = False
         self._grace: asyncio.TimerHandle | None = None
+        # More are accepted in one go than may be waiting, and one that epoll has reported may be
+        # gone by then: accept(2) would block the whole worker.
         sock.setblocking(False)
         # Inherited by what is accepted: an urgent byte keeps its place in the stream.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
@@ -85,6 +87,8 @@ class TcpListener:
 
     def update(self, route: Route) -> None:
         """Serve new clients by another route; flows stay as they are."""
+        # While everything is still as the old route says: the new one has no backend, so clients
+        # that wait would be reset (test_who_waits_is_served_before_the_listener_is_paused).
         if self._accepting and not route.usable:
             self.context.reactor.guard(self._accept_waiting)
         self.route = route
@@ -120,6 +124,8 @@ class TcpListener:
         """Close the socket and give the flows `grace` seconds to end, then reset them. May be
         called again, to shorten the grace."""
         if not self._closed:
+            # Before the socket is closed: the control process has a copy, so close(2) would not end
+            # the registration (epoll(7)), and afterwards there is no descriptor to end it with.
             self.stop_accepting()
             self._closed = True
             self._sock.close()
@@ -150,6 +156,8 @@ class TcpListener:
             room = capacity.tcp_room(self.context.reactor.now)
             if capacity.note_growth():
                 self.dialer.loops.inspect()
+        # A shortage may pass although all flows stay, so a timer ends the wait. A full table has
+        # room only when a flow ends, which the queue hears of.
         if self._shortage.active or (room <= 0 and capacity.is_short):
             self._wait_for_resources()
             return
@@ -215,7 +223,9 @@ class TcpListener:
                 self.port.counters.drop(DropReason.DESCRIPTORS)
             self.context.queue.descriptor_refused()
             self._wait_for_resources()
-        elif error.errno == errno.EINVAL:  # Paused, until the next update.
+        elif error.errno == errno.EINVAL:
+            # Paused, until the next update: after shutdown(2) the socket does not listen. Meanwhile
+            # epoll would report EPOLLHUP at each poll, which cannot be switched off (epoll_ctl(2)).
             self._suspend()
         elif error.errno not in _CLIENT_ERRORS:
             logger.error("%r cannot accept: %s; retrying", self, error)

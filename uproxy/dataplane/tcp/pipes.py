@@ -104,6 +104,8 @@ class PipePool:
 
     def borrow(self) -> Pipe | None:
         """An empty pipe, or None: then the bytes have to be copied."""
+        # Not compared with `most`: a pipe is made only when none is unused, so there are no more
+        # than that in all.
         if self._unused:
             self.used += 1
             return self._unused.pop()
@@ -117,7 +119,8 @@ class PipePool:
         return pipe
 
     def give_back(self, pipe: Pipe) -> None:
-        """Take a pipe back. One that still has bytes of some flow must never carry another's."""
+        """Take a pipe back. One that still has bytes of some flow must never carry another's
+        (pipe-with-a-rest)."""
         self.used -= 1
         if not pipe.size and len(self._unused) < KEPT:
             self._unused.append(pipe)

@@ -109,9 +109,11 @@ class RingMover:
         if client.closed or client.armed or backend.armed:
             return
         if self._ring.turn in (client.turn, backend.turn):
+            # Something was queued in this turn. If that was a send, the next turn tells its rest.
             self._ring.call_after_turn(self.finish_detaching)
             return
         if not client.total:
+            # The handshake still waits, and the successor does not know of that.
             self._acknowledge_now()
         rest = Detached(from_client=client.to_detached(), from_backend=backend.to_detached())
         self.close()

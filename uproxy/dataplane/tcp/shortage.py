@@ -85,6 +85,8 @@ class Shortage:
         self._flows.clear()
 
     def _try_again(self) -> None:
+        # First: then `active` says below whether something was refused again, and `begin` sets the
+        # next timer. Otherwise neither would happen, and all would wait for ever.
         self._timer = None
         for flow, until in list(self._flows.items()):
             if self._reactor.now >= until:
@@ -93,11 +95,15 @@ class Shortage:
                 self._retry(flow)
             if self.active:
                 return  # One was refused again: those behind it have to wait for it.
+        # Emptied before the calls: a listener that cannot be registered yet adds itself again, and
+        # would be forgotten.
         acceptors, self._acceptors = self._acceptors, []
         for acceptor in acceptors:
             self._reactor.guard(acceptor.resume)
 
     def _retry(self, flow: WaitingFlow) -> None:
+        # Taken out, so that it is there again only if it was refused again. Its patience still
+        # counts from the first time, or it would never end (test_patience_ends).
         until = self._flows.pop(flow)
         self._reactor.guard(flow.retry)
         if flow in self._flows:

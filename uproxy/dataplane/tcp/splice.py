@@ -97,7 +97,8 @@ class Splice:
                 raise
 
     def take_out(self) -> bytes:
-        """What is in the pipe, which is empty then."""
+        """What is in the pipe, which is empty then. The pipe does not leave this process, and its
+        bytes go on without it (pipe-forgotten)."""
         return self._pipe.take_out() if self._pipe is not None else b""
 
     def release_empty_pipe(self) -> None:
