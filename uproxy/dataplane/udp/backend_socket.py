@@ -36,6 +36,7 @@ def connect_as(client: str, backend: Backend, context: Context) -> Socket | None
     if context.locality.is_here(backend.address):
         return None  # A backend on this node would reply to the client directly.
     sock = _new(backend, context)
+    # connect(2) of a datagram socket waits for nothing. If it fails, the node's own address may do.
     if bind_to_client(sock, client, backend.address) and not sock.connect_ex(backend):
         return sock
     sock.close()

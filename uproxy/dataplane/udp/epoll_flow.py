@@ -45,6 +45,7 @@ class EpollUdpFlow(UdpFlow):
             except BlockingIOError:
                 return
             except OSError as error:
+                # If the flow has moved, its new socket has a registration of its own.
                 self._recover(error, None)
                 return
             self._to_client(buffer[:size])

@@ -50,7 +50,9 @@ class EpollIntake:
             except BlockingIOError:
                 return
             except OSError:
-                return  # An error that was queued on the socket; reading it has cleared it.
+                # An error that was queued on the socket; reading it has cleared it. The next poll
+                # reports the datagrams behind it.
+                return
             flow = flows.get(key) or self._admit(key)
             if flow is not None:
                 flow.to_backend(buffer[:size])

@@ -169,6 +169,8 @@ class UdpFlow(FlowBackend):
         self._confirmed = True
         self._inspecting = self._sent_after_reply < CONVERSATION
         self._listener.all_flows.table.answer(self)
+        # If this backend refuses later, any other one may be tried again. What was sent before this
+        # reply must not be sent to that one as well (udp-kept-after-the-reply).
         self._tried.clear()
         self._kept.clear()
         route = self._listener.route
@@ -204,6 +206,7 @@ class UdpFlow(FlowBackend):
         if data is not None:
             pending.append(data)
         while self._move():
+            # Where one of them fails, the next backend gets all of them, again from the first.
             with suppress(OSError):
                 for each in pending:
                     self._send(each)
@@ -222,6 +225,7 @@ class UdpFlow(FlowBackend):
         """Go from a backend that refuses to another one. The flow ends if there is none."""
         self.counters.drop(DropReason.BACKEND_REFUSED)
         self._blame(self.backend)
+        # Before it connects: the new socket gets the descriptor of this one if there is no other.
         self._disconnect()
         self._confirmed = False
         self._inspecting = True

@@ -123,6 +123,7 @@ class FlowBackend(ABC):
     def _connect_to(self, backend: Backend) -> None:
         context = self._listener.context
         sock = self._socket_towards(backend)
+        # First of all: if epoll takes no more, there is nothing to take back but the socket.
         try:
             self._start_receiving(sock)
         except BaseException:
@@ -132,6 +133,8 @@ class FlowBackend(ABC):
         self.backend = backend
         balancer = self._port.balancer
         balancer.begin(backend)
+        # Without waiting for a reply, which some protocols do not have
+        # (test_affinity_of_a_client_that_gets_no_reply).
         balancer.pin(self._listener.route, backend, self._client[0], context.reactor.now)
 
     def _socket_towards(self, backend: Backend) -> Socket:
@@ -148,6 +151,8 @@ class FlowBackend(ABC):
 
     def _disconnect(self) -> None:
         if self._sock is not None:
+            # Before the close: what is queued for the ring, or registered, names the socket by its
+            # number, which another one may get at once (udp-closed-without-a-submit).
             self._stop_receiving(self._sock)
             self._sock.close()
             self._sock = None

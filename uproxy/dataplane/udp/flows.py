@@ -146,6 +146,8 @@ class UdpFlows:
             flow = self.table.evict()
             if flow is None:
                 return number > 0
+            # It is no longer in the table, but still in its listener, and its socket is open:
+            # `close` is needed all the same (udp-evicted-and-forgotten).
             flow.counters.drop(DropReason.CAPACITY)
             flow.close()
         return True

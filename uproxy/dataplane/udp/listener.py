@@ -79,6 +79,8 @@ class UdpListener:
             return
         for flow in list(self.flows.values()):
             flow.close()
+        # In this order: replies that are queued for the ring name the socket by its number, and so
+        # does epoll, whose registration would outlive our copy of the socket.
         self._intake.close()
         self.sock.close()
         self.context.capacity.closed(UDP)
@@ -102,6 +104,8 @@ class UdpListener:
             return DropReason.SOURCE_REFUSED
         if not self.context.locality.backends_for(self.route, client):
             return DropReason.NO_BACKEND
+        # Last, as another flow may end for it: not for a client that gets none for other reasons
+        # (test_at_capacity_no_flow_ends_for_one_without_a_backend).
         if not self.all_flows.make_room():
             return DropReason.CAPACITY
         return None

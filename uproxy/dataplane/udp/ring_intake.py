@@ -51,7 +51,8 @@ class RingIntake:
 
     def close(self) -> None:
         """Stop receiving. Call it before the socket is closed: the operation refers to the socket,
-        so the port would stay taken until the kernel has let go of it."""
+        so the port would stay taken until the kernel has let go of it. It does so in its task work,
+        which with IORING_SETUP_DEFER_TASKRUN runs only in our calls that get events."""
         self._closed = True
         self._ring.remove_callback(self._user_data)
         self._ring.cancel(self._user_data)
@@ -79,6 +80,7 @@ class RingIntake:
             key = self._quads[at]
             if self._wildcard:
                 key |= self._quads[at + LOCAL_V4] >> 32 << 64
+        # Before a flow may begin: it notes the reactor's time, which `tick` brings up to date.
         if self._socket.turn != self._ring.turn:
             self._socket.tick()
         flow = self._flows.get(key) or self._admit(key)
@@ -89,6 +91,7 @@ class RingIntake:
 
     def _ipv6_key(self, buffer: int) -> bytes:
         end = self._socket.name_end
+        # Copied, as it stays in the tables, and the buffer is used again after this turn.
         key = self._buffers.view(buffer, RECVMSG_OUT, end).tobytes()
         if self._wildcard:
             local = end + LOCAL_V6

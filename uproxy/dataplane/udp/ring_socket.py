@@ -60,7 +60,8 @@ class RingSocket:
         self._messages = bytearray(BUFFER_COUNT * MESSAGE.size)
         """A message header for each buffer, for replies of wildcard listeners. The kernel reads it
         when the send is submitted. By then the buffer has no other reply, while one header for the
-        listener, or for each flow, would have been overwritten by the next reply."""
+        listener, or for each flow, would have been overwritten by the next reply
+        (reply-to-somebody-else)."""
         self._messages_at = address_of(self._messages)
         self.counts = [0] * BUFFER_COUNT
         """Of each buffer, the bytes of the last reply that was sent from it. A send that fails
