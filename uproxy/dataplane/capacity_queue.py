@@ -54,6 +54,8 @@ class CapacityQueue:
 
     def wait(self, resume: Callable[[], None]) -> None:
         """TCP has no room: call once when there may be some."""
+        # In this order: UDP flows that end now resume those that wait (UdpFlows.discard). A
+        # listener that waits already keeps its place, as two references to its method are equal.
         self.waiting[resume] = None
         self.reclaim_from_udp()
         if self._timer is None:

@@ -33,6 +33,7 @@ class CountReports:
             before = self._reported.get(name, _NOTHING)
             if port.counters != before and (added := _added(port.counters, before)) is not None:
                 changes.append((name, added))
+                # A copy, since `_NOTHING` is what all ports begin with.
                 reported = self._reported[name] = _copy(before)
                 reported.add(added)
                 reported.active = added.active

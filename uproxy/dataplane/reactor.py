@@ -220,6 +220,7 @@ class RingReactor(Reactor):
         self.ring: Ring = loop.ring
         self._polls: dict[int, int] = {}
         """Descriptors to the user_data of their polls by the ring."""
+        # It ends with `_nest`, which needs what was set above.
         super().__init__(loop, kernel)
         self._batch = BESIDE_RING
         self.ring.on_error = self._failed
@@ -227,6 +228,8 @@ class RingReactor(Reactor):
     def await_writable(self, fd: int, callback: Callback, events: int) -> None:
         def ready(completion: int) -> None:
             self.tick()
+            # Before the callback: it may close this socket and dial from another one with the same
+            # number, whose poll would be taken for this one, which is over.
             self._forget_poll(fd)
             result = completion & CQE_RES
             try:

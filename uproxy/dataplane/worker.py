@@ -113,6 +113,7 @@ class Worker:
             channel.post(Drained())
 
     def _report_counts(self) -> None:
+        # First, since movers count the bytes of TCP flows by themselves until this is called.
         self._tcp.collect()
         changes = self._count_reports.changes(self._frontends)
         flow_limit = self._context.capacity.reduced_flow_limit
@@ -140,6 +141,7 @@ class Worker:
         for listener in self._listeners.values():
             listener.close(0)
         self._listeners.clear()
+        # This also closes listeners that are no longer among these, but have flows in their grace.
         self._tcp.close()
         self._udp.close()
 
@@ -153,11 +155,13 @@ class Worker:
                 self._close(frontend, grace)
             case LocalClients():
                 if self._context.locality.update(message):
+                    # A copy, since an update takes the listener out and puts it back.
                     for listener in tuple(self._listeners.values()):
                         self.handle(Update(listener.route), None)
             case Drain():
                 self._draining = True
                 self.stop_accepting()
+                # At once, since a worker without flows has drained by this.
                 self.report()
             case Settings():
                 raise AssertionError("Settings is the first message, and comes only once")
@@ -169,6 +173,8 @@ class Worker:
             return
         self._unserved.discard(route.frontend)
         if route.frontend in self._listeners:
+            # It was sent twice. Another listener would not have the flows of the first
+            # (test_a_frontend_that_is_sent_twice_keeps_its_flows).
             kernel.close(descriptor)
             self._update(route)
             return
@@ -189,6 +195,8 @@ class Worker:
     def _update(self, route: Route) -> None:
         listener = self._take(route.frontend)
         if listener is not None:
+            # Out and in again, since the route may have another owner. Back in even if it fails:
+            # otherwise no message would find the listener, not even the one that closes it.
             try:
                 listener.update(route)
             finally:
