@@ -42,6 +42,7 @@ def bind_to_client(sock: Socket, client: str, backend: str) -> bool:
     """
     if "%" in client or (":" in client) != (":" in backend):
         return False
+    # Before bind, which refuses an address that is not local with EADDRNOTAVAIL otherwise (ip(7)).
     try:
         if ":" in client:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)

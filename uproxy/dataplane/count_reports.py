@@ -36,6 +36,7 @@ class CountReports:
                 # A copy, since `_NOTHING` is what all ports begin with.
                 reported = self._reported[name] = _copy(before)
                 reported.add(added)
+                # Flows alive now, not the sum of this number and the previous one.
                 reported.active = added.active
             elif name not in served and port.counters.active == 0:
                 gone.add(name)

@@ -70,6 +70,7 @@ class Locality:
 def allowed_sources(route: Route) -> Networks | None:
     """Which clients loadBalancerSourceRanges lets in; None: all. The ranges are per family, as with
     kube-proxy."""
+    # Called at each change of a route, nearly always with the same ranges: hence the cache.
     return None if route.allowed_sources is None else _parse_networks(route.allowed_sources)
 
 

@@ -80,6 +80,7 @@ class Reactor:
         What is ready already is reported too, even with EPOLLET: EPOLL_CTL_ADD looks at the state
         of the descriptor. So nothing is missed that came before the registration.
         """
+        # First, since it may fail: what has a callback counts as registered.
         self._epoll.register(fd, events)
         self._callbacks[fd] = callback
         self._fresh.add(fd)
@@ -172,7 +173,8 @@ class Reactor:
             callback = find(fd)
             # Numbers of descriptors are reused at once: a callback of this batch may have closed
             # one and opened another with its number. What was reported belongs to the old one; the
-            # events of the new one come with the next poll, as it was registered after this one.
+            # events of the new one come with the next poll, as it was registered after this one
+            # (missing-fresh-check).
             if callback is None or fd in fresh:
                 continue
             try:

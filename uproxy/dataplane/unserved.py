@@ -46,6 +46,8 @@ class UnservedFrontends:
                 return None
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         else:
+            # Others than before are requested now, and again with the next report
+            # (test_it_is_requested_at_once_when_the_unserved_frontends_change).
             self._pause = 1
         self._requested = set(self._frontends)
         self._wait = self._pause

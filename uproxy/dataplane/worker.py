@@ -181,6 +181,7 @@ class Worker:
         try:
             sock = kernel.adopt(descriptor)
         except OSError:
+            # No socket has taken it, so nothing else would close it.
             kernel.close(descriptor)
             raise
         try:

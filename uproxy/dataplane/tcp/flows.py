@@ -93,6 +93,7 @@ class TcpFlows:
         self._context.queue.close()
         self.dialer.close()
         self.shortage.close()
+        # After the flows: by then all pipes have been given back, which the pool has to close.
         self.movers.close()
 
     def _schedule_sweep(self) -> None:

@@ -198,6 +198,8 @@ class TcpListener:
         try:
             flow.begin()
         except Exception:
+            # Only this client is concerned. Raised any further, it would have the reactor abort the
+            # listener, and those behind it would wait.
             logger.exception("%r could not be started", flow)
             flow.abort()
 
@@ -233,7 +235,7 @@ class TcpListener:
 
     def _wait_for_resources(self) -> None:
         """Accept no client while descriptors or memory are short: clients wait in the kernel's
-        queue."""
+        queue. Each poll would report them, as the registration is level-triggered, so it ends."""
         self._suspend()
         self._shortage.begin()
         self._shortage.resume_after(self)

@@ -71,6 +71,7 @@ class Pipe:
         """Move all there is to a socket. Raises BlockingIOError when that is full, and OSError."""
         while self.size:
             moved = self._splice(self._reader, fd, self.size, flags=_FLAGS)
+            # It cannot be 0 while the other end is open (splice(2)); if it was, this would not end.
             if not moved:
                 raise OSError("a pipe that should hold bytes is empty")
             self.size -= moved

@@ -68,6 +68,7 @@ class EpollIntake:
             client, local = cast("Address", key), b""
         if not self._listener.admits(client):
             return None
+        # The client takes a reply only from where it has sent to (udp-sent-from-the-wrong-address).
         control = pktinfo.reply_from(local)
         flow = EpollUdpFlow(self._listener, self._buffer, key, client, control)
         return flow if flow.begin() else None

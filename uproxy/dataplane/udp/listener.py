@@ -79,8 +79,8 @@ class UdpListener:
             return
         for flow in list(self.flows.values()):
             flow.close()
-        # In this order: replies that are queued for the ring name the socket by its number, and so
-        # does epoll, whose registration would outlive our copy of the socket.
+        # In this order: a receive that is queued for the ring names the socket by its number, and a
+        # registration with epoll would outlive our copy of it.
         self._intake.close()
         self.sock.close()
         self.context.capacity.closed(UDP)

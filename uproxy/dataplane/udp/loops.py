@@ -100,6 +100,7 @@ class LoopDetector:
     def proven_by(self, bait: BaitFlow | None, client: tuple[str, int]) -> Backend | None:
         """The backend that is proven to lead back by a client with the bait's port. `bait` is the
         flow whose socket it is, unless that is over."""
+        # Each bait is looked at once, however often what it has sent comes back.
         self.port = _NONE
         if bait is None or bait.source() != client:
             return None

@@ -103,7 +103,7 @@ class RingUdpFlow(UdpFlow):
     def _stop_receiving(self, sock: Socket) -> None:
         ring, user_data = self._ring, self._user_data
         # What was queued in the previous turn is among the completions that are being looked at
-        # now, so its sends may still turn out to have failed.
+        # now, so its sends may still turn out to have failed (refused-after-the-move).
         if self._turn < ring.turn - 1:
             ring.remove_callback(user_data)
         else:

@@ -52,7 +52,8 @@ class RingIntake:
     def close(self) -> None:
         """Stop receiving. Call it before the socket is closed: the operation refers to the socket,
         so the port would stay taken until the kernel has let go of it. It does so in its task work,
-        which with IORING_SETUP_DEFER_TASKRUN runs only in our calls that get events."""
+        which with IORING_SETUP_DEFER_TASKRUN runs only in our calls that get events
+        (port-kept-by-the-ring)."""
         self._closed = True
         self._ring.remove_callback(self._user_data)
         self._ring.cancel(self._user_data)
@@ -103,6 +104,7 @@ class RingIntake:
         client = client_of(name)
         if not self._listener.admits(client):
             return None
+        # The client takes a reply only from where it has sent to (udp-sent-from-the-wrong-address).
         control = pktinfo.reply_from(local if self._wildcard else b"")
         flow = RingUdpFlow(self._listener, self._socket, key, name, client, control)
         return flow if flow.begin() else None
