@@ -7,6 +7,7 @@ queue, and flows that were accepted already wait here and are served first.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
@@ -47,8 +48,8 @@ class Shortage:
         """Closes descriptors that are kept unused."""
         self._timer: asyncio.TimerHandle | None = None
         self._acceptors: list[Acceptor] = []
-        self._flows: dict[WaitingFlow, float] = {}
-        """To the time when their patience ends."""
+        self._flows: OrderedDict[WaitingFlow, float] = OrderedDict()
+        """To the time when their patience ends; the one that has waited longest is first."""
 
     @property
     def active(self) -> bool:
@@ -108,3 +109,4 @@ class Shortage:
         self._reactor.guard(flow.retry)
         if flow in self._flows:
             self._flows[flow] = until
+            self._flows.move_to_end(flow, last=False)
