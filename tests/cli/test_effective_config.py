@@ -76,6 +76,9 @@ def test_defaults_are_those_of_config() -> None:
         pytest.param(
             ["--preserve-client-ip", "never"], "preserve_client_ip", "never", id="client-ip"
         ),
+        pytest.param(
+            ["--preserve-client-ip", "local"], "preserve_client_ip", "local", id="client-ip local"
+        ),
         pytest.param(["--io-uring", "never"], "io_uring", "never", id="io-uring"),
         pytest.param(["--busy-poll", "never"], "busy_poll", "never", id="busy-poll"),
         pytest.param(["--tls-relaxed-x509"], "tls_relaxed_x509", True, id="relaxed-x509"),

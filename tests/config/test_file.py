@@ -170,7 +170,7 @@ def test_the_default_number_of_workers_comes_from_outside() -> None:
         pytest.param("context: work", "context", "work", id="context"),
         pytest.param("serviceProxyName: mine", "service_proxy_name", "mine", id="proxy-name"),
         pytest.param(
-            "preserveClientIP: never", "preserve_client_ip", "never", id="preserve-client-ip"
+            "preserveClientIP: local", "preserve_client_ip", "local", id="preserve-client-ip"
         ),
         pytest.param("ioUring: never", "io_uring", "never", id="io-uring"),
         pytest.param("busyPoll: never", "busy_poll", "never", id="busy-poll"),

@@ -18,6 +18,7 @@ def route(local: tuple[Backend, ...] | None) -> Route:
         kind=FrontendKind.LOAD_BALANCER_IP,
         backends=(NEAR, FAR),
         local_backends=local,
+        preserves_outside=local is not None,
     )
 
 

@@ -216,7 +216,9 @@ async def test_an_update_that_fails_is_requested_again(monkeypatch: pytest.Monke
 async def test_open_listeners_learn_in_which_families_client_addresses_are_preserved() -> None:
     async with controlled_worker() as made:
         local = (made.server.backend,)
-        route = msgspec.structs.replace(made.route(free_port()), local_backends=local)
+        route = msgspec.structs.replace(
+            made.route(free_port()), local_backends=local, preserves_outside=True
+        )
         made.open(route)
         listener = made.worker._listeners[route.frontend]
         assert isinstance(listener, TcpListener)

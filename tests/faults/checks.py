@@ -123,7 +123,7 @@ class Checks:
         for failure in reconciler.failures.values():
             yield failure.reason
         yield from reconciler.health_check_failures.values()
-        if daemon.client_ip.reason or bool(reconciler.table.external_local) > bool(
+        if daemon.client_ip.reason or bool(reconciler.table.preserves_outside) > bool(
             daemon.client_ip.families
         ):
             yield f"clients' addresses are not shown: {daemon.client_ip.reason}"

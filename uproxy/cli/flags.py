@@ -23,7 +23,7 @@ from uproxy.cli.flag_types import (
 )
 from uproxy.config import syntax
 from uproxy.config.settings import Config
-from uproxy.core.route import BalancerKind
+from uproxy.core.route import BalancerKind, ClientIPMode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -157,12 +157,14 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     ),
     _option(
         "--preserve-client-ip",
-        kind=choice("word", ("auto", "never")),
+        kind=choice("word", tuple(ClientIPMode)),
         default=_DEFAULTS.preserve_client_ip,
         show_default=True,
-        metavar="[auto|never]",
-        help="Whether pods of Services with externalTrafficPolicy Local see the client's own "
-        "address. Needs CAP_NET_ADMIN and nft.",
+        metavar="[auto|local|never]",
+        help="Which clients' own addresses pods see: those of clients from outside where "
+        "externalTrafficPolicy is Local, and of this node's pods (auto), or only the former "
+        "(local). Needs CAP_NET_ADMIN and nft. The annotation uproxy.dev/preserve-client-ip can be "
+        "stricter for a Service.",
     ),
     _option(
         "--io-uring",

@@ -152,7 +152,7 @@ class KubeProxyConfiguration(_Fields, frozen=True):
     metrics_allowed_hosts: tuple[HostName, ...] | None = None
     external_ip_cidrs: tuple[Cidr, ...] | None = msgspec.field(default=None, name="externalIPCIDRs")
     claim_addresses: Literal["", "auto", "never"] | None = None
-    preserve_client_ip: Literal["", "auto", "never"] | None = msgspec.field(
+    preserve_client_ip: Literal["", "auto", "local", "never"] | None = msgspec.field(
         default=None, name="preserveClientIP"
     )
     io_uring: Literal["", "auto", "never"] | None = msgspec.field(default=None, name="ioUring")

@@ -45,9 +45,9 @@ class Config:
     """"auto": addresses of Services that no interface has are claimed, if this process has the
     privileges. "never": only addresses that the node has already are served."""
     preserve_client_ip: str = "auto"
-    """"auto": with externalTrafficPolicy Local, pods see the addresses of clients that are neither
-    this node nor pods, if this process has the privileges. "never": they see this node's
-    address."""
+    """"auto": if this process has the privileges, pods see the addresses of clients from outside
+    where externalTrafficPolicy is Local, and those of this node's pods. "local": only the former.
+    "never": they see this node's address."""
     io_uring: str = "auto"
     """"auto": workers use io_uring where the kernel allows it, else epoll. "never": epoll."""
     busy_poll: str = "auto"

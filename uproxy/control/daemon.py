@@ -121,7 +121,7 @@ class Daemon:
             health=health,
             serve_health_checks=self._serve_health_checks,
             min_sync_period=config.min_sync_period,
-            prepare=lambda table: self.client_ip.prepare(table.external_local),
+            prepare=lambda table: self.client_ip.prepare(table.preserves_outside),
             after_sync=self._apply_facts,
         )
         self.supervisor = TaskSupervisor()

@@ -14,6 +14,7 @@ from uproxy.core.cluster.host_addresses import API_SERVER
 from uproxy.core.cluster.state import NodeFacts
 from uproxy.core.ip import parse_network
 from uproxy.core.recently_seen import RecentlySeen
+from uproxy.core.route import ClientIPMode
 from uproxy.core.routing.nodeports import resolve_nodeport_addresses
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.service_limits import frontends_for
@@ -201,6 +202,7 @@ def routing_options(
             config.nodeport_addresses, sorted(addresses), node.addresses
         ),
         balancer=config.balancer,
+        preserve_client_ip=ClientIPMode(config.preserve_client_ip),
         external_ip_addresses=addresses,
         strict_source_ranges=config.strict_source_ranges,
         external_ip_cidrs=tuple(

@@ -81,6 +81,22 @@ class ProxyProtocol(StrEnum):
     V2 = "v2"
 
 
+class ClientIPMode(StrEnum):
+    """Which clients' addresses backends see in place of the node's own."""
+
+    AUTO = "auto"
+    """Those of clients from outside where externalTrafficPolicy is Local, and those of this node's
+    pods where kube-proxy would not masquerade them."""
+    LOCAL = "local"
+    """Only those of clients from outside where externalTrafficPolicy is Local."""
+    NEVER = "never"
+
+    def stricter(self, other: ClientIPMode) -> ClientIPMode:
+        """The one of the two that shows fewer addresses."""
+        order = tuple(ClientIPMode)
+        return max(self, other, key=order.index)
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """Everything that a listener needs to serve one frontend. Equal routes are interchangeable."""
 
@@ -107,6 +123,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     """Why the frontend has fewer backends than one would expect; "" if all is well."""
     proxy_protocol: ProxyProtocol | None = None
     """The PROXY header that backends get before the first byte of a client; None for none."""
+    preserves_outside: bool = False
+    """Whether backends are to see the addresses of clients from outside."""
+    preserves_pods: bool = False
+    """Whether backends are to see the addresses of pods of this node."""
 
     @property
     def usable(self) -> bool:

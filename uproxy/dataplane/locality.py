@@ -55,7 +55,7 @@ class Locality:
     def preserves(self, route: Route) -> bool:
         """Whether backends see the address of clients that are outside."""
         family = family_of(route.frontend.address)
-        return route.local_backends is not None and family in self._preserved
+        return route.preserves_outside and family in self._preserved
 
     def is_self_connected(self, sock: Socket, backend: Backend) -> bool:
         """Whether a socket that was connected to a backend on this node is connected to itself.

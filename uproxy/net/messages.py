@@ -49,7 +49,17 @@ class LocalClients(msgspec.Struct, frozen=True, array_like=True, tag=True):
     networks: tuple[str, ...]
     """CIDRs of pods."""
     preserved: tuple[Family, ...] = ()
-    """Families in which local backends can be shown the addresses of all other clients."""
+    """Families in which backends can be shown the addresses of clients: those of all other clients
+    if the backends are local, and those of `pods`."""
+    pods: tuple[str, ...] = ()
+    """CIDRs of the pods that live on this node. Their addresses can be shown to any backend, as
+    replies to them come by this node."""
+    switched: tuple[str, ...] = ()
+    """CIDRs, each behind one bridge that forwards replies between two of its pods past the IP
+    stack. A pod's address is not shown to a backend in the same one."""
+    astray: tuple[ServicePortName, ...] = ()
+    """Service ports from whose backends replies to pods' addresses have not come back. Those
+    backends see the node's address."""
 
 
 class Open(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -107,6 +117,10 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
     failing: list[tuple[ServicePortName, tuple[Backend, ...]]] = []
     """Backends that could not be reached and have not answered since; not more than a few of each
     Service port."""
+    astray: list[ServicePortName] = []
+    """Service ports that a backend has not answered from a pod's address, although it has answered
+    from the node's. Each is reported once, and again after it was in `LocalClients.astray` and is
+    no longer."""
 
 
 class Unserved(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -14,6 +14,8 @@ BALANCER: Final = "uproxy.dev/balancer"
 """How backends are chosen; its value is a BalancerKind."""
 PROXY_PROTOCOL: Final = "uproxy.dev/proxy-protocol"
 """Version of the PROXY header for the TCP ports of the Service; its value is a ProxyProtocol."""
+PRESERVE_CLIENT_IP: Final = "uproxy.dev/preserve-client-ip"
+"""Which clients' addresses backends see; its value is a ClientIPMode."""
 
 C = TypeVar("C", bound=StrEnum)
 

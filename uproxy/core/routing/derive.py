@@ -11,9 +11,23 @@ from uproxy.core.cluster.objects import EndpointSlice, Service, ServicePort
 from uproxy.core.cluster.state import NodeFacts
 from uproxy.core.ip import Family, family_of
 from uproxy.core.protocols import SERVED, TCP, TRANSPORTS
-from uproxy.core.route import BalancerKind, Frontend, FrontendKind, ProxyProtocol, Route
+from uproxy.core.route import (
+    Backend,
+    BalancerKind,
+    ClientIPMode,
+    Frontend,
+    FrontendKind,
+    ProxyProtocol,
+    Route,
+)
 from uproxy.core.routing import service_limits
-from uproxy.core.routing.annotations import BALANCER, PROXY_PROTOCOL, choice, no_header_reasons
+from uproxy.core.routing.annotations import (
+    BALANCER,
+    PRESERVE_CLIENT_IP,
+    PROXY_PROTOCOL,
+    choice,
+    no_header_reasons,
+)
 from uproxy.core.routing.frontends import Addresses, addresses_of, skip_reason
 from uproxy.core.routing.loops import backend_ports, has_local_backend
 from uproxy.core.routing.options import RoutingOptions
@@ -34,6 +48,7 @@ class _Settings(NamedTuple):
     affinity_timeout: int
     balancer: BalancerKind
     proxy_protocol: ProxyProtocol | None
+    client_ip: ClientIPMode
     ranges: SourceRanges
     node_addresses: tuple[str, ...]
 
@@ -94,10 +109,12 @@ def _settings(
     balancer = choice(service, BALANCER, BalancerKind, reasons) or options.balancer
     header = choice(service, PROXY_PROTOCOL, ProxyProtocol, reasons)
     reasons += no_header_reasons(service, header)
+    wanted = choice(service, PRESERVE_CLIENT_IP, ClientIPMode, reasons) or ClientIPMode.AUTO
+    client_ip = options.preserve_client_ip.stricter(wanted)
     # Without a Node object the machine itself says what its addresses are.
     node_addresses = node.addresses or tuple(sorted(options.local_addresses))
     timeout = _affinity_timeout(service)
-    return _Settings(timeout, balancer, header, ranges, node_addresses), reasons
+    return _Settings(timeout, balancer, header, client_ip, ranges, node_addresses), reasons
 
 
 def _most(settings: _Settings, options: RoutingOptions) -> int:
@@ -165,7 +182,24 @@ def _routes(
             allowed_sources=allowed,
             reason=port.reason(kind),
             proxy_protocol=settings.proxy_protocol if transport.may_have_proxy_header else None,
+            preserves_outside=_preserves_outside(settings.client_ip, local_backends),
+            preserves_pods=_preserves_pods(settings.client_ip, kind, local_backends),
         )
+
+
+def _preserves_outside(mode: ClientIPMode, local_backends: tuple[Backend, ...] | None) -> bool:
+    """Clients from outside are shown where their backends are on this node: the replies of others
+    would not come by here."""
+    return mode is not ClientIPMode.NEVER and local_backends is not None
+
+
+def _preserves_pods(
+    mode: ClientIPMode, kind: FrontendKind, local_backends: tuple[Backend, ...] | None
+) -> bool:
+    """kube-proxy masquerades a pod that calls a NodePort, an external IP or a load-balancer IP of
+    policy Cluster."""
+    short_circuited = kind is FrontendKind.CLUSTER_IP or local_backends is not None
+    return mode is ClientIPMode.AUTO and short_circuited
 
 
 def _is_filtered(kind: FrontendKind, options: RoutingOptions) -> bool:

@@ -45,7 +45,8 @@ class TableDraft:
         self._looping = set(previous.looping)
         self._index = previous.index
         self._underived = dict(previous.underived)
-        self._external_local = set(previous.external_local)
+        self._preserves_outside = set(previous.preserves_outside)
+        self._preserves_pods = set(previous.preserves_pods)
 
     def keep(self, name: ObjectName, why: str) -> None:
         """Leave a Service as it was, because deriving it has failed; `why` is the reason."""
@@ -64,9 +65,9 @@ class TableDraft:
             del self._services[name]
         else:
             self._services[name] = wanted = _reusing(wanted, old)
-        self._external_local.discard(name)
-        if wanted is not None and any(each.local_backends is not None for each in wanted.routes):
-            self._external_local.add(name)
+        routes = wanted.routes if wanted is not None else ()
+        _put(name, self._preserves_outside, is_in=any(each.preserves_outside for each in routes))
+        _put(name, self._preserves_pods, is_in=any(each.preserves_pods for each in routes))
         for side in old.no_local if old is not None else ():
             self._no_local[side] -= 1
         for side in wanted.no_local if wanted is not None else ():
@@ -115,7 +116,8 @@ class TableDraft:
             index=self._index,
             underived=self._underived,
             hosts_version=self._hosts.version,
-            external_local=frozenset(self._external_local),
+            preserves_outside=frozenset(self._preserves_outside),
+            preserves_pods=frozenset(self._preserves_pods),
         )
 
     def _assign(self, frontend: Frontend, requests: tuple[FrontendRequest, ...]) -> set[ObjectName]:
@@ -239,6 +241,13 @@ def _may_affect(change: ChangedFrontends, wanted: ServiceRoutes) -> bool:
     return change.may_affect(
         wanted.routes, has_local_backend=wanted.has_local_backend, ports=wanted.backend_ports
     )
+
+
+def _put(name: ObjectName, names: set[ObjectName], *, is_in: bool) -> None:
+    if is_in:
+        names.add(name)
+    else:
+        names.discard(name)
 
 
 def _reusing(wanted: ServiceRoutes, old: ServiceRoutes | None) -> ServiceRoutes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from uproxy.core.ip import Network
-from uproxy.core.route import BalancerKind
+from uproxy.core.route import BalancerKind, ClientIPMode
 from uproxy.core.routing.service_limits import FRONTENDS
 
 
@@ -20,6 +20,9 @@ class RoutingOptions:
     every address of a family. A family without an entry has no NodePorts."""
     balancer: BalancerKind = BalancerKind.ROUND_ROBIN
     """For Services without the annotation uproxy.dev/balancer."""
+    preserve_client_ip: ClientIPMode = ClientIPMode.AUTO
+    """Which clients' addresses backends see. The annotation uproxy.dev/preserve-client-ip can only
+    make it stricter for a Service."""
     external_ip_addresses: frozenset[str] | None = None
     """Addresses that Services may have as externalIPs: this node's own. Without this rule whoever
     may create a Service could take any address (CVE-2020-8554). None allows all addresses."""

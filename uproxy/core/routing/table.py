@@ -50,5 +50,7 @@ class RoutingTable:
     counts."""
     hosts_version: int = 0
     """Version of the HostAddresses that it was built with."""
-    external_local: frozenset[ObjectName] = frozenset()
-    """Services that treat clients from outside differently, by externalTrafficPolicy Local."""
+    preserves_outside: frozenset[ObjectName] = frozenset()
+    """Services whose backends are to see the addresses of clients from outside."""
+    preserves_pods: frozenset[ObjectName] = frozenset()
+    """Services whose backends are to see the addresses of this node's pods."""

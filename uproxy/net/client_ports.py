@@ -1,0 +1,16 @@
+"""Ports of sockets that have a pod's address.
+
+The pod opens connections of its own from the same address. So that no two connections of the two
+can be confused, and replies to the pod's own are not diverted, these sockets have ports that pods
+hardly choose: below the kernel's default for net.ipv4.ip_local_port_range (32768 to 60999), and
+below NodePorts (30000 to 32767).
+
+The ports are bound one by one: IP_LOCAL_PORT_RANGE (ip(7), Linux 6.3) cannot select them, since a
+bound outside of net.ipv4.ip_local_port_range has no effect.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+CLIENT_PORTS: Final = range(10000, 30000)
