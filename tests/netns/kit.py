@@ -1,6 +1,6 @@
 """A small cluster network in namespaces, made of documentation addresses.
 
-    client ──┐            ┌── pod1, pod2 ... on the node's own bridge
+    client ──┐            ┌── pod1, pod2 ... on the node's own bridge, or each on a link of its own
              lan ── node ─┘
              │
              └──── node2 ───── remote1 ...
@@ -27,7 +27,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import count
+from typing import Final
 
 import pytest
 
@@ -48,6 +50,21 @@ _SYSCTLS = {
     "ipv6/icmp/ratelimit": 0,
 }
 _ROUTER = {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1}
+_NO_BRIDGE_FILTER = {"bridge/bridge-nf-call-iptables": 0, "bridge/bridge-nf-call-ip6tables": 0}
+HAS_BRIDGE_FILTER: Final = os.path.isdir("/proc/sys/net/bridge")
+"""Whether the kernel has br_netfilter, which shows bridged packets to rules for routed ones."""
+
+
+class PodNetwork(Enum):
+    """How the pods of a node are connected to it."""
+
+    BRIDGE = "bridge"
+    """One bridge for all of them, as the bridge plugin, flannel and k3s make it. Bridged packets
+    pass the rules of family inet, as kube-proxy needs it, where the kernel has br_netfilter."""
+    UNFILTERED_BRIDGE = "bridge without br_netfilter"
+    """A bridge whose packets pass the rules of family bridge only."""
+    PTP = "ptp"
+    """A link and a host route for each pod, as the ptp plugin, kindnet and Calico make them."""
 
 
 class Namespace:
@@ -164,9 +181,20 @@ class World:
         """The other addresses of `node` in the LAN."""
         return "192.0.2.11", "2001:db8:1::11"
 
+    @property
+    def node_addresses(self) -> set[str]:
+        """The addresses of both nodes, those towards their pods included."""
+        nodes = (self.node, self.node2)
+        gateways = (each for first in (0, 128) for each in _gateways(first))
+        return {each for place in nodes for each in (place.ipv4, place.ipv6)}.union(
+            self.second, gateways
+        )
+
 
 @contextmanager
-def world(*, local: int = 2, remote: int = 1) -> Iterator[World]:
+def world(
+    *, local: int = 2, remote: int = 1, pods: PodNetwork = PodNetwork.BRIDGE
+) -> Iterator[World]:
     """The network, with so many pods on each node; gone at the end."""
     with ExitStack() as stack:
 
@@ -186,12 +214,16 @@ def world(*, local: int = 2, remote: int = 1) -> Iterator[World]:
         _routes(node.space, node2, "198.51.100.128/25", "2001:db8:2:1::/64")
         _routes(node2.space, node, "198.51.100.0/25", "2001:db8:2::/64", *VIRTUAL)
         node.space.ip(*(f"addr add {each} dev eth0 nodad" for each in _with_lan(made.second)))
-        pods = ((node, made.local, local, 0), (node2, made.remote, remote, 128))
-        for place, places, number, first in pods:
-            _router(place.space, f"198.51.100.{first + 1}/25", f"2001:db8:2:{first and 1}::1/64")
+        for place, places, number, first in (
+            (node, made.local, local, 0),
+            (node2, made.remote, remote, 128),
+        ):
+            place.space.write_sysctls(_ROUTER)
+            if pods is not PodNetwork.PTP:
+                _pod_bridge(place.space, first, pods)
             for index in range(number):
                 role = f"{'remote' if first else 'pod'}{index + 1}"
-                places.append(_pod(new(role), place.space, index, first))
+                places.append(_pod(new(role), place.space, index, first, pods))
         yield made
 
 
@@ -199,27 +231,58 @@ def _with_lan(pair: tuple[str, str]) -> tuple[str, str]:
     return f"{pair[0]}/24", f"{pair[1]}/64"
 
 
-def _router(space: Namespace, ipv4: str, ipv6: str) -> None:
-    space.write_sysctls(_ROUTER)
+def _gateways(first: int) -> tuple[str, str]:
+    """The addresses of a node towards its pods, which have addresses after `first`."""
+    return f"198.51.100.{first + 1}", _canonical(f"2001:db8:2:{first and 1}::1")
+
+
+def _canonical(ipv6: str) -> str:
+    """The spelling in which sockets say an address."""
+    return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, ipv6))
+
+
+def _pod_bridge(space: Namespace, first: int, pods: PodNetwork) -> None:
+    if pods is PodNetwork.UNFILTERED_BRIDGE and HAS_BRIDGE_FILTER:
+        space.write_sysctls(_NO_BRIDGE_FILTER)
+    ipv4, ipv6 = _gateways(first)
     space.ip(
         "link add cbr0 type bridge forward_delay 0",
         "link set cbr0 up",
-        f"addr add {ipv4} dev cbr0",
-        f"addr add {ipv6} dev cbr0 nodad",
+        f"addr add {ipv4}/25 dev cbr0",
+        f"addr add {ipv6}/64 dev cbr0 nodad",
     )
 
 
-def _pod(space: Namespace, node: Namespace, index: int, first: int) -> Place:
-    subnet = first and 1
-    pod = Place(space, f"198.51.100.{first + 2 + index}", f"2001:db8:2:{subnet}::{2 + index}")
-    _plug(space, node, f"veth{index}", f"{pod.ipv4}/25", f"{pod.ipv6}/64", bridge="cbr0")
-    space.ip(
-        f"route add default via 198.51.100.{first + 1}",
-        f"route add ::/0 via 2001:db8:2:{subnet}::1",
-    )
-    # The canonical spelling, which is what sockets say.
-    pod.ipv6 = socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, pod.ipv6))
+def _pod(space: Namespace, node: Namespace, index: int, first: int, pods: PodNetwork) -> Place:
+    ipv6 = _canonical(f"2001:db8:2:{first and 1}::{2 + index}")
+    pod = Place(space, f"198.51.100.{first + 2 + index}", ipv6)
+    gateways = _gateways(first)
+    if pods is PodNetwork.PTP:
+        _link(pod, node, f"veth{index}", gateways)
+    else:
+        _plug(space, node, f"veth{index}", f"{pod.ipv4}/25", f"{pod.ipv6}/64", bridge="cbr0")
+    space.ip(f"route add default via {gateways[0]}", f"route add ::/0 via {gateways[1]} dev eth0")
     return pod
+
+
+def _link(pod: Place, node: Namespace, port: str, gateways: tuple[str, str]) -> None:
+    """Give a pod an eth0 on a link of its own, in the way of the ptp plugin: each end of each link
+    has the address of a single host, and the node has a route of scope host to the pod."""
+    pod.space.ip(f"link add eth0 type veth peer name {port} netns {node.name}")
+    node.ip(
+        f"link set {port} up",
+        f"addr add {gateways[0]}/32 dev {port}",
+        f"addr add {gateways[1]}/128 dev {port} nodad",
+        f"route add {pod.ipv4} dev {port} scope host",
+        f"route add {pod.ipv6} dev {port}",
+    )
+    pod.space.ip(
+        "link set eth0 up",
+        f"addr add {pod.ipv4}/32 dev eth0",
+        f"addr add {pod.ipv6}/128 dev eth0 nodad",
+        f"route add {gateways[0]} dev eth0 scope link",
+        f"route add {gateways[1]} dev eth0",
+    )
 
 
 def _plug(

@@ -65,9 +65,10 @@ def program(
     ready: bool = True,
     wrapper: Sequence[str] = (),
     source: Sequence[str] = (),
+    name: str = "here",
 ) -> Iterator[Node]:
     """Run uproxy on the manifests of a directory in a namespace, or on another source, given as
-    options; this node is called "here".
+    options. `name` is the node's.
 
     `wrapper` goes before the command: words that start it with fewer privileges, for example.
     """
@@ -76,7 +77,7 @@ def program(
     command += source or ["--manifests", str(directory)]
     command += ["--healthz-bind-address", f"127.0.0.1:{HEALTH}"]
     command += ["--metrics-bind-address", f"127.0.0.1:{METRICS}"]
-    command += ["--workers", str(workers), "--hostname-override", "here"]
+    command += ["--workers", str(workers), "--hostname-override", name]
     command += ["--drain-timeout", "0s", *options]
     with log.open("a") as output:
         process = subprocess.Popen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import struct
 import threading
@@ -145,6 +146,37 @@ def ask(
             if protocol == "TCP":
                 # No TIME_WAIT: hundreds of rows ask the same address.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def ping(space: Namespace, address: str, *, patience: float = 15) -> str:
+    """The address that answers an ICMP echo request, or SILENCE."""
+    family = family_of(address)
+    protocol, request, reply = (
+        (socket.IPPROTO_ICMPV6, 128, 129)
+        if family == socket.AF_INET6
+        else (socket.IPPROTO_ICMP, 8, 0)
+    )
+    body = struct.pack("!HH", os.getpid() & 0xFFFF, 1)
+    # The kernel computes the checksum of ICMPv6; this one is right for ICMP.
+    checksum = 0xFFFF ^ _folded(request << 8, *struct.unpack("!HH", body))
+    with space.inside():
+        sock = socket.socket(family, socket.SOCK_RAW, protocol)
+    with sock:
+        sock.settimeout(patience)
+        sock.sendto(struct.pack("!BBH", request, 0, checksum) + body, (address, 0))
+        try:
+            while True:
+                data, sender = sock.recvfrom(2048)
+                message = data if family == socket.AF_INET6 else data[(data[0] & 15) * 4 :]
+                if message[0] == reply and message[4:8] == body:
+                    return str(sender[0])
+        except TimeoutError:
+            return SILENCE
+
+
+def _folded(*words: int) -> int:
+    total = sum(words)
+    return (total & 0xFFFF) + (total >> 16)
 
 
 def asked(space: Namespace, protocol: str, address: str, port: int, *, times: int) -> set[str]:

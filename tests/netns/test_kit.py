@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.netns import kit
-from tests.netns.kit import World, world
+from tests.netns.kit import PodNetwork, World, world
 from tests.netns.node import program, service, slices, write
-from tests.netns.peers import REFUSED, ask, pod
+from tests.netns.peers import REFUSED, ask, ping, pod
 
 pytestmark = kit.needs()
 
@@ -28,6 +28,22 @@ def test_everyone_reaches_every_pod(net: World, family: str, protocol: str) -> N
                 if source in (net.client, net.local[0]):
                     assert answer == f"it {source.address(family)}"
     assert ask(net.client.space, protocol, net.node.address(family), 9) == REFUSED
+
+
+@pytest.mark.parametrize("pods", PodNetwork, ids=lambda each: str(each.value))
+def test_every_kind_of_pod_network(pods: PodNetwork) -> None:
+    with world(local=2, remote=1, pods=pods) as net:
+        for source in (net.client, net.node, net.node2, net.local[0], net.remote[0]):
+            for place in (net.local[1], net.remote[0]):
+                for address in (place.ipv4, place.ipv6):
+                    assert ping(source.space, address) == address, source
+        with pod("it", net.local[1]) as target:
+            source = net.local[0]
+            assert ask(source.space, "TCP", net.local[1].ipv4, target.port) == f"it {source.ipv4}"
+            assert ask(source.space, "TCP", net.local[1].ipv6, target.port) == f"it {source.ipv6}"
+            for address in (net.local[1].ipv4, net.local[1].ipv6):
+                answer = ask(net.node.space, "TCP", address, target.port)
+                assert answer.split()[1] in net.node_addresses
 
 
 def test_a_program_runs_in_it(net: World, tmp_path: Path) -> None:
