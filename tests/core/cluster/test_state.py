@@ -314,12 +314,33 @@ class TestNode:
         assert state.take_dirty() == dirty
         assert state.node == NodeFacts.of(after)
 
-    def test_removal(self) -> None:
-        state = cluster(service("web"), node(zone="a"))
+    def test_what_was_known_of_a_node_that_is_removed_stays_known(self) -> None:
+        """Its pods, its addresses and its zone are still there; nothing is derived again."""
+        mine = node(
+            zone="a", addresses=["192.0.2.1"], pod_cidrs=["10.0.0.0/24"], taints=["x"], deleted="now"
+        )
+        state = cluster(service("web"), mine)
         state.take_dirty()
         state.remove(SOURCE, Node, ObjectName("", NODE))
-        assert state.node == NodeFacts(name=NODE)
+        assert state.node == NodeFacts(
+            name=NODE, zone="a", pod_cidrs=("10.0.0.0/24",), addresses=("192.0.2.1",)
+        )
+        assert state.take_dirty() == set()
+
+    def test_a_node_that_comes_back_is_another_one(self) -> None:
+        state = cluster(service("web"), node(zone="a", pod_cidrs=["10.0.0.0/24"]))
+        state.remove(SOURCE, Node, ObjectName("", NODE))
+        state.take_dirty()
+        state.apply(SOURCE, node())
+        assert state.node == NodeFacts(name=NODE, known=True)
         assert state.take_dirty() == {WEB}
+
+    def test_nodes_that_have_an_address(self) -> None:
+        state = cluster(
+            node("b", addresses=["192.0.2.2", "192.0.2.3"]), node("a", addresses=["192.0.2.1"])
+        )
+        assert state.hosts.nodes_at(["192.0.2.3", "192.0.2.1", "192.0.2.2"]) == ["a", "b"]
+        assert state.hosts.nodes_at(["192.0.2.9"]) == []
 
 
 def test_endpoints_are_kept_not_copied() -> None:

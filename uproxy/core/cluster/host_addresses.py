@@ -7,6 +7,13 @@ from typing import Final
 
 API_SERVER: Final = "the API server's address"
 """What an address of an API server is called in reasons."""
+_NODE: Final = "an address of node "
+"""The same for an address of a Node, before the name of that Node."""
+
+
+def node_host(name: str) -> str:
+    """What the Node of this name is called as a host."""
+    return f"{_NODE}{name}"
 
 
 class HostAddresses:
@@ -47,3 +54,8 @@ class HostAddresses:
         """The host that has an address; "" if there is none. An API server precedes its node."""
         hosts = self._hosts.get(address)
         return max(hosts) if hosts else ""
+
+    def nodes_at(self, addresses: Iterable[str]) -> list[str]:
+        """The names of all Nodes that have one of these addresses, in order."""
+        hosts = set[str]().union(*(self._hosts.get(each, ()) for each in addresses))
+        return sorted(each.removeprefix(_NODE) for each in hosts if each.startswith(_NODE))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from uproxy.core.cluster.host_addresses import API_SERVER, HostAddresses
+from uproxy.core.cluster.host_addresses import API_SERVER, HostAddresses, node_host
 from uproxy.core.cluster.legacy import as_slices
 from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, ObjectName, Service
 from uproxy.core.ip import parse_ip
@@ -27,7 +27,8 @@ class NodeFacts:
 
     name: str
     known: bool = False
-    """Whether there is a Node of this name. If not, the rest is empty."""
+    """Whether there is a Node of this name. If it has been deleted, `zone`, `pod_cidrs` and
+    `addresses` are what they were; if it has never been there, they are empty."""
     zone: str = ""
     pod_cidrs: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
@@ -224,7 +225,7 @@ class ClusterState:
             self._add_slice(after)
         elif kind is Node:
             held = _all_addresses(after) if isinstance(after, Node) else ()
-            self._changed_addresses |= self.hosts.put(f"an address of node {name.name}", held)
+            self._changed_addresses |= self.hosts.put(node_host(name.name), held)
             if name.name == self.node.name:
                 self.hosts.own = frozenset(held)
                 self._set_node(after)
@@ -258,7 +259,14 @@ class ClusterState:
 
     def _set_node(self, node: Object | None) -> None:
         before = self.node
-        self.node = NodeFacts.of(node) if isinstance(node, Node) else NodeFacts(name=before.name)
+        if isinstance(node, Node):
+            self.node = NodeFacts.of(node)
+        else:
+            # The Node object is gone, but the machine and its pods are there. Without the networks
+            # of its pods, they would count as clients from outside; without its addresses, the
+            # NodePorts of --nodeport-addresses primary would be closed. kube-proxy's rules stay as
+            # well.
+            self.node = replace(before, known=False, deleting=False, taints=())
         # Topology hints name the zone, and loadBalancerSourceRanges may include the addresses.
         if (self.node.zone, self.node.addresses) != (before.zone, before.addresses):
             self._dirty |= self.service_names()
