@@ -127,8 +127,11 @@ class ProgramStatus:
 
     def _not_eligible(self) -> Iterator[Reason]:
         watched = self.kubernetes is not None
-        node = self.reconciler.state.node
-        return not_eligible(node, watched=watched, draining=self.draining)
+        state = self.reconciler.state
+        candidates = () if state.node.known else state.hosts.nodes_at(self.machine.addresses)
+        return not_eligible(
+            state.node, watched=watched, draining=self.draining, candidates=candidates
+        )
 
     def _not_ready(self, frontends: Iterable[FrontendStatus]) -> Sequence[Reason]:
         waiting_for = self.waiting_for()

@@ -146,9 +146,9 @@ def test_eighty_columns_are_enough() -> None:
 
 def test_reasons_of_healthz_are_shown() -> None:
     """A node that the cluster does not know serves clients, but load balancers use other nodes."""
-    lines = list(overview(status(not_healthy=["the cluster has no Node of this name"])))
+    lines = list(overview(status(not_healthy=["the cluster has no Node here"])))
     assert lines[0].startswith("Node node-1: not healthy; ")
-    assert "  the cluster has no Node of this name" in lines
+    assert "  the cluster has no Node here" in lines
 
 
 def test_notes_do_not_mean_that_it_is_not_ready() -> None:

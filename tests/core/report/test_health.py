@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -303,6 +304,35 @@ def test_node_eligible(known: Node | None, watched: bool, eligible: bool) -> Non
     reasons = list(not_eligible(facts, watched=watched, draining=False))
     assert (not reasons) is eligible
     assert list(not_eligible(facts, watched=watched, draining=True))
+
+
+@pytest.mark.parametrize(
+    ("candidates", "text"),
+    [
+        pytest.param(
+            (),
+            "the cluster has no Node n1: it was deleted, or this node has another name, to be set"
+            " with --hostname-override",
+            id="none",
+        ),
+        pytest.param(
+            ("n1.example",),
+            "the cluster has no Node n1, but n1.example has an address of this machine: set the"
+            " name with --hostname-override",
+            id="one",
+        ),
+        pytest.param(
+            ("a", "b"),
+            "the cluster has no Node n1, but a and b have an address of this machine: set the"
+            " name with --hostname-override",
+            id="two",
+        ),
+    ],
+)
+def test_a_name_that_no_node_has(candidates: Sequence[str], text: str) -> None:
+    facts = NodeFacts(name="n1")
+    [reason] = not_eligible(facts, watched=True, draining=False, candidates=candidates)
+    assert reason.text == text
 
 
 def test_what_is_late_is_said_as_long_as_healthz_is_red() -> None:

@@ -8,7 +8,7 @@ Both are in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -142,22 +142,22 @@ class ProxyHealth:
         return HealthAnswer(200 if good else 503, _HEADERS, msgspec.json.encode(body))
 
 
-def not_eligible(node: NodeFacts, *, watched: bool, draining: bool) -> Iterator[Reason]:
+def not_eligible(
+    node: NodeFacts, *, watched: bool, draining: bool, candidates: Sequence[str] = ()
+) -> Iterator[Reason]:
     """Why load balancers should send no new connections to this node. They should if there is
     nothing.
 
     A node is not eligible if its Node does not exist, is being deleted, or has the autoscaler's
     taint. A cordon and other taints do not matter (KEP-3836). If Nodes are not `watched`, an
-    unknown Node means nothing.
+    unknown Node means nothing. `candidates`: the names of other Nodes that have an address of this
+    machine; one of them may be the name that was meant.
     """
     if draining:
         yield Reason(ReasonKind.DRAINING, "draining: no new connections are accepted")
     if not node.known:
         if watched:
-            yield Reason(
-                ReasonKind.NODE,
-                "the cluster has no Node of this name; set its name with --hostname-override",
-            )
+            yield Reason(ReasonKind.NODE, _no_node(node.name, candidates))
     elif node.deleting:
         yield Reason(ReasonKind.NODE, "the Node is being deleted")
     elif TO_BE_DELETED_TAINT in node.taints:
@@ -165,6 +165,19 @@ def not_eligible(node: NodeFacts, *, watched: bool, draining: bool) -> Iterator[
             ReasonKind.NODE,
             f"the Node is about to be removed: it has the taint {TO_BE_DELETED_TAINT}",
         )
+
+
+def _no_node(name: str, candidates: Sequence[str]) -> str:
+    if not candidates:
+        return (
+            f"the cluster has no Node {name}: it was deleted, or this node has another name, to be"
+            " set with --hostname-override"
+        )
+    have = "has" if len(candidates) == 1 else "have"
+    return (
+        f"the cluster has no Node {name}, but {' and '.join(candidates)} {have} an address of this"
+        " machine: set the name with --hostname-override"
+    )
 
 
 def service_health(service: ObjectName, *, local_endpoints: int, healthy: bool) -> HealthAnswer:
