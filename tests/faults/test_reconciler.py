@@ -87,6 +87,7 @@ class World:
             health=ProxyHealth(sync_period=30.0),
             serve_health_checks=self._serve_health_checks,
             min_sync_period=0.1,
+            before_sync=lambda: self.pass_by("before step"),
             after_sync=lambda: self.pass_by("after step"),
         )
 
@@ -287,7 +288,9 @@ def test_what_is_beside_a_step_keeps_nobody_from_being_served(what: str) -> None
     run(main)
 
 
-@pytest.mark.parametrize("what", ["plan", "build", "health checks", "after step", "claim"])
+@pytest.mark.parametrize(
+    "what", ["plan", "build", "health checks", "before step", "after step", "claim"]
+)
 def test_a_step_that_fails_as_a_whole_is_made_again(what: str) -> None:
     async def main(world: World) -> None:
         world.broken = {what}

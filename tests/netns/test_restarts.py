@@ -1,5 +1,5 @@
-"""The cluster's Disruptive cases: uproxy, the API server and the node end and come back, and the Node
-object changes, disappears or has another name."""
+"""The cases that Kubernetes calls disruptive: uproxy, the API server and the node end and come
+back, and the Node object changes, disappears or has another name."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def web(*endpoints: tuple[Place, str, str], **spec: Any) -> list[dict[str, Any]]
 
 def only_ip(net: World, name: str, address: str) -> list[dict[str, Any]]:
     """A Service that has one ClusterIP and no NodePort."""
-    fields = {"type": "ClusterIP", "clusterIPs": [address], "ports": PORTS}
-    return [service(name, **fields), *slices(name, [near(net)])]
+    made = service(name, type="ClusterIP", clusterIPs=[address], ports=PORTS)
+    return [made, *slices(name, [near(net)])]
 
 
 def near(net: World) -> tuple[Place, str, str]:

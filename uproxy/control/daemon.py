@@ -121,8 +121,9 @@ class Daemon:
             health=health,
             serve_health_checks=self._serve_health_checks,
             min_sync_period=config.min_sync_period,
+            before_sync=self._apply_node,
             prepare=lambda table: self.client_ip.prepare(table.preserves_outside),
-            after_sync=self._apply_facts,
+            after_sync=self._synced,
         )
         self.supervisor = TaskSupervisor()
         self.cluster_client = self._cluster_client()
@@ -272,13 +273,17 @@ class Daemon:
         self._facts_changed()
         self.reconciler.addresses_appeared(appeared)
 
-    def _apply_facts(self) -> None:
-        """After a sync: the Node object may have brought new facts."""
-        if self.cluster_client is not None:
-            self.cluster_client.changed()
+    def _apply_node(self) -> None:
+        """The Node object may have brought new facts. A sync that opened listeners before these are
+        applied would take pods for clients from outside, and open no NodePort at the addresses of
+        the Node."""
         if self.state.node != self._node:
             self._node = self.state.node
             self._facts_changed()
+
+    def _synced(self) -> None:
+        if self.cluster_client is not None:
+            self.cluster_client.changed()
 
     def _facts_changed(self) -> None:
         self.reconciler.set_options(self._options())

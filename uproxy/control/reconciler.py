@@ -80,10 +80,12 @@ class Reconciler:
         health: ProxyHealth,
         serve_health_checks: ServeHealthChecks,
         min_sync_period: float,
+        before_sync: Callable[[], None] = lambda: None,
         prepare: Callable[[RoutingTable], Awaitable[None]] = _nothing,
         after_sync: Callable[[], None] = lambda: None,
     ) -> None:
-        """`prepare` is called with a new table before anything is opened for it."""
+        """`before_sync` may call `set_options`. `prepare` is called with a new table before
+        anything is opened for it."""
         self.state = state
         self.health_check_failures: Mapping[ObjectName, str] = {}
         self.served_once = asyncio.Event()
@@ -100,6 +102,7 @@ class Reconciler:
         """Where the sources deliver."""
         self._serve_health_checks = serve_health_checks
         self._min_sync_period = min_sync_period
+        self._before_sync = before_sync
         self._prepare = prepare
         self._after_sync = after_sync
         self._wake = asyncio.Event()
@@ -182,6 +185,7 @@ class Reconciler:
         """
         started = time.monotonic()
         self.sink.try_again(started)
+        self._before_sync()
         self._sync_metrics.begin()
         full = self.table.options != self._options
         synced, servable = self.state.synced, self.state.servable

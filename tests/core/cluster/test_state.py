@@ -317,7 +317,11 @@ class TestNode:
     def test_what_was_known_of_a_node_that_is_removed_stays_known(self) -> None:
         """Its pods, its addresses and its zone are still there; nothing is derived again."""
         mine = node(
-            zone="a", addresses=["192.0.2.1"], pod_cidrs=["10.0.0.0/24"], taints=["x"], deleted="now"
+            zone="a",
+            addresses=["192.0.2.1"],
+            pod_cidrs=["10.0.0.0/24"],
+            taints=["x"],
+            deleted="now",
         )
         state = cluster(service("web"), mine)
         state.take_dirty()
