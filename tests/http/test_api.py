@@ -28,7 +28,7 @@ from uproxy.http.api import api_app
 from uproxy.http.server import HttpServer
 
 JSON_TEXTS = {name: text for name, text in NASTY.items() if name != "surrogate"}
-PATHS = ["/", "/metrics", "/proxyMode", "/healthz", "/readyz", "/api/v1/routes"]
+PATHS = ["/", "/metrics", "/proxyMode", "/configz", "/healthz", "/readyz", "/api/v1/routes"]
 
 
 @asynccontextmanager
@@ -43,6 +43,7 @@ async def serving(
         names=known_names("node-7"),
         not_ready=lambda: not_ready,
         notes=lambda: notes,
+        settings={"hostnameOverride": "node-7"},
         version="1.2.3",
     )
     async with HttpServer(app, [Address("127.0.0.1", 0)], name="metrics") as server:
@@ -62,6 +63,13 @@ async def test_texts(path: str, body: bytes, content_type: str) -> None:
     assert (answer.status, answer.body) == (200, body)
     assert answer.headers["Content-Type"] == content_type
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_settings() -> None:
+    async with serving() as address:
+        answer = await fetch(address, "/configz")
+    assert answer.json == {"kubeproxy.config.k8s.io": {"hostnameOverride": "node-7"}}
+    assert answer.headers["Content-Type"] == "application/json"
 
 
 @pytest.mark.parametrize("text", [*NASTY.values(), "shop/web: 10.0.0.7:80/TCP: in use"])

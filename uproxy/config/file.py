@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from uproxy.config import syntax
+from uproxy.config.as_file import API
 from uproxy.config.file_fields import KubeProxyConfiguration, parse_field
 from uproxy.config.settings import Config
 from uproxy.core.brief import brief, brief_name
@@ -23,12 +24,8 @@ from uproxy.text.document import Document, Malformed, Parts, decode_text, join_p
 from uproxy.text.files import printable_name, read_any
 from uproxy.text.yaml_text import yaml_documents
 
-_API: Final = {
-    "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-    "kind": "KubeProxyConfiguration",
-}
 _USED: Final = {
-    *_API,
+    *API,
     "clientConnection.kubeconfig",
     *("context", "serviceProxyName", "tlsRelaxedX509"),
     "logging.format",
@@ -118,7 +115,7 @@ def _only_document(text: str) -> Document:
 def _decode(data: Any) -> KubeProxyConfiguration:
     if not isinstance(data, dict):
         raise _Wrong((), "a mapping is expected, with apiVersion and kind")
-    for field, wanted in _API.items():
+    for field, wanted in API.items():
         if data.get(field) != wanted:
             found = f'is "{data[field]}"' if field in data else "is missing"
             raise _Wrong((field,), f'{found}; expected "{wanted}"')

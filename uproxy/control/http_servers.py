@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
+from uproxy.config.as_file import as_file
 from uproxy.config.settings import Address, Config
 from uproxy.core.report.health import ProxyHealth
 from uproxy.core.report.problems import HEALTH_SERVER, METRICS_SERVER
@@ -49,6 +50,7 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
             names=names,
             not_ready=program.reasons_not_ready,
             notes=program.notes,
+            settings=as_file(config),
         )
         yield _server(METRICS, config.metrics_address, app)
 

@@ -1,12 +1,14 @@
-"""Everything on the metrics address: /metrics, /proxyMode, /healthz, /readyz, the status as JSON
-and as a page. Only GET and HEAD are answered, and nothing is ever changed.
+"""Everything on the metrics address: /metrics, /proxyMode, /configz, /healthz, /readyz, the status
+as JSON and as a page. Only GET and HEAD are answered, and nothing is ever changed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from importlib import resources
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
@@ -26,6 +28,8 @@ Page = Callable[[web.Request], Awaitable[web.Response]]
 
 _LONGEST_NAME = 253
 """Characters of a DNS name; a longer name is cut off where it is repeated to the client."""
+_CONFIG_NAME = "kubeproxy.config.k8s.io"
+"""Under which kube-proxy shows its settings at /configz."""
 _NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 _FRESH = {"Cache-Control": "no-store"}
 _PAGE_POLICY = {
@@ -44,13 +48,14 @@ def api_app(
     names: Set[str] = frozenset(),
     not_ready: Callable[[], Sequence[Reason]] = tuple,
     notes: Notes = tuple,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     version: str = uproxy.__version__,
 ) -> web.Application:
     """The application, which answers at any time, also before the first sync.
 
     `status` is called for each request. /readyz is that of the health port, but with the text of
     each reason. `names`: host names by which requests may address this server, besides IP
-    addresses; see `allowed_hosts`.
+    addresses; see `allowed_hosts`. `settings`: see `config.as_file`.
     """
     one_at_a_time = _OneAtATime()
     app = web.Application(middlewares=[_only_for(names)])
@@ -58,6 +63,7 @@ def api_app(
         ("/", _file("page.html", "text/html")),
         ("/metrics", one_at_a_time(metrics_page(telemetry, status, version=version))),
         ("/proxyMode", _text("userspace")),
+        ("/configz", _json({_CONFIG_NAME: dict(settings)})),
         ("/healthz", _text("ok")),
         ("/readyz", readyz_page(not_ready, notes, lines_of=texts)),
         ("/api/v1/routes", one_at_a_time(_routes(status))),
@@ -102,6 +108,15 @@ def _only_for(names: Set[str]) -> Middleware:
 def _text(text: str) -> Page:
     async def page(_: web.Request) -> web.Response:
         return web.Response(text=text, headers=_NOSNIFF)
+
+    return page
+
+
+def _json(content: Mapping[str, Any]) -> Page:
+    body = printable_json(msgspec.json.encode(content))
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json", headers=_NOSNIFF)
 
     return page
 
