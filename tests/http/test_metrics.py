@@ -34,6 +34,9 @@ def telemetry() -> Telemetry:
     made.without_local_endpoints("IPv4", internal=2, external=1)
     made.probe_answered("healthz", 200)
     made.probe_answered("livez", 503)
+    made.requests.answered("GET", "192.0.2.1:6443", 200, 0.2)
+    made.requests.answered("GET", "192.0.2.1:6443", 410, 0.003)
+    made.requests.failed("GET", "192.0.2.1:6443")
     return made
 
 
@@ -57,6 +60,7 @@ def value(values: Values, name: str, **labels: str) -> float | None:
 
 RULES = "kubeproxy_sync_proxy_rules"
 V4 = {"ip_family": "IPv4"}
+HOST = {"host": "192.0.2.1:6443"}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,15 @@ V4 = {"ip_family": "IPv4"}
         (f"{RULES}_no_local_endpoints_total", V4 | {"traffic_policy": "external"}, 1),
         ("kubeproxy_proxy_healthz_total", {"code": "200"}, 1),
         ("kubeproxy_proxy_livez_total", {"code": "503"}, 1),
+        ("rest_client_requests_total", {"code": "200", "method": "GET", **HOST}, 1),
+        ("rest_client_requests_total", {"code": "<error>", "method": "GET", **HOST}, 1),
+        ("rest_client_request_duration_seconds_count", {"verb": "GET", **HOST}, 2),
+        ("rest_client_request_duration_seconds_sum", {"verb": "GET", **HOST}, 0.203),
+        (
+            "rest_client_request_duration_seconds_bucket",
+            {"verb": "GET", "le": "0.1", **HOST},
+            1,
+        ),
         ("uproxy_flows_total", KUBIA, 7),
         ("uproxy_active_flows", KUBIA, 2),
         ("uproxy_client_bytes_total", KUBIA, 100),
@@ -125,7 +138,7 @@ def test_every_metric_is_explained_and_named_once() -> None:
     names = [metric.name for metric in metrics]
     assert sorted(set(names)) == sorted(names)
     assert all(metric.documentation.endswith(".") for metric in metrics)
-    assert all(name.startswith(("kubeproxy_", "uproxy_")) for name in names)
+    assert all(name.startswith(("kubeproxy_", "rest_client_", "uproxy_")) for name in names)
 
 
 def test_the_same_name_in_two_protocols_is_two_series() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, Self
@@ -20,6 +21,7 @@ from uproxy.apiserver.request import Request, Response
 from uproxy.apiserver.response import StreamedResponse
 from uproxy.apiserver.unreachable import as_unreachable
 from uproxy.core.errors import SourceError
+from uproxy.core.report.telemetry import RequestTelemetry
 
 _CONNECT: Final = 10.0
 """Seconds to connect, TLS included."""
@@ -52,8 +54,16 @@ class ApiClient:
     Raises SourceError where certificates cannot be used at all.
     """
 
-    def __init__(self, access: Access, *, relaxed_x509: bool = False) -> None:
+    def __init__(
+        self,
+        access: Access,
+        *,
+        relaxed_x509: bool = False,
+        requests: RequestTelemetry | None = None,
+    ) -> None:
+        """`requests`: where what is sent is counted."""
         self.access = access
+        self._requests = requests or RequestTelemetry()
         self._relaxed_x509 = relaxed_x509
         self._credentials = Credentials(access)
         self._library = client_library.load()
@@ -97,19 +107,32 @@ class ApiClient:
             generation = self._credentials.generation
             client = await self._connected()
             authorization = {"Authorization": header} if header else {}
+            response = await self._call(
+                client, request, {**headers, **self._compression, **authorization}
+            )
+        if response.status == 401:
+            self._credentials.refused(generation)
+        return StreamedResponse(response, self._errors)
+
+    async def _call(self, client: Any, request: Request, headers: dict[str, str]) -> Any:
+        """The library's response, as soon as it begins."""
+        method, host, began = request.method, urlsplit(self.access.server).netloc, time.monotonic()
+        try:
             async with asyncio.timeout(request.answer_timeout):
                 response = await client.call_api(
                     request.path,
-                    request.method,
+                    method,
                     query_params=list(request.query.items()),
-                    header_params={**headers, **self._compression, **authorization},
+                    header_params=headers,
                     body=request.body,
                     _preload_content=False,
                     _request_timeout=(_CONNECT, request.read_timeout),
                 )
-        if response.status == 401:
-            self._credentials.refused(generation)
-        return StreamedResponse(response, self._errors)
+        except Exception:
+            self._requests.failed(method, host)
+            raise
+        self._requests.answered(method, host, response.status, time.monotonic() - began)
+        return response
 
     async def _connected(self) -> Any:
         """The library's client; a new one when certificates have been replaced on disk or by a

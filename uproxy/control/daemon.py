@@ -28,7 +28,7 @@ from uproxy.core.cluster.state import ClusterState
 from uproxy.core.errors import SourceError
 from uproxy.core.ip import Family, family_of
 from uproxy.core.report.health import ProxyHealth
-from uproxy.core.report.telemetry import Telemetry
+from uproxy.core.report.telemetry import RequestTelemetry, Telemetry
 from uproxy.core.route import Backend, ServicePortName
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.service_routes import HealthCheck
@@ -59,8 +59,10 @@ class Daemon:
         kubernetes: KubernetesSource | None,
         machine: Machine,
         environment: Environment = LOCAL,
+        requests: RequestTelemetry | None = None,
     ) -> None:
-        """`kubernetes`: None where everything comes from manifests. `machine` has been read."""
+        """`kubernetes`: None where everything comes from manifests. `machine` has been read.
+        `requests`: those to the API server."""
         self._environment = environment
         self.config = config
         self.kubernetes = kubernetes
@@ -70,7 +72,7 @@ class Daemon:
         """The HTTP servers of the program itself; those of health check node ports are apart."""
         self.stop_following: Callable[[], object] = lambda: None
         """Ends `run`: the desired state no longer matters."""
-        telemetry = Telemetry()
+        telemetry = Telemetry(requests)
         health = ProxyHealth(
             sync_period=config.sync_period,
             starting=lambda: self.status.waiting_for(),

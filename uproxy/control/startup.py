@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from uproxy.apiserver.client import ApiClient
 from uproxy.apiserver.deferred_client import DeferredClient
@@ -16,6 +17,7 @@ from uproxy.control.daemon import Daemon
 from uproxy.control.environment import LOCAL, Environment
 from uproxy.control.machine import Machine
 from uproxy.core.errors import SourceError
+from uproxy.core.report.telemetry import RequestTelemetry
 from uproxy.http.server import HttpServer
 from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.last_known.snapshot import has_snapshot
@@ -54,10 +56,11 @@ async def running(
     start = start or Start()
     environment.sockets.raise_descriptor_limit()
     start.waits_for("the addresses of this machine")
-    kubernetes = (cluster or _find_cluster)(config)
+    requests = RequestTelemetry()
+    kubernetes = (cluster or partial(_find_cluster, requests=requests))(config)
     machine = Machine(lambda: _api_servers(kubernetes), environment.machine)
     await machine.read_all()
-    daemon = Daemon(config, kubernetes, machine, environment)
+    daemon = Daemon(config, kubernetes, machine, environment, requests)
     async with AsyncExitStack() as stack:
         # The HTTP servers come first. What follows may take long, and probes have to be answered
         # meanwhile: kubelet would restart a container that does not answer its livenessProbe.
@@ -94,8 +97,8 @@ async def _keep_trying(server: HttpServer, daemon: Daemon) -> None:
         daemon.cluster_client.changed()
 
 
-def _find_cluster(config: Config) -> KubernetesSource | None:
-    """The cluster to follow, unless there are manifests.
+def _find_cluster(config: Config, requests: RequestTelemetry) -> KubernetesSource | None:
+    """The cluster to follow, unless there are manifests. `requests` counts what it is asked.
 
     Raises StartError where there is neither, SourceError where access is not possible at all and
     no last-known state can be served meanwhile.
@@ -104,12 +107,12 @@ def _find_cluster(config: Config) -> KubernetesSource | None:
         return None
     api: ApiServer
     try:
-        api = _api(config)
+        api = _api(config, requests)
     except SourceError as error:
         if config.state_dir is None or not has_snapshot(config.state_dir, config.node_name):
             raise
         log.error("%s; serving the last-known state until this is fixed", error)
-        api = DeferredClient(lambda: _api(config), error)
+        api = DeferredClient(lambda: _api(config, requests), error)
     return KubernetesSource(
         api, node_name=config.node_name, service_proxy_name=config.service_proxy_name
     )
@@ -123,11 +126,11 @@ def _api_servers(cluster: KubernetesSource | None) -> Sequence[str]:
     return access.server, access.proxy
 
 
-def _api(config: Config) -> ApiClient:
+def _api(config: Config, requests: RequestTelemetry) -> ApiClient:
     access = find_access(config.kubeconfig, config.context)
     if access is None:
         raise StartError(
             "nothing to serve: not running in a Pod, and no kubeconfig was found; give "
             "--kubeconfig FILE or --manifests PATH, or try: uproxy demo"
         )
-    return ApiClient(access, relaxed_x509=config.tls_relaxed_x509)
+    return ApiClient(access, relaxed_x509=config.tls_relaxed_x509, requests=requests)

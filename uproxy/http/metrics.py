@@ -1,4 +1,5 @@
-"""/metrics: kube-proxy's names where they mean the same here, and uproxy_* for the traffic.
+"""/metrics: kube-proxy's and client-go's names where they mean the same here, and uproxy_* for the
+traffic.
 
 Samples are taken on the event loop, so that they fit together. Turning them into text takes ten
 times as long (half a second for 10 000 Services), so that is done in a thread.
@@ -27,7 +28,12 @@ from uproxy.core import protocols
 from uproxy.core.flows.counters import Counters
 from uproxy.core.printable import printable
 from uproxy.core.report.status import FrontendState, Status
-from uproxy.core.report.telemetry import FamilyTelemetry, Histogram, Telemetry
+from uproxy.core.report.telemetry import (
+    FamilyTelemetry,
+    Histogram,
+    RequestTelemetry,
+    Telemetry,
+)
 from uproxy.core.route import ServicePortName
 
 
@@ -74,6 +80,7 @@ def samples(telemetry: Telemetry, status: Status, *, version: str) -> list[Metri
         *_syncs(telemetry),
         *_changes(telemetry),
         *_probes(telemetry),
+        *_requests(telemetry.requests),
         *_traffic(status.counters),
         *_program(status, version),
     ]
@@ -178,6 +185,27 @@ def _probes(telemetry: Telemetry) -> Iterator[Metric]:
             if probe == path:
                 answers.add_metric([str(code)], number)
         yield answers
+
+
+def _requests(requests: RequestTelemetry) -> Iterator[Metric]:
+    """Under client-go's names, which dashboards for kube-proxy read."""
+    answers = CounterMetricFamily(
+        "rest_client_requests_total",
+        "Requests to the API server by status code, method and host.",
+        labels=["code", "method", "host"],
+    )
+    for labels, number in sorted(requests.answers.items()):
+        answers.add_metric([printable(each) for each in labels], number)
+    yield answers
+    durations = HistogramMetricFamily(
+        "rest_client_request_duration_seconds",
+        "Seconds from a request to the API server until its answer began.",
+        labels=["verb", "host"],
+    )
+    for (verb, host), histogram in sorted(requests.durations.items()):
+        shown = [printable(verb), printable(host)]
+        durations.add_metric(shown, _buckets(histogram), histogram.sum)
+    yield durations
 
 
 _DATAGRAMS: Final = tuple(name for name, each in protocols.TRANSPORTS.items() if not each.is_stream)

@@ -27,6 +27,9 @@ PROGRAMMING_BUCKETS = (
 )
 """Seconds, up to 5 minutes."""
 
+REQUEST_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+"""Seconds, as in client-go."""
+
 Policy = Literal["internal", "external"]
 Probe = Literal["healthz", "livez"]
 
@@ -82,10 +85,37 @@ class FamilyTelemetry:
         """Service ports with policy Local that have endpoints, but none on this node."""
 
 
+class RequestTelemetry:
+    """Requests to the API server, in client-go's terms."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[tuple[str, str, str]] = Counter()
+        """How many answers came, by status code, method and host. The code of a request without
+        an answer is "<error>", as in client-go."""
+        self.durations: dict[tuple[str, str], Histogram] = {}
+        """Seconds until an answer began, by method and host."""
+
+    def answered(self, method: str, host: str, code: int, seconds: float) -> None:
+        """An answer has begun, `seconds` after its request was sent."""
+        self.answers[str(code), method, host] += 1
+        self._duration(method, host).observe(seconds)
+
+    def failed(self, method: str, host: str) -> None:
+        """There was no answer to a request."""
+        self.answers["<error>", method, host] += 1
+
+    def _duration(self, method: str, host: str) -> Histogram:
+        if (method, host) not in self.durations:
+            self.durations[method, host] = Histogram(REQUEST_BUCKETS)
+        return self.durations[method, host]
+
+
 class Telemetry:
     """Filled by the control loop and the health endpoints, read by /metrics."""
 
-    def __init__(self) -> None:
+    def __init__(self, requests: RequestTelemetry | None = None) -> None:
+        self.requests = requests or RequestTelemetry()
+        """Filled by the client of the API server."""
         self.families: dict[Family, FamilyTelemetry] = {}
         self.service_changes = 0
         self.service_changes_pending = 0
