@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.wire import peers
+from bench.wire.cluster import require_namespaces, uproxy_in_cluster
 from bench.wire.kernel import share_priority
 from bench.wire.peers import Setup, Start, Subject
 from bench.wire.places import Service
@@ -26,6 +27,7 @@ PEERS: Mapping[str, Start] = {
     "go": peers.go_relay,
     "nftables": peers.nftables,
     "uproxy": uproxy(),
+    "uproxy-never": uproxy_in_cluster("never"),
 }
 
 Say = Callable[[str], None]
@@ -44,7 +46,8 @@ class Arena:
         say: Say,
     ) -> None:
         self.skipped: dict[str, str] = {}
-        """Peers that cannot be started here, and why."""
+        """Peers that cannot be started here, and why. A scenario's own way to start one is named
+        with the scenario: the peer can be measured in others."""
         self.failures: list[str] = []
         """Measurements that failed, and why."""
         self._services = services
@@ -53,21 +56,25 @@ class Arena:
         self._own_network = own_network
         self._stack = stack
         self._say = say
-        self._subjects: dict[tuple[str, str, int], Subject] = {}
+        self._subjects: dict[tuple[Start, int], Subject] = {}
+        """By how it was started and the number of its workers."""
         self._numbers = itertools.count()
 
     def run(self, scenario: Scenario, names: Sequence[str], rounds: int, terms: Terms) -> Outcome:
         """Measure all rounds. Raises Unavailable if no peer can be measured."""
-        if scenario.service not in {each.name for each in self._services}:
+        if scenario.service and scenario.service not in {each.name for each in self._services}:
             raise Unavailable("there is no backend for it")
+        if scenario.namespaces:
+            require_namespaces()
         if scenario.tool:
             find_program(scenario.tool, scenario.tool)
         results: dict[str, list[Measured | None]] = {}
         for number in range(rounds):
-            for name in in_turn([each for each in names if each not in self.skipped], number):
+            left = [each for each in names if _label(scenario, each) not in self.skipped]
+            for name in in_turn(left, number):
                 self._say(f"{scenario.name}: round {number + 1} of {rounds}, {name}")
                 measured = self._measure(scenario, name, terms)
-                if name not in self.skipped:
+                if _label(scenario, name) not in self.skipped:
                     results.setdefault(name, []).append(measured)
         if not results:
             raise Unavailable("there is nobody to measure")
@@ -84,26 +91,26 @@ class Arena:
             with self._subject(scenario, name) as subject, subject.in_use():
                 return scenario.measure(subject, terms)
         except (Unavailable, OSError) as reason:
-            if name not in self.skipped:
+            if _label(scenario, name) not in self.skipped:
                 self.failures.append(f"{scenario.name}: {name}: {reason}")
             return None
 
     @contextmanager
     def _subject(self, scenario: Scenario, name: str) -> Iterator[Subject]:
-        start = scenario.starts.get(name, PEERS[name])
+        start = scenario.starts.get(name) or PEERS[name]
         if scenario.fresh:
             with start(self._setup(scenario.workers)) as subject:
                 _settle(subject)
                 yield subject
             return
-        key = (scenario.name if name in scenario.starts else "", name, scenario.workers)
+        key = (start, scenario.workers)
         if key not in self._subjects:
             try:
                 self._subjects[key] = self._stack.enter_context(
                     start(self._setup(scenario.workers))
                 )
             except (Unavailable, OSError) as reason:
-                self.skipped[name] = str(reason)
+                self.skipped[_label(scenario, name)] = str(reason)
                 raise
             _settle(self._subjects[key])
         yield self._subjects[key]
@@ -118,6 +125,10 @@ class Arena:
             descriptors=self._descriptors,
             own_network=self._own_network,
         )
+
+
+def _label(scenario: Scenario, name: str) -> str:
+    return f"{scenario.name}: {name}" if name in scenario.starts else name
 
 
 def _settle(subject: Subject) -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.wire.loads import DNS_NAME
-from bench.wire.places import Service, free_place
+from bench.wire.places import Place, Service, free_place
 from bench.wire.processes import Unavailable, find_program, running
 
 BODY = 10_000_000
@@ -54,10 +54,8 @@ def backends(names: Sequence[str], directory: Path) -> Iterator[tuple[Service, .
 
 
 @contextmanager
-def _http(directory: Path) -> Iterator[Service]:
-    place = free_place()
-    with (directory / "big").open("wb") as file:
-        file.write(os.urandom(BODY))
+def http(directory: Path, place: Place) -> Iterator[None]:
+    """nginx, with its files in a directory of its own."""
     text = _NGINX.format(
         user="root" if os.geteuid() == 0 else "nobody",
         workers=min(4, len(os.sched_getaffinity(0))),
@@ -71,14 +69,30 @@ def _http(directory: Path) -> Iterator[Service]:
     command = [find_program("nginx", "nginx-light"), "-c", str(config), "-p", str(directory)]
     with running(command, directory / "http.log") as nginx:
         nginx.wait_until_accepting([place])
+        yield
+
+
+@contextmanager
+def udp_echo(directory: Path, place: Place) -> Iterator[None]:
+    """The echo of udp_load.py."""
+    command = [sys.executable, "-m", "bench.wire.udp_load", place.host, str(place.port)]
+    with running(command, directory / "udp.log"):
+        yield
+
+
+@contextmanager
+def _http(directory: Path) -> Iterator[Service]:
+    place = free_place()
+    with (directory / "big").open("wb") as file:
+        file.write(os.urandom(BODY))
+    with http(directory, place):
         yield Service("http", "TCP", place)
 
 
 @contextmanager
 def _udp(directory: Path) -> Iterator[Service]:
     place = free_place()
-    command = [sys.executable, "-m", "bench.wire.udp_load", place.host, str(place.port)]
-    with running(command, directory / "udp.log"):
+    with udp_echo(directory, place):
         yield Service("udp", "UDP", place)
 
 

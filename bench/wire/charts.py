@@ -12,6 +12,8 @@ from bench.wire.processes import Unavailable
 from bench.wire.results import Outcome, Run
 from bench.wire.statistics import Spread, ratios, spread, values
 
+_PROXIES: Final = {"tcp": "haproxy", "udp": "nginx"}
+"""The baseline of each chart. Comparisons of uproxy with itself are not drawn."""
 _COLOURS: Final = {
     "none": "#9aa5b1",
     "nftables": "#c3a6d8",
@@ -38,8 +40,8 @@ def draw(run: Run, directory: Path) -> list[Path]:
 
 
 def _charts(run: Run, pyplot: Any, directory: Path) -> Iterator[Path]:
-    speed = [each for each in run.outcomes if _speed(each) and each.baseline != "uproxy"]
-    for name, baseline in (("tcp", "haproxy"), ("udp", "nginx")):
+    speed = [each for each in run.outcomes if _speed(each) and each.baseline in _PROXIES.values()]
+    for name, baseline in _PROXIES.items():
         found = [each for each in speed if each.baseline == baseline]
         if found:
             title = f"{name.upper()} throughput / {baseline} (more is better)"

@@ -67,7 +67,7 @@ def _checked(among: Sequence[str]) -> Callable[..., tuple[str, ...]]:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", is_flag=True, help="Four scenarios, three short rounds: under a minute.")
+@click.option("--quick", is_flag=True, help="A few scenarios, three short rounds.")
 @click.option(
     "--scenario",
     "scenarios",
@@ -167,7 +167,7 @@ def measure(choice: Choice, console: Console) -> Run:
     # Leaves all contexts, so that nothing stays behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run = _blank(choice, own_network=not trouble)
-    services = list(dict.fromkeys(each.service for each in choice.scenarios))
+    services = list(dict.fromkeys(each.service for each in choice.scenarios if each.service))
     with workspace() as directory, ExitStack() as stack, console.status("starting") as status:
         started = stack.enter_context(backends(services, directory))
         terms = Terms(

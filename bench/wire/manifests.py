@@ -18,8 +18,8 @@ def measured(services: Sequence[Service], places: Mapping[str, Place]) -> list[d
     objects = []
     for each in services:
         place = places[each.name]
-        objects.append(_service(each.name, place, each.protocol))
-        objects.append(_slice(each.name, [each.backend], each.protocol))
+        objects.append(service(each.name, place, each.protocol))
+        objects.append(endpoint_slice(each.name, [each.backend], each.protocol))
     return objects
 
 
@@ -27,7 +27,7 @@ def bystanders(count: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Services, each with its slice, on cluster IPs in 127.96.0.0/16."""
     return [
         (
-            _service(name_of(index), Place(f"127.96.{index >> 8}.{index & 255}", 8080), "TCP"),
+            service(name_of(index), Place(f"127.96.{index >> 8}.{index & 255}", 8080), "TCP"),
             bystander_slice(index, 0),
         )
         for index in range(count)
@@ -39,7 +39,7 @@ def bystander_slice(index: int, generation: int) -> dict[str, Any]:
     endpoint."""
     last = 1 + generation % 250
     backends = [Place(f"127.97.{index >> 8}.{index & 255}", 8080), Place(f"127.98.0.{last}", 8080)]
-    return _slice(name_of(index), backends, "TCP")
+    return endpoint_slice(name_of(index), backends, "TCP")
 
 
 def name_of(index: int) -> str:
@@ -53,7 +53,8 @@ def write(path: Path, objects: Sequence[dict[str, Any]]) -> None:
     os.rename(temporary, path)
 
 
-def _service(name: str, place: Place, protocol: str) -> dict[str, Any]:
+def service(name: str, place: Place, protocol: str) -> dict[str, Any]:
+    """A Service of type ClusterIP at that address and port."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -66,7 +67,11 @@ def _service(name: str, place: Place, protocol: str) -> dict[str, Any]:
     }
 
 
-def _slice(name: str, backends: Sequence[Place], protocol: str) -> dict[str, Any]:
+def endpoint_slice(
+    name: str, backends: Sequence[Place], protocol: str, node: str = ""
+) -> dict[str, Any]:
+    """The backends of a Service. `node`: where they run, if that matters."""
+    on_node = {"nodeName": node} if node else {}
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -77,5 +82,5 @@ def _slice(name: str, backends: Sequence[Place], protocol: str) -> dict[str, Any
         },
         "addressType": "IPv4",
         "ports": [{"name": "main", "port": backends[0].port, "protocol": protocol}],
-        "endpoints": [{"addresses": [each.host]} for each in backends],
+        "endpoints": [{"addresses": [each.host], **on_node} for each in backends],
     }

@@ -10,12 +10,13 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.wire.idle import reachable
 from bench.wire.places import Place, Service, free_place
 from bench.wire.processes import Running, Unavailable, find_program, output_of, running
+from bench.wire.udp_load import sources_on_loopback
 
 UDP_TIMEOUT = 30
 """Seconds after which an idle UDP flow is forgotten."""
@@ -37,6 +38,11 @@ class Subject:
     """Entered around each measurement, to set up what would slow down other peers."""
     manifests: Path | None = None
     """Where uproxy reads its objects."""
+    sources: Callable[[int], Sequence[str]] = sources_on_loopback
+    """The source addresses for so many UDP flows."""
+    calls: Mapping[str, Callable[[], AbstractContextManager[Subject]]] = field(default_factory=dict)
+    """In a cluster of its own (cluster.py), by name: entered around each measurement, which then
+    takes place in the caller's network. Yields the subject as that caller reaches it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

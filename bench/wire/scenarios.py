@@ -11,6 +11,7 @@ from bench.wire import figures
 from bench.wire.backends import BODY
 from bench.wire.changes import latency_under_churn
 from bench.wire.churn import SERVICES
+from bench.wire.cluster import CALLS, Call, uproxy_in_cluster
 from bench.wire.idle import idle_connections
 from bench.wire.kernel import kernel_memory
 from bench.wire.loads import WrkReport, dnsperf, iperf3, wrk
@@ -51,8 +52,8 @@ class Scenario:
 
     name: str
     title: str
-    service: str
-    """Name of the backend."""
+    service: str = ""
+    """Name of the backend; "" if its peers have backends of their own."""
     figures: tuple[Figure, ...]
     measure: Callable[[Subject, Terms], Measured]
     peers: tuple[str, ...] = TCP_PEERS
@@ -63,7 +64,10 @@ class Scenario:
     tool: str = ""
     """Load generator that must be installed; its Debian package has the same name."""
     starts: Mapping[str, Start] = field(default_factory=dict)
-    """How to start peers, where it differs from the usual."""
+    """How to start peers, where it differs from the usual. Scenarios that name the same start share
+    a peer."""
+    namespaces: bool = False
+    """Whether it takes place in network namespaces, which need root."""
 
 
 def _charged(subject: Subject, before: float, operations: float, scale: float) -> Measured:
@@ -117,7 +121,7 @@ def _stream(subject: Subject, terms: Terms) -> Measured:
 
 def _datagrams(flows: int) -> Callable[[Subject, Terms], Measured]:
     def measure(subject: Subject, terms: Terms) -> Measured:
-        load = UdpLoad(subject.places["udp"], flows, terms.source_port)
+        load = UdpLoad(subject.places["udp"], subject.sources(flows), terms.source_port)
         try:
             load.begin_flows()
             before = _cpu(subject)
@@ -161,6 +165,18 @@ def _churn(subject: Subject, terms: Terms) -> Measured:
     return latency_under_churn(subject, terms.seconds, terms.generations)
 
 
+def _called(
+    call: Call, measure: Callable[[Subject, Terms], Measured]
+) -> Callable[[Subject, Terms], Measured]:
+    """The same measurement from within the cluster of the subject."""
+
+    def measure_call(subject: Subject, terms: Terms) -> Measured:
+        with subject.calls[call.name]() as reached:
+            return measure(reached, terms)
+
+    return measure_call
+
+
 _KEEP_ALIVE = tuple(
     Scenario(
         name=f"keep-alive-{connections}",
@@ -195,6 +211,33 @@ _UDP = tuple(
         baseline="nginx",
     )
     for flows in (1, 50, 500, 5000)
+)
+
+_KINDS = (
+    ("requests", "keep-alive requests, 64 connections", figures.REQUESTS, _requests(64)),
+    (
+        "connections",
+        "a connection for each request, 64 at a time",
+        figures.CONNECTIONS,
+        _requests(64, "Connection: close"),
+    ),
+    ("udp", "UDP echo, 50 flows", figures.DATAGRAMS, _datagrams(50)),
+)
+_PRESERVING = {"uproxy": uproxy_in_cluster("auto")}
+_PRESERVED = tuple(
+    Scenario(
+        name=f"preserved-{call.name}-{kind}",
+        title=f"Preserved addresses, {call.title}: {title}",
+        tool="" if kind == "udp" else "wrk",
+        figures=shown,
+        measure=_called(call, measure),
+        peers=("uproxy-never", "uproxy"),
+        baseline="uproxy-never",
+        starts=_PRESERVING,
+        namespaces=True,
+    )
+    for call in CALLS
+    for kind, title, shown, measure in _KINDS
 )
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -267,6 +310,17 @@ SCENARIOS: tuple[Scenario, ...] = (
         peers=PROXIES,
         workers=2,
     ),
+    *_PRESERVED,
 )
 
-QUICK = ("keep-alive-64", "connections", "bulk-8", "udp-50")
+QUICK = (
+    "keep-alive-64",
+    "connections",
+    "bulk-8",
+    "udp-50",
+    *(
+        f"preserved-{call}-{kind}"
+        for call in ("remote", "bridge")
+        for kind in ("requests", "connections")
+    ),
+)

@@ -1,4 +1,4 @@
-"""The targets for uproxy, compared with its peers: one worker against one thread."""
+"""The targets for uproxy, compared with its peers (one worker, one thread) and with itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.wire import figures
+from bench.wire.cluster import CALLS
 from bench.wire.results import Outcome
 from bench.wire.statistics import Spread, ratios, spread, values
 
@@ -61,6 +62,11 @@ TARGETS: Final = (
     _least("udp-50", figures.RATE, "nginx", 1.5),
     _least("udp-500", figures.RATE, "nginx", 1.5),
     _least("udp-5000", figures.RATE, "nginx", 1.5),
+    *(
+        _least(f"preserved-{call.name}-{kind}", figures.RATE, "uproxy-never", 0.9)
+        for call in CALLS
+        for kind in ("requests", "connections")
+    ),
     _most("idle", figures.PROCESS, "haproxy", 1.0),
     _most("churn", figures.SLOWDOWN, "", 1.2),
 )

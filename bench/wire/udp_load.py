@@ -1,8 +1,8 @@
 """UDP echo: the sender, and the server.
 
-The sender is one socket. Its flows differ in the source address (127.1.0.0/16), so it can batch
-over flows. It keeps a fixed number of datagrams in flight and sends one for each that returns.
-So the rate is that of the slowest part of the loop, and no queue overflows by design.
+The sender is one socket. Its flows differ in the source address, so it can batch over flows. It
+keeps a fixed number of datagrams in flight and sends one for each that returns. So the rate is that
+of the slowest part of the loop, and no queue overflows by design.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.wire.mmsg import MSG_WAITFORONE, Batch
@@ -46,11 +47,11 @@ class Tally:
 
 
 class UdpLoad:
-    """Sends to one place, from as many addresses as there are flows."""
+    """Sends to one place; each source address is a flow."""
 
-    def __init__(self, destination: Place, flows: int, source_port: int) -> None:
-        self._out = Batch(max(flows, _BATCH), SIZE)
-        self._out.address_to(destination, [source_of(index) for index in range(flows)])
+    def __init__(self, destination: Place, sources: Sequence[str], source_port: int) -> None:
+        self._out = Batch(max(len(sources), _BATCH), SIZE)
+        self._out.address_to(destination, sources)
         for index in range(self._out.count):
             self._out.fill(index, index.to_bytes(4, "big"))
         self._in = Batch(_BATCH, SIZE)
@@ -104,9 +105,9 @@ class UdpLoad:
             self._away = 0
 
 
-def source_of(flow: int) -> str:
-    """Source address of a flow."""
-    return f"127.1.{flow >> 8}.{flow & 255}"
+def sources_on_loopback(flows: int) -> list[str]:
+    """A source address for each flow. Loopback has all of 127.0.0.0/8."""
+    return [f"127.1.{flow >> 8}.{flow & 255}" for flow in range(flows)]
 
 
 def echo(place: Place) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from bench.wire import manifests
 from bench.wire.peers import UDP_TIMEOUT, Setup, Start, Subject
 from bench.wire.places import Place, free_place
 from bench.wire.processes import Running, Unavailable, running
 
+NODE = "bench"
+"""Name of the node that uproxy serves."""
 METRICS = "metrics"
 """Name among the places of a Subject."""
 _PATIENCE = 60.0
@@ -31,16 +34,34 @@ def uproxy(bystanders: int = 0) -> Start:
         for index, (service, endpoints) in enumerate(manifests.bystanders(bystanders)):
             manifests.write(objects / f"service-{index}.json", [service])
             manifests.write(objects / f"slice-{index}.json", [endpoints])
-        health, metrics = free_place(), free_place()
-        command = [sys.executable, "-m", "uproxy.cli", "run", "--manifests", str(objects)]
-        command += ["--healthz-bind-address", str(health), "--metrics-bind-address", str(metrics)]
-        command += ["--workers", str(setup.workers), "--hostname-override", "bench"]
-        command += ["--udp-timeout", f"{UDP_TIMEOUT}s", "--drain-timeout", "0s"]
-        with running(command, setup.directory / "log") as process:
-            _wait_until_ready(process, health)
+        metrics = free_place()
+        with serving(setup, objects, metrics) as process:
             yield Subject(places=places | {METRICS: metrics}, process=process, manifests=objects)
 
     return start
+
+
+@contextmanager
+def serving(
+    setup: Setup,
+    objects: Path,
+    metrics: Place,
+    *options: str,
+    wrapper: Sequence[str] = (),
+) -> Iterator[Running]:
+    """uproxy on the manifests of a directory, once it is ready.
+
+    `wrapper` goes before the command: words that start it in a network namespace, which this thread
+    must have entered as well.
+    """
+    health = free_place()
+    command = [*wrapper, sys.executable, "-m", "uproxy.cli", "run", "--manifests", str(objects)]
+    command += ["--healthz-bind-address", str(health), "--metrics-bind-address", str(metrics)]
+    command += ["--workers", str(setup.workers), "--hostname-override", NODE]
+    command += ["--udp-timeout", f"{UDP_TIMEOUT}s", "--drain-timeout", "0s", *options]
+    with running(command, setup.directory / "log") as process:
+        _wait_until_ready(process, health)
+        yield process
 
 
 def _wait_until_ready(process: Running, health: Place) -> None:

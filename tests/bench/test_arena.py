@@ -16,6 +16,7 @@ from bench.wire.peers import Setup, Start, Subject
 from bench.wire.places import Place, Service
 from bench.wire.processes import Unavailable
 from bench.wire.scenarios import SCENARIOS, Scenario, Terms
+from tests.netns import kit
 
 HTTP = Service("http", "TCP", Place("127.0.0.1", 1))
 NAMES = ("haproxy", "nginx", "uproxy")
@@ -109,8 +110,24 @@ def test_fresh_peers_live_for_one_measurement(arena: Arena, terms: Terms) -> Non
 
 def test_unavailable_peer_is_left_out(arena: Arena, terms: Terms) -> None:
     outcome = arena.run(Stage(unavailable="nginx").scenario(), NAMES, 2, terms)
-    assert arena.skipped == {"nginx": "not installed"}
+    assert arena.skipped == {"test: nginx": "not installed"}
     assert list(outcome.rounds) == ["haproxy", "uproxy"]
+
+
+def test_peer_that_one_scenario_cannot_start_takes_part_in_others(
+    arena: Arena, terms: Terms
+) -> None:
+    arena.run(Stage(unavailable="nginx").scenario(), NAMES, 1, terms)
+    other = replace(Stage().scenario(), name="other")
+    assert list(arena.run(other, NAMES, 1, terms).rounds) == list(NAMES)
+
+
+def test_scenarios_with_the_same_start_share_a_peer(arena: Arena, terms: Terms) -> None:
+    stage = Stage()
+    scenario = stage.scenario()
+    arena.run(scenario, NAMES, 1, terms)
+    arena.run(replace(scenario, name="other"), NAMES, 1, terms)
+    assert stage.started == list(NAMES)
 
 
 def test_failed_round_keeps_its_place(arena: Arena, terms: Terms) -> None:
@@ -128,6 +145,21 @@ def test_without_its_tool_nothing_is_measured(arena: Arena, terms: Terms) -> Non
     stage = Stage()
     with pytest.raises(Unavailable, match="no-such-tool is not installed"):
         arena.run(replace(stage.scenario(), tool="no-such-tool"), NAMES, 2, terms)
+    assert stage.started == []
+
+
+def test_peers_may_have_backends_of_their_own(arena: Arena, terms: Terms) -> None:
+    outcome = arena.run(Stage().scenario(service=""), ["uproxy"], 1, terms)
+    assert outcome.rounds == {"uproxy": [{"rate": 1}]}
+
+
+def test_without_namespaces_nothing_is_measured(
+    arena: Arena, terms: Terms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kit, "why_not", lambda: "needs root")
+    stage = Stage()
+    with pytest.raises(Unavailable, match="needs root"):
+        arena.run(replace(stage.scenario(), namespaces=True), NAMES, 2, terms)
     assert stage.started == []
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
@@ -168,11 +169,14 @@ def test_charts(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from bench.wire import charts
 
-    stored = run(*(_compared(name) for name in ("keep-alive-1", "keep-alive-64")))
+    itself = replace(_compared("preserved"), baseline="uproxy-never")
+    itself.rounds["uproxy-never"] = itself.rounds.pop("haproxy")
+    stored = run(*(_compared(name) for name in ("keep-alive-1", "keep-alive-64")), itself)
     paths = charts.draw(stored, tmp_path)
     assert [each.name for each in paths] == ["tcp.svg", "cpu.svg", "latency.svg"]
     before = [each.read_bytes() for each in paths]
     assert [each.read_bytes() for each in charts.draw(stored, tmp_path)] == before
+    assert [each for each in before if b"preserved" in each] == []
 
 
 def _compared(name: str) -> Outcome:

@@ -12,7 +12,7 @@ import pytest
 from bench.wire.mmsg import Batch
 from bench.wire.places import Place, free_place
 from bench.wire.processes import running
-from bench.wire.udp_load import SIZE, Tally, UdpLoad, source_of
+from bench.wire.udp_load import SIZE, Tally, UdpLoad, sources_on_loopback
 from tests.e2e.program import wait_for
 
 
@@ -26,20 +26,21 @@ def sock() -> Iterator[socket.socket]:
 
 def test_each_flow_has_its_source_and_payload(sock: socket.socket) -> None:
     port = free_place().port
-    load = UdpLoad(Place(*sock.getsockname()), 40, port)
+    sources = sources_on_loopback(40)
+    load = UdpLoad(Place(*sock.getsockname()), sources, port)
     try:
         # Nobody answers: what is on its way is given up.
         load.begin_flows()
     finally:
         load.close()
     received = [sock.recvfrom(100) for _ in range(40)]
-    assert {sender for _, sender in received} == {(source_of(n), port) for n in range(40)}
+    assert {sender for _, sender in received} == {(source, port) for source in sources}
     assert sorted(int.from_bytes(data[:4], "big") for data, _ in received) == list(range(40))
     assert {len(data) for data, _ in received} == {SIZE}
 
 
 def test_sources_are_addresses() -> None:
-    assert [source_of(n) for n in (0, 255, 256)] == ["127.1.0.0", "127.1.0.255", "127.1.1.0"]
+    assert sources_on_loopback(257)[::128] == ["127.1.0.0", "127.1.0.128", "127.1.1.0"]
 
 
 def test_echo_returns_to_every_flow(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_echo_returns_to_every_flow(tmp_path: Path) -> None:
     with running(command, tmp_path / "log") as process:
         wait_for("the echo's socket", lambda: _taken(place))
         process.check()
-        load = UdpLoad(place, 50, free_place().port)
+        load = UdpLoad(place, sources_on_loopback(50), free_place().port)
         try:
             load.begin_flows()
             tally = load.run(0.1)

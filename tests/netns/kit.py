@@ -327,7 +327,7 @@ def wait_listening(space: Namespace, address: str, port: int, patience: float = 
 
 
 @functools.cache
-def _why_not() -> str:
+def why_not() -> str:
     """Why there can be no namespaces here; "" if there can."""
     if os.geteuid():
         return "needs root"
@@ -358,7 +358,7 @@ def needs(*tools: str) -> Sequence[pytest.MarkDecorator]:
 
     A tool is a command; "dig=bind9-dnsutils" names the Debian package where that differs.
     """
-    reason = _why_not()
+    reason = why_not()
     for tool in tools:
         command, _, package = tool.partition("=")
         if not reason and shutil.which(command, path=PATH) is None:
