@@ -38,22 +38,23 @@ class Tried(NamedTuple):
     external_ips: str = ""
     """ "n1": the address of that node. "own": addresses that no machine has."""
     spec: Mapping[str, Any] = MappingProxyType({})
+    annotations: Mapping[str, str] = MappingProxyType({})
 
 
-_LOCAL: Final = {"externalTrafficPolicy": "Local"}
+LOCAL: Final = {"externalTrafficPolicy": "Local"}
 SERVICES: Final = {
     "cl": Tried(),
     "itp": Tried(spec={"internalTrafficPolicy": "Local"}),
     "np": Tried("NodePort"),
     "lb": Tried("LoadBalancer"),
-    "lbl": Tried("LoadBalancer", spec=_LOCAL),
-    "lbl1": Tried("LoadBalancer", ("b1",), spec=_LOCAL),
+    "lbl": Tried("LoadBalancer", spec=LOCAL),
+    "lbl1": Tried("LoadBalancer", ("b1",), spec=LOCAL),
     "ex": Tried(external_ips="n1"),
     "self": Tried(backends=("b1",)),
     # Not taken down:
-    "exl": Tried("LoadBalancer", external_ips="own", spec=_LOCAL),
+    "exl": Tried("LoadBalancer", external_ips="own", spec=LOCAL),
     "host": Tried("NodePort", ("h1", "h2")),
-    "hostl": Tried("NodePort", ("h1", "h2"), spec=_LOCAL),
+    "hostl": Tried("NodePort", ("h1", "h2"), spec=LOCAL),
 }
 
 # b1c: b1 answers and sees the client's address. b1n: it sees an address of a node. "-": not tried.

@@ -17,13 +17,15 @@ REFUSED = "refused"
 RESET = "reset"
 SILENCE = "silence"
 UNREACHABLE = "unreachable"
+LONG = 1000
+"""Bytes of a datagram that is not just a question."""
 
 
 class Pod:
     """A TCP and UDP server on one port at both addresses of a place.
 
     Its answer is its name and the client's address as it sees it. TCP says so once, then echoes;
-    UDP answers each datagram.
+    UDP answers each datagram, and echoes one that is longer than LONG after that.
     """
 
     def __init__(self, name: str, place: Place, port: int) -> None:
@@ -90,11 +92,12 @@ class Pod:
     def _answer(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while not self._closed:
-                _, client = sock.recvfrom(65536)
+                data, client = sock.recvfrom(65536)
                 if client is None or self._closed:
                     return  # Shut down.
                 self.seen.append(("UDP", client[0], client[1]))
-                sock.sendto(f"{self.name} {client[0]}\n".encode(), client)
+                answer = f"{self.name} {client[0]}\n".encode()
+                sock.sendto(answer + data if len(data) > LONG else answer, client)
 
 
 @contextmanager
