@@ -18,19 +18,19 @@ from tests.ports import free_port
 from uproxy.control.listeners import Listeners
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
 from uproxy.net.listening import ListenError
-from uproxy.net.messages import ToWorker, Update
+from uproxy.net.messages import Open, ToWorker, Update
 from uproxy.net.sockets import SocketCalls
 
 SO_ATTACH_FILTER = 26
+SO_ATTACH_REUSEPORT_CBPF = 51
 OWNER = ServicePortName("default", "web", "", "TCP")
 
 
 class RecordingWorkers:
     """A double of Workers, which records the messages."""
 
-    count = 2
-
-    def __init__(self) -> None:
+    def __init__(self, count: int = 2) -> None:
+        self.count = count
         self.messages: list[ToWorker] = []
 
     def send(self, worker: int, message: ToWorker, sock: socket.socket | None = None) -> None:
@@ -94,6 +94,54 @@ def test_a_port_of_somebody_else_is_noticed(ours: str, theirs: str, wanted: str)
         assert not running.is_open(Frontend("TCP", wanted, port))
 
 
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+@pytest.mark.parametrize(
+    ("workers", "refused", "expected"),
+    [
+        pytest.param(2, False, True, id="steered"),
+        pytest.param(2, True, False, id="the kernel refuses"),
+        pytest.param(1, True, True, id="there is only one worker to steer to"),
+    ],
+)
+def test_workers_are_told_whether_clients_with_affinity_are_steered(
+    workers: int, refused: bool, expected: bool, protocol: str
+) -> None:
+    told, sockets = RecordingWorkers(workers), FailingSockets()
+    running = Listeners(told, grace=0.0, calls=SocketCalls(new_socket=sockets.new))
+    sockets.failing = "steer" if refused else ""
+
+    def said() -> set[tuple[str, bool]]:
+        messages, told.messages = told.messages, []
+        return {
+            (type(each).__name__, each.steered)
+            for each in messages
+            if isinstance(each, Open | Update)
+        }
+
+    plain = msgspec.structs.replace(
+        route("127.0.0.1", 0), frontend=Frontend(protocol, "127.0.0.1", free_port())
+    )
+    sticky = msgspec.structs.replace(plain, affinity_timeout=10)
+    resumed = "Update" if protocol == "TCP" else "Open"
+    try:
+        running.open(plain)
+        assert said() == {("Open", True)}
+        running.update(sticky)
+        assert said() == {("Update", expected)}
+        assert {each.steered for each, _ in running.opens_for(0)} == {expected}
+        running.update(plain)
+        assert said() == {("Update", True)}
+        running.update(msgspec.structs.replace(plain, backends=()))
+        said()
+        running.update(sticky)
+        assert said() == {(resumed, expected)}
+        running.close(plain.frontend)
+        running.open(sticky)
+        assert said() == {("Open", expected)}
+    finally:
+        running.close_all(0.0)
+
+
 class Later:
     """Calls what was put off when the test says so."""
 
@@ -118,7 +166,8 @@ class FailingSockets:
 
     def __init__(self) -> None:
         self.failing = ""
-        """"shutdown", or "filter": attaching a socket filter. "": nothing fails."""
+        """"shutdown", "filter": attaching a socket filter, or "steer": attaching the program that
+        chooses a worker. "": nothing fails."""
 
     def new(self, family: int, kind: int) -> socket.socket:
         return _Socket(self, family, kind)
@@ -140,6 +189,8 @@ class _Socket(socket.socket):
     def setsockopt(self, *arguments: Any) -> None:
         if arguments[1] == SO_ATTACH_FILTER:
             self._maker.check("filter")
+        if arguments[1] == SO_ATTACH_REUSEPORT_CBPF:
+            self._maker.check("steer")
         super().setsockopt(*arguments)
 
 

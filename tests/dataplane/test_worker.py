@@ -299,3 +299,28 @@ async def test_ports_that_are_gone_are_forgotten_when_all_is_reported() -> None:
         for _ in range(3):
             made.messages()
         assert made.worker._context.ports.all == {}
+
+
+async def test_affinity_knows_whether_clients_come_to_any_worker() -> None:
+    """All frontends of a Service port share its pins."""
+    async with controlled_worker() as made:
+        route, other = made.route(free_port()), made.route(1)
+        made.open(route)
+        balancer = made.worker._context.ports.get(OWNER).balancer
+        seen = [balancer.steered]
+
+        def tell(message: ToWorker) -> None:
+            made.worker.handle(message, None)
+            seen.append(balancer.steered)
+
+        tell(Update(route, steered=False))
+        tell(LocalClients((), (), ("IPv4",)))
+        tell(Update(route))
+        assert seen == [True, False, False, True]
+        with open_listeners(other.frontend._replace(port=free_port()), 1)[0] as sock:
+            made.worker.handle(Open(other, steered=False), os.dup(sock.fileno()))
+        tell(Update(route))
+        assert not seen[-1], "clients of the other frontend are not steered"
+        tell(Close(other.frontend, 0.0))
+        tell(Update(route))
+        assert seen[-1]

@@ -171,6 +171,45 @@ def test_a_client_keeps_its_worker(opened: Opener, address: str) -> None:
         assert len({next(iter(workers)) for workers in where.values()}) == 3
 
 
+def test_a_client_has_the_same_worker_at_each_frontend(opened: Opener) -> None:
+    """As its pins are there. The kernel numbers sockets anew when they listen again."""
+    frontends = [tcp(), tcp("0.0.0.0"), tcp()]
+    groups = [opened(each, 4) for each in frontends]
+    for sock in groups[2]:
+        listening.pause(sock)
+    for sock in groups[2]:
+        listening.resume(sock)
+    for group in groups:
+        listening.steer_by_client(group[0], 4)
+    found = set()
+    for source in (f"127.0.1.{last}" for last in range(1, 17)):
+        at = [
+            worker_of(group, each._replace(address="127.0.0.1"), source)
+            for group, each in zip(groups, frontends, strict=True)
+        ]
+        assert len(set(at)) == 1, (source, at)
+        found.update(at)
+    assert len(found) > 1
+
+
+def test_a_client_has_the_same_worker_at_each_udp_frontend(opened: Opener) -> None:
+    frontends = [Frontend("UDP", "127.0.0.1", free_port()) for _ in range(2)]
+    groups = [opened(each, 4) for each in frontends]
+    for group in groups:
+        listening.steer_by_client(group[0], 4)
+    for last in range(1, 17):
+        found = []
+        for frontend, group in zip(frontends, groups, strict=True):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.bind((f"127.0.1.{last}", 0))
+                client.sendto(b"", (frontend.address, frontend.port))
+            ready, _, _ = select.select(group, [], [], 15)
+            found += [group.index(each) for each in ready]
+            ready[0].recv(1)
+        assert len(found) == 2, "each datagram arrived once"
+        assert found[0] == found[1]
+
+
 def test_steering_stops(opened: Opener) -> None:
     frontend = tcp()
     group = opened(frontend, 3)

@@ -49,7 +49,7 @@ class WorkerPort(Protocol):
 class Listener:
     """One frontend's sockets, one for each worker; none while a UDP frontend is paused."""
 
-    __slots__ = ("partly_paused", "paused", "route", "sockets", "timer")
+    __slots__ = ("partly_paused", "paused", "route", "sockets", "steered", "timer")
 
     def __init__(self, route: Route, sockets: list[socket.socket], *, paused: bool) -> None:
         self.route = route
@@ -59,6 +59,8 @@ class Listener:
         """Whether a call failed while it was being paused or resumed. Some of its sockets may
         accept and others not, so `paused` stays False and the next plan tries again; were it True,
         a listener that half accepts would count as done."""
+        self.steered = True
+        """See `Open`."""
         self.timer: Timer | None = None
         """Set while workers accept the clients of a listener that is about to be paused."""
 
@@ -135,12 +137,14 @@ class Listeners:
             self._resume(listener, route)
             return
         before, listener.route = listener.route, route
-        # Before the pause: on hearing of it, workers accept the clients that wait.
-        self._send_to_all(Update(route))
-        if not listener.paused and not route.usable:
-            self._pause_after_accepts(listener)
-        elif not listener.paused and bool(before.affinity_timeout) != bool(route.affinity_timeout):
+        pausing = not listener.paused and not route.usable
+        changed = bool(before.affinity_timeout) != bool(route.affinity_timeout)
+        if changed and not listener.paused and not pausing:
             self._steer(listener)
+        # Before the pause: on hearing of it, workers accept the clients that wait.
+        self._send_to_all(Update(route, listener.steered))
+        if pausing:
+            self._pause_after_accepts(listener)
 
     def close(self, frontend: Frontend, grace: float | None = None) -> None:
         """Close a frontend. A client is refused at once; see Close for what becomes of flows.
@@ -180,7 +184,7 @@ class Listeners:
         """What a new worker has to be told so that it serves what its predecessor did."""
         for listener in self._listeners.values():
             if listener.sockets:
-                yield Open(listener.route), listener.sockets[worker]
+                yield Open(listener.route, listener.steered), listener.sockets[worker]
 
     def _open_sockets(self, frontend: Frontend) -> list[socket.socket]:
         return listening.open_listeners(
@@ -206,7 +210,7 @@ class Listeners:
 
     def _send_open(self, listener: Listener) -> None:
         for worker, sock in enumerate(listener.sockets):
-            self._workers.send(worker, Open(listener.route), sock)
+            self._workers.send(worker, Open(listener.route, listener.steered), sock)
 
     def _send_to_all(self, message: ToWorker) -> None:
         for worker in range(self._workers.count):
@@ -266,7 +270,7 @@ class Listeners:
         listener.route, listener.paused, listener.partly_paused = route, False, False
         self._steer(listener)
         if keeps_port:
-            self._send_to_all(Update(route))
+            self._send_to_all(Update(route, listener.steered))
         else:
             self._send_open(listener)
 
@@ -285,14 +289,16 @@ class Listeners:
         """Attach the program that chooses a worker by client, or detach it.
 
         The kernel forgets the program of an SO_REUSEPORT group when all of its sockets are paused.
-        Affinity does not depend on it, so a failure is only logged.
+        If it refuses, workers are told, and choose in a way on which they all agree.
         """
+        listener.steered = True
         try:
             if listener.route.affinity_timeout:
                 listening.steer_by_client(listener.sockets[0], self._workers.count)
             else:
                 listening.stop_steering(listener.sockets[0])
         except OSError as error:
+            listener.steered = self._workers.count == 1 or not listener.route.affinity_timeout
             log.info(
                 "%s: cannot steer each client to one worker: %s", listener.route.frontend, error
             )

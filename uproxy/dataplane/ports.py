@@ -70,17 +70,26 @@ class Ports:
         for name in names:
             self._ports.pop(name, None)
 
-    def forget_clients(self, busy: Iterable[ServicePortName]) -> None:
+    def forget_clients(self, busy: Iterable[ServicePortName], now: float) -> None:
         """Keep to the limit of clients that are remembered. `busy` are ports that may have got new
-        ones. Clients are forgotten by the ports that remember most; a balancer then sends them to
-        where their hash leads, which is the same backend unless the backends have changed."""
+        ones. Clients whose pins have expired are forgotten first, then those of the ports that
+        remember most. If they come back, a balancer sends them to where their hash leads."""
         for name in [*self._with_clients, *busy]:
             if name in self._ports and self._ports[name].balancer.pins:
                 self._with_clients.add(name)
             else:
                 self._with_clients.discard(name)
         balancers = [self._ports[each].balancer for each in self._with_clients]
-        share = fair_share([each.pins for each in balancers], self._pins)
+        sizes = [each.pins for each in balancers]
+        excess = sum(sizes) - self._pins
+        if excess <= 0:
+            return
         left = self._at_most
         for each in balancers:
-            left -= each.forget_clients(share, at_most=left)
+            forgotten = each.forget_expired(now, at_most=min(excess, left))
+            excess -= forgotten
+            left -= forgotten
+        if excess > 0:
+            share = fair_share([each.pins for each in balancers], self._pins)
+            for each in balancers:
+                left -= each.forget_clients(share, at_most=left)

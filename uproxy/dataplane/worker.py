@@ -70,6 +70,8 @@ class Worker:
         """How to serve each protocol that Services may have (core/protocols.py)."""
         self._listeners: dict[Frontend, Listener] = {}
         self._frontends: dict[ServicePortName, set[Frontend]] = {}
+        self._unsteered: set[Frontend] = set()
+        """Frontends at which a client may come to any worker, though it has session affinity."""
         self._count_reports = CountReports(context.ports)
         self._unserved = UnservedFrontends()
         self._unchanged = 0
@@ -117,7 +119,8 @@ class Worker:
         self._tcp.collect()
         changes = self._count_reports.changes(self._frontends)
         flow_limit = self._context.capacity.reduced_flow_limit
-        self._context.ports.forget_clients(name for name, _ in changes)
+        busy = (name for name, _ in changes)
+        self._context.ports.forget_clients(busy, self._context.reactor.now)
         same = not changes and flow_limit == self._flow_limit
         self._unchanged = self._unchanged + 1 if same else 0
         if self._unchanged % _SIGN_OF_LIFE == 0:
@@ -147,17 +150,20 @@ class Worker:
 
     def _act(self, message: ToWorker, descriptor: int | None) -> None:
         match message:
-            case Open(route):
+            case Open(route, steered):
+                self._note_steering(route.frontend, steered=steered)
                 self._open(route, descriptor)
-            case Update(route):
+            case Update(route, steered):
+                self._note_steering(route.frontend, steered=steered)
                 self._update(route)
             case Close(frontend, grace):
                 self._close(frontend, grace)
             case LocalClients():
                 if self._context.locality.update(message):
                     # A copy, since an update takes the listener out and puts it back.
-                    for listener in tuple(self._listeners.values()):
-                        self.handle(Update(listener.route), None)
+                    for frontend, listener in tuple(self._listeners.items()):
+                        steered = frontend not in self._unsteered
+                        self.handle(Update(listener.route, steered), None)
             case Drain():
                 self._draining = True
                 self.stop_accepting()
@@ -212,10 +218,20 @@ class Worker:
             backends.update(route.backends, route.local_backends or ())
         self._context.ports.get(owner).balancer.retain(backends)
 
+    def _note_steering(self, frontend: Frontend, *, steered: bool) -> None:
+        if steered:
+            self._unsteered.discard(frontend)
+        else:
+            self._unsteered.add(frontend)
+
     def _add(self, listener: Listener) -> None:
         route = listener.route
         self._listeners[route.frontend] = listener
-        self._frontends.setdefault(route.owner, set()).add(route.frontend)
+        frontends = self._frontends.setdefault(route.owner, set())
+        frontends.add(route.frontend)
+        # All frontends of a port share its pins.
+        steered = self._unsteered.isdisjoint(frontends)
+        self._context.ports.get(route.owner).balancer.steered = steered
 
     def _take(self, frontend: Frontend) -> Listener | None:
         listener = self._listeners.pop(frontend, None)
@@ -228,6 +244,7 @@ class Worker:
 
     def _close(self, frontend: Frontend, grace: float) -> None:
         self._unserved.discard(frontend)
+        self._unsteered.discard(frontend)
         listener = self._take(frontend)
         if listener is not None:
             listener.close(grace)

@@ -133,9 +133,9 @@ def steer_by_client(sock: socket.socket, workers: int) -> None:
     """Give each client address to one worker of the socket's SO_REUSEPORT group.
 
     The program is classic BPF over the IP header: a hash of the source address, modulo the number
-    of sockets, which the kernel numbers in the order of their bind. Affinity is correct without
-    it, since the first choice of a backend does not depend on the worker. With it, only one worker
-    has to remember the choice for a client. Raises OSError.
+    of sockets, which the kernel numbers in the order in which they were bound (UDP), or began to
+    listen (TCP). So a client comes to the same worker at each frontend, and that worker alone has
+    to remember its backend. Raises OSError.
     """
     _attach(sock, _SO_ATTACH_REUSEPORT_CBPF, _steering(sock.family, workers))
 

@@ -71,6 +71,9 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """
 
     route: Route
+    steered: bool = True
+    """Whether each client of a frontend with session affinity always comes to the same worker. A
+    few kernels cannot be told to see to it."""
 
 
 class Update(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -78,6 +81,8 @@ class Update(msgspec.Struct, frozen=True, array_like=True, tag=True):
     worker accepts again."""
 
     route: Route
+    steered: bool = True
+    """See `Open`."""
 
 
 class Close(msgspec.Struct, frozen=True, array_like=True, tag=True):

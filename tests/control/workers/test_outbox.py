@@ -34,6 +34,11 @@ def close(port: int = 80, grace: float = 30) -> Close:
             id="opened by its latest route",
         ),
         pytest.param(
+            [Open(route(), steered=True), Update(route(backend=2), steered=False)],
+            [Open(route(backend=2), steered=False)],
+            id="opened with what is known of its clients by now",
+        ),
+        pytest.param(
             [Update(route(backend=2)), Update(route(backend=3))],
             [Update(route(backend=3))],
             id="the last of many updates",

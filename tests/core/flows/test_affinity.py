@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from uproxy.core.flows.affinity import Affinity, digest, fair_share, rendezvous
+from uproxy.core.flows.affinity import REMEMBERED, Affinity, digest, fair_share, rendezvous
 from uproxy.core.route import Backend
 
 A, B, C, D = (Backend(f"10.0.0.{number}", 80) for number in range(1, 5))
@@ -118,11 +118,67 @@ class TestPins:
         assert affinity.find("192.0.2.2", 4.0, 100) is None
         assert affinity.find("192.0.2.3", 4.0, 100) == C
 
-    def test_overdue_pins_go_when_a_client_comes(self) -> None:
+    def test_expired_pins_are_remembered_for_a_day(self) -> None:
+        affinity = Affinity()
+        for number, client in enumerate(CLIENTS):
+            affinity.pin(client, A, number * (REMEMBERED + 10) / 10, 10)
+        assert len(affinity) == 10
+
+    def test_expired_pins_have_no_room_of_their_own(self) -> None:
+        affinity = Affinity(capacity=100)
+        for number, client in enumerate(CLIENTS):
+            affinity.pin(client, A, float(number), 10)
+        assert len(affinity) == 100
+
+    def test_a_client_is_back_if_its_pin_has_expired(self) -> None:
+        affinity = Affinity()
+        affinity.pin("192.0.2.1", A, 0.0, 10)
+        affinity.pin("192.0.2.2", B, 0.0, 10)
+        affinity.retain({B})
+        assert affinity.find("192.0.2.1", 10.0, 10) is None
+        assert not affinity.is_back("192.0.2.1"), "its backend has left"
+        assert affinity.find("192.0.2.2", 10.0, 10) is None
+        assert affinity.is_back("192.0.2.2")
+        assert affinity.find("192.0.2.3", 10.0, 10) is None
+        assert not affinity.is_back("192.0.2.3"), "it is new"
+
+    def test_a_choice_is_not_a_pin(self) -> None:
+        affinity = Affinity()
+        affinity.pin("192.0.2.1", A, 0.0, 10)
+        assert affinity.choice("192.0.2.1") is None
+        affinity.choose("192.0.2.1", B)
+        assert affinity.choice("192.0.2.1") == B
+        assert affinity.find("192.0.2.1", 10.0, 10) is None
+        affinity.pin("192.0.2.1", B, 10.0, 10)
+        assert affinity.choice("192.0.2.1") is None
+        assert affinity.find("192.0.2.1", 11.0, 10) == B
+
+    def test_a_choice_does_not_delay_that_the_client_is_forgotten(self) -> None:
+        affinity = Affinity(capacity=2)
+        affinity.pin("192.0.2.1", A, 0.0, 10)
+        affinity.pin("192.0.2.2", A, 1.0, 10)
+        affinity.choose("192.0.2.1", B)
+        affinity.pin("192.0.2.3", A, 20.0, 10)
+        assert not affinity.is_back("192.0.2.1")
+        assert affinity.is_back("192.0.2.2")
+
+    @pytest.mark.parametrize(
+        ("at_most", "left"),
+        [
+            pytest.param(1000, 10, id="all that have expired"),
+            pytest.param(200, 54, id="some of them"),
+            pytest.param(0, 254, id="none"),
+        ],
+    )
+    def test_expired_pins_are_forgotten_apart_from_the_others(
+        self, at_most: int, left: int
+    ) -> None:
         affinity = Affinity()
         for number, client in enumerate(CLIENTS):
             affinity.pin(client, A, float(number), 10)
-        assert len(affinity) == 10
+        assert affinity.trim_expired(253.0, at_most=at_most) == 254 - left
+        assert len(affinity) == left
+        assert affinity.find(CLIENTS[-1], 253.0, 10) == A
 
     def test_clear(self) -> None:
         affinity = Affinity()

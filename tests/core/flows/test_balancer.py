@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.core.flows.balancing import BACKENDS, CLIENT, LETTERS, NAMES, balancer, route, some
-from uproxy.core.route import Backend
+from uproxy.core.route import Backend, BalancerKind
 
 
 class Play:
@@ -166,7 +166,7 @@ def test_backends_that_fail_are_set_aside(script: str) -> None:
     "script",
     [
         pytest.param("sticky =ab 1>b =abd 1>b 6>d", id="a newcomer takes only new clients"),
-        pytest.param("sticky =ab 1>b =abd +9 1>b +9 1>b +10 1>d", id="sliding timeout"),
+        pytest.param("sticky =ab 1>b =abd +9 1>b +9 1>b +9 1>b", id="sliding timeout"),
         pytest.param("sticky =ab 1>b =b =ab =abd 1>b", id="an unrelated backend goes and comes"),
         pytest.param("sticky =ab 1>b =a =ab =abd 1>d", id="its backend left: the pin is void"),
         pytest.param("sticky =ab 1>b = =abd 1>b", id="kubernetes#25314: all gone, then back"),
@@ -179,6 +179,64 @@ def test_backends_that_fail_are_set_aside(script: str) -> None:
 )
 def test_affinity(script: str) -> None:
     check_picks(script)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("sticky =abc 1>b +10 1>a 1>a +9 1>a +10 1>b +10 1>c", id="takes its turn"),
+        pytest.param("sticky =abc 1>b 2>c +10 1>a 2>b 1>a 2>b", id="and so do others"),
+        pytest.param("sticky =abc 1>b +10 5>c 1>a 5>c", id="a new client does not"),
+        pytest.param("sticky =abc 1>b +10 1>a! 1>b 1>b +9 1>b", id="one that fails is passed over"),
+        pytest.param("sticky =abc 2>c +10 4>a! 2>b 2>b", id="one that is set aside, too"),
+        pytest.param("sticky =abc 1>b +10 =ac 1>c", id="its backend left: by the hash, as before"),
+        pytest.param("sticky =abc 1>b +10 =ac =abc 1>b", id="even if it returned"),
+        pytest.param("sticky =abc 1>b +10 = =abc 1>a", id="kubernetes#25314: an outage meanwhile"),
+        pytest.param("sticky =abc 1>b +10 plain 1>a sticky 1>b", id="off forgets expired pins"),
+        pytest.param("sticky =abc 1>b +86409 2>c 1>a", id="nearly a day later"),
+        pytest.param("sticky =abc 1>b +86410 2>c 1>b", id="a day later it counts as new"),
+    ],
+)
+def test_a_client_that_comes_back_after_its_timeout_is_balanced(script: str) -> None:
+    check_picks(script)
+
+
+def test_flows_that_a_returning_client_begins_at_once_go_to_one_backend() -> None:
+    """A browser opens six connections, and picks are made before any of them has succeeded."""
+    subject, sticky = balancer(), route("abcd", timeout=10)
+    subject.succeeded(sticky, BACKENDS["b"], CLIENT, 0.0)
+    picks = {subject.pick(sticky, sticky.backends, CLIENT, 10.0) for _ in range(6)}
+    assert picks == {BACKENDS["a"]}
+    # All of them fail, which pins the client nowhere.
+    subject.failed(BACKENDS["a"], 10.0)
+    picks = {subject.pick(sticky, sticky.backends, CLIENT, 10.5) for _ in range(6)}
+    assert picks == {BACKENDS["b"]}
+    assert subject.pick(sticky, some("cd"), CLIENT, 10.5) in some("cd")
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        pytest.param(BalancerKind.ROUND_ROBIN, "a", id="round robin"),
+        pytest.param(BalancerKind.RANDOM, "c", id="random, where the number is 0.5"),
+        pytest.param(BalancerKind.LEAST_CONNECTIONS, "d", id="least connections"),
+    ],
+)
+def test_a_returning_client_is_balanced_as_the_service_says(
+    kind: BalancerKind, expected: str
+) -> None:
+    subject, sticky = balancer(), route("abcd", timeout=10, kind=kind)
+    for letter in "abc":
+        subject.begin(BACKENDS[letter])
+    subject.succeeded(sticky, BACKENDS["b"], CLIENT, 0.0)
+    assert subject.pick(sticky, sticky.backends, CLIENT, 10.0) == BACKENDS[expected]
+
+
+def test_where_clients_come_to_any_worker_the_hash_decides_again() -> None:
+    subject, sticky = balancer(), route("abc", timeout=10)
+    subject.steered = False
+    subject.succeeded(sticky, BACKENDS["b"], CLIENT, 0.0)
+    assert subject.pick(sticky, sticky.backends, CLIENT, 10.0) == BACKENDS["b"]
 
 
 def test_a_pin_moves_only_with_a_success() -> None:
@@ -199,10 +257,10 @@ def test_a_pin_outside_of_the_set_in_use_does_not_count_but_stays() -> None:
 
 def test_the_timeout_is_read_live() -> None:
     subject = balancer()
-    subject.succeeded(route("ab", timeout=100), BACKENDS["a"], CLIENT, 0.0)
+    subject.succeeded(route("ab", timeout=100), BACKENDS["b"], CLIENT, 0.0)
     long, short = route("abd", timeout=100), route("abd", timeout=5)
-    assert subject.pick(long, long.backends, CLIENT, 6.0) == BACKENDS["a"]
-    assert subject.pick(short, short.backends, CLIENT, 12.0) == BACKENDS["d"]
+    assert subject.pick(long, long.backends, CLIENT, 6.0) == BACKENDS["b"]
+    assert subject.pick(short, short.backends, CLIENT, 12.0) == BACKENDS["a"]
 
 
 def test_two_sets_in_use_rotate_independently() -> None:

@@ -34,10 +34,11 @@ class Outbox:
         match message:
             case Open(route):
                 self._waiting[route.frontend, Open] = message, sock
-            case Update(route):
+            case Update(route, steered):
                 key = route.frontend, Open
                 _, opening = self._waiting.get(key, (None, None))
-                self._waiting[key] = (Open(route), opening) if opening else (message, None)
+                newest = Open(route, steered) if opening else message
+                self._waiting[key] = newest, opening
             case Close(frontend):
                 # The first `Close` is for what the worker serves. An `Open` that has not been sent
                 # need not be, nor a `Close` for it.

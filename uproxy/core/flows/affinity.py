@@ -5,7 +5,9 @@ later process computes the same winner, without sharing state. From then on a pi
 at its backend, so that new backends do not take clients away.
 
 As in kube-proxy a client has one pin for each service port, whichever frontend it connects to, and
-each new flow extends the pin by spec.sessionAffinityConfig.clientIP.timeoutSeconds.
+each new flow extends the pin by spec.sessionAffinityConfig.clientIP.timeoutSeconds. A pin that has
+expired is remembered: its client is balanced like any other when it comes back, as the hash would
+send it to the same backend for ever (docs/decisions/0014-after-affinity-expires.md).
 """
 
 from __future__ import annotations
@@ -14,12 +16,18 @@ from __future__ import annotations
 from _blake2 import blake2b
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
+from itertools import islice
 
 from uproxy.core.route import Backend
 
 CAPACITY = 65536
-"""The most pins of a ServicePortName in a worker, at roughly 300 bytes each. Beyond it the client
-that has been away for longest is forgotten. If it comes back, it gets the winner of its hash."""
+"""The most pins of a ServicePortName in a worker, at roughly 300 bytes each, expired ones included.
+Beyond it the client that has been away for longest is forgotten. If it comes back, it gets the
+winner of its hash."""
+
+REMEMBERED = 86400.0
+"""Seconds for which an expired pin is remembered, if there is room. A Service that had many clients
+once has its memory back after a day, which is also the longest timeout that the API allows."""
 
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -58,14 +66,26 @@ def fair_share(sizes: Iterable[int], most: int) -> int:
 
 class Affinity:
     """The pins of one ServicePortName, in the order of their last use. Times are seconds of a
-    monotonic clock."""
+    monotonic clock.
 
-    __slots__ = ("_capacity", "_pins", "_tenures")
+    | a client is | its pin                               | is sent to                            |
+    |-------------|---------------------------------------|---------------------------------------|
+    | new         | none, or its backend has left         | the winner of its hash                |
+    | pinned      | was used less than `timeout` ago      | the backend of the pin                |
+    | back        | was used longer ago                   | the balancer's choice, which is       |
+    |             |                                       | stored until a flow there succeeds    |
+    """
+
+    __slots__ = ("_capacity", "_pins", "_tenures", "_timeout")
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._pins: OrderedDict[str, tuple[_Tenure, float]] = OrderedDict()
+        """Also those that have expired, which are at the front as long as the timeout is the
+        same."""
         self._tenures: dict[Backend, _Tenure] = {}
+        self._timeout = 0.0
+        """The timeout that held when the last client was pinned."""
 
     def __len__(self) -> int:
         return len(self._pins)
@@ -77,19 +97,42 @@ class Affinity:
         if found is None:
             return None
         tenure, used = found
-        if now - used >= timeout or not tenure.current:
+        if not tenure.current:
             del self._pins[client]
             return None
-        return tenure.backend
+        return tenure.backend if now - used < timeout else None
+
+    def is_back(self, client: str) -> bool:
+        """Whether the pin of a client, for which `find` has just returned None, has expired."""
+        return client in self._pins
+
+    def choice(self, client: str) -> Backend | None:
+        """The backend that was chosen for a client that is back; None if there was no choice
+        yet."""
+        tenure, _ = self._pins[client]
+        return tenure.backend if isinstance(tenure, _Choice) else None
+
+    def choose(self, client: str, backend: Backend) -> None:
+        """Store the choice for a client that is back, so that the flows that it begins before the
+        first has succeeded go to the same backend. It does not extend the pin: the backend may
+        refuse."""
+        _, used = self._pins[client]
+        self._pins[client] = (_Choice(backend), used)
 
     def pin(self, client: str, backend: Backend, now: float, timeout: float) -> None:
-        """Keep a client at a backend for `timeout` seconds from now. Forgets pins that are over."""
+        """Keep a client at a backend for `timeout` seconds from now. Forgets the pins that expired
+        long ago."""
         tenure = self._tenures.get(backend)
         if tenure is None:
             tenure = self._tenures[backend] = _Tenure(backend)
-        self._pins[client] = (tenure, now)
-        self._pins.move_to_end(client)
-        self._trim(now, timeout)
+        self._timeout = timeout
+        pins = self._pins
+        pins[client] = (tenure, now)
+        pins.move_to_end(client)
+        since = now - timeout - REMEMBERED
+        # It ends at this client's own pin, if not before.
+        while len(pins) > self._capacity or next(iter(pins.values()))[1] <= since:
+            pins.popitem(last=False)
 
     def trim(self, most: int, *, at_most: int) -> int:
         """Forget the clients that were away for longest until `most` are left, but no more than
@@ -98,6 +141,16 @@ class Affinity:
         for _ in range(count):
             self._pins.popitem(last=False)
         return count
+
+    def trim_expired(self, now: float, *, at_most: int) -> int:
+        """Forget clients whose pins have expired, those that were away for longest first, but no
+        more than `at_most` of them at once. Returns how many were forgotten."""
+        count = 0
+        for _, used in islice(self._pins.values(), at_most):
+            if now - used < self._timeout:
+                break
+            count += 1
+        return self.trim(len(self._pins) - count, at_most=at_most)
 
     def retain(self, backends: Collection[Backend]) -> None:
         """Forget the pins to all other backends. The cost does not depend on the number of pins."""
@@ -109,13 +162,6 @@ class Affinity:
         self._pins.clear()
         self._tenures.clear()
 
-    def _trim(self, now: float, timeout: float) -> None:
-        while self._pins:
-            oldest = next(iter(self._pins))
-            if len(self._pins) <= self._capacity and now - self._pins[oldest][1] < timeout:
-                return
-            del self._pins[oldest]
-
 
 class _Tenure:
     """The time for which a backend is in the set. All its pins end with it at once."""
@@ -125,6 +171,13 @@ class _Tenure:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.current = True
+
+
+class _Choice(_Tenure):
+    """Stands in an expired pin for the backend that was chosen anew. It does not end when that
+    backend leaves, as whoever asks for it compares it with the present backends."""
+
+    __slots__ = ()
 
 
 def _mix(number: int) -> int:

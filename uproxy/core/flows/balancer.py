@@ -32,7 +32,7 @@ class Balancer:
     """
 
     __slots__ = ("_affinity", "_aside", "_aside_until", "_flows", "_known", "_last", "_offset",
-                 "_random", "_rotations")  # fmt: skip
+                 "_random", "_rotations", "steered")  # fmt: skip
 
     def __init__(self, *, offset: float = 0.0, random: Callable[[], float]) -> None:
         self._offset = offset
@@ -49,6 +49,9 @@ class Balancer:
         self._aside_until = float("-inf")
         """When the last of these exclusions ends."""
         self._affinity = Affinity()
+        self.steered = True
+        """Whether each client always comes to the same worker. If clients come to any worker, all
+        of them have to choose alike: by the hash, even after a pin has expired."""
 
     def pick(
         self,
@@ -79,9 +82,7 @@ class Balancer:
             return self._pick_by_client(route, rotation, client, now, excluded)
         if route.balancer is _ROUND_ROBIN:
             return rotation.advance(excluded)
-        if route.balancer is _RANDOM:
-            return self._pick_at_random(rotation, excluded)
-        return rotation.advance_to_least(self._flows, excluded)
+        return self._pick_by_kind(route.balancer, rotation, excluded)
 
     def failed(self, backend: Backend, now: float) -> None:
         """Set a backend aside, for longer with each failure. Failures while it is aside do not
@@ -116,12 +117,16 @@ class Balancer:
 
     @property
     def pins(self) -> int:
-        """The number of clients that stay with their backend."""
+        """The number of clients that are remembered, those with an expired pin included."""
         return len(self._affinity)
 
     def forget_clients(self, most: int, *, at_most: int) -> int:
         """See Affinity.trim."""
         return self._affinity.trim(most, at_most=at_most)
+
+    def forget_expired(self, now: float, *, at_most: int) -> int:
+        """See Affinity.trim_expired."""
+        return self._affinity.trim_expired(now, at_most=at_most)
 
     def begin(self, backend: Backend) -> None:
         """A flow to a backend begins."""
@@ -189,12 +194,29 @@ class Balancer:
         if pinned is not None and pinned in rotation.members and pinned not in excluded:
             self._affinity.pin(client, pinned, now, route.affinity_timeout)
             return pinned
+        if pinned is None and self.steered and self._affinity.is_back(client):
+            return self._pick_for_returning(route, rotation, client, excluded)
         candidates = rotation.digests()
         if excluded:
             candidates = [each for each in candidates if each[1] not in excluded]
         return rendezvous(digest(client), candidates)
 
-    def _pick_at_random(self, rotation: _Rotation, excluded: Collection[Backend]) -> Backend:
+    def _pick_for_returning(
+        self, route: Route, rotation: _Rotation, client: str, excluded: Collection[Backend]
+    ) -> Backend:
+        chosen = self._affinity.choice(client)
+        if chosen is None or chosen not in rotation.members or chosen in excluded:
+            chosen = self._pick_by_kind(route.balancer, rotation, excluded)
+            self._affinity.choose(client, chosen)
+        return chosen
+
+    def _pick_by_kind(
+        self, kind: BalancerKind, rotation: _Rotation, excluded: Collection[Backend]
+    ) -> Backend:
+        if kind is _ROUND_ROBIN:
+            return rotation.advance(excluded)
+        if kind is not _RANDOM:
+            return rotation.advance_to_least(self._flows, excluded)
         backends: Sequence[Backend] = rotation.backends
         if excluded:
             backends = [each for each in backends if each not in excluded]
