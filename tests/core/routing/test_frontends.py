@@ -62,9 +62,24 @@ def reasons(found: RoutingTable) -> tuple[str, ...]:
             id="ipMode VIP, whatever the type",
         ),
         pytest.param(
+            service("web", ingress=[LoadBalancerIngress(ip="10.1.2.4", ip_mode="")]),
+            {"10.96.0.1:80/TCP", "10.1.2.4:80/TCP"},
+            id="ipMode empty, as if there were none",
+        ),
+        pytest.param(
             service("web", ingress=[LoadBalancerIngress(hostname="lb.example")]),
             {"10.96.0.1:80/TCP"},
             id="ingress with a host name only",
+        ),
+        pytest.param(
+            service("web", ingress=[LoadBalancerIngress(hostname="lb.example", ip_mode="Proxy")]),
+            {"10.96.0.1:80/TCP"},
+            id="ingress with a host name only, ipMode Proxy",
+        ),
+        pytest.param(
+            service("web", ingress=[LoadBalancerIngress(ip="10.1.2.4", hostname="lb.example")]),
+            {"10.96.0.1:80/TCP", "10.1.2.4:80/TCP"},
+            id="ingress with an address and a host name",
         ),
         pytest.param(
             service("web", external_ips=("192.0.2.7",)),
@@ -231,6 +246,40 @@ def test_the_label_by_which_this_proxy_serves_it() -> None:
             "load-balancer IP 192.0.2.7 has ipMode Proxy;"
             " clients must pass through the load balancer",
             id="ipMode Proxy",
+        ),
+        pytest.param(
+            service(
+                "web",
+                port(80, node_port=30080),
+                ingress=[
+                    LoadBalancerIngress(ip="192.0.2.7", ip_mode="Proxy"),
+                    LoadBalancerIngress(ip="192.0.2.8", ip_mode="VIP"),
+                    LoadBalancerIngress(hostname="lb.example"),
+                    LoadBalancerIngress(ip="192.0.2.9"),
+                ],
+            ),
+            {"10.96.0.1:80/TCP", "0.0.0.0:30080/TCP", "192.0.2.8:80/TCP", "192.0.2.9:80/TCP"},
+            "load-balancer IP 192.0.2.7 has ipMode Proxy;"
+            " clients must pass through the load balancer",
+            id="several ingresses, each with a mode of its own",
+        ),
+        pytest.param(
+            service(
+                "web",
+                external_ips=("192.0.2.7",),
+                ingress=[LoadBalancerIngress(ip="192.0.2.7", ip_mode="Proxy")],
+            ),
+            {"10.96.0.1:80/TCP", "192.0.2.7:80/TCP"},
+            "load-balancer IP 192.0.2.7 has ipMode Proxy;"
+            " clients must pass through the load balancer",
+            id="ipMode Proxy, and an external IP as well",
+        ),
+        pytest.param(
+            service("web", ingress=[LoadBalancerIngress(ip="192.0.2.7", ip_mode="Tunnel")]),
+            {"10.96.0.1:80/TCP"},
+            "load-balancer IP 192.0.2.7 has ipMode Tunnel;"
+            " clients must pass through the load balancer",
+            id="an ipMode that is not known",
         ),
         pytest.param(
             service("web", external_ips=("fd00::7",)),

@@ -109,7 +109,8 @@ class LoadBalancerIngress(_Object, frozen=True):
     ip: str = ""
     hostname: str = ""
     ip_mode: str | None = None
-    """"VIP" or "Proxy" (KEP-1860). None means VIP: packets arrive with `ip` as destination."""
+    """"VIP" or "Proxy" (KEP-1860). None and "" mean VIP: packets arrive with `ip` as their
+    destination."""
 
 
 class LoadBalancerStatus(_Object, frozen=True):

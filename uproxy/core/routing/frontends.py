@@ -149,7 +149,7 @@ def _is_vip(ingress: LoadBalancerIngress, reasons: list[str]) -> bool:
     """
     if not ingress.ip:
         return False
-    if ingress.ip_mode in (None, "VIP"):
+    if ingress.ip_mode in (None, "", "VIP"):
         return True
     reasons.append(
         f"load-balancer IP {ingress.ip} has ipMode {ingress.ip_mode};"
