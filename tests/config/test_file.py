@@ -219,6 +219,14 @@ bindAddress: "::"
     ]
 
 
+def test_other_ways_to_recognise_pods_are_named_in_a_warning() -> None:
+    _, warnings = read(
+        HEAD + "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: cni0}"
+    )
+    [warning] = warnings
+    assert warning.endswith("uproxy: detectLocalMode, detectLocal.bridgeInterface")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
