@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.netns import kit
-from tests.netns.kit import Namespace, World
+from tests.netns.kit import World
 from tests.netns.node import program, service, slices, write
 from tests.netns.peers import REFUSED, RESET, SILENCE, Pod, ask, ping, pod
 
-pytestmark = kit.needs("nft=nftables")
+pytestmark = kit.needs()
 
 WEB = {"IPv4": "203.0.113.1", "IPv6": "2001:db8:3::1"}
 SILENT = {"IPv4": "203.0.113.2", "IPv6": "2001:db8:3::2"}
@@ -33,17 +32,6 @@ def backend(net: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Po
         write(directory, f"{name}.yaml", wanted, *slices(name, [(place, "here", "ready")]))
     with pod("a", net.local[0]) as running, program(net.node.space, directory):
         yield running
-
-
-@contextmanager
-def firewall(space: Namespace, *rules: str) -> Iterator[None]:
-    """A table of the host's own, with lines of nft(8) in it."""
-    lines = ["add table inet host", *(f"add {rule}" for rule in rules)]
-    space.run("nft", "; ".join(lines))
-    try:
-        yield
-    finally:
-        space.run("nft", "delete table inet host")
 
 
 @pytest.mark.parametrize("family", ["IPv4", "IPv6"])
@@ -67,33 +55,6 @@ class TestClaimedAddresses:
             with net.local[1].space.socket(server.family, socket.SOCK_STREAM) as client:
                 client.settimeout(15)
                 assert client.connect_ex((WEB[family], port)) == 0
-
-
-@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
-@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-class TestFirewalls:
-    """Clients speak to the node itself: rules for what comes in hold, and those for what is
-    forwarded do not."""
-
-    def test_that_forwards_nothing(
-        self, net: World, backend: Pod, protocol: str, family: str
-    ) -> None:
-        """Docker's rules, for example."""
-        chain = "chain inet host forward { type filter hook forward priority 0; policy drop; }"
-        with firewall(net.node.space, chain):
-            answer = ask(net.local[1].space, protocol, WEB[family], 80)
-        assert answer.split()[0] == "a"
-
-    def test_that_lets_nothing_in(
-        self, net: World, backend: Pod, protocol: str, family: str
-    ) -> None:
-        with firewall(
-            net.node.space,
-            "chain inet host input { type filter hook input priority 0; }",
-            "rule inet host input tcp dport 80 reject with tcp reset",
-            "rule inet host input udp dport 80 reject",
-        ):
-            assert ask(net.local[1].space, protocol, WEB[family], 80) == REFUSED
 
 
 @pytest.mark.parametrize("family", ["IPv4", "IPv6"])
