@@ -21,7 +21,7 @@ PORTS = [
 ]
 CLUSTER_IPS = ["203.0.113.1", "2001:db8:3::1"]
 ALLOWED, OTHER = "203.0.113.130", "203.0.113.200"
-REASON = "externalIP {} is not an address of this node; allow it with --external-ip-cidrs"
+REASON = "externalIP {0} is not an address of this node; allow it with --external-ip-cidrs {0}/{1}"
 GATEWAY = "externalIP {} is this node's gateway; it is not claimed"
 
 
@@ -50,7 +50,7 @@ def test_addresses_of_this_node_only(net: World, manifests: Path, protocol: str)
                 assert answer.startswith("rightful owner"), place
         nobody = UNREACHABLE if protocol == "TCP" else SILENCE
         assert ask(net.client.space, protocol, ALLOWED, 80, patience=0.2) == nobody
-        expected = {REASON.format(ALLOWED), *(GATEWAY.format(each) for each in taken)}
+        expected = {REASON.format(ALLOWED, 32), *(GATEWAY.format(each) for each in taken)}
         assert set(uproxy.reasons("web")) == expected
 
 
@@ -64,7 +64,35 @@ def test_networks_that_are_allowed(net: World, manifests: Path) -> None:
             assert ask(place.space, "UDP", ALLOWED, 80).startswith("a ")
             assert ask(place.space, "TCP", ALLOWED, 81) == REFUSED
         assert ask(net.client.space, "TCP", OTHER, 80) == UNREACHABLE
-        assert uproxy.reasons("web") == [REASON.format(OTHER)]
+        assert uproxy.reasons("web") == [REASON.format(OTHER, 32)]
+
+
+@pytest.mark.parametrize(
+    ("address", "length"),
+    [
+        pytest.param("203.0.113.250", 32, id="IPv4"),
+        pytest.param("2001:db8:3::cb00:71fa", 128, id="IPv6"),
+    ],
+)
+def test_an_external_ip_that_no_node_has(
+    net: World, manifests: Path, address: str, length: int
+) -> None:
+    """Kubernetes' "should be possible to connect to a service via ExternalIP when the external IP
+    is not assigned to a node". The option that allows it is taken from the reason."""
+    write(manifests, "web.yaml", cluster_ip_service([address]))
+    write(manifests, "slices.yaml", *slices("web", [(net.local[0], "here", "ready")]))
+    places = (*net.local, *net.remote, net.node, net.node2, net.client)
+    with pod("a", net.local[0]):
+        with program(net.node.space, manifests) as uproxy:
+            (reason,) = uproxy.reasons("web")
+            assert reason == REASON.format(address, length)
+        option = reason.rpartition("allow it with ")[2].split()
+        with program(net.node.space, manifests, *option) as uproxy:
+            assert uproxy.reasons("web") == []
+            for place in places:
+                for protocol in ("TCP", "UDP"):
+                    answer = ask(place.space, protocol, address, 80)
+                    assert answer.startswith("a "), (place, protocol, answer)
 
 
 def test_modes_of_load_balancer_ips(net: World, manifests: Path) -> None:

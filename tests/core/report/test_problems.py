@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
-from tests.builders import endpoint_slice, port, service, table
+from tests.builders import SOURCE, cluster, endpoint_slice, port, service, table
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.backend_reachability import FailedAttempts
 from uproxy.core.report.problems import (
@@ -18,12 +21,15 @@ from uproxy.core.report.problems import (
     problems,
 )
 from uproxy.core.route import Backend, Frontend, ServicePortName
+from uproxy.core.routing.build import build
+from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.retries import Failure
 from uproxy.core.routing.table import RoutingTable
 
 WEB = Reference("Service", "default", "web")
 HERE = node_reference("n1")
 NOTHING: Mapping[ObjectName, str] = {}
+NONE_OURS: dict[str, Any] = {"external_ip_addresses": frozenset()}
 
 
 def front(address: str, number: int = 80) -> Frontend:
@@ -68,6 +74,38 @@ def test_many_frontends_of_a_service_are_one_trouble() -> None:
     (event,) = problems("n1", routes, failures, NOTHING).values()
     assert event.note.count("already in use") == 3
     assert event.note.endswith("; and 2 more")
+
+
+def test_external_ips_that_are_not_allowed_are_named_with_the_option_that_allows_them() -> None:
+    addresses = [f"203.0.113.{number}" for number in range(250, 255)]
+    refused = service(external_ips=tuple(addresses))
+    (found,) = problems("n1", table(refused, **NONE_OURS), {}, NOTHING).values()
+    reason = "externalIP {0} is not an address of this node; allow it with {1} {0}/32"
+    assert found == Event(
+        WEB,
+        "Warning",
+        "ExternalIPNotAllowed",
+        "Listen",
+        "node n1: "
+        + "; ".join(reason.format(each, "--external-ip-cidrs") for each in addresses[:3])
+        + "; and 2 more",
+    )
+
+
+def test_an_external_ip_that_is_removed_or_allowed_is_no_longer_a_problem() -> None:
+    state = cluster(service(external_ips=("203.0.113.250",)))
+    options = RoutingOptions(**NONE_OURS)
+    first = build(state, options, RoutingTable(), state.take_dirty())
+    before = problems("n1", first, {}, NOTHING)
+    assert [each.reason for each in before] == ["ExternalIPNotAllowed"]
+    allowing = replace(options, external_ip_cidrs=(ip_network("203.0.113.0/24"),))
+    assert problems("n1", build(state, allowing, first, ()), {}, NOTHING) == {}
+    state.apply(SOURCE, service())
+    second = build(state, options, first, state.take_dirty())
+    now = problems("n1", second, {}, NOTHING)
+    assert now == {}
+    (event,) = new_events(before, now, exists=lambda _: True, node="n1")
+    assert event.note == "node n1: ExternalIPNotAllowed has been resolved"
 
 
 def test_addresses_elsewhere_are_one_trouble_of_the_node() -> None:

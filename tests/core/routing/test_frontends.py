@@ -370,9 +370,36 @@ class TestExternalIPs:
             if served
             else (
                 "externalIP 192.0.2.7 is not an address of this node;"
-                " allow it with --external-ip-cidrs",
+                " allow it with --external-ip-cidrs 192.0.2.7/32",
             )
         )
+
+    def test_what_no_option_would_serve_is_not_said_to_be_allowed_by_one(self) -> None:
+        given = service("web", external_ips=("2001:db8::7",))
+        found = table(given, external_ip_addresses=frozenset())
+        assert reasons(found) == (
+            "ExternalIP 2001:db8::7 is left out: IPv6 is not among the Service's families",
+        )
+
+    @pytest.mark.parametrize(
+        ("address", "cidr"),
+        [
+            pytest.param("203.0.113.250", "203.0.113.250/32", id="IPv4"),
+            pytest.param("2001:DB8::cb00:71fa", "2001:db8::cb00:71fa/128", id="IPv6"),
+        ],
+    )
+    def test_the_reason_names_the_option_that_allows_it(self, address: str, cidr: str) -> None:
+        """The addresses of Kubernetes' own case for an externalIP that no node has."""
+        given = service("web", external_ips=(address,), **DUAL)
+        nowhere = frozenset[str]()
+        found = table(given, external_ip_addresses=nowhere)
+        (reason,) = reasons(found)
+        assert reason.endswith(f"; allow it with --external-ip-cidrs {cidr}")
+        assert found.not_allowed == {given.key}
+        option = (parse_network(cidr),)
+        allowed = table(given, external_ip_addresses=nowhere, external_ip_cidrs=option)
+        assert reasons(allowed) == ()
+        assert not allowed.not_allowed
 
 
 class TestNodePorts:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.backend_reachability import FailedAttempts
 from uproxy.core.route import Frontend, ServicePortName
+from uproxy.core.routing.frontends import not_allowed_reason
 from uproxy.core.routing.retries import Failure
 from uproxy.core.routing.service_routes import HealthCheck
 from uproxy.core.routing.table import RoutingTable
@@ -25,6 +26,7 @@ CONFLICT: Final = "PortConflict"
 FAILED: Final = "FailedToListen"
 HEALTH_CHECK: Final = "FailedToStartServiceHealthcheck"
 """kube-proxy's name for it."""
+NOT_ALLOWED: Final = "ExternalIPNotAllowed"
 UNREACHABLE: Final = "BackendsUnreachable"
 ABSENT: Final = "AddressesNotOnNode"
 RECOVERED: Final = "Recovered"
@@ -97,6 +99,7 @@ def problems(
     for reason, concerned in (
         (CONFLICT, _conflicts(table)),
         (FAILED, _failures(table, failures)),
+        (NOT_ALLOWED, _not_allowed(table)),
         (UNREACHABLE, _unreachable(unreachable)),
     ):
         for name, lines in concerned.items():
@@ -150,6 +153,13 @@ def _failures(
             name = ObjectName(route.owner.namespace, route.owner.name)
             found.setdefault(name, []).append(failure.reason)
     return found
+
+
+def _not_allowed(table: RoutingTable) -> dict[ObjectName, list[str]]:
+    return {
+        name: [not_allowed_reason(address) for address in table.services[name].not_allowed]
+        for name in table.not_allowed
+    }
 
 
 def _unreachable(ports: Mapping[ServicePortName, FailedAttempts]) -> dict[ObjectName, list[str]]:

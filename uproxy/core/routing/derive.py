@@ -96,6 +96,7 @@ def derive(
         has_local_backend=has_local_backend(routes, options.local_addresses),
         backend_ports=backend_ports(routes),
         no_local=tuple(side for port, _ in ports for side in port.no_local()),
+        not_allowed=tuple(addresses.not_allowed),
     )
 
 

@@ -47,6 +47,7 @@ class TableDraft:
         self._underived = dict(previous.underived)
         self._preserves_outside = set(previous.preserves_outside)
         self._preserves_pods = set(previous.preserves_pods)
+        self._not_allowed = set(previous.not_allowed)
 
     def keep(self, name: ObjectName, why: str) -> None:
         """Leave a Service as it was, because deriving it has failed; `why` is the reason."""
@@ -68,6 +69,8 @@ class TableDraft:
         routes = wanted.routes if wanted is not None else ()
         _put(name, self._preserves_outside, is_in=any(each.preserves_outside for each in routes))
         _put(name, self._preserves_pods, is_in=any(each.preserves_pods for each in routes))
+        refused = wanted is not None and bool(wanted.not_allowed)
+        _put(name, self._not_allowed, is_in=refused)
         for side in old.no_local if old is not None else ():
             self._no_local[side] -= 1
         for side in wanted.no_local if wanted is not None else ():
@@ -118,6 +121,7 @@ class TableDraft:
             hosts_version=self._hosts.version,
             preserves_outside=frozenset(self._preserves_outside),
             preserves_pods=frozenset(self._preserves_pods),
+            not_allowed=frozenset(self._not_allowed),
         )
 
     def _assign(self, frontend: Frontend, requests: tuple[FrontendRequest, ...]) -> set[ObjectName]:

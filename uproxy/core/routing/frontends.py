@@ -29,6 +29,8 @@ class Addresses:
     since loadBalancerSourceRanges concern only that, and must hold."""
     reasons: list[str] = field(default_factory=list)
     """Why some addresses were left out."""
+    not_allowed: list[str] = field(default_factory=list)
+    """externalIPs that are not addresses of this node, and that no option allows."""
     _seen: set[str] = field(default_factory=set)
 
     def of(self, family: Family) -> list[tuple[FrontendKind, str]]:
@@ -85,14 +87,22 @@ def addresses_of(
         _put_in_family(found, FrontendKind.LOAD_BALANCER_IP, address)
     parsed = _parsed("externalIP", service.spec.external_ips or (), found.reasons)
     for address in unreserved(FrontendKind.EXTERNAL_IP, "externalIP", parsed):
-        if address in hosts.own or _is_allowed(address, options):
+        served_family = family_of(address) in found.families
+        if not served_family or address in hosts.own or _is_allowed(address, options):
             _put_in_family(found, FrontendKind.EXTERNAL_IP, address)
         else:
-            found.reasons.append(
-                f"externalIP {address} is not an address of this node;"
-                " allow it with --external-ip-cidrs"
-            )
+            found.not_allowed.append(address)
+            found.reasons.append(not_allowed_reason(address))
     return found
+
+
+def not_allowed_reason(address: str) -> str:
+    """Why an externalIP is not served, and the very option that would allow it."""
+    cidr = ipaddress.ip_network(address)
+    return (
+        f"externalIP {address} is not an address of this node;"
+        f" allow it with --external-ip-cidrs {cidr}"
+    )
 
 
 class _Unreserved(NamedTuple):

@@ -52,3 +52,5 @@ class ServiceRoutes:
     no_local: tuple[tuple[TrafficSide, Family], ...] = ()
     """One entry for each service port and family whose policy Local leaves no endpoint on this
     node, although other nodes have some."""
+    not_allowed: tuple[str, ...] = ()
+    """externalIPs that are not addresses of this node, and that no option allows."""

@@ -54,3 +54,5 @@ class RoutingTable:
     """Services whose backends are to see the addresses of clients from outside."""
     preserves_pods: frozenset[ObjectName] = frozenset()
     """Services whose backends are to see the addresses of this node's pods."""
+    not_allowed: frozenset[ObjectName] = frozenset()
+    """Services with externalIPs that are not allowed."""
