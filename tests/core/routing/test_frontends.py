@@ -191,6 +191,31 @@ def test_served_without_a_word(given: Service, frontends: set[str]) -> None:
             'port "s": protocol SCTP is not supported; TCP and UDP are',
             id="SCTP",
         ),
+        pytest.param(
+            service("web", port(80, protocol="SCTP"), port(81, "q", protocol="SCTP")),
+            {},
+            'ports "80", "q": protocol SCTP is not supported; TCP and UDP are',
+            id="several ports have one reason",
+        ),
+        pytest.param(
+            service("web", *(port(80 + n, f"s{n}", protocol="SCTP") for n in range(1004))),
+            {},
+            'ports "s0", "s1", "s2" and 1,001 more: protocol SCTP is not supported; '
+            "TCP and UDP are",
+            id="very many ports, too",
+        ),
+        pytest.param(
+            service("web", port(80, "s", protocol="QUIC")),
+            {},
+            'port "s": protocol QUIC is not supported; TCP and UDP are',
+            id="a protocol that the API does not have",
+        ),
+        pytest.param(
+            service("web", port(80, "s", protocol="tcp")),
+            {},
+            'port "s": protocol tcp is not supported; TCP and UDP are',
+            id="protocols are in capital letters",
+        ),
     ],
 )
 def test_not_served(given: Service, options: dict[str, Any], reason: str) -> None:
@@ -218,6 +243,17 @@ def test_the_label_by_which_this_proxy_serves_it() -> None:
             {"10.96.0.1:80/TCP"},
             'port "s": protocol SCTP is not supported; TCP and UDP are',
             id="one port of an unknown protocol",
+        ),
+        pytest.param(
+            service(
+                "web",
+                port(80, "t"),
+                port(80, "s", protocol="SCTP"),
+                port(80, "u", protocol="UDP"),
+            ),
+            {"10.96.0.1:80/TCP", "10.96.0.1:80/UDP"},
+            'port "s": protocol SCTP is not supported; TCP and UDP are',
+            id="three protocols at one number",
         ),
         pytest.param(
             service("web", external_ips=("x", "192.0.2.7")),

@@ -39,6 +39,9 @@ from uproxy.core.routing.topology import Merged, local_ready_ips, merge
 _DEFAULT_AFFINITY: Final = 10800
 """Seconds; what the API server fills in for sessionAffinityConfig.clientIP.timeoutSeconds (3 h)."""
 
+_NAMED: Final = 3
+"""How many ports a reason names, if it holds for many."""
+
 _BAD_ENDPOINT: Final = "not a host address of its slice's addressType; it is left out"
 
 
@@ -144,13 +147,21 @@ def _affinity_timeout(service: Service) -> int:
 
 
 def _port_reasons(service: Service, options: RoutingOptions) -> Iterator[str]:
+    unsupported: dict[str, list[str]] = {}
     for port in service.ports:
-        label = f'port "{port.name or port.port}"'
+        label = f'"{port.name or port.port}"'
         if port.protocol not in SERVED:
-            served = " and ".join(SERVED)
-            yield f"{label}: protocol {port.protocol} is not supported; {served} are"
+            unsupported.setdefault(port.protocol, []).append(label)
         elif options.serve_unallocated and service.spec.type == "NodePort" and not port.node_port:
-            yield f"{label}: type is NodePort; set nodePort, which only an API server assigns"
+            yield f"port {label}: type is NodePort; set nodePort, which only an API server assigns"
+    for protocol, labels in unsupported.items():
+        word, served = "port" if len(labels) == 1 else "ports", " and ".join(SERVED)
+        yield f"{word} {_some(labels)}: protocol {protocol} is not supported; {served} are"
+
+
+def _some(labels: list[str]) -> str:
+    more = len(labels) - _NAMED
+    return ", ".join(labels[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _routes(
