@@ -13,12 +13,17 @@ import pytest
 from tests.faults.clock import Clock, VirtualLoop
 from tests.faults.injection import FaultInjector
 from tests.faults.kernel import Kernel
-from tests.faults.machine import Surroundings, Transparency
+from tests.faults.machine import Surroundings, Transparency, bridge_calls
 from uproxy.control.client_ip_preservation import ClientAddressCalls, ClientIPPreservation
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.routing.table import RoutingTable
 
 WEB = ObjectName("default", "web")
+
+
+def wanted_by(*services: ObjectName) -> RoutingTable:
+    return RoutingTable(preserves_outside=frozenset(services))
 
 
 def run(main: Callable[[FaultInjector, ClientIPPreservation], Awaitable[None]]) -> None:
@@ -30,6 +35,7 @@ def run(main: Callable[[FaultInjector, ClientIPPreservation], Awaitable[None]]) 
         remove_rules=made.remove,
         remove_leftovers=made.remove,
         take_lock=Surroundings(kernel, faults).take_lock,
+        bridge=bridge_calls(kernel),
     )
 
     async def beside() -> None:
@@ -37,7 +43,7 @@ def run(main: Callable[[FaultInjector, ClientIPPreservation], Awaitable[None]]) 
         shown = ClientIPPreservation(
             "auto",
             changed=lambda: changes.append(None),
-            in_use=lambda _: False,
+            with_flows=frozenset,
             calls=calls,
         )
         async with asyncio.TaskGroup() as tasks, shown:
@@ -55,14 +61,14 @@ def run(main: Callable[[FaultInjector, ClientIPPreservation], Awaitable[None]]) 
 def test_a_lack_of_something_does_not_last(what: str) -> None:
     async def main(faults: FaultInjector, shown: ClientIPPreservation) -> None:
         faults.start([what], 1.0)
-        await shown.prepare([WEB])
+        await shown.prepare(wanted_by(WEB))
         await asyncio.sleep(60)
-        assert shown.reason
-        assert not shown.families
+        assert shown.shown.reason
+        assert not shown.shown.families
         faults.stop()
         await asyncio.sleep(30)
-        assert shown.families == ("IPv4", "IPv6")
-        assert not shown.reason
+        assert shown.shown.families == ("IPv4", "IPv6")
+        assert not shown.shown.reason
 
     run(main)
 
@@ -70,14 +76,14 @@ def test_a_lack_of_something_does_not_last(what: str) -> None:
 @pytest.mark.parametrize("what", ["transparent", "bug"])
 def test_what_cannot_be_removed_stops_nobody(what: str) -> None:
     async def main(faults: FaultInjector, shown: ClientIPPreservation) -> None:
-        await shown.prepare([WEB])
+        await shown.prepare(wanted_by(WEB))
         await asyncio.sleep(1)
         faults.start([what], 1.0)
-        await shown.prepare([])
+        await shown.prepare(wanted_by())
         await asyncio.sleep(30)
         faults.stop()
-        await shown.prepare([WEB])
+        await shown.prepare(wanted_by(WEB))
         await asyncio.sleep(30)
-        assert shown.families == ("IPv4", "IPv6")
+        assert shown.shown.families == ("IPv4", "IPv6")
 
     run(main)

@@ -16,6 +16,8 @@ from uproxy.control.daemon import Daemon
 from uproxy.core.cluster.decode import DecodeError, from_json
 from uproxy.core.cluster.objects import EndpointSlice, Node, Object, Service
 from uproxy.core.cluster.state import ClusterState
+from uproxy.core.ip import parse_network
+from uproxy.core.networks import Networks
 from uproxy.core.report.overview import service_statuses
 from uproxy.core.route import Frontend, Route
 from uproxy.core.routing.build import build
@@ -101,6 +103,8 @@ class Checks:
             yield f"HTTP servers are left: {self._http.open}"
         if self._processes.living:
             yield f"workers are left: {self._processes.living}"
+        if self._kernel.diverted:
+            yield f"rules are left for {self._kernel.diverted}"
 
     def _built(self, options: RoutingOptions) -> RoutingTable:
         state = ClusterState(SOURCES, node_name=NODE)
@@ -108,6 +112,21 @@ class Checks:
             found = (decoded(resource, obj) for obj in self._cluster.of(resource))
             state.replace(source, [obj for obj in found if obj is not None])
         return build(state, options, RoutingTable(), state.take_dirty())
+
+    def _hidden_pods(self, daemon: Daemon) -> Iterator[str]:
+        """Backends that do not see the addresses of this node's pods."""
+        pods, table = daemon.client_ip.shown.pods, daemon.reconciler.table
+        if pods != daemon.state.node.pod_cidrs and table.preserves_pods:
+            yield f"the pods of this node are shown as {pods}"
+        if daemon.client_ip.shown.switched:
+            yield f"replies are switched: {daemon.client_ip.shown.switched}"
+        here = Networks(filter(None, map(parse_network, pods)))
+        for name in table.preserves_pods:
+            for route in table.services[name].routes:
+                for backend in route.backends if route.preserves_pods else ():
+                    mac = self._kernel.diverted.get(backend)
+                    if backend.address in here and mac != self._kernel.bridge_mac:
+                        yield f"replies of {backend} are diverted to {mac}"
 
     def _reasons(self, daemon: Daemon) -> Iterator[str]:
         """Whatever is said to be wrong."""
@@ -123,10 +142,10 @@ class Checks:
         for failure in reconciler.failures.values():
             yield failure.reason
         yield from reconciler.health_check_failures.values()
-        if daemon.client_ip.reason or bool(reconciler.table.preserves_outside) > bool(
-            daemon.client_ip.families
-        ):
-            yield f"clients' addresses are not shown: {daemon.client_ip.reason}"
+        yield from self._hidden_pods(daemon)
+        shown = daemon.client_ip.shown
+        if shown.reason or bool(reconciler.table.preserves_outside) > bool(shown.families):
+            yield f"clients' addresses are not shown: {shown.reason}"
         for status in service_statuses(reconciler.table):
             if "unexpected" in status.reason:
                 yield status.reason

@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from typing import Final
 
 from tests.faults.clock import Clock
 from tests.faults.injection import FaultInjector
+from uproxy.core.route import Backend
 
 READ, WRITE = 1, 2
 ROOM: Final = 16 * 1024
@@ -103,6 +104,10 @@ class Kernel:
         """Of interfaces."""
         self.claims: set[str] = set()
         """Addresses that are local by a route of ours."""
+        self.bridge_mac = "02:00:00:00:00:00"
+        """The address of the bridge that all pods of this node are behind."""
+        self.diverted: Mapping[Backend, str] = {}
+        """Backends whose replies come up from the bridge, each with the bridge's address."""
         self.taken: set[tuple[int, int]] = set()
         """Kinds and ports that another program has, on all addresses."""
         self._bound: dict[tuple[int, int], list[File]] = {}

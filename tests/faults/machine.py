@@ -12,9 +12,12 @@ from typing import Any
 from tests.faults.injection import Bug, FaultInjector
 from tests.faults.kernel import Kernel
 from tests.faults.sockets import socket_calls
+from uproxy.control.bridge_diversion import BridgeCalls
 from uproxy.control.machine import MachineCalls
+from uproxy.core.route import Backend
 from uproxy.host.claims import ClaimCalls
 from uproxy.host.interfaces import Interfaces
+from uproxy.host.pod_networks import PodNetworks, Segment
 from uproxy.http.server import ServeError
 
 
@@ -44,6 +47,15 @@ class Surroundings:
         self.kernel.call("addresses")
         return frozenset(("192.0.2.250",))
 
+    def pod_networks(self, clusters: Sequence[str]) -> PodNetworks:
+        """All pods of the cluster are behind one bridge of this node."""
+        self.kernel.call("addresses")
+        if self._faults.happens("bug"):
+            raise Bug("a route of the kernel's")
+        mac = self.kernel.bridge_mac
+        segments = tuple(Segment(each, 3, "cni0", mac) for each in clusters)
+        return PodNetworks(tuple(clusters), segments)
+
     def machine_calls(self) -> MachineCalls:
         return MachineCalls(
             read_interfaces=self.read_interfaces,
@@ -52,6 +64,8 @@ class Surroundings:
             resolve_hosts=self.resolve_hosts,
             monitor=self.monitor,
             descriptor_limit=socket_calls(self.kernel).descriptor_limit,
+            read_pod_networks=self.pod_networks,
+            route_monitor=self.monitor,
         )
 
     def claim_calls(self) -> ClaimCalls:
@@ -167,11 +181,50 @@ class Transparency:
     def remove(self) -> tuple[str, ...]:
         self._work()
         self._kernel.call("transparent")
+        self._kernel.diverted = {}
         return ()
 
     def _work(self) -> None:
         if self._kernel.faults.happens("bug"):
             raise Bug("nft")
+
+
+class Bridge:
+    """In the place of BridgeRules, and of what the kernel has of them."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.diverted: Mapping[Backend, str] = {}
+        self.installed = False
+        self.reason = ""
+        self.temporary = False
+        self._kernel = kernel
+
+    def divert(self, wanted: Mapping[Backend, str]) -> None:
+        if self._kernel.faults.happens("bug"):
+            raise Bug("nft")
+        try:
+            self._kernel.call("transparent")
+        except OSError as error:
+            self.diverted, self.installed, self.reason = {}, False, str(error.strerror)
+        else:
+            self.diverted, self.installed, self.reason = dict(wanted), True, ""
+            self._kernel.diverted = dict(wanted)
+
+    def restore(self) -> None:
+        self.divert(self.diverted)
+
+    def intact(self) -> bool:
+        if self._kernel.faults.happens("transparent"):
+            self._kernel.diverted = {}
+        return self._kernel.diverted == self.diverted
+
+
+def bridge_calls(kernel: Kernel) -> BridgeCalls:
+    return BridgeCalls(
+        new_rules=lambda: Bridge(kernel),  # type: ignore[arg-type, return-value]
+        neighbours=lambda _: frozenset(),
+        replies_come_back=lambda *_: None,
+    )
 
 
 class HttpServers:

@@ -12,7 +12,7 @@ import uproxy.control.sync_metrics
 import uproxy.core.routing.build
 from tests.faults.injection import INJECTED, Bug, FaultInjector
 from tests.faults.kernel import Kernel
-from tests.faults.machine import Disk, HttpServers, Surroundings, Transparency
+from tests.faults.machine import Disk, HttpServers, Surroundings, Transparency, bridge_calls
 from tests.faults.objects import POISON
 from tests.faults.processes import Processes
 from tests.faults.sockets import socket_calls
@@ -43,6 +43,7 @@ def environment(
             remove_rules=rules.remove,
             remove_leftovers=rules.remove,
             take_lock=around.take_lock,
+            bridge=bridge_calls(kernel),
         ),
         new_health_server=http.server,  # type: ignore[arg-type]
         snapshots=SnapshotFiles(disk.load, disk.save),

@@ -218,6 +218,8 @@ class World:
             case 0:
                 address = self._rng.choice(("192.0.2.1", "192.0.2.77", "203.0.113.2"))
                 kernel.addresses ^= {address}
+                # The bridge takes the lowest address of its ports.
+                kernel.bridge_mac = f"02:00:00:00:00:{len(self.trace) % 256:02x}"
                 self._around.changed()
                 verb = "comes" if address in kernel.addresses else "goes"
                 self._tell(f"address {address} {verb}")

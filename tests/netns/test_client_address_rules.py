@@ -16,7 +16,10 @@ from tests.netns import kit
 from tests.netns.kit import Namespace, namespace
 from uproxy.control.client_ip_preservation import ClientIPPreservation
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.host import client_addresses as client_addresses_module
+from uproxy.core.route import Backend
+from uproxy.core.routing.table import RoutingTable
+from uproxy.host import commands as commands_module
+from uproxy.host.bridge_rules import BridgeRules
 from uproxy.host.client_addresses import ClientAddressRules, remove_client_address_rules
 
 pytestmark = kit.needs("nft=nftables")
@@ -25,6 +28,7 @@ PATIENCE = 20.0
 WEB, API = ObjectName("default", "web"), ObjectName("default", "api")
 EVERYTHING = [
     "nftables table inet uproxy",
+    "nftables table bridge uproxy",
     "IPv4 rule priority 116 iif lo fwmark 0x75 lookup main",
     "IPv4 rule priority 117 fwmark 0x75 lookup 117",
     "IPv4 route local 0.0.0.0/0 dev lo table 117",
@@ -40,6 +44,10 @@ def space() -> Iterator[Namespace]:
         yield made
 
 
+def wanted_by(*services: ObjectName) -> RoutingTable:
+    return RoutingTable(preserves_outside=frozenset(services))
+
+
 def state(space: Namespace) -> str:
     """All rules, the table's routes, and nft's tables."""
     commands = ["nft list ruleset"]
@@ -53,10 +61,10 @@ async def client_addresses(
     mode: str, *, period: float = 10.0, wanted: Collection[ObjectName] = (WEB,)
 ) -> AsyncIterator[ClientIPPreservation]:
     """Clients' addresses are shown, for these Services."""
-    made = ClientIPPreservation(mode, changed=lambda: None, in_use=lambda _: False, period=period)
+    made = ClientIPPreservation(mode, changed=lambda: None, with_flows=frozenset, period=period)
     async with made, asyncio.TaskGroup() as tasks:
         running = tasks.create_task(made.run())
-        await made.prepare(wanted)
+        await made.prepare(wanted_by(*wanted))
         yield made
         running.cancel()
 
@@ -64,7 +72,7 @@ async def client_addresses(
 async def test_made_and_removed(space: Namespace) -> None:
     before = state(space)
     async with client_addresses("auto") as made:
-        assert (made.families, made.reason) == (("IPv4", "IPv6"), "")
+        assert (made.shown.families, made.shown.reason) == (("IPv4", "IPv6"), "")
         assert "socket transparent 1" in state(space)
     assert state(space) == before
 
@@ -91,10 +99,10 @@ async def test_what_is_being_made_at_the_end_does_not_stay(
         install(made)
 
     monkeypatch.setattr(ClientAddressRules, "install", slowly)
-    made = ClientIPPreservation("auto", changed=lambda: None, in_use=lambda _: False)
+    made = ClientIPPreservation("auto", changed=lambda: None, with_flows=frozenset)
     async with made, asyncio.TaskGroup() as tasks:
         running = tasks.create_task(made.run())
-        preparing = tasks.create_task(made.prepare([WEB]))
+        preparing = tasks.create_task(made.prepare(wanted_by(WEB)))
         await until(begun.is_set)
         for task in (running, preparing):
             task.cancel()
@@ -115,9 +123,9 @@ class TestNeed:
     async def test_nothing_is_made_before_a_service_wants_it(self, space: Namespace) -> None:
         before = state(space)
         async with client_addresses("auto", wanted=()) as made:
-            assert (made.families, made.reason, state(space)) == ((), "", before)
-            await made.prepare([WEB])
-            assert made.families == ("IPv4", "IPv6")
+            assert (made.shown.families, made.shown.reason, state(space)) == ((), "", before)
+            await made.prepare(wanted_by(WEB))
+            assert made.shown.families == ("IPv4", "IPv6")
             assert "socket transparent 1" in state(space)
         assert state(space) == before
 
@@ -129,23 +137,23 @@ class TestNeed:
         flows = {WEB, API}
         made = ClientIPPreservation(
             "auto",
-            changed=lambda: changes.append(tuple(made.families)),
-            in_use=lambda names: bool(flows & set(names)),
+            changed=lambda: changes.append(tuple(made.shown.families)),
+            with_flows=lambda: flows,
             period=0.05,
         )
         async with made, asyncio.TaskGroup() as tasks:
             running = tasks.create_task(made.run())
-            await made.prepare([WEB, API])
+            await made.prepare(wanted_by(WEB, API))
             during = state(space)
-            await made.prepare([WEB])
+            await made.prepare(wanted_by(WEB))
             flows.discard(API)
-            await made.prepare([])
+            await made.prepare(wanted_by())
             await asyncio.sleep(0.2)
             assert state(space) == during, "replies would go astray"
             flows.clear()
-            await until(lambda: not made.families)
+            await until(lambda: not made.shown.families)
             await until(lambda: state(space) == before)
-            await made.prepare([API])
+            await made.prepare(wanted_by(API))
             assert state(space) == during
             running.cancel()
         assert changes == [("IPv4", "IPv6"), (), ("IPv4", "IPv6")]
@@ -163,10 +171,12 @@ class TestNeed:
             client_addresses("auto", period=0.05) as first,
             client_addresses("auto", period=0.05) as second,
         ):
-            assert second.reason == "another uproxy on this node has installed the rules already"
-            await first.prepare([])
-            await until(lambda: second.families)
-            assert second.reason == ""
+            assert (
+                second.shown.reason == "another uproxy on this node has installed the rules already"
+            )
+            await first.prepare(wanted_by())
+            await until(lambda: second.shown.families)
+            assert second.shown.reason == ""
 
 
 async def test_never_makes_nothing_and_removes_leftovers(space: Namespace) -> None:
@@ -174,7 +184,10 @@ async def test_never_makes_nothing_and_removes_leftovers(space: Namespace) -> No
     ClientAddressRules().install()
     assert state(space) != before
     async with client_addresses("never") as made:
-        assert (made.families, made.reason) == ((), "switched off by --preserve-client-ip never")
+        assert (made.shown.families, made.shown.reason) == (
+            (),
+            "switched off by --preserve-client-ip never",
+        )
         assert state(space) == before
 
 
@@ -219,7 +232,7 @@ async def test_repaired(space: Namespace, damage: str, caplog: pytest.LogCapture
         for line in whole.splitlines():
             if "117" in line or "116:" in line or "socket" in line:
                 assert line in state(space)
-        assert made.families == ("IPv4", "IPv6")
+        assert made.shown.families == ("IPv4", "IPv6")
 
 
 def test_complete_rules_are_left_alone(space: Namespace) -> None:
@@ -239,7 +252,7 @@ async def test_only_one_at_a_time(space: Namespace) -> None:
             ("never", "switched off by --preserve-client-ip never"),
         ):
             async with client_addresses(mode) as second:
-                assert (second.families, second.reason) == ((), reason)
+                assert (second.shown.families, second.shown.reason) == ((), reason)
             assert state(space) == during
         with pytest.raises(OSError, match="a running uproxy needs") as caught:
             remove_client_address_rules()
@@ -248,19 +261,24 @@ async def test_only_one_at_a_time(space: Namespace) -> None:
     assert state(space) == before
 
 
+def install_everything() -> None:
+    ClientAddressRules().install()
+    BridgeRules().divert({Backend("198.51.100.2", 80): "02:00:00:00:00:01"})
+
+
 class TestCleanup:
     def test_all_of_it(self, space: Namespace) -> None:
         before = state(space)
-        ClientAddressRules().install()
+        install_everything()
         assert remove_client_address_rules() == EVERYTHING
         assert state(space) == before
         assert remove_client_address_rules() == []
 
     def test_a_part(self, space: Namespace) -> None:
-        ClientAddressRules().install()
+        install_everything()
         space.run("nft", "flush", "ruleset")
         space.run("ip", "-6", "route", "flush", "table", "117")
-        assert remove_client_address_rules() == EVERYTHING[1:5]
+        assert remove_client_address_rules() == EVERYTHING[2:6]
 
     def test_nothing_of_others(self, space: Namespace) -> None:
         """Not even what differs in a single word."""
@@ -271,12 +289,12 @@ class TestCleanup:
             "route add local 192.0.2.0/24 dev lo table 117",
         )
         before = state(space)
-        ClientAddressRules().install()
+        install_everything()
         remove_client_address_rules()
         assert state(space) == before
 
     def test_command(self, space: Namespace) -> None:
-        ClientAddressRules().install()
+        install_everything()
         printed = space.run(sys.executable, "-m", "uproxy.cli", "cleanup")
         assert [each for each in EVERYTHING if each not in printed] == []
         assert remove_client_address_rules() == []
@@ -299,7 +317,7 @@ async def test_missing_commands(
     before = state(space)
     for command in commands:
         (tmp_path / command).symlink_to(f"/sbin/{command}")
-    monkeypatch.setattr(client_addresses_module, "_PATH", str(tmp_path))
+    monkeypatch.setattr(commands_module, "_PATH", str(tmp_path))
     async with client_addresses("auto") as made:
-        assert (made.families, made.reason) == ((), reason)
+        assert (made.shown.families, made.shown.reason) == ((), reason)
     assert state(space) == before

@@ -12,9 +12,10 @@ import pytest
 from tests.netns import kit
 from tests.netns.kit import Namespace, namespace
 from uproxy.host import claim_routes
+from uproxy.host.change_monitor import AddressMonitor
 from uproxy.host.claims import Claims
 from uproxy.host.essential_addresses import gateways
-from uproxy.host.interfaces import AddressMonitor, read_local_addresses
+from uproxy.host.interfaces import read_local_addresses
 
 pytestmark = kit.needs()
 

@@ -1,7 +1,8 @@
 """Shows clients' addresses to backends as long as some Service asks for that.
 
-The kernel needs rules for it. They are installed when the first Service asks for it, and repaired
-if another program removes them. They are removed when no Service asks for it any more and its flows
+The kernel needs rules for it. They are installed when the first Service asks for it (as far as it
+asks for those of pods, only on a node that has pods), and repaired if another program removes
+them. They are removed when no Service asks for it any more and its flows
 have ended, or when this process ends. The rules that a killed process leaves behind do no harm: its
 successor takes them over, or removes them.
 """
@@ -12,21 +13,26 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Final, Self
 
+from uproxy.control.astray_ports import AstrayPorts
+from uproxy.control.bridge_diversion import BridgeCalls, BridgeDiversion
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.errors import unexpected
-from uproxy.core.ip import Family
+from uproxy.core.report.client_addresses import ClientAddresses
+from uproxy.core.route import ServicePortName
+from uproxy.core.routing.table import RoutingTable
 from uproxy.host.client_addresses import (
     ClientAddressRules,
-    explain,
-    is_temporary,
     remove_client_address_rules,
     remove_rules,
 )
+from uproxy.host.commands import explain, is_temporary
 from uproxy.host.namespace_lock import CLIENT_ADDRESSES, Locked, take_lock
+from uproxy.host.pod_networks import PodNetworks
 from uproxy.host.threads import run_to_completion
 
 log = logging.getLogger(__name__)
@@ -50,6 +56,7 @@ class ClientAddressCalls:
     remove_leftovers: Callable[[], Sequence[str]] = remove_client_address_rules
     """For a process that does not have the lock."""
     take_lock: Callable[..., socket.socket] = take_lock
+    bridge: BridgeCalls = field(default_factory=BridgeCalls)
 
 
 _LINUX: Final = ClientAddressCalls()
@@ -64,19 +71,26 @@ class ClientIPPreservation:
         mode: str,
         *,
         changed: Callable[[], None],
-        in_use: Callable[[Collection[ObjectName]], bool],
+        with_flows: Callable[[], Set[ObjectName]],
         period: float = _PERIOD,
         calls: ClientAddressCalls = _LINUX,
     ) -> None:
-        """`mode`: "auto" or "never". `changed` is called when `families` has changed; `in_use` says
-        whether any of these Services has flows."""
+        """`mode`: a ClientIPMode. `changed` is called when `shown` has changed; `with_flows`
+        returns the Services that have flows."""
         self._mode = mode
         self._changed = changed
-        self._in_use = in_use
+        self._with_flows = with_flows
         self._period = period
         self._calls = calls
         self._rules = calls.new_rules()
+        self._bridges = BridgeDiversion(calls.bridge)
+        self._astray = AstrayPorts(changed)
         self._lock: socket.socket | None = None
+        self._table = RoutingTable()
+        self._networks = PodNetworks()
+        """The pods that live here."""
+        self._pods: tuple[str, ...] = ()
+        """Networks of pods whose addresses can be shown."""
         self._wanted: frozenset[ObjectName] = frozenset()
         self._may_have_flows: set[ObjectName] = set()
         """Services that may still have flows with clients' addresses."""
@@ -88,15 +102,15 @@ class ClientIPPreservation:
         self._done = asyncio.Event()
 
     @property
-    def families(self) -> Sequence[Family]:
-        """The families in which backends can be shown the addresses of clients."""
-        return self._rules.families
-
-    @property
-    def reason(self) -> str:
-        """Why backends cannot be shown them though a Service wants it; "": they can, or no Service
-        wants it."""
-        return self._rules.reason
+    def shown(self) -> ClientAddresses:
+        """Which clients' addresses backends can be shown, and why others cannot."""
+        return ClientAddresses(
+            families=tuple(self._rules.families),
+            reason=self._rules.reason,
+            pods=self._pods,
+            switched=self._bridges.switched if self._pods else {},
+            astray=self._astray.ports,
+        )
 
     async def __aenter__(self) -> Self:
         if self._mode == "never":
@@ -108,15 +122,15 @@ class ClientIPPreservation:
     async def __aexit__(self, *_: object) -> None:
         await self._remove()
 
-    async def prepare(self, services: Collection[ObjectName]) -> None:
-        """These are all Services that want it. Returns when the rules are installed, or are known
-        not to be possible, or after a timeout."""
+    async def prepare(self, table: RoutingTable) -> None:
+        """Services want what this table says. Returns when the rules for it are installed, or are
+        known not to be possible, or after a timeout."""
         if self._mode == "never":
             return
         first = not self._done.is_set()
-        before, self._wanted = self._wanted, frozenset(services)
-        self._may_have_flows |= self._wanted
-        if self._wanted and not self._tried:
+        before = self._want(table)
+        unknown = self._bridges.update(table.services)
+        if self._wanted and (not self._tried or unknown):
             self._done.clear()
             self._wake.set()
             with contextlib.suppress(TimeoutError):
@@ -125,40 +139,89 @@ class ClientIPPreservation:
         elif first or bool(before) != bool(self._wanted):
             self._wake.set()
 
+    def set_networks(self, networks: PodNetworks) -> None:
+        """These pods live here from now on. Workers learn of those that are new when the rules for
+        them are installed."""
+        if self._mode != "never" and networks != self._networks:
+            self._networks = networks
+            self._pods = tuple(each for each in self._pods if each in networks.pods)
+            self._bridges.set_networks(networks)
+            self._want(self._table)
+            self._wake.set()
+
+    def reported_astray(self, ports: Iterable[ServicePortName]) -> None:
+        """A worker says that replies from these do not come back."""
+        self._astray.reported(ports, time.monotonic())
+
     async def run(self) -> None:
         """Install, repair and remove the rules, for ever."""
         if not self._done.is_set():
             await self._wake.wait()
             await self._remove_leftovers()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._probe(), name="probes of bridges")
+            await self._keep()
+
+    async def _keep(self) -> None:
         while True:
             self._wake.clear()
+            before = self.shown
             try:
                 await self._update()
             except Exception as error:  # Services are still served, from this node's address.
                 log.exception("cannot show clients' addresses to pods")
-                self._rules.families, self._rules.reason = (), unexpected(error)
+                self._rules.families, self._rules.reason, self._pods = (), unexpected(error), ()
+            self._tell(before)
             if not self._wake.is_set():  # Otherwise something else is wanted by now.
                 self._done.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._period):
                     await self._wake.wait()
 
+    async def _probe(self) -> None:
+        """Try out bridges that have not shown yet that they work."""
+        while True:
+            await asyncio.sleep(self._period)
+            if self._pods:
+                before = self.shown
+                await self._bridges.probe()
+                self._tell(before)
+
+    def _tell(self, before: ClientAddresses) -> None:
+        after = self.shown
+        if after == before:
+            return
+        if after.astray == before.astray:
+            self._astray.lift()  # What replies depend on has changed.
+        self._changed()
+
+    def _want(self, table: RoutingTable) -> frozenset[ObjectName]:
+        """Take over which Services want it; returns which did before."""
+        before, self._table = self._wanted, table
+        pods = table.preserves_pods if self._networks.pods else frozenset[ObjectName]()
+        self._wanted = table.preserves_outside | pods
+        self._may_have_flows |= self._wanted
+        return before
+
     async def _update(self) -> None:
-        before = self._rules.families
+        self._astray.expire(time.monotonic())
         if self._wanted:
             if self._lock is None and not self._impossible:
                 await self._install()
             elif self._lock is not None:
                 await self._repair()
+            if self._lock is not None:
+                self._bridges.forget(self._with_flows())
+                await self._bridges.apply()
+            self._pods = self._networks.pods if self._rules.families else ()
             self._tried = True
         else:
             self._tried = self._impossible = False
+            self._pods = ()
             if self._lock is None:
                 self._rules.reason = ""
-            elif not self._in_use(self._may_have_flows):
+            elif not self._may_have_flows & self._with_flows():
                 await self._remove()
-        if self._rules.families != before:
-            self._changed()
 
     async def _install(self) -> None:
         try:
@@ -178,6 +241,9 @@ class ClientIPPreservation:
     async def _repair(self) -> None:
         """Install again what another program has removed, or what could not be repaired before."""
         there = bool(self._rules.families)
+        restored = await self._bridges.repair()
+        if restored:
+            log.warning("another program removed rules for pods behind a bridge: repaired")
         if there and await asyncio.to_thread(self._rules.intact):
             return
         await run_to_completion(self._rules.install)
@@ -194,7 +260,8 @@ class ClientIPPreservation:
         lock, self._lock = self._lock, None
         if lock is None:
             return
-        self._rules.families, self._rules.reason = (), ""
+        self._rules.families, self._rules.reason, self._pods = (), "", ()
+        self._bridges.forget_rules()
         self._may_have_flows = set(self._wanted)
         with lock:
             try:

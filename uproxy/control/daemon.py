@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from uproxy.config.settings import Config
@@ -17,6 +17,7 @@ from uproxy.control.cluster_client import ClusterClient
 from uproxy.control.environment import LOCAL, Environment
 from uproxy.control.http_servers import http_servers, server_problems
 from uproxy.control.listeners import Listeners
+from uproxy.control.local_pods import LocalPods
 from uproxy.control.machine import Machine, routing_options
 from uproxy.control.program_status import ProgramStatus
 from uproxy.control.reconciler import Reconciler
@@ -29,14 +30,14 @@ from uproxy.core.errors import SourceError
 from uproxy.core.ip import Family, family_of
 from uproxy.core.report.health import ProxyHealth
 from uproxy.core.report.telemetry import RequestTelemetry, Telemetry
-from uproxy.core.route import Backend, ServicePortName
+from uproxy.core.route import Backend, ClientIPMode, ServicePortName
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.service_routes import HealthCheck
 from uproxy.host import processors
 from uproxy.host.claims import Claims
 from uproxy.http.health import ServiceHealthServers
 from uproxy.http.server import HttpServer
-from uproxy.net.messages import LocalClients, Open, Settings
+from uproxy.net.messages import LocalClients, Open, Report, Settings
 from uproxy.sources.kubernetes.resources import SOURCES
 from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.manifests.source import ManifestSource
@@ -88,7 +89,7 @@ class Daemon:
             config.workers,
             self._state_of_worker,
             wanted=self._is_wanted,
-            reported=self.backend_reachability.reported,
+            reported=self._reported,
             start=partial(
                 start_worker,
                 ring=config.io_uring != "never",
@@ -111,8 +112,11 @@ class Daemon:
         self.client_ip = ClientIPPreservation(
             config.preserve_client_ip,
             changed=self._send_local_clients,
-            in_use=self._have_flows,
+            with_flows=self._services_with_flows,
             calls=environment.client_addresses,
+        )
+        self.local_pods = LocalPods(
+            self._networks_of_pods, self.client_ip.set_networks, environment.machine
         )
         self.reconciler = Reconciler(
             state=self.state,
@@ -124,7 +128,7 @@ class Daemon:
             serve_health_checks=self._serve_health_checks,
             min_sync_period=config.min_sync_period,
             before_sync=self._apply_node,
-            prepare=lambda table: self.client_ip.prepare(table.preserves_outside),
+            prepare=self.client_ip.prepare,
             after_sync=self._synced,
         )
         self.supervisor = TaskSupervisor()
@@ -184,6 +188,7 @@ class Daemon:
                 ("claim maintenance", self._maintain_claims),
                 ("backend reachability", self.backend_reachability.run),
                 ("client address rules", self.client_ip.run),
+                ("pods of this node", self.local_pods.run),
             ):
                 restarted = self.supervisor.run(name, task, refusal=SourceError)
                 tasks.create_task(restarted, name=name)
@@ -255,10 +260,16 @@ class Daemon:
         if self.cluster_client is not None:
             self.cluster_client.changed()
 
-    def _have_flows(self, services: Collection[ObjectName]) -> bool:
-        return any(
-            counters.active and ObjectName(port.namespace, port.name) in services
+    def _reported(self, report: Report) -> None:
+        self.backend_reachability.reported(report)
+        wanted = [port for port in report.astray if self._is_wanted(port)]
+        self.client_ip.reported_astray(wanted)
+
+    def _services_with_flows(self) -> frozenset[ObjectName]:
+        return frozenset(
+            ObjectName(port.namespace, port.name)
             for port, counters in self.workers.counters().items()
+            if counters.active
         )
 
     def _health_hosts(self, family: Family) -> Sequence[str]:
@@ -289,16 +300,32 @@ class Daemon:
 
     def _facts_changed(self) -> None:
         self.reconciler.set_options(self._options())
+        self.local_pods.clusters_changed()
         self._send_local_clients()
 
     def _options(self) -> RoutingOptions:
         return routing_options(self.config, self.state.node, self.machine, self.watchdog.held_back)
 
+    def _networks_of_pods(self) -> Sequence[str]:
+        """Of all pods, as far as this node's own are of interest."""
+        if self.config.preserve_client_ip != ClientIPMode.AUTO:
+            return ()
+        return self.config.cluster_cidr or self.state.node.pod_cidrs
+
     def _send_local_clients(self) -> None:
         networks = self.config.cluster_cidr or self.state.node.pod_cidrs
         addresses = self.machine.addresses.union(self.state.node.addresses)
-        families = tuple(self.client_ip.families)
-        self.workers.set_local_clients(LocalClients(tuple(sorted(addresses)), networks, families))
+        shown = self.client_ip.shown
+        self.workers.set_local_clients(
+            LocalClients(
+                tuple(sorted(addresses)),
+                networks,
+                preserved=shown.families,
+                pods=shown.pods,
+                switched=tuple(shown.switched),
+                astray=tuple(sorted(shown.astray)),
+            )
+        )
 
     async def _freeze(self) -> None:
         """Spare the garbage collector what will stay: a full collection over the objects of a

@@ -18,8 +18,11 @@ from uproxy.core.route import ClientIPMode
 from uproxy.core.routing.nodeports import resolve_nodeport_addresses
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.service_limits import frontends_for
+from uproxy.host.change_monitor import AddressMonitor, RouteMonitor
 from uproxy.host.essential_addresses import gateways, name_servers, resolve_hosts
-from uproxy.host.interfaces import AddressMonitor, Interfaces, read_interfaces
+from uproxy.host.interfaces import Interfaces, read_interfaces
+from uproxy.host.links import read_pod_networks
+from uproxy.host.pod_networks import PodNetworks
 from uproxy.net.sockets import descriptor_limit
 
 log = logging.getLogger(__name__)
@@ -61,6 +64,8 @@ class MachineCalls:
     resolve_hosts: Callable[[Sequence[str]], frozenset[str]] = resolve_hosts
     monitor: Callable[[], Monitor] = AddressMonitor
     descriptor_limit: Callable[[], int] = descriptor_limit
+    read_pod_networks: Callable[[Sequence[str]], PodNetworks] = read_pod_networks
+    route_monitor: Callable[[], Monitor] = RouteMonitor
 
 
 _LINUX: Final = MachineCalls()

@@ -71,7 +71,7 @@ class ProgramStatus:
             not_ready=tuple(texts(self._not_ready(frontends))),
             not_healthy=tuple(texts(self.reasons_not_healthy())),
             notes=tuple(texts(self.notes())),
-            client_address_reason=self.client_ip.reason,
+            client_address_reason=self.client_ip.shown.reason,
         )
 
     def reasons_not_healthy(self) -> Sequence[Reason]:
@@ -121,9 +121,9 @@ class ProgramStatus:
     def _frontends(self) -> list[FrontendStatus]:
         table = self.reconciler.table
         actual = self.listeners.actual(table.routes)
-        preserved = self.client_ip.families
+        clients = self.client_ip.shown
         failures, unreachable = self.reconciler.failures, self.backend_reachability.unreachable
-        return list(frontend_statuses(table, actual, failures, preserved, unreachable))
+        return list(frontend_statuses(table, actual, failures, clients, unreachable))
 
     def _not_eligible(self) -> Iterator[Reason]:
         watched = self.kubernetes is not None

@@ -19,18 +19,14 @@ installed and removed.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.ip import Family
+from uproxy.host.commands import NOTHING, explain, is_installed, is_temporary, run_command
 from uproxy.host.namespace_lock import CLIENT_ADDRESSES, Locked, take_lock
 
 TABLE: Final = "uproxy"
@@ -54,10 +50,17 @@ because the second one would fail otherwise. Packets from lo are exempt from the
 since no pod is on the other side of lo. The hook comes before the routing decision, which the mark
 is for."""
 
-_TIMEOUT: Final = 10.0
-"""Seconds that a command may take."""
-_PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-_PACKAGES: Final = {"nft": "nftables", "ip": "iproute2"}
+_DEFRAGMENT: Final = f"""\
+table inet {TABLE} {{
+    chain defragment {{
+        meta l4proto udp tproxy to :1
+    }}
+}}
+"""
+"""A chain to which no packet comes. As long as it exists, the kernel puts fragments together before
+the chains at prerouting (nft_tproxy_init calls nf_defrag_ipv4_enable, and the same for IPv6). Of
+fragments, only the first one has the ports by which a socket is found. So without this, and without
+connection tracking, a reply over UDP that is larger than the MTU would be lost."""
 
 _BY_US: Final = ("protocol", ROUTES)
 _REVERSE_PATH: Final = ("priority", "116", "iif", "lo", "fwmark", MARK, "lookup", "main")
@@ -114,7 +117,7 @@ class ClientAddressRules:
                 _try_socket(version)
                 _install_return_route(version)
                 working.append(version.family)
-            _run("nft", "-f", "-", text=_RULES)
+            _install_chain()
             self.families, self.reason, self.temporary = tuple(working), "", False
         except OSError as error:
             self.families, self.reason, self.temporary = (), explain(error), is_temporary(error)
@@ -143,19 +146,19 @@ def remove_client_address_rules() -> Sequence[str]:
 
 def table_exists() -> bool:
     """Whether the chain that sets the mark is there. Raises OSError."""
-    listing = _run("nft", "list", "table", "inet", TABLE, fine=["No such file"])
+    listing = run_command("nft", "list", "table", "inet", TABLE, fine=["No such file"])
     return "socket transparent 1" in listing and "hook prerouting" in listing
 
 
 def return_route_exists(version: _Version) -> bool:
     """Whether marked packets are routed to this node. Raises OSError."""
     ip = ("ip", "-json", version.flag)
-    rules = json.loads(_run(*ip, "-N", "rule", "show"))
+    rules = json.loads(run_command(*ip, "-N", "rule", "show"))
     found = {str(each["priority"]) for each in rules if each.get("protocol") == ROUTES}
     if not found.issuperset(rule[1] for rule in version.rules):
         return False
     # `ip` fails for a routing table without routes: to the kernel it does not exist.
-    listing = _run(*ip, "route", "show", "table", ROUTES, fine=["does not exist"])
+    listing = run_command(*ip, "route", "show", "table", ROUTES, fine=["does not exist"])
     return '"local"' in listing
 
 
@@ -174,11 +177,18 @@ def _try_socket(version: _Version) -> None:
         sock.bind((version.unassigned, 0))
 
 
+def _install_chain() -> None:
+    try:
+        run_command("nft", "-f", "-", text=_RULES + _DEFRAGMENT)
+    except OSError:
+        run_command("nft", "-f", "-", text=_RULES)  # The kernel may lack nft_tproxy.
+
+
 def _install_return_route(version: _Version) -> None:
     ip = ("ip", version.flag)
-    _run(*ip, "route", "replace", *_route(version), *_BY_US)
+    run_command(*ip, "route", "replace", *_route(version), *_BY_US)
     for rule in version.rules:
-        _run(*ip, "rule", "add", *rule, *_BY_US, fine=("File exists",))
+        run_command(*ip, "rule", "add", *rule, *_BY_US, fine=("File exists",))
 
 
 def _route(version: _Version) -> tuple[str, ...]:
@@ -193,7 +203,8 @@ def remove_rules() -> Sequence[str]:
 
 def _ours() -> Iterator[tuple[str, tuple[str, ...]]]:
     """Everything that there may be, with the command that removes it."""
-    yield f"nftables table inet {TABLE}", ("nft", "delete", "table", "inet", TABLE)
+    for family in ("inet", "bridge"):
+        yield f"nftables table {family} {TABLE}", ("nft", "delete", "table", family, TABLE)
     for version in _VERSIONS:
         ip = ("ip", version.flag)
         for rule in version.rules:
@@ -203,48 +214,6 @@ def _ours() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _removed(*words: str) -> bool:
-    if shutil.which(words[0], path=_PATH) is None:
+    if not is_installed(words[0]):
         return False  # Without the program, nothing can have been made by it.
-    return _run(*words, fine=("No such", "does not exist", "not supported")) is not _NOTHING
-
-
-_NOTHING: Final = "\0"
-"""What `_run` returns when a command has failed with one of the errors that are fine."""
-
-
-def _run(*words: str, text: str = "", fine: Sequence[str] = ()) -> str:
-    """The output of a command, or `_NOTHING` if it fails with one of the errors in `fine`. Raises
-    OSError."""
-    command = shutil.which(words[0], path=_PATH)
-    if command is None:
-        package = _PACKAGES[words[0]]
-        raise OSError(errno.ENOENT, f"{words[0]} is not installed (Debian: {package})")
-    try:
-        done = subprocess.run(
-            [command, *words[1:]],
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            check=False,
-            env={"LC_ALL": "C"},
-        )
-    except subprocess.TimeoutExpired:
-        raise OSError(errno.ETIMEDOUT, f"{words[0]} did not finish within {_TIMEOUT:g} s") from None
-    if not done.returncode:
-        return done.stdout
-    if any(each in done.stderr for each in fine):
-        return _NOTHING
-    number = errno.EPERM if "not permitted" in done.stderr else errno.EIO
-    raise OSError(number, f"{words[0]}: {' '.join(done.stderr.split())}")
-
-
-def is_temporary(error: OSError) -> bool:
-    """Whether what has failed may well succeed later."""
-    return error.errno in RESOURCE_ERRORS | {errno.EAGAIN, errno.ETIMEDOUT}
-
-
-def explain(error: OSError) -> str:
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return "needs CAP_NET_ADMIN"
-    return error.strerror or str(error)
+    return run_command(*words, fine=("No such", "does not exist", "not supported")) is not NOTHING

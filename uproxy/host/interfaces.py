@@ -1,28 +1,17 @@
-"""The addresses of this node's interfaces, and notice of changes, both through netlink.
-
-What a notice says is ignored, because notices may be lost when there are many, and reading all
-addresses takes only 1 ms.
-"""
+"""The addresses of this node's interfaces, read through netlink, which takes only 1 ms."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
-import logging
-import socket
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple
 
 from uproxy.host import netlink
 
-log = logging.getLogger(__name__)
-
 _ADDRESS, _LOCAL, _BROADCAST, _FLAGS = 1, 2, 4, 8  # IFA_*
 _TENTATIVE, _FAILED, _OPTIMISTIC = 0x40, 0x08, 0x04
-_GROUPS: Final = 0x10 | 0x100
-"""RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR."""
 
 
 class Interfaces(NamedTuple):
@@ -45,59 +34,6 @@ async def read_interfaces() -> Interfaces:
 async def read_local_addresses() -> frozenset[str]:
     """The addresses of all interfaces. Raises OSError."""
     return (await read_interfaces()).addresses
-
-
-class AddressMonitor:
-    """Says when addresses of interfaces come or go. The new state has to be read.
-
-    Where the kernel sends no notice (gVisor does not), `wait` is only a timer.
-    """
-
-    def __init__(self) -> None:
-        self._changed = asyncio.Event()
-        self._socket: socket.socket | None = None
-
-    async def __aenter__(self) -> Self:
-        try:
-            self._socket = _subscribed()
-        except OSError as error:
-            log.info("cannot subscribe to changes of addresses: %s; polling them instead", error)
-        else:
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._drain, self._socket)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            self._socket.close()
-
-    async def wait(self, at_most: float) -> bool:
-        """Wait until something has changed since the last call, or `at_most` seconds have passed;
-        returns whether something has changed."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(at_most):
-                await self._changed.wait()
-        changed = self._changed.is_set()
-        self._changed.clear()
-        return changed
-
-    def _drain(self, sock: socket.socket) -> None:
-        self._changed.set()
-        # OSError: the queue is empty (EAGAIN), or notices were lost (ENOBUFS), which is notice too.
-        with contextlib.suppress(OSError):
-            while sock.recv(65536):
-                pass
-
-
-def _subscribed() -> socket.socket:
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    try:
-        sock.setblocking(False)
-        sock.bind((0, _GROUPS))
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def _read_interfaces() -> Interfaces:

@@ -21,12 +21,17 @@ NUMBER: Final = struct.Struct("=i")
 
 ADDRESS: Final = struct.Struct("=BBBBI")  # struct ifaddrmsg
 NEXT_HOP: Final = struct.Struct("=BBBBI")  # struct nhmsg
+LINK: Final = struct.Struct("=BBHiII")  # struct ifinfomsg
+NEIGHBOUR: Final = struct.Struct("=BxxxiHBB")  # struct ndmsg
 
+NEW_LINK, GET_LINK = 16, 18
 NEW_ADDRESS, GET_ADDRESS = 20, 22
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE, ERROR_MESSAGE, DONE = 24, 25, 26, 2, 3
+NEW_NEIGHBOUR, GET_NEIGHBOUR = 28, 30
 NEW_NEXT_HOP, GET_NEXT_HOP = 104, 106
 REQUEST, ACK, EXCLUSIVE, CREATE, DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
 _SOL_NETLINK, _GET_STRICT_CHK = 270, 12
+_EXT_MASK, _SKIP_STATS = 29, 8  # IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS
 _NO_SUCH_TABLE = (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 """A dump is refused with one of these by a kernel without IPv6, for example, or by one before 5.3,
 which has no next hop objects."""
@@ -63,6 +68,17 @@ def dump_next_hops() -> Iterator[memoryview]:
 def dump_addresses() -> Iterator[memoryview]:
     """Bodies of the addresses of all interfaces, for both families. Raises OSError."""
     return _dump(GET_ADDRESS, NEW_ADDRESS, ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
+
+
+def dump_links() -> Iterator[memoryview]:
+    """Bodies of all interfaces. Raises OSError."""
+    body = LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0)
+    return _dump(GET_LINK, NEW_LINK, body + attribute(_EXT_MASK, NUMBER.pack(_SKIP_STATS)))
+
+
+def dump_neighbours() -> Iterator[memoryview]:
+    """Bodies of all neighbours of both families. Raises OSError."""
+    return _dump(GET_NEIGHBOUR, NEW_NEIGHBOUR, NEIGHBOUR.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
 
 
 def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:

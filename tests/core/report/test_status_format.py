@@ -51,6 +51,7 @@ FAILED = {
     "proxyProtocol": None,
     "counts": KUBIA_COUNTS,
     "failing": [],
+    "clientAddressReason": "",
 }
 SERVING = {
     "frontend": "127.0.0.1:30123/TCP",
@@ -70,6 +71,7 @@ SERVING = {
     "proxyProtocol": "v2",
     "counts": KUBIA_COUNTS,
     "failing": [],
+    "clientAddressReason": "",
 }
 PAUSED = {
     "frontend": "[fd00::a]:53/UDP",
@@ -89,6 +91,7 @@ PAUSED = {
     "proxyProtocol": None,
     "counts": ZERO | {"flows": 1, "clientDatagrams": 11, "backendDatagrams": 12},
     "failing": [],
+    "clientAddressReason": "",
 }
 KUBIA_SERVICE = {"service": "default/kubia", "reason": "no ports"}
 SCTP_SERVICE = {"service": "kube-system/sctp", "reason": "SCTP is not served"}

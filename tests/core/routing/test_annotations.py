@@ -7,6 +7,7 @@ import pytest
 from tests.builders import endpoint, endpoint_slice, local, port, service, table
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.ip import Family
+from uproxy.core.report.client_addresses import ClientAddresses
 from uproxy.core.report.overview import frontend_statuses
 from uproxy.core.route import FrontendKind, ProxyProtocol
 
@@ -84,7 +85,7 @@ def test_client_address_in_the_status(
         endpoint_slice("web", local("10.0.0.1"), endpoint("10.0.0.2")),
         endpoint_slice("web", local("fd01::1"), family="IPv6", suffix="2"),
     )
-    shown = list(frontend_statuses(found, {}, {}, preserved))
+    shown = list(frontend_statuses(found, {}, {}, ClientAddresses(families=preserved)))
     by_kind = {
         (each.kind, "IPv6" if ":" in each.frontend.address else "IPv4"): each.client_address
         for each in shown

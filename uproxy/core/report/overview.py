@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -10,7 +10,7 @@ import msgspec
 
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.backend_reachability import FailedAttempts
-from uproxy.core.ip import Family, family_of
+from uproxy.core.report.client_addresses import ClientAddresses, ShownClients
 from uproxy.core.report.status import (
     FrontendState,
     FrontendStatus,
@@ -25,25 +25,26 @@ from uproxy.core.routing.service_routes import HealthCheck
 from uproxy.core.routing.table import RoutingTable
 
 _NONE: Final[Mapping[ServicePortName, FailedAttempts]] = MappingProxyType({})
+_NO_CLIENTS: Final = ClientAddresses()
+_NODE: Final = ShownClients("node")
 
 
 def frontend_statuses(
     table: RoutingTable,
     actual: Mapping[Frontend, Actual],
     failures: Mapping[Frontend, Failure],
-    preserved: Container[Family] = (),
+    clients: ClientAddresses = _NO_CLIENTS,
     unreachable: Mapping[ServicePortName, FailedAttempts] = _NONE,
 ) -> Iterator[FrontendStatus]:
     """The status of every frontend that a Service wants: first those that it has, then those that
     another Service has instead.
 
-    `preserved` are the families in which backends can be shown the addresses of clients.
+    `clients` says which clients' addresses backends can be shown.
     `unreachable` are the Service ports none of whose backends answers.
     """
     for frontend, route in table.routes.items():
         state, reason = _state(route, actual.get(frontend), failures.get(frontend))
-        shown = route.local_backends is not None and family_of(frontend.address) in preserved
-        status = _status(route, state, reason, preserved=shown)
+        status = _status(route, state, reason, clients.shown(route))
         port = unreachable.get(route.owner)
         if port is not None and state is FrontendState.SERVING:
             status = _degraded(status, port)
@@ -105,7 +106,7 @@ def _state(
 
 
 def _status(
-    route: Route, state: FrontendState, reason: str, *, preserved: bool = False
+    route: Route, state: FrontendState, reason: str, shown: ShownClients = _NODE
 ) -> FrontendStatus:
     return FrontendStatus(
         frontend=route.frontend,
@@ -117,7 +118,9 @@ def _status(
         local_backends=route.local_backends,
         affinity_timeout=route.affinity_timeout,
         balancer=route.balancer.value,
-        client_address="preserved" if preserved else "node",
+        client_address=shown.address,
+        client_address_reason=shown.reason,
+        masquerade=shown.masquerade,
         proxy_protocol="" if route.proxy_protocol is None else route.proxy_protocol.value,
     )
 

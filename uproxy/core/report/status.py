@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
 
 import msgspec
 
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.counters import Counters
+from uproxy.core.report.client_addresses import Masquerade, ShownAddress
 from uproxy.core.route import Backend, Frontend, FrontendKind, ServicePortName
 
 
@@ -45,9 +45,13 @@ class FrontendStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     """Backends that have not answered, if it is degraded."""
     affinity_timeout: int = 0
     balancer: str = ""
-    client_address: Literal["preserved", "node"] = "node"
-    """What backends see of clients that are neither this node nor pods: "preserved", or this
-    node's address."""
+    client_address: ShownAddress = "node"
+    """What backends see: "preserved" (the addresses of clients from outside, and of this node's
+    pods), "pods" (those of this node's pods), or this "node"'s address."""
+    client_address_reason: str = ""
+    """Why they do not see all that the Service asks for; "": they do."""
+    masquerade: Masquerade | None = None
+    """The same in one word."""
     proxy_protocol: str = ""
     """Version of the PROXY header that backends get; "": none."""
 

@@ -62,7 +62,9 @@ class FrontendView(_View):
     proxy_protocol: str | None
     counts: CountsView
     failing: list[str] = []
-    """Backends that do not answer, where it is degraded. Older versions do not say."""
+    """Backends that do not answer, where it is degraded. Older versions do not say this, nor what
+    follows."""
+    client_address_reason: str = ""
 
 
 class ServiceView(_View):
@@ -184,6 +186,7 @@ def _frontend(each: FrontendStatus, written: _Written) -> FrontendView:
         session_affinity=AffinityView(timeout) if timeout else None,
         balancer=each.balancer,
         client_address=each.client_address,
+        client_address_reason=each.client_address_reason,
         proxy_protocol=each.proxy_protocol or None,
         counts=written.counts(each),
         failing=written.backends(each.failing),

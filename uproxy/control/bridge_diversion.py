@@ -1,0 +1,159 @@
+"""Keeps the rules that bring replies between two pods of one bridge up to this node."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from typing import Final
+
+from uproxy.control.bridged_backends import MOST, BridgedBackends
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.errors import unexpected
+from uproxy.core.route import Backend
+from uproxy.core.routing.service_routes import ServiceRoutes
+from uproxy.host.bridge_probe import PROBE_PORT, replies_come_back
+from uproxy.host.bridge_rules import BridgeRules
+from uproxy.host.links import read_neighbours
+from uproxy.host.pod_networks import PodNetworks, Segment
+from uproxy.host.threads import run_to_completion
+
+log = logging.getLogger(__name__)
+
+_NOT_A_BRIDGE: Final = "{name} is not a Linux bridge, so replies between its pods do not come here"
+_TOO_MANY: Final = f"more than {MOST:,} backends are behind bridges of this node"
+_NO_ANSWER: Final = "replies of its pods do not come up from the bridge {name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BridgeCalls:
+    """What is asked of the kernel and of nft, each in a thread. Tests put a model in its place."""
+
+    new_rules: Callable[[], BridgeRules] = BridgeRules
+    neighbours: Callable[[int], frozenset[str]] = read_neighbours
+    replies_come_back: Callable[[str, str], bool | None] = replies_come_back
+
+
+class BridgeDiversion:
+    """Diverts the replies of backends that are behind a bridge of this node."""
+
+    def __init__(self, calls: BridgeCalls) -> None:
+        self._calls = calls
+        self._rules = calls.new_rules()
+        self._backends = BridgedBackends()
+        self._networks = PodNetworks()
+        self._silent: frozenset[Segment] = frozenset()
+        """Networks of which a probe was not answered."""
+        self._proven: frozenset[Segment] = frozenset()
+        """Networks of which a probe was answered."""
+        self._probed: dict[Backend, str] = {}
+        """The backend of the probe under way, and the address of its bridge."""
+        self._busy = asyncio.Lock()
+        """Held while nft is used for the bridge table."""
+
+    @property
+    def switched(self) -> Mapping[str, str]:
+        """Networks in which replies between two pods do not come by this node, each with the
+        reason."""
+        found = {}
+        for each in self._networks.segments:
+            reason = self._rules.reason or (_NO_ANSWER if each in self._silent else "")
+            reason = reason if each.bridge_mac else _NOT_A_BRIDGE
+            if reason:
+                found[each.network] = reason.format(name=each.name)
+        return found
+
+    def set_networks(self, networks: PodNetworks) -> None:
+        """These pods live here. `apply` has to be called afterwards."""
+        self._networks = networks
+        self._backends.set_segments(networks.segments)
+        self._silent &= frozenset(networks.segments)
+        self._proven &= frozenset(networks.segments)
+
+    def update(self, services: Mapping[ObjectName, ServiceRoutes]) -> bool:
+        """Take over what Services want. Returns whether `apply` has to be called before workers
+        learn of it."""
+        return self._backends.update(services) and not self._rules.reason
+
+    def forget(self, with_flows: Set[ObjectName]) -> None:
+        """Forget backends that have left their Service, if it has no flows."""
+        self._backends.forget(with_flows)
+
+    async def apply(self) -> None:
+        """Make the rules agree with the backends."""
+        async with self._busy:
+            await self._divert()
+
+    async def repair(self) -> bool:
+        """Restore what another program has removed, and try again what has failed. Returns
+        whether something was restored."""
+        async with self._busy:
+            intact = True
+            if self._rules.installed:
+                intact = await asyncio.to_thread(self._intact)
+                if not intact:
+                    await run_to_completion(self._rules.restore)
+            elif self._rules.reason:
+                self._rules.reason = ""
+            await self._divert()
+            return not intact
+
+    async def probe(self) -> bool:
+        """Try out every network that is not proven. Returns whether `switched` has changed."""
+        before = self.switched
+        for segment in self._networks.segments:
+            if segment.bridge_mac and segment not in self._proven and not self._rules.reason:
+                await self._probe(segment)
+        return self.switched != before
+
+    def forget_rules(self) -> None:
+        """The rules have been removed."""
+        self._rules = self._calls.new_rules()
+        self._silent = self._proven = frozenset()
+
+    async def _divert(self) -> None:
+        wanted = {**self._probed, **self._backends.diverted()}
+        if len(wanted) > MOST:
+            wanted, self._rules.reason = {}, _TOO_MANY
+        if not wanted and not self._rules.installed:
+            return
+        before = self._rules.reason
+        try:
+            await run_to_completion(self._rules.divert, wanted)
+        except Exception as error:
+            log.exception("cannot divert replies of pods behind a bridge")
+            self._rules.installed, self._rules.reason = False, unexpected(error)
+        if self._rules.reason and self._rules.reason != before:
+            log.info("pods of one bridge see this node's address: %s", self._rules.reason)
+
+    def _intact(self) -> bool:
+        try:
+            return self._rules.intact()
+        except OSError:
+            return False
+
+    async def _probe(self, segment: Segment) -> None:
+        neighbours = await asyncio.to_thread(self._calls.neighbours, segment.interface)
+        network = ipaddress.ip_network(segment.network)
+        pair = sorted(each for each in neighbours if ipaddress.ip_address(each) in network)[:2]
+        if len(pair) < 2:
+            return
+        client, backend = pair
+        self._probed = {Backend(backend, PROBE_PORT): segment.bridge_mac}
+        try:
+            await self.apply()
+            answered = await run_to_completion(self._calls.replies_come_back, client, backend)
+        except OSError as error:
+            log.info("cannot probe the bridge %s: %s", segment.name, error)
+            return
+        finally:
+            self._probed = {}
+        if answered:
+            self._proven |= {segment}
+            self._silent -= {segment}
+        elif answered is False:
+            if segment not in self._silent:
+                log.warning("%s: %s", segment.network, _NO_ANSWER.format(name=segment.name))
+            self._silent |= {segment}

@@ -1,0 +1,77 @@
+"""Which pods live on this node, followed while they come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from uproxy.control.machine import MachineCalls
+from uproxy.host.pod_networks import PodNetworks
+
+log = logging.getLogger(__name__)
+
+_PERIOD: Final = 10.0
+"""Seconds after which routes are read again without a notification."""
+_MIN_PERIOD: Final = 0.1
+"""Seconds between two readings at least: a pod that starts is several notifications."""
+_ROUTE_PAUSE: Final = 50.0
+"""How many times as long as it took to read the routes they are not read again: a router may have a
+million, and reading them is to take a fiftieth of the time at most."""
+
+
+class LocalPods:
+    """The networks of this node's pods, as they were when they could last be read."""
+
+    def __init__(
+        self,
+        clusters: Callable[[], Sequence[str]],
+        changed: Callable[[PodNetworks], None],
+        calls: MachineCalls,
+    ) -> None:
+        """`clusters` returns the networks of all pods of the cluster; none: this node's are not
+        looked for. `changed` is called when they have changed."""
+        self._clusters = clusters
+        self._changed = changed
+        self._calls = calls
+        self._networks = PodNetworks()
+        self._trouble = ""
+        self._wake = asyncio.Event()
+
+    def clusters_changed(self) -> None:
+        """`clusters` may return something else now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Read them again whenever something may have changed, for ever."""
+        async with self._calls.route_monitor() as monitor, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._notice(monitor.wait), name="changes of routes")
+            while True:
+                self._wake.clear()
+                began = time.monotonic()
+                await self._read()
+                pause = _ROUTE_PAUSE * (time.monotonic() - began)
+                await asyncio.sleep(max(_MIN_PERIOD, pause))
+                await self._wake.wait()
+
+    async def _notice(self, wait: Callable[[float], Awaitable[bool]]) -> None:
+        while True:
+            await wait(_PERIOD)
+            self._wake.set()
+            await asyncio.sleep(_MIN_PERIOD)
+
+    async def _read(self) -> None:
+        before = self._networks
+        try:
+            clusters = tuple(self._clusters())
+            self._networks = await asyncio.to_thread(self._calls.read_pod_networks, clusters)
+        except Exception as error:
+            if str(error) != self._trouble:
+                log.warning("cannot read which pods live on this node: %s", error)
+            self._trouble = str(error)
+            return
+        self._trouble = ""
+        if self._networks != before:
+            self._changed(self._networks)
