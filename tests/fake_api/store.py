@@ -74,6 +74,13 @@ class Change(NamedTuple):
         return None
 
 
+class Backup(NamedTuple):
+    """All objects as they were at a version."""
+
+    version: int
+    kinds: Mapping[Kind, Mapping[Name, Item]]
+
+
 class Store:
     """All objects. Not for several threads."""
 
@@ -108,6 +115,16 @@ class Store:
         """Drop the history, so that every earlier version is too old."""
         self._history.clear()
         self.version += 1
+
+    def backup(self) -> Backup:
+        """What `restore` takes."""
+        return Backup(self.version, {kind: dict(items) for kind, items in self._kinds.items()})
+
+    def restore(self, backup: Backup) -> None:
+        """Go back to what was then, as etcd does; versions begin again where they were."""
+        self.version = backup.version
+        self._kinds = {kind: dict(items) for kind, items in backup.kinds.items()}
+        self._history.clear()
 
     def create(self, kind: Kind, data: Data) -> Item:
         data = copy.deepcopy(data)

@@ -148,13 +148,23 @@ class Watching:
                 async with asyncio.timeout(bookmark_period if bookmarks else None):
                     act = await self._orders.get()
             except TimeoutError:
-                await self.bookmark()
+                if not self._ahead:
+                    await self.bookmark()
                 continue
             if act is not None:
                 await self._send_changes()
                 await act(self)
 
+    @property
+    def _ahead(self) -> bool:
+        """Whether the watch was asked for from a version that this server has not reached, as its
+        data were restored from a backup. Then a real server sends nothing at all, not even a
+        bookmark, until it reaches that version."""
+        return self._version > self._store.version
+
     async def _send_changes(self) -> None:
+        if self._ahead:
+            return
         version = self._store.version
         try:
             seen = [change.seen_by(self._match) for change in self._of_kind(self._version)]

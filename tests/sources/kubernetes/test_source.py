@@ -391,14 +391,33 @@ async def test_success_of_one_kind_ends_the_wait_of_others() -> None:
 
 
 async def test_watch_that_is_silent_is_replaced() -> None:
-    timing = replace(FAST, silence=0.2, healthy_after=0.1)
-    async with FakeApi(bookmark_period=1000) as server, followed(server, timing) as (sink, source):
+    timing = replace(FAST, silence=0.5, healthy_after=0.1)
+    async with FakeApi(bookmark_period=0.05) as server, followed(server, timing) as (sink, source):
         server.order(Watching.stall)
-        await server.until(lambda: len(server.asked("/services", watch="true")) >= 3)
+        await server.until(lambda: len(server.asked("/services", watch="true")) >= 2)
         server.apply(WEB)
         await sink.until(lambda: sink.names() == {"web"})
         assert sink.calls.count("replace services 0") == 1, "it goes on where it was"
         assert source.last_error == "", "nothing is wrong"
+
+
+async def test_a_server_that_was_restored_from_a_backup_is_listed_again() -> None:
+    """Its versions begin again where they were. A watch from a version of before that, which lies
+    in its future now, brings neither changes nor bookmarks."""
+    timing = replace(FAST, silence=0.5, healthy_after=0.1)
+    async with FakeApi(bookmark_period=0.05) as server, followed(server, timing) as (sink, source):
+        server.apply(WEB)
+        backup = server.store.backup()
+        for number in range(20):
+            server.apply(service(f"later-{number}"))
+        await sink.until(lambda: len(sink.names()) == 21)
+        await server.stop()
+        server.store.restore(backup)
+        await server.__aenter__()
+        await sink.until(lambda: sink.names() == {"web"})
+        server.apply(service("after"))
+        await sink.until(lambda: sink.names() == {"web", "after"})
+        await sink.until(lambda: source.reachable)
 
 
 async def test_a_server_that_ends_every_watch_is_asked_less_and_less() -> None:

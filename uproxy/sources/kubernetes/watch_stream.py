@@ -35,14 +35,23 @@ class WatchStream:
     """
 
     def __init__(
-        self, response: Response, timing: Timing, longest: float, *, initial: bool
+        self,
+        response: Response,
+        timing: Timing,
+        longest: float,
+        *,
+        initial: bool,
+        resumed: bool = False,
     ) -> None:
-        """`longest`: seconds after which the watch is given up unless the server has ended it."""
+        """`longest`: seconds after which the watch is given up unless the server has ended it.
+        `resumed`: it goes on from where an earlier watch was, and not from a list."""
         self._response = response
         self._timing = timing
         self._longest = longest
         self._initial = initial
         self._lines = LineBuffer()
+        self._suspect = resumed
+        """Whether no event has come since the watch was resumed."""
 
     def list_complete(self) -> None:
         """All initial events have come."""
@@ -59,7 +68,7 @@ class WatchStream:
                 # Only whole events count as a sign of life: bytes without an end could keep a watch
                 # waiting for ever. And the time is taken after the event was handled, because the
                 # server is not to blame for what that takes.
-                heard = loop.time()
+                heard, self._suspect = loop.time(), False
         if self._initial and lines.cut:
             yield self._event(lines.rest)  # A list may come without a line feed at its end.
         if self._initial:
@@ -81,7 +90,11 @@ class WatchStream:
             reason = "the server did not end a watch when its time was up"
             return _Deadline(began + self._longest, RequestFailed(reason, Verdict()))
         reason = f"a watch has received nothing for {timing.silence:g} s"
-        return _Deadline(heard + timing.silence, RequestFailed(reason, Verdict(expected=True)))
+        # A server that has begun to answer is not dead. If its data were restored from a backup,
+        # the version from which the watch was resumed lies in its future, and until then it sends
+        # neither changes nor bookmarks.
+        verdict = Verdict(relist=self._suspect, expected=True)
+        return _Deadline(heard + timing.silence, RequestFailed(reason, verdict))
 
     async def _chunk(self, deadline: _Deadline) -> bytes:
         try:

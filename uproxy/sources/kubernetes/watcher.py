@@ -76,6 +76,8 @@ class Watcher:
         self._random = random
         self._delivery = Delivery(resource)
         self._relist = True
+        self._just_listed = False
+        """Whether no watch has begun since the latest list in pages."""
         self._answered = False
         """Whether the server has begun to send what it was asked for last."""
         self._live_since: float | None = None
@@ -167,6 +169,7 @@ class Watcher:
                 self._delivery.add_listed(raw)
                 await time_slice.yield_if_used_up()
             if not page.next:
+                self._just_listed = True
                 return await self._complete(sink, page.version)
             token = page.next
         raise MalformedAnswer(f"a list has more than {_MOST_PAGES:,} pages")
@@ -209,7 +212,9 @@ class Watcher:
         async with self._api.send(request) as response:
             await self._check(response, initial=initial)
             response.keep_alive()
-            await self._read(WatchStream(response, self._timing, longest, initial=initial), sink)
+            resumed, self._just_listed = not (initial or self._just_listed), False
+            stream = WatchStream(response, self._timing, longest, initial=initial, resumed=resumed)
+            await self._read(stream, sink)
 
     async def _check(self, response: Response, *, initial: bool = False) -> None:
         if response.status != 200:
