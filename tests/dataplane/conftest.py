@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import uvloop
 
+from tests.dataplane.node_worker import pod_network
 from tests.io_uring import ring_loop
+from tests.netns.kit import World
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[World]:
+    """A network with pods, for tests that need root."""
+    with pod_network() as made:
+        yield made
 
 
 def pytest_asyncio_loop_factories(

@@ -224,7 +224,7 @@ async def test_open_listeners_learn_in_which_families_client_addresses_are_prese
         assert isinstance(listener, TcpListener)
         for families in (("IPv4",), (), ("IPv6", "IPv4")):
             made.worker.handle(LocalClients((), (), families), None)
-            assert listener._preserves == ("IPv4" in families)
+            assert listener._preserves_outside == ("IPv4" in families)
         client, backend = await made.connect(route)
         client.close()
         backend.close()

@@ -10,9 +10,11 @@ from collections.abc import Callable
 
 from uproxy.core.flows.capacity import Capacity
 from uproxy.dataplane.capacity_queue import CapacityQueue
+from uproxy.dataplane.client_address import PodPorts
 from uproxy.dataplane.locality import Locality
 from uproxy.dataplane.ports import Ports
 from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.return_paths import ReturnPaths
 from uproxy.net.messages import Settings
 
 
@@ -35,6 +37,8 @@ class Context:
         self.queue = CapacityQueue(reactor, self.capacity)
         """What waits for that number to fall."""
         self.locality = Locality()
+        self.pod_ports = PodPorts(random)
+        self.return_paths = ReturnPaths(reactor, self.pod_ports)
 
     @property
     def active(self) -> int:

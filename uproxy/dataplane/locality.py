@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from _socket import socket as Socket
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Final
 
 from uproxy.core.ip import Family, family_of, parse_network
 from uproxy.core.networks import Networks
 from uproxy.core.route import Backend, Route
 from uproxy.net.messages import LocalClients
+
+_REMEMBERED: Final = 4096
+"""Clients of which `is_pod_here` is remembered, at most: 0.5 MiB. Anyone may be a client."""
 
 
 class Locality:
@@ -18,14 +23,23 @@ class Locality:
         self._addresses: frozenset[str] = frozenset()
         self._networks = Networks(())
         self._preserved: tuple[Family, ...] = ()
+        self._pods = Networks(())
+        self._switched: tuple[Networks, ...] = ()
+        self._is_pod_here: dict[str, bool] = {}
+        """What `is_pod_here` has answered: to parse an address takes 2 us, for each connection."""
 
     def update(self, clients: LocalClients) -> bool:
         """Take over what the control process says. Returns whether listeners have to be given
-        their routes again, because `preserves` answers differently now."""
-        before, self._preserved = self._preserved, clients.preserved
+        their routes again, because `preserves_outside` or `preserves_pods` answers differently
+        now."""
+        before = self._preserved, bool(self._pods)
+        self._preserved = clients.preserved
         self._addresses = frozenset(clients.addresses)
         self._networks = _parse_networks(clients.networks)
-        return before != self._preserved
+        self._pods = _networks(clients.pods)
+        self._switched = tuple(_networks((each,)) for each in clients.switched)
+        self._is_pod_here.clear()
+        return before != (self._preserved, bool(self._pods))
 
     def is_here(self, address: str) -> bool:
         """Whether an address is this node's own."""
@@ -52,10 +66,32 @@ class Locality:
         local = route.local_backends
         return route.backends if local is None or not self.is_outside(route, client) else local
 
-    def preserves(self, route: Route) -> bool:
-        """Whether backends see the address of clients that are outside."""
+    def preserves_outside(self, route: Route) -> bool:
+        """Whether backends see the addresses of clients that are outside."""
+        return route.preserves_outside and family_of(route.frontend.address) in self._preserved
+
+    def preserves_pods(self, route: Route) -> bool:
+        """Whether backends see the addresses of pods of this node, if it has any."""
         family = family_of(route.frontend.address)
-        return route.preserves_outside and family in self._preserved
+        return route.preserves_pods and family in self._preserved and bool(self._pods)
+
+    def is_pod_here(self, client: str) -> bool:
+        """Whether an address is that of a pod of this node, and not the node's own: its end of a
+        bridge has an address among those of the pods."""
+        known = self._is_pod_here.get(client)
+        if known is None:
+            known = client in self._pods and not self.is_here(client)
+            if len(self._is_pod_here) >= _REMEMBERED:
+                self._is_pod_here.clear()
+            self._is_pod_here[client] = known
+        return known
+
+    def is_past_us(self, pod: str, backend: str) -> bool:
+        """Whether replies of a backend to a pod's address do not come by this node's sockets: it is
+        on this node itself, or its bridge forwards them to the pod."""
+        if self.is_here(backend):
+            return True
+        return any(pod in each and backend in each for each in self._switched)
 
     def is_self_connected(self, sock: Socket, backend: Backend) -> bool:
         """Whether a socket that was connected to a backend on this node is connected to itself.
@@ -76,4 +112,8 @@ def allowed_sources(route: Route) -> Networks | None:
 
 @lru_cache(maxsize=1024)
 def _parse_networks(texts: tuple[str, ...]) -> Networks:
+    return _networks(texts)
+
+
+def _networks(texts: Iterable[str]) -> Networks:
     return Networks(each for each in map(parse_network, texts) if each is not None)

@@ -121,11 +121,13 @@ class Worker:
         flow_limit = self._context.capacity.reduced_flow_limit
         busy = (name for name, _ in changes)
         self._context.ports.forget_clients(busy, self._context.reactor.now)
-        same = not changes and flow_limit == self._flow_limit
+        astray = self._context.return_paths.take_unreported()
+        same = not changes and not astray and flow_limit == self._flow_limit
         self._unchanged = self._unchanged + 1 if same else 0
         if self._unchanged % _SIGN_OF_LIFE == 0:
             failing = self._count_reports.failing(changes)
-            self._channel.post(Report(changes, self._context.active, flow_limit, failing))
+            active = self._context.active
+            self._channel.post(Report(changes, active, flow_limit, failing, astray))
         if flow_limit and not self._flow_limit:
             log.warning(
                 "the limit on open files lets this worker serve only %d flows at a time; raise it "
@@ -147,6 +149,7 @@ class Worker:
         # This also closes listeners that are no longer among these, but have flows in their grace.
         self._tcp.close()
         self._udp.close()
+        self._context.return_paths.close()
 
     def _act(self, message: ToWorker, descriptor: int | None) -> None:
         match message:
@@ -159,6 +162,7 @@ class Worker:
             case Close(frontend, grace):
                 self._close(frontend, grace)
             case LocalClients():
+                self._context.return_paths.update(message)
                 if self._context.locality.update(message):
                     # A copy, since an update takes the listener out and puts it back.
                     for frontend, listener in tuple(self._listeners.items()):

@@ -37,6 +37,9 @@ dead backend, and in the end patient enough for two lost SYNs (retransmitted aft
 NON_BLOCKING: Final = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
 
 _IN_PROGRESS: Final = (errno.EINPROGRESS, 0)
+_CLASHES: Final = 8
+"""Ports of a pod that are tried for one attempt. That one is taken is found out by connect(2), so
+each takes a socket of its own."""
 _OUT_OF_PORTS: Final = (errno.EADDRNOTAVAIL, errno.EAGAIN)
 """All ephemeral ports towards one backend are taken (ip(7)): others may still be reached."""
 
@@ -63,6 +66,10 @@ class DialedFlow(WaitingFlow, Protocol):
     """Backends not to dial again at all."""
     preserving: bool
     """Whether backends are to see the client's address."""
+    from_pod: bool
+    """Whether the client is a pod of this node, which backends are to see."""
+    suspect: Backend | None
+    """The backend that was silent towards the client's address, once there is one."""
 
     def connected(self, mask: int) -> None:
         """The first event of the socket towards the backend."""
@@ -96,11 +103,14 @@ class Dialer:
         of 50,000 flows: 25 times as long.)"""
         self._timer: asyncio.TimerHandle | None = None
 
-    def dial(self, flow: DialedFlow) -> None:
-        """Begin the flow's next attempt; if none is possible, drop the flow."""
-        backend = flow.port.balancer.pick(
-            flow.route, flow.backends, flow.client, self._reactor.now, flow.tried
-        )
+    def dial(self, flow: DialedFlow, backend: Backend | None = None, clashes: int = 0) -> None:
+        """Begin the flow's next attempt; if none is possible, drop the flow. `backend`: which one
+        to dial, instead of the balancer's choice. `clashes`: how many of the client's ports were
+        found to be taken."""
+        if backend is None:
+            backend = flow.port.balancer.pick(
+                flow.route, flow.backends, flow.client, self._reactor.now, flow.tried
+            )
         if backend is None:
             flow.drop(DropReason.DIAL_FAILED)
             return
@@ -144,7 +154,10 @@ class Dialer:
         except OSError as error:
             code = error.errno or 0
         self._hang_up(flow)
-        self._could_not_open(flow, backend, code)
+        if code == errno.EADDRNOTAVAIL and clashes < _CLASHES and self._sees_pod(flow, backend):
+            self.dial(flow, backend, clashes + 1)
+        else:
+            self._could_not_open(flow, backend, code)
 
     def succeeded(self, flow: DialedFlow) -> None:
         """The backend has answered."""
@@ -154,6 +167,8 @@ class Dialer:
         assert flow.backend is not None
         flow.port.counters.dials += 1
         flow.port.balancer.succeeded(flow.route, flow.backend, flow.client, self._reactor.now)
+        if flow.from_pod:
+            self._answered(flow, flow.backend)
 
     def failed(self, flow: DialedFlow) -> None:
         """The backend has refused, or cannot be reached: on to the next at once."""
@@ -168,10 +183,22 @@ class Dialer:
     def timed_out(self, flow: DialedFlow) -> None:
         """The backend has not answered in time: on to the next."""
         backend = self._hang_up(flow)
+        falls_back = flow.preserving
+        if flow.from_pod and backend is not None and self._sees_pod(flow, backend):
+            paths = self._context.return_paths
+            if paths.has_answered(backend):
+                paths.probe(flow.route.owner, backend, flow.client)
+                falls_back = False
+            elif not flow.attempt:
+                # The same backend, from the node's address. So this flow is not the slower for it
+                # if replies go astray, and loses no more than a quarter of a second if not.
+                flow.suspect = backend
+                self.dial(flow, backend)
+                return
         if backend is not None:
             flow.tried += (backend,)
             self._blame(flow, backend)
-        if flow.preserving and (flow.attempt or not _untried(flow)):
+        if falls_back and (flow.attempt or not _untried(flow)):
             # The backend is dead, or its replies to the client's address do not come back to this
             # node. The next dial, from the node's own address, shows which.
             flow.masquerade()
@@ -214,9 +241,39 @@ class Dialer:
         """Have the backend see the client's address. A backend on this node itself would reply to
         the client directly, from an address that the client has not connected to."""
         assert flow.sock is not None
+        if flow.from_pod:
+            self._preserve_pod(flow, flow.sock, backend)
+            return
         here = self._context.locality.is_here(backend.address)
         if here or not bind_to_client(flow.sock, flow.client, backend.address):
             flow.masquerade()
+
+    def _preserve_pod(self, flow: DialedFlow, sock: Socket, backend: Backend) -> None:
+        context = self._context
+        if (
+            flow.route.owner in context.return_paths.astray
+            or context.locality.is_past_us(flow.client, backend.address)
+            or (
+                self._sees_pod(flow, backend)
+                and not context.pod_ports.bind_stream(sock, flow.client, backend.address)
+            )
+        ):
+            flow.masquerade()
+
+    def _sees_pod(self, flow: DialedFlow, backend: Backend) -> bool:
+        """Whether a backend is dialed from the address of the pod. It is not if it is that very
+        pod, which would take the packets for its own (kube-proxy masquerades them as well), nor to
+        find out whether it is alive."""
+        return flow.preserving and backend.address != flow.client and backend != flow.suspect
+
+    def _answered(self, flow: DialedFlow, backend: Backend) -> None:
+        """A backend has answered a pod, or the node in its place."""
+        paths = self._context.return_paths
+        if self._sees_pod(flow, backend):
+            paths.answered(backend, flow.client)
+        elif flow.preserving and backend == flow.suspect:
+            flow.masquerade()
+            paths.probe(flow.route.owner, backend, flow.client)
 
     def _could_not_open(self, flow: DialedFlow, backend: Backend, code: int) -> None:
         """The attempt has failed before it reached the network."""

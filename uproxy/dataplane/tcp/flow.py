@@ -52,9 +52,9 @@ class Flow:
     twice is fine.
     """
 
-    __slots__ = ("attempt", "backend", "backends", "client", "client_sock", "ended", "listener",
-                 "mover", "port", "preserving", "progress", "quiet_since", "refused", "route",
-                 "sock", "tried")  # fmt: skip
+    __slots__ = ("attempt", "backend", "backends", "client", "client_sock", "ended", "from_pod",
+                 "listener", "mover", "port", "preserving", "progress", "quiet_since", "refused",
+                 "route", "sock", "suspect", "tried")  # fmt: skip
 
     def __init__(
         self, listener: FlowListener, sock: Socket, client: str, backends: tuple[Backend, ...]
@@ -79,6 +79,10 @@ class Flow:
         """Backends not to dial again at all."""
         self.preserving = False
         """Whether backends are to see the client's address."""
+        self.from_pod = False
+        """Whether the client is a pod of this node, which backends are to see."""
+        self.suspect: Backend | None = None
+        """The backend that was silent towards the client's address, once there is one."""
         self.mover: Mover | None = None
         """Set while relaying."""
         self.progress = -1

@@ -95,10 +95,16 @@ class TcpListener:
         self.port = self.context.ports.get(route.owner)
         """Balancer and counters, of new flows."""
         # Most routes admit every client to all backends: then its address need not be looked at.
-        plain = route.allowed_sources is None and route.local_backends is None
+        locality = self.context.locality
+        self._preserves_outside = locality.preserves_outside(route)
+        self._preserves_pods = locality.preserves_pods(route)
+        plain = (
+            route.allowed_sources is None
+            and route.local_backends is None
+            and not self._preserves_pods
+        )
         self._unrestricted = route.backends if plain else ()
         self._flow = Flow if route.proxy_protocol is None else HeaderFlow
-        self._preserves = self.context.locality.preserves(route)
         self._allowed = allowed_sources(route)
         if route.usable:
             self.resume()
@@ -213,7 +219,10 @@ class TcpListener:
             reason = DropReason.NO_BACKEND
         else:
             flow = self._flow(self, sock, client, backends)
-            flow.preserving = outside and self._preserves
+            if outside:
+                flow.preserving = self._preserves_outside
+            elif self._preserves_pods and self.context.locality.is_pod_here(client):
+                flow.preserving = flow.from_pod = True
             return flow
         self.port.counters.drop(reason)
         reset(sock)

@@ -43,6 +43,18 @@ def connect_as(client: str, backend: Backend, context: Context) -> Socket | None
     return None
 
 
+def connect_as_pod(client: str, backend: Backend, context: Context) -> Socket | None:
+    """The same with the address of a pod of this node."""
+    if context.locality.is_past_us(client, backend.address):
+        return None
+    sock = _new(backend, context)
+    bound = context.pod_ports.bind_datagram(sock, client, backend.address)
+    if bound and not sock.connect_ex(backend):
+        return sock
+    sock.close()
+    return None
+
+
 def _new(backend: Backend, context: Context) -> Socket:
     family = socket.AF_INET6 if ":" in backend.address else socket.AF_INET
     return context.reactor.kernel.new_socket(family, _NEW)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import suppress
+from functools import partial
+from math import inf
 from typing import Protocol
 
 from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.counters import DropReason
-from uproxy.dataplane.udp.flow_backend import FlowBackend, Reaching
+from uproxy.dataplane.udp.flow_backend import SILENCE, FlowBackend, Reaching
 from uproxy.dataplane.udp.keys import Address, Key
 from uproxy.net import pktinfo
 
@@ -175,6 +177,9 @@ class UdpFlow(FlowBackend):
         self._kept.clear()
         route = self._listener.route
         self._port.balancer.succeeded(route, self.backend, self._client[0], now)
+        if self._doubts_from != inf:
+            self._doubts_from = inf
+            self._listener.context.return_paths.answered(self.backend, self._client[0])
 
     def _inspect(self, data: memoryview) -> None:
         """Keep a datagram that was sent, or see that the flow has become a conversation."""
@@ -183,8 +188,41 @@ class UdpFlow(FlowBackend):
             if self._sent_after_reply == CONVERSATION:
                 self._inspecting = False
                 self._listener.all_flows.table.establish(self)
-        elif len(self._kept) < KEPT and len(data) + sum(map(len, self._kept)) <= KEPT_BYTES:
+            return
+        if self.last >= self._doubts_from:
+            self._doubt(bytes(data))
+        if len(self._kept) < KEPT and len(data) + sum(map(len, self._kept)) <= KEPT_BYTES:
             self._kept.append(bytes(data))
+
+    def _doubt(self, data: bytes) -> None:
+        """The client has sent again, and the backend, which sees that it is a pod, has not replied.
+        Find out whether it would reply to the node."""
+        paths, owner = self._listener.context.return_paths, self._listener.route.owner
+        if owner in paths.astray:
+            self._hide_pod(data)
+        elif paths.has_answered(self.backend):
+            self._doubts_from = inf
+        else:
+            # Not with each datagram: some protocols have no replies.
+            self._doubts_from = self.last + SILENCE
+            paths.probe(owner, self.backend, self._client[0], partial(self._hide_pod, data))
+
+    def _hide_pod(self, data: bytes) -> None:
+        """Replies to the pod go astray: go on with the same backend from the node's address. It
+        gets what the client has sent last once more, this time with a way back."""
+        if self._sock is None or self._doubts_from == inf:
+            return  # The flow has ended, or has had a reply, or another backend by now.
+        backend = self.backend
+        self._disconnect()
+        self._masquerade()
+        try:
+            self._connect_to(backend)
+        except OSError:
+            if not self._connect():
+                self.close()
+                return
+        with suppress(OSError):
+            self._send(data)
 
     def _recover(self, error: OSError, data: memoryview | None) -> bool:
         """After a failed call on the backend socket: go on, at another backend if this one has

@@ -6,6 +6,7 @@ import errno
 from _socket import socket as Socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 from uproxy.core.errors import RESOURCE_ERRORS
@@ -13,12 +14,15 @@ from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Route
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.ports import Port
-from uproxy.dataplane.udp.backend_socket import connect, connect_as
+from uproxy.dataplane.udp.backend_socket import connect, connect_as, connect_as_pod
 from uproxy.dataplane.udp.flows import UdpFlows
 from uproxy.dataplane.udp.keys import Address
 
 ATTEMPTS = 4
 """Backends that a flow tries before it gives up, as for TCP."""
+
+SILENCE = 1.0
+"""Seconds that a backend may take to reply to a pod before it is probed (return_paths.py)."""
 
 
 class Reaching(Protocol):
@@ -30,15 +34,17 @@ class Reaching(Protocol):
     route: Route
     """The present one. A flow asks it for another backend when one refuses."""
     port: Port
-    preserves: bool
+    preserves_outside: bool
     """Whether backends are to see the addresses of clients that are outside."""
+    preserves_pods: bool
+    """Whether backends are to see the addresses of pods of this node."""
 
 
 class FlowBackend(ABC):
     """One backend at a time, and the next one if it cannot be reached."""
 
-    __slots__ = ("_client", "_listener", "_port", "_preserving", "_reactor", "_send", "_sock",
-                 "_tried", "backend", "counters", "number")  # fmt: skip
+    __slots__ = ("_client", "_doubts_from", "_listener", "_port", "_preserving", "_reactor",
+                 "_send", "_sock", "_tried", "backend", "counters", "number")  # fmt: skip
 
     backend: Backend
     _listener: Reaching
@@ -51,8 +57,11 @@ class FlowBackend(ABC):
         self._port = listener.port
         self._reactor = listener.context.reactor
         self._sock = None
-        self._preserving = listener.preserves
-        """Whether the backend is to see the client's address, if that is outside."""
+        self._preserving = listener.preserves_outside or listener.preserves_pods
+        """Whether the backend is to see the client's address, if it is one of those."""
+        self._doubts_from = inf
+        """When the silence of a backend that sees a pod's address begins to mean that its replies
+        may have gone astray."""
         self._tried: list[Backend] = []
         """Backends that failed since the last reply."""
         self.counters = listener.port.counters
@@ -140,14 +149,35 @@ class FlowBackend(ABC):
     def _socket_towards(self, backend: Backend) -> Socket:
         """A socket that is connected to it, with the client's address if that is wanted and can be
         had, or else with the node's. Raises OSError."""
-        context, client = self._listener.context, self._client[0]
-        if self._preserving and context.locality.is_outside(self._listener.route, client):
+        sock = self._preserving_socket(backend) if self._preserving else None
+        return connect(backend, self._listener.context) if sock is None else sock
+
+    def _preserving_socket(self, backend: Backend) -> Socket | None:
+        """One with the client's address, if that is wanted and can be had. Raises OSError."""
+        listener, client = self._listener, self._client[0]
+        context = listener.context
+        sock = None
+        if context.locality.is_outside(listener.route, client):
+            if not listener.preserves_outside:
+                return None
             sock = connect_as(client, backend, context)
+        elif not listener.preserves_pods or not context.locality.is_pod_here(client):
+            return None
+        elif client == backend.address:
+            # The pod itself, which would take the packets for its own: kube-proxy masquerades them.
+            return None
+        elif listener.route.owner not in context.return_paths.astray:
+            sock = connect_as_pod(client, backend, context)
             if sock is not None:
-                return sock
-            self._preserving = False
-            self.counters.masqueraded += 1
-        return connect(backend, context)
+                self._doubts_from = self._reactor.now + SILENCE
+        if sock is None:
+            self._masquerade()
+        return sock
+
+    def _masquerade(self) -> None:
+        """Use the node's address from now on, and count it."""
+        self._preserving = False
+        self.counters.masqueraded += 1
 
     def _disconnect(self) -> None:
         if self._sock is not None:
@@ -156,4 +186,5 @@ class FlowBackend(ABC):
             self._stop_receiving(self._sock)
             self._sock.close()
             self._sock = None
+            self._doubts_from = inf
             self._port.balancer.end(self.backend)

@@ -43,7 +43,8 @@ class UdpListener:
         self.route = route
         self.sock = sock
         self.port = context.ports.get(route.owner)
-        self.preserves = context.locality.preserves(route)
+        self.preserves_outside = context.locality.preserves_outside(route)
+        self.preserves_pods = context.locality.preserves_pods(route)
         self._allowed = allowed_sources(route)
         self.flows: dict[Key, UdpFlow] = {}
         self._accepting = True
@@ -62,7 +63,8 @@ class UdpListener:
         moved = route.owner != self.route.owner
         self.route = route
         self.port = self.context.ports.get(route.owner)
-        self.preserves = self.context.locality.preserves(route)
+        self.preserves_outside = self.context.locality.preserves_outside(route)
+        self.preserves_pods = self.context.locality.preserves_pods(route)
         self._allowed = allowed_sources(route)
         flows = list(self.flows.values())
         self.all_flows.end(flows if moved else stale(flows, frozenset(route.serving)))
