@@ -59,6 +59,33 @@ class TestMerge:
         )
         assert listed(merged, "http") == ["10.0.1.1:8080", "10.0.1.2:9090"]
 
+    def test_pods_of_one_service_may_have_its_named_ports_in_any_combination(self) -> None:
+        """Upstream's "should function for service endpoints using named ports that resolve
+        differently": the controller makes a slice for each set of numbers."""
+        merged = merge_all(
+            endpoint_slice("web", "10.0.1.1", ports={"http": 80, "admin": 9000}, suffix="1"),
+            endpoint_slice("web", "10.0.1.2", ports={"http": 8080, "admin": 9000}, suffix="2"),
+            endpoint_slice("web", "10.0.1.3", ports={"http": 9000, "admin": 80}, suffix="3"),
+            endpoint_slice("web", "10.0.1.4", ports={"admin": 9001}, suffix="4"),
+        )
+        assert listed(merged, "http") == ["10.0.1.1:80", "10.0.1.2:8080", "10.0.1.3:9000"]
+        assert listed(merged, "admin") == [
+            "10.0.1.1:9000",
+            "10.0.1.2:9000",
+            "10.0.1.3:80",
+            "10.0.1.4:9001",
+        ]
+
+    def test_slices_that_overlap_in_endpoints_and_ports(self) -> None:
+        """Upstream's "multiple endpoint IPs specified in multiple EndpointSlices"."""
+        merged = merge_all(
+            endpoint_slice("web", "10.0.1.1", "10.0.1.2", ports={"p": 80, "q": 81}, suffix="1"),
+            endpoint_slice("web", "10.0.1.2", "10.0.1.3", ports={"p": 80}, suffix="2"),
+            endpoint_slice("web", "10.0.1.3", "10.0.1.1", ports={"q": 81}, suffix="3"),
+        )
+        assert listed(merged, "p") == ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80"]
+        assert listed(merged, "q") == ["10.0.1.1:81", "10.0.1.2:81", "10.0.1.3:81"]
+
     def test_one_address_at_two_ports_is_two_endpoints(self) -> None:
         merged = merge_all(
             endpoint_slice("web", "10.0.1.1", ports={"": 80}, suffix="1"),

@@ -233,6 +233,35 @@ def test_hints_filter_by_the_zone_of_the_node() -> None:
     assert ends(route) == {"2"}
 
 
+def test_each_port_and_each_family_has_hints_of_its_own() -> None:
+    """An endpoint without a hint switches off those of its own port and family only."""
+    given = service(
+        "web", port(80, "a"), port(81, "b"), cluster_ips=("10.96.0.1", "fd00::1"), ip="10.96.0.1"
+    )
+    hinted: list[dict[str, Any]] = [
+        {"zones": ["a"], "nodes": ["n2"]},
+        {"zones": ["b"], "nodes": ["n3"]},
+    ]
+    found = table(
+        given,
+        node(zone="b"),
+        web(*_at("10.0.0.", hinted), ports={"a": 80}, suffix="1"),
+        web(*_at("10.0.0.", [*hinted, {}]), ports={"b": 81}, suffix="2"),
+        web(*_at("fd01::", [*hinted, {}]), family="IPv6", ports={"a": 80}, suffix="3"),
+        web(*_at("fd01::", hinted), family="IPv6", ports={"b": 81}, suffix="4"),
+    )
+    assert {str(f): len(route.backends) for f, route in found.routes.items()} == {
+        "10.96.0.1:80/TCP": 1,
+        "10.96.0.1:81/TCP": 3,
+        "[fd00::1]:80/TCP": 3,
+        "[fd00::1]:81/TCP": 1,
+    }
+
+
+def _at(prefix: str, hints: list[dict[str, Any]]) -> list[Endpoint]:
+    return [endpoint(f"{prefix}{number}", **each) for number, each in enumerate(hints, 1)]
+
+
 def test_an_unusable_endpoint_address_is_a_reason() -> None:
     found = table(service("web"), web("10.0.0.1", "10.0.0.999"))
     assert ends(by_kind(found)[CLUSTER_IP]) == {"1"}

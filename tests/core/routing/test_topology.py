@@ -24,8 +24,8 @@ def dead(*zones: str, here: bool = False) -> Candidate:
     return Candidate(Backend("", 0), ready=False, serving=False, local=here, zones=zones)
 
 
-def draining(*, here: bool = False) -> Candidate:
-    return Candidate(Backend("", 0), ready=False, serving=True, terminating=True, local=here)
+def draining(*zones: str, here: bool = False, nodes: tuple[str, ...] = ()) -> Candidate:
+    return ready(*zones, here=here, nodes=nodes)._replace(ready=False, terminating=True)
 
 
 R, RL = ready(), ready(here=True)
@@ -248,6 +248,92 @@ def numbers(backends: tuple[Backend, ...] | None) -> Numbers:
             [Candidate(Backend("", 0), terminating=True), T],
             *({1}, None, True),
             id="ready though terminating (publishNotReadyAddresses): readiness wins",
+        ),
+        # Upstream's cases for trafficDistribution. The EndpointSlice controller gives hints to
+        # endpoints that are ready, and takes them back when pods terminate.
+        pytest.param(
+            CLUSTER,
+            *("a", "n1"),
+            [draining(here=True), ready("a", nodes=("n1", "n2")), ready("b", nodes=("n3",))],
+            *({2}, None, True),
+            id="PreferSameNode, this node's pod terminates: the one that is hinted instead",
+        ),
+        pytest.param(
+            CLUSTER,
+            *("a", "n1"),
+            [draining(here=True), ready("a", nodes=("n2",)), ready("b", nodes=("n3",))],
+            *({2}, None, True),
+            id="PreferSameNode, it terminates, and no other is hinted yet: the zone",
+        ),
+        pytest.param(
+            CLUSTER,
+            *("c", "n1"),
+            [draining(here=True), ready("a", nodes=("n2",)), ready("b", nodes=("n3",))],
+            *({2, 3}, None, True),
+            id="PreferSameNode, it terminates, none is for the node or its zone: all others",
+        ),
+        pytest.param(
+            CLUSTER,
+            *("a", "n1"),
+            [draining("a", here=True, nodes=("n1",)), draining("b", nodes=("n2",))],
+            *({1, 2}, None, True),
+            id="PreferSameNode, all terminate: their hints do not count",
+        ),
+        pytest.param(
+            CLUSTER,
+            *("a", NODE),
+            [draining("a"), ready("b"), ready("b")],
+            *({2, 3}, None, True),
+            id="PreferSameZone, the zone's only pod terminates: another zone before it",
+        ),
+        pytest.param(
+            CLUSTER,
+            *("a", NODE),
+            [T, ready("a"), ready("b")],
+            *({2}, None, True),
+            id="PreferSameZone, a terminating one without a hint does not switch hints off",
+        ),
+        pytest.param(
+            CLUSTER,
+            *("a", NODE),
+            [draining("b"), draining("c"), dead("a")],
+            *({1, 2}, None, True),
+            id="PreferSameZone, all terminate, in other zones: all that still serve",
+        ),
+        pytest.param(
+            CLUSTER,
+            *("a", "n1"),
+            [ready("a", here=True, nodes=("n2",)), ready("a", nodes=("n1",))],
+            *({2}, None, True),
+            id="the hint decides, not the node of the pod",
+        ),
+        pytest.param(
+            CLUSTER,
+            *("a", "n1"),
+            [ready(nodes=("n1",)), ready(nodes=("n2",))],
+            *({1}, None, True),
+            id="hints for nodes without hints for zones",
+        ),
+        pytest.param(
+            CLUSTER,
+            *("a", "n1"),
+            [ready("a", nodes=("n1",)), ready("a"), ready("b")],
+            *({1, 2}, None, True),
+            id="one without a hint for nodes: the hints for zones still count",
+        ),
+        pytest.param(
+            INTERNAL_LOCAL,
+            *("a", "n1"),
+            [ready("b", here=True, nodes=("n2",)), ready("a", nodes=("n1",))],
+            *(None, {1}, True),
+            id="hints do not change policy Local",
+        ),
+        pytest.param(
+            EXTERNAL_LOCAL,
+            *("a", "n1"),
+            [draining("a", here=True, nodes=("n1",)), ready("b", nodes=("n2",))],
+            *({2}, {1}, True),
+            id="eTP Local with hints: outside clients get the one that terminates here",
         ),
         pytest.param(
             NODE_PORT, "", "", [R], {1}, None, True, id="a node without name has no hints"
