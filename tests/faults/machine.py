@@ -196,7 +196,6 @@ class Bridge:
         self.diverted: Mapping[Backend, str] = {}
         self.installed = False
         self.reason = ""
-        self.temporary = False
         self._kernel = kernel
 
     def divert(self, wanted: Mapping[Backend, str]) -> None:
@@ -207,7 +206,7 @@ class Bridge:
         except OSError as error:
             self.diverted, self.installed, self.reason = {}, False, str(error.strerror)
         else:
-            self.diverted, self.installed, self.reason = dict(wanted), True, ""
+            self.diverted, self.installed, self.reason = dict(wanted), bool(wanted), ""
             self._kernel.diverted = dict(wanted)
 
     def restore(self) -> None:

@@ -26,6 +26,9 @@ _NOT_A_BRIDGE: Final = "{name} is not a Linux bridge, so replies between its pod
 _TOO_MANY: Final = f"more than {MOST:,} backends are behind bridges of this node"
 _NO_ANSWER: Final = "replies of its pods do not come up from the bridge {name}"
 
+_SILENT_PODS: Final = 3
+"""So many pods have to be silent before a bridge is taken for one that does not work."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BridgeCalls:
@@ -44,10 +47,16 @@ class BridgeDiversion:
         self._rules = calls.new_rules()
         self._backends = BridgedBackends()
         self._networks = PodNetworks()
+        self._active = False
+        """Whether the rules may be changed: they are this process's."""
+        self._too_many = False
+        """Whether more backends are wanted than the rules can have."""
         self._silent: frozenset[Segment] = frozenset()
         """Networks of which a probe was not answered."""
         self._proven: frozenset[Segment] = frozenset()
         """Networks of which a probe was answered."""
+        self._unanswered: dict[Segment, frozenset[str]] = {}
+        """Pods that answered this node, but not another pod's address."""
         self._probed: dict[Backend, str] = {}
         """The backend of the probe under way, and the address of its bridge."""
         self._busy = asyncio.Lock()
@@ -59,7 +68,7 @@ class BridgeDiversion:
         reason."""
         found = {}
         for each in self._networks.segments:
-            reason = self._rules.reason or (_NO_ANSWER if each in self._silent else "")
+            reason = self._reason or (_NO_ANSWER if each in self._silent else "")
             reason = reason if each.bridge_mac else _NOT_A_BRIDGE
             if reason:
                 found[each.network] = reason.format(name=each.name)
@@ -71,19 +80,28 @@ class BridgeDiversion:
         self._backends.set_segments(networks.segments)
         self._silent &= frozenset(networks.segments)
         self._proven &= frozenset(networks.segments)
+        self._unanswered = {
+            each: tried for each, tried in self._unanswered.items() if each in networks.segments
+        }
 
     def update(self, services: Mapping[ObjectName, ServiceRoutes]) -> bool:
         """Take over what Services want. Returns whether `apply` has to be called before workers
         learn of it."""
-        return self._backends.update(services) and not self._rules.reason
+        return self._backends.update(services) and not self._reason
 
-    def forget(self, with_flows: Set[ObjectName]) -> None:
+    @property
+    def _reason(self) -> str:
+        """Why no bridge works."""
+        return _TOO_MANY if self._too_many else self._rules.reason
+
+    def forget(self, with_flows: Callable[[], Set[ObjectName]]) -> None:
         """Forget backends that have left their Service, if it has no flows."""
         self._backends.forget(with_flows)
 
     async def apply(self) -> None:
         """Make the rules agree with the backends."""
         async with self._busy:
+            self._active = True
             await self._divert()
 
     async def repair(self) -> bool:
@@ -95,8 +113,6 @@ class BridgeDiversion:
                 intact = await asyncio.to_thread(self._intact)
                 if not intact:
                     await run_to_completion(self._rules.restore)
-            elif self._rules.reason:
-                self._rules.reason = ""
             await self._divert()
             return not intact
 
@@ -104,29 +120,29 @@ class BridgeDiversion:
         """Try out every network that is not proven. Returns whether `switched` has changed."""
         before = self.switched
         for segment in self._networks.segments:
-            if segment.bridge_mac and segment not in self._proven and not self._rules.reason:
+            if segment.bridge_mac and segment not in self._proven and not self._reason:
                 await self._probe(segment)
         return self.switched != before
 
-    def forget_rules(self) -> None:
-        """The rules have been removed."""
-        self._rules = self._calls.new_rules()
-        self._silent = self._proven = frozenset()
+    async def stop(self) -> None:
+        """The caller is going to remove the rules, so nothing may be diverted until the next
+        `apply`."""
+        async with self._busy:
+            self._active = False
+            self._rules = self._calls.new_rules()
+            self._silent = self._proven = frozenset()
+            self._unanswered.clear()
 
     async def _divert(self) -> None:
-        wanted = {**self._probed, **self._backends.diverted()}
-        if len(wanted) > MOST:
-            wanted, self._rules.reason = {}, _TOO_MANY
-        if not wanted and not self._rules.installed:
-            return
-        before = self._rules.reason
+        before, wanted = self._reason, {**self._probed, **self._backends.diverted()}
+        self._too_many = len(wanted) > MOST
         try:
-            await run_to_completion(self._rules.divert, wanted)
+            await run_to_completion(self._rules.divert, {} if self._too_many else wanted)
         except Exception as error:
             log.exception("cannot divert replies of pods behind a bridge")
             self._rules.installed, self._rules.reason = False, unexpected(error)
-        if self._rules.reason and self._rules.reason != before:
-            log.info("pods of one bridge see this node's address: %s", self._rules.reason)
+        if self._reason and self._reason != before:
+            log.info("pods of one bridge see this node's address: %s", self._reason)
 
     def _intact(self) -> bool:
         try:
@@ -135,25 +151,45 @@ class BridgeDiversion:
             return False
 
     async def _probe(self, segment: Segment) -> None:
-        neighbours = await asyncio.to_thread(self._calls.neighbours, segment.interface)
-        network = ipaddress.ip_network(segment.network)
-        pair = sorted(each for each in neighbours if ipaddress.ip_address(each) in network)[:2]
-        if len(pair) < 2:
+        pair = await self._pair(segment)
+        if pair is None:
             return
         client, backend = pair
         self._probed = {Backend(backend, PROBE_PORT): segment.bridge_mac}
         try:
-            await self.apply()
+            async with self._busy:
+                if not self._active:
+                    return
+                await self._divert()
             answered = await run_to_completion(self._calls.replies_come_back, client, backend)
         except OSError as error:
             log.info("cannot probe the bridge %s: %s", segment.name, error)
             return
         finally:
             self._probed = {}
+        self._judge(segment, backend, answered=answered)
+
+    async def _pair(self, segment: Segment) -> tuple[str, str] | None:
+        """Two pods of a network. The second one was not probed yet, if there is such a one."""
+        neighbours = await asyncio.to_thread(self._calls.neighbours, segment.interface)
+        network = ipaddress.ip_network(segment.network)
+        pods = sorted(each for each in neighbours if ipaddress.ip_address(each) in network)
+        if len(pods) < 2:
+            return None
+        tried = self._unanswered.get(segment, frozenset())
+        backend = next((each for each in pods if each not in tried), pods[0])
+        return next(each for each in pods if each != backend), backend
+
+    def _judge(self, segment: Segment, backend: str, *, answered: bool | None) -> None:
+        """One answer proves that a bridge works. Silence towards a pod's address may be the work of
+        a NetworkPolicy, so it takes that of several pods to say that it does not."""
         if answered:
             self._proven |= {segment}
             self._silent -= {segment}
+            self._unanswered.pop(segment, None)
         elif answered is False:
-            if segment not in self._silent:
+            tried = self._unanswered.get(segment, frozenset()) | {backend}
+            self._unanswered[segment] = tried
+            if len(tried) >= _SILENT_PODS and segment not in self._silent:
                 log.warning("%s: %s", segment.network, _NO_ANSWER.format(name=segment.name))
-            self._silent |= {segment}
+                self._silent |= {segment}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
 from uproxy.core.cluster.objects import ObjectName
@@ -60,7 +60,7 @@ class BridgedBackends:
         self._former = {each: name for each, name in still.items() if each not in self._counts}
 
     def update(self, services: _Services) -> bool:
-        """Take over what Services want. Returns whether the backends have changed."""
+        """Take over what Services want. Returns whether there are backends that are new."""
         before, self._services = self._services, services
         if services is before or not self._ranges:
             return False
@@ -73,9 +73,12 @@ class BridgedBackends:
         found = {each: self._mac(each) for each in (*self._counts, *self._former)}
         return {each: mac for each, mac in found.items() if mac}
 
-    def forget(self, with_flows: Set[ObjectName]) -> None:
+    def forget(self, with_flows: Callable[[], Set[ObjectName]]) -> None:
         """Forget backends without a Service, except of Services that have flows."""
-        kept = [(each, name) for each, name in self._former.items() if name in with_flows]
+        if not self._former:
+            return
+        having = with_flows()
+        kept = [(each, name) for each, name in self._former.items() if name in having]
         self._former = dict(kept[-_MOST_FORMER:])
 
     def _put(self, name: ObjectName, wanted: ServiceRoutes | None) -> bool:
@@ -91,7 +94,7 @@ class BridgedBackends:
             if not self._counts[each]:
                 del self._counts[each]
                 self._former[each] = name
-        return now != before
+        return bool(now - before)
 
     def _backends(self, wanted: ServiceRoutes) -> Iterator[Backend]:
         """Those that pods of this node may reach. Most routes of a Service share one tuple."""

@@ -98,6 +98,7 @@ class ClientIPPreservation:
         """Whether `prepare` need not wait, as the outcome of an attempt is known."""
         self._impossible = False
         """Whether it has turned out not to be possible on this node."""
+        self._repair_due = 0.0
         self._wake = asyncio.Event()
         self._done = asyncio.Event()
 
@@ -208,10 +209,9 @@ class ClientIPPreservation:
         if self._wanted:
             if self._lock is None and not self._impossible:
                 await self._install()
-            elif self._lock is not None:
+            elif self._lock is not None and time.monotonic() >= self._repair_due:
                 await self._repair()
             if self._lock is not None:
-                self._bridges.forget(self._with_flows())
                 await self._bridges.apply()
             self._pods = self._networks.pods if self._rules.families else ()
             self._tried = True
@@ -231,6 +231,7 @@ class ClientIPPreservation:
             self._rules.reason = _LOCKED if isinstance(error, Locked) else explain(error)
         else:
             await run_to_completion(self._rules.install)
+            self._repair_due = time.monotonic() + self._period
             if not self._rules.families:
                 self._impossible = not self._rules.temporary
                 reason = self._rules.reason
@@ -241,9 +242,10 @@ class ClientIPPreservation:
     async def _repair(self) -> None:
         """Install again what another program has removed, or what could not be repaired before."""
         there = bool(self._rules.families)
-        restored = await self._bridges.repair()
-        if restored:
+        self._bridges.forget(self._with_flows)
+        if await self._bridges.repair():
             log.warning("another program removed rules for pods behind a bridge: repaired")
+        self._repair_due = time.monotonic() + self._period
         if there and await asyncio.to_thread(self._rules.intact):
             return
         await run_to_completion(self._rules.install)
@@ -261,7 +263,7 @@ class ClientIPPreservation:
         if lock is None:
             return
         self._rules.families, self._rules.reason, self._pods = (), "", ()
-        self._bridges.forget_rules()
+        await self._bridges.stop()
         self._may_have_flows = set(self._wanted)
         with lock:
             try:

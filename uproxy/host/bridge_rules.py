@@ -17,7 +17,7 @@ from typing import Final
 
 from uproxy.core.ip import is_host_address, parse_ip
 from uproxy.core.route import Backend
-from uproxy.host.commands import explain, is_temporary, run_command
+from uproxy.host.commands import explain, is_installed, run_command
 from uproxy.net.client_ports import CLIENT_PORTS
 
 TABLE: Final = "uproxy"
@@ -83,25 +83,29 @@ class BridgeRules:
         self.diverted: Diverted = _NONE
         """What the maps contain."""
         self.installed = False
+        """Whether the table is there."""
         self.reason = ""
         """Why the rules could not be installed or changed."""
-        self.temporary = False
-        """Whether that may pass, because this machine is only short of memory or descriptors."""
+        self._absent = False
+        """Whether the table is known not to be there: an earlier process may have left it."""
 
     def divert(self, wanted: Diverted) -> None:
-        """Divert the replies of exactly these backends."""
-        if self.installed and wanted == self.diverted:
+        """Divert the replies of exactly these backends. Without any, there is no table."""
+        if wanted == self.diverted and (self.installed if wanted else self._absent):
             return
         try:
-            if self.installed:
+            if not wanted:
+                _remove()
+            elif self.installed:
                 self._change(wanted)
             else:
                 self._replace(wanted)
         except OSError as error:
-            self.diverted, self.installed = _NONE, False
-            self.reason, self.temporary = explain(error), is_temporary(error)
+            self.diverted, self.installed, self._absent = _NONE, False, False
+            self.reason = explain(error)
         else:
-            self.diverted, self.installed, self.reason = dict(wanted), True, ""
+            self.diverted, self.installed, self.reason = dict(wanted), bool(wanted), ""
+            self._absent = not wanted
 
     def restore(self) -> None:
         """Install the table again, whatever is there."""
@@ -128,6 +132,12 @@ class BridgeRules:
         chain = "".join(f"        {rule}\n" for rule in _RULES)
         text = _HEAD + chain + _FOOT + "".join(_changes(_NONE, wanted))
         run_command("nft", "-f", "-", text=text)
+
+
+def _remove() -> None:
+    fine = ("No such", "not supported")
+    if is_installed("nft"):
+        run_command("nft", "delete", "table", "bridge", TABLE, fine=fine)
 
 
 def may_divert(backend: Backend) -> bool:
