@@ -19,6 +19,8 @@ class Serving:
     file: File
     number: int = -1
     """Of its descriptor."""
+    steered: bool = True
+    """Whether the worker was told that each of its clients comes to no other."""
 
 
 @dataclass
@@ -36,11 +38,12 @@ class RecordingWorkers:
         mine = self.serving[worker]
         self.messages.append(message)
         match message:
-            case Open(route):
+            case Open(route, steered):
                 assert isinstance(sock, Socket)
-                mine[route.frontend] = Serving(route, sock.file)
-            case Update(route):
+                mine[route.frontend] = Serving(route, sock.file, steered=steered)
+            case Update(route, steered):
                 if route.frontend in mine:
                     mine[route.frontend].route = route
+                    mine[route.frontend].steered = steered
             case Close(frontend):
                 mine.pop(frontend, None)

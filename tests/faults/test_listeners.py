@@ -22,6 +22,9 @@ from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePor
 from uproxy.core.routing.plan import plan
 from uproxy.net.listening import ListenError
 
+STEERING = (socket.SOL_SOCKET, 51)
+"""SO_ATTACH_REUSEPORT_CBPF"""
+
 
 class Nth(FaultInjector):
     """One call fails: the one that has this number."""
@@ -98,6 +101,8 @@ class World:
             else:
                 assert serving[frontend].route == wanted
                 assert serving[frontend].file is bound[index]
+                if wanted.usable and wanted.affinity_timeout:
+                    assert serving[frontend].steered is (STEERING in bound[0].options)
 
 
 @dataclass(frozen=True)
