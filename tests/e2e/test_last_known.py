@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -126,6 +128,37 @@ def test_a_port_that_is_taken_becomes_an_event(api: ThreadedApi, tmp_path: Path)
             assert told["regarding"]["uid"] == uid["metadata"]["uid"]
             assert events(api)["Starting"]["regarding"]["kind"] == "Node"
             other.close()
+            wait_for("the end is told", lambda: "Recovered" in events(api))
+
+
+def test_an_external_ip_that_is_not_allowed_becomes_an_event(
+    api: ThreadedApi, tmp_path: Path
+) -> None:
+    """It says with which option the address would be served; so does `uproxy explain`."""
+    port = free_port()
+    plain = cluster_ip("web", WEB, port)
+    with pod("a") as a:
+        apply(api, plain | {"spec": plain["spec"] | {"externalIPs": ["2001:DB8::cb00:71fa"]}})
+        apply(api, *endpoints("web", [a]))
+        with following(api, tmp_path) as running:
+            # Only the families of the clusterIPs count.
+            assert "ExternalIPNotAllowed" not in events(api)
+            spec = plain["spec"] | {"externalIPs": ["203.0.113.250"]}
+            apply(api, plain | {"spec": spec})
+            wait_for("it is told", lambda: "ExternalIPNotAllowed" in events(api))
+            reason = (
+                "externalIP 203.0.113.250 is not an address of this node; allow it with"
+                " --external-ip-cidrs 203.0.113.250/32"
+            )
+            told = events(api)["ExternalIPNotAllowed"]
+            assert told["note"] == f"node here: {reason}"
+            assert told["regarding"]["name"] == "web"
+            explain = [sys.executable, "-m", "uproxy.cli", "explain", "default/web"]
+            explain += ["--url", f"http://127.0.0.1:{running.metrics}"]
+            done = subprocess.run(explain, capture_output=True, text=True, timeout=60, check=True)
+            assert f"But: {reason}." in done.stdout
+            assert visit(WEB, port) == "a"
+            apply(api, plain)
             wait_for("the end is told", lambda: "Recovered" in events(api))
 
 
