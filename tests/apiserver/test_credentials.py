@@ -292,6 +292,39 @@ async def test_client_certificate(authority: Authority) -> None:
 
 
 @needs_openssl
+async def test_watches_are_resumed_at_once_when_the_certificate_is_replaced(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """The old one may have been revoked. A watch that noticed nothing would be silent until its
+    time-out, although the cluster changes."""
+    certificate, key = (tmp_path / name for name in ("crt", "key"))
+
+    def put(name: str) -> None:
+        for path, issued in zip((certificate, key), authority.issue(name), strict=True):
+            path.write_bytes(issued.read_bytes())
+
+    put("first")
+    async with tls_server(authority, clients=True) as server:
+        access = Access(
+            origin="test",
+            server=server.url,
+            authority=authority.certificate,
+            certificate=certificate,
+            key=key,
+        )
+        async with followed(server, access=access) as (sink, source):
+            before = list(server.watches)
+            put("second")
+            server.order(Watching.close, on="nodes")
+            await server.until(
+                lambda: len(server.watches) == 3 and not set(before) & set(server.watches)
+            )
+            server.apply(service("after"))
+            await sink.until(lambda: sink.names() == {"after"})
+            assert (source.reachable, source.last_error) == (True, ""), "nothing was lost"
+
+
+@needs_openssl
 async def test_client_certificate_from_an_exec_plugin(authority: Authority, tmp_path: Path) -> None:
     certificate, key = authority.issue("plugged")
     plugin = script(

@@ -71,6 +71,8 @@ class ApiClient:
         self._errors = (*self._library.errors, ValueError, RuntimeError)
         self._client: Any = None
         self._identity: _Identity | None = None
+        self._responses: set[StreamedResponse] = set()
+        """Those that may still be arriving."""
         self._compression = {} if _on_loopback(access.server) else {"Accept-Encoding": "gzip"}
         _check_certificates(access)
 
@@ -80,10 +82,11 @@ class ApiClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def close(self) -> None:
+    async def close(self, reason: str = "closed") -> None:
+        """Close all connections. Whoever still reads a response gets ConnectionReplaced."""
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            await self._close(client, reason)
 
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[Response]:
@@ -93,9 +96,11 @@ class ApiClient:
         if response.status == 401:
             response.close()
             response = await self._attempt(request)
+        self._responses.add(response)
         try:
             yield response
         finally:
+            self._responses.discard(response)
             response.close()
 
     async def _attempt(self, request: Request) -> StreamedResponse:
@@ -149,8 +154,16 @@ class ApiClient:
         if old is not None:
             # This ends the watches that are under way, as client-go does, because the old
             # certificate may have been revoked.
-            await old.close()
+            await self._close(old, "certificates have been replaced")
         return client
+
+    async def _close(self, client: Any, reason: str) -> None:
+        """Close a client of the library. Its connections close without a word to those who read
+        from them, and these would wait until a time-out."""
+        for each in self._responses:
+            each.cut_off(reason)
+        self._responses.clear()
+        await client.close()
 
     def _new_client(self, identity: _Identity) -> Any:
         access = self.access

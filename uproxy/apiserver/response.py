@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from uproxy.apiserver.request import MAX_BODY
-from uproxy.apiserver.unreachable import ApiUnreachable, as_unreachable
+from uproxy.apiserver.unreachable import ApiUnreachable, ConnectionReplaced, as_unreachable
 
 _KEEPALIVE: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -26,6 +26,7 @@ class StreamedResponse:
     def __init__(self, response: Any, errors: tuple[type[Exception], ...]) -> None:
         self._response = response
         self._errors = errors
+        self._replaced = ""
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
         """Names are not case-sensitive."""
@@ -42,9 +43,19 @@ class StreamedResponse:
 
     async def chunk(self) -> bytes:
         """The next bytes, b"" at the end. Raises ApiUnreachable where it ends too early."""
-        with as_unreachable(self._errors):
-            some: bytes = await self._response.content.readany()
-            return some
+        try:
+            with as_unreachable(self._errors):
+                some: bytes = await self._response.content.readany()
+                return some
+        except ApiUnreachable:
+            if self._replaced:
+                raise ConnectionReplaced(self._replaced) from None
+            raise
+
+    def cut_off(self, reason: str) -> None:
+        """Whoever reads from now on gets ConnectionReplaced, with this reason."""
+        self._replaced = reason
+        self._response.content.set_exception(ConnectionError(reason))
 
     def close(self) -> None:
         """Keep the connection for other requests if the response was read to its end."""

@@ -30,6 +30,10 @@ class ApiUnreachable(Exception):
         because there are no credentials to show."""
 
 
+class ConnectionReplaced(ApiUnreachable):
+    """This client has closed the connection itself, because it uses another one from now on."""
+
+
 @contextlib.contextmanager
 def as_unreachable(errors: tuple[type[Exception], ...]) -> Iterator[None]:
     """Raise ApiUnreachable in place of what a request raises; `errors` is what it is known to

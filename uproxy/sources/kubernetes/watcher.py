@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from uproxy.apiserver.request import ApiServer, Request, Response
-from uproxy.apiserver.unreachable import ApiUnreachable
+from uproxy.apiserver.unreachable import ApiUnreachable, ConnectionReplaced
 from uproxy.sources.kubernetes.delivery import Delivery, TimeSlice
 from uproxy.sources.kubernetes.reachability import ApiReachability, WatchListSupport
 from uproxy.sources.kubernetes.resources import Resource
@@ -106,6 +106,8 @@ class Watcher:
             return failed
         except MalformedAnswer as error:
             return RequestFailed(str(error), Verdict(relist=True))
+        except ConnectionReplaced as error:
+            return RequestFailed(str(error), Verdict(expected=True))
         except ApiUnreachable as error:
             return RequestFailed(str(error), Verdict(), unreachable=not error.refused)
         except Exception as error:
