@@ -13,7 +13,14 @@ import pytest
 from tests.builders import endpoint, endpoint_slice, local, node, service
 from uproxy.core.cluster.objects import Endpoints, EndpointSubset, Object, ObjectMeta
 from uproxy.sources.last_known.private_file import replace_private
-from uproxy.sources.last_known.snapshot import Snapshot, SnapshotError, load, save
+from uproxy.sources.last_known.snapshot import (
+    FILE_NAME,
+    Snapshot,
+    SnapshotError,
+    load,
+    remembered_api_servers,
+    save,
+)
 
 ENDPOINTS = Endpoints(metadata=ObjectMeta(name="old"), subsets=(EndpointSubset(),))
 OBJECTS: list[Object] = [
@@ -49,6 +56,17 @@ def test_what_was_saved_is_loaded(path: Path, objects: list[Object]) -> None:
     assert (loaded.node, loaded.saved_at) == ("here", 1700000000.5)
     assert by_key(loaded.objects) == by_key(objects)
     assert len(loaded.objects) == len(objects)
+
+
+def test_where_the_api_servers_were(path: Path) -> None:
+    of_kubernetes = endpoint_slice("kubernetes", "192.0.2.1", ports={"https": 6443})
+    place = path.with_name(FILE_NAME)
+    save(place, Snapshot("here", 0.0, [service("web"), of_kubernetes]))
+    assert remembered_api_servers(place.parent, "here") == ("192.0.2.1:6443",)
+    assert remembered_api_servers(place.parent, "there") == ()
+    place.write_text("nonsense")
+    assert remembered_api_servers(place.parent, "here") == ()
+    assert remembered_api_servers(place.parent / "absent", "here") == ()
 
 
 def test_no_file_is_no_error(path: Path) -> None:

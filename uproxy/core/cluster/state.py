@@ -6,6 +6,8 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from uproxy.core.cluster.api_servers import SERVICE as _API
+from uproxy.core.cluster.api_servers import api_server_addresses
 from uproxy.core.cluster.host_addresses import API_SERVER, HostAddresses, node_host
 from uproxy.core.cluster.legacy import as_slices
 from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, ObjectName, Service
@@ -14,8 +16,6 @@ from uproxy.core.ip import parse_ip
 _ZONE: Final = "topology.kubernetes.io/zone"
 _IP_SLICES: Final = frozenset(("IPv4", "IPv6"))
 _ADDRESS_ORDER: Final = ("InternalIP", "ExternalIP")
-_API: Final = ObjectName("default", "kubernetes")
-"""The Service whose endpoints are the API servers."""
 
 Kind = TypeVar("Kind", bound=Object)
 _Identity = tuple[type[Any], ObjectName]
@@ -64,6 +64,8 @@ class ClusterState:
         self.node = NodeFacts(name=node_name)
         self.hosts = HostAddresses()
         """The addresses of all Nodes and of the API servers."""
+        self.api_servers: tuple[str, ...] = ()
+        """Where the API servers are, as of the last `take_dirty`: see `api_server_addresses`."""
         self._changed_addresses: set[str] = set()
         """Addresses that a host has got or lost since the last `take_dirty`."""
         self._services_by_address: dict[str, set[ObjectName]] = {}
@@ -164,7 +166,9 @@ class ClusterState:
         """The Services whose routes may have changed since the last call. Some may be gone."""
         taken, self._dirty = self._dirty, set()
         if _API in taken:
-            found = (each for slice_ in self.slices_of(_API) for each in _endpoints(slice_))
+            slices = self.slices_of(_API)
+            self.api_servers = api_server_addresses(slices)
+            found = (each for slice_ in slices for each in _endpoints(slice_))
             self._changed_addresses |= self.hosts.put(API_SERVER, found)
         if self._changed_addresses:
             taken.update(

@@ -16,6 +16,7 @@ from typing import Annotated, Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
+from uproxy.core.cluster.api_servers import api_server_addresses
 from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, Service
 from uproxy.sources.last_known.private_file import open_private, replace_private
 
@@ -98,6 +99,16 @@ def has_snapshot(directory: Path, node: str) -> bool:
         return load(directory / FILE_NAME, node=node) is not None
     except SnapshotError:
         return False
+
+
+def remembered_api_servers(directory: Path, node: str) -> tuple[str, ...]:
+    """Where the API servers were, "HOST:PORT"; nothing if no state of this node can be read.
+    Blocks."""
+    try:
+        known = load(directory / FILE_NAME, node=node)
+    except SnapshotError:  # LastKnownFallback logs why.
+        return ()
+    return api_server_addresses(known.objects) if known is not None else ()
 
 
 def load(path: Path, *, node: str) -> Snapshot | None:
