@@ -390,7 +390,7 @@ def old_authority(directory: Path) -> Authority:
     authority = Authority(directory)
     issue_certificate = authority.issue
 
-    def issue_without_extensions(name: str) -> tuple[Path, Path]:
+    def issue_without_extensions(name: str, _: str = "") -> tuple[Path, Path]:
         certificate, key = issue_certificate(name)
         extensions = directory / f"{name}.ext"
         extensions.write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=none\n")
@@ -406,7 +406,7 @@ def old_authority(directory: Path) -> Authority:
         )
         return certificate, key
 
-    authority.issue = issue_without_extensions  # type: ignore[method-assign]
+    authority.issue = issue_without_extensions  # type: ignore[method-assign,assignment]
     return authority
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,10 @@ class Authority:
         )
         self.certificate = directory / "ca.crt"
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate (for 127.0.0.1, where a server uses it) and its key."""
+    def issue(self, name: str, subjects: str = "IP:127.0.0.1,DNS:localhost") -> tuple[Path, Path]:
+        """A certificate and its key; `subjects`: which servers may use it."""
         extensions = self.directory / f"{name}.ext"
-        extensions.write_text(
-            "subjectAltName=IP:127.0.0.1,DNS:localhost\nauthorityKeyIdentifier=keyid\n"
-        )
+        extensions.write_text(f"subjectAltName={subjects}\nauthorityKeyIdentifier=keyid\n")
         certificate, key = (self.directory / f"{name}.{suffix}" for suffix in ("crt", "key"))
         _openssl(
             self.directory,
@@ -65,6 +64,13 @@ class Authority:
             ),
         )
         return certificate, key
+
+
+def server_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    """For a server with this certificate and key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
 
 
 def _openssl(directory: Path, *arguments: str) -> None:

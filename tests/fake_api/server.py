@@ -63,8 +63,10 @@ class FakeApi:
         tls: ssl.SSLContext | None = None,
         history: int = 1000,
         bookmark_period: float = 1.0,
+        same_cluster_as: FakeApi | None = None,
     ) -> None:
-        self.store = Store(history)
+        """`same_cluster_as`: another server, with which this one shares all objects."""
+        self.store: Store = same_cluster_as.store if same_cluster_as else Store(history)
         self.requests: list[ReceivedRequest] = []
         self.watches: list[Watching] = []
         self.tokens: set[str] | None = None
@@ -84,7 +86,7 @@ class FakeApi:
         self._faults: list[_Fault] = []
         self._pages: dict[str, tuple[int, list[Item]]] = {}
         self._runner: web.AppRunner | None = None
-        self.store.on_change = self._changed
+        self.store.on_change.append(self._changed)
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=1 << 24)

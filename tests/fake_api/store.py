@@ -89,7 +89,7 @@ class Store:
         self._kinds: dict[Kind, dict[Name, Item]] = {}
         self._history: deque[Change] = deque(maxlen=history)
         self._allocator = Allocator()
-        self.on_change: Callable[[], None] = lambda: None
+        self.on_change: list[Callable[[], None]] = []
 
     def items(self, kind: Kind) -> Mapping[Name, Item]:
         """Current objects, sorted by name."""
@@ -187,7 +187,8 @@ class Store:
     def _note(self, change: Change) -> None:
         # Versions in the history are contiguous: `since` counts on it.
         self._history.append(change)
-        self.on_change()
+        for each in self.on_change:
+            each()
 
 
 def versioned(data: Data, version: int) -> Item:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from tests.faults.injection import Bug, FaultInjector
 from uproxy.apiserver.access import Access
+from uproxy.apiserver.candidates import ServerAddress
 from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.sources.kubernetes.watch_format import INITIAL_EVENTS_END
@@ -120,6 +121,13 @@ class FakeApi:
         self.cluster = cluster
         self._faults = faults
         self._rng = rng
+
+    @property
+    def addresses(self) -> Sequence[ServerAddress]:
+        return (ServerAddress(self.access.server, self.access.origin),)
+
+    def learn(self, addresses: Sequence[str]) -> bool:
+        return False
 
     async def __aenter__(self) -> Self:
         return self

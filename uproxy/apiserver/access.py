@@ -31,6 +31,8 @@ class Access:
 
     origin: str
     """Where this was found, for messages."""
+    in_cluster: bool = False
+    """Whether this is the service account of a Pod."""
     server: str
     """http(s)://HOST:PORT, without user, password or final slash."""
     authority: Pem | None = None

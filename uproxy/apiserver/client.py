@@ -8,7 +8,7 @@ import ipaddress
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from uproxy import __version__
 from uproxy.apiserver import client_library
 from uproxy.apiserver.access import Access
+from uproxy.apiserver.candidates import ServerAddress
 from uproxy.apiserver.credentials import CredentialError, Credentials, read_pem
 from uproxy.apiserver.request import Request, Response
 from uproxy.apiserver.response import StreamedResponse
@@ -60,12 +61,14 @@ class ApiClient:
         *,
         relaxed_x509: bool = False,
         requests: RequestTelemetry | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
-        """`requests`: where what is sent is counted."""
+        """`requests`: where what is sent is counted. `credentials`: those of the same user that
+        other clients use, too."""
         self.access = access
         self._requests = requests or RequestTelemetry()
         self._relaxed_x509 = relaxed_x509
-        self._credentials = Credentials(access)
+        self._credentials = credentials or Credentials(access)
         self._library = client_library.load()
         # RuntimeError: another request has closed the client as certificates were replaced.
         self._errors = (*self._library.errors, ValueError, RuntimeError)
@@ -75,6 +78,15 @@ class ApiClient:
         """Those that may still be arriving."""
         self._compression = {} if _on_loopback(access.server) else {"Accept-Encoding": "gzip"}
         _check_certificates(access)
+
+    @property
+    def addresses(self) -> Sequence[ServerAddress]:
+        """There is one, whatever the cluster says."""
+        return (ServerAddress(self.access.server, self.access.origin),)
+
+    def learn(self, addresses: Sequence[str]) -> bool:
+        """The server of the access is the only one."""
+        return False
 
     async def __aenter__(self) -> Self:
         return self

@@ -53,6 +53,25 @@ class _File(NamedTuple):
 _Named = TypeVar("_Named", NamedCluster, NamedUser, NamedContext)
 
 
+def read_server(path: Path) -> str:
+    """The URL of the server in the current context of a kubeconfig, and nothing else of it: the
+    credentials in it, and the files that it names, are of no concern.
+
+    Raises FileNotFoundError where there is no such file, SourceError where it cannot be used.
+    """
+    if not _exists(path):
+        raise FileNotFoundError(str(path))
+    file = _read(path)
+    where = f"kubeconfig {printable_name(str(path))}"
+    wanted = file.content.current_context or ""
+    contexts = ((file, each) for each in file.content.contexts or ())
+    _, chosen = _find(contexts, wanted, where, "context")
+    context = chosen.context or Context()
+    clusters = ((file, each) for each in file.content.clusters or ())
+    _, cluster = _find(clusters, context.cluster, where, "cluster")
+    return _Reader(where, path, path).server((cluster.cluster or Cluster()).server).url
+
+
 def read_kubeconfig(paths: Sequence[Path], context: str = "") -> Access:
     """The access of a context, by default of the current one.
 
@@ -188,7 +207,7 @@ class _Reader:
             cluster.certificate_authority_data,
             self._cluster_file,
         )
-        server = self._server(cluster.server)
+        server = self.server(cluster.server)
         username, password = user.username, user.password
         # As in Go's HTTP client, credentials in the URL are used only if there are no others.
         if not (username or user.token or user.token_file or user.exec or user.auth_provider):
@@ -213,7 +232,7 @@ class _Reader:
     def _fail(self, field: str, reason: str) -> None:
         raise SourceError(f"{self._where}: {field}: {reason}")
 
-    def _server(self, server: str) -> _Server:
+    def server(self, server: str) -> _Server:
         """Take a URL apart. A password in it is never shown."""
         try:
             url = urlsplit(server)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self
 
 from uproxy.apiserver.access import Access
+from uproxy.apiserver.candidates import ServerAddress
 
 MAX_BODY: Final = 128 * 1024 * 1024
 """Bytes of a response that is read as a whole, decompressed. A page of a list has 500 objects, of
@@ -54,7 +55,16 @@ class ApiServer(Protocol):
     """An API server that requests can be sent to, while the context is open."""
 
     @property
-    def access(self) -> Access: ...
+    def access(self) -> Access:
+        """How it is reached at present."""
+
+    @property
+    def addresses(self) -> Sequence[ServerAddress]:
+        """All addresses at which it may be reached, in the order of preference."""
+
+    def learn(self, addresses: Sequence[str]) -> bool:
+        """The cluster says that its API servers are at these addresses, "HOST:PORT". Returns
+        whether `addresses` has changed because of that."""
 
     async def __aenter__(self) -> Self: ...
 

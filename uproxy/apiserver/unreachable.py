@@ -30,6 +30,10 @@ class ApiUnreachable(Exception):
         because there are no credentials to show."""
 
 
+class NoCredentials(ApiUnreachable):
+    """There are no credentials to send a request with, wherever the server is."""
+
+
 class ConnectionReplaced(ApiUnreachable):
     """This client has closed the connection itself, because it uses another one from now on."""
 
@@ -41,7 +45,7 @@ def as_unreachable(errors: tuple[type[Exception], ...]) -> Iterator[None]:
     try:
         yield
     except CredentialError as error:
-        raise ApiUnreachable(str(error), refused=True) from None
+        raise NoCredentials(str(error), refused=True) from None
     except errors as error:
         refused = isinstance(_cause(error), ssl.SSLError | ssl.CertificateError)
         raise ApiUnreachable(describe(error), refused=refused) from None

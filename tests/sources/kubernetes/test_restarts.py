@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from statistics import median
 from typing import Any, Self
@@ -17,6 +17,7 @@ import pytest
 from tests.faults.clock import Clock, VirtualLoop
 from tests.sources.kubernetes.cluster import Collector
 from uproxy.apiserver.access import Access
+from uproxy.apiserver.candidates import ServerAddress
 from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.sources.kubernetes.source import KubernetesSource
@@ -73,6 +74,13 @@ class Server:
         self._version = 1
         self._oldest = 1
         self._streams: set[Stream] = set()
+
+    @property
+    def addresses(self) -> Sequence[ServerAddress]:
+        return (ServerAddress(self.access.server, self.access.origin),)
+
+    def learn(self, addresses: Sequence[str]) -> bool:
+        return False
 
     async def __aenter__(self) -> Self:
         return self

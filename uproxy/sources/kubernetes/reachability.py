@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -12,8 +13,8 @@ class ApiReachability:
     """Whether the API server can be reached, that is, whether every resource is being watched. A
     change is logged once, not once for each resource."""
 
-    def __init__(self, server: str, wanted: int) -> None:
-        """`wanted`: the number of resources."""
+    def __init__(self, server: Callable[[], str], wanted: int) -> None:
+        """`server` returns the URL that is in use at present. `wanted`: the number of resources."""
         self.troubles: dict[str, str] = {}
         """By resource: why it cannot be watched at present."""
         self.last_error = ""
@@ -46,10 +47,10 @@ class ApiReachability:
         if not self.reachable:
             return
         if self._lost_at is None:
-            log.info("watching the cluster at %s", self._server)
+            log.info("watching the cluster at %s", self._server())
         else:
             away = time.monotonic() - self._lost_at
-            log.info("watching the cluster at %s again, after %.1f s", self._server, away)
+            log.info("watching the cluster at %s again, after %.1f s", self._server(), away)
         self._lost_at, self._was_reachable = None, True
         self._logged.clear()
 
@@ -64,7 +65,7 @@ class ApiReachability:
         self._logged[resource] = reason
         if not logged:
             what = "lost the cluster" if self._was_reachable else "cannot watch the cluster"
-            log.warning("%s at %s: %s: %s", what, self._server, resource, reason)
+            log.warning("%s at %s: %s: %s", what, self._server(), resource, reason)
 
 
 class WatchListSupport:

@@ -40,7 +40,7 @@ class KubernetesSource:
         """`clock` is by default that of the event loop."""
         self.api = api
         found = resources(node_name, service_proxy_name)
-        self.reachability = ApiReachability(api.access.server, len(found))
+        self.reachability = ApiReachability(lambda: api.access.server, len(found))
         watch_list = WatchListSupport()
         retry_timer = RetryTimer(random, timing.spacing, clock)
         self._watchers: dict[str, Watcher] = {}
@@ -76,8 +76,8 @@ class KubernetesSource:
 
     async def run(self, sink: Sink) -> None:
         """Deliver everything, then every change, until cancelled."""
-        access = self.api.access
-        log.info("using the API server %s, from %s", access.server, access.origin)
+        found = "; ".join(f"{each.server}, from {each.origin}" for each in self.api.addresses)
+        log.info("the API server's address: %s", found or "not known yet")
         async with asyncio.TaskGroup() as tasks:
             for source, watcher in self._watchers.items():
                 tasks.create_task(watcher.run(sink), name=f"watch {source}")
