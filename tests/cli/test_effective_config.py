@@ -71,6 +71,15 @@ def test_defaults_are_those_of_config() -> None:
         pytest.param(["--kubeconfig", "k"], "kubeconfig", Path("k"), id="kubeconfig"),
         pytest.param(["--context", "work"], "context", "work", id="context"),
         pytest.param(
+            ["--apiserver-address", "192.0.2.1,[2001:DB8::1]:443", "--apiserver-address=LB:6444"],
+            "apiserver_address",
+            ("192.0.2.1:6443", "[2001:db8::1]:443", "lb:6444"),
+            id="apiserver-addresses",
+        ),
+        pytest.param(
+            ["--kubelet-kubeconfig", "k"], "kubelet_kubeconfig", Path("k"), id="kubelet-kubeconfig"
+        ),
+        pytest.param(
             ["--service-proxy-name", "my.proxy"], "service_proxy_name", "my.proxy", id="proxy-name"
         ),
         pytest.param(
@@ -180,6 +189,13 @@ def test_flags(args: list[str], field: str, value: Any) -> None:
             "nodeport_addresses",
             ("primary", "10.0.0.0/8"),
             id="list",
+        ),
+        pytest.param(
+            "UPROXY_APISERVER_ADDRESS",
+            "192.0.2.1,192.0.2.2:443",
+            "apiserver_address",
+            ("192.0.2.1:6443", "192.0.2.2:443"),
+            id="apiserver-addresses",
         ),
         pytest.param("UPROXY_DRAIN_TIMEOUT", "5s", "drain_timeout", 5.0, id="duration"),
         pytest.param(

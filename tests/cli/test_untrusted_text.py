@@ -21,7 +21,7 @@ from uproxy import cli
 from uproxy.cli.commands import doctor
 from uproxy.cli.doctor.facts import examine, proxy_mode
 from uproxy.core.printable import printable
-from uproxy.core.report.status import ObjectStatus, WorkerStatus
+from uproxy.core.report.status import ApiServerStatus, ObjectStatus, WorkerStatus
 from uproxy.core.report.status_format import StatusView
 
 TEXTS = {name: text for name, text in NASTY.items() if name != "surrogate"} | {"markup": MARKUP}
@@ -59,6 +59,7 @@ def nasty_status(text: str) -> StatusView:
         objects=[ObjectStatus(where="Service default/web", field=text, reason=text)],
         health_checks=[views.health_check("default/web", 1, text), views.health_check(text, 0)],
         workers=[WorkerStatus(index=0, pid=1, restarts=1, active_flows=0, engine=text)],
+        api_servers=[ApiServerStatus(address=text, origin=text, in_use=False, reason=text)],
         not_ready=[text],
         not_healthy=[text],
         notes=[text],

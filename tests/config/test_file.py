@@ -168,6 +168,18 @@ def test_the_default_number_of_workers_comes_from_outside() -> None:
             id="kubeconfig",
         ),
         pytest.param("context: work", "context", "work", id="context"),
+        pytest.param(
+            "apiServerAddresses: [192.0.2.1, 'lb.example:443']",
+            "apiserver_address",
+            ("192.0.2.1:6443", "lb.example:443"),
+            id="apiserver-addresses",
+        ),
+        pytest.param(
+            "kubeletKubeconfig: k",
+            "kubelet_kubeconfig",
+            Path("/etc/uproxy/k"),
+            id="kubelet-kubeconfig",
+        ),
         pytest.param("serviceProxyName: mine", "service_proxy_name", "mine", id="proxy-name"),
         pytest.param(
             "preserveClientIP: local", "preserve_client_ip", "local", id="preserve-client-ip"

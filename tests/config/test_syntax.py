@@ -56,6 +56,46 @@ def test_addresses(text: str, address: Address | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        pytest.param("192.0.2.1", ("192.0.2.1:6443",), id="default-port"),
+        pytest.param("192.0.2.1:443,192.0.2.2", ("192.0.2.1:443", "192.0.2.2:6443"), id="list"),
+        pytest.param("2001:DB8::1", ("[2001:db8::1]:6443",), id="ipv6"),
+        pytest.param("[2001:db8::1]:443", ("[2001:db8::1]:443",), id="ipv6-with-port"),
+        pytest.param("API.example:0443", ("api.example:443",), id="name"),
+        pytest.param("kind-control-plane", ("kind-control-plane:6443",), id="short-name"),
+        pytest.param(" , ", (), id="none"),
+    ],
+)
+def test_server_addresses(text: str, addresses: tuple[str, ...]) -> None:
+    assert syntax.parse_server_addresses(text) == addresses
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://192.0.2.1:6443",
+        "192.0.2.256",
+        "192.0.2:1",
+        "[name]:1",
+        "[::1",
+        "a b",
+        "me@host",
+        "",
+    ],
+)
+def test_what_is_no_server_address(text: str) -> None:
+    with pytest.raises(ValueError, match="is not HOST or HOST:PORT; give for example"):
+        syntax.parse_server_address(text)
+
+
+@pytest.mark.parametrize("port", ["", "0", "65536", "x", "-1", "99999999999"])
+def test_what_is_no_port_of_a_server(port: str) -> None:
+    with pytest.raises(ValueError, match="has no valid port; give 1 to 65535"):
+        syntax.parse_server_address(f"192.0.2.1:{port}")
+
+
+@pytest.mark.parametrize(
     ("parse", "text", "message"),
     [
         pytest.param(

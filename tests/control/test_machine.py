@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,28 @@ def test_what_was_seen_lately_still_counts() -> None:
     assert seen.items == {"192.0.2.1", "192.0.2.2"}
     seen.see([], 600.5)
     assert seen.items == {"192.0.2.2"}
+
+
+async def test_a_name_that_does_not_exist_hides_no_other_address_of_the_api_server() -> None:
+    urls = ["https://192.0.2.9", "https://not.a.name.invalid", "https://localhost:6443"]
+
+    def resolve(wanted: Sequence[str]) -> frozenset[str]:
+        if wanted != ("https://not.a.name.invalid",):
+            return resolve_hosts(wanted)
+        raise OSError("no such name")
+
+    found = Machine(lambda: urls, MachineCalls(resolve_hosts=resolve))
+    await found.resolve()
+    assert {"192.0.2.9", "127.0.0.1"} <= found.servers.keys()
+
+
+def test_an_address_of_the_api_server_counts_as_soon_as_it_is_known() -> None:
+    """And not only when it has been looked up, which happens once a minute."""
+    urls = ["https://192.0.2.9:6443", "https://name.example", ""]
+    found = Machine(lambda: urls)
+    assert found.servers == {"192.0.2.9": "the API server's address"}
+    urls.append("https://[2001:DB8::9]:6443")
+    assert found.servers.keys() == {"192.0.2.9", "2001:db8::9"}
 
 
 async def test_what_cannot_be_read_stays_as_it_was(caplog: pytest.LogCaptureFixture) -> None:

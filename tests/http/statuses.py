@@ -5,6 +5,7 @@ from __future__ import annotations
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.counters import Counters
 from uproxy.core.report.status import (
+    ApiServerStatus,
     FrontendState,
     FrontendStatus,
     HealthCheckStatus,
@@ -94,5 +95,19 @@ FULL = Status(
         DNS: Counters(flows=1, client_datagrams=11, backend_datagrams=12),
     },
     not_ready=("10.96.0.7:80/TCP: address 10.96.0.7 is not on this node",),
+    api_servers=(
+        ApiServerStatus(
+            address="https://192.0.2.1:6443",
+            origin="--apiserver-address",
+            in_use=False,
+            reason="connection refused",
+        ),
+        ApiServerStatus(
+            address="https://192.0.2.2:6443", origin="kubelet's kubeconfig k", in_use=True
+        ),
+        ApiServerStatus(
+            address="https://10.96.0.1:443", origin="the environment of this Pod", in_use=False
+        ),
+    ),
     client_address_reason="IPv6: needs CAP_NET_ADMIN",
 )

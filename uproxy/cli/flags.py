@@ -22,7 +22,7 @@ from uproxy.cli.flag_types import (
     number,
 )
 from uproxy.config import syntax
-from uproxy.config.settings import Config
+from uproxy.config.settings import KUBELET_KUBECONFIG, Config
 from uproxy.core.route import BalancerKind, ClientIPMode
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -93,6 +93,22 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         default="",
         metavar="NAME",
         help="Context of the kubeconfig to use. Default: its current context.",
+    ),
+    _list_option(
+        "--apiserver-address",
+        kind=FlagType("list", syntax.parse_server_addresses),
+        help="Addresses of the API server, HOST or HOST:PORT (default port: 6443), which are tried "
+        "in turn before all others. Default: the address in the kubeconfig; in a Pod, those that "
+        "uproxy finds by itself.",
+    ),
+    _option(
+        "--kubelet-kubeconfig",
+        kind=PathType("path", Path),
+        default=str(KUBELET_KUBECONFIG),
+        show_default=True,
+        metavar="FILE",
+        help="In a Pod: a kubeconfig of this node's kubelet. Only the address of the API server is "
+        "taken from it; it need not exist.",
     ),
     _option(
         "--service-proxy-name",

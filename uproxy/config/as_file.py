@@ -23,6 +23,8 @@ def as_file(config: Config) -> Mapping[str, Any]:
         "hostnameOverride": config.node_name,
         "clientConnection": {"kubeconfig": _path(config.kubeconfig)},
         "context": config.context,
+        "apiServerAddresses": list(config.apiserver_address),
+        "kubeletKubeconfig": str(config.kubelet_kubeconfig),
         "serviceProxyName": config.service_proxy_name,
         "tlsRelaxedX509": config.tls_relaxed_x509,
         "manifests": [str(each) for each in config.manifests],

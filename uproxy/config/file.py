@@ -28,6 +28,7 @@ _USED: Final = {
     *API,
     "clientConnection.kubeconfig",
     *("context", "serviceProxyName", "tlsRelaxedX509"),
+    *("apiServerAddresses", "kubeletKubeconfig"),
     "logging.format",
     "logging.verbosity",
     *("hostnameOverride", "nodePortAddresses", "clusterCIDR", "bindAddressHardFail"),
@@ -225,6 +226,9 @@ def _access_settings(file: KubeProxyConfiguration, directory: Path) -> Iterator[
         yield "kubeconfig", directory / file.client_connection.kubeconfig
     if file.context:
         yield "context", file.context
+    yield "apiserver_address", tuple(map(str, file.api_server_addresses or ()))
+    if file.kubelet_kubeconfig:
+        yield "kubelet_kubeconfig", directory / file.kubelet_kubeconfig
     if file.service_proxy_name:
         yield "service_proxy_name", str(file.service_proxy_name)
     if file.tls_relaxed_x509:

@@ -48,6 +48,10 @@ class LabelValue(str):
     """The value of a label."""
 
 
+class ServerAddress(str):
+    """HOST:PORT of an API server."""
+
+
 class HostName(str):
     """A DNS name, or "*"."""
 
@@ -147,6 +151,8 @@ class KubeProxyConfiguration(_Fields, frozen=True):
 
     manifests: tuple[str, ...] | None = None
     context: str | None = None
+    api_server_addresses: tuple[ServerAddress, ...] | None = None
+    kubelet_kubeconfig: str | None = None
     service_proxy_name: LabelValue | None = None
     tls_relaxed_x509: bool | None = msgspec.field(default=None, name="tlsRelaxedX509")
     metrics_allowed_hosts: tuple[HostName, ...] | None = None
@@ -243,6 +249,7 @@ _PARSERS: dict[type[Any], Any] = {
     ClusterCidr: _cluster_cidr,
     HostPort: _host_port,
     IpAddress: _ip_address,
+    ServerAddress: lambda value: ServerAddress(syntax.parse_server_address(value)),
     HostName: lambda value: HostName(syntax.parse_host_name(value)),
     LabelValue: lambda value: LabelValue(syntax.parse_label_value(value)),
 }

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from uproxy.core.route import BalancerKind
+
+KUBELET_KUBECONFIG: Final = Path("/etc/kubernetes/kubelet.conf")
+"""Where kubeadm puts it, and where deploy/kustomize mounts it."""
 
 
 class Address(NamedTuple):
@@ -26,6 +29,12 @@ class Config:
     """How to reach the cluster; None: as a Pod of it, else by $KUBECONFIG or ~/.kube/config."""
     context: str = ""
     """Which context of the kubeconfig; "": its current one."""
+    apiserver_address: tuple[str, ...] = ()
+    """Addresses of the API server, "HOST:PORT", which are tried in turn before that of the
+    kubeconfig, or those that a Pod finds by itself."""
+    kubelet_kubeconfig: Path = KUBELET_KUBECONFIG
+    """In a Pod: a kubeconfig of this node's kubelet. The address of the API server in it is tried,
+    too."""
     service_proxy_name: str = ""
     """Serve Services whose label service.kubernetes.io/service-proxy-name is this; "": those
     without the label."""

@@ -16,6 +16,8 @@ from uproxy.core.ip import Network, parse_ip, parse_network
 
 MAX_WORKERS: Final = 64
 MAX_FLOWS: Final = 10_000_000
+_API_SERVER_PORT: Final = 6443
+"""The default of kube-apiserver's --secure-port."""
 
 _UNITS: Final = {
     "ns": 1e-9,
@@ -99,9 +101,27 @@ def parse_address(text: str, default_port: int | None = None) -> Address | None:
         return Address(address, default_port)
     if port is None:
         raise ValueError(f'"{text}" is not IP:port; give for example {example}')
-    if not (port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= 65535):
-        raise ValueError(f'"{text}" has no valid port; give 1 to 65535, for example {example}')
-    return Address(address, int(port))
+    return Address(address, _port(port, text, example))
+
+
+def parse_server_addresses(text: str) -> tuple[str, ...]:
+    """Addresses of API servers, HOST[:PORT], separated by commas; as "HOST:PORT", in which an IPv6
+    address has brackets."""
+    return tuple(parse_server_address(each) for each in split_list(text))
+
+
+def parse_server_address(text: str) -> str:
+    """One of them. The host is a name or an IP address, and the default port is 6443."""
+    text = text.strip()
+    host, port = (text, None) if parse_ip(text) else _split_port(text)
+    address, example = parse_ip(host), f"192.0.2.1:{_API_SERVER_PORT}"
+    # Digits and dots that are no IP address are a mistake, and not the name of a host.
+    named = _HOST_NAME.fullmatch(host.lower()) and not host.replace(".", "").isdecimal()
+    if address is None and (not named or text.startswith("[")):
+        raise ValueError(f'"{text}" is not HOST or HOST:PORT; give for example {example}')
+    number = _API_SERVER_PORT if port is None else _port(port, text, example)
+    host = address or host.lower()
+    return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
 
 
 def parse_host_names(text: str) -> tuple[str, ...]:
@@ -204,6 +224,13 @@ def _network(text: str, words: Sequence[str] = ()) -> Network:
         prefix = 128 if ":" in address else 32
         raise ValueError(f'"{text}" is not {kinds}; give {address}/{prefix} for one address')
     raise ValueError(f'"{text}" is not {kinds}; give for example 10.0.0.0/8 or fd00::/8')
+
+
+def _port(port: str, text: str, example: str) -> int:
+    """The number of a port, which is a part of `text`."""
+    if not (port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= 65535):
+        raise ValueError(f'"{text}" has no valid port; give 1 to 65535, for example {example}')
+    return int(port)
 
 
 def _split_port(text: str) -> tuple[str, str | None]:

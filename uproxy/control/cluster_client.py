@@ -87,6 +87,11 @@ class ClusterClient:
         """Something may have gone wrong, or may be in order again."""
         self._events.changed()
 
+    def learn_api_servers(self) -> bool:
+        """Have the addresses of the API servers used that the cluster names now. Returns whether
+        addresses have come or gone."""
+        return self._source.api.learn(self._reconciler.state.api_servers)
+
     async def run(self) -> None:
         """Do all of this, until cancelled."""
         self._events.send([starting(self._node, __version__)])

@@ -8,11 +8,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
+from urllib.parse import urlsplit
 
 from uproxy.config.settings import Config
+from uproxy.core.brief import brief_name
 from uproxy.core.cluster.host_addresses import API_SERVER
 from uproxy.core.cluster.state import NodeFacts
-from uproxy.core.ip import parse_network
+from uproxy.core.ip import parse_ip, parse_network
 from uproxy.core.recently_seen import RecentlySeen
 from uproxy.core.route import ClientIPMode
 from uproxy.core.routing.nodeports import resolve_nodeport_addresses
@@ -114,7 +116,9 @@ class Machine:
     def servers(self) -> Mapping[str, str]:
         """Addresses that no Service may have here except as its ClusterIP."""
         dns = dict.fromkeys(self._name_servers.items, "a DNS server of this node")
-        return dns | dict.fromkeys(self._api_addresses.items, API_SERVER)
+        # An address that was learned just now counts at once, and not only after the next look-up.
+        found = self._api_addresses.items.union(filter(None, map(_literal, self._api_servers())))
+        return dns | dict.fromkeys(found, API_SERVER)
 
     async def read_all(self) -> None:
         """Read everything."""
@@ -145,14 +149,22 @@ class Machine:
         self._gateways_due = now + self._route_pause * (now - began)
 
     async def resolve(self) -> None:
-        """Find out the addresses of the API server."""
+        """Find out the addresses of the API server. Each name is looked up by itself, so that one
+        which does not exist says nothing about the others."""
+        async with asyncio.TaskGroup() as tasks:
+            for url in filter(None, dict.fromkeys(self._api_servers())):
+                tasks.create_task(self._resolve(url), name="look up the API server's address")
+
+    async def _resolve(self, url: str) -> None:
         try:
             async with asyncio.timeout(_DNS_TIMEOUT):
-                found = await asyncio.to_thread(self._calls.resolve_hosts, self._api_servers())
+                found = await asyncio.to_thread(self._calls.resolve_hosts, (url,))
                 self._api_addresses.see(found, time.monotonic())
         except Exception as error:
+            # A URL may contain a password, but its host does not.
+            host, reason = brief_name(str(urlsplit(url).hostname)), error or "no answer"
             self._warn_once(
-                "dns", f"cannot look up the API server's address: {error or 'no answer'}"
+                f"dns {host}", f"cannot look up the API server's address {host}: {reason}"
             )
 
     async def monitor(self, changed: Callable[[frozenset[str]], None]) -> None:
@@ -195,6 +207,11 @@ class Machine:
         if self._trouble.get(what) != trouble:
             self._trouble[what] = trouble
             log.warning("%s", trouble)
+
+
+def _literal(url: str) -> str | None:
+    """The address in a URL; None if its host is a name."""
+    return parse_ip(urlsplit(url).hostname or "")
 
 
 def routing_options(

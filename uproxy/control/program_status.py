@@ -26,7 +26,7 @@ from uproxy.core.report.overview import (
     unserved,
 )
 from uproxy.core.report.readiness import Reason, ReasonKind, not_ready, texts
-from uproxy.core.report.status import FrontendStatus, Status
+from uproxy.core.report.status import ApiServerStatus, FrontendStatus, Status
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.server import HttpServer
 from uproxy.sources.kubernetes.source import KubernetesSource
@@ -71,6 +71,7 @@ class ProgramStatus:
             not_ready=tuple(texts(self._not_ready(frontends))),
             not_healthy=tuple(texts(self.reasons_not_healthy())),
             notes=tuple(texts(self.notes())),
+            api_servers=tuple(self._api_servers()),
             client_address_reason=self.client_ip.shown.reason,
         )
 
@@ -117,6 +118,16 @@ class ProgramStatus:
         if missing:
             found.append(f"{missing} of {self.config.workers} workers to start")
         return found
+
+    def _api_servers(self) -> Iterator[ApiServerStatus]:
+        addresses = self.kubernetes.api.addresses if self.kubernetes is not None else ()
+        for each in addresses:
+            yield ApiServerStatus(
+                address=each.server,
+                origin=each.origin,
+                in_use=each.in_use,
+                reason=each.reason,
+            )
 
     def _frontends(self) -> list[FrontendStatus]:
         table = self.reconciler.table

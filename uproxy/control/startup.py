@@ -10,7 +10,8 @@ from functools import partial
 
 from uproxy.apiserver.client import ApiClient
 from uproxy.apiserver.deferred_client import DeferredClient
-from uproxy.apiserver.discovery import find_access
+from uproxy.apiserver.discovery import KnownAddresses, find_access, find_addresses
+from uproxy.apiserver.failover_client import FailoverClient
 from uproxy.apiserver.request import ApiServer
 from uproxy.config.settings import Config
 from uproxy.control.daemon import Daemon
@@ -20,7 +21,7 @@ from uproxy.core.errors import SourceError
 from uproxy.core.report.telemetry import RequestTelemetry
 from uproxy.http.server import HttpServer
 from uproxy.sources.kubernetes.source import KubernetesSource
-from uproxy.sources.last_known.snapshot import has_snapshot
+from uproxy.sources.last_known.snapshot import has_snapshot, remembered_api_servers
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,6 @@ def _find_cluster(config: Config, requests: RequestTelemetry) -> KubernetesSourc
     """
     if config.manifests:
         return None
-    api: ApiServer
     try:
         api = _api(config, requests)
     except SourceError as error:
@@ -119,18 +119,34 @@ def _find_cluster(config: Config, requests: RequestTelemetry) -> KubernetesSourc
 
 
 def _api_servers(cluster: KubernetesSource | None) -> Sequence[str]:
-    """URLs of the API server and of the proxy in front of it."""
+    """URLs of the API server and of the proxy in front of it. A former address is left out unless
+    it is in use: it may be that of a Service by now."""
     if cluster is None:
         return ()
-    access = cluster.api.access
-    return access.server, access.proxy
+    servers = (each.server for each in cluster.api.addresses if each.in_use or not each.former)
+    return *servers, cluster.api.access.proxy
 
 
-def _api(config: Config, requests: RequestTelemetry) -> ApiClient:
+def _remembered_api_servers(config: Config) -> Sequence[str]:
+    if config.state_dir is None:
+        return ()
+    return remembered_api_servers(config.state_dir, config.node_name)
+
+
+def _api(config: Config, requests: RequestTelemetry) -> ApiServer:
     access = find_access(config.kubeconfig, config.context)
     if access is None:
         raise StartError(
             "nothing to serve: not running in a Pod, and no kubeconfig was found; give "
             "--kubeconfig FILE or --manifests PATH, or try: uproxy demo"
         )
-    return ApiClient(access, relaxed_x509=config.tls_relaxed_x509, requests=requests)
+    known = KnownAddresses(
+        config.apiserver_address,
+        config.kubelet_kubeconfig,
+        lambda: _remembered_api_servers(config),
+    )
+    candidates = find_addresses(access, known, spread=config.node_name)
+    relaxed = config.tls_relaxed_x509
+    if candidates is None:
+        return ApiClient(access, relaxed_x509=relaxed, requests=requests)
+    return FailoverClient(access, candidates, relaxed_x509=relaxed, requests=requests)

@@ -29,10 +29,10 @@ def command(ctx: click.Context, /, **_: Any) -> None:
     Endpoints and Nodes, in YAML or JSON. Changes take effect while uproxy runs.
     """
     config, warnings = resolve(ctx)
-    if config.manifests and (config.kubeconfig or config.context):
+    if config.manifests and (config.kubeconfig or config.context or config.apiserver_address):
         raise click.UsageError(
-            "objects come either from --manifests or from a cluster (--kubeconfig, --context); "
-            "leave one out",
+            "objects come either from --manifests or from a cluster (--kubeconfig, --context, "
+            "--apiserver-address); leave one out",
             ctx,
         )
     logs.set_up(config.log_format, verbose=config.verbosity > 0)

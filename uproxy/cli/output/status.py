@@ -8,7 +8,7 @@ from typing import Final
 
 from uproxy.cli.output.columns import Paint, columns, grouped, paragraph, plain
 from uproxy.cli.output.numbers import amount, counted
-from uproxy.core.report.status import FrontendState
+from uproxy.core.report.status import ApiServerStatus, FrontendState
 from uproxy.core.report.status_format import FrontendView, HealthCheckView, StatusView
 
 READY: Final = "ready"
@@ -42,6 +42,7 @@ def overview(
         width,
     )
     yield from _section("Health checks", list(map(health_check, status.health_checks)), width)
+    yield from _section("API server", list(map(_api_server, status.api_servers)), width)
     yield from _section("Workers", list(_workers(status)), width)
 
 
@@ -138,6 +139,11 @@ def _first_few(reasons: Sequence[str]) -> Iterator[str]:
 
 def _problem(field: str, reason: str) -> str:
     return f"{field}: {reason}" if field else reason
+
+
+def _api_server(each: ApiServerStatus) -> tuple[str, ...]:
+    use = "in use" if each.in_use else each.reason or "in reserve"
+    return "", each.address, use, f"from {each.origin}"
 
 
 def _workers(status: StatusView) -> Iterator[tuple[str, ...]]:

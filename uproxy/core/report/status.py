@@ -87,6 +87,19 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc
     """Why its clients may have to wait; "" if it serves."""
 
 
+class ApiServerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """One address of the API server."""
+
+    address: str
+    """A URL."""
+    origin: str
+    """Where it was found."""
+    in_use: bool
+    """Whether requests are sent there."""
+    reason: str = ""
+    """Why it did not answer when it was tried last; "": it did, or was not tried."""
+
+
 class HealthCheckStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """A healthCheckNodePort that is wanted."""
 
@@ -115,5 +128,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Why /healthz fails; empty if it succeeds."""
     notes: tuple[str, ...] = ()
     """What needs attention, but makes neither of them fail."""
+    api_servers: tuple[ApiServerStatus, ...] = ()
+    """The addresses of the API server, in the order in which they are tried."""
     client_address_reason: str = ""
     """Why client addresses cannot be preserved in one of the families; "" if they can."""

@@ -10,6 +10,7 @@ import msgspec
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.counters import Counters
 from uproxy.core.report.status import (
+    ApiServerStatus,
     FrontendState,
     FrontendStatus,
     HealthCheckStatus,
@@ -92,6 +93,7 @@ class StatusView(_View):
     not_healthy: list[str] = []
     """Older versions do not say this, nor what follows."""
     notes: list[str] = []
+    api_servers: list[ApiServerStatus] = []
 
 
 class Filter(NamedTuple):
@@ -142,6 +144,7 @@ def status_view(status: Status, wanted: Filter) -> StatusView:
         client_address_reason=status.client_address_reason,
         not_healthy=list(status.not_healthy),
         notes=list(status.notes),
+        api_servers=list(status.api_servers),
     )
 
 
