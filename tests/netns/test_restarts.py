@@ -20,7 +20,7 @@ from tests.netns.peers import REFUSED, RESET, Pod, ask, pod
 from tests.netns.test_claims import claimed
 from tests.netns.test_reserved import api_server
 
-pytestmark = kit.needs()
+pytestmark = kit.needs("nft=nftables")
 
 WEB, WEB6 = "203.0.113.10", "2001:db8:3::10"
 OLD, NEW = "203.0.113.40", "203.0.113.41"
@@ -228,6 +228,7 @@ def test_another_pod_cidr(
             assert flow.recv(100).startswith(b"far")
             apply(api, node(net, pod_cidrs=("10.244.7.0/24", PODS[1])))
             wait_for("the new one", lambda: from_pod("IPv4") == RESET)
+            assert f"the pods of this node are in 10.244.7.0/24 and {PODS[1]} now" in uproxy.log
             assert from_pod("IPv6") == "far"
             assert ask(net.node.space, "TCP", net.node.ipv4, 30080).split()[0] == "far"
             apply(api, node(net))
@@ -236,6 +237,43 @@ def test_another_pod_cidr(
             assert flow.recv(100) == b"still here"
         assert uproxy.process.poll() is None
         assert uproxy.get(uproxy.health, "/healthz")[0] == 200
+
+
+def test_pods_are_seen_with_their_own_addresses_as_the_pod_cidr_says(
+    net: World, pods: tuple[Pod, Pod], api: ThreadedApi, tmp_path: Path
+) -> None:
+    pod_of_node = net.local[1]
+    apply(api, *web(far(net)))
+    with following(net, api, tmp_path):
+
+        def seen(protocol: str) -> str:
+            return ask(pod_of_node.space, protocol, WEB, 80)
+
+        for cidrs, address in (
+            (PODS, pod_of_node.ipv4),
+            (("10.244.7.0/24", PODS[1]), net.node.ipv4),
+            (PODS, pod_of_node.ipv4),
+        ):
+            apply(api, node(net, pod_cidrs=cidrs))
+            for protocol in ("TCP", "UDP"):
+                wait_for(f"{cidrs}", lambda: seen(protocol) == f"far {address}")  # noqa: B023
+
+
+def test_a_node_that_gets_another_address(
+    net: World, pods: tuple[Pod, Pod], api: ThreadedApi, tmp_path: Path
+) -> None:
+    """The primary address moves, and NodePorts with it."""
+    first, second = net.node.ipv4, net.second[0]
+    apply(api, *web(near(net)))
+    with following(net, api, tmp_path, "--nodeport-addresses", "primary") as uproxy:
+        assert answers(net, first, 30080) == {"near"}
+        moved = node(net)
+        moved["status"]["addresses"] = [{"type": "InternalIP", "address": second}]
+        apply(api, moved)
+        wait_for("the new one", lambda: ask(net.client.space, "TCP", second, 30080) != REFUSED)
+        wait_for("all", lambda: answers(net, second, 30080) == {"near"})
+        assert answers(net, first, 30080) == {REFUSED}
+        assert uproxy.process.poll() is None
 
 
 def test_a_node_that_has_another_name(
@@ -280,5 +318,7 @@ def test_the_node_is_deleted_and_comes_back(
         wait_until_served(net, NEW, "near")
         assert from_pod() == "far"
         apply(api, node(net, pod_cidrs=("10.244.7.0/24",)))
+        assert "the Node here was deleted" in uproxy.log
         wait_for("it is back", lambda: healthz() == 200)
+        assert "the cluster has a Node here now" in uproxy.log
         wait_for("with other pods", lambda: from_pod() == RESET)

@@ -22,6 +22,7 @@ from uproxy.control.machine import Machine, routing_options
 from uproxy.control.program_status import ProgramStatus
 from uproxy.control.reconciler import Reconciler
 from uproxy.control.service_addresses import ServiceAddresses
+from uproxy.control.sync_log import log_node
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.control.workers import Workers, start_worker
 from uproxy.core.cluster.objects import ObjectName
@@ -291,6 +292,8 @@ class Daemon:
         applied would take pods for clients from outside, and open no NodePort at the addresses of
         the Node."""
         if self.state.node != self._node:
+            if self.reconciler.served_once.is_set():
+                log_node(self._node, self.state.node)
             self._node = self.state.node
             self._facts_changed()
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.cluster.state import NodeFacts
 from uproxy.core.flows.backend_reachability import Changes
 from uproxy.core.route import Frontend, Route
 from uproxy.core.routing.plan import Plan
@@ -32,6 +33,22 @@ def log_plan(plan: Plan) -> None:
     else:
         for event in events:
             log.info("%s", event)
+
+
+def log_node(before: NodeFacts, after: NodeFacts) -> None:
+    """Log what has changed about this node after everything was served once."""
+    if before.known and not after.known:
+        log.warning(
+            "the Node %s was deleted: /healthz fails, and what was known of it counts until there"
+            " is one again",
+            after.name,
+        )
+    elif after.known and not before.known:
+        log.info("the cluster has a Node %s now", after.name)
+    if after.pod_cidrs != before.pod_cidrs:
+        log.info(
+            "the pods of this node are in %s now", " and ".join(after.pod_cidrs) or "no network"
+        )
 
 
 def log_failures(new: Mapping[Frontend, Failure], owners: Mapping[Frontend, Route]) -> None:
