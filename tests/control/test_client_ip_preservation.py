@@ -18,6 +18,7 @@ from uproxy.control.client_ip_preservation import ClientAddressCalls, ClientIPPr
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.routing.table import RoutingTable
+from uproxy.host.pod_networks import PodNetworks
 
 WEB = ObjectName("default", "web")
 
@@ -26,7 +27,11 @@ def wanted_by(*services: ObjectName) -> RoutingTable:
     return RoutingTable(preserves_outside=frozenset(services))
 
 
-def run(main: Callable[[FaultInjector, ClientIPPreservation], Awaitable[None]]) -> None:
+Told = list[tuple[str, ...]]
+"""Networks of the pods that can be shown, each time that something has changed."""
+
+
+def run(main: Callable[[FaultInjector, ClientIPPreservation, Told], Awaitable[None]]) -> None:
     clock, faults = Clock(), FaultInjector(random.Random(0))
     kernel = Kernel(clock, faults, lambda line: None)
     made = Transparency(kernel)
@@ -39,16 +44,16 @@ def run(main: Callable[[FaultInjector, ClientIPPreservation], Awaitable[None]]) 
     )
 
     async def beside() -> None:
-        changes: list[None] = []
+        told: Told = []
         shown = ClientIPPreservation(
             "auto",
-            changed=lambda: changes.append(None),
+            changed=lambda: told.append(shown.shown.pods),
             with_flows=frozenset,
             calls=calls,
         )
         async with asyncio.TaskGroup() as tasks, shown:
             running = tasks.create_task(TaskSupervisor().run("what shows addresses", shown.run))
-            await main(faults, shown)
+            await main(faults, shown, told)
             running.cancel()
 
     with ExitStack() as stack:
@@ -59,7 +64,7 @@ def run(main: Callable[[FaultInjector, ClientIPPreservation], Awaitable[None]]) 
 
 @pytest.mark.parametrize("what", ["lock", "transparent", "bug"])
 def test_a_lack_of_something_does_not_last(what: str) -> None:
-    async def main(faults: FaultInjector, shown: ClientIPPreservation) -> None:
+    async def main(faults: FaultInjector, shown: ClientIPPreservation, told: Told) -> None:
         faults.start([what], 1.0)
         await shown.prepare(wanted_by(WEB))
         await asyncio.sleep(60)
@@ -75,7 +80,7 @@ def test_a_lack_of_something_does_not_last(what: str) -> None:
 
 @pytest.mark.parametrize("what", ["transparent", "bug"])
 def test_what_cannot_be_removed_stops_nobody(what: str) -> None:
-    async def main(faults: FaultInjector, shown: ClientIPPreservation) -> None:
+    async def main(faults: FaultInjector, shown: ClientIPPreservation, told: Told) -> None:
         await shown.prepare(wanted_by(WEB))
         await asyncio.sleep(1)
         faults.start([what], 1.0)
@@ -85,5 +90,19 @@ def test_what_cannot_be_removed_stops_nobody(what: str) -> None:
         await shown.prepare(wanted_by(WEB))
         await asyncio.sleep(30)
         assert shown.shown.families == ("IPv4", "IPv6")
+
+    run(main)
+
+
+def test_workers_learn_which_pods_live_here_no_longer() -> None:
+    async def main(faults: FaultInjector, shown: ClientIPPreservation, told: Told) -> None:
+        both = PodNetworks(pods=("10.0.0.0/24", "10.0.1.0/24"))
+        shown.set_networks(both)
+        await shown.prepare(wanted_by(WEB))
+        assert told[-1] == both.pods
+        shown.set_networks(PodNetworks(pods=both.pods[:1]))
+        assert told[-1] == both.pods[:1]
+        shown.set_networks(PodNetworks())
+        assert told[-1] == ()
 
     run(main)

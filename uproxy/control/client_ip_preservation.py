@@ -141,14 +141,16 @@ class ClientIPPreservation:
             self._wake.set()
 
     def set_networks(self, networks: PodNetworks) -> None:
-        """These pods live here from now on. Workers learn of those that are new when the rules for
-        them are installed."""
+        """These pods live here from now on. Workers learn at once of those that no longer do, and of
+        those that are new when the rules for them are installed."""
         if self._mode != "never" and networks != self._networks:
+            before = self.shown
             self._networks = networks
             self._pods = tuple(each for each in self._pods if each in networks.pods)
             self._bridges.set_networks(networks)
             self._want(self._table)
             self._wake.set()
+            self._tell(before)
 
     def reported_astray(self, ports: Iterable[ServicePortName]) -> None:
         """A worker says that replies from these do not come back."""
