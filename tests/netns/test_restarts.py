@@ -249,6 +249,8 @@ def test_pods_are_seen_with_their_own_addresses_as_the_pod_cidr_says(
         def seen(protocol: str) -> str:
             return ask(pod_of_node.space, protocol, WEB, 80)
 
+        # From the first connection on, as a NetworkPolicy may let in nothing else.
+        assert (seen("TCP"), seen("UDP")) == 2 * (f"far {pod_of_node.ipv4}",)
         for cidrs, address in (
             (PODS, pod_of_node.ipv4),
             (("10.244.7.0/24", PODS[1]), net.node.ipv4),

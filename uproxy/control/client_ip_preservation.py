@@ -141,8 +141,8 @@ class ClientIPPreservation:
             self._wake.set()
 
     def set_networks(self, networks: PodNetworks) -> None:
-        """These pods live here from now on. Workers learn at once of those that no longer do, and of
-        those that are new when the rules for them are installed."""
+        """These pods live here from now on. Workers learn at once of those that no longer do, and
+        of those that are new when the rules for them are installed."""
         if self._mode != "never" and networks != self._networks:
             before = self.shown
             self._networks = networks

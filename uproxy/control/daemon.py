@@ -34,6 +34,7 @@ from uproxy.core.report.telemetry import RequestTelemetry, Telemetry
 from uproxy.core.route import Backend, ClientIPMode, ServicePortName
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.service_routes import HealthCheck
+from uproxy.core.routing.table import RoutingTable
 from uproxy.host import processors
 from uproxy.host.claims import Claims
 from uproxy.http.health import ServiceHealthServers
@@ -129,7 +130,7 @@ class Daemon:
             serve_health_checks=self._serve_health_checks,
             min_sync_period=config.min_sync_period,
             before_sync=self._apply_node,
-            prepare=self.client_ip.prepare,
+            prepare=self._prepare,
             after_sync=self._synced,
         )
         self.supervisor = TaskSupervisor()
@@ -296,6 +297,11 @@ class Daemon:
                 log_node(self._node, self.state.node)
             self._node = self.state.node
             self._facts_changed()
+
+    async def _prepare(self, table: RoutingTable) -> None:
+        """Before anything is opened for a table: whose addresses backends can be shown."""
+        await self.local_pods.up_to_date()
+        await self.client_ip.prepare(table)
 
     def _synced(self) -> None:
         if self.cluster_client is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +21,8 @@ _MIN_PERIOD: Final = 0.1
 _ROUTE_PAUSE: Final = 50.0
 """How many times as long as it took to read the routes they are not read again: a router may have a
 million, and reading them is to take a fiftieth of the time at most."""
+_TIMEOUT: Final = 5.0
+"""Seconds that a sync waits for a reading."""
 
 
 class LocalPods:
@@ -37,12 +40,27 @@ class LocalPods:
         self._changed = changed
         self._calls = calls
         self._networks = PodNetworks()
+        self._read_within: tuple[str, ...] = ()
+        """The networks of the cluster's pods as of the latest reading, which may have failed."""
+        self._reading = asyncio.Lock()
+        """Held while they are read."""
         self._trouble = ""
         self._wake = asyncio.Event()
 
     def clusters_changed(self) -> None:
         """`clusters` may return something else now."""
         self._wake.set()
+
+    async def up_to_date(self) -> None:
+        """Return when those that are within the present networks of the cluster's pods have been
+        read. Otherwise a start, or a change of podCIDRs, would show backends this node's address
+        until the next reading, which a NetworkPolicy may not let in."""
+        if tuple(self._clusters()) != self._read_within:
+            with contextlib.suppress(TimeoutError):
+                # A reading that `run` has begun meanwhile may be of the present ones.
+                async with asyncio.timeout(_TIMEOUT), self._reading:
+                    if tuple(self._clusters()) != self._read_within:
+                        await self._read()
 
     async def run(self) -> None:
         """Read them again whenever something may have changed, for ever."""
@@ -51,7 +69,8 @@ class LocalPods:
             while True:
                 self._wake.clear()
                 began = time.monotonic()
-                await self._read()
+                async with self._reading:
+                    await self._read()
                 pause = _ROUTE_PAUSE * (time.monotonic() - began)
                 await asyncio.sleep(max(_MIN_PERIOD, pause))
                 await self._wake.wait()
@@ -63,15 +82,16 @@ class LocalPods:
             await asyncio.sleep(_MIN_PERIOD)
 
     async def _read(self) -> None:
-        before = self._networks
+        before, clusters = self._networks, tuple(self._clusters())
         try:
-            clusters = tuple(self._clusters())
             self._networks = await asyncio.to_thread(self._calls.read_pod_networks, clusters)
         except Exception as error:
             if str(error) != self._trouble:
                 log.warning("cannot read which pods live on this node: %s", error)
             self._trouble = str(error)
             return
+        finally:
+            self._read_within = clusters
         self._trouble = ""
         if self._networks != before:
             self._changed(self._networks)
