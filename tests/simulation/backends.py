@@ -13,6 +13,8 @@ from tests.simulation.world import World
 class Backend:
     """A TCP server; what each of its connections does is in a script of its own."""
 
+    protocol = "TCP"
+
     def __init__(
         self, world: World, address: Address, reply: Reply, next_script: Callable[[], Script]
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec.structs import replace
 
@@ -12,11 +12,24 @@ from tests.simulation.datagrams import DatagramSocket
 from tests.simulation.files import File
 from tests.simulation.machine import Machine, Mailbox
 from tests.simulation.scenario import Scenario, Service, Step
-from tests.simulation.streams import Address, Listening
+from tests.simulation.streams import NODE, Address, Listening
 from tests.simulation.world import Violation
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
-from uproxy.net.messages import Close, Drain, FromWorker, Open, Report, ToWorker, Unserved, Update
+from uproxy.net.messages import (
+    Close,
+    Drain,
+    FromWorker,
+    LocalClients,
+    Open,
+    Report,
+    ToWorker,
+    Unserved,
+    Update,
+)
+
+PODS: Final = "198.51.100.0/24"
+"""All clients, if they are pods."""
 
 
 class Hearing(Protocol):
@@ -30,9 +43,14 @@ class ReportChannel:
 
     wants_write = False
 
-    def __init__(self, lacking: Callable[[list[Frontend]], None]) -> None:
+    def __init__(
+        self,
+        lacking: Callable[[list[Frontend]], None],
+        astray: Callable[[list[ServicePortName]], None],
+    ) -> None:
         self.sums: dict[ServicePortName, Counters] = {}
         self._lacking = lacking
+        self._astray = astray
 
     def flush(self) -> None:
         """Nothing ever waits."""
@@ -42,6 +60,8 @@ class ReportChannel:
             if isinstance(message, Report):
                 for name, counters in message.ports:
                     self.sums.setdefault(name, Counters(dropped={})).add(counters)
+                if message.astray:
+                    self._astray(message.astray)
             elif isinstance(message, Unserved):
                 self._lacking(message.frontends)
 
@@ -54,7 +74,9 @@ class Control:
         self.listening: dict[int, Listening | DatagramSocket] = {}
         """By the number of their service."""
         self.mailbox = Mailbox(machine.world)
-        self.channel = ReportChannel(self._open_again)
+        self.channel = ReportChannel(self._open_again, self._hear_of_astray)
+        self.astray: tuple[ServicePortName, ...] = ()
+        """What the worker has reported."""
         self._world = machine.world
         self._machine = machine
         self._scenario = scenario
@@ -63,6 +85,12 @@ class Control:
         """Sockets that the worker is to close, and that no one else has."""
         self._drained = False
         """Whether no client is accepted any more."""
+
+    def introduce(self) -> None:
+        """Say which clients are pods, if any."""
+        if self._scenario.pods:
+            clients = LocalClients((NODE,), (PODS,), ("IPv4",), (PODS,), (), self.astray)
+            self._say(clients)
 
     def serve(self, service: Service, addresses: list[Address]) -> None:
         """Another service, with these backends."""
@@ -81,6 +109,7 @@ class Control:
                 balancer=service.balancer,
                 proxy_protocol=service.proxy_protocol,
                 affinity_timeout=service.affinity,
+                preserves_pods=self._scenario.pods,
             )
         )
         self._open(number)
@@ -160,6 +189,12 @@ class Control:
         for number, listening in self.listening.items():
             if self.routes[number].frontend in frontends:
                 self._say(Open(self.routes[number]), listening)
+
+    def _hear_of_astray(self, ports: list[ServicePortName]) -> None:
+        if set(ports) & set(self.astray):
+            raise Violation(f"{ports} are reported astray once more")
+        self.astray += tuple(ports)
+        self.introduce()
 
     def _update(self, number: int) -> None:
         """Some backends are gone, or back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -80,7 +81,7 @@ def draw(seed: str, mode: Mode) -> Scenario:
         return narrow(random, drawn)
     if mode == "udp" and random.random() < 0.1:
         return random.choice((crowd, flood))(random, drawn)
-    return drawn
+    return _with_pods(drawn)
 
 
 def _rates(random: Random) -> dict[Fault, float]:
@@ -227,6 +228,17 @@ def _detaching(seed: str, mode: Mode) -> tuple[Step, ...]:
     )
     return tuple(
         Step(at=at, what="detach", service=0, backend=random.randrange(12)) for at in sorted(times)
+    )
+
+
+def _with_pods(drawn: Scenario) -> Scenario:
+    """By a chance of its own, too."""
+    random = Random(f"pods {drawn.mode} {drawn.seed}")
+    if random.random() < 0.6:
+        return drawn
+    services = range(len(drawn.services))
+    return replace(
+        drawn, pods=True, astray=tuple(each for each in services if random.random() < 0.5)
     )
 
 

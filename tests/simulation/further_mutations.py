@@ -8,6 +8,7 @@ from tests.simulation.mutation import (
     EPOLL_DIRECTION,
     FLOW,
     REACTOR,
+    RETURN_PATHS,
     RING,
     RING_DIRECTION,
     UDP,
@@ -17,6 +18,20 @@ from tests.simulation.mutation import (
 )
 
 FURTHER: Final = (
+    one(
+        "probe-left-open",
+        "The sockets of a probe are not closed when its outcome is known.",
+        RETURN_PATHS,
+        "        del self._probes[owner]\n        probe.close()\n",
+        "        del self._probes[owner]\n",
+    ),
+    one(
+        "hidden-after-the-end",
+        "A UDP flow that has ended is given a socket when the outcome of a probe is known.",
+        "dataplane.udp.flow",
+        "        if self._sock is None or self._doubts_from == inf:\n",
+        "        if self._confirmed:\n",
+    ),
     one(
         "lost-rearm",
         "A receive that has ended is not armed again if its bytes were sent at once.",

@@ -167,6 +167,7 @@ def violations(simulation: Simulation) -> list[str]:
     total = _total(simulation, "TCP")
     found += _miscounted(simulation, total)
     found += _blamed(simulation, total)
+    found += _hidden(simulation)
     if simulation.scenario.knows_limit:
         found += _ran_out(simulation)
     if simulation.scenario.gentle:
@@ -280,6 +281,13 @@ def _blamed(simulation: Simulation, total: Counters) -> list[str]:
     if any(happened[fault] for fault in others) or _rough(simulation) or not total.dial_failures:
         return []
     return [f"{total.dial_failures} dials have failed, and no backend has done anything"]
+
+
+def _hidden(simulation: Simulation) -> list[str]:
+    """Only where replies do go astray does the process say so."""
+    services = {f"service-{number}" for number in simulation.scenario.astray}
+    wrong = [each for each in simulation.control.astray if each.name not in services]
+    return [f"replies of {wrong} are said to go astray"] if wrong else []
 
 
 def _ran_out(simulation: Simulation) -> list[str]:

@@ -26,6 +26,7 @@ def one(name: str, says: str, module: str, old: str, new: str) -> Mutation:
 
 
 RING = "uring.ring"
+RETURN_PATHS = "dataplane.return_paths"
 EPOLL_DIRECTION = "dataplane.tcp.epoll_direction"
 RING_DIRECTION = "dataplane.tcp.ring_direction"
 SUBMISSION_QUEUE = "uring.submission_queue"

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 from tests.simulation.datagrams import DatagramSocket
-from tests.simulation.streams import NODE, WILDCARD, Address, Listening, Stream
+from tests.simulation.streams import NODE, NOWHERE, WILDCARD, Address, Listening, Stream
 from tests.simulation.world import Fault, World
 
 UNANSWERED: Final = 20.0
@@ -26,6 +26,7 @@ class Host(Protocol):
     """A backend."""
 
     reply: Reply
+    protocol: str
 
     def accept(self, stream: Stream) -> None:
         """A connection with it was established."""
@@ -53,6 +54,8 @@ class Network:
         """Streams that clients have opened, in order."""
         self.opened: list[DatagramSocket] = []
         """UDP sockets of the process, whatever became of them."""
+        self.astray: set[Address] = set()
+        """Backends whose replies to pods of this node do not come back."""
         self.refused = 0
         """Datagrams for ports without a socket."""
         self._port = 30_000
@@ -76,7 +79,8 @@ class Network:
 
     def dial(self, stream: Stream, target: Address) -> None:
         """The process opens a connection."""
-        stream.local = (NODE, self.port())
+        if stream.local == NOWHERE:
+            stream.local = (NODE, self.port())
         stream.remote = target
         stream.connecting = True
         self.sent.append(stream)
@@ -86,12 +90,23 @@ class Network:
         host = self.hosts.get(target)
         if stream.released:
             return
-        if host is None or host.reply is Reply.REFUSES:
-            self.world.soon(lambda: stream.refuse(errno.ECONNREFUSED))
-        elif host.reply is Reply.ACCEPTS:
-            self.world.soon(lambda: self._establish(stream, host))
-        else:
+        reply = host.reply if host is not None else Reply.REFUSES
+        if reply is Reply.SILENT or self._goes_astray(target, stream.local):
             self.world.after(UNANSWERED, lambda: stream.refuse(errno.ETIMEDOUT))
+        elif host is None or reply is Reply.REFUSES or host.protocol != "TCP":
+            self.world.soon(lambda: stream.refuse(errno.ECONNREFUSED))
+        else:
+            self.world.soon(lambda: self._establish(stream, host))
+
+    def is_taken(self, local: Address, remote: Address) -> bool:
+        """Whether a connection of the process has these two ends."""
+        return any(
+            each.references and (each.local, each.remote) == (local, remote) for each in self.sent
+        )
+
+    def _goes_astray(self, source: Address, target: Address) -> bool:
+        """Whether a reply of a backend does not reach the process."""
+        return source in self.astray and target[0] != NODE
 
     def _establish(self, stream: Stream, host: Host) -> None:
         if stream.released:
@@ -124,12 +139,15 @@ class Network:
         host = self.hosts.get(target) or self.clients.get(target)
         if host is None or host.reply is Reply.REFUSES:
             self.refused += 1
-            self.world.soon(sender.refused)
+            if not self._goes_astray(target, source):
+                self.world.soon(sender.refused)
         elif host.reply is Reply.ACCEPTS:
             host.datagram(data, source)
 
     def to_process(self, data: bytes, source: Address, target: Address) -> bool:
         """A datagram for the process has arrived. Whether anybody has got it."""
+        if self._goes_astray(source, target):
+            return False
         bound = self.sockets.get(target) or self.sockets.get((WILDCARD, target[1]))
         if bound is None or (bound.remote is not None and bound.remote != source):
             return False

@@ -111,6 +111,10 @@ class Scenario:
     """Whether there are more flows than may be at a time, and no more that need to be."""
     knows_limit: bool = False
     """Whether the process knows how many descriptors it may have."""
+    pods: bool = False
+    """Whether clients are pods of the node, which backends are to see."""
+    astray: tuple[int, ...] = ()
+    """Services whose backends' replies to pods go astray."""
     answer: Script | None = None
     """What backends do, but for the bytes that they send; None: anything."""
     random_seed: int
@@ -142,6 +146,8 @@ class Scenario:
             f" {self.spare_descriptors} descriptors to spare,"
             f" idle timeout {self.idle_timeout}, half-close timeout {self.half_close_timeout}",
         ]
+        if self.pods:
+            lines.append(f"clients are pods, and the replies of services {self.astray} go astray")
         for number, client in enumerate(self.clients):
             lines.append(f"client {number} at {client.at * 1e3:.3f} ms: {client.script}")
         lines += [f"{sender}" for sender in self.senders]

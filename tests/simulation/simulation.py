@@ -181,6 +181,7 @@ class Simulation:
         hear = partial(self.control.deliver, self.worker, self.loop.stop)
         self.loop.add_reader(descriptor, hear)
         self.loop.call_later(REPORT_INTERVAL, self._report)
+        self.control.introduce()
         for number in range(len(scenario.services)):
             self._add_service(number)
         descriptors.limit = (
@@ -219,6 +220,8 @@ class Simulation:
         for index, reply in enumerate(service.replies):
             address = (f"10.0.{number}.{index + 1}", 8080)
             addresses.append(address)
+            if number in self.scenario.astray:
+                network.astray.add(address)
             if service.protocol == "TCP":
                 server = Server(self.world, address, reply, self._next_script)
                 self.servers.append(server)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tests.simulation.datagrams import DatagramSocket
 from tests.simulation.files import Descriptors, File, fail
 from tests.simulation.network import Network
-from tests.simulation.streams import NODE, Address, Listening, Stream
+from tests.simulation.streams import NODE, NOWHERE, Address, Listening, Stream
 from tests.simulation.world import Fault, Violation, World
 
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
@@ -73,9 +73,12 @@ class Socket:
         elif isinstance(file, Stream) and self._world.chance(Fault.OPTION_FAILS):
             raise fail(errno.ENOBUFS)
 
-    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+    def getsockopt(self, level: int, option: int, size: int = 0) -> int | bytes:
         file = self._open()
         assert isinstance(file, Stream)
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR):
+            code, file.error = file.error, 0
+            return code
         assert (level, option) == (socket.SOL_SOCKET, _SO_MEMINFO)
         numbers = (
             len(file.inbox),
@@ -110,6 +113,8 @@ class Socket:
             self._connect_datagrams(file, address)
             return 0
         assert isinstance(file, Stream)
+        if file.local != NOWHERE and self._sockets.network.is_taken(file.local, address):
+            return errno.EADDRNOTAVAIL
         file.name = f"{self._fd} to {address[0]}:{address[1]}"
         self._sockets.network.dial(file, address)
         if self._world.trace is not None:
@@ -122,8 +127,16 @@ class Socket:
             raise fail(code)
 
     def bind(self, address: Address) -> None:
-        self._open()
-        raise fail(errno.EPERM)
+        """To the address of a pod: only sockets towards backends are bound by this process."""
+        file = self._open()
+        self._world.call()
+        if isinstance(file, DatagramSocket):
+            if address in self._sockets.network.sockets:
+                raise fail(errno.EADDRINUSE)
+            self._sockets.network.bind(file, address)
+        else:
+            assert isinstance(file, Stream)
+            file.local = address
 
     def shutdown(self, how: int) -> None:
         file = self._open()
@@ -228,5 +241,6 @@ class Socket:
     def _connect_datagrams(self, file: DatagramSocket, address: Address) -> None:
         network = self._sockets.network
         file.remote = address
-        network.bind(file, (NODE, network.port()))
+        if file.local == NOWHERE:
+            network.bind(file, (NODE, network.port()))
         file.name = f"{self._fd} to {address[0]}:{address[1]}/UDP"

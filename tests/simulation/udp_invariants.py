@@ -110,7 +110,7 @@ def _of_server(simulation: Simulation, server: UdpServer) -> list[str]:
 
 def _miscounted(simulation: Simulation, total: Counters) -> list[str]:
     """Datagrams are counted if the kernel has taken them. Those that a flow has kept are sent again
-    when a backend refuses, and counted once."""
+    when a backend refuses, as is the last one when replies go astray, and counted once."""
     sockets = simulation.machine.network.opened
     back = [each for each in sockets if each.remote is None]
     forth = [each for each in sockets if each.remote is not None]
@@ -119,7 +119,7 @@ def _miscounted(simulation: Simulation, total: Counters) -> list[str]:
     found = []
     if counted > taken or counted_bytes > taken_bytes:
         found.append(f"counted {counted} datagrams to backends of {taken}")
-    again = simulation.machine.network.refused
+    again = simulation.machine.network.refused or simulation.scenario.astray
     if not again and (counted, counted_bytes) != (taken, taken_bytes):
         found.append(f"counted {counted} datagrams to backends of {taken}, and no backend refuses")
     taken, taken_bytes = sum(each.taken for each in back), sum(each.taken_bytes for each in back)

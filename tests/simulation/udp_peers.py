@@ -44,6 +44,7 @@ class UdpClient:
     """Sends to one frontend, and records what comes back."""
 
     reply = Reply.ACCEPTS
+    protocol = "UDP"
 
     def __init__(
         self, world: World, network: Network, number: int, target: Address, sending: Sending
@@ -86,7 +87,9 @@ class UdpClient:
 
 
 class UdpServer:
-    """Records what comes, and replies."""
+    """Records what comes, and replies. A connection is refused."""
+
+    protocol = "UDP"
 
     def __init__(
         self,

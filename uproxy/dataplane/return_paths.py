@@ -15,7 +15,6 @@ the next probe is made from the address of the pod that was answered.
 from __future__ import annotations
 
 import errno
-import logging
 import socket
 import struct
 from _socket import socket as Socket
@@ -51,8 +50,6 @@ _NEW: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _LINGER: Final = struct.pack("ii", 1, 0)
 _EVENTS: Final = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
 _ANSWERS: Final = (0, errno.ECONNREFUSED)
-
-logger = logging.getLogger(__name__)
 
 
 class ReturnPaths:
@@ -150,13 +147,6 @@ class ReturnPaths:
             if owner not in self.astray:
                 self.astray.add(owner)
                 self._unreported.append(owner)
-                logger.warning(
-                    "backend %s of %s answers this node and not the pod %s: replies to pods do not "
-                    "come back, so the backends see this node's address",
-                    probe.backend,
-                    owner,
-                    probe.pod,
-                )
             for tell in probe.waiting:
                 self._reactor.guard(tell)
 
