@@ -29,11 +29,12 @@ from uproxy.dataplane.client_address import PodPorts
 from uproxy.dataplane.reactor import Reactor
 from uproxy.net.messages import LocalClients
 
-PATIENCE: Final = 1.5
+PATIENCE: Final = 1.25
 """Seconds that a probe takes at most. Within them, Linux sends a second SYN (after 1 s), so one
-that is lost proves nothing."""
+that is lost proves nothing. They are over before the last dial of a flow whose first dial has
+timed out and has led to the probe."""
 
-PAUSE: Final = 10.0
+PAUSE: Final = 5.0
 """Seconds from one probe of a Service port to the next. Silence without a reason that a probe could
 find, as that of a syslog server, may last for ever."""
 
