@@ -87,7 +87,7 @@ class TestCluster:
         tally = measure(masquerading.subject(preserved=False), call)
         assert tally.received == tally.sent > 0
 
-    @pytest.mark.parametrize("call", ALL_CALLS[2:])
+    @pytest.mark.parametrize("call", ALL_CALLS)
     def test_backends_see_the_caller(self, preserving: Started, call: Call) -> None:
         tally = measure(preserving.subject(preserved=True), call)
         assert tally.received == tally.sent > 0
