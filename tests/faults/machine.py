@@ -221,7 +221,7 @@ class Bridge:
 def bridge_calls(kernel: Kernel) -> BridgeCalls:
     return BridgeCalls(
         new_rules=lambda: Bridge(kernel),  # type: ignore[arg-type, return-value]
-        neighbours=lambda _: frozenset(),
+        neighbours=lambda _: {},
         replies_come_back=lambda *_: None,
     )
 

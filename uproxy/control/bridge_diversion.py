@@ -35,7 +35,7 @@ class BridgeCalls:
     """What is asked of the kernel and of nft, each in a thread. Tests put a model in its place."""
 
     new_rules: Callable[[], BridgeRules] = BridgeRules
-    neighbours: Callable[[int], frozenset[str]] = read_neighbours
+    neighbours: Callable[[int], Mapping[str, str]] = read_neighbours
     replies_come_back: Callable[[str, str], bool | None] = replies_come_back
 
 
@@ -170,10 +170,15 @@ class BridgeDiversion:
         self._judge(segment, backend, answered=answered)
 
     async def _pair(self, segment: Segment) -> tuple[str, str] | None:
-        """Two pods of a network. The second one was not probed yet, if there is such a one."""
+        """Two pods of a network. The second one was not probed yet, if there is such a one.
+
+        A pod may have several addresses, of which one is used: it drops a packet that comes from
+        another address of its own, as if it were forged.
+        """
         neighbours = await asyncio.to_thread(self._calls.neighbours, segment.interface)
         network = ipaddress.ip_network(segment.network)
-        pods = sorted(each for each in neighbours if ipaddress.ip_address(each) in network)
+        of_network = sorted(each for each in neighbours if ipaddress.ip_address(each) in network)
+        pods = sorted({neighbours[each]: each for each in reversed(of_network)}.values())
         if len(pods) < 2:
             return None
         tried = self._unanswered.get(segment, frozenset())

@@ -19,7 +19,7 @@ _MULTIPATH_HOP: Final = struct.Struct("=HBBi")  # struct rtnexthop
 _GROUP_MEMBER: Final = struct.Struct("=IBBH")  # struct nexthop_grp
 _LINK_ADDRESS, _LINK_NAME, _LINK_INFO, _INFO_KIND = 1, 3, 18, 1  # IFLA_*
 _ETHERNET: Final = 1  # ARPHRD_ETHER
-_NEIGHBOUR_ADDRESS: Final = 1  # NDA_DST
+_NEIGHBOUR_ADDRESS, _NEIGHBOUR_LINK_ADDRESS = 1, 2  # NDA_DST, NDA_LLADDR
 _ALIVE: Final = 0x02 | 0x04 | 0x08 | 0x10  # NUD_REACHABLE, STALE, DELAY, PROBE
 
 _HopsById = Mapping[int, tuple[Hop, ...]]
@@ -34,15 +34,19 @@ def read_pod_networks(networks: Sequence[str]) -> PodNetworks:
     return local_pod_networks(_read_routes(), _read_interfaces(), networks)
 
 
-def read_neighbours(interface: int) -> frozenset[str]:
-    """Addresses on the link of an interface that have answered lately. Raises OSError."""
-    return frozenset(
-        str(ipaddress.ip_address(bytes(found[_NEIGHBOUR_ADDRESS])))
-        for message in netlink.dump_neighbours()
-        if (head := netlink.NEIGHBOUR.unpack_from(message))[1] == interface and head[2] & _ALIVE
-        if _NEIGHBOUR_ADDRESS
-        in (found := dict(netlink.attributes(message[netlink.NEIGHBOUR.size :])))
-    )
+def read_neighbours(interface: int) -> dict[str, str]:
+    """Addresses on the link of an interface that have answered lately, each with the link-layer
+    address that it belongs to. Raises OSError."""
+    neighbours = {}
+    for message in netlink.dump_neighbours():
+        head = netlink.NEIGHBOUR.unpack_from(message)
+        if head[1] != interface or not head[2] & _ALIVE:
+            continue
+        found = dict(netlink.attributes(message[netlink.NEIGHBOUR.size :]))
+        if _NEIGHBOUR_ADDRESS in found and _NEIGHBOUR_LINK_ADDRESS in found:
+            address = ipaddress.ip_address(bytes(found[_NEIGHBOUR_ADDRESS]))
+            neighbours[str(address)] = bytes(found[_NEIGHBOUR_LINK_ADDRESS]).hex(":")
+    return neighbours
 
 
 def parse_route(message: memoryview, hops_by_id: _HopsById = _NO_HOPS) -> LinkRoute | None:
