@@ -53,12 +53,6 @@ def _host_backend_hidden(row: Row) -> frozenset[str]:
     )
 
 
-def _pods_hidden(row: Row) -> frozenset[str]:
-    if not row.is_from_pod or row.home != row.served_by:
-        return row.answer
-    return frozenset(each.replace(_SHOWN, _HIDDEN) for each in row.answer)
-
-
 DIFFERENCES: Final = {
     "dropped": Difference(
         "The kernel has established a connection before a userspace proxy learns of it, so the "
@@ -69,7 +63,6 @@ DIFFERENCES: Final = {
         "It would reply to the client directly instead of through the proxy's socket.",
         _host_backend_hidden,
     ),
-    "pods": Difference("Their own addresses are not shown yet.", _pods_hidden),
 }
 
 

@@ -70,6 +70,7 @@ def test_a_backend_that_refuses(cluster: Cluster, caller: str, protocol: str, fa
     [
         pytest.param(POD_N1, "ClusterIP", "cl", id="pod"),
         pytest.param(BACKEND, "ClusterIP", "cl", id="backend"),
+        pytest.param(OUTSIDE, "LB-IP", "lbl", id="outside"),
     ],
 )
 @pytest.mark.parametrize(
