@@ -29,6 +29,16 @@ class ThreadedApi:
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(20)
 
+    @contextmanager
+    def beside(self, server: FakeApi) -> Iterator[ThreadedApi]:
+        """Run another server on the same thread until the context ends."""
+        asyncio.run_coroutine_threadsafe(server.__aenter__(), self._loop).result(20)
+        other = ThreadedApi(server, self._loop)
+        try:
+            yield other
+        finally:
+            other.stop()
+
     def stop(self) -> None:
         """Be unreachable."""
         asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(20)
