@@ -87,9 +87,9 @@ class ClusterClient:
         """Something may have gone wrong, or may be in order again."""
         self._events.changed()
 
-    def learn_api_servers(self) -> bool:
-        """Have the addresses of the API servers used that the cluster names now. Returns whether
-        addresses have come or gone."""
+    def synced(self) -> bool:
+        """A sync is over. Returns whether addresses of the API server have come or gone with it."""
+        self.changed()
         return self._source.api.learn(self._reconciler.state.api_servers)
 
     async def run(self) -> None:

@@ -304,10 +304,8 @@ class Daemon:
         await self.client_ip.prepare(table)
 
     def _synced(self) -> None:
-        if self.cluster_client is not None:
-            self.cluster_client.changed()
-            if self.cluster_client.learn_api_servers():
-                self._facts_changed()
+        if self.cluster_client is not None and self.cluster_client.synced():
+            self._facts_changed()
 
     def _facts_changed(self) -> None:
         self.reconciler.set_options(self._options())
