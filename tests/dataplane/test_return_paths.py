@@ -198,6 +198,27 @@ async def test_udp_replies_that_go_astray(net: World, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+async def test_replies_that_a_bridge_delivers_to_the_pod_itself(net: World, family: str) -> None:
+    """Nothing brings them up here. The pod knows nothing of the connection and resets it, which the
+    backend takes for the client's end."""
+    place = net.local[0]
+    with pod("it", net.local[1]):
+        async with node_worker(net) as made:
+            made.serve(TCP, net.local[1])
+            answer = await made.ask(place, TCP, family)
+            assert answer.startswith("it ")
+            assert place.address(family) not in answer
+            await made.probed()
+            assert made.report() == [owner(TCP)]
+            # The backend has not answered the pod, whatever protocol the probe was for.
+            made.serve(UDP, net.local[1])
+            client = Resolver(made, place, family)
+            with client.sock:
+                assert place.address(family) not in await client.until_answered()
+            assert made.report() == [owner(UDP)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 async def test_what_a_udp_client_sent_last_gets_an_answer_without_being_sent_again(
     net: World, family: str
 ) -> None:

@@ -250,6 +250,23 @@ def test_replies_that_go_astray(net: World, manifests: Path, family: str) -> Non
         wait_for("the flow to be counted", counted)
 
 
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_pods_are_seen_again_when_the_rules_are_repaired(
+    net: World, manifests: Path, family: str
+) -> None:
+    """No flow of theirs fails meanwhile, and what was found astray then does not stay so."""
+    place, node = net.local[2], net.node.address(family)
+    seen = f"far {place.address(family)}"
+    options = ("--cluster-cidr", "198.51.100.0/24,2001:db8:2::/63")
+    write(manifests, "web.yaml", web(externalTrafficPolicy="Local"))
+    write(manifests, "slices.yaml", *slices("web", [(net.remote[0], "there", "ready")]))
+    with pod("far", net.remote[0]), program(net.node.space, manifests, *options):
+        wait_for("the pod is seen", lambda: ask(place.space, "TCP", node, 30080) == seen)
+        net.node.space.run("nft", "flush", "ruleset")
+        assert ask(place.space, "TCP", node, 30080).startswith("far ")
+        wait_for("the pod is seen again", lambda: ask(place.space, "TCP", node, 30080) == seen, 40)
+
+
 def test_a_pod_in_the_host_network(net: World, manifests: Path) -> None:
     """It would reply to the client directly, from another connection's point of view."""
     places = [(net.node, "here", "ready")]

@@ -247,10 +247,13 @@ class ClientIPPreservation:
         self._bridges.forget(self._with_flows)
         if await self._bridges.repair():
             log.warning("another program removed rules for pods behind a bridge: repaired")
+            self._astray.lift()
         self._repair_due = time.monotonic() + self._period
         if there and await asyncio.to_thread(self._rules.intact):
             return
         await run_to_completion(self._rules.install)
+        if self._rules.families:
+            self._astray.lift()  # They may have gone astray for want of the rules.
         outcome = self._rules.reason or "repaired"
         if there:
             log.warning(
