@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
@@ -27,7 +27,7 @@ from prometheus_client.samples import Sample
 from uproxy.core import protocols
 from uproxy.core.flows.counters import Counters
 from uproxy.core.printable import printable
-from uproxy.core.report.status import FrontendState, Status
+from uproxy.core.report.status import FrontendState, Status, WorkerStatus
 from uproxy.core.report.telemetry import (
     FamilyTelemetry,
     Histogram,
@@ -35,6 +35,7 @@ from uproxy.core.report.telemetry import (
     Telemetry,
 )
 from uproxy.core.route import ServicePortName
+from uproxy.host.process_usage import process_usage
 
 
 def metrics_page(
@@ -320,8 +321,29 @@ def _program(status: Status, version: str) -> Iterator[Metric]:
     for worker in status.workers:
         flows.add_metric([str(worker.index)], worker.active_flows)
     yield flows
+    yield from _used_by_workers(status.workers)
     build = GaugeMetricFamily(
         "uproxy_build_info", "Always 1; the version is the label.", labels=["version"]
     )
     build.add_metric([version], 1)
     yield build
+
+
+def _used_by_workers(workers: Iterable[WorkerStatus]) -> Iterator[Metric]:
+    """The metrics process_* are of the control process, which moves no bytes."""
+    cpu = CounterMetricFamily(
+        "uproxy_worker_cpu_seconds_total",
+        "User and system CPU time that a worker process has used.",
+        labels=["worker"],
+    )
+    memory = GaugeMetricFamily(
+        "uproxy_worker_resident_memory_bytes",
+        "Resident memory of a worker process.",
+        labels=["worker"],
+    )
+    for worker in workers:
+        used = process_usage(worker.pid)
+        if used is not None:
+            cpu.add_metric([str(worker.index)], used.cpu_seconds)
+            memory.add_metric([str(worker.index)], used.resident_bytes)
+    yield from (cpu, memory)
