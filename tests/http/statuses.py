@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.counters import Counters
+from uproxy.core.report.client_addresses import Masquerade
 from uproxy.core.report.status import (
     ApiServerStatus,
     FrontendState,
@@ -50,6 +51,8 @@ CLUSTER_IP = FrontendStatus(
     state=FrontendState.FAILED,
     reason="address 10.96.0.7 is not on this node",
     balancer="random",
+    client_address_reason="replies did not come back",
+    masquerade=Masquerade.ASTRAY,
 )
 DNS_PORT = FrontendStatus(
     frontend=Frontend("UDP", "fd00::a", 53),

@@ -110,6 +110,8 @@ HOST = {"host": "192.0.2.1:6443"}
         ("uproxy_frontends", {"state": "serving"}, 1),
         ("uproxy_frontends", {"state": "failed"}, 1),
         ("uproxy_frontends", {"state": "conflict"}, 0),
+        ("uproxy_masqueraded_service_ports", {"reason": "astray"}, 1),
+        ("uproxy_masqueraded_service_ports", {"reason": "impossible"}, 0),
         ("uproxy_worker_restarts_total", {}, 3),
         ("uproxy_worker_active_flows", {"worker": "0"}, 4),
         ("uproxy_worker_active_flows", {"worker": "1"}, 5),

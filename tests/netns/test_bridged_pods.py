@@ -206,7 +206,7 @@ def greet(net: World, family: str) -> set[str]:
 async def test_neighbours(inside: World, family: str) -> None:
     wanted = greet(inside, family)
     index = socket.if_nametoindex("cbr0")
-    await until(lambda: wanted <= read_neighbours(index))
+    await until(lambda: wanted <= read_neighbours(index).keys())
     assert wanted.isdisjoint(read_neighbours(socket.if_nametoindex("eth0")))
 
 

@@ -129,15 +129,26 @@ class BridgeRules:
             self._replace(wanted)  # Another program may have removed the table.
 
     def _replace(self, wanted: Diverted) -> None:
-        chain = "".join(f"        {rule}\n" for rule in _RULES)
-        text = _HEAD + chain + _FOOT + "".join(_changes(_NONE, wanted))
-        run_command("nft", "-f", "-", text=text)
+        run_command("nft", "-f", "-", text=_table() + "".join(_changes(_NONE, wanted)))
+
+
+def _table() -> str:
+    return _HEAD + "".join(f"        {rule}\n" for rule in _RULES) + _FOOT
 
 
 def _remove() -> None:
     fine = ("No such", "not supported")
     if is_installed("nft"):
         run_command("nft", "delete", "table", "bridge", TABLE, fine=fine)
+
+
+def bridge_rules_error() -> str:
+    """Why the rules cannot be installed here; "" if they can. Nothing is changed."""
+    try:
+        run_command("nft", "--check", "-f", "-", text=_table())
+    except OSError as error:
+        return explain(error)
+    return ""
 
 
 def may_divert(backend: Backend) -> bool:

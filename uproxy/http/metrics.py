@@ -27,6 +27,7 @@ from prometheus_client.samples import Sample
 from uproxy.core import protocols
 from uproxy.core.flows.counters import Counters
 from uproxy.core.printable import printable
+from uproxy.core.report.client_addresses import Masquerade
 from uproxy.core.report.status import FrontendState, Status, WorkerStatus
 from uproxy.core.report.telemetry import (
     FamilyTelemetry,
@@ -298,6 +299,19 @@ def _labels(name: ServicePortName) -> dict[str, str]:
     }
 
 
+def _masqueraded(status: Status) -> Metric:
+    ports = Counter(why for _, why in {(each.owner, each.masquerade) for each in status.frontends})
+    family = GaugeMetricFamily(
+        "uproxy_masqueraded_service_ports",
+        "Service ports that show this node's address to backends, though the client's is asked "
+        "for, by reason.",
+        labels=["reason"],
+    )
+    for why in Masquerade:
+        family.add_metric([why.value], ports[why])
+    return family
+
+
 def _program(status: Status, version: str) -> Iterator[Metric]:
     states = Counter(frontend.state for frontend in status.frontends)
     frontends = GaugeMetricFamily(
@@ -308,6 +322,7 @@ def _program(status: Status, version: str) -> Iterator[Metric]:
     for state in FrontendState:
         frontends.add_metric([state.value], states[state])
     yield frontends
+    yield _masqueraded(status)
     yield CounterMetricFamily(
         "uproxy_worker_restarts_total",
         "Worker processes that ended unexpectedly and were replaced.",

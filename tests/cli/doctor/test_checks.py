@@ -36,6 +36,9 @@ GOOD: dict[str, Any] = {
     "ipv6": "",
     "transparent": "",
     "nft": True,
+    "bridges": ("cni0",),
+    "bridge_rules": "",
+    "masqueraded": {},
     "taken_ports": {},
 }
 LOAD = Load(max_flows=65536, workers=2)
@@ -56,12 +59,53 @@ def test_a_good_machine_needs_no_advice() -> None:
     assert not failed(found.values())
 
 
+def test_why_pods_see_the_node() -> None:
+    reasons = {"it is so": 2, "it is not": 1, "third": 1, "fourth": 1}
+    found = findings(bridge_rules="nft: Operation not supported", masqueraded=reasons)
+    assert found["pods behind a bridge"].text == (
+        "pods behind cni0 see this node's address in place of each other's: "
+        "nft: Operation not supported"
+    )
+    assert found["clients' addresses"].text == (
+        "some Service ports show this node's address to pods: 2 because it is so; "
+        "1 because it is not; 1 because third ..."
+    )
+
+
 NOBODY: dict[str, Any] = {"capabilities": frozenset()}
 
 
 @pytest.mark.parametrize(
     ("parts", "name", "result", "words"),
     [
+        pytest.param(
+            {"bridge_rules": "nft: Operation not supported"},
+            "pods behind a bridge",
+            "warn",
+            "CONFIG_NF_TABLES_BRIDGE",
+            id="no nftables for bridges",
+        ),
+        pytest.param(
+            {"bridge_rules": "nft: Operation not supported", "bridges": ()},
+            "pods behind a bridge",
+            "ok",
+            "",
+            id="nor a bridge",
+        ),
+        pytest.param(
+            {"bridge_rules": "needs CAP_NET_ADMIN", "capabilities": frozenset()},
+            "pods behind a bridge",
+            "ok",
+            "",
+            id="no rules for bridges without the privilege",
+        ),
+        pytest.param(
+            {"masqueraded": {"it is so": 2, "it is not": 1, "third": 1, "fourth": 1}},
+            "clients' addresses",
+            "warn",
+            "uproxy explain",
+            id="a running uproxy masquerades",
+        ),
         pytest.param({"python": (3, 10, 9)}, "python", "fail", "3.11", id="old Python"),
         pytest.param({"python": (3, 14, 0)}, "python", "ok", "", id="new Python"),
         pytest.param({"uvloop": ""}, "uvloop", "fail", "pip install", id="no uvloop"),

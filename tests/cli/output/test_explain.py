@@ -202,6 +202,25 @@ def test_many_backends_are_cut_short() -> None:
             id="preserved",
         ),
         pytest.param(
+            {"client_address": "pods"},
+            "",
+            "backends see the addresses of this node's pods at the ClusterIP",
+            id="pods",
+        ),
+        pytest.param(
+            {"client_address": "node", "client_address_reason": "it went astray"},
+            "",
+            "backends see this node's address, not the client's: it went astray",
+            id="not what the Service asks for",
+        ),
+        pytest.param(
+            {"client_address": "preserved", "client_address_reason": "it went astray"},
+            "",
+            "backends see the addresses of clients from outside, but not all of them:"
+            " it went astray",
+            id="not all that the Service asks for",
+        ),
+        pytest.param(
             {"proxy_protocol": "v2"},
             "no nft",
             "backends get the client's address in a PROXY header (v2)",

@@ -51,7 +51,7 @@ FAILED = {
     "proxyProtocol": None,
     "counts": KUBIA_COUNTS,
     "failing": [],
-    "clientAddressReason": "",
+    "clientAddressReason": "replies did not come back",
 }
 SERVING = {
     "frontend": "127.0.0.1:30123/TCP",

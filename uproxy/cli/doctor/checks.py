@@ -6,7 +6,7 @@ loads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -157,10 +157,30 @@ def nft(machine: Machine) -> Finding:
     return Finding("nft", Result.WARN, text, "install the package nftables")
 
 
+def bridges(machine: Machine) -> Finding:
+    name = "pods behind a bridge"
+    needed = machine.bridges and machine.nft and "NET_ADMIN" in machine.capabilities
+    if not needed or not machine.bridge_rules:
+        return Finding(name, Result.OK, "can be shown to each other" if needed else "not tried")
+    text = f"pods behind {_few(machine.bridges)} see this node's address in place of each other's:"
+    advice = "use a kernel whose nftables has the family bridge (CONFIG_NF_TABLES_BRIDGE)"
+    return Finding(name, Result.WARN, f"{text} {machine.bridge_rules}", advice)
+
+
+def client_addresses(machine: Machine) -> Finding:
+    name = "clients' addresses"
+    if not machine.masqueraded:
+        return Finding(name, Result.OK, "pods see what their Services ask for, or none runs here")
+    reasons = [f"{count} because {reason}" for reason, count in machine.masqueraded.items()]
+    text = f"some Service ports show this node's address to pods: {'; '.join(reasons[:3])}"
+    advice = "uproxy explain SERVICE; docs/client-address.md says what to do"
+    return Finding(name, Result.WARN, text + " ..." * (len(reasons) > 3), advice)
+
+
 def rp_filter(machine: Machine) -> Finding:
     names = machine.strict_interfaces
     if len(names) > 1:  # With a single interface, answers leave where packets came in.
-        text = f"strict on {', '.join(names[:3])}{' ...' * (len(names) > 3)}: packets are"
+        text = f"strict on {_few(names)}: packets are"
         text += " dropped if answers to them would leave through another interface"
         advice = "sysctl net.ipv4.conf.all.rp_filter=2"
         return Finding("rp_filter", Result.WARN, text, advice)
@@ -257,6 +277,8 @@ _CHECKS: Final[tuple[Callable[[Machine], Finding], ...]] = (
     claims,
     transparent,
     nft,
+    bridges,
+    client_addresses,
     rp_filter,
     backlog,
     node_ports,
@@ -270,6 +292,10 @@ def _fit_to_print(finding: Finding) -> Finding:
     """Names of interfaces and answers on ports may contain anything."""
     text, advice = printable(finding.text), printable(finding.advice)
     return msgspec.structs.replace(finding, text=text, advice=advice)
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}{' ...' * (len(names) > 3)}"
 
 
 def _number(machine: Machine, name: str, otherwise: int = 0) -> int:

@@ -17,10 +17,16 @@ import struct
 import sys
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
+
+from uproxy.core.report.status_format import StatusView
+from uproxy.host.bridge_rules import bridge_rules_error
 
 SYSCTLS: Final = (
     "fs.inotify.max_user_instances",
@@ -39,6 +45,10 @@ CAPABILITIES: Final = {"NET_BIND_SERVICE": 10, "NET_ADMIN": 12, "NET_RAW": 13, "
 
 _RING_FLAGS: Final = 1 << 12 | 1 << 13
 """SINGLE_ISSUER, DEFER_TASKRUN."""
+
+_NET: Final = Path("/sys/class/net")
+_MOST: Final = 1 << 26
+"""Bytes of an answer. The status of 10,000 Services has 20 MB."""
 
 HEALTHZ_PORT: Final = 10256
 METRICS_PORT: Final = 10249
@@ -73,6 +83,13 @@ class Machine:
     transparent: str
     """IP_TRANSPARENT, for sockets that have addresses of other machines."""
     nft: bool
+    bridges: tuple[str, ...]
+    """Linux bridges, by name."""
+    bridge_rules: str
+    """Why replies between pods of one bridge cannot be brought up; "" if they can."""
+    masqueraded: Mapping[str, int]
+    """Why a running uproxy shows pods this node's address although Services ask for the client's,
+    with the number of their ports."""
     taken_ports: Mapping[int, str]
     """HEALTHZ_PORT and METRICS_PORT if they are taken, with what /proxyMode says there, or ""."""
 
@@ -95,10 +112,27 @@ def examine() -> Machine:
         ipv6=_failure(_try_ipv6),
         transparent=_failure(_try_transparent),
         nft=shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None,
+        bridges=tuple(sorted(each.parent.name for each in _NET.glob("*/bridge"))),
+        bridge_rules=bridge_rules_error(),
+        masqueraded=masqueraded(METRICS_PORT),
         taken_ports={
             port: proxy_mode(port) for port in (HEALTHZ_PORT, METRICS_PORT) if _is_taken(port)
         },
     )
+
+
+def masqueraded(port: int) -> Mapping[str, int]:
+    """What the uproxy whose metrics are on a port says about the addresses that pods see."""
+    try:
+        status = msgspec.json.decode(_get(port, "/api/v1/routes"), type=StatusView)
+    except (OSError, ValueError, http.client.HTTPException):
+        return {}
+    found = {
+        (each.service, each.service_port, each.protocol): each.client_address_reason
+        for each in status.frontends
+        if each.client_address_reason
+    }
+    return Counter(found.values())
 
 
 def capabilities(status: str) -> frozenset[str]:
@@ -208,11 +242,14 @@ def _is_taken(port: int) -> bool:
 
 def proxy_mode(port: int) -> str:
     """What /proxyMode says on a port: uproxy and kube-proxy have it at their metrics address."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with (
-        contextlib.suppress(OSError, ValueError, http.client.HTTPException),
-        opener.open(f"http://127.0.0.1:{port}/proxyMode", timeout=0.5) as answer,
-    ):
-        text: str = answer.read(40).decode("ascii")
+    with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+        text = _get(port, "/proxyMode", at_most=40).decode("ascii")
         return text if text.isalpha() else ""
     return ""
+
+
+def _get(port: int, path: str, at_most: int = _MOST) -> bytes:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{port}{path}", timeout=0.5) as answer:
+        found: bytes = answer.read(at_most)
+        return found

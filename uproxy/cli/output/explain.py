@@ -148,10 +148,23 @@ def _clients(frontends: Sequence[FrontendView], not_preserved: str) -> str:
     version = frontends[0].proxy_protocol
     if version:
         return f"backends get the client's address in a PROXY header ({version})"
-    if any(each.client_address == "preserved" for each in frontends):
-        return "backends see the addresses of clients from outside"
+    shown = {each.client_address for each in frontends}
     text = "backends see this node's address"
-    if not_preserved and any(each.local_backends is not None for each in frontends):
+    if "preserved" in shown:
+        text = "backends see the addresses of clients from outside"
+        text += " and of this node's pods" * ("pods" in shown)
+    elif "pods" in shown:
+        text = "backends see the addresses of this node's pods at the ClusterIP"
+    reasons = dict.fromkeys(each.client_address_reason for each in frontends)
+    told = "; ".join(filter(None, reasons))
+    if told:
+        text += ", not the client's" if shown == {"node"} else ", but not all of them"
+        text += f": {told}"
+    elif (
+        "preserved" not in shown
+        and not_preserved
+        and any(each.local_backends is not None for each in frontends)
+    ):
         text += f", not the client's: {not_preserved}"
     return text
 
