@@ -96,8 +96,8 @@ def answering(place: Place, address: str) -> Iterator[int]:
             thread.join(PATIENCE)
 
 
-def mac(space: Namespace) -> str:
-    return space.run("cat", "/sys/class/net/cbr0/address").strip()
+def mac(space: Namespace, interface: str = "cbr0") -> str:
+    return space.run("cat", f"/sys/class/net/{interface}/address").strip()
 
 
 def divert(net: World, *backends: Backend) -> BridgeRules:
@@ -207,6 +207,9 @@ async def test_neighbours(inside: World, family: str) -> None:
     wanted = greet(inside, family)
     index = socket.if_nametoindex("cbr0")
     await until(lambda: wanted <= read_neighbours(index).keys())
+    found = read_neighbours(index)
+    for place in inside.local:
+        assert found[place.address(family)] == mac(place.space, "eth0")
     assert wanted.isdisjoint(read_neighbours(socket.if_nametoindex("eth0")))
 
 
