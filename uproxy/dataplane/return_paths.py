@@ -20,7 +20,7 @@ import struct
 from _socket import socket as Socket
 from collections.abc import Callable
 from functools import partial
-from select import EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP
+from select import EPOLLERR, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from typing import Final
 
 from uproxy.core.ip import Family
@@ -50,7 +50,6 @@ _REMEMBERED: Final = 4096
 _NEW: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _LINGER: Final = struct.pack("ii", 1, 0)
 _EVENTS: Final = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
-_ANSWERS: Final = (0, errno.ECONNREFUSED)
 
 
 class ReturnPaths:
@@ -61,7 +60,7 @@ class ReturnPaths:
         """Service ports whose backends must not see pods' addresses."""
         self._reactor = reactor
         self._pod_ports = pod_ports
-        self._network: tuple[tuple[Family, ...], tuple[str, ...]] = ((), ())
+        self._network: tuple[frozenset[Family], frozenset[str]] = (frozenset(), frozenset())
         """What the knowledge below depends on."""
         self._known: frozenset[ServicePortName] = frozenset()
         """The ones in `astray` that the control process knows of."""
@@ -77,7 +76,7 @@ class ReturnPaths:
         about it is worth nothing any more."""
         lifted = self._known.difference(clients.astray)
         self._known = frozenset(clients.astray)
-        network = clients.preserved, clients.switched
+        network = frozenset(clients.preserved), frozenset(clients.switched)
         if network != self._network:
             self._network = network
             lifted = frozenset(self.astray)
@@ -197,14 +196,14 @@ class Probe:
         self._reactor.await_writable(sock.fileno(), partial(answered, sock), _EVENTS)
 
     def _for_pod(self, sock: Socket, mask: int) -> None:
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in _ANSWERS:
+        if _has_answered(sock, mask):
             self.pod_answered = True
             self._is_over()
         else:
             self._hang_up(sock)
 
     def _for_node(self, sock: Socket, mask: int) -> None:
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in _ANSWERS:
+        if _has_answered(sock, mask):
             self.node_answered = True
         self._hang_up(sock)
 
@@ -215,3 +214,10 @@ class Probe:
 
     def _is_over(self) -> None:
         self._decided(self)
+
+
+def _has_answered(sock: Socket, mask: int) -> bool:
+    """Whether it was the backend that has ended a dial, by accepting or refusing it."""
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    # A poll may fail as well, for lack of memory; then the socket has no error.
+    return code == errno.ECONNREFUSED or not (code or mask & EPOLLERR)

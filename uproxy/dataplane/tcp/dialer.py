@@ -250,13 +250,10 @@ class Dialer:
 
     def _preserve_pod(self, flow: DialedFlow, sock: Socket, backend: Backend) -> None:
         context = self._context
-        if (
+        if self._sees_pod(flow, backend) and (
             flow.route.owner in context.return_paths.astray
             or context.locality.is_past_us(flow.client, backend.address)
-            or (
-                self._sees_pod(flow, backend)
-                and not context.pod_ports.bind_stream(sock, flow.client, backend.address)
-            )
+            or not context.pod_ports.bind_stream(sock, flow.client, backend.address)
         ):
             flow.masquerade()
 
