@@ -22,6 +22,7 @@ from uproxy.control.astray_ports import AstrayPorts
 from uproxy.control.bridge_diversion import BridgeCalls, BridgeDiversion
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.errors import unexpected
+from uproxy.core.ip import Family
 from uproxy.core.report.client_addresses import ClientAddresses
 from uproxy.core.route import ServicePortName
 from uproxy.core.routing.table import RoutingTable
@@ -91,6 +92,8 @@ class ClientIPPreservation:
         """The pods that live here."""
         self._pods: tuple[str, ...] = ()
         """Networks of pods whose addresses can be shown."""
+        self._families: tuple[Family, ...] = ()
+        """Those for which all rules are there, and not only the first ones."""
         self._wanted: frozenset[ObjectName] = frozenset()
         self._may_have_flows: set[ObjectName] = set()
         """Services that may still have flows with clients' addresses."""
@@ -106,7 +109,7 @@ class ClientIPPreservation:
     def shown(self) -> ClientAddresses:
         """Which clients' addresses backends can be shown, and why others cannot."""
         return ClientAddresses(
-            families=tuple(self._rules.families),
+            families=self._families,
             reason=self._rules.reason,
             pods=self._pods,
             switched=self._bridges.switched if self._pods else {},
@@ -173,7 +176,8 @@ class ClientIPPreservation:
                 await self._update()
             except Exception as error:  # Services are still served, from this node's address.
                 log.exception("cannot show clients' addresses to pods")
-                self._rules.families, self._rules.reason, self._pods = (), unexpected(error), ()
+                self._rules.families, self._rules.reason = (), unexpected(error)
+                self._families, self._pods = (), ()
             self._tell(before)
             if not self._wake.is_set():  # Otherwise something else is wanted by now.
                 self._done.set()
@@ -215,7 +219,8 @@ class ClientIPPreservation:
                 await self._repair()
             if self._lock is not None:
                 await self._bridges.apply()
-            self._pods = self._networks.pods if self._rules.families else ()
+            self._families = tuple(self._rules.families)
+            self._pods = self._networks.pods if self._families else ()
             self._tried = True
         else:
             self._tried = self._impossible = False
@@ -267,7 +272,8 @@ class ClientIPPreservation:
         lock, self._lock = self._lock, None
         if lock is None:
             return
-        self._rules.families, self._rules.reason, self._pods = (), "", ()
+        self._rules.families, self._rules.reason = (), ""
+        self._families, self._pods = (), ()
         await self._bridges.stop()
         self._may_have_flows = set(self._wanted)
         with lock:
