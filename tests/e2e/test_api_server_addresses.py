@@ -5,10 +5,12 @@ but the program."""
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,6 +154,31 @@ def test_from_kubelets_kubeconfig_to_a_new_api_server(
                 assert running.get(running.health, "/readyz")[0] == 200
         tokens = {each.headers["Authorization"] for each in api.server.requests}
         assert tokens == {"Bearer token-of-the-pod"}, "kubelet's credentials are not used"
+
+
+@in_pods
+@pytest.mark.parametrize("away", [False, True])
+def test_the_doctor_asks_all_addresses(
+    api: ThreadedApi, service_account: Path, tmp_path: Path, away: bool
+) -> None:
+    kubelet = write_kubeconfig(tmp_path / "kubelet.conf", api.url)
+    if away:
+        api.stop()
+    command = [*unshare(), "sh", "-ec", MOUNT, str(service_account)]
+    command += [sys.executable, "-m", "uproxy.cli", "doctor", "-o", "json"]
+    command += ["--kubelet-kubeconfig", str(kubelet)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    (found,) = (each for each in json.loads(done.stdout) if each["check"] == "API server")
+    environment = "(the environment of this Pod): connection refused"
+    if away:
+        assert found["result"] == "fail"
+        assert f"{api.url} (kubelet's kubeconfig {kubelet}): connection refused" in found["text"]
+        assert done.returncode == 1
+    else:
+        assert found["result"] == "ok"
+        assert f"answers at {api.url}, from kubelet's kubeconfig {kubelet}" in found["text"]
+    assert found["text"].endswith(environment)
 
 
 @in_pods

@@ -115,6 +115,18 @@ class FailoverClient:
     async def __aexit__(self, *_: object) -> None:
         await self._close(self._clients)
 
+    async def check_all(self) -> Sequence[ServerAddress]:
+        """Ask every address, all at the same time, whether it is ready: for a report. `in_use`
+        then means that it is. Raises ApiUnreachable where there are no credentials."""
+        await self._check_credentials()
+        async with asyncio.TaskGroup() as tasks:
+            probes = {each: tasks.create_task(self._probe(each)) for each in self._candidates.all}
+        errors = {each: probe.result().error for each, probe in probes.items()}
+        return [
+            ServerAddress(each.server, each.origin, error is None, reason=str(error or ""))
+            for each, error in errors.items()
+        ]
+
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[Response]:
         """Like `ApiClient.send`. A request that fails is not repeated at another address, since it
@@ -144,10 +156,7 @@ class FailoverClient:
             return await self._try_all()
 
     async def _try_all(self) -> Candidate:
-        with as_unreachable(()):
-            # Without credentials no address would answer, and none of them is to blame.
-            await self._credentials.header()
-            await self._credentials.certificate()
+        await self._check_credentials()
         errors: dict[Candidate, ApiUnreachable] = {}
         chosen = await self._first_ready(self._candidates.in_turn(), errors)
         self._rounds += 1
@@ -163,6 +172,12 @@ class FailoverClient:
         # that has died would otherwise notice that after a minute.
         await self._close([each for each in self._clients if each != chosen])
         return chosen
+
+    async def _check_credentials(self) -> None:
+        """Without credentials no address would answer, and none of them is to blame."""
+        with as_unreachable(()):
+            await self._credentials.header()
+            await self._credentials.certificate()
 
     async def _first_ready(
         self, candidates: Sequence[Candidate], errors: dict[Candidate, ApiUnreachable]

@@ -72,6 +72,23 @@ def _verbosity(text: str) -> int:
     return syntax.parse_whole_number(text.removeprefix("="), 0, 10, "-v 2")
 
 
+apiserver_address: Final = _list_option(
+    "--apiserver-address",
+    kind=FlagType("list", syntax.parse_server_addresses),
+    help="Addresses of the API server, HOST or HOST:PORT (default port: 6443), which are tried in "
+    "turn before all others. Default: the address in the kubeconfig; in a Pod, those that uproxy "
+    "finds by itself.",
+)
+kubelet_kubeconfig: Final = _option(
+    "--kubelet-kubeconfig",
+    kind=PathType("path", Path),
+    default=str(KUBELET_KUBECONFIG),
+    show_default=True,
+    metavar="FILE",
+    help="In a Pod: a kubeconfig of this node's kubelet. Only the address of the API server is "
+    "taken from it; it need not exist.",
+)
+
 _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     _option(
         "--manifests",
@@ -94,22 +111,8 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="NAME",
         help="Context of the kubeconfig to use. Default: its current context.",
     ),
-    _list_option(
-        "--apiserver-address",
-        kind=FlagType("list", syntax.parse_server_addresses),
-        help="Addresses of the API server, HOST or HOST:PORT (default port: 6443), which are tried "
-        "in turn before all others. Default: the address in the kubeconfig; in a Pod, those that "
-        "uproxy finds by itself.",
-    ),
-    _option(
-        "--kubelet-kubeconfig",
-        kind=PathType("path", Path),
-        default=str(KUBELET_KUBECONFIG),
-        show_default=True,
-        metavar="FILE",
-        help="In a Pod: a kubeconfig of this node's kubelet. Only the address of the API server is "
-        "taken from it; it need not exist.",
-    ),
+    apiserver_address,
+    kubelet_kubeconfig,
     _option(
         "--service-proxy-name",
         kind=FlagType("name", syntax.parse_label_value),

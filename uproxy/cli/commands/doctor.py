@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 
-from uproxy.cli.doctor.checks import Finding, Load, Result, check, failed
+from uproxy.cli.doctor.checks import Finding, Load, Result, api_servers, check, failed
 from uproxy.cli.doctor.facts import examine
 from uproxy.cli.flag_types import number
-from uproxy.cli.flags import default_workers
+from uproxy.cli.flags import apiserver_address, default_workers, kubelet_kubeconfig
 from uproxy.cli.output.columns import Paint, columns, terminal
 from uproxy.config import syntax
 from uproxy.config.settings import Config
+from uproxy.core.errors import SourceError
 
 _HEAD: Final = ("CHECK", "RESULT", "FOUND")
 
@@ -36,11 +39,21 @@ _HEAD: Final = ("CHECK", "RESULT", "FOUND")
     metavar="N",
     help="Check for this number of workers, as given to uproxy run.",
 )
+@apiserver_address
+@kubelet_kubeconfig
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Output format."
 )
 @click.pass_context
-def command(ctx: click.Context, /, max_flows: int, workers: int, output: str) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    max_flows: int,
+    workers: int,
+    apiserver_address: tuple[str, ...],
+    kubelet_kubeconfig: Path,
+    output: str,
+) -> None:
     """Check what this machine allows, and say what to do about what it does not.
 
     Nothing is changed. The result depends on the user who calls the command, so call it as the
@@ -48,7 +61,10 @@ def command(ctx: click.Context, /, max_flows: int, workers: int, output: str) ->
 
     Exit code: 0 if uproxy can work here, 1 if it cannot.
     """
-    findings = list(check(examine(), Load(max_flows, workers)))
+    findings = [
+        *check(examine(), Load(max_flows, workers)),
+        *_api_servers(apiserver_address, kubelet_kubeconfig),
+    ]
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2))
     else:
@@ -56,6 +72,18 @@ def command(ctx: click.Context, /, max_flows: int, workers: int, output: str) ->
         click.echo("\n".join(report(findings, width=width, paint=paint)))
     if failed(findings):
         ctx.exit(1)
+
+
+def _api_servers(given: Sequence[str], kubelet_kubeconfig: Path) -> Iterator[Finding]:
+    if not (given or "KUBERNETES_SERVICE_HOST" in os.environ):
+        # A kubeconfig alone says where its server is, and kubectl tells whether it answers.
+        return
+    from uproxy.cli.doctor.api_servers import ask_api_servers
+
+    try:
+        yield from api_servers(ask_api_servers(given, kubelet_kubeconfig))
+    except SourceError as error:
+        yield Finding("API server", Result.FAIL, str(error))
 
 
 def report(findings: Sequence[Finding], *, width: int | None, paint: Paint) -> Iterator[str]:

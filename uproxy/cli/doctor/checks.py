@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from uproxy.apiserver.candidates import ServerAddress
 from uproxy.cli.doctor.facts import HEALTHZ_PORT, METRICS_PORT, Machine
 from uproxy.core.flows.capacity import BACKLOG
 from uproxy.core.printable import printable
@@ -54,6 +55,24 @@ def check(machine: Machine, load: Load) -> Iterator[Finding]:
     for one in _CHECKS:
         yield _fit_to_print(one(machine))
     yield descriptors(machine, load)
+
+
+def api_servers(addresses: Sequence[ServerAddress]) -> Iterator[Finding]:
+    """Whether the API server answers at one of its addresses; nothing if there are none."""
+    silent = "; ".join(
+        f"{each.server} ({each.origin}): {each.reason}" for each in addresses if each.reason
+    )
+    answering = [each for each in addresses if not each.reason]
+    if not addresses:
+        return
+    if not answering:
+        advice = "give an address that works without a service proxy: --apiserver-address HOST:PORT"
+        finding = Finding("API server", Result.FAIL, f"does not answer: {silent}", advice)
+    else:
+        text = f"answers at {answering[0].server}, from {answering[0].origin}"
+        result = Result.OK if not addresses[0].reason else Result.WARN
+        finding = Finding("API server", result, f"{text}; not at {silent}" if silent else text)
+    yield _fit_to_print(finding)
 
 
 def failed(findings: Iterable[Finding]) -> bool:
