@@ -168,6 +168,29 @@ def test_node_that_is_to_be_deleted_wants_no_new_connections(
         wait_for("the node is gone", lambda: healthz() == 503)
 
 
+def test_primary_addresses_of_a_node_that_the_cluster_does_not_know(
+    api: ThreadedApi, tmp_path: Path
+) -> None:
+    """NodePorts have no address then, and what is said names the reason."""
+    port = free_port()
+    api.call(lambda server: server.delete(NODES, "here"))
+    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    with pod("a") as a:
+        apply(api, service("web", clusterIP="127.20.0.5", ports=ports), *endpoints("web", [a]))
+        with following(api, tmp_path, "--nodeport-addresses", "primary") as running:
+            note = (
+                "no NodePort is served at the primary addresses, since those of the Node here are"
+                " not known"
+            )
+            assert note in running.status()["notes"]
+            assert refused("127.0.0.1", port)
+            address = {"type": "InternalIP", "address": "127.0.0.1"}
+            apply(api, {**NODE, "status": {"addresses": [address]}})
+            wait_for("the NodePort", lambda: not refused("127.0.0.1", port))
+            assert visit("127.0.0.1", port) == "a"
+            wait_for("the end of the note", lambda: note not in running.status()["notes"])
+
+
 def test_services_of_a_proxy_name(api: ThreadedApi, tmp_path: Path) -> None:
     port = free_port()
     ours = cluster_ip("ours", "127.20.0.3", port)

@@ -151,6 +151,36 @@ def test_uproxy_is_restarted(
         wait_for("release", lambda: claimed(net.node.space) == {WEB, WEB6, NEW})
 
 
+def test_uproxy_is_killed_before_its_start_is_over(
+    net: World, pods: tuple[Pod, Pod], api: ThreadedApi, tmp_path: Path
+) -> None:
+    """Wherever that happens, the next one serves, and nothing is left of those before it."""
+    apply(api, *web(near(net)), *only_ip(net, "old", OLD))
+
+    def lives(uproxy: Node) -> bool:
+        return uproxy.get(uproxy.health, "/livez")[0] == 200
+
+    def has_claimed(uproxy: Node) -> bool:
+        return bool(claimed(net.node.space))
+
+    def serves(uproxy: Node) -> bool:
+        return ask(net.client.space, "TCP", WEB, 80).startswith("near")
+
+    for what, reached in (("health", lives), ("claims", has_claimed), ("listeners", serves)):
+        with following(net, api, tmp_path, ready=False) as uproxy:
+            wait_for(what, lambda: reached(uproxy))  # noqa: B023
+            uproxy.kill()
+    api.call(lambda server: server.delete(SERVICES, "old"))
+    with following(net, api, tmp_path) as uproxy:
+        assert_web_is_served_by(net, "near")
+        wait_for("release", lambda: claimed(net.node.space) == {WEB, WEB6})
+        assert uproxy.stop() == 0
+    assert claimed(net.node.space) == set()
+    assert "uproxy" not in net.node.space.run("nft", "list", "ruleset")
+    for flag in ("-4", "-6"):
+        assert "lookup 117" not in net.node.space.run("ip", flag, "rule", "show")
+
+
 def test_the_api_server_is_restarted(
     net: World, pods: tuple[Pod, Pod], api: ThreadedApi, tmp_path: Path
 ) -> None:

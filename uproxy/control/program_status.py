@@ -92,6 +92,7 @@ class ProgramStatus:
             lost = self.kubernetes.reachability.troubles.items()
             reasons += [(ReasonKind.CLUSTER, f"cannot watch {name}: {why}") for name, why in lost]
         reasons += [(ReasonKind.MACHINE, self.machine.trouble)]
+        reasons += [(ReasonKind.MACHINE, self._no_primary_address())]
         reasons += [(ReasonKind.UNEXPECTED, text) for text in self.supervisor.reasons]
         reasons += [
             (ReasonKind.HTTP_SERVER, f"{e.name}: {e.reason}") for e in self.servers if e.reason
@@ -118,6 +119,17 @@ class ProgramStatus:
         if missing:
             found.append(f"{missing} of {self.config.workers} workers to start")
         return found
+
+    def _no_primary_address(self) -> str:
+        """Why NodePorts are missing that are wanted at the primary addresses; "": none is."""
+        state = self.reconciler.state
+        wanted = "primary" in self.config.nodeport_addresses
+        if not wanted or state.node.addresses or not self.reconciler.served_once.is_set():
+            return ""
+        return (
+            "no NodePort is served at the primary addresses, since those of the Node"
+            f" {state.node.name} are not known"
+        )
 
     def _api_servers(self) -> Iterator[ApiServerStatus]:
         addresses = self.kubernetes.api.addresses if self.kubernetes is not None else ()
