@@ -1,5 +1,5 @@
-"""What the control loop measures, in kube-proxy's terms. http/metrics.py gives the metrics'
-names."""
+"""What the control loop measures, in kube-proxy's terms. http/telemetry_metrics.py gives the
+metrics' names."""
 
 from __future__ import annotations
 
