@@ -352,5 +352,5 @@ def test_the_node_is_deleted_and_comes_back(
         apply(api, node(net, pod_cidrs=("10.244.7.0/24",)))
         assert "the Node here was deleted" in uproxy.log
         wait_for("it is back", lambda: healthz() == 200)
-        assert "the cluster has a Node here now" in uproxy.log
         wait_for("with other pods", lambda: from_pod() == RESET)
+        assert "the cluster has a Node here now" in uproxy.log
