@@ -5,6 +5,10 @@ can be confused, and replies to the pod's own are not diverted, these sockets ha
 hardly choose: below the kernel's default for net.ipv4.ip_local_port_range (32768 to 60999), and
 below NodePorts (30000 to 32767).
 
+A server of the node that listens at all addresses cannot have a port that one of these sockets
+has, unless both are for TCP and the server sets SO_REUSEADDR, as nearly all do. It is the same with
+any connection that this node makes.
+
 The ports are bound one by one: IP_LOCAL_PORT_RANGE (ip(7), Linux 6.3) cannot select them, since a
 bound outside of net.ipv4.ip_local_port_range has no effect.
 """
