@@ -6,7 +6,7 @@ a frame the bridge's own address: the bridge then takes it for one to this node.
 of backends in use to the ports of transparent sockets, and nothing else, as the maps say.
 
 The maps give the address of the bridge, so one chain serves all bridges, and needs neither their
-names nor `meta ibrname`, which many kernels lack (decision 0014).
+names nor `meta ibrname`, which many kernels lack (decision 0015).
 """
 
 from __future__ import annotations
