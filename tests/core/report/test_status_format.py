@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.http.statuses import EMPTY, FULL, NODE_PORT
-from uproxy.core.report.status import FrontendState, Status
+from uproxy.core.report.status import ApiServerStatus, FrontendState, Status
 from uproxy.core.report.status_format import Filter, parse_filter, status_view
 
 ZERO = {
@@ -147,6 +147,7 @@ def test_everything_in_its_order() -> None:
         ("clientAddressReason", "IPv6: needs CAP_NET_ADMIN"),
         ("notHealthy", []),
         ("notes", []),
+        ("apiServers", [_api_server(each) for each in FULL.api_servers]),
     ]
 
 
@@ -165,6 +166,15 @@ def test_a_degraded_frontend_names_backends_that_do_not_answer() -> None:
     assert frontend["failing"] == frontend["backends"] == ["127.0.1.1:8080", "[fd00::2]:8080"]
 
 
+def _api_server(server: ApiServerStatus) -> dict[str, object]:
+    return {
+        "address": server.address,
+        "origin": server.origin,
+        "inUse": server.in_use,
+        "reason": server.reason,
+    }
+
+
 def test_before_the_first_sync() -> None:
     assert shown(EMPTY, Filter()) == {
         "node": "",
@@ -178,6 +188,7 @@ def test_before_the_first_sync() -> None:
         "clientAddressReason": "",
         "notHealthy": [],
         "notes": [],
+        "apiServers": [],
     }
 
 
