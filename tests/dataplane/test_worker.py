@@ -13,10 +13,12 @@ import pytest
 
 from tests.dataplane.peers import OWNER, Peer, Server, eventually
 from tests.ports import free_port
+from uproxy.core.ip import Family
 from uproxy.core.protocols import SERVED
-from uproxy.core.route import Backend, Frontend, FrontendKind, Route
+from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.engine import choose_engine
+from uproxy.dataplane.return_paths import Probe
 from uproxy.dataplane.tcp.listener import TcpListener
 from uproxy.dataplane.worker import Worker
 from uproxy.net.channel import Channel
@@ -228,6 +230,48 @@ async def test_open_listeners_learn_in_which_families_client_addresses_are_prese
         client, backend = await made.connect(route)
         client.close()
         backend.close()
+
+
+async def test_what_goes_astray_is_reported_once_and_again_when_it_was_lifted() -> None:
+    async with controlled_worker() as made:
+        paths = made.worker._context.return_paths
+        other = OWNER._replace(port="other")
+
+        def find(owner: ServicePortName) -> None:
+            probe = Probe(made.reactor, made.server.backend, "10.0.0.9", lambda _: None)
+            probe.node_answered = True
+            paths._probes[owner] = probe
+            paths._decided(owner, probe)
+
+        def tell(*astray: ServicePortName, families: tuple[Family, ...] = ()) -> None:
+            made.worker.handle(LocalClients((), (), families, astray=astray), None)
+
+        def reported() -> list[ServicePortName]:
+            return [each for m in made.messages() if isinstance(m, Report) for each in m.astray]
+
+        find(OWNER)
+        find(OWNER)
+        assert (reported(), reported()) == ([OWNER], [])
+        tell(OWNER)
+        find(OWNER)
+        find(other)
+        assert paths.astray == {OWNER, other}
+        # It is lifted before the other one is reported, which stays.
+        tell()
+        assert paths.astray == {other}
+        assert reported() == [other]
+        find(OWNER)
+        assert reported() == [OWNER]
+        # Another network: what was found in the old one is forgotten, reported or not.
+        find(OWNER._replace(port="third"))
+        tell(families=("IPv4",))
+        assert paths.astray == set()
+        assert reported() == []
+        # What another worker has found counts here, and need not be reported.
+        tell(other, families=("IPv4",))
+        find(other)
+        assert paths.astray == {other}
+        assert reported() == []
 
 
 async def test_there_is_a_sign_of_life_when_there_is_nothing_to_report() -> None:
