@@ -86,14 +86,14 @@ def reasons(api: FailoverClient) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def silent() -> AsyncIterator[str]:
-    """The address of a server that accepts connections and says nothing."""
+async def silent(tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """The address of a server that accepts connections and says nothing, at most in TLS."""
     connected: set[asyncio.StreamWriter] = set()
 
     async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connected.add(writer)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
@@ -113,11 +113,12 @@ async def test_a_dead_address_is_skipped(access: Access, context: ssl.SSLContext
         assert len(server.asked("/readyz")) == 1, "an answer counts for a while"
 
 
+@pytest.mark.parametrize("in_tls", [False, True])
 async def test_an_address_that_hangs_does_not_hold_up_the_next(
-    access: Access, context: ssl.SSLContext
+    access: Access, context: ssl.SSLContext, in_tls: bool
 ) -> None:
     async with (
-        silent() as hanging,
+        silent(context if in_tls else None) as hanging,
         FakeApi(tls=context) as server,
         client(access, hanging, address(server)) as api,
     ):
@@ -141,6 +142,41 @@ async def test_packets_that_are_swallowed_hold_up_nothing(
         ):
             assert await ask(api) == 200
             assert in_use(api) == [address(server)]
+
+
+async def test_a_server_that_comes_back_need_not_wait_for_one_that_hangs(
+    access: Access, context: ssl.SSLContext
+) -> None:
+    """As when the API server is restarted, and nothing serves the ClusterIP."""
+    restarted = FakeApi(tls=context, port=free_port())
+    patient = PACE._replace(patience=1000.0)
+    async with (
+        silent(context) as hanging,
+        client(access, address(restarted), hanging, pace=patient) as api,
+        asyncio.TaskGroup() as tasks,
+    ):
+        asking = tasks.create_task(ask(api))
+        await restarted.until(lambda: reasons(api))
+        async with restarted:
+            await restarted.until(asking.done)
+            assert asking.result() == 200
+            assert in_use(api) == [address(restarted)]
+
+
+async def test_a_server_that_is_not_ready_need_not_wait_for_one_that_hangs(
+    access: Access, context: ssl.SSLContext
+) -> None:
+    patient = PACE._replace(patience=1000.0)
+    async with (
+        silent(context) as hanging,
+        FakeApi(tls=context) as server,
+        client(access, address(server), hanging, pace=patient) as api,
+        asyncio.TaskGroup() as tasks,
+    ):
+        server.answer(500, on="readyz", times=1000)
+        asking = tasks.create_task(ask(api))
+        await server.until(asking.done)
+        assert asking.result() == 200
 
 
 async def test_a_server_with_the_certificate_of_another_is_never_used(

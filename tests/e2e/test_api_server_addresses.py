@@ -182,10 +182,14 @@ def test_the_doctor_asks_all_addresses(
 
 
 @in_pods
+@pytest.mark.parametrize("kubelet", ["no file", "a dead address"])
 def test_a_restart_with_the_last_known_state_only(
-    api: ThreadedApi, service_account: Path, tmp_path: Path
+    api: ThreadedApi, service_account: Path, tmp_path: Path, kubelet: str
 ) -> None:
-    port = free_port()
+    """If kubelet names an address, the state is not read for others until that has failed."""
+    port, path = free_port(), tmp_path / "kubelet.conf"
+    if kubelet == "a dead address":
+        write_kubeconfig(path, f"https://127.0.0.1:{free_port()}")
     with pod("a") as a, pod("b") as b:
         apply(api, cluster_ip("web", WEB, port), *endpoints("web", [a]))
         given = api.url.removeprefix("https://")
@@ -195,8 +199,7 @@ def test_a_restart_with_the_last_known_state_only(
         apply(api, *endpoints("web", [b]))
         (old,) = endpoints("web", [a])
         api.call(lambda server: server.delete(SLICES, old["metadata"]["name"]))
-        absent = ("--kubelet-kubeconfig", str(tmp_path / "absent"))
-        with in_pod(service_account, *absent) as running:
+        with in_pod(service_account, "--kubelet-kubeconfig", str(path)) as running:
             wait_for("the cluster is followed", lambda: visit(WEB, port) == "b")
             assert addresses(running)[api.url] == "in use"
             assert "from the EndpointSlice of the Service kubernetes" in running.log

@@ -160,8 +160,6 @@ class FailoverClient:
         errors: dict[Candidate, ApiUnreachable] = {}
         chosen = await self._first_ready(self._candidates.in_turn(), errors)
         self._rounds += 1
-        for each, error in errors.items():
-            self._candidates.failed(each, str(error))
         if chosen is None:
             self._failure = self._none_answers(errors)
             raise self._failure
@@ -194,7 +192,7 @@ class FailoverClient:
                         running[tasks.create_task(self._probe(candidate))] = candidate
                     done, _ = await asyncio.wait(
                         running,
-                        timeout=self._pace.head_start if to_try else None,
+                        timeout=self._pace.head_start,
                         return_when=asyncio.FIRST_COMPLETED,
                     )
                     for task in done:
@@ -202,15 +200,30 @@ class FailoverClient:
                         if probe.error is None:
                             slower = candidates[: candidates.index(candidate)]
                             for each in set(slower) & set(running.values()):
-                                errors[each] = self._too_slow()
+                                self._note(each, self._too_slow(), errors)
                             return candidate
-                        errors[candidate] = probe.error
+                        self._note(candidate, probe.error, errors)
                         if probe.answers:
                             answering.append(candidate)
+                    if not (done or to_try):
+                        # The others are silent, and their patience need not end before a server
+                        # is noticed that was restarted meanwhile.
+                        if answering:
+                            break
+                        to_try = [each for each in candidates if each in errors]
             finally:
                 for task in running:
                     task.cancel()
         return answering[0] if answering else None
+
+    def _note(
+        self,
+        candidate: Candidate,
+        error: ApiUnreachable,
+        errors: dict[Candidate, ApiUnreachable],
+    ) -> None:
+        errors[candidate] = error
+        self._candidates.failed(candidate, str(error))
 
     async def _probe(self, candidate: Candidate) -> _Probe:
         patience = self._pace.patience
