@@ -138,6 +138,23 @@ def test_the_api_server_s_address_is_not_claimed(net: World, backend: Pod, tmp_p
             assert serves(net, FREE)
 
 
+def test_an_address_at_which_the_api_server_may_be_later_is_not_claimed(
+    net: World, backend: Pod, tmp_path: Path
+) -> None:
+    place, in_reserve = net.node2, "203.0.113.77"
+    with api_server(place) as api:
+        objects = web(net, external=[in_reserve], ingress=[FREE])
+        api.call(lambda server: server.apply(node("here", net.node.ipv4), *objects))
+        config = write_kubeconfig(tmp_path / "kubeconfig", "http://203.0.113.78:6443")
+        source = ["--kubeconfig", str(config)]
+        given = ("--apiserver-address", f"{place.ipv4}:{api.server.port},{in_reserve}")
+        with program(net.node.space, tmp_path, *ANYWHERE, *given, source=source) as uproxy:
+            assert claimed(net.node.space) == {CLUSTER_IP, FREE}
+            assert uproxy.reasons("web") == [
+                f"externalIP {in_reserve} is the API server's address; it is not claimed"
+            ]
+
+
 def test_a_claim_that_cuts_the_api_server_off_is_released(
     net: World, backend: Pod, tmp_path: Path
 ) -> None:
