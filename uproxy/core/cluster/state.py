@@ -231,7 +231,6 @@ class ClusterState:
             held = _all_addresses(after) if isinstance(after, Node) else ()
             self._changed_addresses |= self.hosts.put(node_host(name.name), held)
             if name.name == self.node.name:
-                self.hosts.own = frozenset(held)
                 self._set_node(after)
 
     def _index_addresses(
@@ -265,6 +264,7 @@ class ClusterState:
         before = self.node
         if isinstance(node, Node):
             self.node = NodeFacts.of(node)
+            self.hosts.own = frozenset(_all_addresses(node))
         else:
             # The Node object is gone, but the machine and its pods are there. Without the networks
             # of its pods, they would count as clients from outside; without its addresses, the
