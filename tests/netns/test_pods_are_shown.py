@@ -6,13 +6,15 @@ Whose address backends see in every case is in test_kube_proxy_answers.py.
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from tests.netns import kit
-from tests.netns.kube_proxy_answers import BACKEND, OUTSIDE, POD_N1
-from tests.netns.peers import ask, ping
+from tests.netns.kit import Namespace, PodNetwork
+from tests.netns.kube_proxy_answers import BACKEND, N1, N2, OUTSIDE, POD_N1
+from tests.netns.peers import RESET, ask, ping
 from tests.netns.two_nodes import ALL, FAMILIES, Cluster
 from uproxy.core.protocols import TCP, UDP
 
@@ -122,3 +124,43 @@ def test_a_service_that_does_not_want_it(
         answer = ask(place.space, protocol, *cluster.target(kind, name, family, "n1"))
         assert (answer.split()[1] == place.address(family)) == shown
         assert shown or answer.split()[1] in cluster.net.node_addresses
+
+
+@contextmanager
+def network_policy(space: Namespace, hook: str, caller: str, backend: str) -> Iterator[None]:
+    """What a network plugin may install on a node so that a pod cannot call another one."""
+    version = "ip6" if ":" in caller else "ip"
+    denied = f"{version} saddr {caller} {version} daddr {backend} tcp dport 8080"
+    space.run(
+        "nft",
+        "add table inet plugin;"
+        f"add chain inet plugin {hook} {{ type filter hook {hook} priority 0; }};"
+        f"add rule inet plugin {hook} {denied} reject with tcp reset",
+    )
+    try:
+        yield
+    finally:
+        space.run("nft", "delete table inet plugin")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_network_policy_on_the_node_of_the_backend(cluster: Cluster, family: str) -> None:
+    """The rejection is addressed to the pod, and comes back to the proxy like any other answer."""
+    caller, target = cluster.place(POD_N1), cluster.target("ClusterIP", "cl", family)
+    own, denied = caller.address(family), cluster.net.remote[0].address(family)
+    with network_policy(cluster.place(N2).space, "forward", own, denied):
+        answers = {ask(caller.space, TCP, *target) for _ in ALL["cl"].backends}
+    assert answers == {f"b1 {own}"}
+
+
+@pytest.mark.parametrize("cluster", [PodNetwork.PTP], indirect=True)
+def test_a_network_policy_on_the_node_of_the_pod(cluster: Cluster) -> None:
+    """What a node's own chain for output rejects is silence to the proxy, which takes it for a
+    policy if the backend has answered another pod."""
+    caller, other = cluster.place(POD_N1), cluster.net.local[2]
+    target = cluster.target("ClusterIP", "self", "IPv4")
+    assert ask(other.space, TCP, *target) == f"b1 {other.ipv4}"
+    backend = cluster.place(BACKEND)
+    with network_policy(cluster.place(N1).space, "output", caller.ipv4, backend.ipv4):
+        assert ask(caller.space, TCP, *target) == RESET
+        assert ask(other.space, TCP, *target) == f"b1 {other.ipv4}"
