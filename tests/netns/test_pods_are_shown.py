@@ -164,3 +164,28 @@ def test_a_network_policy_on_the_node_of_the_pod(cluster: Cluster) -> None:
     with network_policy(cluster.place(N1).space, "output", caller.ipv4, backend.ipv4):
         assert ask(caller.space, TCP, *target) == RESET
         assert ask(other.space, TCP, *target) == f"b1 {other.ipv4}"
+
+
+def test_the_status_says_so(cluster: Cluster) -> None:
+    """Flows that need not show the pod are not counted as flows that could not."""
+    for caller in (POD_N1, BACKEND, N1):
+        for protocol in (TCP, UDP):
+            for name in ("cl", "np"):
+                target = cluster.target("ClusterIP", name, "IPv4")
+                assert ask(cluster.place(caller).space, protocol, *target).startswith("b")
+    status = cluster.uproxies[0].status()
+    found = {
+        name: [each for each in status["frontends"] if each["service"] == f"default/{name}"]
+        for name in ("cl", "np", "lbl", "only-outside", "nobody")
+    }
+    shown = {
+        name: {(each["kind"], each["clientAddress"]) for each in frontends}
+        for name, frontends in found.items()
+    }
+    assert shown["cl"] == {("ClusterIP", "pods")}
+    assert shown["np"] == {("ClusterIP", "pods"), ("NodePort", "node")}
+    assert ("NodePort", "preserved") in shown["lbl"] & shown["only-outside"]
+    assert {address for _, address in shown["nobody"]} == {"node"}
+    wanted = [each for name in ("cl", "np", "lbl") for each in found[name]]
+    assert {each["clientAddressReason"] for each in wanted} == {""}
+    assert {each["counts"]["masqueraded"] for each in wanted} == {0}
