@@ -77,7 +77,7 @@ class KubernetesSource:
     async def run(self, sink: Sink) -> None:
         """Deliver everything, then every change, until cancelled."""
         found = "; ".join(f"{each.server}, from {each.origin}" for each in self.api.addresses)
-        log.info("the API server's address: %s", found or "not known yet")
+        log.info("addresses of the API server: %s", found or "not known yet")
         async with asyncio.TaskGroup() as tasks:
             for source, watcher in self._watchers.items():
                 tasks.create_task(watcher.run(sink), name=f"watch {source}")
