@@ -199,6 +199,8 @@ class Bridge:
         self._kernel = kernel
 
     def divert(self, wanted: Mapping[Backend, str]) -> None:
+        if self.installed and wanted == self.diverted:
+            return
         if self._kernel.faults.happens("bug"):
             raise Bug("nft")
         try:
@@ -210,6 +212,7 @@ class Bridge:
             self._kernel.diverted = dict(wanted)
 
     def restore(self) -> None:
+        self.installed = False
         self.divert(self.diverted)
 
     def intact(self) -> bool:

@@ -155,6 +155,42 @@ ALL: Final = (
         "        except Exception as error:\n            self.trouble =",
         "        except ZeroDivisionError as error:\n            self.trouble =",
     ),
+    _one(
+        "bridge-flushed",
+        "what another program removes from the rules for bridges is not restored",
+        "control.bridge_diversion",
+        "                if not intact:\n",
+        "                if False:\n",
+    ),
+    _one(
+        "bridge-address",
+        "a bridge that gets another address is not noticed",
+        "control.bridged_backends",
+        "        if ranges == self._ranges:\n",
+        "        if self._ranges:\n",
+    ),
+    _one(
+        "bridge-once",
+        "rules for bridges that could not be changed are not tried again",
+        "control.bridge_diversion",
+        "        try:\n            await run_to_completion(self._rules.divert,",
+        "        if before:\n            return\n        try:\n"
+        "            await run_to_completion(self._rules.divert,",
+    ),
+    _one(
+        "bridge-backend",
+        "backends of a Service that has changed are not diverted",
+        "control.bridged_backends",
+        "if before.get(name) is not found]",
+        "if name not in before]",
+    ),
+    _one(
+        "pods-raise",
+        "if routes cannot be read, this node's pods are no longer looked for",
+        "control.local_pods",
+        "            self._trouble = str(error)\n            return\n",
+        "            await asyncio.Event().wait()\n",
+    ),
 )
 MUTATIONS: Final = {mutation.name: mutation for mutation in ALL}
 

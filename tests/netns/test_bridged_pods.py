@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import stat
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -39,8 +38,8 @@ TRANSPARENT = {
 }
 CLOSED = 8081
 """A port on which nothing listens."""
-LONG = 5000
-"""Bytes of a datagram that takes several fragments."""
+LONG = bytes(5000)
+"""A datagram that takes several fragments, which a pod echoes."""
 
 
 @pytest.fixture
@@ -74,26 +73,6 @@ def refused(net: World, client: str, backend: tuple[str, int], protocol: str) ->
 
 
 _ports = iter(range(10000, 30000))
-
-
-@contextmanager
-def answering(place: Place, address: str) -> Iterator[int]:
-    """A UDP server that answers each datagram with a long one, at this port."""
-    with place.space.socket(kit.family_of(address), socket.SOCK_DGRAM) as sock:
-        sock.bind((address, 0))
-
-        def answer() -> None:
-            while (received := sock.recvfrom(100))[0]:
-                sock.sendto(bytes(LONG), received[1])
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        try:
-            yield sock.getsockname()[1]
-        finally:
-            with place.space.socket(sock.family, socket.SOCK_DGRAM) as last:
-                last.sendto(b"", sock.getsockname())
-            thread.join(PATIENCE)
 
 
 def mac(space: Namespace, interface: str = "cbr0") -> str:
@@ -148,24 +127,23 @@ class TestRules:
 
     def test_all_fragments_of_a_reply_come_up(self, inside: World, family: str) -> None:
         client, backend = (place.address(family) for place in inside.local[:2])
-        with answering(inside.local[1], backend) as number:
-            divert(inside, Backend(backend, number))
-            with as_pod(inside, client, (backend, number), UDP) as sock:
-                sock.send(b"x")
-                assert len(sock.recv(2 * LONG)) == LONG
+        with pod("b", inside.local[1]):
+            divert(inside, Backend(backend, 8080))
+            with as_pod(inside, client, (backend, 8080), UDP) as sock:
+                sock.send(LONG)
+                assert sock.recv(65536) == f"b {client}\n".encode() + LONG
 
     def test_fragments_to_a_pod_arrive_there(self, inside: World, family: str) -> None:
         """They come up too, as their ports are not known, and are forwarded."""
-        here, there = inside.local[:2]
-        with answering(there, there.address(family)) as number, ExitStack() as stack:
-            divert(inside, Backend(there.address(family), number))
-            sock = stack.enter_context(
-                here.space.socket(kit.family_of(there.address(family)), socket.SOCK_DGRAM)
-            )
-            sock.settimeout(PATIENCE)
-            sock.connect((there.address(family), number))
-            sock.send(b"x")
-            assert len(sock.recv(2 * LONG)) == LONG
+        client, backend = (place.address(family) for place in inside.local[:2])
+        with pod("b", inside.local[1]):
+            divert(inside, Backend(backend, 8080))
+            kind = kit.family_of(backend), socket.SOCK_DGRAM
+            with inside.local[0].space.socket(*kind) as sock:
+                sock.settimeout(PATIENCE)
+                sock.connect((backend, 8080))
+                sock.send(LONG)
+                assert sock.recv(65536) == f"b {client}\n".encode() + LONG
 
     def test_a_backend_that_is_not_diverted_any_more(self, inside: World, family: str) -> None:
         client, backend = (place.address(family) for place in inside.local[:2])

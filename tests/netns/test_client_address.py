@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -374,3 +375,20 @@ def test_a_pod_that_refuses(net: World, manifests: Path, family: str, protocol: 
         frontend = f"{wanted}:30080/{protocol}"
         wait_for("a failed dial", lambda: uproxy.counts(frontend)["dialFailures"] > 0)
         assert uproxy.counts(frontend)["masqueraded"] == 0
+
+
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_a_reply_in_several_fragments(net: World, manifests: Path, family: str) -> None:
+    """Only the first one has the ports by which a socket is found."""
+    places = [(net.local[3], "here", "ready")]
+    write(manifests, "web.yaml", web(externalTrafficPolicy="Local"), *slices("web", places))
+    data, target = bytes(5000), (net.node.address(family), 30080)
+    with (
+        pod("b", net.local[3]),
+        program(net.node.space, manifests),
+        net.client.space.socket(kit.family_of(target[0]), socket.SOCK_DGRAM) as sock,
+    ):
+        sock.settimeout(20)
+        sock.connect(target)
+        sock.send(data)
+        assert sock.recv(65536) == f"b {net.client.address(family)}\n".encode() + data
