@@ -78,6 +78,16 @@ def test_a_lack_of_something_does_not_last(what: str) -> None:
     run(main)
 
 
+def test_services_of_the_past_are_forgotten() -> None:
+    async def main(faults: FaultInjector, shown: ClientIPPreservation, told: Told) -> None:
+        for number in range(100):
+            await shown.prepare(wanted_by(ObjectName("default", f"s{number}")))
+        await asyncio.sleep(30)
+        assert shown._may_have_flows == {ObjectName("default", "s99")}
+
+    run(main)
+
+
 @pytest.mark.parametrize("what", ["transparent", "bug"])
 def test_what_cannot_be_removed_stops_nobody(what: str) -> None:
     async def main(faults: FaultInjector, shown: ClientIPPreservation, told: Told) -> None:

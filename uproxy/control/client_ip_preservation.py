@@ -254,6 +254,7 @@ class ClientIPPreservation:
             log.warning("another program removed rules for pods behind a bridge: repaired")
             self._astray.lift()
         self._repair_due = time.monotonic() + self._period
+        self._forget_ended()
         if there and await asyncio.to_thread(self._rules.intact):
             return
         await run_to_completion(self._rules.install)
@@ -267,6 +268,12 @@ class ClientIPPreservation:
             )
         elif self._rules.families:
             log.info("pods see clients' addresses again")
+
+    def _forget_ended(self) -> None:
+        """Forget Services that no longer want it and have no flows: names come and go for ever."""
+        if len(self._may_have_flows) > len(self._wanted):
+            ended = self._may_have_flows - self._wanted - self._with_flows()
+            self._may_have_flows -= ended
 
     async def _remove(self) -> None:
         lock, self._lock = self._lock, None
