@@ -163,6 +163,34 @@ async def test_a_server_that_comes_back_need_not_wait_for_one_that_hangs(
             assert in_use(api) == [address(restarted)]
 
 
+async def test_a_round_ends_when_every_address_has_failed_once(access: Access) -> None:
+    """Hosts that are switched off are reported as such after seconds, each at another moment. While
+    one was awaited, others were tried again, and then these were awaited, for ever."""
+    calls, again = list[asyncio.StreamWriter](), asyncio.Event()
+
+    async def refuse_once(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.append(writer)
+        writer.close() if len(calls) == 1 else again.set()
+
+    async def refuse_late(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await again.wait()
+        writer.close()
+
+    async with AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(await asyncio.start_server(accept, "127.0.0.1", 0))
+            for accept in (refuse_once, refuse_late)
+        ]
+        addresses = [f"127.0.0.1:{each.sockets[0].getsockname()[1]}" for each in servers]
+        patient = PACE._replace(patience=1000.0)
+        api = await stack.enter_async_context(client(access, *addresses, pace=patient))
+        with pytest.raises(ApiUnreachable, match="no address of the API server answers"):
+            await asyncio.wait_for(ask(api), 15)
+        assert len(calls) == 2, "an address is not tried again while it is being tried"
+        for each in calls:
+            each.close()
+
+
 async def test_a_server_that_is_not_ready_need_not_wait_for_one_that_hangs(
     access: Access, context: ssl.SSLContext
 ) -> None:
@@ -260,6 +288,24 @@ async def test_a_load_balancer_without_a_server_is_not_asked_again_without_a_loo
         first.answer(503, on="readyz", times=100)
         assert await ask(api) == 200
         assert reasons(api) == {address(first): "not ready (HTTP 503)"}
+
+
+async def test_a_server_that_refuses_the_credentials_is_left_for_one_that_accepts_them(
+    access: Access, context: ssl.SSLContext
+) -> None:
+    """As when one of the control-plane nodes has another key for the tokens of service accounts,
+    or cannot reach the webhook that it asks about tokens."""
+    async with (
+        FakeApi(tls=context) as first,
+        FakeApi(tls=context) as second,
+        client(access, address(first), address(second), pace=STALE) as api,
+    ):
+        first.answer(401, times=1000)
+        assert await ask(api) == 200
+        assert in_use(api) == [address(second)]
+        assert reasons(api) == {address(first): "the credentials are refused (HTTP 401)"}
+        second.answer(401, times=1000)
+        assert await ask(api) == 401, "if all refuse them, the answer says so"
 
 
 async def test_a_server_that_is_not_ready_is_better_than_none(

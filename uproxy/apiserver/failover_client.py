@@ -186,7 +186,9 @@ class FailoverClient:
         async with asyncio.TaskGroup() as tasks:
             running: dict[asyncio.Task[_Probe], Candidate] = {}
             try:
-                while to_try or running:
+                # An address that has failed is tried again while others are awaited, but those
+                # attempts are not awaited: they could follow each other for ever.
+                while len(errors) < len(candidates):
                     if to_try:
                         candidate = to_try.pop(0)
                         running[tasks.create_task(self._probe(candidate))] = candidate
@@ -210,7 +212,8 @@ class FailoverClient:
                         # is noticed that was restarted meanwhile.
                         if answering:
                             break
-                        to_try = [each for each in candidates if each in errors]
+                        trying = running.values()
+                        to_try = [each for each in errors if each not in trying]
             finally:
                 for task in running:
                     task.cancel()
@@ -237,6 +240,10 @@ class FailoverClient:
             return _Probe(ApiUnreachable("no answer in time"))
         except ApiUnreachable as error:
             return _Probe(error)
+        if status == 401:
+            # This one server may lack the key of the tokens, or the webhook that knows them. If all
+            # of them refuse, the first is used, and its answers to requests say so.
+            return _Probe(ApiUnreachable("the credentials are refused (HTTP 401)"), True)
         if status < 500:
             return _Probe()
         return _Probe(ApiUnreachable(f"not ready (HTTP {status})"), status not in _NO_SERVER)
