@@ -303,6 +303,31 @@ def test_reverse_path_filters(net: World, manifests: Path, strict: int, marks_co
         net.node.space.write_sysctls({conf + "rp_filter": 0, conf + "src_valid_mark": 0})
 
 
+@pytest.mark.parametrize(("family", "kind"), [("IPv4", "ipv4"), ("IPv6", "ipv6")])
+def test_reverse_path_filter_of_firewalld(
+    net: World, manifests: Path, family: str, kind: str
+) -> None:
+    """It is on unless IPv6_rpfilter is "no", takes the mark into account, and comes after our
+    chain. (firewalld has it for IPv6 only.)"""
+    node = net.node.space
+    for line in (
+        "table inet host",
+        "chain inet host filter_PREROUTING { type filter hook prerouting priority filter + 10; }",
+        "rule inet host filter_PREROUTING icmpv6 type { nd-router-advert, nd-neighbor-solicit,"
+        " nd-neighbor-advert } accept",
+        f"rule inet host filter_PREROUTING meta nfproto {kind}"
+        " fib saddr . mark . iif oif missing drop",
+    ):
+        node.run("nft", f"add {line}")
+    try:
+        with serving(net, manifests):
+            for protocol in ("TCP", "UDP"):
+                answer = ask(net.client.space, protocol, net.node.address(family), 30080)
+                assert answer.split()[1:] == [net.client.address(family)]
+    finally:
+        node.run("nft", "delete table inet host")
+
+
 @pytest.mark.parametrize("family", ["IPv4", "IPv6"])
 def test_more_flows_than_a_client_has_ports(net: World, manifests: Path, family: str) -> None:
     """The rest get the node's address, with which the same ports are free."""

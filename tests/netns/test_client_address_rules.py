@@ -32,6 +32,7 @@ EVERYTHING = [
     "IPv4 rule priority 116 iif lo fwmark 0x75 lookup main",
     "IPv4 rule priority 117 fwmark 0x75 lookup 117",
     "IPv4 route local 0.0.0.0/0 dev lo table 117",
+    "IPv6 rule priority 116 iif lo fwmark 0x75 lookup main",
     "IPv6 rule priority 117 fwmark 0x75 lookup 117",
     "IPv6 route local ::/0 dev lo table 117",
 ]
@@ -216,6 +217,7 @@ def test_without_ipv6(space: Namespace) -> None:
         pytest.param("ip -4 rule del priority 117", id="IPv4 rule"),
         pytest.param("ip -4 rule del priority 116", id="IPv4 rule for the way back"),
         pytest.param("ip -6 rule del priority 117", id="IPv6 rule"),
+        pytest.param("ip -6 rule del priority 116", id="IPv6 rule for the way back"),
         pytest.param("ip -4 route flush table 117", id="IPv4 route"),
         pytest.param("ip -6 route flush table 117", id="IPv6 route"),
         pytest.param("ip rule flush", id="all rules"),
@@ -278,7 +280,7 @@ class TestCleanup:
         install_everything()
         space.run("nft", "flush", "ruleset")
         space.run("ip", "-6", "route", "flush", "table", "117")
-        assert remove_client_address_rules() == EVERYTHING[2:6]
+        assert remove_client_address_rules() == EVERYTHING[2:7]
 
     def test_nothing_of_others(self, space: Namespace) -> None:
         """Not even what differs in a single word."""

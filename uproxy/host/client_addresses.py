@@ -7,11 +7,12 @@ mark on packets for which there is a transparent socket, a routing rule (`ip rul
 marked packets to a routing table of its own, and a route in that table that makes every address
 local.
 
-IPv4 needs one more rule where the sysctl src_valid_mark is set, as wg-quick(8) does. To validate a
-packet's source, the kernel then looks up the route back to it with the packet's mark. It would find
-the table in which every address is local, take the source for its own address, and drop the packet
-as martian. Those look-ups have the incoming interface lo, so a rule for lo, ahead of the other one,
-sends them to the main table.
+One more rule is for those who validate a packet's source by the route back to it, and look that up
+with the packet's mark: the kernel itself for IPv4 where the sysctl src_valid_mark is set, as
+wg-quick(8) does, and firewalld for IPv6 unless IPv6_rpfilter is "no" (`fib saddr . mark . iif oif
+missing drop`, at a priority after ours). They would find the table in which every address is local,
+take the source for an address of this node, and drop the packet. Those look-ups have the incoming
+interface lo, so a rule for lo, ahead of the other one, sends them to the main table.
 
 All of this is ours by name or number. `uproxy.control.client_ip_preservation` decides when it is
 installed and removed.
@@ -68,6 +69,7 @@ _DIVERT: Final = ("priority", "117", "fwmark", MARK, "lookup", ROUTES)
 """Their priorities put them after the table of local addresses (0), and before the rules that
 network plugins and VPNs usually have. _REVERSE_PATH comes before _DIVERT, or it would never
 apply."""
+_POLICY: Final = (_REVERSE_PATH, _DIVERT)
 
 _IPV6_TRANSPARENT: Final = 75  # Not in Python's socket module.
 
@@ -77,7 +79,6 @@ class _Version(NamedTuple):
 
     family: Family
     flag: str
-    rules: tuple[tuple[str, ...], ...]
     all_addresses: str
     unassigned: str
     """An address that no machine has (RFC 7600, RFC 6666)."""
@@ -88,11 +89,11 @@ class _Version(NamedTuple):
 
 _VERSIONS: Final = (
     _Version(
-        *("IPv4", "-4", (_REVERSE_PATH, _DIVERT), "0.0.0.0/0", "192.0.0.8"),
+        *("IPv4", "-4", "0.0.0.0/0", "192.0.0.8"),
         *(socket.AF_INET, socket.SOL_IP, socket.IP_TRANSPARENT),
     ),
     _Version(
-        *("IPv6", "-6", (_DIVERT,), "::/0", "100::8"),
+        *("IPv6", "-6", "::/0", "100::8"),
         *(socket.AF_INET6, socket.IPPROTO_IPV6, _IPV6_TRANSPARENT),
     ),
 )
@@ -155,7 +156,7 @@ def return_route_exists(version: _Version) -> bool:
     ip = ("ip", "-json", version.flag)
     rules = json.loads(run_command(*ip, "-N", "rule", "show"))
     found = {str(each["priority"]) for each in rules if each.get("protocol") == ROUTES}
-    if not found.issuperset(rule[1] for rule in version.rules):
+    if not found.issuperset(rule[1] for rule in _POLICY):
         return False
     # `ip` fails for a routing table without routes: to the kernel it does not exist.
     listing = run_command(*ip, "route", "show", "table", ROUTES, fine=["does not exist"])
@@ -187,7 +188,7 @@ def _install_chain() -> None:
 def _install_return_route(version: _Version) -> None:
     ip = ("ip", version.flag)
     run_command(*ip, "route", "replace", *_route(version), *_BY_US)
-    for rule in version.rules:
+    for rule in _POLICY:
         run_command(*ip, "rule", "add", *rule, *_BY_US, fine=("File exists",))
 
 
@@ -207,7 +208,7 @@ def _ours() -> Iterator[tuple[str, tuple[str, ...]]]:
         yield f"nftables table {family} {TABLE}", ("nft", "delete", "table", family, TABLE)
     for version in _VERSIONS:
         ip = ("ip", version.flag)
-        for rule in version.rules:
+        for rule in _POLICY:
             yield f"{version.family} rule {' '.join(rule)}", (*ip, "rule", "del", *rule, *_BY_US)
         route = _route(version)
         yield f"{version.family} route {' '.join(route)}", (*ip, "route", "del", *route, *_BY_US)
