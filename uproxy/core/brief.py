@@ -8,7 +8,7 @@ from typing import Final
 LONGEST: Final = 500
 """Characters of a reason. Those that uproxy composes need about 150. Longer ones quote a text,
 which may be of any length."""
-_NAME: Final = 253
+LONGEST_NAME: Final = 253
 """Characters of the longest name that Kubernetes has (RFC 1123)."""
 _USERINFO: Final = re.compile(r"(?<=://)(?:[^/?#\s@]*@)+")
 """Matches USER:PASSWORD@ in a URL."""
@@ -23,4 +23,4 @@ def brief(text: str, longest: int = LONGEST) -> str:
 
 def brief_name(text: str) -> str:
     """The same for a name."""
-    return brief(text, _NAME)
+    return brief(text, LONGEST_NAME)

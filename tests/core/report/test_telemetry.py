@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from uproxy.core.report.telemetry import PROGRAMMING_BUCKETS, SYNC_BUCKETS, Histogram, Telemetry
+from uproxy.core.report.telemetry import (
+    PROGRAMMING_BUCKETS,
+    SYNC_BUCKETS,
+    Histogram,
+    RequestTelemetry,
+    Telemetry,
+)
 
 
 def test_sync_buckets_are_kube_proxys() -> None:
@@ -74,3 +80,16 @@ def test_the_rest_is_counted_where_it_belongs() -> None:
     assert telemetry.families["IPv4"].no_local_endpoints == {"internal": 2, "external": 1}
     assert telemetry.families["IPv6"].no_local_endpoints == {"internal": 0, "external": 0}
     assert telemetry.probes == {("healthz", 503): 2, ("livez", 200): 1}
+
+
+def test_api_servers_that_come_and_go_leave_nothing_behind() -> None:
+    """Each of their addresses is a label of the metrics."""
+    requests = RequestTelemetry()
+    for number in range(1000):
+        host = f"10.0.{number // 250}.{number % 250}:6443"
+        requests.answered("GET", host, 200, 0.1)
+        requests.failed("GET", host)
+        requests.answered("GET", "10.1.0.1:6443", 200, 0.1)
+    assert requests.answers["200", "GET", "10.1.0.1:6443"] == 1000, "one that stays is counted on"
+    assert len(requests.answers) == 1 + 63 * 2
+    assert {host for _, host in requests.durations} == {host for _, _, host in requests.answers}

@@ -54,6 +54,13 @@ def test_proxy_protocol(
     assert found.services[WEB].reasons == reasons
 
 
+def test_the_reason_for_a_long_value_is_short() -> None:
+    """An annotation may have 256 KiB, and its reason is in the status, in logs and in Events."""
+    found = table(service("web", annotations={ANNOTATION: "v" * 250_000}))
+    (reason,) = found.services[WEB].reasons
+    assert reason == f'annotation {ANNOTATION} is "{"v" * 250}..."; use one of: v1, v2'
+
+
 @pytest.mark.parametrize(
     ("policy", "preserved", "expected"),
     [

@@ -30,6 +30,10 @@ PROGRAMMING_BUCKETS = (
 REQUEST_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 """Seconds, as in client-go."""
 
+_MOST_HOSTS = 64
+"""API servers whose requests are counted. A control plane has a handful at a time, but in some
+clusters their addresses change with each upgrade, and each has about 40 time series."""
+
 Policy = Literal["internal", "external"]
 Probe = Literal["healthz", "livez"]
 
@@ -94,15 +98,30 @@ class RequestTelemetry:
         an answer is "<error>", as in client-go."""
         self.durations: dict[tuple[str, str], Histogram] = {}
         """Seconds until an answer began, by method and host."""
+        self._hosts: dict[str, None] = {}
+        """All hosts in the above, in the order of their last use."""
 
     def answered(self, method: str, host: str, code: int, seconds: float) -> None:
         """An answer has begun, `seconds` after its request was sent."""
+        self._used(host)
         self.answers[str(code), method, host] += 1
         self._duration(method, host).observe(seconds)
 
     def failed(self, method: str, host: str) -> None:
         """There was no answer to a request."""
+        self._used(host)
         self.answers["<error>", method, host] += 1
+
+    def _used(self, host: str) -> None:
+        self._hosts.pop(host, None)
+        self._hosts[host] = None
+        if len(self._hosts) > _MOST_HOSTS:
+            oldest = next(iter(self._hosts))
+            del self._hosts[oldest]
+            for answers in [key for key in self.answers if key[2] == oldest]:
+                del self.answers[answers]
+            for durations in [key for key in self.durations if key[1] == oldest]:
+                del self.durations[durations]
 
     def _duration(self, method: str, host: str) -> Histogram:
         if (method, host) not in self.durations:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final, TypeVar
 
+from uproxy.core.brief import LONGEST_NAME, brief_name
 from uproxy.core.cluster.objects import Service
 from uproxy.core.protocols import TRANSPORTS
 from uproxy.core.route import ProxyProtocol
@@ -30,7 +31,9 @@ def choice(service: Service, name: str, kind: type[C], reasons: list[str]) -> C 
         return kind(wanted)
     except ValueError:
         known = ", ".join(each.value for each in kind)
-        reasons.append(f'annotation {name} is "{wanted}"; use one of: {known}')
+        # It may have 256 KiB. A short one is quoted as it is: the spaces in it may be the mistake.
+        shown = wanted if len(wanted) <= LONGEST_NAME else brief_name(wanted)
+        reasons.append(f'annotation {name} is "{shown}"; use one of: {known}')
         return None
 
 
