@@ -104,8 +104,41 @@ def test_a_backend_of_two_services_stays_as_long_as_one_has_it(backends: Bridged
     backends.forget(frozenset)
     assert backends.diverted() == {A: MAC}
     backends.update({})
-    backends.forget(frozenset)
+    forget(backends)
     assert backends.diverted() == {}
+
+
+@pytest.mark.parametrize("with_flows", [WEB, API])
+def test_a_backend_that_has_left_two_services_stays_as_long_as_either_has_flows(
+    backends: BridgedBackends, with_flows: ObjectName
+) -> None:
+    backends.update({WEB: wanted("web", "10.244.1.2"), API: wanted("api", "10.244.1.2")})
+    backends.update({API: wanted("api", "10.244.1.2")})
+    backends.update({})
+    forget(backends, with_flows)
+    assert backends.diverted() == {A: MAC}
+    backends.set_segments([Segment("10.244.1.0/24", 9, "cni0", OTHER_MAC)])
+    forget(backends, with_flows)
+    assert backends.diverted() == {A: OTHER_MAC}
+    forget(backends)
+    assert backends.diverted() == {}
+
+
+def test_a_backend_stays_until_workers_have_reported_the_flows_that_it_got_last(
+    backends: BridgedBackends,
+) -> None:
+    backends.update({WEB: wanted("web", "10.244.1.2")})
+    backends.update({})
+    backends.forget(frozenset)
+    assert backends.diverted() == {A: MAC}
+    backends.forget(lambda: frozenset([WEB]))
+    assert backends.diverted() == {A: MAC}
+
+
+def forget(backends: BridgedBackends, *with_flows: ObjectName) -> None:
+    """What has left its Service by now, and is in no Service that has flows, is gone."""
+    for _ in range(2):
+        backends.forget(lambda: frozenset(with_flows))
 
 
 def test_a_backend_that_has_left_stays_as_long_as_its_service_has_flows(
@@ -113,9 +146,9 @@ def test_a_backend_that_has_left_stays_as_long_as_its_service_has_flows(
 ) -> None:
     backends.update({WEB: wanted("web", "10.244.1.2", "10.244.1.3")})
     assert not backends.update({WEB: wanted("web", "10.244.1.3")})
-    backends.forget(lambda: frozenset([WEB]))
+    forget(backends, WEB)
     assert backends.diverted() == {A: MAC, B: MAC}
-    backends.forget(lambda: frozenset([API]))
+    forget(backends, API)
     assert backends.diverted() == {B: MAC}
 
 
@@ -123,7 +156,7 @@ def test_one_that_comes_back_is_a_backend_again(backends: BridgedBackends) -> No
     backends.update({WEB: wanted("web", "10.244.1.2")})
     backends.update({WEB: wanted("web", "10.244.1.3")})
     assert backends.update({WEB: wanted("web", "10.244.1.2")})
-    backends.forget(frozenset)
+    forget(backends)
     assert backends.diverted() == {A: MAC}
 
 

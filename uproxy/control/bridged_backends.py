@@ -20,7 +20,7 @@ from uproxy.host.pod_networks import Segment
 MOST: Final = 20_000
 """Backends behind bridges. A node has a few hundred pods; nft takes 0.5 s for so many."""
 _MOST_FORMER: Final = 4096
-"""Backends that no Service has any longer, but which may still have flows."""
+"""Backends that a Service has no longer, but to which it may still have flows."""
 
 _Services = Mapping[ObjectName, ServiceRoutes]
 _NO_SERVICES: Final[_Services] = {}
@@ -45,8 +45,9 @@ class BridgedBackends:
         """The backends of each Service that has some behind a bridge."""
         self._counts: Counter[Backend] = Counter()
         """How many Services have each of them."""
-        self._former: dict[Backend, ObjectName] = {}
-        """Backends that have left a Service, the oldest first. Their flows may go on."""
+        self._former: dict[tuple[Backend, ObjectName], bool] = {}
+        """Backends that have left a Service, the oldest first. Their flows may go on. The value is
+        whether `forget` has seen them: flows that began just before are not reported at once."""
 
     def set_segments(self, segments: Sequence[Segment]) -> None:
         """These are the networks behind bridges from now on."""
@@ -56,8 +57,9 @@ class BridgedBackends:
         services, former, self._ranges = self._services, self._former, ranges
         self._services, self._of, self._counts, self._former = _NO_SERVICES, {}, Counter(), {}
         self.update(services)
-        still = {each: name for each, name in former.items() if self._mac(each)}
-        self._former = {each: name for each, name in still.items() if each not in self._counts}
+        for (backend, name), seen in former.items():
+            if self._mac(backend) and backend not in self._of.get(name, ()):
+                self._former[backend, name] = seen
 
     def update(self, services: _Services) -> bool:
         """Take over what Services want. Returns whether there are backends that are new."""
@@ -70,16 +72,18 @@ class BridgedBackends:
 
     def diverted(self) -> Diverted:
         """All of them, with the address of their bridge; those without a Service come last."""
-        found = {each: self._mac(each) for each in (*self._counts, *self._former)}
+        former = (backend for backend, _ in self._former)
+        found = {each: self._mac(each) for each in (*self._counts, *former)}
         return {each: mac for each, mac in found.items() if mac}
 
     def forget(self, with_flows: Callable[[], Set[ObjectName]]) -> None:
-        """Forget backends without a Service, except of Services that have flows."""
+        """Forget backends that had left their Service before the last call, except of Services
+        that have flows."""
         if not self._former:
             return
         having = with_flows()
-        kept = [(each, name) for each, name in self._former.items() if name in having]
-        self._former = dict(kept[-_MOST_FORMER:])
+        kept = [each for each, seen in self._former.items() if not seen or each[1] in having]
+        self._former = dict.fromkeys(kept[-_MOST_FORMER:], True)
 
     def _put(self, name: ObjectName, wanted: ServiceRoutes | None) -> bool:
         before = self._of.pop(name, frozenset())
@@ -88,12 +92,12 @@ class BridgedBackends:
             self._of[name] = now
         for each in now - before:
             self._counts[each] += 1
-            self._former.pop(each, None)
+            self._former.pop((each, name), None)
         for each in before - now:
             self._counts[each] -= 1
             if not self._counts[each]:
                 del self._counts[each]
-                self._former[each] = name
+            self._former[each, name] = False
         return bool(now - before)
 
     def _backends(self, wanted: ServiceRoutes) -> Iterator[Backend]:
