@@ -6,7 +6,7 @@ import asyncio
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -169,6 +169,33 @@ class TestRules:
         nobody = "198.51.100.99" if family == "IPv4" else "2001:db8:2::99"
         divert(inside, Backend(nobody, 9))
         assert replies_come_back(inside.local[0].address(family), nobody) is None
+
+
+@pytest.mark.usefixtures("filtered")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_connection_of_the_pod_itself_survives_a_dial_from_its_port(
+    inside: World, family: str
+) -> None:
+    """The backend acknowledges the SYN as a stray one; the answer to that must not be a reset."""
+    client, backend = (place.address(family) for place in inside.local[:2])
+    with pod("b", inside.local[1]), ExitStack() as stack:
+        divert(inside, Backend(backend, 8080))
+        number = next(_ports)
+        domain = kit.family_of(client)
+        direct = stack.enter_context(inside.local[0].space.socket(domain, socket.SOCK_STREAM))
+        direct.settimeout(PATIENCE)
+        direct.bind((client, number))
+        direct.connect((backend, 8080))
+        assert direct.recv(100).decode() == f"b {client}\n"
+        dialed = stack.enter_context(inside.node.space.socket(domain, socket.SOCK_STREAM))
+        dialed.settimeout(SILENCE)
+        dialed.setsockopt(*TRANSPARENT[domain], 1)
+        dialed.bind((client, number))
+        with pytest.raises(TimeoutError):
+            dialed.connect((backend, 8080))
+        dialed.close()
+        direct.sendall(b"still here")
+        assert direct.recv(100) == b"still here"
 
 
 def greet(net: World, family: str) -> set[str]:

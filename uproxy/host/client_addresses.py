@@ -29,6 +29,7 @@ from typing import Final, NamedTuple
 from uproxy.core.ip import Family
 from uproxy.host.commands import NOTHING, explain, is_installed, is_temporary, run_command
 from uproxy.host.namespace_lock import CLIENT_ADDRESSES, Locked, take_lock
+from uproxy.net.client_ports import CLIENT_PORTS
 
 TABLE: Final = "uproxy"
 """Name of the nftables table, of family inet."""
@@ -62,6 +63,27 @@ table inet {TABLE} {{
 the chains at prerouting (nft_tproxy_init calls nf_defrag_ipv4_enable, and the same for IPv6). Of
 fragments, only the first one has the ports by which a socket is found. So without this, and without
 connection tracking, a reply over UDP that is larger than the MTU would be lost."""
+
+_RESETS: Final = f"""\
+table inet {TABLE} {{
+    chain resets {{
+        type filter hook output priority mangle; policy accept;
+        tcp sport {CLIENT_PORTS.start}-{CLIENT_PORTS.stop - 1} \
+            tcp flags & (fin | syn | rst | ack) == rst fib saddr type != local drop
+    }}
+}}
+"""
+"""Protects connections that a pod has made itself from one of CLIENT_PORTS. If a worker dials the
+same backend from the same port, the backend takes the SYN for a stray one of the pod's connection,
+and acknowledges what it has got of that (RFC 5961, 4.2). The worker's socket would answer that with
+a reset, which ends the pod's connection (RFC 9293, 3.10.7.3). Such a reset has no ACK, unlike those
+of a socket that is closed. The dial times out, and the next one has another port.
+
+A reset without ACK is also the answer to data for a socket that was closed in one direction after
+the other. The backend then gets it from the pod, when it sends its data again."""
+
+_OPTIONAL: Final = (_RESETS + _DEFRAGMENT, _RESETS, _DEFRAGMENT, "")
+"""The kernel may lack nft_fib or nft_tproxy."""
 
 _BY_US: Final = ("protocol", ROUTES)
 _REVERSE_PATH: Final = ("priority", "116", "iif", "lo", "fwmark", MARK, "lookup", "main")
@@ -179,10 +201,14 @@ def _try_socket(version: _Version) -> None:
 
 
 def _install_chain() -> None:
-    try:
-        run_command("nft", "-f", "-", text=_RULES + _DEFRAGMENT)
-    except OSError:
-        run_command("nft", "-f", "-", text=_RULES)  # The kernel may lack nft_tproxy.
+    for optional in _OPTIONAL:
+        try:
+            run_command("nft", "-f", "-", text=_RULES + optional)
+        except OSError:
+            if not optional:
+                raise
+        else:
+            return
 
 
 def _install_return_route(version: _Version) -> None:
