@@ -420,6 +420,22 @@ async def test_a_server_that_was_restored_from_a_backup_is_listed_again() -> Non
         await sink.until(lambda: source.reachable)
 
 
+async def test_a_quiet_server_without_bookmarks_is_listed_less_and_less() -> None:
+    """A server need not send any. One that has just started does not until something has changed or
+    etcd has reported its progress, which may be minutes later."""
+    timing = replace(FAST, silence=0.02, healthy_after=0.01)
+    async with (
+        FakeApi(bookmark_period=1000.0) as server,
+        followed(server, timing) as (sink, source),
+    ):
+        server.apply(WEB)
+        await sink.until(lambda: sink.names() == {"web"})
+        await server.until(lambda: len(server.asked("/services", watch="true")) >= 80)
+        lists = len(server.asked("/services", sendInitialEvents="true"))
+        assert lists <= 7, "after 1, 2, 4, 8, 16 and 32 watches that stayed silent"
+        assert source.last_error == "", "nothing is wrong"
+
+
 async def test_a_server_that_ends_every_watch_is_asked_less_and_less() -> None:
     async with FakeApi() as server:
         backoff = Backoff(initial=0.05, maximum=10.0)

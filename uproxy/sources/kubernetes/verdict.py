@@ -22,6 +22,8 @@ class Verdict(NamedTuple):
     request follows at once the first time."""
     no_watch_list: bool = False
     """Whether the server does not support WatchList, which is then not asked for again."""
+    silent: bool = False
+    """Whether a watch that was resumed has received nothing at all."""
 
     @property
     def gone(self) -> bool:

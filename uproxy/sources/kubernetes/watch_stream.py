@@ -50,7 +50,7 @@ class WatchStream:
         self._longest = longest
         self._initial = initial
         self._lines = LineBuffer()
-        self._suspect = resumed
+        self._silent = resumed
         """Whether no event has come since the watch was resumed."""
 
     def list_complete(self) -> None:
@@ -68,7 +68,7 @@ class WatchStream:
                 # Only whole events count as a sign of life: bytes without an end could keep a watch
                 # waiting for ever. And the time is taken after the event was handled, because the
                 # server is not to blame for what that takes.
-                heard, self._suspect = loop.time(), False
+                heard, self._silent = loop.time(), False
         if self._initial and lines.cut:
             yield self._event(lines.rest)  # A list may come without a line feed at its end.
         if self._initial:
@@ -90,10 +90,7 @@ class WatchStream:
             reason = "the server did not end a watch when its time was up"
             return _Deadline(began + self._longest, RequestFailed(reason, Verdict()))
         reason = f"a watch has received nothing for {timing.silence:g} s"
-        # A server that has begun to answer is not dead. If its data were restored from a backup,
-        # the version from which the watch was resumed lies in its future, and until then it sends
-        # neither changes nor bookmarks.
-        verdict = Verdict(relist=self._suspect, expected=True)
+        verdict = Verdict(expected=True, silent=self._silent)
         return _Deadline(heard + timing.silence, RequestFailed(reason, verdict))
 
     async def _chunk(self, deadline: _Deadline) -> bytes:

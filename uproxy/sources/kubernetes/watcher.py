@@ -23,6 +23,7 @@ from uproxy.sources.kubernetes.delivery import Delivery, TimeSlice
 from uproxy.sources.kubernetes.reachability import ApiReachability, WatchListSupport
 from uproxy.sources.kubernetes.resources import Resource
 from uproxy.sources.kubernetes.retry_schedule import RetryTimer
+from uproxy.sources.kubernetes.suspicion import Suspicion
 from uproxy.sources.kubernetes.timing import Timing
 from uproxy.sources.kubernetes.verdict import FailureCounts, RequestFailed, Verdict, judge
 from uproxy.sources.kubernetes.watch_format import (
@@ -78,6 +79,7 @@ class Watcher:
         self._relist = True
         self._just_listed = False
         """Whether no watch has begun since the latest list in pages."""
+        self._suspicion = Suspicion()
         self._answered = False
         """Whether the server has begun to send what it was asked for last."""
         self._live_since: float | None = None
@@ -129,6 +131,8 @@ class Watcher:
         """Report the failure unless it is expected, and wait before the next attempt."""
         source, verdict = self.resource.source, failed.verdict
         self._relist = self._relist or verdict.relist
+        if verdict.silent and self._suspicion.stayed_silent():
+            self._relist = True
         if verdict.no_watch_list:
             self._watch_list.refused(str(failed))
         if verdict.expected:
@@ -254,6 +258,8 @@ class Watcher:
             await self._complete(sink, end.resource_version)
             stream.list_complete()
             self._live()
+        elif not self._delivery.initial:
+            self._suspicion.bookmark_came()
 
     async def _complete(self, sink: Sink, version: str) -> None:
         """Deliver a complete list."""
