@@ -308,7 +308,13 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def ruleset(net: World) -> str:
-    return net.node.space.run("nft", "list", "ruleset")
+    return net.node.space.run("nft", "--stateless", "list", "ruleset")
+
+
+def probed(net: World) -> int:
+    """How many SYNs of probes the policy has dropped. A probe sends one within its time."""
+    listing = net.node.space.run("nft", "list", "table", "inet", "denying")
+    return int(listing.split("packets ")[1].split()[0])
 
 
 class TestLife:
@@ -374,11 +380,32 @@ class TestLife:
         assert ruleset(inside) == ""
 
     @pytest.mark.usefixtures("impatient")
+    async def test_a_network_policy_is_no_bridge_that_does_not_work(self, inside: World) -> None:
+        """It lets in what the node sends, and drops what pods send: so do those of three pods."""
+        policy = """
+            table inet denying {
+                chain c {
+                    type filter hook output priority 0;
+                    ip saddr 198.51.100.2-198.51.100.126 tcp dport 9 counter drop
+                }
+            }"""
+        greet(inside, "IPv4")
+        try:
+            commands.run_command("nft", "-f", "-", text=policy)
+            async with shown() as made:
+                made.set_networks(read_pod_networks(kit.PODS))
+                await made.prepare(web(inside, inside.local[0]))
+                await until(lambda: probed(inside) >= 8)
+                assert made.shown.switched == {}
+        finally:
+            inside.node.space.run("nft", "delete", "table", "inet", "denying", check=False)
+
+    @pytest.mark.usefixtures("impatient")
     async def test_probed(self, inside: World, caplog: pytest.LogCaptureFixture) -> None:
         """Frames that a program on the node drops do not come up: pods of this bridge are not
         shown to each other then."""
         drop = "add rule bridge dropping c ether type ip tcp dport 10000-29999 drop"
-        hook = "add chain bridge dropping c { type filter hook prerouting priority -400; }"
+        hook = "add chain bridge dropping c { type filter hook prerouting priority -200; }"
         greet(inside, "IPv4")
         greet(inside, "IPv6")
         try:

@@ -59,7 +59,7 @@ NONE = {("IPv4", "node"), ("IPv6", "node")}
 
 
 def rules(net: World) -> str:
-    return net.node.space.run("nft", "list", "ruleset")
+    return net.node.space.run("nft", "--stateless", "list", "ruleset")
 
 
 def forget_neighbours(net: World) -> None:

@@ -14,11 +14,12 @@ from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.errors import unexpected
 from uproxy.core.route import Backend
 from uproxy.core.routing.service_routes import ServiceRoutes
-from uproxy.host.bridge_probe import PROBE_PORT, replies_come_back
+from uproxy.host.bridge_probe import replies_come_back
 from uproxy.host.bridge_rules import BridgeRules
 from uproxy.host.links import read_neighbours
 from uproxy.host.pod_networks import PodNetworks, Segment
 from uproxy.host.threads import run_to_completion
+from uproxy.net.client_ports import PROBE_PORT
 
 log = logging.getLogger(__name__)
 
@@ -161,13 +162,22 @@ class BridgeDiversion:
                 if not self._active:
                     return
                 await self._divert()
-            answered = await run_to_completion(self._calls.replies_come_back, client, backend)
+            answered = await run_to_completion(self._try, client, backend)
         except OSError as error:
             log.info("cannot probe the bridge %s: %s", segment.name, error)
             return
         finally:
             self._probed = {}
         self._judge(segment, backend, answered=answered)
+
+    def _try(self, client: str, backend: str) -> bool | None:
+        """Whether the replies of `backend` to `client` come up. None: there is no telling, as it
+        does not reply. A NetworkPolicy may drop what the pod sends, and let the node's own pass."""
+        before = self._rules.answers_to_probes()
+        answered = self._calls.replies_come_back(client, backend)
+        if answered is False and self._rules.answers_to_probes() <= before:
+            return None
+        return answered
 
     async def _pair(self, segment: Segment) -> tuple[str, str] | None:
         """Two pods of a network. The second one was not probed yet, if there is such a one.
@@ -186,8 +196,8 @@ class BridgeDiversion:
         return next(each for each in pods if each != backend), backend
 
     def _judge(self, segment: Segment, backend: str, *, answered: bool | None) -> None:
-        """One answer proves that a bridge works. Silence towards a pod's address may be the work of
-        a NetworkPolicy, so it takes that of several pods to say that it does not."""
+        """One answer proves that a bridge works. It takes lost ones of several pods to say that it
+        does not."""
         if answered:
             self._proven |= {segment}
             self._silent -= {segment}

@@ -16,10 +16,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from uproxy.net.client_ports import CLIENT_PORTS
+from uproxy.net.client_ports import CLIENT_PORTS, PROBE_PORT
 
-PROBE_PORT: Final = 9
-"""The discard service, which hardly any pod has."""
 _TIMEOUT: Final = 2.5
 """Seconds. Where a SYN is lost, the kernel sends another one after 1 s."""
 _IPV6_TRANSPARENT: Final = 75  # Not in Python's socket module.

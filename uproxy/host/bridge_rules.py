@@ -18,7 +18,7 @@ from typing import Final
 from uproxy.core.ip import is_host_address, parse_ip
 from uproxy.core.route import Backend
 from uproxy.host.commands import explain, is_installed, run_command
-from uproxy.net.client_ports import CLIENT_PORTS
+from uproxy.net.client_ports import CLIENT_PORTS, PROBE_PORT
 
 TABLE: Final = "uproxy"
 
@@ -59,14 +59,18 @@ table bridge {TABLE} {{
     map backends6 {{ type ipv6_addr . inet_service : ether_addr; }}
     map hosts4 {{ type ipv4_addr : ether_addr; }}
     map hosts6 {{ type ipv6_addr : ether_addr; }}
+    counter probes {{ }}
     chain divert {{
         type filter hook prerouting priority -300; policy accept;
         meta pkttype != other accept
+        tcp sport {PROBE_PORT} tcp dport {_PORTS} counter name "probes"
 """
 _FOOT: Final = "    }\n}\n"
 """The priority puts the chain before those of br_netfilter (0), which then give the packet to
 iptables as one to this node. Frames that are for this node already, and broadcasts, are exempt."""
 
+_GONE: Final = ("No such file",)
+_PACKETS: Final = re.compile(r"packets ([0-9]+)", re.ASCII)
 _ELEMENT: Final = re.compile(
     r"([0-9a-f]*[.:][0-9a-f.:]*)(?: \. ([0-9]+))? : ((?:[0-9a-f]{2}:){5}[0-9a-f]{2})", re.ASCII
 )
@@ -107,6 +111,13 @@ class BridgeRules:
             self.diverted, self.installed, self.reason = dict(wanted), bool(wanted), ""
             self._absent = not wanted
 
+    def answers_to_probes(self) -> int:
+        """How many packets have answered probes since the table was made, whether they have come up
+        or not. Raises OSError."""
+        listing = run_command("nft", "list", "counter", "bridge", TABLE, "probes", fine=_GONE)
+        found = _PACKETS.search(listing)
+        return int(found[1]) if found else 0
+
     def restore(self) -> None:
         """Install the table again, whatever is there."""
         self.installed = False
@@ -114,7 +125,7 @@ class BridgeRules:
 
     def intact(self) -> bool:
         """Whether everything is there that was installed. Raises OSError."""
-        listing = run_command("nft", "-n", "list", "table", "bridge", TABLE, fine=["No such file"])
+        listing = run_command("nft", "-n", "list", "table", "bridge", TABLE, fine=_GONE)
         found = {(parse_ip(address), port): mac for address, port, mac in _ELEMENT.findall(listing)}
         wanted = {(address, str(port)): mac for (address, port), mac in self.diverted.items()}
         wanted |= {(address, ""): mac for address, mac in _hosts(self.diverted).items()}

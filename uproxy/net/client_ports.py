@@ -18,3 +18,7 @@ from __future__ import annotations
 from typing import Final
 
 CLIENT_PORTS: Final = range(10000, 30000)
+
+PROBE_PORT: Final = 9
+"""What is dialed to find out whether replies to pods come up from a bridge: the discard service,
+which hardly any pod has."""
