@@ -17,6 +17,8 @@ from tests.faults.machine import Surroundings, Transparency, bridge_calls
 from uproxy.control.client_ip_preservation import ClientAddressCalls, ClientIPPreservation
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.protocols import TCP
+from uproxy.core.route import ServicePortName
 from uproxy.core.routing.table import RoutingTable
 from uproxy.host.pod_networks import PodNetworks
 
@@ -74,6 +76,27 @@ def test_a_lack_of_something_does_not_last(what: str) -> None:
         await asyncio.sleep(30)
         assert shown.shown.families == ("IPv4", "IPv6")
         assert not shown.shown.reason
+
+    run(main)
+
+
+def test_a_report_from_before_a_repair_is_lifted_soon() -> None:
+    """It arrives after the repair, and would hide pods for an hour."""
+
+    async def main(faults: FaultInjector, shown: ClientIPPreservation, told: Told) -> None:
+        await shown.prepare(wanted_by(WEB))
+        faults.start(["transparent"], 1.0)
+        await asyncio.sleep(15)
+        faults.stop()
+        while not shown.shown.families:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        shown.reported_astray([ServicePortName("default", "web", "", TCP)])
+        assert shown.shown.astray
+        await asyncio.sleep(30)
+        assert not shown.shown.astray
+        shown.reported_astray([ServicePortName("default", "web", "", TCP)])
+        await asyncio.sleep(30)
+        assert shown.shown.astray, "that one has nothing to do with the repair"
 
     run(main)
 

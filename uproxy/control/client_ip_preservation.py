@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 _PERIOD: Final = 10.0
 """Seconds between two checks of whether the rules are still there: `nft flush ruleset` is
 common."""
+_SETTLED: Final = 3.0
+"""Seconds after a repair within which workers may report what went astray before it: a probe takes
+1.25 s, and the next report may come 0.5 s later."""
 _TIMEOUT: Final = 5.0
 """Seconds that serving waits for the rules; to install them usually takes 0.1 s."""
 _SWITCHED_OFF: Final = "switched off by --preserve-client-ip never"
@@ -102,6 +106,8 @@ class ClientIPPreservation:
         self._impossible = False
         """Whether it has turned out not to be possible on this node."""
         self._repair_due = 0.0
+        self._lift_due = math.inf
+        """When Service ports that went astray before a repair are lifted once more."""
         self._wake = asyncio.Event()
         self._done = asyncio.Event()
 
@@ -211,7 +217,11 @@ class ClientIPPreservation:
         return before
 
     async def _update(self) -> None:
-        self._astray.expire(time.monotonic())
+        now = time.monotonic()
+        self._astray.expire(now)
+        if now >= self._lift_due:
+            self._lift_due = math.inf
+            self._astray.lift()
         if self._wanted:
             if self._lock is None and not self._impossible:
                 await self._install()
@@ -252,14 +262,14 @@ class ClientIPPreservation:
         self._bridges.forget(self._with_flows)
         if await self._bridges.repair():
             log.warning("another program removed rules for pods behind a bridge: repaired")
-            self._astray.lift()
+            self._lift_astray()
         self._repair_due = time.monotonic() + self._period
         self._forget_ended()
         if there and await asyncio.to_thread(self._rules.intact):
             return
         await run_to_completion(self._rules.install)
         if self._rules.families:
-            self._astray.lift()  # They may have gone astray for want of the rules.
+            self._lift_astray()
         outcome = self._rules.reason or "repaired"
         if there:
             log.warning(
@@ -268,6 +278,12 @@ class ClientIPPreservation:
             )
         elif self._rules.families:
             log.info("pods see clients' addresses again")
+
+    def _lift_astray(self) -> None:
+        """Replies may have gone astray for want of the rules. Workers may still be about to say
+        so, hence once more in the next period."""
+        self._astray.lift()
+        self._lift_due = time.monotonic() + _SETTLED
 
     def _forget_ended(self) -> None:
         """Forget Services that no longer want it and have no flows: names come and go for ever."""
