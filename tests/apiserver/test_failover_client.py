@@ -470,5 +470,34 @@ async def test_the_cluster_ip_is_left_for_an_api_server(
             assert (source.reachable, source.last_error) == (True, ""), "nothing was lost"
 
 
+async def test_a_server_that_falls_silent_does_not_mean_that_none_answers(
+    access: Access, context: ssl.SSLContext
+) -> None:
+    """Claims are released if no API server answers right after them, so the death of one of several
+    must not look like that. The address in use is not asked whether it is ready when it has
+    answered just now."""
+    answered = asyncio.Event()
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer)
+        while await reader.readuntil(b"\r\n\r\n") and not answered.is_set():
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            answered.set()
+
+    connected = list[asyncio.StreamWriter]()
+    dying = await asyncio.start_server(answer_once, "127.0.0.1", 0, ssl=context)
+    async with (
+        dying,
+        FakeApi(tls=context) as server,
+        client(access, f"127.0.0.1:{dying.sockets[0].getsockname()[1]}", address(server)) as api,
+    ):
+        source = KubernetesSource(api, node_name="here", timing=FAST)
+        assert await source.answers(patience=0.05)
+        assert answered.is_set(), "it was the address in use"
+        assert in_use(api) == [address(server)]
+        for each in connected:
+            each.close()
+
+
 def _knows(api: ApiServer, server: FakeApi) -> bool:
     return server.url in {each.server for each in api.addresses}

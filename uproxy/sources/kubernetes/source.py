@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -66,13 +67,17 @@ class KubernetesSource:
         """The latest trouble, over or not; "" if there was none."""
         return self.reachability.last_error
 
-    async def answers(self) -> bool:
-        """Whether the server answers a request at this moment, whatever the answer is."""
-        try:
-            async with self.api.send(Request("GET", "/version")):
-                return True
-        except ApiUnreachable:
-            return False
+    async def answers(self, patience: float = 2.0) -> bool:
+        """Whether a server answers a request at this moment, whatever the answer is. The address in
+        use gets `patience` seconds. Then another one is asked, if there is one."""
+        for request in (
+            Request("GET", "/version", answer_timeout=patience),
+            Request("GET", "/version"),
+        ):
+            with contextlib.suppress(ApiUnreachable):
+                async with self.api.send(request):
+                    return True
+        return False
 
     async def run(self, sink: Sink) -> None:
         """Deliver everything, then every change, until cancelled."""
