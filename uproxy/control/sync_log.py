@@ -39,8 +39,7 @@ def log_node(before: NodeFacts, after: NodeFacts) -> None:
     """Log what has changed about this node after everything was served once."""
     if before.known and not after.known:
         log.warning(
-            "the Node %s was deleted: /healthz fails, and what was known of it counts until there"
-            " is one again",
+            "the Node %s was deleted; what was known of it counts until there is one again",
             after.name,
         )
     elif after.known and not before.known:
