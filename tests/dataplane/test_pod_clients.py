@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from tests.dataplane.node_worker import node_worker, owner
+from tests.dataplane.node_worker import PORT, node_worker, owner
 from tests.netns import kit
 from tests.netns.kit import Place, World
 from tests.netns.peers import pod
 from uproxy.core.protocols import TCP, UDP
+from uproxy.core.route import Backend
 from uproxy.net.client_ports import CLIENT_PORTS
 
 pytestmark = kit.needs("nft=nftables")
@@ -97,3 +100,67 @@ async def test_a_pod_that_refuses_is_no_reason_to_hide_the_client(net: World) ->
                     for _ in range(2):
                         assert await made.ask(net.local[0], protocol, family) == seen
                 assert made.masqueraded(protocol) == 0
+
+
+@contextmanager
+def unreachable(net: World, place: Place, kind: str) -> Iterator[None]:
+    """The node has no way to a place: so Calico blackholes the addresses of pods that are gone."""
+    for address in (place.ipv4, place.ipv6):
+        net.node.space.ip(f"route add {kind} {address}")
+    try:
+        yield
+    finally:
+        for address in (place.ipv4, place.ipv6):
+            net.node.space.ip(f"route del {kind} {address}")
+
+
+@pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit"])
+async def test_a_pod_that_cannot_be_reached_is_no_reason_to_hide_the_client(
+    net: World, kind: str
+) -> None:
+    gone, caller = net.remote[1], net.local[0]
+    with pod("it", net.remote[0]) as it, unreachable(net, gone, kind):
+        async with node_worker(net) as made:
+            for protocol in PROTOCOLS:
+                made.serve(protocol, gone, it.place)
+                for family in FAMILIES:
+                    for _ in range(2):
+                        answer = await made.ask(caller, protocol, family)
+                        assert answer == f"it {caller.address(family)}"
+                assert made.masqueraded(protocol) == 0
+                assert made.context.ports.get(owner(protocol)).counters.dial_failures > 0
+
+
+async def test_nor_is_it_to_hide_a_client_from_outside(net: World) -> None:
+    gone, family = net.remote[1], "IPv4"
+    with pod("it", net.local[0]) as it, unreachable(net, gone, "blackhole"):
+        async with node_worker(net) as made:
+            for protocol in PROTOCOLS:
+                backends = tuple(Backend(each.ipv4, PORT) for each in (gone, it.place))
+                made.serve(
+                    protocol,
+                    gone,
+                    it.place,
+                    preserves_pods=False,
+                    preserves_outside=True,
+                    local_backends=backends,
+                )
+                for _ in range(2):
+                    answer = await made.ask(net.client, protocol, family)
+                    assert answer == f"it {net.client.ipv4}"
+                assert made.masqueraded(protocol) == 0
+
+
+async def test_a_backend_in_the_host_network_does_not_hide_the_client_from_others(
+    net: World,
+) -> None:
+    """It sees the node's address itself, and refuses here."""
+    with pod("it", net.remote[0]) as it:
+        async with node_worker(net) as made:
+            for protocol in PROTOCOLS:
+                made.serve(protocol, net.node, it.place)
+                for family in FAMILIES:
+                    for _ in range(2):
+                        answer = await made.ask(net.local[0], protocol, family)
+                        assert answer == f"it {net.local[0].address(family)}"
+                assert not made.report(), "it was never asked to reply to a pod"

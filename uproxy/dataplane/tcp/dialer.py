@@ -69,7 +69,8 @@ class DialedFlow(WaitingFlow, Protocol):
     from_pod: bool
     """Whether the client is a pod of this node, which backends are to see."""
     suspect: Backend | None
-    """The backend that was silent towards the client's address, once there is one."""
+    """The backend that is dialed from the node's address although it is to see the client, once
+    there is one: it was silent or could not be reached, or could not reply to this node."""
 
     def connected(self, mask: int) -> None:
         """The first event of the socket towards the backend."""
@@ -167,7 +168,7 @@ class Dialer:
         assert flow.backend is not None
         flow.port.counters.dials += 1
         flow.port.balancer.succeeded(flow.route, flow.backend, flow.client, self._reactor.now)
-        if flow.from_pod:
+        if flow.preserving:
             self._answered(flow, flow.backend)
 
     def failed(self, flow: DialedFlow) -> None:
@@ -243,17 +244,21 @@ class Dialer:
         assert flow.sock is not None
         if flow.from_pod:
             self._preserve_pod(flow, flow.sock, backend)
+        elif backend == flow.suspect:
             return
-        here = self._context.locality.is_here(backend.address)
-        if here or not bind_to_client(flow.sock, flow.client, backend.address):
+        elif self._context.locality.is_here(backend.address):
+            flow.suspect = backend
+        elif not bind_to_client(flow.sock, flow.client, backend.address):
             flow.masquerade()
 
     def _preserve_pod(self, flow: DialedFlow, sock: Socket, backend: Backend) -> None:
         context = self._context
-        if self._sees_pod(flow, backend) and (
-            flow.route.owner in context.return_paths.astray
-            or context.locality.is_past_us(flow.client, backend.address)
-            or not context.pod_ports.bind_stream(sock, flow.client, backend.address)
+        if not self._sees_pod(flow, backend):
+            return
+        if context.locality.is_past_us(flow.client, backend.address):
+            flow.suspect = backend
+        elif flow.route.owner in context.return_paths.astray or not context.pod_ports.bind_stream(
+            sock, flow.client, backend.address
         ):
             flow.masquerade()
 
@@ -264,22 +269,25 @@ class Dialer:
         return flow.preserving and backend.address != flow.client and backend != flow.suspect
 
     def _answered(self, flow: DialedFlow, backend: Backend) -> None:
-        """A backend has answered a pod, or the node in its place."""
-        paths = self._context.return_paths
-        if self._sees_pod(flow, backend):
-            paths.answered(backend, flow.client)
-        elif flow.preserving and backend == flow.suspect:
+        """A backend has answered a client that it was to see, or the node in its place."""
+        context = self._context
+        if backend == flow.suspect:
             flow.masquerade()
-            paths.probe(flow.route.owner, backend, flow.client)
+            if flow.from_pod and not context.locality.is_past_us(flow.client, backend.address):
+                context.return_paths.probe(flow.route.owner, backend, flow.client)
+        elif flow.from_pod and self._sees_pod(flow, backend):
+            context.return_paths.answered(backend, flow.client)
 
     def _could_not_open(self, flow: DialedFlow, backend: Backend, code: int) -> None:
         """The attempt has failed before it reached the network."""
         if code in RESOURCE_ERRORS:
             self._shortage.wait(flow)
             return
-        if flow.preserving and code in UNUSABLE_ERRORS:
-            flow.masquerade()
-            self.dial(flow)
+        if flow.preserving and backend != flow.suspect and code in UNUSABLE_ERRORS:
+            # Or the backend is the reason: a dead pod's address may have no route any more. The
+            # others are to see the client all the same.
+            flow.suspect = backend
+            self.dial(flow, backend)
             return
         flow.tried += (backend,)
         if code not in _OUT_OF_PORTS:

@@ -43,8 +43,9 @@ class Reaching(Protocol):
 class FlowBackend(ABC):
     """One backend at a time, and the next one if it cannot be reached."""
 
-    __slots__ = ("_client", "_doubts_from", "_listener", "_port", "_preserving", "_reactor",
-                 "_send", "_sock", "_tried", "backend", "counters", "number")  # fmt: skip
+    __slots__ = ("_client", "_doubts_from", "_listener", "_masqueraded", "_port", "_preserving",
+                 "_reactor", "_send", "_sock", "_tried", "backend", "counters",
+                 "number")  # fmt: skip
 
     backend: Backend
     _listener: Reaching
@@ -59,6 +60,8 @@ class FlowBackend(ABC):
         self._sock = None
         self._preserving = listener.preserves_outside or listener.preserves_pods
         """Whether the backend is to see the client's address, if it is one of those."""
+        self._masqueraded = False
+        """Whether it was counted that a backend has not seen the client's address."""
         self._doubts_from = inf
         """When the silence of a backend that sees a pod's address begins to mean that its replies
         may have gone astray."""
@@ -149,35 +152,49 @@ class FlowBackend(ABC):
     def _socket_towards(self, backend: Backend) -> Socket:
         """A socket that is connected to it, with the client's address if that is wanted and can be
         had, or else with the node's. Raises OSError."""
-        sock = self._preserving_socket(backend) if self._preserving else None
-        return connect(backend, self._listener.context) if sock is None else sock
+        if not self._preserving or not self._is_to_see(backend):
+            return connect(backend, self._listener.context)
+        sock = self._preserving_socket(backend)
+        if sock is None:
+            sock = connect(backend, self._listener.context)
+            # Only now: had the backend been the reason, this would have failed as well. Another
+            # one may see the client all the same.
+            self._count_masqueraded()
+        return sock
+
+    def _is_to_see(self, backend: Backend) -> bool:
+        """Whether a backend is to see the address of the client."""
+        listener, client = self._listener, self._client[0]
+        locality = listener.context.locality
+        if locality.is_outside(listener.route, client):
+            return listener.preserves_outside
+        # Not the pod itself, which would take the packets for its own: kube-proxy masquerades them.
+        return (
+            listener.preserves_pods and locality.is_pod_here(client) and client != backend.address
+        )
 
     def _preserving_socket(self, backend: Backend) -> Socket | None:
-        """One with the client's address, if that is wanted and can be had. Raises OSError."""
+        """One with the client's address, if it can be had. Raises OSError."""
         listener, client = self._listener, self._client[0]
         context = listener.context
-        sock = None
         if context.locality.is_outside(listener.route, client):
-            if not listener.preserves_outside:
-                return None
-            sock = connect_as(client, backend, context)
-        elif not listener.preserves_pods or not context.locality.is_pod_here(client):
+            return connect_as(client, backend, context)
+        if listener.route.owner in context.return_paths.astray:
             return None
-        elif client == backend.address:
-            # The pod itself, which would take the packets for its own: kube-proxy masquerades them.
-            return None
-        elif listener.route.owner not in context.return_paths.astray:
-            sock = connect_as_pod(client, backend, context)
-            if sock is not None:
-                self._doubts_from = self._reactor.now + SILENCE
-        if sock is None:
-            self._masquerade()
+        sock = connect_as_pod(client, backend, context)
+        if sock is not None:
+            self._doubts_from = self._reactor.now + SILENCE
         return sock
 
     def _masquerade(self) -> None:
         """Use the node's address from now on, and count it."""
         self._preserving = False
-        self.counters.masqueraded += 1
+        self._count_masqueraded()
+
+    def _count_masqueraded(self) -> None:
+        if not self._masqueraded:
+            self._masqueraded = True
+            self.counters.masqueraded += 1
 
     def _disconnect(self) -> None:
         if self._sock is not None:
