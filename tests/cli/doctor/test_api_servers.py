@@ -71,6 +71,14 @@ def test_whom_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ] == [(f"http://{dead}", "connection refused"), (api.url, "")]
 
 
+def test_that_there_is_no_access_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(SourceError, match="name a kubeconfig in KUBECONFIG"):
+        ask_api_servers(("127.0.0.1:1",), tmp_path / "absent")
+
+
 def test_without_credentials_no_address_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

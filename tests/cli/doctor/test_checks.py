@@ -72,6 +72,32 @@ def test_why_pods_see_the_node() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("parts", "name", "text"),
+    [
+        pytest.param({}, "pods behind a bridge", "can be shown to each other", id="bridge"),
+        pytest.param(
+            {"bridges": ()}, "pods behind a bridge", "this machine has no bridge", id="no bridge"
+        ),
+        pytest.param(
+            {"nft": False},
+            "pods behind a bridge",
+            "not tried, as that takes nft and CAP_NET_ADMIN",
+            id="bridge without nft",
+        ),
+        pytest.param({}, "clients' addresses", "no uproxy runs here", id="no uproxy"),
+        pytest.param(
+            {"taken_ports": {10249: "userspace"}},
+            "clients' addresses",
+            "pods see those that their Services ask for",
+            id="a uproxy",
+        ),
+    ],
+)
+def test_what_is_well_is_named(parts: dict[str, Any], name: str, text: str) -> None:
+    assert findings(**parts)[name].text == text
+
+
 NOBODY: dict[str, Any] = {"capabilities": frozenset()}
 
 

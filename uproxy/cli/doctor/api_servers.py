@@ -22,8 +22,11 @@ def ask_api_servers(given: Sequence[str], kubelet_kubeconfig: Path) -> Sequence[
     """
     known = KnownAddresses(given, kubelet_kubeconfig)
     access = find_access()
-    candidates = find_addresses(access, known) if access is not None else None
-    if access is None or candidates is None:
+    if access is None:
+        advice = "name a kubeconfig in KUBECONFIG, or run this in a Pod of uproxy"
+        raise SourceError(f"there are no credentials with which to ask it; {advice}")
+    candidates = find_addresses(access, known)
+    if candidates is None:
         return ()
     return asyncio.run(_ask(access, candidates))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 import msgspec
@@ -178,9 +179,12 @@ def nft(machine: Machine) -> Finding:
 
 def bridges(machine: Machine) -> Finding:
     name = "pods behind a bridge"
-    needed = machine.bridges and machine.nft and "NET_ADMIN" in machine.capabilities
-    if not needed or not machine.bridge_rules:
-        return Finding(name, Result.OK, "can be shown to each other" if needed else "not tried")
+    if not machine.bridges:
+        return Finding(name, Result.OK, "this machine has no bridge")
+    if not machine.nft or "NET_ADMIN" not in machine.capabilities:
+        return Finding(name, Result.OK, "not tried, as that takes nft and CAP_NET_ADMIN")
+    if not machine.bridge_rules:
+        return Finding(name, Result.OK, "can be shown to each other")
     text = f"pods behind {_few(machine.bridges)} see this node's address in place of each other's:"
     advice = "use a kernel whose nftables has the family bridge (CONFIG_NF_TABLES_BRIDGE)"
     return Finding(name, Result.WARN, f"{text} {machine.bridge_rules}", advice)
@@ -189,7 +193,9 @@ def bridges(machine: Machine) -> Finding:
 def client_addresses(machine: Machine) -> Finding:
     name = "clients' addresses"
     if not machine.masqueraded:
-        return Finding(name, Result.OK, "pods see what their Services ask for, or none runs here")
+        running = "userspace" in machine.taken_ports.values()
+        text = "pods see those that their Services ask for" if running else "no uproxy runs here"
+        return Finding(name, Result.OK, text)
     reasons = [f"{count} because {reason}" for reason, count in machine.masqueraded.items()]
     text = f"some Service ports show this node's address to pods: {'; '.join(reasons[:3])}"
     advice = "uproxy explain SERVICE; docs/client-address.md says what to do"
@@ -324,12 +330,7 @@ def _number(machine: Machine, name: str, otherwise: int = 0) -> int:
 
 def _version(text: str) -> tuple[int, ...]:
     """The leading numbers: "0.23.1.dev0" is (0, 23, 1)."""
-    numbers: list[int] = []
-    for part in text.split("."):
-        if not part.isdecimal():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
+    return tuple(map(int, takewhile(str.isdecimal, text.split("."))))
 
 
 def _covers(ranges: str, low: int, high: int) -> bool:
