@@ -216,8 +216,8 @@ def test_many_backends_are_cut_short() -> None:
         pytest.param(
             {"client_address": "preserved", "client_address_reason": "it went astray"},
             "",
-            "backends see the addresses of clients from outside, but not all of them:"
-            " it went astray",
+            "backends see the addresses of clients from outside,"
+            " but not all that the Service asks for: it went astray",
             id="not all that the Service asks for",
         ),
         pytest.param(

@@ -28,8 +28,9 @@ def explanation(
 ) -> Iterator[str]:
     """How a Service is served, or why it is not. `status` is that of this Service only."""
     yield from paragraph(verdict(status, service), width=width)
+    served = any(each.state == FrontendState.SERVING for each in status.frontends)
     for reason in [each.reason for each in status.services if status.frontends]:
-        yield from paragraph(f"But: {reason}.", width=width)
+        yield from paragraph(f"{'But' if served else 'Also'}: {reason}.", width=width)
     yield from _unusable_version(status.objects, service, width)
     for port in _by_port(status.frontends):
         yield from _port(port, status.client_address_reason, width, paint)
@@ -158,8 +159,10 @@ def _clients(frontends: Sequence[FrontendView], not_preserved: str) -> str:
     reasons = dict.fromkeys(each.client_address_reason for each in frontends)
     told = "; ".join(filter(None, reasons))
     if told:
-        text += ", not the client's" if shown == {"node"} else ", but not all of them"
-        text += f": {told}"
+        less = (
+            ", not the client's" if shown == {"node"} else ", but not all that the Service asks for"
+        )
+        text += f"{less}: {told}"
     elif (
         "preserved" not in shown
         and not_preserved

@@ -161,8 +161,9 @@ def _is_vip(ingress: LoadBalancerIngress, reasons: list[str]) -> bool:
         return False
     if ingress.ip_mode in (None, "", "VIP"):
         return True
+    unknown = "" if ingress.ip_mode == "Proxy" else ", which is not known"
     reasons.append(
-        f"load-balancer IP {ingress.ip} has ipMode {ingress.ip_mode};"
+        f"load-balancer IP {ingress.ip} has ipMode {ingress.ip_mode}{unknown};"
         " clients must pass through the load balancer"
     )
     return False
