@@ -18,9 +18,10 @@ from uproxy.control.client_ip_preservation import ClientAddressCalls, ClientIPPr
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.protocols import TCP
-from uproxy.core.route import ServicePortName
+from uproxy.core.route import Backend, ServicePortName
 from uproxy.core.routing.table import RoutingTable
 from uproxy.host.pod_networks import PodNetworks
+from uproxy.net.messages import Astray, Report, Witness
 
 WEB = ObjectName("default", "web")
 
@@ -84,17 +85,19 @@ def test_a_report_from_before_a_repair_is_lifted_soon() -> None:
     """It arrives after the repair, and would hide pods for an hour."""
 
     async def main(faults: FaultInjector, shown: ClientIPPreservation, told: Told) -> None:
+        astray = Astray(ServicePortName("default", "web", "", TCP), "IPv4")
+        report = Report([], 0, astray=[astray])
         await shown.prepare(wanted_by(WEB))
         faults.start(["transparent"], 1.0)
         await asyncio.sleep(15)
         faults.stop()
         while not shown.shown.families:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-        shown.reported_astray([ServicePortName("default", "web", "", TCP)])
+        shown.reported(report, lambda port: True)
         assert shown.shown.astray
         await asyncio.sleep(30)
         assert not shown.shown.astray
-        shown.reported_astray([ServicePortName("default", "web", "", TCP)])
+        shown.reported(report, lambda port: True)
         await asyncio.sleep(30)
         assert shown.shown.astray, "that one has nothing to do with the repair"
 
@@ -137,5 +140,31 @@ def test_workers_learn_which_pods_live_here_no_longer() -> None:
         assert told[-1] == both.pods[:1]
         shown.set_networks(PodNetworks())
         assert told[-1] == ()
+
+    run(main)
+
+
+def test_workers_share_what_proves_that_replies_come_back() -> None:
+    owner = ServicePortName("default", "web", "", "TCP")
+    witness = Witness("IPv4", owner, Backend("10.0.9.1", 80), "10.0.0.2")
+
+    async def main(faults: FaultInjector, shown: ClientIPPreservation, told: Told) -> None:
+        shown.set_networks(PodNetworks(pods=("10.0.0.0/24", "10.0.1.0/24")))
+        await shown.prepare(wanted_by(WEB))
+        report = Report([], 0, witnesses=[witness])
+        shown.reported(report, lambda port: False)
+        assert list(shown.witnesses) == []
+        before = len(told)
+        shown.reported(report, lambda port: port == owner)
+        assert list(shown.witnesses) == [witness]
+        shown.reported(report, lambda port: True)
+        assert len(told) == before + 1
+        # A pod less does not matter to it; that no address is shown any more does.
+        shown.set_networks(PodNetworks(pods=("10.0.0.0/24",)))
+        assert list(shown.witnesses) == [witness]
+        await shown.prepare(wanted_by())
+        await asyncio.sleep(30)
+        assert shown.shown.families == ()
+        assert list(shown.witnesses) == []
 
     run(main)

@@ -25,7 +25,7 @@ from uproxy.dataplane.kernel import LINUX, Kernel
 from uproxy.dataplane.worker import Worker
 from uproxy.net.channel import Channel
 from uproxy.net.listening import open_listeners
-from uproxy.net.messages import FromWorker, LocalClients, Open, Report, Settings, ToWorker
+from uproxy.net.messages import FromWorker, LocalClients, Open, Report, Settings, ToWorker, Witness
 
 _DIVERT = (
     "table inet divert { chain packets { type filter hook prerouting priority mangle;"
@@ -158,13 +158,16 @@ class NodeWorker:
 
     def report(self) -> list[ServicePortName]:
         """The Service ports that it has found astray since the last call."""
+        return [each.port for message in self._reports() for each in message.astray]
+
+    def witnesses(self) -> list[Witness]:
+        """Those of paths that were proven since the last call."""
+        return [each for message in self._reports() for each in message.witnesses]
+
+    def _reports(self) -> list[Report]:
         self.worker.report()
-        return [
-            each
-            for message, _ in self._channel.receive()
-            if isinstance(message, Report)
-            for each in message.astray
-        ]
+        messages = [message for message, _ in self._channel.receive()]
+        return [each for each in messages if isinstance(each, Report)]
 
     async def probed(self) -> None:
         """Wait until it has begun a probe, and ended all that it has begun."""

@@ -8,12 +8,13 @@ import time
 
 import pytest
 
-from tests.dataplane.node_worker import NodeWorker, dropping, node_worker, owner
+from tests.dataplane.node_worker import PORT, NodeWorker, dropping, node_worker, owner
 from tests.dataplane.peers import eventually
 from tests.netns import kit
 from tests.netns.kit import Place, World
 from tests.netns.peers import Pod, pod
 from uproxy.core.protocols import TCP, UDP
+from uproxy.core.route import Backend
 from uproxy.net.client_ports import CLIENT_PORTS
 
 pytestmark = kit.needs("nft=nftables")
@@ -54,6 +55,23 @@ class Resolver:
             while not paths._not_before or paths._probes:
                 self.sock.send(b"hello")
                 await asyncio.sleep(0.1)
+
+
+def denies(place: Place, family: str) -> str:
+    """What a network policy drops."""
+    return f"{'ip6' if family == 'IPv6' else 'ip'} saddr {place.address(family)}"
+
+
+async def fails(made: NodeWorker, place: Place, protocol: str, family: str) -> None:
+    """What a client there sends is not answered, also after a probe has found out why."""
+    if protocol == TCP:
+        assert await made.ask(place, TCP, family) == "reset"
+        await made.probed()
+        return
+    client = Resolver(made, place, family)
+    with client.sock:
+        await client.until(made)
+        assert client.answer() == ""
 
 
 def seen(it: Pod, protocol: str) -> set[str]:
@@ -146,9 +164,7 @@ async def test_a_network_policy_holds_once_the_backend_has_answered_another_pod(
 ) -> None:
     """It drops what one pod sends, and the node's address would get around it."""
     allowed, denied = net.local[0], net.local[1]
-    version = "ip6" if family == "IPv6" else "ip"
-    policy = f"{version} saddr {denied.address(family)}"
-    with pod("it", net.remote[0]), dropping(net.remote[0], policy):
+    with pod("it", net.remote[0]), dropping(net.remote[0], denies(denied, family)):
         async with node_worker(net) as made:
             made.serve(TCP, net.remote[0])
             assert await made.ask(allowed, TCP, family) == f"it {allowed.address(family)}"
@@ -157,6 +173,142 @@ async def test_a_network_policy_holds_once_the_backend_has_answered_another_pod(
             assert await made.ask(allowed, TCP, family) == f"it {allowed.address(family)}"
             assert made.report() == []
             assert made.masqueraded(TCP) == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+async def test_a_network_policy_holds_once_another_service_has_answered_another_pod(
+    net: World, family: str, protocol: str
+) -> None:
+    """What proves that replies come back is the path, so no backend has to be proven by itself."""
+    allowed, denied, backend = net.local[0], net.local[1], net.remote[1]
+    other = UDP if protocol == TCP else TCP
+    with (
+        pod("it", net.remote[0]),
+        pod("guarded", backend) as guarded,
+        dropping(backend, denies(denied, family)),
+    ):
+        async with node_worker(net) as made:
+            made.serve(other, net.remote[0])
+            made.serve(protocol, backend)
+            assert await made.ask(allowed, other, family) == f"it {allowed.address(family)}"
+            await fails(made, denied, protocol, family)
+            assert made.report() == []
+            assert made.masqueraded(protocol) == 0
+        assert seen(guarded, protocol) <= {allowed.address(family)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_a_network_policy_holds_once_another_worker_has_seen_a_reply(
+    net: World, family: str
+) -> None:
+    allowed, denied = net.local[0], net.local[1]
+    with (
+        pod("it", net.remote[0]),
+        pod("guarded", net.remote[1]),
+        dropping(net.remote[1], denies(denied, family)),
+    ):
+        async with node_worker(net) as first:
+            first.serve(TCP, net.remote[0])
+            await first.ask(allowed, TCP, family)
+            witnesses = first.witnesses()
+            assert [each.pod for each in witnesses] == [allowed.address(family)]
+            assert first.witnesses() == []
+        async with node_worker(net, witnesses=tuple(witnesses)) as made:
+            made.serve(TCP, net.remote[1])
+            await fails(made, denied, TCP, family)
+            assert made.report() == []
+            assert made.masqueraded(TCP) == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_a_pod_that_a_policy_begins_to_deny_does_not_break_the_path(
+    net: World, family: str
+) -> None:
+    """It was the latest witness itself. The one before still is one."""
+    allowed, denied = net.local[0], net.local[1]
+    with pod("it", net.remote[0]), pod("guarded", net.remote[1]):
+        async with node_worker(net) as made:
+            made.serve(UDP, net.remote[0])
+            made.serve(TCP, net.remote[1])
+            await made.ask(allowed, UDP, family)
+            await made.ask(denied, TCP, family)
+            with dropping(net.remote[1], denies(denied, family)):
+                await fails(made, denied, TCP, family)
+                assert made.report() == []
+                assert made.masqueraded(TCP) == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_witnesses_that_are_dead_say_nothing(net: World, family: str) -> None:
+    """Without one, replies that go astray are noticed as on a path that was never proven."""
+    place = net.local[0]
+    with pod("it", net.remote[0]), pod("old", net.remote[1]):
+        async with node_worker(net) as made:
+            made.serve(UDP, net.remote[1])
+            made.serve(TCP, net.remote[0])
+            await made.ask(place, UDP, family)
+            (old,) = made.witnesses()
+            made.tell(witnesses=(old,))
+            gone = "meta l4proto { tcp, udp } th dport 8080"
+            with dropping(net.remote[1], gone), dropping(net.node, ASTRAY):
+                for found in [], [owner(TCP)]:
+                    answer = await made.ask(place, TCP, family)
+                    assert answer.startswith("it ")
+                    assert place.address(family) not in answer
+                    await made.probed()
+                    assert made.report() == found
+                    # The next probe need not wait.
+                    made.context.return_paths._not_before.clear()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_what_was_found_without_a_witness_is_lifted_by_the_first_one(
+    net: World, family: str
+) -> None:
+    allowed, denied = net.local[0], net.local[1]
+    with (
+        pod("it", net.remote[0]),
+        pod("guarded", net.remote[1]),
+        dropping(net.remote[1], denies(denied, family)),
+    ):
+        async with node_worker(net) as made:
+            made.serve(TCP, net.remote[1])
+            made.serve(UDP, net.remote[0])
+            answer = await made.ask(denied, TCP, family)
+            assert answer.startswith("guarded ")
+            await made.probed()
+            assert made.context.return_paths.astray == {owner(TCP)}
+            await made.ask(allowed, UDP, family)
+            assert made.context.return_paths.astray == set()
+            assert made.report() == []
+            await fails(made, denied, TCP, family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_udp_replies_that_begin_to_go_astray(net: World, family: str) -> None:
+    """A path that is proven is probed as well."""
+    with pod("it", net.remote[0]):
+        async with node_worker(net) as made:
+            made.serve(UDP, net.remote[0])
+            assert (await made.ask(net.local[0], UDP, family)).startswith("it ")
+            client = Resolver(made, net.local[1], family)
+            with client.sock, dropping(net.node, ASTRAY):
+                assert net.local[1].address(family) not in await client.until_answered()
+                assert made.report() == [owner(UDP)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_a_path_between_links_says_nothing_about_a_bridge(net: World, family: str) -> None:
+    """Nothing brings replies up from the bridge, and those from it to another link come anyway."""
+    linked, bridged = net.local[2], net.local[0]
+    with pod("it", net.local[1]):
+        async with node_worker(net) as made:
+            made.serve(TCP, net.local[1])
+            assert await made.ask(linked, TCP, family) == f"it {linked.address(family)}"
+            answer = await made.ask(bridged, TCP, family)
+            assert answer.startswith("it ")
+            assert bridged.address(family) not in answer
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -249,7 +401,8 @@ async def test_a_udp_service_without_replies_keeps_its_flow(net: World, family: 
                 await client.until(made)
                 for _ in range(10):
                     client.sock.send(b"more")
-                await eventually(lambda: made.context.return_paths._answered != {})
+                pod, it = place.address(family), Backend(backend.address(family), PORT)
+                await eventually(lambda: made.context.return_paths.is_proven(pod, it))
             assert made.report() == []
             assert made.masqueraded(UDP) == 0
             clients = set()

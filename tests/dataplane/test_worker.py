@@ -35,6 +35,7 @@ from uproxy.net.messages import (
     ToWorker,
     Unserved,
     Update,
+    Witness,
 )
 
 SETTINGS = Settings(
@@ -238,7 +239,9 @@ async def test_what_goes_astray_is_reported_once_and_again_when_it_was_lifted() 
         other = OWNER._replace(port="other")
 
         def find(owner: ServicePortName) -> None:
-            probe = Probe(made.reactor, made.server.backend, "10.0.0.9", lambda _: None)
+            pair = Witness("IPv4", owner, made.server.backend, "10.0.0.9")
+            ports = made.worker._context.pod_ports
+            probe = Probe(made.reactor, ports, [pair], lambda _: None)
             probe.node_answered = True
             paths._probes[owner] = probe
             paths._decided(owner, probe)
@@ -247,7 +250,8 @@ async def test_what_goes_astray_is_reported_once_and_again_when_it_was_lifted() 
             made.worker.handle(LocalClients((), (), families, astray=astray), None)
 
         def reported() -> list[ServicePortName]:
-            return [each for m in made.messages() if isinstance(m, Report) for each in m.astray]
+            reports = [each for each in made.messages() if isinstance(each, Report)]
+            return [each.port for report in reports for each in report.astray]
 
         find(OWNER)
         find(OWNER)

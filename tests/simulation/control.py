@@ -26,6 +26,7 @@ from uproxy.net.messages import (
     ToWorker,
     Unserved,
     Update,
+    Witness,
 )
 
 PODS: Final = "198.51.100.0/24"
@@ -46,11 +47,11 @@ class ReportChannel:
     def __init__(
         self,
         lacking: Callable[[list[Frontend]], None],
-        astray: Callable[[list[ServicePortName]], None],
+        paths: Callable[[Report], None],
     ) -> None:
         self.sums: dict[ServicePortName, Counters] = {}
         self._lacking = lacking
-        self._astray = astray
+        self._paths = paths
 
     def flush(self) -> None:
         """Nothing ever waits."""
@@ -60,8 +61,7 @@ class ReportChannel:
             if isinstance(message, Report):
                 for name, counters in message.ports:
                     self.sums.setdefault(name, Counters(dropped={})).add(counters)
-                if message.astray:
-                    self._astray(message.astray)
+                self._paths(message)
             elif isinstance(message, Unserved):
                 self._lacking(message.frontends)
 
@@ -74,9 +74,10 @@ class Control:
         self.listening: dict[int, Listening | DatagramSocket] = {}
         """By the number of their service."""
         self.mailbox = Mailbox(machine.world)
-        self.channel = ReportChannel(self._open_again, self._hear_of_astray)
+        self.channel = ReportChannel(self._open_again, self._hear_of_paths)
         self.astray: tuple[ServicePortName, ...] = ()
         """What the worker has reported."""
+        self._witnesses: tuple[Witness, ...] = ()
         self._world = machine.world
         self._machine = machine
         self._scenario = scenario
@@ -89,8 +90,18 @@ class Control:
     def introduce(self) -> None:
         """Say which clients are pods, if any."""
         if self._scenario.pods:
-            clients = LocalClients((NODE,), (PODS,), ("IPv4",), (PODS,), (), self.astray)
-            self._say(clients)
+            # Replies go astray on a path of their own.
+            others = tuple(f"10.0.{number}.0/24" for number in self._scenario.astray)
+            self._say(
+                LocalClients(
+                    (NODE,),
+                    (PODS,),
+                    preserved=("IPv4",),
+                    pods=(PODS, *others),
+                    astray=self.astray,
+                    witnesses=self._witnesses,
+                )
+            )
 
     def serve(self, service: Service, addresses: list[Address]) -> None:
         """Another service, with these backends."""
@@ -190,11 +201,15 @@ class Control:
             if self.routes[number].frontend in frontends:
                 self._say(Open(self.routes[number]), listening)
 
-    def _hear_of_astray(self, ports: list[ServicePortName]) -> None:
+    def _hear_of_paths(self, report: Report) -> None:
+        ports = [each.port for each in report.astray]
         if set(ports) & set(self.astray):
             raise Violation(f"{ports} are reported astray once more")
-        self.astray += tuple(ports)
-        self.introduce()
+        if report.astray or report.witnesses or report.lost:
+            self.astray += tuple(ports)
+            kept = [each for each in self._witnesses if each not in report.lost]
+            self._witnesses = (*kept, *report.witnesses)
+            self.introduce()
 
     def _update(self, number: int) -> None:
         """Some backends are gone, or back."""

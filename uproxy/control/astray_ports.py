@@ -1,12 +1,14 @@
-"""Service ports whose replies to pods' addresses have not come back, as workers report them."""
+"""Whether replies to pods' addresses come back, as workers report it: Service ports of which they
+have not, and for each path one witness that they have."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from uproxy.core.route import ServicePortName
+from uproxy.net.messages import Astray, Witness
 
 log = logging.getLogger(__name__)
 
@@ -19,37 +21,87 @@ class AstrayPorts:
     """Remembers them until something has changed, or for an hour."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        """`changed` is called when `ports` has changed."""
+        """`changed` is called when `ports` or `witnesses` has changed."""
         self._changed = changed
         self._until: dict[ServicePortName, float] = {}
+        self._paths: dict[ServicePortName, str] = {}
+        """On which each of them was found."""
+        self._witnesses: dict[str, Witness] = {}
+        """By path."""
+        self._vouched: set[str] = set()
+        """Paths whose first witness has lifted what was found before."""
 
     @property
     def ports(self) -> frozenset[ServicePortName]:
         return frozenset(self._until)
 
-    def reported(self, ports: Iterable[ServicePortName], now: float) -> None:
+    @property
+    def witnesses(self) -> tuple[Witness, ...]:
+        """One for each path that has any. All workers have to know them."""
+        return tuple(each for _, each in sorted(self._witnesses.items()))
+
+    def reported(
+        self,
+        astray: Iterable[Astray],
+        now: float,
+        *,
+        witnesses: Iterable[Witness] = (),
+        lost: Iterable[Witness] = (),
+    ) -> None:
         """A worker has found these."""
-        new = set(ports) - self._until.keys()
-        for port in sorted(new):
+        before = self.ports, self.witnesses
+        # The order matters: a path that is broken has lost its witnesses just before its ports are
+        # found astray. And what is found without a witness may be the work of a NetworkPolicy.
+        for each in lost:
+            if self._witnesses.get(each.path) == each:
+                del self._witnesses[each.path]
+        self._remember(astray, now)
+        for witness in witnesses:
+            if witness.path not in self._witnesses:
+                self._witnesses[witness.path] = witness
+                log.info("replies to pods of this node come back on the path %s", witness.path)
+                self._vouch(witness.path)
+        if (self.ports, self.witnesses) != before:
+            self._changed()
+
+    def lift(self) -> None:
+        """What replies depend on has changed, so all of them may be well."""
+        self._vouched.clear()
+        self._lift(list(self._until))
+
+    def forget_witnesses(self) -> None:
+        """The network has changed, so workers forget theirs, too."""
+        if self._witnesses:
+            self._witnesses.clear()
+            self._changed()
+
+    def expire(self, now: float) -> None:
+        """Lift those that have been here for an hour."""
+        self._lift([port for port, until in self._until.items() if until <= now])
+
+    def _remember(self, astray: Iterable[Astray], now: float) -> None:
+        for port, path in sorted(set(astray)):
+            # A worker that has not heard of the witness yet lifts it when it does.
+            if port in self._until or path in self._witnesses:
+                continue
             log.warning(
                 "%s: replies to the address of the calling pod do not come back; pods see this "
                 "node's address for an hour",
                 port,
             )
             self._until[port] = now + _KEEP
-        if new:
-            self._changed()
+            self._paths[port] = path
 
-    def lift(self) -> None:
-        """What replies depend on has changed, so all of them may be well."""
-        if self._until:
-            self._until.clear()
-            self._changed()
+    def _vouch(self, path: str) -> None:
+        """Only once, until the network changes: replies of some backends may come back on a path,
+        and those of others not."""
+        if path not in self._vouched:
+            self._vouched.add(path)
+            for port in [each for each, of in self._paths.items() if of == path]:
+                del self._until[port], self._paths[port]
 
-    def expire(self, now: float) -> None:
-        """Lift those that have been here for an hour."""
-        due = [port for port, until in self._until.items() if until <= now]
-        for port in due:
-            del self._until[port]
-        if due:
+    def _lift(self, ports: Collection[ServicePortName]) -> None:
+        for port in ports:
+            del self._until[port], self._paths[port]
+        if ports:
             self._changed()

@@ -15,7 +15,7 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -36,6 +36,7 @@ from uproxy.host.commands import explain, is_temporary
 from uproxy.host.namespace_lock import CLIENT_ADDRESSES, Locked, take_lock
 from uproxy.host.pod_networks import PodNetworks
 from uproxy.host.threads import run_to_completion
+from uproxy.net.messages import Report, Witness
 
 log = logging.getLogger(__name__)
 
@@ -161,9 +162,21 @@ class ClientIPPreservation:
             self._wake.set()
             self._tell(before)
 
-    def reported_astray(self, ports: Iterable[ServicePortName]) -> None:
-        """A worker says that replies from these do not come back."""
-        self._astray.reported(ports, time.monotonic())
+    @property
+    def witnesses(self) -> tuple[Witness, ...]:
+        """Paths on which replies to pods come back, as all workers have to know."""
+        return self._astray.witnesses
+
+    def reported(self, report: Report, is_wanted: Callable[[ServicePortName], bool]) -> None:
+        """A worker says where replies to pods come back, and where they do not. `is_wanted` says
+        whether a Service port exists."""
+        if report.astray or report.witnesses or report.lost:
+            self._astray.reported(
+                [each for each in report.astray if is_wanted(each.port)],
+                time.monotonic(),
+                witnesses=[each for each in report.witnesses if is_wanted(each.owner)],
+                lost=report.lost,
+            )
 
     async def run(self) -> None:
         """Install, repair and remove the rules, for ever."""
@@ -206,6 +219,8 @@ class ClientIPPreservation:
             return
         if after.astray == before.astray:
             self._astray.lift()  # What replies depend on has changed.
+        if (after.families, after.switched.keys()) != (before.families, before.switched.keys()):
+            self._astray.forget_witnesses()
         self._changed()
 
     def _want(self, table: RoutingTable) -> frozenset[ObjectName]:

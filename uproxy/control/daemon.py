@@ -264,8 +264,7 @@ class Daemon:
 
     def _reported(self, report: Report) -> None:
         self.backend_reachability.reported(report)
-        wanted = [port for port in report.astray if self._is_wanted(port)]
-        self.client_ip.reported_astray(wanted)
+        self.client_ip.reported(report, self._is_wanted)
 
     def _services_with_flows(self) -> frozenset[ObjectName]:
         return frozenset(
@@ -333,6 +332,7 @@ class Daemon:
                 pods=shown.pods,
                 switched=tuple(shown.switched),
                 astray=tuple(sorted(shown.astray)),
+                witnesses=self.client_ip.witnesses,
             )
         )
 

@@ -38,7 +38,7 @@ class Context:
         """What waits for that number to fall."""
         self.locality = Locality()
         self.pod_ports = PodPorts(random)
-        self.return_paths = ReturnPaths(reactor, self.pod_ports)
+        self.return_paths = ReturnPaths(reactor, self.pod_ports, self.locality)
 
     @property
     def active(self) -> int:

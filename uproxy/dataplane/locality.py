@@ -13,7 +13,11 @@ from uproxy.core.route import Backend, Route
 from uproxy.net.messages import LocalClients
 
 _REMEMBERED: Final = 4096
-"""Clients of which `is_pod_here` is remembered, at most: 0.5 MiB. Anyone may be a client."""
+"""Addresses of which it is remembered to which network they belong, at most: 0.5 MiB. Anyone may be
+a client."""
+
+_HERE: Final[dict[Family, str]] = {"IPv4": "IPv4 here", "IPv6": "IPv6 here"}
+"""The paths to pods of this node that the IP stack forwards."""
 
 
 class Locality:
@@ -27,6 +31,11 @@ class Locality:
         self._switched: tuple[Networks, ...] = ()
         self._is_pod_here: dict[str, bool] = {}
         """What `is_pod_here` has answered: to parse an address takes 2 us, for each connection."""
+        self._hosts = Networks(())
+        self._shared: tuple[tuple[str, Networks], ...] = ()
+        """The networks of more than one pod of this node, the smallest first."""
+        self._network_of: dict[str, str] = {}
+        """What `network_of` has answered."""
 
     def update(self, clients: LocalClients) -> bool:
         """Take over what the control process says. Returns whether listeners have to be given
@@ -39,6 +48,12 @@ class Locality:
         self._pods = _networks(clients.pods)
         self._switched = tuple(_networks((each,)) for each in clients.switched)
         self._is_pod_here.clear()
+        self._network_of.clear()
+        parsed = [each for each in map(parse_network, clients.pods) if each is not None]
+        self._hosts = Networks(each for each in parsed if each.num_addresses == 1)
+        shared = [each for each in parsed if each.num_addresses > 1]
+        shared.sort(key=lambda network: network.num_addresses)
+        self._shared = tuple((str(each), Networks((each,))) for each in shared)
         return before != (self._preserved, bool(self._pods))
 
     def is_here(self, address: str) -> bool:
@@ -85,6 +100,34 @@ class Locality:
                 self._is_pod_here.clear()
             self._is_pod_here[client] = known
         return known
+
+    def network_of(self, address: str) -> str:
+        """The network of pods of this node that an address belongs to; "" for any other address.
+        All pods that have links of their own count as one network."""
+        known = self._network_of.get(address)
+        if known is None:
+            if len(self._network_of) >= _REMEMBERED:
+                self._network_of.clear()
+            known = self._network_of[address] = self._find_network(address)
+        return known
+
+    def path(self, pod: str, backend: str) -> str:
+        """The way that replies of a backend take to this node, if they are for a pod of this node.
+        Where those of one backend come back, those of all backends on the same path do.
+
+        Between two pods of one network it is that network: its bridge must bring them up. Replies
+        of all other pods of this node come to its IP stack anyway, and those of all others arrive
+        from other nodes.
+        """
+        there = self.network_of(backend)
+        if not there:
+            return family_of(backend)
+        return there if there == self.network_of(pod) else _HERE[family_of(backend)]
+
+    def _find_network(self, address: str) -> str:
+        if address in self._hosts:
+            return _HERE[family_of(address)]
+        return next((name for name, networks in self._shared if address in networks), "")
 
     def is_past_us(self, pod: str, backend: str) -> bool:
         """Whether replies of a backend to a pod's address do not come by this node's sockets: it is

@@ -7,9 +7,10 @@ dialed over TCP from the pod's address and from the node's own, at the same time
 node alone, backends of the Service port see the node's address from then on, and the control
 process is told. A refusal is an answer, too, so UDP ports are probed in the same way.
 
-Once a backend has answered a pod, its silence towards another pod means nothing for a while: a
-NetworkPolicy may drop what that pod sends, and with the node's address it would get around that. So
-the next probe is made from the address of the pod that was answered.
+Once a backend has answered a pod, the silence of any backend on the same path means nothing by
+itself: a NetworkPolicy may drop what another pod sends, and with the node's address that pod would
+get around it. So what is probed from then on is the pair that has shown that the path works, its
+*witness* (witnesses.py).
 """
 
 from __future__ import annotations
@@ -18,55 +19,73 @@ import errno
 import socket
 import struct
 from _socket import socket as Socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
 from functools import partial
 from select import EPOLLERR, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP
-from typing import Final
+from typing import Final, NamedTuple
 
 from uproxy.core.ip import Family
 from uproxy.core.route import Backend, ServicePortName
 from uproxy.dataplane.client_address import PodPorts
+from uproxy.dataplane.locality import Locality
 from uproxy.dataplane.reactor import Reactor
-from uproxy.net.messages import LocalClients
+from uproxy.dataplane.witnesses import Witnesses
+from uproxy.net.messages import Astray, LocalClients, Witness
 
 PATIENCE: Final = 1.25
 """Seconds that a probe takes at most. Within them, Linux sends a second SYN (after 1 s), so one
 that is lost proves nothing. They are over before the last dial of a flow whose first dial has
 timed out and has led to the probe."""
 
+HEAD_START: Final = 0.2
+"""Seconds that the latest witness has before the others are dialed, too. As a rule it answers, and
+the others are not disturbed. With PATIENCE, this is still less than a flow takes from the first
+timeout to its last dial (1.5 s)."""
+
 PAUSE: Final = 5.0
 """Seconds from one probe of a Service port to the next. Silence without a reason that a probe could
 find, as that of a syslog server, may last for ever."""
 
 _PROBES: Final = 32
-"""Probes at a time. Each has two sockets."""
+"""Probes at a time. Each has two sockets for each witness of its path."""
 
 _WAITING: Final = 64
 """Flows that are told of the outcome of one probe. Others see it when their client sends again."""
 
 _REMEMBERED: Final = 4096
-"""Backends, and Service ports that were probed, of which it is remembered."""
+"""Service ports of which it is remembered that they were probed."""
 
 _NEW: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _LINGER: Final = struct.pack("ii", 1, 0)
 _EVENTS: Final = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
 
 
+class News(NamedTuple):
+    """What the control process has not been told yet; see Report."""
+
+    astray: list[Astray]
+    witnesses: list[Witness]
+    lost: list[Witness]
+
+
 class ReturnPaths:
     """What a worker knows about the way back to pods of this node."""
 
-    def __init__(self, reactor: Reactor, pod_ports: PodPorts) -> None:
+    def __init__(self, reactor: Reactor, pod_ports: PodPorts, locality: Locality) -> None:
         self.astray: set[ServicePortName] = set()
         """Service ports whose backends must not see pods' addresses."""
         self._reactor = reactor
         self._pod_ports = pod_ports
+        self._locality = locality
         self._network: tuple[frozenset[Family], frozenset[str]] = (frozenset(), frozenset())
         """What the knowledge below depends on."""
         self._known: frozenset[ServicePortName] = frozenset()
         """The ones in `astray` that the control process knows of."""
-        self._unreported: list[ServicePortName] = []
-        self._answered: dict[str, str] = {}
-        """Addresses of backends, each with the pod that it has answered last."""
+        self._found: dict[ServicePortName, str] = {}
+        """Those that it may not know of yet, with the path."""
+        self._unreported: list[Astray] = []
+        self._witnesses = Witnesses(locality)
         self._probes: dict[ServicePortName, Probe] = {}
         self._not_before: dict[ServicePortName, float] = {}
         """When the next probe of a Service port may begin."""
@@ -74,34 +93,40 @@ class ReturnPaths:
     def update(self, clients: LocalClients) -> None:
         """Take over what the control process says. Where the network has changed, what was known
         about it is worth nothing any more."""
-        lifted = self._known.difference(clients.astray)
+        lifted = set(self._known.difference(clients.astray))
         self._known = frozenset(clients.astray)
         network = frozenset(clients.preserved), frozenset(clients.switched)
         if network != self._network:
             self._network = network
-            lifted = frozenset(self.astray)
-            self._answered.clear()
+            lifted |= self.astray
+            self._witnesses.clear()
             self._not_before.clear()
             self.close()
-        self.astray = (self.astray - lifted) | self._known
-        self._unreported = [each for each in self._unreported if each in self.astray]
-        for owner in lifted:
-            self._not_before.pop(owner, None)
+        proven = self._witnesses.update(clients)
+        # They were found without a witness, so they may be the work of a NetworkPolicy.
+        lifted.update(owner for owner, path in self._found.items() if path in proven)
+        self._lift(lifted)
+        self.astray |= self._known
 
-    def take_unreported(self) -> list[ServicePortName]:
-        """The Service ports that have been found astray since the last call."""
+    def take_news(self) -> News:
+        """What has been found out since the last call."""
         found, self._unreported = self._unreported, []
-        return found
+        return News(found, *self._witnesses.take_news())
 
-    def has_answered(self, backend: Backend) -> bool:
-        """Whether replies of a backend to a pod have come back."""
-        return backend.address in self._answered
+    def is_proven(self, pod: str, backend: Backend) -> bool:
+        """Whether replies to pods are known to come back on the path between these two."""
+        return self._witnesses.has_path(self._locality.path(pod, backend.address))
 
-    def answered(self, backend: Backend, pod: str) -> None:
+    def answered(self, owner: ServicePortName, backend: Backend, pod: str) -> None:
         """A reply of a backend to a pod has come back."""
-        if len(self._answered) >= _REMEMBERED:
-            self._answered.clear()
-        self._answered[backend.address] = pod
+        path = self._locality.path(pod, backend.address)
+        if self._witnesses.add(path, owner, backend, pod) and self._found:
+            self._lift({each for each, of in self._found.items() if of == path} - self._known)
+
+    def retain(self, owner: ServicePortName, backends: Set[Backend]) -> None:
+        """A Service port has only these backends now. The others may be gone, or replies of theirs
+        no longer be brought up from their bridge, so they prove nothing."""
+        self._witnesses.retain(owner, backends)
 
     def probe(
         self,
@@ -120,13 +145,15 @@ class ReturnPaths:
             if len(self._not_before) >= _REMEMBERED:
                 self._not_before.clear()
             self._not_before[owner] = now + PAUSE
-            pod = self._answered.get(backend.address, pod)
-            probe = Probe(self._reactor, backend, pod, partial(self._decided, owner))
+            path = self._locality.path(pod, backend.address)
+            pairs = self._witnesses.of(path) or [Witness(path, owner, backend, pod)]
+            probe = Probe(self._reactor, self._pod_ports, pairs, partial(self._decided, owner))
             self._probes[owner] = probe
             try:
-                probe.begin(self._pod_ports)
+                probe.begin()
             except OSError:
-                self._decided(owner, probe)
+                del self._probes[owner]
+                probe.close()
                 return
         if if_astray is not None and len(probe.waiting) < _WAITING:
             probe.waiting.append(if_astray)
@@ -140,38 +167,60 @@ class ReturnPaths:
     def _decided(self, owner: ServicePortName, probe: Probe) -> None:
         del self._probes[owner]
         probe.close()
-        if probe.pod_answered:
-            self.answered(probe.backend, probe.pod)
-        elif probe.node_answered:
-            self._answered.pop(probe.backend.address, None)
+        path = probe.pairs[0].path
+        if probe.pod_answered is not None:
+            self.answered(*probe.pod_answered[1:])
+        # Whatever was dialed and has not answered its pod is of no use any more: the backend is
+        # dead, a policy has changed, or replies do not come back.
+        for pair in probe.silent:
+            self._witnesses.lose(pair)
+        # There may be another witness, which has answered meanwhile.
+        if probe.node_answered and not self._witnesses.has_path(path):
             if owner not in self.astray:
                 self.astray.add(owner)
-                self._unreported.append(owner)
+                self._found[owner] = path
+                self._unreported.append(Astray(owner, path))
             for tell in probe.waiting:
                 self._reactor.guard(tell)
 
+    def _lift(self, owners: Set[ServicePortName]) -> None:
+        self.astray -= owners
+        self._unreported = [each for each in self._unreported if each.port not in owners]
+        for owner in owners:
+            self._found.pop(owner, None)
+            self._not_before.pop(owner, None)
+
 
 class Probe:
-    """Dials a backend from a pod's address and from the node's. It is over when the pod is
+    """Dials backends, each from a pod's address and from the node's. It is over when a pod is
     answered, or else after PATIENCE."""
 
     def __init__(
-        self, reactor: Reactor, backend: Backend, pod: str, decided: Callable[[Probe], None]
+        self,
+        reactor: Reactor,
+        pod_ports: PodPorts,
+        pairs: Sequence[Witness],
+        decided: Callable[[Probe], None],
     ) -> None:
-        self.backend = backend
-        self.pod = pod
-        self.pod_answered = False
+        """`pairs`: what to dial; all others only if the first one is silent."""
+        self.pairs = pairs
+        self.pod_answered: Witness | None = None
+        self.silent: list[Witness] = []
+        """Those that were dialed, but for the one that has answered."""
         self.node_answered = False
         self.waiting: list[Callable[[], None]] = []
         self._reactor = reactor
+        self._pod_ports = pod_ports
         self._decided = decided
         self._sockets: list[Socket] = []
-        self._timer = reactor.call_later(PATIENCE, self._is_over)
+        self._timer = reactor.call_later(
+            HEAD_START if len(pairs) > 1 else PATIENCE,
+            self._dial_others if len(pairs) > 1 else self._is_over,
+        )
 
-    def begin(self, pod_ports: PodPorts) -> None:
+    def begin(self) -> None:
         """Dial. Raises OSError; then the outcome is open."""
-        self._dial(pod_ports, self._for_pod)
-        self._dial(None, self._for_node)
+        self._dial_pair(self.pairs[0])
 
     def close(self) -> None:
         """Give up what is still open."""
@@ -181,23 +230,40 @@ class Probe:
             self._reactor.discard(sock.fileno())
             sock.close()
 
-    def _dial(self, pod_ports: PodPorts | None, answered: Callable[[Socket, int], None]) -> None:
-        address = self.backend.address
+    def _dial_others(self) -> None:
+        self._timer = self._reactor.call_later(PATIENCE, self._is_over)
+        for pair in self.pairs[1:]:
+            with suppress(OSError):
+                self._dial_pair(pair)
+
+    def _dial_pair(self, pair: Witness) -> None:
+        self._dial(pair, self._pod_ports, partial(self._for_pod, pair))
+        self._dial(pair, None, self._for_node)
+        self.silent.append(pair)
+
+    def _dial(
+        self,
+        pair: Witness,
+        pod_ports: PodPorts | None,
+        answered: Callable[[Socket, int], None],
+    ) -> None:
+        address = pair.backend.address
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock = self._reactor.kernel.new_socket(family, _NEW)
         self._sockets.append(sock)
         # close(2) then resets the connection: a server should not take it for a client's.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
-        if pod_ports is not None and not pod_ports.bind_stream(sock, self.pod, address):
+        if pod_ports is not None and not pod_ports.bind_stream(sock, pair.pod, address):
             raise OSError(errno.EADDRNOTAVAIL, "no socket with the address of the pod")
-        code = sock.connect_ex(self.backend)
+        code = sock.connect_ex(pair.backend)
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, "cannot dial")
         self._reactor.await_writable(sock.fileno(), partial(answered, sock), _EVENTS)
 
-    def _for_pod(self, sock: Socket, mask: int) -> None:
+    def _for_pod(self, pair: Witness, sock: Socket, mask: int) -> None:
         if _has_answered(sock, mask):
-            self.pod_answered = True
+            self.pod_answered = pair
+            self.silent.remove(pair)
             self._is_over()
         else:
             self._hang_up(sock)

@@ -121,13 +121,13 @@ class Worker:
         flow_limit = self._context.capacity.reduced_flow_limit
         busy = (name for name, _ in changes)
         self._context.ports.forget_clients(busy, self._context.reactor.now)
-        astray = self._context.return_paths.take_unreported()
-        same = not changes and not astray and flow_limit == self._flow_limit
+        paths = self._context.return_paths.take_news()
+        same = not changes and not any(paths) and flow_limit == self._flow_limit
         self._unchanged = self._unchanged + 1 if same else 0
         if self._unchanged % _SIGN_OF_LIFE == 0:
             failing = self._count_reports.failing(changes)
             active = self._context.active
-            self._channel.post(Report(changes, active, flow_limit, failing, astray))
+            self._channel.post(Report(changes, active, flow_limit, failing, *paths))
         if flow_limit and not self._flow_limit:
             log.warning(
                 "the limit on open files lets this worker serve only %d flows at a time; raise it "
@@ -162,8 +162,9 @@ class Worker:
             case Close(frontend, grace):
                 self._close(frontend, grace)
             case LocalClients():
+                changed = self._context.locality.update(message)
                 self._context.return_paths.update(message)
-                if self._context.locality.update(message):
+                if changed:
                     # A copy, since an update takes the listener out and puts it back.
                     for frontend, listener in tuple(self._listeners.items()):
                         steered = frontend not in self._unsteered
@@ -215,12 +216,14 @@ class Worker:
             self._retain(route.owner)
 
     def _retain(self, owner: ServicePortName) -> None:
-        """Let the balancer forget backends that no frontend of the port has any more."""
+        """Forget backends that no frontend of the port has any more."""
         backends: set[Backend] = set()
         for frontend in self._frontends.get(owner, ()):
             route = self._listeners[frontend].route
             backends.update(route.backends, route.local_backends or ())
-        self._context.ports.get(owner).balancer.retain(backends)
+        if owner in self._frontends:
+            self._context.ports.get(owner).balancer.retain(backends)
+        self._context.return_paths.retain(owner, backends)
 
     def _note_steering(self, frontend: Frontend, *, steered: bool) -> None:
         if steered:
@@ -251,4 +254,5 @@ class Worker:
         self._unsteered.discard(frontend)
         listener = self._take(frontend)
         if listener is not None:
+            self._retain(listener.route.owner)
             listener.close(grace)

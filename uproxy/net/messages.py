@@ -11,6 +11,8 @@ be added and renamed freely.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from uproxy.core.flows.counters import Counters
@@ -37,6 +39,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=T
     """Whether the worker may look for completions before it sleeps."""
 
 
+class Witness(NamedTuple):
+    """A backend whose reply to the address of a pod has come back to this node, which shows that
+    replies on its path do."""
+
+    path: str
+    """See `Locality.path`."""
+    owner: ServicePortName
+    backend: Backend
+    pod: str
+
+
+class Astray(NamedTuple):
+    """A Service port of which a backend has answered the node, and not a pod's address."""
+
+    port: ServicePortName
+    path: str
+    """The one between that pod and that backend."""
+
+
 class LocalClients(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Control to worker: which clients count as this node or as a pod of the cluster.
 
@@ -60,6 +81,8 @@ class LocalClients(msgspec.Struct, frozen=True, array_like=True, tag=True):
     astray: tuple[ServicePortName, ...] = ()
     """Service ports from whose backends replies to pods' addresses have not come back. Those
     backends see the node's address."""
+    witnesses: tuple[Witness, ...] = ()
+    """One for each path on which any worker knows that replies come back."""
 
 
 class Open(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -122,10 +145,12 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
     failing: list[tuple[ServicePortName, tuple[Backend, ...]]] = []
     """Backends that could not be reached and have not answered since; not more than a few of each
     Service port."""
-    astray: list[ServicePortName] = []
-    """Service ports that a backend has not answered from a pod's address, although it has answered
-    from the node's. Each is reported once, and again after it was in `LocalClients.astray` and is
-    no longer."""
+    astray: list[Astray] = []
+    """Each is reported once, and again after it was in `LocalClients.astray` and is no longer."""
+    witnesses: list[Witness] = []
+    """For paths that have none in `LocalClients.witnesses`; one for each."""
+    lost: list[Witness] = []
+    """Those that have not answered when they were probed, or whose Service or pod is gone."""
 
 
 class Unserved(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -187,7 +187,7 @@ class Dialer:
         falls_back = flow.preserving
         if flow.from_pod and backend is not None and self._sees_pod(flow, backend):
             paths = self._context.return_paths
-            if paths.has_answered(backend):
+            if paths.is_proven(flow.client, backend):
                 paths.probe(flow.route.owner, backend, flow.client)
                 falls_back = False
             elif not flow.attempt:
@@ -276,7 +276,7 @@ class Dialer:
             if flow.from_pod and not context.locality.is_past_us(flow.client, backend.address):
                 context.return_paths.probe(flow.route.owner, backend, flow.client)
         elif flow.from_pod and self._sees_pod(flow, backend):
-            context.return_paths.answered(backend, flow.client)
+            context.return_paths.answered(flow.route.owner, backend, flow.client)
 
     def _could_not_open(self, flow: DialedFlow, backend: Backend, code: int) -> None:
         """The attempt has failed before it reached the network."""

@@ -179,7 +179,8 @@ class UdpFlow(FlowBackend):
         self._port.balancer.succeeded(route, self.backend, self._client[0], now)
         if self._doubts_from != inf:
             self._doubts_from = inf
-            self._listener.context.return_paths.answered(self.backend, self._client[0])
+            paths = self._listener.context.return_paths
+            paths.answered(route.owner, self.backend, self._client[0])
 
     def _inspect(self, data: memoryview) -> None:
         """Keep a datagram that was sent, or see that the flow has become a conversation."""
@@ -200,12 +201,14 @@ class UdpFlow(FlowBackend):
         paths, owner = self._listener.context.return_paths, self._listener.route.owner
         if owner in paths.astray:
             self._hide_pod(data)
-        elif paths.has_answered(self.backend):
-            self._doubts_from = inf
-        else:
-            # Not with each datagram: some protocols have no replies.
-            self._doubts_from = self.last + SILENCE
-            paths.probe(owner, self.backend, self._client[0], partial(self._hide_pod, data))
+            return
+        # Not with each datagram: some protocols have no replies. Where replies are known to come
+        # back, the silence lasts twice as long each time, as every probe disturbs a backend.
+        proven = paths.is_proven(self._client[0], self.backend)
+        self._doubts_from = self.last + (
+            max(SILENCE, self.last - self.began) if proven else SILENCE
+        )
+        paths.probe(owner, self.backend, self._client[0], partial(self._hide_pod, data))
 
     def _hide_pod(self, data: bytes) -> None:
         """Replies to the pod go astray: go on with the same backend from the node's address. It

@@ -1,0 +1,133 @@
+"""What proves that replies come back, and until when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from uproxy.core.route import Backend, ServicePortName
+from uproxy.dataplane.locality import Locality
+from uproxy.dataplane.witnesses import Witnesses
+from uproxy.net.messages import LocalClients, Witness
+
+WEB = ServicePortName("default", "web", "", "TCP")
+BRIDGE = "10.0.0.0/24"
+POD = "10.0.0.2"
+CLIENTS = LocalClients(
+    (), ("10.0.0.0/16",), ("IPv4",), (BRIDGE, "10.0.7.9/32", "10.0.7.10/32", "2001:db8:1::/64")
+)
+
+
+def far(number: int) -> Backend:
+    return Backend(f"10.0.9.{number}", 80)
+
+
+def witness(number: int, path: str = "IPv4") -> Witness:
+    return Witness(path, WEB, far(number), POD)
+
+
+class World:
+    """A worker's, which the control process tells something."""
+
+    def __init__(self) -> None:
+        self.locality = Locality()
+        self.witnesses = Witnesses(self.locality)
+        self.tell()
+
+    def tell(self, *shared: Witness, **different: Any) -> set[str]:
+        clients = msgspec.structs.replace(CLIENTS, witnesses=shared, **different)
+        self.locality.update(clients)
+        return self.witnesses.update(clients)
+
+    def saw(self, *numbers: int) -> None:
+        for each in numbers:
+            self.witnesses.add("IPv4", WEB, far(each), POD)
+
+    @property
+    def of_path(self) -> list[Witness]:
+        return self.witnesses.of("IPv4")
+
+
+@pytest.mark.parametrize(
+    ("pod", "backend", "path"),
+    [
+        pytest.param(POD, "10.0.9.1", "IPv4", id="another node"),
+        pytest.param("2001:db8:1::2", "2001:db8:2::1", "IPv6", id="another node, IPv6"),
+        pytest.param(POD, "10.0.0.3", BRIDGE, id="the same bridge"),
+        pytest.param("10.0.7.9", "10.0.0.3", "IPv4 here", id="from a link to a bridge"),
+        pytest.param(POD, "10.0.7.9", "IPv4 here", id="from a bridge to a link"),
+        pytest.param("10.0.7.10", "10.0.7.9", "IPv4 here", id="from a link to a link"),
+        pytest.param("10.0.7.9", "2001:db8:1::2", "IPv6 here", id="here, IPv6"),
+    ],
+)
+def test_backends_whose_replies_take_the_same_way_are_on_one_path(
+    pod: str, backend: str, path: str
+) -> None:
+    assert World().locality.path(pod, backend) == path
+
+
+def test_the_latest_are_remembered() -> None:
+    world = World()
+    world.saw(1, 2, 3, 1, 4)
+    assert world.of_path == [witness(4), witness(1), witness(3)]
+
+
+def test_each_path_is_reported_once() -> None:
+    world = World()
+    world.saw(1)
+    assert world.witnesses.take_news() == ([witness(1)], [])
+    world.saw(2)
+    assert world.witnesses.take_news() == ([], [])
+    world.tell(witness(1))
+    assert world.witnesses.take_news() == ([], [])
+
+
+def test_a_path_of_which_another_worker_knows_is_proven_and_not_reported() -> None:
+    world = World()
+    assert world.tell(witness(1)) == {"IPv4"}
+    assert world.witnesses.has_path("IPv4")
+    assert world.tell(witness(1)) == set()
+    world.saw(2)
+    assert world.of_path == [witness(2), witness(1)]
+    assert world.witnesses.take_news() == ([], [])
+
+
+def test_what_has_not_answered_is_lost_for_all_workers() -> None:
+    first, second = World(), World()
+    for world in (first, second):
+        world.tell(witness(1))
+    second.saw(1, 2)
+    first.witnesses.lose(witness(1))
+    assert not first.witnesses.has_path("IPv4")
+    assert first.witnesses.take_news() == ([], [witness(1)])
+    second.tell()
+    # It has another one, of which the control process is told.
+    assert second.of_path == [witness(2)]
+    assert second.witnesses.take_news() == ([witness(2)], [])
+
+
+def test_a_backend_that_has_left_its_service_proves_nothing() -> None:
+    world = World()
+    world.tell(witness(1))
+    world.saw(2, 3)
+    world.witnesses.retain(WEB._replace(name="other"), set())
+    world.witnesses.retain(WEB, {far(3)})
+    assert world.of_path == [witness(3)]
+    assert world.witnesses.take_news() == ([witness(3)], [witness(1)])
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        pytest.param(("10.0.7.9/32",), id="the pod does not live here any more"),
+        pytest.param((BRIDGE, "10.0.9.0/24"), id="the backend is on this node now"),
+    ],
+)
+def test_another_network_leaves_no_witness(pods: tuple[str, ...]) -> None:
+    world = World()
+    world.saw(2)
+    world.tell(witness(1), pods=pods)
+    assert world.of_path == []
+    assert world.witnesses.take_news() == ([], [witness(1)])
