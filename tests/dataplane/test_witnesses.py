@@ -74,6 +74,14 @@ def test_the_latest_are_remembered() -> None:
     assert world.of_path == [witness(4), witness(1), witness(3)]
 
 
+def test_no_single_pod_and_no_single_backend_is_what_all_of_them_depend_on() -> None:
+    world = World()
+    for pod, number in (("10.0.0.3", 1), (POD, 2), (POD, 3), ("10.0.0.4", 3), (POD, 4), (POD, 5)):
+        world.witnesses.add("IPv4", WEB, far(number), pod)
+    assert {each.pod for each in world.of_path} == {"10.0.0.3", "10.0.0.4", POD}
+    assert world.of_path[0] == witness(5)
+
+
 def test_each_path_is_reported_once() -> None:
     world = World()
     world.saw(1)

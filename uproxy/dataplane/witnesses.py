@@ -10,15 +10,17 @@ from uproxy.dataplane.locality import Locality
 from uproxy.net.messages import LocalClients, Witness
 
 _EACH: Final = 3
-"""Backends that are remembered for each path: the latest ones. With a single one, a policy that is
-new, or a pod that is gone, would look like a path that is broken."""
+"""Witnesses that are remembered for each path. With a single one, a policy that is new, or a pod
+that is gone, would look like a path that is broken."""
 
 _LOST: Final = 64
 """Witnesses that are lost between two reports, of which the control process is told."""
 
-_Pairs = dict[Backend, tuple[ServicePortName, str]]
-"""Backends, each with the Service port that has led to it and the pod that it has answered; the
-latest is the last."""
+_Pair = tuple[Backend, str]
+"""A backend and a pod that it has answered."""
+
+_Pairs = dict[_Pair, ServicePortName]
+"""Each with the Service port that has led to the backend; the latest is the last."""
 
 
 class Witnesses:
@@ -41,29 +43,30 @@ class Witnesses:
     def of(self, path: str) -> list[Witness]:
         """Those of a path, the latest one first."""
         pairs = self._seen.get(path, {})
-        found = [Witness(path, owner, each, pod) for each, (owner, pod) in pairs.items()][::-1]
+        found = [Witness(path, owner, *pair) for pair, owner in pairs.items()][::-1]
         shared = self._shared.get(path)
-        return found if shared is None or shared.backend in pairs else [*found, shared]
+        return found if shared is None or shared[2:] in pairs else [*found, shared]
 
     def add(self, path: str, owner: ServicePortName, backend: Backend, pod: str) -> bool:
         """A backend has answered a pod. Returns whether the path had no witness before."""
         pairs = self._seen.get(path)
         if pairs is None:
             is_new = path not in self._shared
-            self._seen[path] = {backend: (owner, pod)}
+            self._seen[path] = {(backend, pod): owner}
             return is_new
         # To the end, since it is the latest now.
-        pairs.pop(backend, None)
-        pairs[backend] = (owner, pod)
+        pairs.pop((backend, pod), None)
+        pairs[backend, pod] = owner
         if len(pairs) > _EACH:
-            del pairs[next(iter(pairs))]
+            del pairs[_most_dispensable(pairs)]
         return False
 
     def lose(self, witness: Witness) -> None:
         """It proves nothing any more."""
         pairs = self._seen.get(witness.path, {})
-        if pairs.get(witness.backend) == (witness.owner, witness.pod):
-            self._remove(witness.path, witness.backend)
+        pair = witness.backend, witness.pod
+        if pairs.get(pair) == witness.owner:
+            self._remove(witness.path, pair)
         if self._shared.get(witness.path) == witness:
             del self._shared[witness.path]
             if len(self._lost) < _LOST:
@@ -82,8 +85,9 @@ class Witnesses:
         shared = {each.path: each for each in clients.witnesses}
         for each in self._shared.values():
             # Another worker has found out that it proves nothing.
-            if each.path not in shared and each.backend in self._seen.get(each.path, {}):
-                self._remove(each.path, each.backend)
+            pair = each.backend, each.pod
+            if each.path not in shared and pair in self._seen.get(each.path, {}):
+                self._remove(each.path, pair)
         self._shared = shared
         self._reported -= shared.keys()
         for each in self._all():
@@ -115,8 +119,17 @@ class Witnesses:
             return False
         return locality.path(pod, witness.backend.address) == witness.path
 
-    def _remove(self, path: str, backend: Backend) -> None:
-        del self._seen[path][backend]
+    def _remove(self, path: str, pair: _Pair) -> None:
+        del self._seen[path][pair]
         if not self._seen[path]:
             del self._seen[path]
             self._reported.discard(path)
+
+
+def _most_dispensable(pairs: _Pairs) -> _Pair:
+    """The oldest of those that share their backend or their pod with another one, so that what is
+    left depends on no single pod or backend if possible; or else the oldest of all."""
+    for backend, pod in pairs:
+        if sum(each == backend or of == pod for each, of in pairs) > 1:
+            return backend, pod
+    return next(iter(pairs))
