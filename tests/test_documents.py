@@ -77,3 +77,15 @@ def test_a_missing_path_is_noticed() -> None:
         "tests/nothing/",
         "nothing.py",
     ]
+
+
+def test_decisions_are_numbered_one_by_one_and_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    pages = sorted(folder.glob("0*.md"))
+    numbers = [each.name[:4] for each in pages]
+    assert numbers == [f"{each:04}" for each in range(1, len(pages) + 1)]
+    titles = [each.read_text().splitlines()[0].removeprefix("# ") for each in pages]
+    index = (folder / "README.md").read_text()
+    listed = re.findall(r"^\* \[(\d+)\]\(([^)]+)\)(: .+)$", index, flags=re.MULTILINE)
+    assert [path for _, path, _ in listed] == [each.name for each in pages]
+    assert [f"{number}{title}" for number, _, title in listed] == titles
