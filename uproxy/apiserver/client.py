@@ -170,8 +170,8 @@ class ApiClient:
         return client
 
     async def _close(self, client: Any, reason: str) -> None:
-        """Close a client of the library. Its connections close without a word to those who read
-        from them, and these would wait until a time-out."""
+        """Close a client of the library. It closes its connections without telling the tasks
+        that read from them, which would wait until a time-out."""
         for each in self._responses:
             each.cut_off(reason)
         self._responses.clear()

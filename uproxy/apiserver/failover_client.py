@@ -208,8 +208,8 @@ class FailoverClient:
                         if probe.answers:
                             answering.append(candidate)
                     if not (done or to_try):
-                        # The others are silent, and their patience need not end before a server
-                        # is noticed that was restarted meanwhile.
+                        # The others are silent. A server that was restarted meanwhile should be
+                        # noticed before the attempts at those time out.
                         if answering:
                             break
                         trying = running.values()

@@ -19,8 +19,8 @@ _PERIOD: Final = 10.0
 _MIN_PERIOD: Final = 0.1
 """Seconds between two readings at least: a pod that starts is several notifications."""
 _ROUTE_PAUSE: Final = 50.0
-"""How many times as long as it took to read the routes they are not read again: a router may have a
-million, and reading them is to take a fiftieth of the time at most."""
+"""Routes are not read again for this many times as long as the last reading took. A router may have
+a million of them, and reading them should take a fiftieth of the time at most."""
 _TIMEOUT: Final = 5.0
 """Seconds that a sync waits for a reading."""
 

@@ -1,7 +1,7 @@
 """Notice of changes of this machine's network, through netlink.
 
 What a notice says is ignored, because notices may be lost when there are many; the new state has to
-be read. Notices are not read either until somebody waits for the next one: on a router, a hundred
+be read. Nor are notices read before a caller waits for the next one: on a router, a hundred
 thousand may come at once.
 """
 

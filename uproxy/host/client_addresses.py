@@ -7,9 +7,9 @@ mark on packets for which there is a transparent socket, a routing rule (`ip rul
 marked packets to a routing table of its own, and a route in that table that makes every address
 local.
 
-One more rule is for those who validate a packet's source by the route back to it, and look that up
-with the packet's mark: the kernel itself for IPv4 where the sysctl src_valid_mark is set, as
-wg-quick(8) does, and firewalld for IPv6 unless IPv6_rpfilter is "no" (`fib saddr . mark . iif oif
+One more rule is for reverse path filters that look up the route back to a packet's source with the
+packet's mark: that of the kernel for IPv4 where the sysctl src_valid_mark is set, as wg-quick(8)
+does, and that of firewalld for IPv6 unless IPv6_rpfilter is "no" (`fib saddr . mark . iif oif
 missing drop`, at a priority after ours). They would find the table in which every address is local,
 take the source for an address of this node, and drop the packet. Those look-ups have the incoming
 interface lo, so a rule for lo, ahead of the other one, sends them to the main table.

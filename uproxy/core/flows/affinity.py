@@ -175,7 +175,7 @@ class _Tenure:
 
 class _Choice(_Tenure):
     """Stands in an expired pin for the backend that was chosen anew. It does not end when that
-    backend leaves, as whoever asks for it compares it with the present backends."""
+    backend leaves, because the caller compares it with the present backends."""
 
     __slots__ = ()
 

@@ -62,7 +62,7 @@ class ClientAddresses:
     """Service ports whose replies to pods' addresses have not come back."""
 
     def shown(self, route: Route) -> ShownClients:
-        """What backends see of those who come through a route."""
+        """What backends see of the clients that come through a route."""
         if not route.preserves_outside and not route.preserves_pods:
             return ShownClients("node")
         family = family_of(route.frontend.address)

@@ -145,8 +145,7 @@ class ProxyHealth:
 def not_eligible(
     node: NodeFacts, *, watched: bool, draining: bool, candidates: Sequence[str] = ()
 ) -> Iterator[Reason]:
-    """Why load balancers should send no new connections to this node. They should if there is
-    nothing.
+    """Why load balancers should send no new connections to this node; nothing if they may.
 
     A node is not eligible if its Node does not exist, is being deleted, or has the autoscaler's
     taint. A cordon and other taints do not matter (KEP-3836). If Nodes are not `watched`, an
