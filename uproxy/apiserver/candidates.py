@@ -98,6 +98,8 @@ class Candidates:
         self._access = access
         self._first = tuple(first)
         self._base = Candidate(access.server, access.tls_server_name, _base_origin(access))
+        self._told: Sequence[str] = ()
+        """What the cluster has said last."""
         self._learned: tuple[Candidate, ...] = ()
         self._former: tuple[Candidate, ...] = ()
         self._spread = spread
@@ -150,6 +152,9 @@ class Candidates:
         """
         if not addresses or not (self._access.verify and self._access.server.startswith("https:")):
             return False
+        if addresses == self._told:
+            return False  # This is said after each sync, and there may be a thousand addresses.
+        self._told = tuple(addresses)
         found = {candidate_at(self._access, each, LEARNED) for each in addresses}
         learned = tuple(sorted(found, key=self._rank)[:_MOST_LEARNED])
         if learned == self._learned:
