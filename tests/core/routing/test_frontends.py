@@ -320,7 +320,7 @@ def test_the_label_by_which_this_proxy_serves_it() -> None:
         pytest.param(
             service("web", external_ips=("fd00::7",)),
             {"10.96.0.1:80/TCP"},
-            "ExternalIP fd00::7 is left out: IPv6 is not among the Service's families",
+            "externalIP fd00::7 is left out: IPv6 is not among the Service's families",
             id="external IP of a family that the Service lacks",
         ),
     ],
@@ -414,7 +414,7 @@ class TestExternalIPs:
         given = service("web", external_ips=("2001:db8::7",))
         found = table(given, external_ip_addresses=frozenset())
         assert reasons(found) == (
-            "ExternalIP 2001:db8::7 is left out: IPv6 is not among the Service's families",
+            "externalIP 2001:db8::7 is left out: IPv6 is not among the Service's families",
         )
 
     @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ def command() -> None:
 def _explain(what: str, error: OSError) -> str:
     if error.errno == errno.EPERM:
         return f"{what} cannot be removed without CAP_NET_ADMIN; run this command as root"
-    return f"{what} cannot be removed: {error.strerror}"
+    advice = "; stop it first" if error.errno == errno.EBUSY else ""
+    return f"{what} cannot be removed: {error.strerror}{advice}"
 
 
 _LEFTOVERS: Final[tuple[tuple[str, Callable[[], Sequence[str]]], ...]] = (

@@ -84,12 +84,12 @@ def addresses_of(
     vips = [each.ip for each in service.ingress if _is_vip(each, found.reasons)]
     parsed = _parsed("load-balancer IP", vips, found.reasons)
     for address in unreserved(FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", parsed):
-        _put_in_family(found, FrontendKind.LOAD_BALANCER_IP, address)
+        _put_in_family(found, FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", address)
     parsed = _parsed("externalIP", service.spec.external_ips or (), found.reasons)
     for address in unreserved(FrontendKind.EXTERNAL_IP, "externalIP", parsed):
         served_family = family_of(address) in found.families
         if not served_family or address in hosts.own or _is_allowed(address, options):
-            _put_in_family(found, FrontendKind.EXTERNAL_IP, address)
+            _put_in_family(found, FrontendKind.EXTERNAL_IP, "externalIP", address)
         else:
             found.not_allowed.append(address)
             found.reasons.append(not_allowed_reason(address))
@@ -178,11 +178,11 @@ def _is_allowed(address: str, options: RoutingOptions) -> bool:
     return parsed.is_loopback or any(parsed in each for each in options.external_ip_cidrs)
 
 
-def _put_in_family(found: Addresses, kind: FrontendKind, address: str) -> None:
+def _put_in_family(found: Addresses, kind: FrontendKind, label: str, address: str) -> None:
     family = family_of(address)
     if family not in found.families:
         found.reasons.append(
-            f"{kind.value} {address} is left out: {family} is not among the Service's families"
+            f"{label} {address} is left out: {family} is not among the Service's families"
         )
     else:
         found.put(kind, address)
