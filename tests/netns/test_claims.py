@@ -63,7 +63,7 @@ def test_claimed_served_and_released(net: World, backend: Pod, manifests: Path) 
                 for place in (net.client, net.node, net.local[1]):
                     answer = ask(place.space, protocol, address, 80)
                     assert answer.startswith("a "), (address, protocol, place)
-        with pytest.raises(AssertionError, match="another uproxy claims .*; stop it first"):
+        with pytest.raises(AssertionError, match="addresses of this node; stop it first"):
             net.node.space.run(sys.executable, "-m", "uproxy.cli", "cleanup")
         # Without the load balancer, only its addresses go.
         write(manifests, "web.yaml", *web(net, status={}))
