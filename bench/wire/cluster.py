@@ -40,7 +40,7 @@ _NODE, _OTHER = "node", "other"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """Who calls a Service, and where its backend is."""
+    """Which client calls a Service, and where its backend is."""
 
     name: str
     title: str
