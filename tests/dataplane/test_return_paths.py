@@ -263,6 +263,27 @@ async def test_witnesses_that_are_dead_say_nothing(net: World, family: str) -> N
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+async def test_a_witness_whose_pod_is_gone_says_nothing(net: World, family: str) -> None:
+    """Policies no longer let its address in, so that its backend answers only the node."""
+    gone, denied = net.local[0], net.local[1]
+    with pod("it", net.remote[0]), pod("guarded", net.remote[1]):
+        async with node_worker(net) as made:
+            made.serve(UDP, net.remote[0])
+            made.serve(TCP, net.remote[1])
+            await made.ask(gone, UDP, family)
+            (old,) = made.witnesses()
+            with (
+                dropping(gone, "meta l4proto tcp"),
+                dropping(net.remote[0], denies(gone, family)),
+                dropping(net.remote[1], denies(denied, family)),
+            ):
+                await made.ask(denied, TCP, family)
+                await made.probed()
+            assert made.report() == []
+            assert not made.context.return_paths.is_proven(old.pod, old.backend)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 async def test_what_was_found_without_a_witness_is_lifted_by_the_first_one(
     net: World, family: str
 ) -> None:

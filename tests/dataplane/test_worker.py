@@ -241,8 +241,9 @@ async def test_what_goes_astray_is_reported_once_and_again_when_it_was_lifted() 
         def find(owner: ServicePortName) -> None:
             pair = Witness("IPv4", owner, made.server.backend, "10.0.0.9")
             ports = made.worker._context.pod_ports
-            probe = Probe(made.reactor, ports, [pair], lambda _: None)
-            probe.node_answered = True
+            probe = Probe(made.reactor, ports, [pair], lambda _: None, pair)
+            probe.silent.append(pair)
+            probe._backend_answered.add(pair)
             paths._probes[owner] = probe
             paths._decided(owner, probe)
 

@@ -10,7 +10,7 @@ process is told. A refusal is an answer, too, so UDP ports are probed in the sam
 Once a backend has answered a pod, the silence of any backend on the same path means nothing by
 itself: a NetworkPolicy may drop what another pod sends, and with the node's address that pod would
 get around it. So what is probed from then on is the pair that has shown that the path works, its
-*witness* (witnesses.py).
+*witness* (witnesses.py), and it counts only while its pod answers the node.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from uproxy.dataplane.client_address import PodPorts
 from uproxy.dataplane.locality import Locality
 from uproxy.dataplane.reactor import Reactor
 from uproxy.dataplane.witnesses import Witnesses
+from uproxy.net.client_ports import PROBE_PORT
 from uproxy.net.messages import Astray, LocalClients, Witness
 
 PATIENCE: Final = 1.25
@@ -48,7 +49,7 @@ PAUSE: Final = 5.0
 find, as that of a syslog server, may last for ever."""
 
 _PROBES: Final = 32
-"""Probes at a time. Each has two sockets for each witness of its path."""
+"""Probes at a time. Each has three sockets for each witness of its path."""
 
 _WAITING: Final = 64
 """Flows that are told of the outcome of one probe. Others see it when their client sends again."""
@@ -146,8 +147,11 @@ class ReturnPaths:
                 self._not_before.clear()
             self._not_before[owner] = now + PAUSE
             path = self._locality.path(pod, backend.address)
-            pairs = self._witnesses.of(path) or [Witness(path, owner, backend, pod)]
-            probe = Probe(self._reactor, self._pod_ports, pairs, partial(self._decided, owner))
+            caller = Witness(path, owner, backend, pod)
+            pairs = self._witnesses.of(path) or [caller]
+            probe = Probe(
+                self._reactor, self._pod_ports, pairs, partial(self._decided, owner), caller
+            )
             self._probes[owner] = probe
             try:
                 probe.begin()
@@ -175,7 +179,7 @@ class ReturnPaths:
         for pair in probe.silent:
             self._witnesses.lose(pair)
         # There may be another witness, which has answered meanwhile.
-        if probe.node_answered and not self._witnesses.has_path(path):
+        if probe.is_broken and not self._witnesses.has_path(path):
             if owner not in self.astray:
                 self.astray.add(owner)
                 self._found[owner] = path
@@ -201,13 +205,19 @@ class Probe:
         pod_ports: PodPorts,
         pairs: Sequence[Witness],
         decided: Callable[[Probe], None],
+        caller: Witness,
     ) -> None:
-        """`pairs`: what to dial; all others only if the first one is silent."""
+        """`pairs`: what to dial; all others only if the first one is silent. `caller`: the pair
+        whose silence is the reason, of which the pod is alive."""
         self.pairs = pairs
         self.pod_answered: Witness | None = None
         self.silent: list[Witness] = []
         """Those that were dialed, but for the one that has answered."""
-        self.node_answered = False
+        self._caller = caller
+        self._backend_answered: set[Witness] = set()
+        """Those whose backend has answered the node."""
+        self._is_alive: set[Witness] = {caller}
+        """Those whose pod has answered the node."""
         self.waiting: list[Callable[[], None]] = []
         self._reactor = reactor
         self._pod_ports = pod_ports
@@ -217,6 +227,13 @@ class Probe:
             HEAD_START if len(pairs) > 1 else PATIENCE,
             self._dial_others if len(pairs) > 1 else self._is_over,
         )
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a backend that is alive has been silent towards a pod that is alive. If the pod
+        is gone, that means nothing: on its bridge, its address belongs to no interface any more,
+        and a NetworkPolicy may no longer let it in."""
+        return any(each in self._backend_answered & self._is_alive for each in self.silent)
 
     def begin(self) -> None:
         """Dial. Raises OSError; then the outcome is open."""
@@ -237,25 +254,25 @@ class Probe:
                 self._dial_pair(pair)
 
     def _dial_pair(self, pair: Witness) -> None:
-        self._dial(pair, self._pod_ports, partial(self._for_pod, pair))
-        self._dial(pair, None, self._for_node)
+        to, note = pair.backend, self._note
+        self._dial(to, partial(self._for_pod, pair), pair.pod)
+        self._dial(to, partial(note, self._backend_answered, pair))
+        if pair != self._caller:
+            with suppress(OSError):
+                self._dial(Backend(pair.pod, PROBE_PORT), partial(note, self._is_alive, pair))
         self.silent.append(pair)
 
-    def _dial(
-        self,
-        pair: Witness,
-        pod_ports: PodPorts | None,
-        answered: Callable[[Socket, int], None],
-    ) -> None:
-        address = pair.backend.address
+    def _dial(self, to: Backend, answered: Callable[[Socket, int], None], pod: str = "") -> None:
+        """Dial from the address of a pod, or else from the node's. Raises OSError."""
+        address = to.address
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock = self._reactor.kernel.new_socket(family, _NEW)
         self._sockets.append(sock)
         # close(2) then resets the connection: a server should not take it for a client's.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
-        if pod_ports is not None and not pod_ports.bind_stream(sock, pair.pod, address):
+        if pod and not self._pod_ports.bind_stream(sock, pod, address):
             raise OSError(errno.EADDRNOTAVAIL, "no socket with the address of the pod")
-        code = sock.connect_ex(pair.backend)
+        code = sock.connect_ex(to)
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, "cannot dial")
         self._reactor.await_writable(sock.fileno(), partial(answered, sock), _EVENTS)
@@ -268,9 +285,9 @@ class Probe:
         else:
             self._hang_up(sock)
 
-    def _for_node(self, sock: Socket, mask: int) -> None:
+    def _note(self, answered: set[Witness], pair: Witness, sock: Socket, mask: int) -> None:
         if _has_answered(sock, mask):
-            self.node_answered = True
+            answered.add(pair)
         self._hang_up(sock)
 
     def _hang_up(self, sock: Socket) -> None:

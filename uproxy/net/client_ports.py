@@ -20,5 +20,5 @@ from typing import Final
 CLIENT_PORTS: Final = range(10000, 30000)
 
 PROBE_PORT: Final = 9
-"""What is dialed to find out whether replies to pods come up from a bridge: the discard service,
-which hardly any pod has."""
+"""What is dialed to find out whether replies to pods come up from a bridge, and whether a pod is
+alive: the discard service, which hardly any pod has."""
