@@ -104,6 +104,32 @@ def test_a_report_from_before_a_repair_is_lifted_soon() -> None:
     run(main)
 
 
+@pytest.mark.parametrize(
+    ("appeared", "lifted"),
+    [
+        pytest.param(("10.0.0.7/32", "2001:db8::7/128"), False, id="pods on links of their own"),
+        pytest.param(("10.0.1.0/24",), True, id="a network"),
+        pytest.param(("2001:db8::/32",), True, id="a network of IPv6"),
+    ],
+)
+def test_astray_ports_are_tried_again_in_another_network(
+    appeared: tuple[str, ...], *, lifted: bool
+) -> None:
+    async def main(faults: FaultInjector, shown: ClientIPPreservation, told: Told) -> None:
+        pods = ("10.0.0.6/32", "2001:db8::6/128")
+        shown.set_networks(PodNetworks(pods=pods))
+        await shown.prepare(wanted_by(WEB))
+        port = ServicePortName("default", "web", "", TCP)
+        shown.reported(Report([], 0, astray=[Astray(port, "IPv4 here")]), lambda port: True)
+        assert shown.shown.astray
+        shown.set_networks(PodNetworks(pods=(*pods, *appeared)))
+        await asyncio.sleep(30)
+        assert told[-1] == (*pods, *appeared)
+        assert bool(shown.shown.astray) is not lifted
+
+    run(main)
+
+
 def test_services_of_the_past_are_forgotten() -> None:
     async def main(faults: FaultInjector, shown: ClientIPPreservation, told: Told) -> None:
         for number in range(100):

@@ -217,8 +217,8 @@ class ClientIPPreservation:
         after = self.shown
         if after == before:
             return
-        if after.astray == before.astray:
-            self._astray.lift()  # What replies depend on has changed.
+        if _replies_depend_on(after) != _replies_depend_on(before):
+            self._astray.lift()
         if (after.families, after.switched.keys()) != (before.families, before.switched.keys()):
             self._astray.forget_witnesses()
         self._changed()
@@ -326,3 +326,12 @@ class ClientIPPreservation:
         if not self._wanted:
             with contextlib.suppress(Exception):
                 await asyncio.to_thread(self._calls.remove_leftovers)
+
+
+def _replies_depend_on(shown: ClientAddresses) -> tuple[object, ...]:
+    """What has changed when replies may come back that did not before, or no longer do. Where each
+    pod has a link and a route of its own, pods that come and go change nothing for the others."""
+    wide = frozenset(
+        each for each in shown.pods if not each.endswith("/128" if ":" in each else "/32")
+    )
+    return shown.families, shown.reason, frozenset(shown.switched), wide
