@@ -243,6 +243,21 @@ def test_an_address_that_is_not_here(frontend: Frontend, reason: str, opened: Op
         opened(frontend, 1)
 
 
+@pytest.mark.parametrize(
+    ("frontend", "by"),
+    [
+        (Frontend("UDP", "0.0.0.0", 20000), ", or by a flow whose backend sees a pod's address"),
+        (Frontend("UDP", "0.0.0.0", 30000), ""),
+        (Frontend("TCP", "0.0.0.0", 20000), ""),
+    ],
+    ids=str,
+)
+def test_what_may_have_a_port(frontend: Frontend, by: str) -> None:
+    """A TCP listener can have the port of such a flow, too."""
+    reason = listening.explain(OSError(errno.EADDRINUSE, ""), frontend)
+    assert reason.endswith(f"is already in use by another process{by}")
+
+
 def test_flows_inherit_what_they_need(opened: Opener) -> None:
     frontend = tcp()
     (sock,) = opened(frontend, 1)

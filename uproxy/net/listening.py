@@ -28,6 +28,7 @@ from uproxy.core.flows.capacity import BACKLOG
 from uproxy.core.protocols import TCP, TRANSPORTS, UDP
 from uproxy.core.route import Frontend
 from uproxy.net import pktinfo
+from uproxy.net.client_ports import CLIENT_PORTS
 from uproxy.net.sockets import LINUX, SocketCalls
 
 SOCKET_TYPES: Final = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}
@@ -150,7 +151,10 @@ def explain(error: OSError, frontend: Frontend) -> str:
     where = f"{frontend.protocol} port {frontend.port}"
     match error.errno:
         case errno.EADDRINUSE:
-            return f"{where} on {frontend.address} is already in use by another process"
+            holder = "another process"
+            if not TRANSPORTS[frontend.protocol].is_stream and frontend.port in CLIENT_PORTS:
+                holder += ", or by a flow whose backend sees a pod's address"
+            return f"{where} on {frontend.address} is already in use by {holder}"
         case errno.EADDRNOTAVAIL:
             return f"address {frontend.address} is not on this node"
         case errno.EACCES | errno.EPERM:
