@@ -86,7 +86,7 @@ def test_a_path_that_is_broken_has_no_witness() -> None:
 
 
 def test_a_path_on_which_some_replies_come_back_does_not_flap() -> None:
-    """Its first witness lifts what was found, once until the network changes."""
+    """Its first witness lifts what was found, once an hour or until the network changes."""
     ports = Recorded()
     ports.reported([HTTP], 0.0, witnesses=[witness("IPv4")])
     assert not ports.ports
@@ -98,6 +98,17 @@ def test_a_path_on_which_some_replies_come_back_does_not_flap() -> None:
     ports.reported([HTTP], 4.0)
     ports.reported([], 5.0, witnesses=[witness("IPv4")])
     assert not ports.ports
+
+
+def test_a_path_that_was_broken_for_a_while_heals() -> None:
+    """Its witness at the start had nothing to lift, so the next one does."""
+    ports = Recorded()
+    for now in (0.0, 4000.0):
+        ports.reported([], now, witnesses=[witness("IPv4")])
+        ports.reported([HTTP], now + 10.0, lost=[witness("IPv4")])
+        assert sorted(ports.ports) == found(HTTP)
+        ports.reported([], now + 20.0, witnesses=[witness("IPv4")])
+        assert not ports.ports
 
 
 def test_in_another_network_nothing_is_proven() -> None:

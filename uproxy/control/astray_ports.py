@@ -28,8 +28,9 @@ class AstrayPorts:
         """On which each of them was found."""
         self._witnesses: dict[str, Witness] = {}
         """By path."""
-        self._vouched: set[str] = set()
-        """Paths whose first witness has lifted what was found before."""
+        self._vouched: dict[str, float] = {}
+        """Paths whose first witness has lifted what was found before, and until when none does that
+        again."""
 
     @property
     def ports(self) -> frozenset[ServicePortName]:
@@ -60,7 +61,7 @@ class AstrayPorts:
             if witness.path not in self._witnesses:
                 self._witnesses[witness.path] = witness
                 log.info("replies to pods of this node come back on the path %s", witness.path)
-                self._vouch(witness.path)
+                self._vouch(witness.path, now)
         if (self.ports, self.witnesses) != before:
             self._changed()
 
@@ -92,12 +93,13 @@ class AstrayPorts:
             self._until[port] = now + _KEEP
             self._paths[port] = path
 
-    def _vouch(self, path: str) -> None:
-        """Only once, until the network changes: replies of some backends may come back on a path,
-        and those of others not."""
-        if path not in self._vouched:
-            self._vouched.add(path)
-            for port in [each for each, of in self._paths.items() if of == path]:
+    def _vouch(self, path: str, now: float) -> None:
+        """Only once an hour, or until the network changes: replies of some backends may come back
+        on a path, and those of others not."""
+        ports = [each for each, of in self._paths.items() if of == path]
+        if ports and now >= self._vouched.get(path, now):
+            self._vouched[path] = now + _KEEP
+            for port in ports:
                 del self._until[port], self._paths[port]
 
     def _lift(self, ports: Collection[ServicePortName]) -> None:
