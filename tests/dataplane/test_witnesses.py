@@ -82,6 +82,15 @@ def test_no_single_pod_and_no_single_backend_is_what_all_of_them_depend_on() -> 
     assert world.of_path[0] == witness(5)
 
 
+def test_the_ports_of_one_backend_are_not_all_that_is_remembered() -> None:
+    """A NetworkPolicy for its pod would concern all of them."""
+    world = World()
+    world.saw(1)
+    for number, pod in enumerate(("10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6")):
+        world.witnesses.add("IPv4", WEB, Backend("10.0.9.2", 8080 + number), pod)
+    assert world.of_path[-1] == witness(1)
+
+
 def test_each_path_is_reported_once() -> None:
     world = World()
     world.saw(1)
@@ -90,6 +99,27 @@ def test_each_path_is_reported_once() -> None:
     assert world.witnesses.take_news() == ([], [])
     world.tell(witness(1))
     assert world.witnesses.take_news() == ([], [])
+
+
+def test_a_path_is_reported_again_if_the_reported_witness_has_no_service() -> None:
+    """The control process does not take one whose Service was deleted meanwhile."""
+    world = World()
+    world.saw(1)
+    old = WEB._replace(name="old")
+    world.witnesses.add("IPv4", old, far(2), POD)
+    assert world.witnesses.take_news() == ([witness(2)._replace(owner=old)], [])
+    world.witnesses.retain(old, set())
+    assert world.witnesses.take_news() == ([witness(1)], [])
+    assert world.witnesses.take_news() == ([], [])
+
+
+def test_a_path_is_reported_again_if_the_control_process_has_forgotten_it() -> None:
+    """The network has changed and changed back, and the worker was told of that at once."""
+    world = World()
+    world.saw(1)
+    assert world.witnesses.take_news() == ([witness(1)], [])
+    world.tell()
+    assert world.witnesses.take_news() == ([witness(1)], [])
 
 
 def test_a_path_of_which_another_worker_knows_is_proven_and_not_reported() -> None:

@@ -32,13 +32,20 @@ class Witnesses:
         """By path. A path without any is not among them."""
         self._shared: dict[str, Witness] = {}
         """Those that the control process knows of, by path."""
-        self._reported: set[str] = set()
-        """Paths of which the control process will know soon."""
+        self._reported: dict[str, Witness] = {}
+        """Those that the control process has been told of, by path. It takes none whose Service was
+        deleted meanwhile, so another one is reported when it is no longer among `_seen`."""
         self._lost: list[Witness] = []
 
     def has_path(self, path: str) -> bool:
         """Whether a path has a witness."""
         return path in self._seen or path in self._shared
+
+    def has_pair(self, path: str, backend: Backend, pod: str) -> bool:
+        """Whether this backend and this pod are a witness of a path."""
+        shared = self._shared.get(path)
+        pair = backend, pod
+        return pair in self._seen.get(path, {}) or (shared is not None and shared[2:] == pair)
 
     def of(self, path: str) -> list[Witness]:
         """Those of a path, the latest one first."""
@@ -89,7 +96,8 @@ class Witnesses:
             if each.path not in shared and pair in self._seen.get(each.path, {}):
                 self._remove(each.path, pair)
         self._shared = shared
-        self._reported -= shared.keys()
+        # Of those that are not shared now, it may have forgotten what it was told.
+        self._reported.clear()
         for each in self._all():
             if not self._is_valid(each):
                 self.lose(each)
@@ -98,9 +106,10 @@ class Witnesses:
     def take_news(self) -> tuple[list[Witness], list[Witness]]:
         """Those that the control process has not been told of, and those that were lost."""
         lost, self._lost = self._lost, []
-        paths = self._seen.keys() - self._shared.keys() - self._reported
-        self._reported |= paths
-        return [self.of(path)[0] for path in sorted(paths)], lost
+        known = [self.of(path) for path in sorted(self._seen.keys() - self._shared.keys())]
+        new = [each[0] for each in known if self._reported.get(each[0].path) not in each]
+        self._reported.update((each.path, each) for each in new)
+        return new, lost
 
     def clear(self) -> None:
         """The network is another one."""
@@ -123,13 +132,13 @@ class Witnesses:
         del self._seen[path][pair]
         if not self._seen[path]:
             del self._seen[path]
-            self._reported.discard(path)
+            self._reported.pop(path, None)
 
 
 def _most_dispensable(pairs: _Pairs) -> _Pair:
-    """The oldest of those that share their backend or their pod with another one, so that what is
-    left depends on no single pod or backend if possible; or else the oldest of all."""
+    """The oldest of those that share their backend's address or their pod with another one, so that
+    what is left depends on no single pod on either side if possible; or else the oldest of all."""
     for backend, pod in pairs:
-        if sum(each == backend or of == pod for each, of in pairs) > 1:
+        if sum(each.address == backend.address or of == pod for each, of in pairs) > 1:
             return backend, pod
     return next(iter(pairs))
