@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -196,6 +198,59 @@ async def test_a_network_policy_holds_once_another_service_has_answered_another_
             assert made.report() == []
             assert made.masqueraded(protocol) == 0
         assert seen(guarded, protocol) <= {allowed.address(family)}
+
+
+@contextmanager
+def used_up(made: NodeWorker, protocol: str, address: str) -> Iterator[None]:
+    """Other flows of this pod have all of its ports."""
+    kind = socket.SOCK_STREAM if protocol == TCP else socket.SOCK_DGRAM
+    made.context.pod_ports._ports = CLIENT_PORTS[:1]
+    with made.net.node.space.socket(kit.family_of(address), kind) as taken:
+        # Of either kind, no other socket may share the port.
+        assert made.context.pod_ports.bind_datagram(taken, address, address)
+        yield
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+async def test_a_pod_that_has_used_up_its_ports_does_not_get_around_a_network_policy(
+    net: World, family: str, protocol: str
+) -> None:
+    """A denied pod can take all of them, with flows to a Service that lets it in."""
+    allowed, denied, backend = net.local[0], net.local[1], net.remote[1]
+    other = UDP if protocol == TCP else TCP
+    with (
+        pod("it", net.remote[0]),
+        pod("guarded", backend) as guarded,
+        dropping(backend, denies(denied, family)),
+    ):
+        async with node_worker(net) as made:
+            made.serve(other, net.remote[0])
+            made.serve(protocol, backend)
+            await made.ask(allowed, other, family)
+            with used_up(made, protocol, denied.address(family)):
+                answer = await made.ask(denied, protocol, family, patience=5.0)
+            assert not answer.startswith("guarded")
+            assert made.context.ports.get(owner(protocol)).counters.dropped
+            assert made.masqueraded(protocol) == 0
+        assert seen(guarded, protocol) == set()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+async def test_a_pod_that_has_used_up_its_ports_goes_on_where_it_was_answered(
+    net: World, family: str, protocol: str
+) -> None:
+    place = net.local[0]
+    with pod("it", net.remote[0]):
+        async with node_worker(net) as made:
+            made.serve(protocol, net.remote[0])
+            await made.ask(place, protocol, family)
+            with used_up(made, protocol, place.address(family)):
+                answer = await made.ask(place, protocol, family)
+            assert answer.startswith("it ")
+            assert place.address(family) not in answer
+            assert made.masqueraded(protocol) == 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -118,6 +118,15 @@ class ReturnPaths:
         """Whether replies to pods are known to come back on the path between these two."""
         return self._witnesses.has_path(self._locality.path(pod, backend.address))
 
+    def may_masquerade(self, pod: str, backend: Backend) -> bool:
+        """Whether a backend may see the node's address because no socket can have the pod's. A pod
+        can use up its ports on purpose, so where a NetworkPolicy holds, only those may that the
+        backend has just answered."""
+        if (":" in pod) != (":" in backend.address):
+            return True
+        path = self._locality.path(pod, backend.address)
+        return not self._witnesses.has_path(path) or self._witnesses.has_pair(path, backend, pod)
+
     def answered(self, owner: ServicePortName, backend: Backend, pod: str) -> None:
         """A reply of a backend to a pod has come back."""
         path = self._locality.path(pod, backend.address)

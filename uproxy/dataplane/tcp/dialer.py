@@ -184,7 +184,8 @@ class Dialer:
     def timed_out(self, flow: DialedFlow) -> None:
         """The backend has not answered in time: on to the next."""
         backend = self._hang_up(flow)
-        falls_back = flow.preserving
+        # Without a backend, the flow has waited for a free port.
+        falls_back = flow.preserving and (backend is not None or not flow.from_pod)
         if flow.from_pod and backend is not None and self._sees_pod(flow, backend):
             paths = self._context.return_paths
             if paths.is_proven(flow.client, backend):
@@ -257,9 +258,11 @@ class Dialer:
             return
         if context.locality.is_past_us(flow.client, backend.address):
             flow.suspect = backend
-        elif flow.route.owner in context.return_paths.astray or not context.pod_ports.bind_stream(
-            sock, flow.client, backend.address
-        ):
+        elif flow.route.owner in context.return_paths.astray:
+            flow.masquerade()
+        elif not context.pod_ports.bind_stream(sock, flow.client, backend.address):
+            if not context.return_paths.may_masquerade(flow.client, backend):
+                raise OSError(errno.EADDRNOTAVAIL, "no socket with the address of the pod")
             flow.masquerade()
 
     def _sees_pod(self, flow: DialedFlow, backend: Backend) -> bool:
@@ -278,12 +281,19 @@ class Dialer:
         elif flow.from_pod and self._sees_pod(flow, backend):
             context.return_paths.answered(flow.route.owner, backend, flow.client)
 
+    def _may_masquerade(self, flow: DialedFlow, backend: Backend) -> bool:
+        """Whether a backend that was to see the client is dialed from the node's address instead,
+        as the client's could not be used."""
+        if not flow.preserving or backend == flow.suspect:
+            return False
+        return not flow.from_pod or self._context.return_paths.may_masquerade(flow.client, backend)
+
     def _could_not_open(self, flow: DialedFlow, backend: Backend, code: int) -> None:
         """The attempt has failed before it reached the network."""
         if code in RESOURCE_ERRORS:
             self._shortage.wait(flow)
             return
-        if flow.preserving and backend != flow.suspect and code in UNUSABLE_ERRORS:
+        if code in UNUSABLE_ERRORS and self._may_masquerade(flow, backend):
             # Or the backend is the reason: a dead pod's address may have no route any more. The
             # others are to see the client all the same.
             flow.suspect = backend

@@ -44,7 +44,8 @@ def connect_as(client: str, backend: Backend, context: Context) -> Socket | None
 
 
 def connect_as_pod(client: str, backend: Backend, context: Context) -> Socket | None:
-    """The same with the address of a pod of this node."""
+    """The same with the address of a pod of this node. Raises OSError as well if there can be none,
+    and the backend may not see the node's address instead."""
     if context.locality.is_past_us(client, backend.address):
         return None
     sock = _new(backend, context)
@@ -52,6 +53,8 @@ def connect_as_pod(client: str, backend: Backend, context: Context) -> Socket | 
     if bound and not sock.connect_ex(backend):
         return sock
     sock.close()
+    if not context.return_paths.may_masquerade(client, backend):
+        raise OSError(errno.EADDRNOTAVAIL, "no socket with the address of the pod")
     return None
 
 
