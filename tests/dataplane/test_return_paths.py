@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import errno
+import itertools
 import socket
 import time
+from _socket import socket as Socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import pytest
 
@@ -315,6 +320,39 @@ async def test_witnesses_that_are_dead_say_nothing(net: World, family: str) -> N
                     assert made.report() == found
                     # The next probe need not wait.
                     made.context.return_paths._not_before.clear()
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+async def test_a_probe_for_which_there_are_too_few_descriptors_ends_without_a_verdict(
+    net: World, number: int
+) -> None:
+    """Whichever of its sockets cannot be opened."""
+    allowed, denied = net.local[0], net.local[1]
+    with pod("it", net.remote[0]), pod("dead", net.remote[1]):
+        async with node_worker(net) as made:
+            reactor, paths = made.context.reactor, made.context.return_paths
+            made.serve(UDP, net.remote[0])
+            made.serve(TCP, net.remote[1])
+            await made.ask(allowed, UDP, "IPv4")
+            await made.ask(allowed, TCP, "IPv4")
+            with dropping(net.remote[1], "tcp dport 8080"):
+                kernel, opened = reactor.kernel, itertools.count(1)
+
+                def new_socket(*arguments: int) -> Socket:
+                    if next(opened) == number:
+                        raise OSError(errno.EMFILE, "too many open files")
+                    return kernel.new_socket(*arguments)
+
+                reactor.kernel = dataclasses.replace(
+                    kernel, new_socket=cast("type[Socket]", new_socket)
+                )
+                backend = Backend(net.remote[1].ipv4, PORT)
+                paths.probe(owner(TCP), backend, denied.ipv4)
+                await made.probed()
+            assert next(opened) > number
+            assert reactor.failures == 0
+            assert made.report() == []
+            assert paths.is_proven(denied.ipv4, backend)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -246,7 +246,11 @@ class Probe:
 
     def begin(self) -> None:
         """Dial. Raises OSError; then the outcome is open."""
-        self._dial_pair(self.pairs[0])
+        try:
+            self._dial_pair(self.pairs[0])
+        except OSError:
+            if len(self.pairs) == 1:
+                raise
 
     def close(self) -> None:
         """Give up what is still open."""
@@ -289,7 +293,8 @@ class Probe:
     def _for_pod(self, pair: Witness, sock: Socket, mask: int) -> None:
         if _has_answered(sock, mask):
             self.pod_answered = pair
-            self.silent.remove(pair)
+            if pair in self.silent:  # Or there was no descriptor for the rest of its sockets.
+                self.silent.remove(pair)
             self._is_over()
         else:
             self._hang_up(sock)
