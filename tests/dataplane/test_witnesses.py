@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import errno
+from collections.abc import Callable
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from uproxy.core.route import Backend, ServicePortName
+from uproxy.dataplane.client_address import PodPorts
 from uproxy.dataplane.locality import Locality
+from uproxy.dataplane.reactor import Reactor
+from uproxy.dataplane.return_paths import ReturnPaths
 from uproxy.dataplane.witnesses import Witnesses
 from uproxy.net.messages import LocalClients, Witness
 
@@ -26,6 +31,24 @@ def far(number: int) -> Backend:
 
 def witness(number: int, path: str = "IPv4") -> Witness:
     return Witness(path, WEB, far(number), POD)
+
+
+class FakeReactor:
+    """Of a worker that has no descriptor for a probe."""
+
+    now = 0.0
+
+    def __init__(self) -> None:
+        self.kernel = self
+
+    def call_later(self, _delay: float, _callback: Callable[[], None]) -> FakeReactor:
+        return self
+
+    def cancel(self) -> None:
+        """A timer."""
+
+    def new_socket(self, *_: int) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
 
 
 class World:
@@ -169,3 +192,44 @@ def test_another_network_leaves_no_witness(pods: tuple[str, ...]) -> None:
     world.tell(witness(1), pods=pods)
     assert world.of_path == []
     assert world.witnesses.take_news() == ([], [witness(1)])
+
+
+def test_a_backend_may_see_the_node_for_a_pod_that_it_has_answered_until_it_is_silent() -> None:
+    """More of them are remembered than prove the path: a busy resolver's client uses up its ports,
+    and many others are answered meanwhile."""
+    locality = Locality()
+    locality.update(CLIENTS)
+    no_descriptors = FakeReactor()
+    paths = ReturnPaths(cast("Reactor", no_descriptors), PodPorts(lambda: 0.0), locality)
+    paths.update(CLIENTS)
+    assert paths.may_masquerade(POD, far(1))
+    for number in range(1, 9):
+        paths.answered(WEB, far(number), f"10.0.0.{number + 1}")
+    assert paths.may_masquerade(POD, far(1))
+    assert not paths.may_masquerade(POD, far(2))
+    paths.probe(WEB, far(1), POD)
+    assert not paths.may_masquerade(POD, far(1))
+    paths.answered(WEB, far(1), POD)
+    for number in range(5000):
+        paths.answered(WEB, Backend("10.0.9.9", number), POD)
+    assert not paths.may_masquerade(POD, far(1))
+    paths.update(CLIENTS)
+    assert paths.may_masquerade(POD, Backend("10.0.9.9", 4999))
+    paths.update(msgspec.structs.replace(CLIENTS, switched=(BRIDGE,)))
+    paths.answered(WEB, far(1), POD)
+    assert not paths.may_masquerade(POD, Backend("10.0.9.9", 4999))
+
+
+def test_a_backend_may_not_see_the_node_for_a_pod_with_the_address_of_one_that_is_gone() -> None:
+    locality = Locality()
+    locality.update(CLIENTS)
+    paths = ReturnPaths(cast("Reactor", FakeReactor()), PodPorts(lambda: 0.0), locality)
+    paths.update(CLIENTS)
+    for pod in (POD, "10.0.7.9"):
+        paths.answered(WEB, far(1), pod)
+    for pods in ((BRIDGE,), CLIENTS.pods):
+        clients = msgspec.structs.replace(CLIENTS, pods=pods)
+        locality.update(clients)
+        paths.update(clients)
+    assert paths.may_masquerade(POD, far(1))
+    assert not paths.may_masquerade("10.0.7.9", far(1))

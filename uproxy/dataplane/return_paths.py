@@ -19,6 +19,7 @@ import errno
 import socket
 import struct
 from _socket import socket as Socket
+from collections import OrderedDict
 from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from functools import partial
@@ -54,6 +55,9 @@ _PROBES: Final = 32
 _WAITING: Final = 64
 """Flows that are told of the outcome of one probe. Others see it when their client sends again."""
 
+_ANSWERED: Final = 4096
+"""Pairs of a backend and a pod of which it is remembered that the one has answered the other."""
+
 _REMEMBERED: Final = 4096
 """Service ports of which it is remembered that they were probed."""
 
@@ -87,6 +91,9 @@ class ReturnPaths:
         """Those that it may not know of yet, with the path."""
         self._unreported: list[Astray] = []
         self._witnesses = Witnesses(locality)
+        self._answered: OrderedDict[tuple[Backend, str], None] = OrderedDict()
+        """Backends, each with a pod that it has answered, and not been silent to since. The latest
+        is the last."""
         self._probes: dict[ServicePortName, Probe] = {}
         self._not_before: dict[ServicePortName, float] = {}
         """When the next probe of a Service port may begin."""
@@ -101,8 +108,11 @@ class ReturnPaths:
             self._network = network
             lifted |= self.astray
             self._witnesses.clear()
+            self._answered.clear()
             self._not_before.clear()
             self.close()
+        for each in [each for each in self._answered if not self._locality.network_of(each[1])]:
+            del self._answered[each]  # The pod is gone, and another one may get its address.
         proven = self._witnesses.update(clients)
         # They were found without a witness, so they may be the work of a NetworkPolicy.
         lifted.update(owner for owner, path in self._found.items() if path in proven)
@@ -120,15 +130,19 @@ class ReturnPaths:
 
     def may_masquerade(self, pod: str, backend: Backend) -> bool:
         """Whether a backend may see the node's address because no socket can have the pod's. A pod
-        can use up its ports on purpose, so where a NetworkPolicy holds, only those may that the
-        backend has just answered."""
+        can use up its ports on purpose, so where a NetworkPolicy holds, the backend must have
+        answered it lately."""
         if (":" in pod) != (":" in backend.address):
             return True
         path = self._locality.path(pod, backend.address)
-        return not self._witnesses.has_path(path) or self._witnesses.has_pair(path, backend, pod)
+        return not self._witnesses.has_path(path) or (backend, pod) in self._answered
 
     def answered(self, owner: ServicePortName, backend: Backend, pod: str) -> None:
         """A reply of a backend to a pod has come back."""
+        self._answered[backend, pod] = None
+        self._answered.move_to_end((backend, pod))
+        if len(self._answered) > _ANSWERED:
+            self._answered.popitem(last=False)
         path = self._locality.path(pod, backend.address)
         if self._witnesses.add(path, owner, backend, pod) and self._found:
             self._lift({each for each, of in self._found.items() if of == path} - self._known)
@@ -147,6 +161,7 @@ class ReturnPaths:
     ) -> None:
         """A backend of a Service port has been silent towards a pod: find out why, unless that was
         tried a moment ago. `if_astray` is called once replies are known to go astray."""
+        self._answered.pop((backend, pod), None)
         now = self._reactor.now
         probe = self._probes.get(owner)
         if probe is None:

@@ -41,12 +41,6 @@ class Witnesses:
         """Whether a path has a witness."""
         return path in self._seen or path in self._shared
 
-    def has_pair(self, path: str, backend: Backend, pod: str) -> bool:
-        """Whether this backend and this pod are a witness of a path."""
-        shared = self._shared.get(path)
-        pair = backend, pod
-        return pair in self._seen.get(path, {}) or (shared is not None and shared[2:] == pair)
-
     def of(self, path: str) -> list[Witness]:
         """Those of a path, the latest one first."""
         pairs = self._seen.get(path, {})
