@@ -86,8 +86,8 @@ class AstrayPorts:
             if port in self._until or path in self._witnesses:
                 continue
             log.warning(
-                "%s: replies to the address of the calling pod do not come back; pods see this "
-                "node's address for an hour",
+                "%s: replies to the address of the calling pod do not come back; backends see this "
+                "node's address instead, for an hour at most",
                 port,
             )
             self._until[port] = now + _KEEP
