@@ -103,7 +103,7 @@ def test_wrong_values_and_udp(tmp_path: Path) -> None:
         made = announced("web", number, "v3")
         write(manifests, "web.yaml", made, *slices("web", port))
         with program(manifests) as uproxy:
-            wanted = f'annotation {ANNOTATION} is "v3"; use one of: v1, v2'
+            wanted = f'annotation {ANNOTATION} is "v3", so it is ignored; use one of: v1, v2'
             assert _reasons(uproxy) == [wanted]
             assert _first_bytes(server, number) == b"hello"
             assert uproxy.frontend(f"0.0.0.0:{number}/TCP")["proxyProtocol"] is None

@@ -26,7 +26,7 @@ NO_UDP = f'port "dns": annotation {ANNOTATION} has no effect on UDP'
             pytest.param(
                 value,
                 None,
-                (f'annotation {ANNOTATION} is "{value}"; use one of: v1, v2',),
+                (f'annotation {ANNOTATION} is "{value}", so it is ignored; use one of: v1, v2',),
                 id=f"served without: {value!r}",
             )
             for value in ("", "V1", "1", "v3", "true")
@@ -58,7 +58,10 @@ def test_the_reason_for_a_long_value_is_short() -> None:
     """An annotation may have 256 KiB, and its reason is in the status, in logs and in Events."""
     found = table(service("web", annotations={ANNOTATION: "v" * 250_000}))
     (reason,) = found.services[WEB].reasons
-    assert reason == f'annotation {ANNOTATION} is "{"v" * 250}..."; use one of: v1, v2'
+    assert (
+        reason
+        == f'annotation {ANNOTATION} is "{"v" * 250}...", so it is ignored; use one of: v1, v2'
+    )
 
 
 @pytest.mark.parametrize(

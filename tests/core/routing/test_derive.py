@@ -78,7 +78,7 @@ def test_affinity(spec: dict[str, Any], seconds: int) -> None:
             "fastest",
             BalancerKind.RANDOM,
             (
-                'annotation uproxy.dev/balancer is "fastest";'
+                'annotation uproxy.dev/balancer is "fastest", so it is ignored;'
                 " use one of: round-robin, random, least-connections",
             ),
             id="unknown: served with the default",

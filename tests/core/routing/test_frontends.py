@@ -313,7 +313,7 @@ def test_the_label_by_which_this_proxy_serves_it() -> None:
         pytest.param(
             service("web", ingress=[LoadBalancerIngress(ip="192.0.2.7", ip_mode="Tunnel")]),
             {"10.96.0.1:80/TCP"},
-            "load-balancer IP 192.0.2.7 has ipMode Tunnel, which is not known;"
+            "load-balancer IP 192.0.2.7 has ipMode Tunnel, which is not known (VIP and Proxy are);"
             " clients must pass through the load balancer",
             id="an ipMode that is not known",
         ),

@@ -85,4 +85,6 @@ def test_of_flag_and_annotation_the_stricter_one_counts(
 def test_an_annotation_with_another_value_is_a_reason_and_changes_nothing(value: str) -> None:
     outside, pods, reasons = found("Local", LOCAL, value)
     assert (outside, pods) == (OUTSIDE, NOWHERE)
-    assert reasons == (f'annotation {ANNOTATION} is "{value}"; use one of: auto, local, never',)
+    assert reasons == (
+        f'annotation {ANNOTATION} is "{value}", so it is ignored; use one of: auto, local, never',
+    )

@@ -33,7 +33,7 @@ def choice(service: Service, name: str, kind: type[C], reasons: list[str]) -> C 
         known = ", ".join(each.value for each in kind)
         # It may have 256 KiB. A short one is quoted as it is: the spaces in it may be the mistake.
         shown = wanted if len(wanted) <= LONGEST_NAME else brief_name(wanted)
-        reasons.append(f'annotation {name} is "{shown}"; use one of: {known}')
+        reasons.append(f'annotation {name} is "{shown}", so it is ignored; use one of: {known}')
         return None
 
 

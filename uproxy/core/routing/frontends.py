@@ -161,7 +161,7 @@ def _is_vip(ingress: LoadBalancerIngress, reasons: list[str]) -> bool:
         return False
     if ingress.ip_mode in (None, "", "VIP"):
         return True
-    unknown = "" if ingress.ip_mode == "Proxy" else ", which is not known"
+    unknown = "" if ingress.ip_mode == "Proxy" else ", which is not known (VIP and Proxy are)"
     reasons.append(
         f"load-balancer IP {ingress.ip} has ipMode {ingress.ip_mode}{unknown};"
         " clients must pass through the load balancer"
