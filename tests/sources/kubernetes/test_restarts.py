@@ -204,7 +204,8 @@ def test_restarts_one_after_the_other_do_not_lengthen_the_pauses() -> None:
             await asyncio.sleep(0.5)
 
     simulated(act)
-    assert median(found[-5:]) < 3.0
+    # Of many, since which task of several runs first differs from one process to another.
+    assert median(found[-15:]) < 3.0
 
 
 def test_watches_that_bookmarks_keep_up_are_left_alone() -> None:
