@@ -1,0 +1,1 @@
+"""Addresses for Services of type LoadBalancer: handing them out, and announcing them."""

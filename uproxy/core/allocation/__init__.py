@@ -1,0 +1,1 @@
+"""Which addresses Services of type LoadBalancer get, and from which pools."""

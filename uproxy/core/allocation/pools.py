@@ -1,0 +1,60 @@
+"""Pools of addresses, from flags or from MetalLB's IPAddressPool objects."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from uproxy.core.allocation.ranges import AddressRange
+from uproxy.core.cluster.labels import LabelSelector
+from uproxy.core.cluster.objects import ObjectName
+
+
+class Reservation(NamedTuple):
+    """Addresses of pools that are not handed out, except to one Service if that is named."""
+
+    addresses: AddressRange
+    service: ObjectName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAllocation:
+    """For which Services a pool is (IPAddressPool.spec.serviceAllocation)."""
+
+    priority: int = 0
+    """Lower numbers are tried first; 0, which stands for "not set", last."""
+    namespaces: frozenset[str] = frozenset()
+    namespace_selectors: tuple[LabelSelector, ...] = ()
+    service_selectors: tuple[LabelSelector, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Where addresses come from."""
+
+    name: str
+    ranges: tuple[AddressRange, ...]
+    """In the order in which they are used up. They overlap with no other pool's."""
+    auto_assign: bool = True
+    """Whether Services that do not ask for this pool, or for an address in it, may get one."""
+    avoid_buggy_ips: bool = False
+    """Whether IPv4 addresses that end in .0 or .255 are left out."""
+    allocation: ServiceAllocation | None = None
+    """None: it is for every Service."""
+    reservations: tuple[Reservation, ...] = ()
+    drained: tuple[AddressRange, ...] = ()
+    """Addresses that stay with their holders, and are handed out no more."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Those of the object, which advertisements may select by."""
+
+    def __contains__(self, address: object) -> bool:
+        """Whether an address, given as canonical text, belongs to the pool."""
+        return any(address in each for each in self.ranges)
+
+
+def pool_of(address: str, pools: Iterable[Pool]) -> Pool | None:
+    """The pool to which an address belongs; None: it belongs to none."""
+    ipaddress.ip_address(address)  # ValueError for what is no address, also where no pool is.
+    return next((each for each in pools if address in each), None)

@@ -1,0 +1,46 @@
+"""What uproxy writes on a Service of type LoadBalancer, by which it recognises its own work."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from uproxy.core.cluster.objects import Service
+from uproxy.core.ip import parse_ip
+
+CLASS: Final = "uproxy.dev/lb"
+"""The loadBalancerClass of Services that are meant for uproxy alone. Those without a class are
+uproxy's as well."""
+
+ASSIGNED: Final = "uproxy.dev/assigned-ips"
+"""Annotation: the addresses that uproxy has written into the status, separated by commas. It comes
+with the same request as the status. If the two differ, another controller wrote the status, which
+is left alone then."""
+
+POOL: Final = "metallb.io/ip-allocated-from-pool"
+"""Annotation: the pool of these addresses, under the name by which MetalLB's users know it."""
+
+CONDITION: Final = "uproxy.dev/AddressAssigned"
+"""Type of the condition that says why a Service has its addresses, or why it has none."""
+
+
+def is_ours(service: Service) -> bool:
+    """Whether uproxy may give addresses to a Service, by its type and class."""
+    spec = service.spec
+    return spec.type == "LoadBalancer" and spec.load_balancer_class in (None, "", CLASS)
+
+
+def recorded_addresses(service: Service) -> tuple[str, ...]:
+    """What the annotation says that uproxy has assigned, in canonical form."""
+    text = (service.metadata.annotations or {}).get(ASSIGNED, "")
+    return tuple(filter(None, (parse_ip(each.strip()) for each in text.split(","))))
+
+
+def status_addresses(service: Service) -> tuple[str, ...]:
+    """The addresses in the status, whoever wrote them, in canonical form."""
+    return tuple(filter(None, (parse_ip(each.ip) for each in service.ingress)))
+
+
+def assigned_addresses(service: Service) -> tuple[str, ...]:
+    """The addresses in the status that uproxy has assigned; they are served and announced."""
+    recorded = recorded_addresses(service)
+    return tuple(each for each in status_addresses(service) if each in recorded)
