@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 from tests.fake_api.server import FakeApi
@@ -49,10 +49,18 @@ class ThreadedApi:
 
 
 @contextmanager
-def in_thread(server: FakeApi) -> Iterator[ThreadedApi]:
-    """Run a server until the context ends."""
+def in_thread(
+    server: FakeApi, inside: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Iterator[ThreadedApi]:
+    """Run a server until the context ends. Its thread stays in the context that `inside` makes: in
+    a network namespace, for example."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="fake API server")
+
+    def run() -> None:
+        with inside():
+            loop.run_forever()
+
+    thread = threading.Thread(target=run, name="fake API server")
     thread.start()
     asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(20)
     try:

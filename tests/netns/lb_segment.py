@@ -1,0 +1,362 @@
+"""Nodes on one Ethernet segment, each with a uproxy that follows one API server.
+
+    client ── segment ──┬── n1 ──┬── management (the fake API server)
+                        ├── n2 ──┤
+                        └── ... ─┴── pods
+
+Each node has three links, which are cut one by one: eth0 to the segment (192.0.2.0/24 and
+2001:db8:1::/64), mgmt0 to the API server (203.0.113.0/24), and pod0 to all pods (198.51.100.0/24
+and 2001:db8:2::/64). Load-balancer addresses are those from 192.0.2.192 and 2001:db8:1::f00 on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from tests.fake_api.kinds import SERVICES
+from tests.fake_api.kubeconfigs import write_kubeconfig
+from tests.fake_api.server import FakeApi
+from tests.fake_api.threads import ThreadedApi, in_thread
+from tests.netns.announcements import Capture, Datagrams, Questions
+from tests.netns.kit import Namespace, Place, namespace
+from tests.netns.node import Node, program, slices, wait_for
+from tests.netns.peers import Pod
+
+POOL: Final = "192.0.2.192/27,2001:db8:1::f00/120"
+PORT: Final = 80
+_API = "203.0.113.1"
+_API_PORT = 6443
+_POD_PORT = 8080
+_OPTIONS = ("--preserve-client-ip", "never", "--lb", "pools", "--lb-pool", POOL)
+
+
+def vip(number: int) -> tuple[str, str]:
+    """Load-balancer addresses of both families, from 0 to 31."""
+    return f"192.0.2.{192 + number}", f"2001:db8:1::f{number:02x}"
+
+
+class Machine:
+    """A node: its namespace, its links, and the uproxy on it, if it runs."""
+
+    def __init__(self, name: str, space: Namespace, number: int, segment: Segment) -> None:
+        self.name = name
+        self.number = number
+        self.place = Place(space, f"192.0.2.{10 + number}", f"2001:db8:1::{10 + number:x}")
+        self.mac = space.run("cat", "/sys/class/net/eth0/address").strip()
+        self._segment = segment
+        self._stack = ExitStack()
+        self._pids: list[int] = []
+        self.program: Node | None = None
+
+    def __repr__(self) -> str:
+        return f"<Machine {self.name}>"
+
+    @property
+    def space(self) -> Namespace:
+        return self.place.space
+
+    @property
+    def running(self) -> Node:
+        assert self.program is not None, f"nothing runs on {self.name}"
+        return self.program
+
+    def start(self, *options: str, ready: bool = True) -> Node:
+        """Start a uproxy; the one before it must have ended."""
+        self._stack.close()
+        directory = self._segment.directory / self.name
+        source = ("--kubeconfig", str(self._segment.kubeconfig))
+        words = (*self._segment.options, *options)
+        running = program(self.space, directory, *words, source=source, name=self.name, ready=False)
+        self.program = self._stack.enter_context(running)
+        if ready:
+            self.wait_ready()
+        return self.program
+
+    def wait_ready(self) -> None:
+        self.running.wait_ready()
+        self._pids = [self.running.process.pid, *self.running.worker_pids()]
+
+    def stop(self) -> int:
+        """SIGTERM."""
+        code = self.running.stop()
+        self._forget()
+        return code
+
+    def kill(self, *, workers: bool = True) -> None:
+        """SIGKILL for all processes, or for the control process alone."""
+        for pid in self._pids if workers else self._pids[:1]:
+            _send(pid, signal.SIGKILL)
+        self.running.process.wait(15)
+        self._forget()
+
+    def freeze(self) -> None:
+        """SIGSTOP for all processes."""
+        for pid in self._pids:
+            _send(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in self._pids:
+            _send(pid, signal.SIGCONT)
+
+    def power_off(self) -> None:
+        """Everything is gone at once: the links first, so that there is no good-bye."""
+        self.cut(wire=True, api=True)
+        self.kill()
+
+    def power_on(self, *options: str) -> None:
+        """As after a boot: no address that was added is left."""
+        for each in self.held():
+            self.space.run("ip", "addr", "del", each, "dev", "eth0", check=False)
+        self.heal()
+        self.start(*options)
+
+    def cut(self, *, wire: bool = False, api: bool = False) -> None:
+        """Frames are lost silently: the link stays up, as behind a switch that fails."""
+        if wire:
+            self._segment.lan.ip(f"link set {self.name} nomaster")
+        if api:
+            self._segment.management.ip(f"link set {self.name} nomaster")
+
+    def heal(self) -> None:
+        self._segment.lan.ip(f"link set {self.name} master br0")
+        self._segment.management.ip(f"link set {self.name} master br0")
+
+    def carrier(self, up: bool) -> None:
+        """Whether the far end of eth0 is up."""
+        self._segment.lan.ip(f"link set {self.name} {'up' if up else 'down'}")
+
+    def shown(self) -> str:
+        """The addresses of eth0, with their lifetimes, as ip(8) shows them."""
+        return self.space.run("ip", "addr", "show", "dev", "eth0")
+
+    def held(self) -> set[str]:
+        """Load-balancer addresses on eth0, with their prefix lengths."""
+        words = self.shown().split()
+        own = {f"{self.place.ipv4}/24", f"{self.place.ipv6}/64"}
+        found = {after for word, after in pairwise(words) if "inet" in word}
+        return {each for each in found if each not in own and not each.startswith("fe80:")}
+
+    def holds(self, address: str) -> bool:
+        return any(each.split("/")[0] == address for each in self.held())
+
+    def close(self) -> None:
+        self.thaw()
+        self._stack.close()
+
+    def _forget(self) -> None:
+        self._pids = []
+
+
+class Segment:
+    """What the picture shows. `options` are those of every uproxy that is started."""
+
+    def __init__(
+        self,
+        lan: Namespace,
+        management: Namespace,
+        client: Place,
+        pods: Namespace,
+        api: ThreadedApi,
+        directory: Path,
+    ) -> None:
+        self.lan = lan
+        self.management = management
+        self.client = client
+        self.api = api
+        self.directory = directory
+        self.kubeconfig = write_kubeconfig(directory / "kubeconfig", api.url)
+        self.options: tuple[str, ...] = _OPTIONS
+        self.nodes: dict[str, Machine] = {}
+        self.pods: dict[str, Pod] = {}
+        self.pod_space = pods
+        self.capture: Capture
+        self._names: dict[str, int] = {}
+
+    def __getitem__(self, name: str) -> Machine:
+        return self.nodes[name]
+
+    @property
+    def by_pod_address(self) -> Mapping[str, str]:
+        """Names of nodes, by the addresses with which pods see them."""
+        return {
+            address: each.name for each in self.nodes.values() for address in _pod_side(each.number)
+        }
+
+    def start(self, *names: str) -> None:
+        """Start a uproxy on these nodes (on all), and wait until they are ready."""
+        chosen = [self.nodes[each] for each in names or self.nodes]
+        for each in chosen:
+            each.start(ready=False)
+        for each in chosen:
+            each.wait_ready()
+
+    def serve(
+        self,
+        name: str,
+        addresses: Sequence[str],
+        *,
+        on: Sequence[str] = ("n1",),
+        annotations: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        ports: Sequence[Mapping[str, Any]] = (),
+        **spec: Any,
+    ) -> None:
+        """Create or change a Service that asks for these addresses, with one pod, which is said to
+        be on each of these nodes ("-n1": there, but not serving)."""
+        number = self._names.setdefault(name, len(self._names) + 1)
+        asked = {"uproxy.dev/loadBalancerIPs": ",".join(addresses)} if addresses else {}
+        plain = [{"name": "t", "port": PORT, "protocol": "TCP", "targetPort": _POD_PORT}]
+        plain += [{"name": "u", "port": PORT, "protocol": "UDP", "targetPort": _POD_PORT}]
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "name": name,
+                "namespace": "default",
+                "labels": dict(labels or {}),
+                "annotations": {**asked, **(annotations or {})},
+            },
+            "spec": {
+                "type": "LoadBalancer",
+                "allocateLoadBalancerNodePorts": False,
+                "clusterIPs": [f"127.96.7.{number}", f"2001:db8:3::{number:x}"],
+                "clusterIP": f"127.96.7.{number}",
+                "ipFamilies": ["IPv4", "IPv6"],
+                "ipFamilyPolicy": "RequireDualStack",
+                "selector": {"app": name},
+                "ports": [dict(each) for each in ports or plain],
+                **spec,
+            },
+        }
+        place = self._pod(name).place
+        endpoints = [
+            (place, each.lstrip("-"), "dead" if each.startswith("-") else "ready") for each in on
+        ]
+        self.apply(service, *slices(name, endpoints))
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        self.api.call(lambda server: server.apply(*objects))
+
+    def node(self, name: str, **status: Any) -> dict[str, Any]:
+        """The Node object of a machine; `labels`, and what is in its status."""
+        labels = {"kubernetes.io/hostname": name, **status.pop("labels", {})}
+        place = self.nodes[name].place
+        addresses = [{"type": "InternalIP", "address": each} for each in (place.ipv4, place.ipv6)]
+        return {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {},
+            "status": {"addresses": addresses, **status},
+        }
+
+    def remove(self, *names: str) -> None:
+        """Delete Services."""
+        for name in names:
+            self.api.call(lambda server, name=name: server.delete(SERVICES, name))  # type: ignore[misc]
+
+    def holders(self, address: str) -> set[str]:
+        """The nodes that have an address on eth0."""
+        return {each.name for each in self.nodes.values() if each.holds(address)}
+
+    def holder(self, *addresses: str, other_than: str = "", patience: float = 30) -> str:
+        """Wait until one node holds all of these addresses; returns its name."""
+        found: set[str] = set()
+
+        def one() -> bool:
+            found.clear()
+            found.update(*(self.holders(each) for each in addresses))
+            return len(found) == 1 and other_than not in found and self._all(addresses)
+
+        wait_for(f"one node holds {addresses}, other than {other_than!r}", one, patience)
+        return found.pop()
+
+    def questions(self, address: str) -> Questions:
+        return Questions(self.client, address)
+
+    def datagrams(self, address: str, port: int = PORT) -> Datagrams:
+        return Datagrams(self.client.space, address, port, self.by_pod_address)
+
+    def node_of(self, mac: str) -> str:
+        return next(each.name for each in self.nodes.values() if each.mac == mac)
+
+    def _all(self, addresses: Sequence[str]) -> bool:
+        return all(self.holders(each) for each in addresses)
+
+    def _pod(self, name: str) -> Pod:
+        if name not in self.pods:
+            number = 100 + len(self.pods)
+            place = Place(self.pod_space, f"198.51.100.{number}", f"2001:db8:2::{number:x}")
+            self.pod_space.ip(
+                f"addr add {place.ipv4}/24 dev br0", f"addr add {place.ipv6}/64 dev br0 nodad"
+            )
+            self.pods[name] = Pod(name, place, _POD_PORT)
+        return self.pods[name]
+
+
+@contextmanager
+def segment(directory: Path, number: int = 3) -> Iterator[Segment]:
+    """So many nodes, called n1, n2 and so on, none of which runs a uproxy yet."""
+    with ExitStack() as stack:
+
+        def new(role: str) -> Namespace:
+            return stack.enter_context(namespace(role))
+
+        lan, management, pods = new("lan"), new("management"), new("pods")
+        for each in (lan, management, pods):
+            each.ip("link add br0 type bridge forward_delay 0 mcast_snooping 0", "link set br0 up")
+        management.ip(f"addr add {_API}/24 dev br0")
+        client = Place(new("client"), "192.0.2.100", "2001:db8:1::64")
+        _link(client.space, "eth0", lan, "client", client.ipv4, client.ipv6)
+        server = FakeApi(host=_API, port=_API_PORT)
+        api = stack.enter_context(in_thread(server, management.inside))
+        made = Segment(lan, management, client, pods, api, directory)
+        for index in range(1, number + 1):
+            name = f"n{index}"
+            space = new(name)
+            ipv4, ipv6 = f"192.0.2.{10 + index}", f"2001:db8:1::{10 + index:x}"
+            _link(space, "eth0", lan, name, ipv4, ipv6)
+            _link(space, "mgmt0", management, name, f"203.0.113.{10 + index}")
+            _link(space, "pod0", pods, name, *_pod_side(index))
+            made.nodes[name] = Machine(name, space, index, made)
+        made.apply(*(made.node(name) for name in made.nodes))
+        made.capture = Capture(lan, {name: name for name in made.nodes})
+        try:
+            yield made
+        finally:
+            for machine in made.nodes.values():
+                machine.close()
+            made.capture.close()
+            for each_pod in made.pods.values():
+                each_pod.close()
+
+
+def _pod_side(number: int) -> tuple[str, str]:
+    """The addresses of a node towards pods."""
+    return f"198.51.100.{10 + number}", f"2001:db8:2::{10 + number:x}"
+
+
+def _link(space: Namespace, name: str, into: Namespace, port: str, *addresses: str) -> None:
+    """Connect a namespace to the bridge of another one."""
+    space.ip(f"link add {name} type veth peer name {port} netns {into.name}")
+    into.ip(f"link set {port} master br0 up")
+    lengths = {each: "64 nodad" if ":" in each else "24" for each in addresses}
+    space.ip(
+        f"link set {name} up",
+        *(
+            f"addr add {each}/{length.split()[0]} dev {name} {length[2:]}"
+            for each, length in lengths.items()
+        ),
+    )
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
