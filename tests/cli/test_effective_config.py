@@ -14,7 +14,12 @@ from click.testing import CliRunner
 from uproxy.cli.effective_config import Resolved, resolve
 from uproxy.cli.flags import config_options, default_workers
 from uproxy.config.settings import Address, Config
+from uproxy.core.allocation.pools import Pool, Reservation
+from uproxy.core.allocation.ranges import AddressRange
+from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.route import BalancerKind
+
+parse = AddressRange.parse
 
 _FILE = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
 
@@ -118,6 +123,29 @@ def test_defaults_are_those_of_config() -> None:
             id="metrics-hosts",
         ),
         pytest.param(["--claim-addresses", "never"], "claim_addresses", "never", id="claims"),
+        pytest.param(["--lb", "node"], "lb_mode", "node", id="lb"),
+        pytest.param(["--lb-pool", "192.0.2.1"], "lb_mode", "pools", id="pools-are-implied"),
+        pytest.param(
+            [
+                *("--lb-pool", "192.0.2.0/31,2001:db8::1", "--lb-pool", "b=192.0.2.2"),
+                *("--lb-reserve", "192.0.2.1=default/web", "--lb-drain", "192.0.2.2"),
+            ],
+            "lb_pools",
+            (
+                Pool(name="b", ranges=(parse("192.0.2.2"),), drained=(parse("192.0.2.2"),)),
+                Pool(
+                    name="default",
+                    ranges=(parse("192.0.2.0/31"), parse("2001:db8::1")),
+                    reservations=(Reservation(parse("192.0.2.1"), ObjectName("default", "web")),),
+                ),
+            ),
+            id="pools",
+        ),
+        pytest.param(["--lb-ip-mode", "vip"], "lb_ip_mode", "VIP", id="ip-mode"),
+        pytest.param(["--announce", "routes"], "announce", "routes", id="announce"),
+        pytest.param(["--announce-repeat", "1m"], "announce_repeat", 60.0, id="announce-repeat"),
+        pytest.param(["--lease-namespace", "x"], "lease_namespace", "x", id="lease-namespace"),
+        pytest.param(["--metallb-namespace", "x"], "metallb_namespace", "x", id="metallb"),
         pytest.param(["--strict-source-ranges"], "strict_source_ranges", True, id="strict"),
         pytest.param(
             ["--strict-source-ranges=false"], "strict_source_ranges", False, id="not-strict"
@@ -197,6 +225,16 @@ def test_flags(args: list[str], field: str, value: Any) -> None:
             ("192.0.2.1:6443", "192.0.2.2:443"),
             id="apiserver-addresses",
         ),
+        pytest.param(
+            "UPROXY_LB_POOL",
+            "192.0.2.1,192.0.2.3 b=192.0.2.2",
+            "lb_pools",
+            (
+                Pool(name="b", ranges=(parse("192.0.2.2"),)),
+                Pool(name="default", ranges=(parse("192.0.2.1"), parse("192.0.2.3"))),
+            ),
+            id="pools",
+        ),
         pytest.param("UPROXY_DRAIN_TIMEOUT", "5s", "drain_timeout", 5.0, id="duration"),
         pytest.param(
             "UPROXY_BIND_ADDRESS_HARD_FAIL", "true", "bind_address_hard_fail", True, id="switch"
@@ -272,6 +310,28 @@ def test_the_default_number_of_workers_is_bounded() -> None:
             id="healthz",
         ),
         pytest.param(
+            ["--lb-pool", "192.0.2.9-192.0.2.1"],
+            '--lb-pool: "192.0.2.9-192.0.2.1" ends before it begins',
+            id="range",
+        ),
+        pytest.param(
+            ["--lb", "pools"],
+            "--lb: pools needs addresses; give a pool, for example 192.0.2.10-192.0.2.50",
+            id="no-pools",
+        ),
+        pytest.param(
+            ["--lb", "metallb", "--manifests", "x"],
+            "--lb: metallb reads IPAddressPools from a cluster, but the objects come from "
+            "manifests; give pools instead",
+            id="no-cluster",
+        ),
+        pytest.param(
+            ["--metallb-namespace", ""],
+            '--metallb-namespace: "" is not the name of a namespace; give up to 63 lower-case '
+            'letters, digits and "-"',
+            id="namespace",
+        ),
+        pytest.param(
             ["--log-format", "xml"], '--log-format: "xml" is not text or json', id="log-format"
         ),
         pytest.param(
@@ -319,5 +379,6 @@ def test_help_names_every_field_of_config() -> None:
     text = CliRunner().invoke(command, ["--help"]).output
     named = {"node_name": "hostname-override"}
     named |= {f"{name}_address": f"{name}-bind-address" for name in ("healthz", "metrics")}
+    named |= {"lb_mode": "lb", "lb_pools": "lb-pool"}
     for field in Config.__dataclass_fields__:
         assert f"--{named.get(field, field.replace('_', '-'))}" in text

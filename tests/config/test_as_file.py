@@ -11,8 +11,14 @@ import pytest
 from uproxy.config.as_file import as_file
 from uproxy.config.file import read_config
 from uproxy.config.settings import Address, Config
+from uproxy.core.allocation.pools import Pool, Reservation
+from uproxy.core.allocation.ranges import AddressRange
+from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.route import BalancerKind
 
+LOWER, UPPER, SPANNING = map(
+    AddressRange.parse, ("192.0.2.0/28", "192.0.2.0", "192.0.2.15-192.0.2.16")
+)
 CHANGED = Config(
     manifests=(Path("/m/a"), Path("/m/b")),
     kubeconfig=Path("/k"),
@@ -30,6 +36,29 @@ CHANGED = Config(
     io_uring="never",
     busy_poll="never",
     strict_source_ranges=True,
+    lb_mode="pools",
+    lb_pools=(
+        Pool(
+            name="a",
+            ranges=(LOWER, AddressRange.parse("2001:db8::/120")),
+            reservations=(
+                Reservation(UPPER),
+                Reservation(SPANNING, ObjectName("default", "web")),
+            ),
+            drained=(SPANNING,),
+        ),
+        Pool(
+            name="default",
+            ranges=(AddressRange.parse("192.0.2.16-192.0.2.20"),),
+            reservations=(Reservation(SPANNING, ObjectName("default", "web")),),
+            drained=(SPANNING, AddressRange.parse("192.0.2.20")),
+        ),
+    ),
+    lb_ip_mode="Proxy",
+    announce="never",
+    announce_repeat=60.0,
+    lease_namespace="leases",
+    metallb_namespace="metallb",
     healthz_address=Address("::", 1),
     metrics_address=Address("192.0.2.1", 2),
     metrics_allowed_hosts=("a.example",),

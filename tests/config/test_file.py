@@ -390,3 +390,19 @@ def test_reading_from_disk(tmp_path: Path) -> None:
         load_config(path, workers=1)
     path.write_text(HEAD + "manifests: [.]")
     assert load_config(path, workers=1).config.manifests == (tmp_path,)
+
+
+def test_pools_are_checked_with_their_line() -> None:
+    text = HEAD + "lbPools: [192.0.2.0/28, b=192.0.2.8]\n"
+    assert refusal(text) == (
+        "c.yaml:3: lbPools: 192.0.2.0-192.0.2.15 and 192.0.2.8 of pools default and b overlap; "
+        "give each address once"
+    )
+    assert refusal(HEAD + "lbPools: [192.0.2]\n") == (
+        'c.yaml:3: lbPools[0]: "192.0.2" is not a range; write FIRST-LAST or a CIDR'
+    )
+
+
+def test_pools_imply_their_mode() -> None:
+    config, warnings = read(HEAD + "lbPools: [192.0.2.0/28]\nlbIPMode: proxy\n")
+    assert (config.lb_mode, config.lb_ip_mode, warnings) == ("pools", "Proxy", ())

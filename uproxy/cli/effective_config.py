@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from uproxy.cli.flag_types import flag_or_variable
 from uproxy.cli.flags import default_workers
-from uproxy.config import syntax
+from uproxy.config import load_balancer, syntax
 from uproxy.config.file import ConfigFileError, load_config
 from uproxy.config.settings import Config
 
@@ -57,8 +57,13 @@ def _from_flags(values: Mapping[str, Any]) -> Config:
         for name, value in values.items()
         if name in Config.__dataclass_fields__ and value is not None
     }
+    pool_settings = load_balancer.PoolSettings(
+        values["lb"], values["lb_pool"], values["lb_reserve"], values["lb_drain"]
+    )
     config = Config(
         **settings,
+        lb_mode=load_balancer.effective_mode(pool_settings),
+        lb_pools=load_balancer.pools(pool_settings),
         healthz_address=values["healthz_bind_address"],
         metrics_address=values["metrics_bind_address"],
     )
@@ -67,6 +72,7 @@ def _from_flags(values: Mapping[str, Any]) -> Config:
             f"--min-sync-period: {syntax.format_duration(config.min_sync_period)} is longer than "
             f"--sync-period ({syntax.format_duration(config.sync_period)}); give a shorter time"
         )
+    load_balancer.check(config)
     return config
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from uproxy.config import syntax
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class FlagType(click.ParamType[object]):
@@ -65,3 +67,30 @@ def choice(name: str, choices: Sequence[str]) -> FlagType:
     """One of a few words; if these are members of an enumeration, so is the value."""
     members = {str(each): each for each in choices}
     return FlagType(name, lambda text: members[syntax.parse_choice(text, list(members))])
+
+
+def _joined(
+    ctx: click.Context, param: click.Parameter, values: tuple[tuple[str, ...], ...]
+) -> tuple[str, ...]:
+    """The items of a list, whose flag may be repeated and may have several items each time."""
+    return tuple(each for value in values for each in value)
+
+
+def option(*names: str, kind: FlagType, **settings: Any) -> Callable[[F], F]:
+    """A flag, which is a variable too."""
+    variable = "UPROXY_" + names[-1].removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, type=kind, envvar=variable, **settings)
+
+
+def list_option(name: str, kind: FlagType, help: str) -> Callable[[F], F]:
+    """A flag that may be repeated, with several items each time. A variable has spaces between
+    what repeated flags would say."""
+    return option(name, kind=kind, help=help, multiple=True, callback=_joined, metavar="LIST")
+
+
+def time_option(
+    name: str, default: float, help: str, kind: FlagType = DURATION
+) -> Callable[[F], F]:
+    """A flag whose value is a duration."""
+    text = syntax.format_duration(default)
+    return option(name, kind=kind, default=text, show_default=True, metavar="DURATION", help=help)

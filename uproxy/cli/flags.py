@@ -10,17 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import click
-
 from uproxy.cli.flag_types import (
-    DURATION,
     POSITIVE_DURATION,
     FlagType,
     PathType,
     address,
     choice,
+    list_option,
     number,
+    option,
+    time_option,
 )
+from uproxy.cli.load_balancer_flags import LOAD_BALANCER_OPTIONS
 from uproxy.config import syntax
 from uproxy.config.settings import KUBELET_KUBECONFIG, Config
 from uproxy.core.route import BalancerKind, ClientIPMode
@@ -42,29 +43,6 @@ def config_options(function: F) -> F:
     return function
 
 
-def _joined(
-    ctx: click.Context, param: click.Parameter, values: tuple[tuple[str, ...], ...]
-) -> tuple[str, ...]:
-    """The items of a list, whose flag may be repeated and may have several items each time."""
-    return tuple(each for value in values for each in value)
-
-
-def _option(*names: str, kind: FlagType, **settings: Any) -> Callable[[F], F]:
-    variable = "UPROXY_" + names[-1].removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, type=kind, envvar=variable, **settings)
-
-
-def _list_option(name: str, kind: FlagType, help: str) -> Callable[[F], F]:
-    return _option(name, kind=kind, help=help, multiple=True, callback=_joined, metavar="LIST")
-
-
-def _time_option(
-    name: str, default: float, help: str, kind: FlagType = DURATION
-) -> Callable[[F], F]:
-    text = syntax.format_duration(default)
-    return _option(name, kind=kind, default=text, show_default=True, metavar="DURATION", help=help)
-
-
 def _verbosity(text: str) -> int:
     """`-v`, `-vv`, and kube-proxy's `-v 2` and `-v=2`, which click passes on as "=2"."""
     if text and not text.strip("v"):
@@ -72,14 +50,14 @@ def _verbosity(text: str) -> int:
     return syntax.parse_whole_number(text.removeprefix("="), 0, 10, "-v 2")
 
 
-apiserver_address: Final = _list_option(
+apiserver_address: Final = list_option(
     "--apiserver-address",
     kind=FlagType("list", syntax.parse_server_addresses),
     help="Addresses of the API server, HOST or HOST:PORT (default port: 6443), which are tried in "
     "turn before all others. Default: the address in the kubeconfig; in a Pod, those that uproxy "
     "finds by itself.",
 )
-kubelet_kubeconfig: Final = _option(
+kubelet_kubeconfig: Final = option(
     "--kubelet-kubeconfig",
     kind=PathType("path", Path),
     default=str(KUBELET_KUBECONFIG),
@@ -90,21 +68,21 @@ kubelet_kubeconfig: Final = _option(
 )
 
 _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
-    _option(
+    option(
         "--manifests",
         kind=PathType("path", Path),
         multiple=True,
         metavar="PATH",
         help="File or directory with manifests to serve; may be repeated.",
     ),
-    _option(
+    option(
         "--kubeconfig",
         kind=PathType("path", Path),
         metavar="FILE",
         help="Kubeconfig of the cluster to serve. Default: the credentials of the Pod that uproxy "
         "runs in, or else $KUBECONFIG or ~/.kube/config.",
     ),
-    _option(
+    option(
         "--context",
         kind=FlagType("name", str),
         default="",
@@ -113,7 +91,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     ),
     apiserver_address,
     kubelet_kubeconfig,
-    _option(
+    option(
         "--service-proxy-name",
         kind=FlagType("name", syntax.parse_label_value),
         default="",
@@ -121,7 +99,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="Serve only Services whose label service.kubernetes.io/service-proxy-name has this "
         "value. Default: serve only Services without that label.",
     ),
-    _option(
+    option(
         "--tls-relaxed-x509",
         kind=FlagType("boolean", syntax.parse_boolean),
         is_flag=False,
@@ -131,27 +109,27 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="Accept API server certificates that do not strictly conform to RFC 5280, as old "
         "clusters have them.",
     ),
-    _option(
+    option(
         "--config",
         kind=PathType("path", Path),
         metavar="FILE",
         help="KubeProxyConfiguration file to use. All other options except --hostname-override "
         "and those for logging are then ignored.",
     ),
-    _option(
+    option(
         "--hostname-override",
         kind=FlagType("name", str),
         default="",
         metavar="NAME",
         help="Name of this node in the cluster. Default: $NODE_NAME, or else the host name.",
     ),
-    _list_option(
+    list_option(
         "--nodeport-addresses",
         kind=FlagType("list", syntax.parse_nodeport_addresses),
         help="Addresses on which NodePorts are served: CIDRs, primary, localhost or all. Default: "
         "all.",
     ),
-    _option(
+    option(
         "--cluster-cidr",
         kind=FlagType("list", syntax.parse_cluster_cidr),
         default="",
@@ -159,13 +137,13 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="CIDR of the pod network, or one for each IP family. Clients in it count as pods of "
         "the cluster.",
     ),
-    _list_option(
+    list_option(
         "--external-ip-cidrs",
         kind=FlagType("list", syntax.parse_networks),
         help="CIDRs from which Services may use externalIPs even if this node does not have the "
         "address.",
     ),
-    _option(
+    option(
         "--claim-addresses",
         kind=choice("word", ("auto", "never")),
         default=_DEFAULTS.claim_addresses,
@@ -174,7 +152,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="Whether to claim Service addresses that no interface of this node has. Needs "
         "CAP_NET_ADMIN.",
     ),
-    _option(
+    option(
         "--preserve-client-ip",
         kind=choice("word", tuple(ClientIPMode)),
         default=_DEFAULTS.preserve_client_ip,
@@ -185,7 +163,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         "(local). Needs CAP_NET_ADMIN and nft. The annotation uproxy.dev/preserve-client-ip can be "
         "stricter for a Service.",
     ),
-    _option(
+    option(
         "--io-uring",
         kind=choice("word", ("auto", "never")),
         default=_DEFAULTS.io_uring,
@@ -194,7 +172,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="Whether workers use io_uring to relay traffic. Needs Linux 6.1 and a seccomp "
         "profile that allows it.",
     ),
-    _option(
+    option(
         "--busy-poll",
         kind=choice("word", ("auto", "never")),
         default=_DEFAULTS.busy_poll,
@@ -203,7 +181,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="Whether workers with io_uring stay awake for up to 0.1 ms between messages that "
         "follow each other closely. Takes effect only with several processors and no CPU limit.",
     ),
-    _option(
+    option(
         "--strict-source-ranges",
         kind=FlagType("boolean", syntax.parse_boolean),
         is_flag=False,
@@ -213,7 +191,8 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="Apply loadBalancerSourceRanges to NodePorts and externalIPs too, and refuse clients "
         "of an IP family for which there is no range.",
     ),
-    _option(
+    *LOAD_BALANCER_OPTIONS,
+    option(
         "--healthz-bind-address",
         kind=address(10256),
         default="0.0.0.0:10256",
@@ -221,7 +200,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="IP:PORT",
         help='Address that serves /healthz, /livez and /readyz; "" switches it off.',
     ),
-    _option(
+    option(
         "--metrics-bind-address",
         kind=address(10249),
         default="127.0.0.1:10249",
@@ -229,14 +208,14 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="IP:PORT",
         help='Address that serves /metrics, the API and the status page; "" switches it off.',
     ),
-    _list_option(
+    list_option(
         "--metrics-allowed-hosts",
         kind=FlagType("names", syntax.parse_host_names),
         help="Host names that requests to the metrics address may use besides IP addresses, "
         'localhost, and the names of this host and node; "*" allows all. Other names are refused '
         "to prevent DNS rebinding.",
     ),
-    _option(
+    option(
         "--bind-address-hard-fail",
         kind=FlagType("boolean", syntax.parse_boolean),
         is_flag=False,
@@ -245,7 +224,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="[true|false]",
         help="Exit if the health or metrics address cannot be used, instead of trying again.",
     ),
-    _option(
+    option(
         "--workers",
         kind=number("number", 1, syntax.MAX_WORKERS, "--workers 2"),
         default=default_workers,
@@ -253,7 +232,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="N",
         help="Number of worker processes, which relay the traffic.",
     ),
-    _option(
+    option(
         "--balancer",
         kind=choice("balancer", tuple(BalancerKind)),
         default=_DEFAULTS.balancer.value,
@@ -261,7 +240,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="[round-robin|random|least-connections]",
         help="How to choose a backend for Services without the annotation uproxy.dev/balancer.",
     ),
-    _option(
+    option(
         "--max-flows",
         kind=number("number", 1, syntax.MAX_FLOWS, "--max-flows 65536"),
         default=_DEFAULTS.max_flows,
@@ -269,46 +248,46 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="N",
         help="Maximum number of simultaneous TCP connections and UDP flows, over all workers.",
     ),
-    _time_option(
+    time_option(
         "--udp-timeout",
         _DEFAULTS.udp_timeout,
         "A UDP conversation ends after this time without a datagram.",
         POSITIVE_DURATION,
     ),
-    _time_option(
+    time_option(
         "--tcp-idle-timeout",
         _DEFAULTS.tcp_idle_timeout,
         "A TCP flow ends after this time without traffic; 0 means never.",
     ),
-    _time_option(
+    time_option(
         "--half-close-timeout",
         _DEFAULTS.half_close_timeout,
         "The same for a TCP flow that one side has closed.",
         POSITIVE_DURATION,
     ),
-    _time_option(
+    time_option(
         "--drain-timeout",
         _DEFAULTS.drain_timeout,
         "Time that flows are given to end after uproxy is stopped or their Service is deleted.",
     ),
-    _time_option(
+    time_option(
         "--min-sync-period",
         _DEFAULTS.min_sync_period,
         "Changes within this time are applied together; 0 applies each at once.",
     ),
-    _time_option(
+    time_option(
         "--sync-period",
         _DEFAULTS.sync_period,
         "/healthz fails when a change has not been applied after twice this time.",
         POSITIVE_DURATION,
     ),
-    _option(
+    option(
         "--state-dir",
         kind=PathType("path", Path),
         metavar="DIR",
         help="Directory for the last-known state of the cluster. Default: the state is not kept.",
     ),
-    _option(
+    option(
         "--log-format",
         kind=choice("format", ("text", "json")),
         default=_DEFAULTS.log_format,
@@ -316,7 +295,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         metavar="[text|json]",
         help="Format of the log, which goes to stderr.",
     ),
-    _option(
+    option(
         "verbosity",
         "-v",
         "--v",

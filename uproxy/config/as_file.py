@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from uproxy.config import load_balancer
 from uproxy.config.settings import Address, Config
 from uproxy.config.syntax import format_duration
 
@@ -36,6 +37,15 @@ def as_file(config: Config) -> Mapping[str, Any]:
         "ioUring": config.io_uring,
         "busyPoll": config.busy_poll,
         "strictSourceRanges": config.strict_source_ranges,
+        "lb": config.lb_mode,
+        "lbPools": load_balancer.written_pools(config),
+        "lbReserved": load_balancer.written_reservations(config),
+        "lbDrained": load_balancer.written_drained(config),
+        "lbIPMode": config.lb_ip_mode,
+        "announce": config.announce,
+        "announceRepeat": format_duration(config.announce_repeat),
+        "leaseNamespace": config.lease_namespace,
+        "metallbNamespace": config.metallb_namespace,
         "healthzBindAddress": _address(config.healthz_address),
         "metricsBindAddress": _address(config.metrics_address),
         "metricsAllowedHosts": list(config.metrics_allowed_hosts),

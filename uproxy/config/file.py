@@ -13,10 +13,11 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from uproxy.config import syntax
+from uproxy.config import load_balancer, syntax
 from uproxy.config.as_file import API
 from uproxy.config.file_fields import KubeProxyConfiguration, parse_field
 from uproxy.config.settings import Config
+from uproxy.core.allocation import pool_syntax
 from uproxy.core.brief import brief, brief_name
 from uproxy.core.cluster.decode import explain
 from uproxy.text.advice import advise
@@ -35,6 +36,8 @@ _USED: Final = {
     *("healthzBindAddress", "metricsBindAddress", "udpIdleTimeout"),
     *("manifests", "externalIPCIDRs", "claimAddresses", "strictSourceRanges"),
     *("preserveClientIP", "ioUring", "busyPoll", "metricsAllowedHosts"),
+    *("lb", "lbPools", "lbReserved", "lbDrained", "lbIPMode", "announce", "announceRepeat"),
+    *("leaseNamespace", "metallbNamespace"),
     *("workers", "balancer", "maxFlows", "tcpIdleTimeout"),
     *("halfCloseTimeout", "drainTimeout", "minSyncPeriod", "syncPeriod", "stateDir"),
 }
@@ -87,7 +90,7 @@ def read_config(path: Path, raw: bytes, *, workers: int) -> Loaded:
     try:
         file = _decode(document.data)
         config = _config(file, path.parent, workers)
-    except _Wrong as wrong:
+    except (_Wrong, load_balancer.WrongSetting) as wrong:
         field = f"{brief_name(join_parts(wrong.parts))}: " if wrong.parts else ""
         line = document.locate(wrong.parts)
         raise ConfigFileError(f"{name}:{line}: {field}{brief(wrong.reason)}") from None
@@ -156,7 +159,9 @@ def _check_detection(file: KubeProxyConfiguration) -> None:
 
 def _config(file: KubeProxyConfiguration, directory: Path, workers: int) -> Config:
     settings = dict(_kube_proxy_settings(file)) | dict(_own_settings(file, directory))
-    return Config(**{"workers": workers, **settings})
+    config = Config(**{"workers": workers, **settings})
+    load_balancer.check(config)
+    return config
 
 
 def _kube_proxy_settings(file: KubeProxyConfiguration) -> Iterator[tuple[str, Any]]:
@@ -218,6 +223,7 @@ def _own_settings(file: KubeProxyConfiguration, directory: Path) -> Iterator[tup
             yield name, choice
     if file.state_dir:
         yield "state_dir", directory / file.state_dir
+    yield from _load_balancer_settings(file)
 
 
 def _access_settings(file: KubeProxyConfiguration, directory: Path) -> Iterator[tuple[str, Any]]:
@@ -233,6 +239,30 @@ def _access_settings(file: KubeProxyConfiguration, directory: Path) -> Iterator[
         yield "service_proxy_name", str(file.service_proxy_name)
     if file.tls_relaxed_x509:
         yield "tls_relaxed_x509", True
+
+
+def _load_balancer_settings(file: KubeProxyConfiguration) -> Iterator[tuple[str, Any]]:
+    """The fields that say which addresses LoadBalancer Services get. Raises WrongSetting."""
+    settings = load_balancer.PoolSettings(
+        mode=file.lb or None,
+        pools=[pool_syntax.parse_pool(each) for each in file.lb_pools or ()],
+        reserved=[
+            each for text in file.lb_reserved or () for each in pool_syntax.parse_reservations(text)
+        ],
+        drained=[each for text in file.lb_drained or () for each in pool_syntax.parse_ranges(text)],
+    )
+    yield "lb_mode", load_balancer.effective_mode(settings)
+    yield "lb_pools", load_balancer.pools(settings)
+    for name, text in (
+        ("lb_ip_mode", file.lb_ip_mode),
+        ("announce", file.announce),
+        ("lease_namespace", file.lease_namespace),
+        ("metallb_namespace", file.metallb_namespace),
+    ):
+        if text:
+            yield name, str(text)
+    if file.announce_repeat is not None:
+        yield "announce_repeat", float(file.announce_repeat)
 
 
 def _ignored(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

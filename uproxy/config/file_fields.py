@@ -7,11 +7,13 @@ value too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from uproxy.config import syntax
+from uproxy.config import load_balancer, syntax
+from uproxy.core.allocation import pool_syntax
 from uproxy.core.ip import parse_ip
 from uproxy.core.route import BalancerKind
 
@@ -54,6 +56,26 @@ class ServerAddress(str):
 
 class HostName(str):
     """A DNS name, or "*"."""
+
+
+class PoolText(str):
+    """Ranges of addresses, with or without the name of a pool."""
+
+
+class ReservationText(str):
+    """A range, with or without the Service for which it is reserved."""
+
+
+class RangeText(str):
+    """A range of addresses."""
+
+
+class NamespaceName(str):
+    """The name of a namespace."""
+
+
+class IPMode(str):
+    """What the status of a Service says of its addresses."""
 
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -164,6 +186,15 @@ class KubeProxyConfiguration(_Fields, frozen=True):
     io_uring: Literal["", "auto", "never"] | None = msgspec.field(default=None, name="ioUring")
     busy_poll: Literal["", "auto", "never"] | None = None
     strict_source_ranges: bool | None = None
+    lb: Literal["", "never", "node", "localhost", "pools", "metallb"] | None = None
+    lb_pools: tuple[PoolText, ...] | None = None
+    lb_reserved: tuple[ReservationText, ...] | None = None
+    lb_drained: tuple[RangeText, ...] | None = None
+    lb_ip_mode: IPMode | None = msgspec.field(default=None, name="lbIPMode")
+    announce: Literal["", "l2", "routes", "never"] | None = None
+    announce_repeat: Duration | None = None
+    lease_namespace: NamespaceName | None = None
+    metallb_namespace: NamespaceName | None = None
     workers: Annotated[int, msgspec.Meta(ge=1, le=syntax.MAX_WORKERS)] | None = None
     balancer: BalancerKind | None = None
     max_flows: Annotated[int, msgspec.Meta(ge=1, le=syntax.MAX_FLOWS)] | None = None
@@ -243,6 +274,16 @@ def _ip_address(value: str) -> IpAddress:
     return IpAddress(address)
 
 
+def _checked(kind: type[str], parse: Callable[[str], object]) -> Callable[[str], str]:
+    """A text that stays as it is written, and must be one that can be parsed."""
+
+    def check(value: str) -> str:
+        parse(value)
+        return kind(value)
+
+    return check
+
+
 _PARSERS: dict[type[Any], Any] = {
     Cidr: _cidr,
     NodePortAddress: _node_port_address,
@@ -251,5 +292,10 @@ _PARSERS: dict[type[Any], Any] = {
     IpAddress: _ip_address,
     ServerAddress: lambda value: ServerAddress(syntax.parse_server_address(value)),
     HostName: lambda value: HostName(syntax.parse_host_name(value)),
+    PoolText: _checked(PoolText, pool_syntax.parse_pool),
+    ReservationText: _checked(ReservationText, pool_syntax.parse_reservations),
+    RangeText: _checked(RangeText, pool_syntax.parse_ranges),
+    NamespaceName: lambda value: NamespaceName(load_balancer.parse_namespace(value)),
+    IPMode: lambda value: IPMode(load_balancer.parse_ip_mode(value)),
     LabelValue: lambda value: LabelValue(syntax.parse_label_value(value)),
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from uproxy.core.allocation.pools import Pool
 from uproxy.core.route import BalancerKind
 
 KUBELET_KUBECONFIG: Final = Path("/etc/kubernetes/kubelet.conf")
@@ -65,6 +66,25 @@ class Config:
     strict_source_ranges: bool = False
     """Whether loadBalancerSourceRanges apply to NodePorts and externalIPs too, and clients of a
     family without a range are refused."""
+    lb_mode: str = "never"
+    """Where LoadBalancer Services get addresses from. "never": none are given. "node": from the
+    nodes; "localhost": 127.0.0.1 and ::1; "pools": from `lb_pools`; "metallb": from IPAddressPool
+    objects, and from `lb_pools`."""
+    lb_pools: tuple[Pool, ...] = ()
+    """By name, with what is reserved and drained in them."""
+    lb_ip_mode: str = "auto"
+    """What is written into the status as `ipMode`: "VIP" or "Proxy". "auto": VIP, but Proxy where
+    another service proxy serves the same nodes."""
+    announce: str = "l2"
+    """How others learn which node has an address of a pool. "l2": one node answers ARP and NDP for
+    it; "routes": each node has a route, for a routing daemon; "never": they are told otherwise."""
+    announce_repeat: float = 0.0
+    """Seconds between announcements of an address that does not move; 0: there are none."""
+    lease_namespace: str = ""
+    """Where the Leases of allocators and announcers are; "": in the Pod's namespace, or else in
+    kube-system."""
+    metallb_namespace: str = "metallb-system"
+    """Where the IPAddressPool and L2Advertisement objects are."""
     healthz_address: Address | None = Address("0.0.0.0", 10256)
     """/healthz, /livez and /readyz; None switches the server off."""
     metrics_address: Address | None = Address("127.0.0.1", 10249)

@@ -1,0 +1,167 @@
+"""Which addresses LoadBalancer Services get: the settings that only make sense together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+from typing import Final, NamedTuple
+
+from uproxy.config.settings import Config
+from uproxy.core.allocation.pool_syntax import PoolRanges, format_reservation
+from uproxy.core.allocation.pools import Pool, Reservation
+from uproxy.core.allocation.ranges import AddressRange
+
+MODES: Final = ("never", "node", "localhost", "pools", "metallb")
+ANNOUNCE: Final = ("l2", "routes", "never")
+IP_MODES: Final = ("auto", "VIP", "Proxy")
+
+_LB: Final = ("--lb", "lb")
+_LB_POOL: Final = ("--lb-pool", "lbPools")
+_LB_RESERVE: Final = ("--lb-reserve", "lbReserved")
+_LB_DRAIN: Final = ("--lb-drain", "lbDrained")
+_ANNOUNCE: Final = ("--announce", "announce")
+
+_EXAMPLE: Final = "192.0.2.10-192.0.2.50"
+_NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+
+
+class WrongSetting(ValueError):
+    """A setting contradicts another one."""
+
+    def __init__(self, flag: str, field: str, reason: str) -> None:
+        super().__init__(f"{flag}: {reason}")
+        self.parts = (field,)
+        """The field of the configuration file, if the setting comes from there."""
+        self.reason = reason
+
+
+class PoolSettings(NamedTuple):
+    """What the flags, or the fields of the file, say of pools."""
+
+    mode: str | None = None
+    """None: it is not given."""
+    pools: Sequence[PoolRanges] = ()
+    reserved: Sequence[Reservation] = ()
+    drained: Sequence[AddressRange] = ()
+
+
+def effective_mode(settings: PoolSettings) -> str:
+    """The mode; pools imply that they are used. Raises WrongSetting."""
+    mode = settings.mode
+    if mode is None:
+        mode = "pools" if settings.pools else "never"
+    if mode == "pools" and not settings.pools:
+        raise WrongSetting(*_LB, f"pools needs addresses; give a pool, for example {_EXAMPLE}")
+    if settings.pools and mode not in ("pools", "metallb"):
+        raise WrongSetting(*_LB, f"{mode} does not use the pools that are given; leave one out")
+    return mode
+
+
+def pools(settings: PoolSettings) -> tuple[Pool, ...]:
+    """The pools, by name, with their reservations. Raises WrongSetting."""
+    ranges: dict[str, tuple[AddressRange, ...]] = {}
+    for name, more in settings.pools:
+        ranges[name] = (*ranges.get(name, ()), *more)
+    _check_overlaps(ranges)
+    _check_inside(_LB_RESERVE, [each.addresses for each in settings.reserved], ranges)
+    _check_inside(_LB_DRAIN, settings.drained, ranges)
+    # The order means nothing. A fixed one makes equal settings equal.
+    reserved = sorted(set(settings.reserved), key=format_reservation)
+    drained = sorted(set(settings.drained))
+    return tuple(
+        Pool(
+            name=name,
+            ranges=own,
+            reservations=tuple(r for r in reserved if _touches(r.addresses, own)),
+            drained=tuple(each for each in drained if _touches(each, own)),
+        )
+        for name, own in sorted(ranges.items())
+    )
+
+
+def check(config: Config) -> None:
+    """Whether the settings for load balancers fit the others. Raises WrongSetting."""
+    if config.lb_mode == "metallb" and config.manifests:
+        raise WrongSetting(
+            *_LB,
+            "metallb reads IPAddressPools from a cluster, but the objects come from manifests; "
+            "give pools instead",
+        )
+    if config.announce == "routes" and config.claim_addresses == "never":
+        raise WrongSetting(
+            *_ANNOUNCE, "routes needs addresses to be claimed, which is switched off; use l2"
+        )
+
+
+def written_pools(config: Config) -> list[str]:
+    """The pools, as `parse_pool` reads them."""
+    return [f"{each.name}={','.join(map(str, each.ranges))}" for each in config.lb_pools]
+
+
+def written_reservations(config: Config) -> list[str]:
+    """The reservations of all pools, as they are written in flags. One that reaches into several
+    pools is in each of them, and is written once."""
+    return _once(format_reservation(r) for pool in config.lb_pools for r in pool.reservations)
+
+
+def written_drained(config: Config) -> list[str]:
+    """The drained addresses of all pools, as they are written in flags."""
+    return _once(str(each) for pool in config.lb_pools for each in pool.drained)
+
+
+def parse_ip_mode(text: str) -> str:
+    """One of IP_MODES, in upper or lower case."""
+    found = [each for each in IP_MODES if each.lower() == text.strip().lower()]
+    if not found:
+        raise ValueError(f'"{text}" is not {", ".join(IP_MODES[:-1])} or {IP_MODES[-1]}')
+    return found[0]
+
+
+def parse_namespace(text: str) -> str:
+    """The name of a namespace, or ""."""
+    return parse_named_namespace(text) if text.strip() else ""
+
+
+def parse_named_namespace(text: str) -> str:
+    """The name of a namespace."""
+    name = text.strip()
+    if not _NAMESPACE.fullmatch(name):
+        raise ValueError(
+            f'"{text}" is not the name of a namespace; give up to 63 lower-case letters, digits '
+            'and "-"'
+        )
+    return name
+
+
+def _check_overlaps(ranges: dict[str, tuple[AddressRange, ...]]) -> None:
+    every = [(name, each) for name, own in ranges.items() for each in own]
+    for (name, one), (other, another) in combinations(every, 2):
+        if one.overlaps(another):
+            where = f"of pool {name}" if name == other else f"of pools {name} and {other}"
+            raise WrongSetting(
+                *_LB_POOL, f"{one} and {another} {where} overlap; give each address once"
+            )
+
+
+def _check_inside(
+    setting: tuple[str, str],
+    given: Iterable[AddressRange],
+    ranges: dict[str, tuple[AddressRange, ...]],
+) -> None:
+    for each in given:
+        if not any(_touches(each, own) for own in ranges.values()):
+            known = f"{_listed(ranges)}" if ranges else "none is given"
+            raise WrongSetting(*setting, f"{each} is in no pool ({known}); give addresses of one")
+
+
+def _listed(ranges: dict[str, tuple[AddressRange, ...]]) -> str:
+    return "; ".join(f"{name}: {', '.join(map(str, own))}" for name, own in ranges.items())
+
+
+def _touches(one: AddressRange, ranges: Iterable[AddressRange]) -> bool:
+    return any(one.overlaps(each) for each in ranges)
+
+
+def _once(texts: Iterator[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
