@@ -31,7 +31,7 @@ from uproxy.core.errors import SourceError
 from uproxy.core.ip import Family, family_of
 from uproxy.core.report.health import ProxyHealth
 from uproxy.core.report.telemetry import RequestTelemetry, Telemetry
-from uproxy.core.route import Backend, ClientIPMode, ServicePortName
+from uproxy.core.route import ClientIPMode, ServicePortName
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.service_routes import HealthCheck
 from uproxy.core.routing.table import RoutingTable
@@ -85,7 +85,9 @@ class Daemon:
         names = SOURCES if kubernetes is not None else (_MANIFESTS,)
         self.state = ClusterState(names, node_name=config.node_name)
         self._node = self.state.node
-        self.backend_reachability = BackendReachability(self._backends, self._reachability_changed)
+        self.backend_reachability = BackendReachability(
+            lambda port: self.reconciler.table.backends_of(port), self._reachability_changed
+        )
         self.workers = Workers(
             self._settings,
             config.workers,
@@ -243,20 +245,7 @@ class Daemon:
         return self.listeners.opens_for(worker)
 
     def _is_wanted(self, port: ServicePortName) -> bool:
-        """Whether a port of a Service exists, served or not."""
-        service = self.reconciler.table.services.get(ObjectName(port.namespace, port.name))
-        return service is not None and any(route.owner == port for route in service.routes)
-
-    def _backends(self, port: ServicePortName) -> set[Backend]:
-        """All backends to which the frontends of a Service port may lead."""
-        service = self.reconciler.table.services.get(ObjectName(port.namespace, port.name))
-        routes = service.routes if service is not None else ()
-        return {
-            backend
-            for route in routes
-            if route.owner == port
-            for backend in (*route.backends, *(route.local_backends or ()))
-        }
+        return self.reconciler.table.has_port(port)
 
     def _reachability_changed(self) -> None:
         if self.cluster_client is not None:

@@ -18,7 +18,7 @@ from tests.builders import (
     terminating,
 )
 from uproxy.core.cluster.objects import Endpoint, Object, ObjectName, Service
-from uproxy.core.route import FrontendKind, Route, ServicePortName
+from uproxy.core.route import Backend, FrontendKind, Route, ServicePortName
 from uproxy.core.routing.table import RoutingTable
 
 WEB = ObjectName("default", "web")
@@ -269,3 +269,13 @@ def test_an_unusable_endpoint_address_is_a_reason() -> None:
         'endpoint address "10.0.0.999" is not a host address of its slice\'s addressType;'
         " it is left out",
     )
+
+
+def test_a_table_knows_the_ports_that_exist_and_all_of_their_backends() -> None:
+    found = table(reachable(external_traffic_policy="Local"), web(*LOCAL_AND_REMOTE))
+    there = ServicePortName("default", "web", "", "TCP")
+    assert found.has_port(there)
+    assert found.backends_of(there) == {Backend("10.0.0.1", 8080), Backend("10.0.0.2", 8080)}
+    for absent in (there._replace(port="http"), there._replace(name="other")):
+        assert not found.has_port(absent)
+        assert found.backends_of(absent) == set()

@@ -8,7 +8,7 @@ from itertools import product
 
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.ip import FAMILIES, Family
-from uproxy.core.route import Frontend, Route
+from uproxy.core.route import Backend, Frontend, Route, ServicePortName
 from uproxy.core.routing.frontend_requests import Conflict
 from uproxy.core.routing.loops import FrontendIndex
 from uproxy.core.routing.options import RoutingOptions
@@ -56,3 +56,21 @@ class RoutingTable:
     """Services whose backends are to see the addresses of this node's pods."""
     not_allowed: frozenset[ObjectName] = frozenset()
     """Services with externalIPs that are not allowed."""
+
+    def has_port(self, port: ServicePortName) -> bool:
+        """Whether a port of a Service exists, served or not."""
+        return any(route.owner == port for route in self._wanted_with(port))
+
+    def backends_of(self, port: ServicePortName) -> set[Backend]:
+        """All backends to which the frontends of a Service port may lead."""
+        return {
+            backend
+            for route in self._wanted_with(port)
+            if route.owner == port
+            for backend in (*route.backends, *(route.local_backends or ()))
+        }
+
+    def _wanted_with(self, port: ServicePortName) -> tuple[Route, ...]:
+        """What the Service of a port wants, all of its ports included."""
+        service = self.services.get(ObjectName(port.namespace, port.name))
+        return service.routes if service is not None else ()
