@@ -15,6 +15,7 @@ from uproxy.control.claim_watchdog import ClaimWatchdog
 from uproxy.control.client_ip_preservation import ClientIPPreservation
 from uproxy.control.cluster_client import ClusterClient
 from uproxy.control.environment import LOCAL, Environment
+from uproxy.control.garbage import freeze_after
 from uproxy.control.http_servers import http_servers, server_problems
 from uproxy.control.listeners import Listeners
 from uproxy.control.local_pods import LocalPods
@@ -45,9 +46,6 @@ from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.manifests.source import ManifestSource
 
 log = logging.getLogger(__name__)
-
-_FIRST_SYNC = 60.0
-"""Seconds that the first sync may take before garbage is collected all the same."""
 
 _MANIFESTS = "manifests"
 
@@ -196,7 +194,8 @@ class Daemon:
             ):
                 restarted = self.supervisor.run(name, task, refusal=SourceError)
                 tasks.create_task(restarted, name=name)
-            tasks.create_task(self._freeze(), name="freeze")
+            freezing = freeze_after(self.reconciler.served_once, self._environment.garbage)
+            tasks.create_task(freezing, name="freeze")
 
     async def drain(self) -> None:
         """Stop accepting, and give flows `drain_timeout` to end.
@@ -324,16 +323,3 @@ class Daemon:
                 witnesses=self.client_ip.witnesses,
             )
         )
-
-    async def _freeze(self) -> None:
-        """Spare the garbage collector what will stay: a full collection over the objects of a
-        large cluster stops the loop for 0.1 s, even one that is requested just once."""
-        garbage = self._environment.garbage
-        garbage.disable()
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_FIRST_SYNC):
-                    await self.reconciler.served_once.wait()
-            garbage.freeze()
-        finally:
-            garbage.enable()

@@ -10,23 +10,16 @@ import gc
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from uproxy.control.client_ip_preservation import ClientAddressCalls
 from uproxy.control.cluster_client import SnapshotFiles
+from uproxy.control.garbage import Garbage
 from uproxy.control.machine import MachineCalls
 from uproxy.control.workers import Process
 from uproxy.host.claims import ClaimCalls
 from uproxy.http.server import HttpServer
 from uproxy.net.sockets import LINUX, SocketCalls
-
-
-class Garbage(Protocol):
-    """The garbage collector; the module gc is one."""
-
-    def disable(self) -> None: ...
-    def enable(self) -> None: ...
-    def freeze(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
