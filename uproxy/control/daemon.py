@@ -18,6 +18,7 @@ from uproxy.control.environment import LOCAL, Environment
 from uproxy.control.garbage import freeze_after
 from uproxy.control.http_servers import http_servers, server_problems
 from uproxy.control.listeners import Listeners
+from uproxy.control.load_balancer.assembly import new_load_balancer
 from uproxy.control.local_pods import LocalPods
 from uproxy.control.machine import Machine, routing_options
 from uproxy.control.program_status import ProgramStatus
@@ -135,6 +136,8 @@ class Daemon:
         )
         self.supervisor = TaskSupervisor()
         self.cluster_client = self._cluster_client()
+        self.load_balancer = new_load_balancer(config, state=self.state, supervisor=self.supervisor)
+        """None where Services get no addresses from this program."""
         self.status = ProgramStatus(
             config=config,
             telemetry=telemetry,
@@ -194,6 +197,8 @@ class Daemon:
             ):
                 restarted = self.supervisor.run(name, task, refusal=SourceError)
                 tasks.create_task(restarted, name=name)
+            if self.load_balancer is not None:
+                tasks.create_task(self.load_balancer.run(), name="load balancer")
             freezing = freeze_after(self.reconciler.served_once, self._environment.garbage)
             tasks.create_task(freezing, name="freeze")
 
@@ -201,12 +206,15 @@ class Daemon:
         """Stop accepting, and give flows `drain_timeout` to end.
 
         The order decides what clients see. Health checks fail first (`draining`, then closed health
-        check node ports), so that load balancers choose other nodes from now on. The sources stop
-        next: a change that arrived later would open again what is about to be closed. Then workers
-        accept what waits in the queues, because closing a listener resets it. Only then are
-        listeners closed, and workers report when their last flow has ended.
+        check node ports), so that load balancers choose other nodes from now on; addresses that are
+        announced here are left to other nodes. The sources stop next: a change that arrived later
+        would open again what is about to be closed. Then workers accept what waits in the queues,
+        because closing a listener resets it. Only then are listeners closed, and workers report
+        when their last flow has ended.
         """
         self.status.draining = True
+        if self.load_balancer is not None:
+            await self.load_balancer.drain()
         self.stop_following()
         await self._serve_health_checks({})
         await self.listeners.empty_queues()
@@ -274,6 +282,8 @@ class Daemon:
     def _machine_changed(self, appeared: frozenset[str]) -> None:
         self._facts_changed()
         self.reconciler.addresses_appeared(appeared)
+        if self.load_balancer is not None:
+            self.load_balancer.changed()
 
     def _apply_node(self) -> None:
         """The Node object may have brought new facts. A sync that opened listeners before these are
@@ -293,6 +303,8 @@ class Daemon:
     def _synced(self) -> None:
         if self.cluster_client is not None and self.cluster_client.synced():
             self._facts_changed()
+        if self.load_balancer is not None:
+            self.load_balancer.changed()
 
     def _facts_changed(self) -> None:
         self.reconciler.set_options(self._options())

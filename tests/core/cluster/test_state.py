@@ -92,6 +92,20 @@ class TestDirt:
         assert state.take_dirty() == {WEB}
         assert state.service(WEB) is None
 
+    def test_whoever_observes_is_told_of_every_change_and_of_nothing_else(self) -> None:
+        state = cluster(service("web"))
+        seen = list[tuple[type, ObjectName]]()
+        state.observe(lambda kind, name: seen.append((kind, name)))
+        state.apply(SOURCE, service("web"))
+        assert seen == []
+        state.apply(SOURCE, service("web", port(81)))
+        state.apply(SOURCE, endpoint_slice("web", "10.0.0.1"))
+        state.apply(SOURCE, node("there"))
+        state.remove(SOURCE, Service, WEB)
+        state.remove(SOURCE, Service, WEB)
+        there = ObjectName("", "there")
+        assert seen == [(Service, WEB), (EndpointSlice, SLICE), (Node, there), (Service, WEB)]
+
     @pytest.mark.parametrize(
         "kind", [pytest.param(kind, id=kind.__name__) for kind in (Service, EndpointSlice, Node)]
     )
@@ -187,6 +201,14 @@ class TestSources:
         state.replace("slices", [])
         seen.append(state.synced)
         assert seen == [False, False, False, True, True]
+
+    def test_which_sources_have_listed(self) -> None:
+        state = ClusterState(["one", "other"])
+        state.sync("one")
+        state.accept_last_known("other")
+        assert (state.listed("one"), state.listed("other")) == (True, False)
+        with pytest.raises(KeyError):
+            state.listed("third")
 
     def test_a_full_list_removes_what_it_lacks_and_dirties_what_differs(self) -> None:
         same, changed, gone = service("same"), service("changed"), service("gone")

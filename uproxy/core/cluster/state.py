@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -75,6 +75,7 @@ class ClusterState:
         self._last_known: set[str] = set()
         self._slices: dict[ObjectName, dict[ObjectName, EndpointSlice]] = {}
         self._dirty: set[ObjectName] = set()
+        self._observers: list[Callable[[type[Object], ObjectName], None]] = []
 
     @property
     def unlisted(self) -> Sequence[str]:
@@ -104,6 +105,17 @@ class ClusterState:
         They may be served, but until the source itself has listed, nothing is taken away.
         """
         self._last_known.add(source)
+
+    def listed(self, source: str) -> bool:
+        """Whether a source has listed once. Raises KeyError for an unknown source."""
+        if source not in self._objects:
+            raise KeyError(source)
+        return source not in self._unsynced
+
+    def observe(self, changed: Callable[[type[Object], ObjectName], None]) -> None:
+        """Have `changed` called after each change of an object, with its kind and name. It must not
+        raise, and not change the state."""
+        self._observers.append(changed)
 
     def all_objects(self) -> list[Object]:
         """Every object of every source."""
@@ -232,6 +244,8 @@ class ClusterState:
             self._changed_addresses |= self.hosts.put(node_host(name.name), held)
             if name.name == self.node.name:
                 self._set_node(after)
+        for changed in self._observers:
+            changed(kind, name)
 
     def _index_addresses(
         self, name: ObjectName, before: Object | None, after: Object | None

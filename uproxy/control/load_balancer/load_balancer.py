@@ -1,0 +1,62 @@
+"""Addresses for Services of type LoadBalancer: handed out, written to the cluster, announced."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from uproxy.control.load_balancer.part import Part
+from uproxy.control.load_balancer.status import LoadBalancerStatus
+from uproxy.control.task_supervisor import TaskSupervisor
+from uproxy.core.cluster.state import ClusterState
+
+log = logging.getLogger(__name__)
+
+_RELEASE: Final = 1.0
+"""Seconds that the parts may take to leave their addresses to others when the program stops. An API
+server that does not answer must not hold up the rest."""
+
+
+class LoadBalancer:
+    """All parts of it. The rest of the program knows nothing but this class."""
+
+    def __init__(
+        self, parts: Sequence[Part], state: ClusterState, supervisor: TaskSupervisor
+    ) -> None:
+        self._parts = parts
+        self._supervisor = supervisor
+        for part in parts:
+            state.observe(part.object_changed)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for part in self._parts:
+                tasks.create_task(self._supervisor.run(part.name, part.run), name=part.name)
+
+    def changed(self) -> None:
+        """A sync is over, or something about this machine has changed."""
+        for part in self._parts:
+            part.changed()
+
+    async def drain(self) -> None:
+        """Leave everything to others: the program is going to stop. It takes a second at most."""
+        async with asyncio.TaskGroup() as tasks:
+            for part in self._parts:
+                tasks.create_task(_release(part), name=part.name)
+
+    def status(self) -> LoadBalancerStatus:
+        """What can be said at this moment."""
+        return LoadBalancerStatus()
+
+
+async def _release(part: Part) -> None:
+    try:
+        async with asyncio.timeout(_RELEASE):
+            await part.release()
+    except TimeoutError:
+        log.warning("the %s could not leave everything to others in time", part.name)
+    except Exception:
+        log.exception("the %s cannot leave its work to others", part.name)
