@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 from uproxy.core.allocation.pools import Reservation
 from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.ip import is_host_address
 
 DEFAULT_POOL: Final = "default"
 """The pool to which ranges without a name belong."""
@@ -43,8 +42,8 @@ def parse_pool(text: str) -> PoolRanges:
 
 
 def parse_ranges(text: str) -> tuple[AddressRange, ...]:
-    """Ranges of addresses that hosts can have, separated by commas."""
-    return tuple(_host_addresses(each) for each in _parts(text))
+    """Ranges of addresses, separated by commas."""
+    return tuple(AddressRange.parse(each) for each in _parts(text))
 
 
 def parse_reservations(text: str) -> tuple[Reservation, ...]:
@@ -61,25 +60,14 @@ def format_reservation(reservation: Reservation) -> str:
 def _reservation(text: str) -> Reservation:
     addresses, named, service = text.partition("=")
     if not named:
-        return Reservation(_host_addresses(addresses))
+        return Reservation(AddressRange.parse(addresses))
     namespace, _, name = service.strip().partition("/")
     if not (_NAME.fullmatch(namespace) and _NAME.fullmatch(name)):
         raise ValueError(
             f'"{service.strip()}" is not the name of a Service; write NAMESPACE/NAME, for example '
             "192.0.2.10=default/web"
         )
-    return Reservation(_host_addresses(addresses), ObjectName(namespace, name))
-
-
-def _host_addresses(text: str) -> AddressRange:
-    found = AddressRange.parse(text)
-    for number in (found.first, found.last):
-        address = found.address(number)
-        if not is_host_address(address):
-            raise ValueError(
-                f'"{text.strip()}" has {address}, which cannot be an address of a host'
-            )
-    return found
+    return Reservation(AddressRange.parse(addresses), ObjectName(namespace, name))
 
 
 def _parts(text: str) -> Iterator[str]:

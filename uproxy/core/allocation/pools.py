@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from uproxy.core.allocation.ranges import AddressRange
@@ -58,3 +59,13 @@ def pool_of(address: str, pools: Iterable[Pool]) -> Pool | None:
     """The pool to which an address belongs; None: it belongs to none."""
     ipaddress.ip_address(address)  # ValueError for what is no address, also where no pool is.
     return next((each for each in pools if address in each), None)
+
+
+Owned = tuple[str, AddressRange]
+"""A range with the name of its pool."""
+
+
+def overlap(ranges: Iterable[Owned]) -> tuple[Owned, Owned] | None:
+    """Two ranges that overlap; None if no two do."""
+    by_place = sorted(ranges, key=lambda owned: owned[1])
+    return next((pair for pair in pairwise(by_place) if pair[0][1].overlaps(pair[1][1])), None)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from uproxy.core.brief import brief
 from uproxy.core.ip import Family, parse_ip, parse_network
+from uproxy.core.printable import printable
+
+_LONGEST: Final = 100
+"""Characters of the longest text that may be a range. Two IPv6 addresses have 79."""
 
 
 class AddressRange(NamedTuple):
@@ -19,20 +24,29 @@ class AddressRange(NamedTuple):
     def parse(cls, text: str) -> AddressRange:
         """The range of "FIRST-LAST", "ADDRESS/LENGTH", or of a single address. All addresses of a
         network count, its first and last one included. Raises ValueError, which says what is
-        wrong."""
-        text = text.strip()
+        wrong and what to do."""
+        found = cls._read(text.strip()) if len(text) <= _LONGEST else None
+        if found is None:
+            raise ValueError(f"{quoted(text)} is not a range; write FIRST-LAST or a CIDR")
+        for each, kind in _NOT_FOR_SERVICES:
+            if found.overlaps(each):
+                raise ValueError(f"{quoted(text)} contains {kind}; give a range without {each}")
+        return found
+
+    @classmethod
+    def _read(cls, text: str) -> AddressRange | None:
         network = parse_network(text)
         if network is not None:
             return cls(_family(network.version), int(network[0]), int(network[-1]))
         first, dash, last = (part.strip() for part in text.partition("-"))
         ends = [parse_ip(each) for each in ((first, last) if dash else (first,))]
-        if None in ends:
-            raise ValueError(f'"{text}" is not a range; write FIRST-LAST or a CIDR')
         numbers = [ipaddress.ip_address(each) for each in ends if each is not None]
+        if len(numbers) < len(ends):
+            return None
         if numbers[0].version != numbers[-1].version:
-            raise ValueError(f'"{text}" begins and ends in different IP families')
+            raise ValueError(f'"{text}" has two IP families; give both ends in the same one')
         if int(numbers[0]) > int(numbers[-1]):
-            raise ValueError(f'"{text}" ends before it begins')
+            raise ValueError(f'"{text}" ends before it begins; give {last}-{first}')
         return cls(_family(numbers[0].version), int(numbers[0]), int(numbers[-1]))
 
     def __contains__(self, address: object) -> bool:
@@ -55,3 +69,29 @@ class AddressRange(NamedTuple):
 
 def _family(version: int) -> Family:
     return "IPv4" if version == 4 else "IPv6"
+
+
+def quoted(text: str) -> str:
+    """A text from outside as errors quote it, however long and odd it is."""
+    return f'"{brief(printable(text[: 2 * _LONGEST]), _LONGEST)}"'
+
+
+def _network(text: str) -> AddressRange:
+    network = ipaddress.ip_network(text)
+    return AddressRange(_family(network.version), int(network[0]), int(network[-1]))
+
+
+_NOT_FOR_SERVICES: Final = tuple(
+    (_network(network), kind)
+    for network, kind in (
+        ("0.0.0.0/8", "the unspecified address"),
+        ("224.0.0.0/4", "multicast addresses"),
+        ("255.255.255.255/32", "the broadcast address"),
+        ("::/128", "the unspecified address"),
+        ("::ffff:0:0/96", "IPv4 addresses in the form of IPv6"),
+        ("fe80::/10", "link-local addresses"),
+        ("ff00::/8", "multicast addresses"),
+    )
+)
+"""Addresses at which no Service can be reached, and what they are. Link-local ones of IPv6 would
+need a zone, which a status cannot have."""
