@@ -24,9 +24,14 @@ class AnnouncerLease:
     holds: Mapping[str, int] = field(default_factory=dict)
     """The addresses that it announces, each with its epoch: one more than that of the node from
     which it took the address over."""
+    claims: Mapping[str, int] = field(default_factory=dict)
+    """Addresses that it is about to take, each with the epoch that it would have. It announces
+    them as soon as a watch shows that no other node was first."""
     unable: frozenset[str] = frozenset()
     """Addresses whose listeners are not open here."""
     draining: bool = False
+    hears: bool = True
+    """Whether it would hear another node announce an address of its own, and give way."""
 
     @property
     def released(self) -> bool:

@@ -1,0 +1,13 @@
+"""In which order nodes come for a pool or an address, without asking each other."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+
+
+@lru_cache(maxsize=65536)
+def score(key: str, node: str) -> int:
+    """How well a node suits a key. The highest wins; if a node leaves, the order of the others
+    stays (rendezvous hashing)."""
+    return int.from_bytes(blake2b(f"{key}#{node}".encode(), digest_size=8).digest())

@@ -1,0 +1,51 @@
+"""Which addresses the cluster wants announced, and from which of its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from uproxy.core.cluster.objects import ObjectName
+
+
+class ClusterNode(NamedTuple):
+    """What a Node object says that matters for announcing."""
+
+    labels: Mapping[str, str]
+    network_unavailable: bool = False
+    """Whether its condition NetworkUnavailable is True."""
+
+
+class Allowance(NamedTuple):
+    """What the cluster's objects allow one node for one address."""
+
+    weight: int = 0
+    """The sum of the weights of all preferences that match the node; the highest comes first."""
+    interfaces: tuple[str, ...] = ()
+    """The only interfaces to announce on. Empty: whichever has a subnet with the address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidates:
+    """The nodes that may announce, as far as the cluster's objects say. Addresses for which they
+    are the same share this object, so it is compared by identity."""
+
+    pool: str
+    nodes: Mapping[str, Allowance] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Every other Node, with the reason why it may not."""
+    exclusion_ignored: bool = False
+    """Whether all nodes are excluded by label, so that the label is ignored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announceable:
+    """An address that a pool has given to Services."""
+
+    address: str
+    services: tuple[ObjectName, ...]
+    """Several if they share the address."""
+    candidates: Candidates
+    reason: str = ""
+    """Why no node may announce it; "" if `candidates` may."""
