@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from bisect import bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -69,3 +70,32 @@ def overlap(ranges: Iterable[Owned]) -> tuple[Owned, Owned] | None:
     """Two ranges that overlap; None if no two do."""
     by_place = sorted(ranges, key=lambda owned: owned[1])
     return next((pair for pair in pairwise(by_place) if pair[0][1].overlaps(pair[1][1])), None)
+
+
+def without_overlaps(
+    pools: Iterable[Pool],
+) -> tuple[tuple[Pool, ...], tuple[tuple[Pool, str], ...]]:
+    """The pools that can be used together, in the order of their names, and the others, each with
+    the reason. Of two that overlap the one with the later name is refused, and of two with the same
+    name the later one."""
+    kept, refused = dict[str, Pool](), list[tuple[Pool, str]]()
+    places = list[tuple[AddressRange, str]]()
+    for pool in sorted(pools, key=lambda each: each.name):
+        reason = "another pool has this name" if pool.name in kept else _clash(pool, places)
+        if reason:
+            refused.append((pool, reason))
+            continue
+        kept[pool.name] = pool
+        for each in pool.ranges:
+            insort(places, (each, pool.name))
+    return tuple(kept.values()), tuple(refused)
+
+
+def _clash(pool: Pool, places: list[tuple[AddressRange, str]]) -> str:
+    """Why a pool cannot be used beside others, whose ranges are given in order."""
+    for each in pool.ranges:
+        after = bisect_right(places, each, key=lambda place: place[0])
+        for other, name in places[max(after - 1, 0) : after + 1]:
+            if each.overlaps(other):
+                return f'{each} overlaps {other} of pool "{name}"; leave one out'
+    return ""
