@@ -8,11 +8,11 @@ operators know from every other component.
 from __future__ import annotations
 
 from collections import OrderedDict
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from uproxy.core.printable import printable
 from uproxy.core.report.problems import Event, Reference
+from uproxy.core.timestamps import micro_time_text
 
 CONTROLLER: Final = "uproxy"
 SERIES_TIME: Final = 360.0
@@ -73,7 +73,7 @@ class EventLog:
             return self._first(event, uid, now, wall)
         series = _Series(series.path, series.times + 1, now)
         self._remember(event, series)
-        body = {"series": {"count": series.times, "lastObservedTime": _micro_time(wall)}}
+        body = {"series": {"count": series.times, "lastObservedTime": micro_time_text(wall)}}
         return EventRequest("PATCH", series.path, "application/merge-patch+json", body, event)
 
     def forget(self, event: Event) -> None:
@@ -92,7 +92,7 @@ class EventLog:
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": name, "namespace": namespace},
-            "eventTime": _micro_time(wall),
+            "eventTime": micro_time_text(wall),
             "reportingController": CONTROLLER,
             "reportingInstance": self._instance,
             "action": event.action,
@@ -130,8 +130,3 @@ def _fitting(note: str) -> str:
     if len(raw) <= _LONGEST_NOTE:
         return note
     return raw[: _LONGEST_NOTE - 3].decode(errors="ignore") + "..."
-
-
-def _micro_time(wall: float) -> str:
-    """A time as metav1.MicroTime, which always has six digits of fraction."""
-    return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
