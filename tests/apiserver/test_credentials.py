@@ -506,3 +506,17 @@ def test_the_library_has_what_is_used() -> None:
         (library.KubeConfigLoader, lambda each: callable(each.load_and_set)),
     ]
     assert all(check(each) for each, check in wanted)
+
+
+def test_the_election_is_loaded_without_the_models() -> None:
+    output = run_python(
+        """
+        import sys
+        from uproxy.apiserver import client_library
+        library = client_library.load_election()
+        print(len([name for name in sys.modules if ".client." in name]), library.LeaderElection)
+        """
+    )
+    count, name = output.split(maxsplit=1)
+    assert int(count) < 20
+    assert "leaderelection.LeaderElection" in name

@@ -20,6 +20,15 @@ _HOLLOW = (_ROOT, f"{_ROOT}.client", f"{_ROOT}.client.models")
 """Packages whose `__init__` is not run."""
 
 
+class ElectionLibrary(NamedTuple):
+    """Classes of kubernetes_asyncio for the election of a leader."""
+
+    LeaderElection: Any
+    Config: Any
+    Record: Any
+    ApiException: Any
+
+
 class ClientLibrary(NamedTuple):
     """Classes of kubernetes_asyncio, which has no type annotations."""
 
@@ -45,6 +54,22 @@ def load(hollow: Sequence[str] = _HOLLOW) -> ClientLibrary:
         for name in [each for each in sys.modules if each.partition(".")[0] == _ROOT]:
             del sys.modules[name]
         return _classes()
+
+
+def load_election() -> ElectionLibrary:
+    """The same for the election of a leader. Its module with locks for Leases is left out, as it
+    needs the classes of all types."""
+    load()
+    election = importlib.import_module(f"{_ROOT}.leaderelection.leaderelection")
+    config = importlib.import_module(f"{_ROOT}.leaderelection.electionconfig")
+    record = importlib.import_module(f"{_ROOT}.leaderelection.leaderelectionrecord")
+    exceptions = importlib.import_module(f"{_ROOT}.client.exceptions")
+    return ElectionLibrary(
+        LeaderElection=election.LeaderElection,
+        Config=config.Config,
+        Record=record.LeaderElectionRecord,
+        ApiException=exceptions.ApiException,
+    )
 
 
 def _hollow_out(names: Sequence[str]) -> None:
