@@ -77,6 +77,13 @@ class AddressMonitor(ChangeMonitor):
     what = "addresses"
 
 
+class SegmentMonitor(ChangeMonitor):
+    """Says when interfaces change, or their addresses come or go."""
+
+    groups = _LINK | _IPV4_ADDRESS | _IPV6_ADDRESS
+    what = "interfaces"
+
+
 class RouteMonitor(ChangeMonitor):
     """Says when routes come or go, or an interface changes."""
 

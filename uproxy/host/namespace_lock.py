@@ -1,5 +1,5 @@
-"""A lock for a network namespace: one process at a time owns the claims, and one the rules that
-show clients' addresses to pods.
+"""A lock for a network namespace: one process at a time owns the claims, one the rules that show
+clients' addresses to pods, and one the addresses that are announced.
 
 Without it, a second uproxy would take the routes of the first for left over from a crash, as the
 kernel does not know which process a route belongs to. And a process that may not change routes must
@@ -26,6 +26,7 @@ from typing import Final
 
 CLAIMS: Final = 0x75000000
 CLIENT_ADDRESSES: Final = 0x76000000
+ANNOUNCEMENTS: Final = 0x77000000
 """Numbers of which the last 24 bits are random. The numbers that the kernel gives to sockets are
 process ids, which are below 2^22, or negative numbers, so they never look like these."""
 
@@ -42,8 +43,9 @@ _PAUSE: Final = 0.1
 class Locked(OSError):
     """Another process has the lock."""
 
-    def __init__(self) -> None:
-        super().__init__(errno.EBUSY, "another uproxy claims the addresses of this node")
+    def __init__(self, kind: int = CLAIMS) -> None:
+        does = "announces addresses on" if kind == ANNOUNCEMENTS else "claims the addresses of"
+        super().__init__(errno.EBUSY, f"another uproxy {does} this node")
 
 
 def take_lock(
@@ -70,7 +72,12 @@ def take_lock(
             sock.close()
             raise
         sock.close()
-    raise Locked
+    raise Locked(kind)
+
+
+def is_taken(kind: int, *, listing: Path = _LISTING) -> bool:
+    """Whether a process has a lock, or is trying to take it. Raises OSError."""
+    return _holders(kind, listing) > 0
 
 
 def _marked(kind: int) -> socket.socket:

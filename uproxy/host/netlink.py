@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr
@@ -25,11 +25,11 @@ LINK: Final = struct.Struct("=BBHiII")  # struct ifinfomsg
 NEIGHBOUR: Final = struct.Struct("=BxxxiHBB")  # struct ndmsg
 
 NEW_LINK, GET_LINK = 16, 18
-NEW_ADDRESS, GET_ADDRESS = 20, 22
+NEW_ADDRESS, DELETE_ADDRESS, GET_ADDRESS = 20, 21, 22
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE, ERROR_MESSAGE, DONE = 24, 25, 26, 2, 3
-NEW_NEIGHBOUR, GET_NEIGHBOUR = 28, 30
+NEW_NEIGHBOUR, DELETE_NEIGHBOUR, GET_NEIGHBOUR = 28, 29, 30
 NEW_NEXT_HOP, GET_NEXT_HOP = 104, 106
-REQUEST, ACK, EXCLUSIVE, CREATE, DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
+REQUEST, ACK, REPLACE, EXCLUSIVE, CREATE, DUMP = 0x1, 0x4, 0x100, 0x200, 0x400, 0x300
 _SOL_NETLINK, _GET_STRICT_CHK = 270, 12
 _EXT_MASK, _SKIP_STATS = 29, 8  # IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS
 _NO_SUCH_TABLE = (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
@@ -96,6 +96,29 @@ def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         length, kind = ATTRIBUTE.unpack_from(data)
         yield kind & 0x3FFF, data[ATTRIBUTE.size : length]
         data = data[max(4, (length + 3) & ~3) :]
+
+
+def batch(kind: int, flags: int, bodies: Iterable[bytes]) -> bytes:
+    """Messages that are sent together, with sequence numbers from 0. Only the last one asks for an
+    answer if it succeeds; what `failures` returns is complete all the same."""
+    made = [message(kind, flags | REQUEST, number, each) for number, each in enumerate(bodies)]
+    last = memoryview(made[-1])[HEADER.size :]
+    made[-1] = message(kind, flags | REQUEST | ACK, len(made) - 1, bytes(last))
+    return b"".join(made)
+
+
+def failures(sock: socket.socket, count: int) -> Iterator[tuple[int, int]]:
+    """Sequence number and errno of those of the `count` messages of a `batch` that failed. The
+    kernel carries out a batch in its order, so the answer to the last one is the last answer."""
+    while True:
+        for kind, sequence, body in _messages(sock):
+            if kind != ERROR_MESSAGE:
+                continue
+            number = -NUMBER.unpack_from(body)[0]
+            if number:
+                yield sequence, number
+            if sequence == count - 1:
+                return
 
 
 def answers(sock: socket.socket, count: int) -> Iterator[tuple[int, int]]:

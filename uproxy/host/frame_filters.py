@@ -1,0 +1,71 @@
+"""Filters for packet sockets, so that only frames about certain addresses wake the process.
+
+They are programs of the classic BPF (kernel documentation, networking/filter.rst), which see a
+frame from its Ethernet header on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+from collections.abc import Collection
+from typing import Final
+
+from uproxy.host.frames import ICMPV6, NEIGHBOUR_ADVERTISEMENT
+
+_INSTRUCTION: Final = struct.Struct("=HBBI")  # struct sock_filter
+_LOAD_BYTE, _LOAD_WORD, _JUMP_EQUAL, _RETURN = 0x30, 0x20, 0x15, 0x06
+_SENDER, _NEXT_HEADER, _TYPE, _TARGET_END = 14 + 14, 14 + 6, 14 + 40, 14 + 40 + 8 + 12
+"""Offsets: the sender's address of an ARP message; of a neighbour advertisement without extension
+headers, the header that follows, the type, and the last four bytes of the target."""
+_WHOLE: Final = 0xFFFF
+_MOST: Final = 256
+"""Addresses that a filter compares. Each takes two instructions, of which the kernel lets an
+unprivileged amount of memory have some thousands (net.core.optmem_max, 20 KiB before Linux 6.7).
+With more addresses, frames about all others wake the process too."""
+_SO_ATTACH_FILTER: Final = 26  # Not in Python's socket module.
+
+
+def arp_filter(addresses: Collection[str]) -> bytes:
+    """Passes the ARP messages whose sender says that it has one of the addresses."""
+    found = [socket.inet_aton(each) for each in addresses]
+    return _accept_any(_SENDER, found)
+
+
+def advertisement_filter(addresses: Collection[str]) -> bytes:
+    """Passes neighbour advertisements whose target ends like one of the addresses."""
+    ends = sorted({socket.inet_pton(socket.AF_INET6, each)[12:] for each in addresses})
+    return (
+        _test(_LOAD_BYTE, _NEXT_HEADER, ICMPV6)
+        + _test(_LOAD_BYTE, _TYPE, NEIGHBOUR_ADVERTISEMENT)
+        + _accept_any(_TARGET_END, ends)
+    )
+
+
+def attach(sock: socket.socket, program: bytes) -> None:
+    """Use a filter from now on, in the place of the one before. Raises OSError."""
+    code = ctypes.create_string_buffer(program, len(program))
+    count = len(program) // _INSTRUCTION.size
+    # struct sock_fprog, whose pointer is aligned as the machine likes it.
+    description = struct.pack("@HP", count, ctypes.addressof(code))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, description)
+
+
+def _accept_any(offset: int, words: Collection[bytes]) -> bytes:
+    if len(words) > _MOST:
+        return _step(_RETURN, _WHOLE)
+    tests = (
+        _step(_JUMP_EQUAL, int.from_bytes(each), if_not=1) + _step(_RETURN, _WHOLE)
+        for each in words
+    )
+    return _step(_LOAD_WORD, offset) + b"".join(tests) + _step(_RETURN, 0)
+
+
+def _test(load: int, offset: int, value: int) -> bytes:
+    """Drops the frame unless the value is there."""
+    return _step(load, offset) + _step(_JUMP_EQUAL, value, if_so=1) + _step(_RETURN, 0)
+
+
+def _step(code: int, value: int, *, if_so: int = 0, if_not: int = 0) -> bytes:
+    return _INSTRUCTION.pack(code, if_so, if_not, value)
