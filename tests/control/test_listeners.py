@@ -16,7 +16,7 @@ import pytest
 
 from tests.ports import free_port
 from uproxy.control.listeners import Listeners
-from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
+from uproxy.core.route import Announced, Backend, Frontend, FrontendKind, Route, ServicePortName
 from uproxy.net.listening import ListenError
 from uproxy.net.messages import Open, ToWorker, Update
 from uproxy.net.sockets import SocketCalls
@@ -75,6 +75,31 @@ def test_frontends_of_ours_share_a_port(addresses: tuple[str, ...]) -> None:
         running.close(Frontend("TCP", addresses[0], port))
         assert not running.is_open(Frontend("TCP", addresses[0], port))
         running.open(route(addresses[0], port))
+
+
+@pytest.mark.parametrize(
+    ("announced", "usable", "opens"),
+    [
+        pytest.param(Announced.L2, True, True, id="announced on a link"),
+        pytest.param(Announced.L2, False, True, id="announced on a link, without backends"),
+        pytest.param(Announced.ROUTES, False, True, id="by routes, which are not there now"),
+        pytest.param(Announced.ROUTES, True, False, id="by routes, without the claim"),
+        pytest.param(Announced.NEVER, True, False, id="not announced"),
+    ],
+)
+def test_an_address_that_this_node_does_not_have(
+    announced: Announced, usable: bool, opens: bool
+) -> None:
+    wanted = msgspec.structs.replace(route("192.0.2.77", free_port()), announced=announced)
+    if not usable:
+        wanted = msgspec.structs.replace(wanted, backends=())
+    with listeners() as running:
+        if opens:
+            running.open(wanted)
+            assert running.is_open(wanted.frontend)
+        else:
+            with pytest.raises(ListenError, match="is not on this node"):
+                running.open(wanted)
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,24 @@ async def test_what_cannot_be_read_stays_as_it_was(caplog: pytest.LogCaptureFixt
     await found.read_all()
     assert (found.reserved, found.servers) == before
     assert len(caplog.records) == 2, "each trouble is logged once"
+
+
+async def test_announced_addresses_are_not_those_of_the_machine() -> None:
+    """They come and go with a fail-over, which is to change no route."""
+    there = {"192.0.2.1"}
+
+    async def read_interfaces() -> Interfaces:
+        return Interfaces(frozenset(there))
+
+    changes: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+    found = Machine(calls=MachineCalls(read_interfaces=read_interfaces))
+    found.announced = lambda: {"192.0.2.7"}
+    await found.read()
+    there.add("192.0.2.7")
+    await found.read()
+    assert found.addresses == {"192.0.2.1"}
+    there.add("192.0.2.2")
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        monitoring = tasks.create_task(found.monitor(changes.put_nowait))
+        assert await changes.get() == {"192.0.2.2"}
+        monitoring.cancel()

@@ -58,6 +58,44 @@ def test_somebody_elses_port_is_refused_with_its_number(opened: Opener, protocol
             opened(frontend, 2)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "everywhere"),
+    [
+        pytest.param("0.0.0.0", "127.0.0.1", True, id="wildcard"),
+        pytest.param("::", "127.0.0.1", True, id="wildcard of both families"),
+        pytest.param("::", "::1", True, id="IPv6"),
+        pytest.param("127.0.0.1", "127.0.0.1", False, id="the same address"),
+        pytest.param("127.0.0.1", "0.0.0.0", False, id="our wildcard"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_a_port_that_is_taken_at_every_address(
+    protocol: str, theirs: str, ours: str, everywhere: bool
+) -> None:
+    kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET6 if ":" in theirs else socket.AF_INET, kind) as other:
+        if theirs == "::":
+            other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        other.bind((theirs, 0))
+        if protocol == "TCP":
+            other.listen()
+        with pytest.raises(listening.ListenError) as caught:
+            listening.open_listeners(Frontend(protocol, ours, other.getsockname()[1]), 2)
+    assert str(caught.value).endswith("every address of this node") is everywhere
+
+
+@pytest.mark.parametrize("address", ["192.0.2.77", "2001:db8::77"])
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_an_address_that_comes_and_goes_can_be_listened_at(protocol: str, address: str) -> None:
+    frontend = Frontend(protocol, address, free_port())
+    with pytest.raises(listening.ListenError) as caught:
+        listening.open_listeners(frontend, 1)
+    assert caught.value.absent
+    for sock in listening.open_listeners(frontend, 2, comes_and_goes=True):
+        with sock:
+            assert sock.getsockname()[:2] == (address, frontend.port)
+
+
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 def test_another_uproxy_of_the_same_user_is_somebody_else(opened: Opener, protocol: str) -> None:
     frontend = Frontend(protocol, "127.0.0.1", free_port())

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from uproxy.core.protocols import TRANSPORTS, Transport
-from uproxy.core.route import Frontend, Route
+from uproxy.core.route import Announced, Frontend, Route
 from uproxy.core.routing.plan import Actual
 from uproxy.net import listening
 from uproxy.net.messages import Close, Open, ToWorker, Update
@@ -116,7 +116,7 @@ class Listeners:
     def open(self, route: Route) -> None:
         """Open a frontend. One without usable backends is opened paused: its port is reserved."""
         frontend = route.frontend
-        listener = Listener(route, self._open_sockets(frontend), paused=False)
+        listener = Listener(route, self._open_sockets(route), paused=False)
         try:
             if not route.usable:
                 self._pause(listener)
@@ -186,12 +186,14 @@ class Listeners:
             if listener.sockets:
                 yield Open(listener.route, listener.steered), listener.sockets[worker]
 
-    def _open_sockets(self, frontend: Frontend) -> list[socket.socket]:
+    def _open_sockets(self, route: Route) -> list[socket.socket]:
+        frontend = route.frontend
         return listening.open_listeners(
             frontend,
             self._workers.count,
             exclusive=not self._overlaps(frontend),
             claimed=frontend.address in self._claimed,
+            comes_and_goes=_comes_and_goes(route),
             calls=self._calls,
         )
 
@@ -266,7 +268,7 @@ class Listeners:
         if keeps_port:
             self._listen_again(listener)
         else:
-            listener.sockets = self._open_sockets(route.frontend)
+            listener.sockets = self._open_sockets(route)
         listener.route, listener.paused, listener.partly_paused = route, False, False
         self._steer(listener)
         if keeps_port:
@@ -308,6 +310,17 @@ class Listeners:
         for sock in listener.sockets:
             sock.close()
         listener.sockets = []
+
+
+def _comes_and_goes(route: Route) -> bool:
+    """Whether a listener is to be open whether or not this node has its address now.
+
+    An address that is announced by routes is there as soon as a backend is usable; if it is not
+    there then, the attempt to bind it says so.
+    """
+    if route.announced is Announced.ROUTES:
+        return not route.usable
+    return route.announced is Announced.L2
 
 
 def _stop_timer(listener: Listener) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 from urllib.parse import urlsplit
@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 from uproxy.config.settings import Config
 from uproxy.core.brief import brief_name
 from uproxy.core.cluster.host_addresses import API_SERVER
+from uproxy.core.cluster.load_balancer import Assigning
 from uproxy.core.cluster.state import NodeFacts
 from uproxy.core.ip import parse_ip, parse_network
 from uproxy.core.recently_seen import RecentlySeen
-from uproxy.core.route import ClientIPMode
+from uproxy.core.route import Announced, ClientIPMode
 from uproxy.core.routing.nodeports import resolve_nodeport_addresses
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.service_limits import frontends_for
@@ -95,6 +96,9 @@ class Machine:
         self.trouble = ""
         """Why the addresses cannot be read at present; "": they can be."""
         self._trouble: dict[str, str] = {}
+        self.announced: Callable[[], Set[str]] = frozenset
+        """Which addresses of its interfaces are those of Services, and announced. Since Linux 5.18
+        the addresses themselves say so (IFA_PROTO)."""
 
     @property
     def descriptor_limit(self) -> int:
@@ -103,7 +107,9 @@ class Machine:
 
     @property
     def addresses(self) -> frozenset[str]:
-        """Addresses of its interfaces, in canonical form."""
+        """Addresses of its interfaces, in canonical form, without those that are announced. Those
+        move from node to node: no NodePort is opened there, no externalIP is allowed by them, and
+        a fail-over changes no route."""
         return self._interfaces.addresses
 
     @property
@@ -129,7 +135,8 @@ class Machine:
         """Read everything except DNS, which may be slow. What cannot be read stays as it was."""
         began = time.monotonic()
         try:
-            self._interfaces = await self._calls.read_interfaces()
+            found = await self._calls.read_interfaces()
+            self._interfaces = found._replace(addresses=found.addresses - self.announced())
             self._name_servers.see(await asyncio.to_thread(self._calls.name_servers), began)
         except Exception as error:
             self.trouble = f"cannot read the addresses of this machine: {error}"
@@ -234,6 +241,8 @@ def routing_options(
         reserved=machine.reserved,
         servers={**held_back, **machine.servers},
         serve_unallocated=bool(config.manifests),
+        assigning=Assigning(config.lb_mode),
+        announce=Announced(config.announce),
         frontends=frontends_for(machine.descriptor_limit, config.workers),
         service_proxy_name=config.service_proxy_name,
     )

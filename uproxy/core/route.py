@@ -97,6 +97,21 @@ class ClientIPMode(StrEnum):
         return max(self, other, key=order.index)
 
 
+class Announced(StrEnum):
+    """How the network learns which node has an address that uproxy has assigned to a Service."""
+
+    NEVER = "never"
+    """uproxy has not assigned it, or does not announce it: it is claimed like any other address."""
+    L2 = "l2"
+    """One node has it on an interface, and answers ARP or NDP for it. It is never claimed, since
+    the kernel answers ARP for claimed addresses too. Every node has its listeners open, so that the
+    address can move to another node without a bind(2)."""
+    ROUTES = "routes"
+    """Every node that can serve it claims it, and has a route to it that a routing daemon exports.
+    A node without a usable backend does not claim it, so that what its own clients send there goes
+    on to a node that can serve them."""
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """Everything that a listener needs to serve one frontend. Equal routes are interchangeable."""
 
@@ -127,6 +142,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     """Whether backends are to see the addresses of clients from outside."""
     preserves_pods: bool = False
     """Whether backends are to see the addresses of pods of this node."""
+    announced: Announced = Announced.NEVER
+    """How its address is announced."""
 
     @property
     def usable(self) -> bool:

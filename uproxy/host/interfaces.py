@@ -11,6 +11,7 @@ from typing import NamedTuple
 from uproxy.host import netlink
 
 _ADDRESS, _LOCAL, _BROADCAST, _FLAGS = 1, 2, 4, 8  # IFA_*
+_PROTOCOL, _OURS = 11, 117  # IFA_PROTO, and what marks the addresses that uproxy announces
 _TENTATIVE, _FAILED, _OPTIMISTIC = 0x40, 0x08, 0x04
 
 
@@ -18,7 +19,8 @@ class Interfaces(NamedTuple):
     """The addresses of all interfaces, loopback included; in canonical form."""
 
     addresses: frozenset[str] = frozenset()
-    """Left out are link-local IPv6 addresses, which mean nothing without their zone, and addresses
+    """Left out are addresses that uproxy announces: they are those of Services and come and go. So
+    are link-local IPv6 addresses, which mean nothing without their zone, and addresses
     that cannot be bound, because the kernel is still looking for duplicates or has found one (RFC
     4862, 5.4)."""
     broadcast: frozenset[str] = frozenset()
@@ -43,6 +45,8 @@ def _read_interfaces() -> Interfaces:
         found = dict(netlink.attributes(message[netlink.ADDRESS.size :]))
         if _FLAGS in found:
             (flags,) = struct.unpack_from("=I", found[_FLAGS])
+        if found.get(_PROTOCOL, b"") == bytes((_OURS,)):
+            continue
         addresses.update(_own(found, flags))
         broadcast.update(_broadcast(found, length))
     return Interfaces(frozenset(addresses), frozenset(broadcast))

@@ -38,7 +38,7 @@ name a socket type."""
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
 """Seconds, seconds and probes: a peer that vanished is noticed within two minutes."""
 
-_IPV6_FREEBIND = 78
+_IP_FREEBIND, _IPV6_FREEBIND = 15, 78
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_DETACH_REUSEPORT_BPF = 68
@@ -51,8 +51,8 @@ them nothing could tell an operator why frontends are missing."""
 class ListenError(Exception):
     """A frontend that cannot be opened now, with the reason and what to do, on one line."""
 
-    def __init__(self, error: OSError, frontend: Frontend) -> None:
-        super().__init__(explain(error, frontend))
+    def __init__(self, error: OSError, frontend: Frontend, *, everywhere: bool = False) -> None:
+        super().__init__(explain(error, frontend, everywhere=everywhere))
         self.absent = error.errno == errno.EADDRNOTAVAIL
         """The address is not on this node."""
 
@@ -63,21 +63,24 @@ def open_listeners(
     *,
     exclusive: bool = True,
     claimed: bool = False,
+    comes_and_goes: bool = False,
     calls: SocketCalls = LINUX,
 ) -> list[socket.socket]:
     """Open `count` sockets for a frontend, one for each worker; TCP ones listen.
 
     `exclusive` checks first that no other process has the port. It must be False where an
     overlapping frontend (wildcard and address with the same port) is ours already. `claimed` says
-    that the address is local by a route of ours, not by an interface.
+    that the address is local by a route of ours, not by an interface. `comes_and_goes` says that
+    the listeners are to be open even while this node does not have the address.
     Raises ListenError.
     """
     sockets: list[socket.socket] = []
+    free = (claimed, comes_and_goes)
     try:
         if exclusive:
-            _bound(frontend, shared=False, claimed=claimed, calls=calls).close()
+            _bound(frontend, *free, shared=False, calls=calls).close()
         while len(sockets) < count:
-            sockets.append(_bound(frontend, shared=True, claimed=claimed, calls=calls))
+            sockets.append(_bound(frontend, *free, shared=True, calls=calls))
         # The kernel gives out the lowest free number, so a high one means that few are left.
         if sockets[-1].fileno() >= calls.descriptor_limit() - RESERVED_DESCRIPTORS:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -89,7 +92,9 @@ def open_listeners(
     except OSError as error:
         for sock in sockets:
             sock.close()
-        raise ListenError(error, frontend) from error
+        raise ListenError(
+            error, frontend, everywhere=_is_everywhere(error, frontend, calls)
+        ) from error
     return sockets
 
 
@@ -146,14 +151,17 @@ def stop_steering(sock: socket.socket) -> None:
     _detach(sock, _SO_DETACH_REUSEPORT_BPF)
 
 
-def explain(error: OSError, frontend: Frontend) -> str:
-    """What a failed bind means for a person."""
+def explain(error: OSError, frontend: Frontend, *, everywhere: bool = False) -> str:
+    """What a failed bind means for a person. `everywhere`: the port is in use at addresses that
+    nothing can listen at by name."""
     where = f"{frontend.protocol} port {frontend.port}"
     match error.errno:
         case errno.EADDRINUSE:
             holder = "another process"
             if not TRANSPORTS[frontend.protocol].is_stream and frontend.port in CLIENT_PORTS:
                 holder += ", or by a flow whose backend sees a pod's address"
+            if everywhere:
+                holder += ", which listens at every address of this node"
             return f"{where} on {frontend.address} is already in use by {holder}"
         case errno.EADDRNOTAVAIL:
             return f"address {frontend.address} is not on this node"
@@ -167,7 +175,9 @@ def explain(error: OSError, frontend: Frontend) -> str:
             return f"{where} on {frontend.address}: {error.strerror}"
 
 
-def _bound(frontend: Frontend, *, shared: bool, claimed: bool, calls: SocketCalls) -> socket.socket:
+def _bound(
+    frontend: Frontend, claimed: bool, comes_and_goes: bool, *, shared: bool, calls: SocketCalls
+) -> socket.socket:
     family = socket.AF_INET6 if ":" in frontend.address else socket.AF_INET
     transport = TRANSPORTS[frontend.protocol]
     sock = calls.new_socket(family, SOCKET_TYPES[frontend.protocol])
@@ -175,10 +185,12 @@ def _bound(frontend: Frontend, *, shared: bool, claimed: bool, calls: SocketCall
         sock.setblocking(False)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if claimed:
+            if claimed or comes_and_goes:
                 # bind(2) asks the routing table whether an IPv4 address is local, but only the
                 # interfaces whether an IPv6 address is.
                 sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        elif comes_and_goes:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         if transport.has_accept_queue:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if not transport.is_stream and frontend.address in ("0.0.0.0", "::"):
@@ -192,6 +204,20 @@ def _bound(frontend: Frontend, *, shared: bool, claimed: bool, calls: SocketCall
         sock.close()
         raise
     return sock
+
+
+def _is_everywhere(error: OSError, frontend: Frontend, calls: SocketCalls) -> bool:
+    """Whether a port is in use because a program listens at the wildcard address. Then a bind(2) to
+    an address fails that no machine has (RFC 5737, 3849), so that nothing else can be bound to
+    it."""
+    if error.errno != errno.EADDRINUSE or frontend.address in ("0.0.0.0", "::"):
+        return False
+    nowhere = "2001:db8::" if ":" in frontend.address else "192.0.2.0"
+    try:
+        _bound(frontend._replace(address=nowhere), False, True, shared=False, calls=calls).close()
+    except OSError as refusal:
+        return refusal.errno == errno.EADDRINUSE
+    return False
 
 
 def _inherited_by_flows(sock: socket.socket) -> None:

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
+from uproxy.core.route import (
+    Announced,
+    Backend,
+    Frontend,
+    FrontendKind,
+    Route,
+    ServicePortName,
+)
 from uproxy.core.routing.plan import Actual, Plan, plan
 
 OWNER = ServicePortName("default", "web", "", "TCP")
@@ -207,6 +214,18 @@ class TestAddresses:
     def test_no_release_under_a_listener_that_stays(self) -> None:
         found = plan_for([], [serving(VIP)], claimed={"192.0.2.7"}, frontends=[])
         assert found == Plan()
+
+    @pytest.mark.parametrize("announced", [Announced.L2, Announced.ROUTES])
+    def test_a_release_under_a_listener_that_is_announced(self, announced: Announced) -> None:
+        """The address has become one that moves, or has no backend. Its listeners stay open."""
+        wanted = route(VIP, announced=announced)
+        found = plan_for([wanted], [serving(VIP)], claimed={VIP.address})
+        assert found == Plan(release=(VIP.address,), pause=(wanted,))
+
+    def test_no_release_if_another_listener_there_is_not_announced(self) -> None:
+        wanted = [route(VIP, A, announced=Announced.L2), route(OTHER_PORT, A)]
+        found = plan_for(wanted, [serving(VIP), serving(OTHER_PORT)], claimed={VIP.address})
+        assert found.release == ()
 
     def test_reserved_ones_are_given_up_before_all_is_listed(self) -> None:
         """Otherwise the sources might never list, since the API server may be at one of them."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
+from uproxy.core.route import Announced, Backend, Frontend, FrontendKind, Route, ServicePortName
 from uproxy.core.routing.vips import Vips, may_be_claimed, needs_claim
 
 WEB, METRICS = Frontend("TCP", "203.0.113.7", 80), Frontend("TCP", "203.0.113.7", 81)
@@ -62,6 +63,35 @@ class TestVips:
         vips = Vips()
         vips.update([WEB], routes(WEB, OTHER), ())
         assert vips.frontends == {"203.0.113.7": {WEB}}
+
+    def test_an_address_that_is_announced_is_not_claimed_for_any_frontend(self) -> None:
+        """Every node that claimed it would answer ARP for it."""
+        vips = Vips()
+        plain = routes(WEB, METRICS, OTHER)
+        announced = plain | {WEB: msgspec.structs.replace(plain[WEB], announced=Announced.L2)}
+        vips.update(plain, plain, ())
+        assert vips.update([WEB], announced, ()) == {WEB, METRICS}
+        assert vips.frontends == {"2001:db8::7": {OTHER}}
+        assert vips.update([METRICS], announced, ()) == set()
+        assert vips.update([WEB], routes(METRICS, OTHER), ()) == {METRICS}
+        assert vips.frontends == {"203.0.113.7": {METRICS}, "2001:db8::7": {OTHER}}
+
+    def test_a_frontend_that_goes_while_another_one_is_announced_is_forgotten(self) -> None:
+        vips = Vips()
+        announced = {WEB: msgspec.structs.replace(route(WEB), announced=Announced.L2)}
+        both = announced | routes(METRICS)
+        assert vips.update(both, both, ()) == {METRICS}
+        assert vips.update([METRICS], announced, ()) == {METRICS}
+        assert vips.update([WEB], {}, ()) == set()
+        assert vips.frontends == {}
+
+    def test_what_routes_announce_needs_no_claim_without_a_backend(self) -> None:
+        vips = Vips()
+        usable = {WEB: msgspec.structs.replace(route(WEB), announced=Announced.ROUTES)}
+        empty = {WEB: msgspec.structs.replace(usable[WEB], backends=())}
+        assert vips.update([WEB], empty, ()) == set()
+        assert vips.update([WEB], usable, ()) == {WEB}
+        assert vips.update([WEB], empty, ()) == {WEB}
 
     def test_an_interface_gets_the_address_and_loses_it(self) -> None:
         vips = Vips()

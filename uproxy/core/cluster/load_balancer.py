@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
 
 from uproxy.core.cluster.objects import Service
@@ -21,6 +22,25 @@ POOL: Final = "metallb.io/ip-allocated-from-pool"
 
 CONDITION: Final = "uproxy.dev/AddressAssigned"
 """Type of the condition that says why a Service has its addresses, or why it has none."""
+
+
+class Assigning(StrEnum):
+    """Which addresses uproxy assigns to Services of type LoadBalancer."""
+
+    NEVER = "never"
+    NODE = "node"
+    """Those of nodes."""
+    LOCALHOST = "localhost"
+    """127.0.0.1 and ::1."""
+    POOLS = "pools"
+    """Those of pools from flags."""
+    METALLB = "metallb"
+    """Those of pools from MetalLB's objects, and from flags."""
+
+    @property
+    def from_pools(self) -> bool:
+        """Whether they come from pools, so that they have to be announced."""
+        return self in (Assigning.POOLS, Assigning.METALLB)
 
 
 def is_ours(service: Service) -> bool:

@@ -11,13 +11,14 @@ import msgspec
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.backend_reachability import FailedAttempts
 from uproxy.core.report.client_addresses import ClientAddresses, ShownClients
+from uproxy.core.report.load_balancer import AddressStatus, elsewhere
 from uproxy.core.report.status import (
     FrontendState,
     FrontendStatus,
     HealthCheckStatus,
     ServiceStatus,
 )
-from uproxy.core.route import Frontend, Route, ServicePortName
+from uproxy.core.route import Announced, Frontend, Route, ServicePortName
 from uproxy.core.routing.frontend_requests import Conflict
 from uproxy.core.routing.plan import Actual
 from uproxy.core.routing.retries import Failure
@@ -25,6 +26,7 @@ from uproxy.core.routing.service_routes import HealthCheck
 from uproxy.core.routing.table import RoutingTable
 
 _NONE: Final[Mapping[ServicePortName, FailedAttempts]] = MappingProxyType({})
+_NOT_ANNOUNCED: Final[Mapping[str, AddressStatus]] = MappingProxyType({})
 _NO_CLIENTS: Final = ClientAddresses()
 _NODE: Final = ShownClients("node")
 
@@ -35,12 +37,14 @@ def frontend_statuses(
     failures: Mapping[Frontend, Failure],
     clients: ClientAddresses = _NO_CLIENTS,
     unreachable: Mapping[ServicePortName, FailedAttempts] = _NONE,
+    announced: Mapping[str, AddressStatus] = _NOT_ANNOUNCED,
 ) -> Iterator[FrontendStatus]:
     """The status of every frontend that a Service wants: first those that it has, then those that
     another Service has instead.
 
     `clients` says which clients' addresses backends can be shown.
     `unreachable` are the Service ports none of whose backends answers.
+    `announced` says who announces which address.
     """
     for frontend, route in table.routes.items():
         state, reason = _state(route, actual.get(frontend), failures.get(frontend))
@@ -48,7 +52,7 @@ def frontend_statuses(
         port = unreachable.get(route.owner)
         if port is not None and state is FrontendState.SERVING:
             status = _degraded(status, port)
-        yield status
+        yield _where_announced(status, route, announced)
     for conflict in table.conflicts.values():
         for route in _losing_routes(conflict):
             yield _status(route, FrontendState.CONFLICT, conflict.message)
@@ -130,6 +134,20 @@ def _degraded(status: FrontendStatus, port: FailedAttempts) -> FrontendStatus:
     return msgspec.structs.replace(
         status, state=FrontendState.DEGRADED, reason=reason, failing=tuple(port.backends)
     )
+
+
+def _where_announced(
+    status: FrontendStatus, route: Route, announced: Mapping[str, AddressStatus]
+) -> FrontendStatus:
+    """The status of a frontend whose listener is open, but that clients reach on another node."""
+    open_here = status.state in (FrontendState.SERVING, FrontendState.DEGRADED)
+    address = announced.get(route.frontend.address)
+    if route.announced is not Announced.L2 or not open_here or address is None:
+        return status
+    reason = elsewhere(address)
+    if not reason:
+        return status
+    return msgspec.structs.replace(status, state=FrontendState.ELSEWHERE, reason=reason)
 
 
 def _losing_routes(conflict: Conflict) -> Iterator[Route]:

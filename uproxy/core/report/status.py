@@ -9,6 +9,7 @@ import msgspec
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.counters import Counters
 from uproxy.core.report.client_addresses import Masquerade, ShownAddress
+from uproxy.core.report.load_balancer import LoadBalancerStatus
 from uproxy.core.route import Backend, Frontend, FrontendKind, ServicePortName
 
 
@@ -26,7 +27,8 @@ class FrontendState(StrEnum):
     FAILED = "failed"
     """It cannot be opened, and is tried again with back-off."""
     ELSEWHERE = "elsewhere"
-    """Its address is not on this node. It is opened once the address is."""
+    """Its address is not on this node. It is opened once the address is; if uproxy announces the
+    address, it is open already, and another node serves it."""
     CONFLICT = "conflict"
     """Another Service has it."""
 
@@ -132,3 +134,5 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The addresses of the API server, in the order in which they are tried."""
     client_address_reason: str = ""
     """Why client addresses cannot be preserved in one of the families; "" if they can."""
+    load_balancer: LoadBalancerStatus | None = None
+    """None: uproxy gives Services no addresses."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
@@ -12,6 +13,7 @@ from uproxy.core.cluster.state import NodeFacts
 from uproxy.core.ip import Family, family_of
 from uproxy.core.protocols import SERVED, TCP, TRANSPORTS
 from uproxy.core.route import (
+    Announced,
     Backend,
     BalancerKind,
     ClientIPMode,
@@ -54,6 +56,8 @@ class _Settings(NamedTuple):
     client_ip: ClientIPMode
     ranges: SourceRanges
     node_addresses: tuple[str, ...]
+    announced: frozenset[str]
+    """Which addresses of the Service are announced."""
 
 
 def derive(
@@ -74,7 +78,8 @@ def derive(
         return ServiceRoutes(service=service.key, created=created, reasons=(skip,))
     addresses = addresses_of(service, slices, options, hosts)
     merged = merge(slices, node.name)
-    settings, reasons = _settings(service, node, options)
+    announced = frozenset(filter(_can_be_announced, addresses.assigned))
+    settings, reasons = _settings(service, node, options, announced)
     by_family = {family: addresses.of(family) for family in addresses.families}
     most = _most(settings, options)
     ports = list(islice(port_backends(service, by_family, merged, node), most))
@@ -104,7 +109,7 @@ def derive(
 
 
 def _settings(
-    service: Service, node: NodeFacts, options: RoutingOptions
+    service: Service, node: NodeFacts, options: RoutingOptions, announced: frozenset[str]
 ) -> tuple[_Settings, list[str]]:
     ranges = SourceRanges.parse(service.spec.load_balancer_source_ranges or ())
     reasons = [f'loadBalancerSourceRanges: "{text}" is not a CIDR' for text in ranges.unparsable]
@@ -117,8 +122,21 @@ def _settings(
     client_ip = options.preserve_client_ip.stricter(wanted)
     # Without a Node object the machine itself says what its addresses are.
     node_addresses = node.addresses or tuple(sorted(options.local_addresses))
-    timeout = _affinity_timeout(service)
-    return _Settings(timeout, balancer, header, client_ip, ranges, node_addresses), reasons
+    return _Settings(
+        affinity_timeout=_affinity_timeout(service),
+        balancer=balancer,
+        proxy_protocol=header,
+        client_ip=client_ip,
+        ranges=ranges,
+        node_addresses=node_addresses,
+        announced=announced,
+    ), reasons
+
+
+def _can_be_announced(address: str) -> bool:
+    """Whether another machine could reach an address at all. A pool may consist of loopback
+    addresses, for Services that only this machine uses."""
+    return not ipaddress.ip_address(address).is_loopback
 
 
 def _most(settings: _Settings, options: RoutingOptions) -> int:
@@ -196,7 +214,17 @@ def _routes(
             proxy_protocol=settings.proxy_protocol if transport.may_have_proxy_header else None,
             preserves_outside=_preserves_outside(settings.client_ip, local_backends),
             preserves_pods=_preserves_pods(settings.client_ip, kind, local_backends),
+            announced=_announced(kind, address, settings, options),
         )
+
+
+def _announced(
+    kind: FrontendKind, address: str, settings: _Settings, options: RoutingOptions
+) -> Announced:
+    """How an address is announced. Those of nodes need no announcing."""
+    if kind is not FrontendKind.LOAD_BALANCER_IP or address not in settings.announced:
+        return Announced.NEVER
+    return options.announce if options.assigning.from_pools else Announced.NEVER
 
 
 def _preserves_outside(mode: ClientIPMode, local_backends: tuple[Backend, ...] | None) -> bool:

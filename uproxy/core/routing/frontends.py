@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from uproxy.core.cluster.host_addresses import HostAddresses
+from uproxy.core.cluster.load_balancer import Assigning, assigned_addresses
 from uproxy.core.cluster.objects import EndpointSlice, LoadBalancerIngress, Service
 from uproxy.core.ip import FAMILIES, Family, family_of, parse_ip
 from uproxy.core.route import FrontendKind
@@ -31,6 +32,8 @@ class Addresses:
     """Why some addresses were left out."""
     not_allowed: list[str] = field(default_factory=list)
     """externalIPs that are not addresses of this node, and that no option allows."""
+    assigned: frozenset[str] = frozenset()
+    """Those that uproxy has assigned."""
     _seen: set[str] = field(default_factory=set)
 
     def of(self, family: Family) -> list[tuple[FrontendKind, str]]:
@@ -78,12 +81,15 @@ def addresses_of(
     found.families = tuple(f for f in FAMILIES if any(family_of(a) == f for a in cluster))
     if not cluster and options.serve_unallocated:
         found.families = _unallocated_families(service, slices)
-    unreserved = _Unreserved(options, hosts, found.reasons)
+    if options.assigning is not Assigning.NEVER:
+        found.assigned = frozenset(assigned_addresses(service))
+    unreserved = _Unreserved(options, hosts, found.reasons, found.assigned)
     for address in unreserved(FrontendKind.CLUSTER_IP, "clusterIP", cluster):
         found.put(FrontendKind.CLUSTER_IP, address)
-    vips = [each.ip for each in service.ingress if _is_vip(each, found.reasons)]
+    vips = [each.ip for each in service.ingress if _is_vip(each, found)]
     parsed = _parsed("load-balancer IP", vips, found.reasons)
-    for address in unreserved(FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", parsed):
+    ours = (each for each in parsed if _is_served_here(each, found, options, hosts))
+    for address in unreserved(FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", ours):
         _put_in_family(found, FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", address)
     parsed = _parsed("externalIP", service.spec.external_ips or (), found.reasons)
     for address in unreserved(FrontendKind.EXTERNAL_IP, "externalIP", parsed):
@@ -105,16 +111,30 @@ def not_allowed_reason(address: str) -> str:
     )
 
 
+def _is_served_here(
+    address: str, found: Addresses, options: RoutingOptions, hosts: HostAddresses
+) -> bool:
+    """Whether a load-balancer IP concerns this node at all. If a Service has the addresses of
+    several nodes, each of them serves its own."""
+    if options.assigning is not Assigning.NODE or address not in found.assigned:
+        return True
+    if address in options.local_addresses or address in hosts.own:
+        return True
+    return not hosts.nodes_at((address,))
+
+
 class _Unreserved(NamedTuple):
     """Filters addresses: those that belong to other machines are left out, with a reason."""
 
     options: RoutingOptions
     hosts: HostAddresses
     reasons: list[str]
+    assigned: Container[str]
 
     def __call__(self, kind: FrontendKind, label: str, addresses: Iterable[str]) -> Iterator[str]:
         for address in addresses:
-            whose = why_reserved(address, kind, self.options, self.hosts)
+            assigned = address in self.assigned
+            whose = why_reserved(address, kind, self.options, self.hosts, assigned=assigned)
             if whose:
                 self.reasons.append(f"{label} {address} is {whose}; it is not claimed")
             else:
@@ -151,18 +171,19 @@ def _names_one_host(address: str) -> bool:
     return not (parsed.is_unspecified or parsed.is_multicast or address == "255.255.255.255")
 
 
-def _is_vip(ingress: LoadBalancerIngress, reasons: list[str]) -> bool:
+def _is_vip(ingress: LoadBalancerIngress, found: Addresses) -> bool:
     """Whether an entry has an address at which this node is to answer.
 
     An entry may have a host name only. With ipMode Proxy, traffic has to pass through the load
-    balancer, for example because it terminates TLS (KEP-1860).
+    balancer, for example because it terminates TLS (KEP-1860). If uproxy has assigned the address,
+    it is itself the load balancer; then ipMode tells only other service proxies what to do.
     """
     if not ingress.ip:
         return False
-    if ingress.ip_mode in (None, "", "VIP"):
+    if ingress.ip_mode in (None, "", "VIP") or parse_ip(ingress.ip) in found.assigned:
         return True
     unknown = "" if ingress.ip_mode == "Proxy" else ", which is not known (VIP and Proxy are)"
-    reasons.append(
+    found.reasons.append(
         f"load-balancer IP {ingress.ip} has ipMode {ingress.ip_mode}{unknown};"
         " clients must pass through the load balancer"
     )

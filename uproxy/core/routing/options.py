@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from uproxy.core.cluster.load_balancer import Assigning
 from uproxy.core.ip import Network
-from uproxy.core.route import BalancerKind, ClientIPMode
+from uproxy.core.route import Announced, BalancerKind, ClientIPMode
 from uproxy.core.routing.service_limits import FRONTENDS
 
 
@@ -44,6 +45,10 @@ class RoutingOptions:
     manifests, where no API server assigns one; kube-proxy skips such a Service."""
     frontends: int = FRONTENDS
     """The most frontends of one Service: see uproxy.core.routing.service_limits."""
+    assigning: Assigning = Assigning.NEVER
+    """Which addresses uproxy assigns to Services of type LoadBalancer."""
+    announce: Announced = Announced.NEVER
+    """How assigned addresses are announced, if they come from pools."""
     service_proxy_name: str = ""
     """Only Services whose label service.kubernetes.io/service-proxy-name has this value are
     served; "" means those without the label."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from uproxy.core.route import Frontend, Route
+from uproxy.core.route import Announced, Frontend, Route
 
 
 class Actual(NamedTuple):
@@ -97,7 +97,13 @@ def plan(
             steps.open.append(want)
     return Plan(
         close=tuple(steps.close),
-        release=_releases(vips, claimed, actual, steps.close, None if synced else reserved),
+        release=_releases(
+            vips,
+            claimed,
+            (each for each in actual if not _may_lose_its_claim(desired.get(each))),
+            steps.close,
+            None if synced else reserved,
+        ),
         claim=_claims(looked_at, vips, claimed, blocked),
         pause=tuple(steps.pause),
         update=tuple(steps.update),
@@ -127,6 +133,12 @@ class _Steps:
             self.pause.append(want)
 
 
+def _may_lose_its_claim(route: Route | None) -> bool:
+    """Whether an open frontend stays open when the claim of its address is released. For any other
+    frontend the claim outlives the listener, so that no client is told that the address is gone."""
+    return route is not None and route.announced is not Announced.NEVER
+
+
 def _claims(
     frontends: Iterable[Frontend],
     vips: Mapping[str, Collection[Frontend]],
@@ -151,8 +163,8 @@ def _releases(
     closing: Collection[Frontend],
     only: Container[str] | None,
 ) -> tuple[str, ...]:
-    """Claimed addresses that no frontend needs and at which no listener remains. `only` limits them
-    to some addresses; None means all."""
+    """Claimed addresses that no frontend needs and at which none of the listeners in `actual`
+    remains. `only` limits them to some addresses; None means all."""
     candidates = set(claimed - vips.keys())
     if only is not None:
         candidates = {address for address in candidates if address in only}

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from uproxy.core.cluster.host_addresses import HostAddresses
+from uproxy.core.cluster.load_balancer import Assigning
 from uproxy.core.route import FrontendKind
 from uproxy.core.routing.options import RoutingOptions
 
@@ -45,15 +46,22 @@ class ReservedAddresses:
 
 
 def why_reserved(
-    address: str, kind: FrontendKind, options: RoutingOptions, hosts: HostAddresses
+    address: str,
+    kind: FrontendKind,
+    options: RoutingOptions,
+    hosts: HostAddresses,
+    *,
+    assigned: bool = False,
 ) -> str:
     """What an address is if it must not be claimed, to complete "X is ..."; "" if it may be.
+    `assigned`: uproxy itself has assigned the address to the Service.
 
     For ClusterIPs two of the rules do not hold. A server that this node depends on may itself be a
     Service, as DNS usually is. And the addresses in Node objects count for nothing: each kubelet
     writes its own, and one that wrote the ClusterIP of DNS would take it away on every node.
     """
     listed = kind is FrontendKind.CLUSTER_IP or options.serve_unallocated
+    listed = listed or (assigned and options.assigning is Assigning.LOCALHOST)
     # The API server refuses a loopback address as externalIP too, since what listens there is meant
     # for this node alone. In manifests, loopback addresses are useful for trying things out.
     if not listed and (address.startswith("127.") or address == "::1"):
