@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tests.fake_api.server import FakeApi, ReceivedRequest, target_of
+from tests.fake_api.server import FakeApi, ReceivedRequest
+from tests.fake_api.writing import target_of
 from tests.sources.recorder import Recorder
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.client import ApiClient

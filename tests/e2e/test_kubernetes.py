@@ -74,11 +74,11 @@ def test_what_kubectl_applies_is_served(api: ThreadedApi, tmp_path: Path) -> Non
     with pod("a") as a, pod("b") as b, following(api, tmp_path) as running:
         web = [cluster_ip("web", "127.20.0.1", port), *endpoints("web", [a])]
         manifest.write_text(yaml.safe_dump_all(web))
-        run("apply", "--validate=false", "-f", str(manifest))
+        run("apply", "-f", str(manifest))
         wait_for("served", lambda: not refused("127.20.0.1", port))
         assert visit("127.20.0.1", port) == "a"
         manifest.write_text(yaml.safe_dump_all([web[0], *endpoints("web", [a, b])]))
-        run("apply", "--validate=false", "-f", str(manifest))
+        run("apply", "-f", str(manifest))
         wait_for("b is served", lambda: visit("127.20.0.1", port) == "b")
         assert "web" in run("get", "services,endpointslices,nodes")
         run("delete", "service", "web", "--wait=false")

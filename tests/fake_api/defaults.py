@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from tests.fake_api.kinds import SERVICES, Kind
 
-_FIRST_ADDRESS = int(IPv4Address("127.96.0.1"))
+_FIRST_ADDRESSES = {
+    "IPv4": IPv4Address("127.96.0.1"),
+    "IPv6": IPv6Address("fd00:127:96::1"),
+}
 _FIRST_NODE_PORT = 30000
+
+Spec = dict[str, Any]
 
 
 class Allocator:
-    """Hands out cluster IPs in 127.96.0.0/12, and node ports from 30000 on."""
+    """Hands out cluster IPs in 127.96.0.0/12 and fd00:127:96::/112, node ports from 30000 on."""
 
     def __init__(self) -> None:
-        self._address = _FIRST_ADDRESS
+        self._addresses = dict(_FIRST_ADDRESSES)
         self._node_port = _FIRST_NODE_PORT
 
-    def address(self) -> str:
-        self._address += 1
-        return str(IPv4Address(self._address))
+    def address(self, family: str) -> str:
+        self._addresses[family] += 1
+        return str(self._addresses[family])
 
     def node_port(self) -> int:
         self._node_port += 1
@@ -36,29 +41,86 @@ def set_defaults(kind: Kind, data: dict[str, Any], allocator: Allocator) -> None
     data.setdefault("status", {"loadBalancer": {}})
     if spec["type"] == "ExternalName":
         return
-    if not spec.get("clusterIP"):
-        spec["clusterIP"] = allocator.address()
-    spec.setdefault("clusterIPs", [spec["clusterIP"]])
+    spec.setdefault("internalTrafficPolicy", "Cluster")
+    _set_addresses(spec, allocator)
     for port in spec.get("ports") or ():
         port.setdefault("protocol", "TCP")
         port.setdefault("targetPort", port["port"])
-        if spec["type"] != "ClusterIP" and not port.get("nodePort"):
-            port["nodePort"] = allocator.node_port()
+    if spec["type"] == "ClusterIP":
+        return
+    spec.setdefault("externalTrafficPolicy", "Cluster")
+    if spec["type"] == "LoadBalancer":
+        spec.setdefault("allocateLoadBalancerNodePorts", True)
+        if spec["externalTrafficPolicy"] == "Local" and not spec.get("healthCheckNodePort"):
+            spec["healthCheckNodePort"] = allocator.node_port()
+    if spec.get("allocateLoadBalancerNodePorts", True):
+        for port in spec.get("ports") or ():
+            if not port.get("nodePort"):
+                port["nodePort"] = allocator.node_port()
 
 
 def keep_assigned(data: dict[str, Any], before: dict[str, Any]) -> None:
-    """What an update that does not mention it leaves as it was: status, cluster IPs, node ports."""
+    """What an update that does not mention it leaves as it was: status, addresses, node ports. What
+    belongs to another type of Service goes, unless the update changes it."""
     if "status" in before:
         data.setdefault("status", before["status"])
     spec, old = data.get("spec"), before.get("spec")
-    if isinstance(spec, dict) and isinstance(old, dict):
-        for field in ("clusterIP", "clusterIPs"):
-            if field in old and spec.get("type") != "ExternalName":
-                spec.setdefault(field, old[field])
-        assigned = {_port_key(each): each.get("nodePort") for each in old.get("ports") or ()}
-        for port in spec.get("ports") or ():
-            if spec.get("type", "ClusterIP") != "ClusterIP" and assigned.get(_port_key(port)):
-                port.setdefault("nodePort", assigned[_port_key(port)])
+    if not isinstance(spec, dict) or not isinstance(old, dict):
+        return
+    kind = spec.get("type", "ClusterIP")
+    for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+        if field in old and kind != "ExternalName":
+            spec.setdefault(field, old[field])
+    _keep_node_ports(spec, old)
+    if kind == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local":
+        if "healthCheckNodePort" in old:
+            spec.setdefault("healthCheckNodePort", old["healthCheckNodePort"])
+    else:
+        _drop(spec, old, "healthCheckNodePort")
+    if kind != "LoadBalancer":
+        _drop(spec, old, "allocateLoadBalancerNodePorts", "loadBalancerClass")
+    if kind not in ("LoadBalancer", "NodePort"):
+        _drop(spec, old, "externalTrafficPolicy")
+
+
+def _keep_node_ports(spec: Spec, old: Spec) -> None:
+    assigned = {_port_key(each): each.get("nodePort") for each in old.get("ports") or ()}
+    for port in spec.get("ports") or ():
+        number = assigned.get(_port_key(port))
+        if spec.get("type", "ClusterIP") == "ClusterIP":
+            if number == port.get("nodePort"):
+                port.pop("nodePort", None)
+        elif number:
+            port.setdefault("nodePort", number)
+
+
+def _set_addresses(spec: Spec, allocator: Allocator) -> None:
+    """One address for each family that the policy asks for. The cluster has both."""
+    first = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
+    known = [first, *(spec.get("clusterIPs") or ())[1:]] if first else []
+    families = list(spec.get("ipFamilies") or ())
+    if not families and known != ["None"]:
+        families = [f"IPv{ip_address(each).version}" for each in known]
+    two = len(families) > 1 or len(known) > 1
+    policy = spec.setdefault("ipFamilyPolicy", "RequireDualStack" if two else "SingleStack")
+    families = families or ["IPv4"]
+    if policy == "SingleStack":
+        families = families[:1]
+    elif len(families) == 1:
+        families.append("IPv6" if families == ["IPv4"] else "IPv4")
+    spec["ipFamilies"] = families
+    if first == "None":
+        spec["clusterIPs"] = ["None"]
+        return
+    by_family = {f"IPv{ip_address(each).version}": each for each in known}
+    addresses = [by_family.get(each) or allocator.address(each) for each in families]
+    spec["clusterIP"], spec["clusterIPs"] = addresses[0], addresses
+
+
+def _drop(spec: Spec, old: Spec, *fields: str) -> None:
+    for field in fields:
+        if field in spec and spec[field] == old.get(field):
+            del spec[field]
 
 
 def _port_key(port: dict[str, Any]) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 _VERBS: Final = ["create", "delete", "get", "list", "patch", "update", "watch"]
@@ -19,6 +20,10 @@ class Kind(NamedTuple):
     short: tuple[str, ...] = ()
     status: bool = False
     """Whether it has a status subresource."""
+    custom: bool = False
+    """Whether it is defined by a CustomResourceDefinition, which may be missing."""
+    counts_generations: bool = False
+    """Whether metadata.generation counts the changes of its spec."""
 
     @property
     def api_version(self) -> str:
@@ -30,14 +35,45 @@ class Kind(NamedTuple):
         return f"/apis/{self.api_version}" if self.group else f"/api/{self.version}"
 
 
-SERVICES: Final = Kind("", "v1", "services", "Service", short=("svc",), status=True)
+SERVICES: Final = Kind(
+    "", "v1", "services", "Service", short=("svc",), status=True, counts_generations=True
+)
 ENDPOINTS: Final = Kind("", "v1", "endpoints", "Endpoints", short=("ep",))
 NODES: Final = Kind("", "v1", "nodes", "Node", namespaced=False, short=("no",), status=True)
 NAMESPACES: Final = Kind("", "v1", "namespaces", "Namespace", namespaced=False, short=("ns",))
 CORE_EVENTS: Final = Kind("", "v1", "events", "Event", short=("ev",))
 EVENTS: Final = Kind("events.k8s.io", "v1", "events", "Event", short=("ev",))
 LEASES: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease")
-SLICES: Final = Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+SLICES: Final = Kind(
+    "discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", counts_generations=True
+)
+POOLS: Final = Kind(
+    "metallb.io",
+    "v1beta1",
+    "ipaddresspools",
+    "IPAddressPool",
+    status=True,
+    custom=True,
+    counts_generations=True,
+)
+ADVERTISEMENTS: Final = Kind(
+    "metallb.io",
+    "v1beta1",
+    "l2advertisements",
+    "L2Advertisement",
+    status=True,
+    custom=True,
+    counts_generations=True,
+)
+L2_STATUSES: Final = Kind(
+    "metallb.io",
+    "v1beta1",
+    "servicel2statuses",
+    "ServiceL2Status",
+    status=True,
+    custom=True,
+    counts_generations=True,
+)
 
 KINDS: Final = (
     SERVICES,
@@ -48,7 +84,12 @@ KINDS: Final = (
     EVENTS,
     LEASES,
     SLICES,
+    POOLS,
+    ADVERTISEMENTS,
+    L2_STATUSES,
 )
+METALLB: Final = (POOLS, ADVERTISEMENTS, L2_STATUSES)
+"""What MetalLB's CustomResourceDefinitions define."""
 _BY_NAME: Final = {(each.api_version, each.kind): each for each in KINDS}
 
 
@@ -57,12 +98,12 @@ def kind_of(data: dict[str, Any]) -> Kind:
     return _BY_NAME[data["apiVersion"], data["kind"]]
 
 
-def discovery(path: str) -> dict[str, Any] | None:
+def discovery(path: str, kinds: Sequence[Kind]) -> dict[str, Any] | None:
     """What a discovery path answers, as far as clients need it; None: no such path."""
     if path == "/api":
         return {"kind": "APIVersions", "versions": ["v1"]}
     if path == "/apis":
-        groups = sorted({(each.group, each.version) for each in KINDS if each.group})
+        groups = sorted({(each.group, each.version) for each in kinds if each.group})
         return {
             "kind": "APIGroupList",
             "apiVersion": "v1",
@@ -70,7 +111,7 @@ def discovery(path: str) -> dict[str, Any] | None:
         }
     if path == "/version":
         return {"major": "1", "minor": "36", "gitVersion": "v1.36.0", "platform": "linux/amd64"}
-    found = [each for each in KINDS if each.root == path]
+    found = [each for each in kinds if each.root == path]
     if not found:
         return None
     return {

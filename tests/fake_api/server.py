@@ -20,11 +20,13 @@ from typing import Any, NamedTuple, Self
 import msgspec
 from aiohttp import web
 
-from tests.fake_api.kinds import KINDS, SERVICES, Kind, discovery, kind_of
-from tests.fake_api.patching import patched
+from tests.fake_api.kinds import KINDS, Kind, discovery, kind_of
+from tests.fake_api.openapi import openapi
 from tests.fake_api.selectors import selection
-from tests.fake_api.store import GONE, ApiError, Data, Item, Name, Store
+from tests.fake_api.store import GONE, ApiError, Data, Item, Store
+from tests.fake_api.tables import table, wants_table
 from tests.fake_api.watching import Watching, WatchList
+from tests.fake_api.writing import Target, patch, target_of, write
 
 
 class ReceivedRequest(NamedTuple):
@@ -34,15 +36,6 @@ class ReceivedRequest(NamedTuple):
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
-
-
-class Target(NamedTuple):
-    """What the path of a request means."""
-
-    kind: Kind
-    namespace: str
-    name: str
-    subresource: str
 
 
 class _Fault(NamedTuple):
@@ -124,6 +117,15 @@ class FakeApi:
     def delete(self, kind: Kind, name: str, namespace: str = "default") -> None:
         self.store.delete(kind, (namespace if kind.namespaced else "", name))
 
+    def uninstall(self, *kinds: Kind) -> None:
+        """Delete CustomResourceDefinitions: their objects go, and watches of them end."""
+        self.store.uninstall(*kinds)
+        for kind in kinds:
+            self.order(Watching.close, on=kind.plural)
+
+    def install(self, *kinds: Kind) -> None:
+        self.store.install(*kinds)
+
     def answer(
         self,
         code: int,
@@ -182,12 +184,19 @@ class FakeApi:
             if self.forbids:
                 raise ApiError(403, "Forbidden", f"{request.path} is forbidden: not yet synced")
             self._authenticate(request)
-            found = discovery(request.path.rstrip("/"))
+            found = self._described(request.path.rstrip("/"))
             if found is not None:
                 return web.json_response(found)
-            return await self._serve(request, target_of(request.path))
+            target = target_of(request.path)
+            if target.kind in self.store.missing:
+                return web.Response(text="404 page not found\n", status=404)
+            return await self._serve(request, target)
         except ApiError as error:
             return web.json_response(error.status(), status=error.code)
+
+    def _described(self, path: str) -> Data | None:
+        kinds = [each for each in KINDS if each not in self.store.missing]
+        return discovery(path, kinds) or openapi(path, kinds)
 
     def _fault(self, request: web.Request) -> _Fault | None:
         watching = _is_watch(request.query)
@@ -207,51 +216,23 @@ class FakeApi:
         if request.method == "GET" and not target.name:
             if _is_watch(request.query):
                 return await self._watch(request, target)
-            return self._list(request.query, target)
+            return self._list(request, target)
         body = await request.read()
         if request.method == "PATCH":
-            strategic = "strategic" in request.headers["Content-Type"]
-            item = self._patch(target, msgspec.json.decode(body), strategic=strategic)
+            content_type = request.headers["Content-Type"]
+            item = patch(self.store, target, msgspec.json.decode(body), content_type)
         else:
-            item = self._write(request.method, target, msgspec.json.decode(body or b"{}"))
+            data = msgspec.json.decode(body or b"{}")
+            item = write(self.store, request.method, target, data)
         code = 201 if request.method == "POST" else 200
+        if wants_table(request.headers.get("Accept", "")):
+            version = item.data["metadata"]["resourceVersion"]
+            return web.json_response(table(target.kind, [item.data], version), status=code)
         return web.Response(body=item.raw, content_type="application/json", status=code)
 
-    def _write(self, method: str, target: Target, data: Data) -> Item:
-        kind, name = target.kind, _name(target)
-        if method == "GET":
-            return self.store.get(kind, name)
-        if method == "POST":
-            if kind.namespaced:
-                data.setdefault("metadata", {})["namespace"] = target.namespace
-            if kind is SERVICES:
-                data.pop("status", None)
-            return self.store.create(kind, data)
-        if method == "PUT":
-            return self.store.update(kind, name, self._guarded(target, data))
-        if method == "DELETE":
-            return self.store.delete(kind, name)
-        raise ApiError(405, "MethodNotAllowed", method)
-
-    def _patch(self, target: Target, patch: Data, *, strategic: bool) -> Item:
-        before = self.store.get(target.kind, _name(target))
-        after = patched(before.data, patch, strategic=strategic)
-        if "resourceVersion" not in patch.get("metadata", {}):
-            after["metadata"]["resourceVersion"] = ""
-        return self.store.update(target.kind, _name(target), self._guarded(target, after))
-
-    def _guarded(self, target: Target, data: Data) -> Data:
-        """Of a write to .../status only the status counts, of any other all but the status."""
-        if not target.kind.status:
-            return data
-        before = self.store.get(target.kind, _name(target)).data
-        if target.subresource == "status":
-            version = data.get("metadata", {}).get("resourceVersion", "")
-            metadata = {**before["metadata"], "resourceVersion": version}
-            return {**before, "metadata": metadata, "status": data.get("status", {})}
-        return {**data, "status": before.get("status", {})}
-
-    def _list(self, query: Mapping[str, str], target: Target) -> web.Response:
+    def _list(self, request: web.Request, target: Target) -> web.Response:
+        # What comes instead of a watch is a whole list.
+        query = {} if _is_watch(request.query) else request.query
         if query.get("continue"):
             if query["continue"] not in self._pages:
                 raise GONE
@@ -264,6 +245,9 @@ class FakeApi:
             metadata["continue"] = uuid.uuid4().hex
             metadata["remainingItemCount"] = len(items) - limit
             self._pages[metadata["continue"]] = (version, items[limit:])
+        if wants_table(request.headers.get("Accept", "")):
+            objects = [each.data for each in items[:limit]]
+            return web.json_response(table(target.kind, objects, str(version)))
         head = {
             "kind": f"{target.kind.kind}List",
             "apiVersion": target.kind.api_version,
@@ -288,7 +272,7 @@ class FakeApi:
             text = "sendInitialEvents is forbidden for watch unless the WatchList feature is on"
             raise ApiError(422, "Invalid", text)
         if "sendInitialEvents" in query and self.watch_list == "plain-list":
-            return self._list({}, target)
+            return self._list(request, target)
         version = query.get("resourceVersion", "")
         if version not in ("", "0") and self.gone_as_status:
             list(self.store.since(int(version)))
@@ -309,20 +293,6 @@ class FakeApi:
                 await asyncio.sleep(0.005)
 
 
-def target_of(path: str) -> Target:
-    """Take a path apart. Raises ApiError (404) where there is no such resource."""
-    for kind in KINDS:
-        if path.startswith(f"{kind.root}/"):
-            parts = path.removeprefix(f"{kind.root}/").strip("/").split("/")
-            namespace = ""
-            if parts[0] == "namespaces" and len(parts) > 2:
-                namespace, parts = parts[1], parts[2:]
-            if parts[0] == kind.plural:
-                name, subresource, *_ = [*parts[1:], "", ""]
-                return Target(kind, namespace, name, subresource)
-    raise ApiError(404, "NotFound", "the server could not find the requested resource")
-
-
 def _selection(query: Mapping[str, str]) -> Any:
     try:
         return selection(query.get("labelSelector", ""), query.get("fieldSelector", ""))
@@ -332,7 +302,3 @@ def _selection(query: Mapping[str, str]) -> Any:
 
 def _is_watch(query: Mapping[str, str]) -> bool:
     return query.get("watch") in ("true", "True", "1")
-
-
-def _name(target: Target) -> Name:
-    return target.namespace, target.name

@@ -89,6 +89,8 @@ class Store:
         self._kinds: dict[Kind, dict[Name, Item]] = {}
         self._history: deque[Change] = deque(maxlen=history)
         self._allocator = Allocator()
+        self.missing: set[Kind] = set()
+        """Custom resources whose definition is not installed."""
         self.on_change: list[Callable[[], None]] = []
 
     def items(self, kind: Kind) -> Mapping[Name, Item]:
@@ -135,6 +137,9 @@ class Store:
         if name in self._kinds.get(kind, {}):
             raise ApiError(409, "AlreadyExists", f'{kind.plural} "{name[1]}" already exists')
         metadata["uid"] = str(uuid.uuid4())
+        metadata.pop("generation", None)
+        if kind.counts_generations:
+            metadata["generation"] = 1
         metadata.setdefault("creationTimestamp", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
         return self._put(kind, name, data)
 
@@ -153,6 +158,9 @@ class Store:
         keep_assigned(data, before.data)
         data["apiVersion"], data["kind"] = kind.api_version, kind.kind
         set_defaults(kind, data, self._allocator)
+        if kind.counts_generations:
+            changed = _body(data) != _body(before.data)
+            metadata["generation"] = current["generation"] + changed
         if data == before.data:
             return before
         return self._put(kind, name, data)
@@ -163,7 +171,19 @@ class Store:
         self.version += 1
         last = versioned(before.data, self.version)
         self._note(Change(self.version, kind, last, None))
+        self._collect(before.data["metadata"].get("uid"))
         return last
+
+    def uninstall(self, *kinds: Kind) -> None:
+        """Delete CustomResourceDefinitions, with all of their objects."""
+        for kind in kinds:
+            for name in list(self._kinds.get(kind, {})):
+                self.delete(kind, name)
+            self.missing.add(kind)
+
+    def install(self, *kinds: Kind) -> None:
+        """Create them again."""
+        self.missing.difference_update(kinds)
 
     def apply(self, kind: Kind, data: Data) -> Item:
         """Create or replace, whatever the version."""
@@ -173,6 +193,14 @@ class Store:
             unversioned = {**data, "metadata": {**metadata, "resourceVersion": ""}}
             return self.update(kind, name, unversioned)
         return self.create(kind, data)
+
+    def _collect(self, owner: str | None) -> None:
+        """What the garbage collector does: objects go with their owner."""
+        for kind, objects in list(self._kinds.items()):
+            for name, item in list(objects.items()):
+                owners = item.data["metadata"].get("ownerReferences") or ()
+                if name in objects and owner in [each["uid"] for each in owners]:
+                    self.delete(kind, name)
 
     def _put(self, kind: Kind, name: Name, data: Data) -> Item:
         data["apiVersion"], data["kind"] = kind.api_version, kind.kind
@@ -189,6 +217,10 @@ class Store:
         self._history.append(change)
         for each in self.on_change:
             each()
+
+
+def _body(data: Data) -> Data:
+    return {field: data[field] for field in data if field not in ("metadata", "status")}
 
 
 def versioned(data: Data, version: int) -> Item:

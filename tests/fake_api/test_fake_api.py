@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.fake_api.client import Client
 from tests.fake_api.kinds import CORE_EVENTS, EVENTS, LEASES, SERVICES
 from tests.fake_api.patching import patched
 from tests.fake_api.selectors import selection
@@ -51,26 +52,6 @@ def test_patches() -> None:
         }
     }
     assert patched(data, strategic, strategic=True)["spec"]["ports"] == [{"port": 1, "name": "b"}]
-
-
-class Client:
-    """Requests to a server, in a few words."""
-
-    def __init__(self, server: FakeApi, session: aiohttp.ClientSession) -> None:
-        self._server = server
-        self._session = session
-
-    async def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        headers = {"Content-Type": "application/json"}
-        if method == "PATCH":
-            headers["Content-Type"] = "application/merge-patch+json"
-        async with self._session.request(
-            method,
-            self._server.url + path,
-            data=json.dumps(body) if body else None,
-            headers=headers,
-        ) as answer:
-            return answer.status, await answer.json()
 
 
 async def test_writes() -> None:
