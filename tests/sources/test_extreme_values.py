@@ -268,6 +268,7 @@ FINE: dict[type[Any], dict[str, Any]] = {
             "namespace": "default",
             "uid": "u",
             "resourceVersion": "1",
+            "generation": 3,
             "creationTimestamp": "2026-01-01T00:00:00Z",
             "deletionTimestamp": None,
             "labels": {"service.kubernetes.io/service-proxy-name": "x"},
@@ -295,7 +296,19 @@ FINE: dict[type[Any], dict[str, Any]] = {
             "allocateLoadBalancerNodePorts": True,
             "publishNotReadyAddresses": False,
         },
-        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.3", "ipMode": "VIP"}]}},
+        "status": {
+            "loadBalancer": {"ingress": [{"ip": "192.0.2.3", "ipMode": "VIP"}]},
+            "conditions": [
+                {
+                    "type": "uproxy.dev/AddressAssigned",
+                    "status": "True",
+                    "observedGeneration": 3,
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                    "reason": "Assigned",
+                    "message": "",
+                }
+            ],
+        },
     },
     EndpointSlice: {
         "apiVersion": "discovery.k8s.io/v1",

@@ -39,6 +39,8 @@ class ObjectMeta(_Object, frozen=True):
     namespace: str = ""
     uid: str = ""
     resource_version: str = ""
+    generation: int = 0
+    """Increases with each change of the spec, for those kinds that count it; 0 for the others."""
     creation_timestamp: str | None = None
     """RFC 3339 in UTC, so that the order of texts is that of times."""
     deletion_timestamp: str | None = None
@@ -117,8 +119,22 @@ class LoadBalancerStatus(_Object, frozen=True):
     ingress: tuple[LoadBalancerIngress, ...] | None = None
 
 
+class Condition(_Object, frozen=True):
+    """What is so, or is not so, with an object (metav1.Condition). There is one of each type."""
+
+    type: str
+    status: str = ""
+    """"True", "False" or "Unknown"."""
+    observed_generation: int = 0
+    last_transition_time: str | None = None
+    """When `status` became what it is."""
+    reason: str = ""
+    message: str = ""
+
+
 class ServiceStatus(_Object, frozen=True):
     load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+    conditions: tuple[Condition, ...] | None = None
 
 
 class Service(_Object, frozen=True):
