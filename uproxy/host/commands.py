@@ -1,4 +1,4 @@
-"""Runs `nft` and `ip`, and says why they fail."""
+"""Runs `nft`, `ip` and the like, and says why they fail."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _TIMEOUT: Final = 10.0
 """Seconds that a command may take."""
 _PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 _PACKAGES: Final = {"nft": "nftables", "ip": "iproute2"}
+"""Of Debian. Other commands are run only if they are installed."""
 
 NOTHING: Final = "\0"
 """What `run_command` returns when a command has failed with one of the errors that are fine."""
@@ -29,7 +30,7 @@ def run_command(*words: str, text: str = "", fine: Sequence[str] = ()) -> str:
     `fine`. Raises OSError."""
     command = shutil.which(words[0], path=_PATH)
     if command is None:
-        package = _PACKAGES[words[0]]
+        package = _PACKAGES.get(words[0], words[0])
         raise OSError(errno.ENOENT, f"{words[0]} is not installed (Debian: {package})")
     try:
         done = subprocess.run(
