@@ -151,6 +151,7 @@ class Daemon:
             backend_reachability=self.backend_reachability,
             supervisor=self.supervisor,
             servers=self.servers,
+            load_balancer=self.load_balancer,
             last_known_notes=lambda: self.cluster_client.notes if self.cluster_client else (),
         )
         self.health_servers = ServiceHealthServers(

@@ -7,18 +7,20 @@ program drains. `daemon` connects the parts; the HTTP servers ask here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from uproxy.config.settings import Config
 from uproxy.control.backend_reachability import BackendReachability
 from uproxy.control.client_ip_preservation import ClientIPPreservation
 from uproxy.control.listeners import Listeners
+from uproxy.control.load_balancer.load_balancer import LoadBalancer
 from uproxy.control.machine import Machine
 from uproxy.control.reconciler import Reconciler
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.control.workers import Workers
 from uproxy.core.report.health import ProxyHealth, not_eligible
+from uproxy.core.report.load_balancer import AddressStatus
 from uproxy.core.report.overview import (
     frontend_statuses,
     health_check_statuses,
@@ -49,6 +51,8 @@ class ProgramStatus:
     backend_reachability: BackendReachability
     supervisor: TaskSupervisor
     servers: Sequence[HttpServer]
+    load_balancer: LoadBalancer | None
+    """None: Services get no addresses from this program."""
     last_known_notes: Callable[[], Sequence[str]]
     """Says which objects come from the last-known state on disk."""
     draining: bool = False
@@ -56,7 +60,9 @@ class ProgramStatus:
     def now(self) -> Status:
         """Everything that can be said at this moment."""
         table = self.reconciler.table
-        frontends = tuple(self._frontends())
+        load_balancer = self.load_balancer.status() if self.load_balancer is not None else None
+        announced = load_balancer.announced() if load_balancer is not None else {}
+        frontends = tuple(self._frontends(announced))
         return Status(
             node=self.config.node_name,
             synced=self.reconciler.state.synced,
@@ -73,6 +79,7 @@ class ProgramStatus:
             notes=tuple(texts(self.notes())),
             api_servers=tuple(self._api_servers()),
             client_address_reason=self.client_ip.shown.reason,
+            load_balancer=load_balancer,
         )
 
     def reasons_not_healthy(self) -> Sequence[Reason]:
@@ -141,12 +148,14 @@ class ProgramStatus:
                 reason=each.reason,
             )
 
-    def _frontends(self) -> list[FrontendStatus]:
+    def _frontends(self, announced: Mapping[str, AddressStatus]) -> list[FrontendStatus]:
         table = self.reconciler.table
         actual = self.listeners.actual(table.routes)
         clients = self.client_ip.shown
         failures, unreachable = self.reconciler.failures, self.backend_reachability.unreachable
-        return list(frontend_statuses(table, actual, failures, clients, unreachable))
+        return list(
+            frontend_statuses(table, actual, failures, clients, unreachable, announced=announced)
+        )
 
     def _not_eligible(self) -> Iterator[Reason]:
         watched = self.kubernetes is not None

@@ -87,4 +87,4 @@ async def test_without_parts_there_is_nothing_to_wait_for() -> None:
     balancer = LoadBalancer([], cluster(), TaskSupervisor())
     async with asyncio.timeout(PATIENCE):
         await balancer.drain()
-    assert balancer.status().services == {}
+    assert balancer.status().services == ()

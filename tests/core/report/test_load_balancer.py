@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from tests.builders import endpoint_slice, service, table
 from uproxy.core.cluster.load_balancer import ASSIGNED, Assigning
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.report.load_balancer import (
-    AddressCounts,
     AddressStatus,
     LoadBalancerStatus,
     ServiceAddresses,
-    shown_count,
 )
 from uproxy.core.report.overview import frontend_statuses
 from uproxy.core.report.readiness import not_ready
@@ -97,9 +94,3 @@ def test_who_waits_and_who_is_served_by_others() -> None:
     )
     assert [each.service.name for each in found.pending] == ["b"]
     assert [each.service.name for each in found.foreign] == ["c"]
-
-
-def test_numbers_of_a_pool_are_numbers_in_json() -> None:
-    counts = AddressCounts(total=shown_count(2**64), used=1, reserved=2, drained=3)
-    assert counts.free == 2**63 - 7
-    assert msgspec.json.decode(msgspec.json.encode(counts))["total"] == 2**63 - 1

@@ -148,6 +148,7 @@ def test_everything_in_its_order() -> None:
         ("notHealthy", []),
         ("notes", []),
         ("apiServers", [_api_server(each) for each in FULL.api_servers]),
+        ("loadBalancer", None),
     ]
 
 
@@ -189,6 +190,7 @@ def test_before_the_first_sync() -> None:
         "notHealthy": [],
         "notes": [],
         "apiServers": [],
+        "loadBalancer": None,
     }
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from uproxy.control.load_balancer.part import Part
-from uproxy.control.load_balancer.status import LoadBalancerStatus
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.state import ClusterState
+from uproxy.core.report.load_balancer import LoadBalancerStatus
 
 log = logging.getLogger(__name__)
 

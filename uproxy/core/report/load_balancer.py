@@ -4,15 +4,11 @@ and which Services have no address, and why."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 import msgspec
 
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.ip import Family
-
-_MOST: Final = 2**63 - 1
-"""The largest number that every reader of JSON understands. A pool of IPv6 may have more."""
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -23,6 +19,7 @@ class AddressCounts(_Part, frozen=True):
     """The addresses of one family in a pool."""
 
     total: int = 0
+    """Capped at 2 to the 63rd less one, since a pool of IPv6 may have more than JSON can say."""
     used: int = 0
     """Those that Services have. Several Services that share an address count once."""
     reserved: int = 0
@@ -66,7 +63,9 @@ class AddressStatus(_Part, frozen=True):
     since: float | None = None
     """Unix time at which the node began to announce it, or was first seen to; None: unknown."""
     reason: str = ""
-    """Why it is this node, or why there is none. The text completes no other."""
+    """Why it is this node, or why there is none; "" if there is nothing to say."""
+    conflict: str = ""
+    """The MAC address of another machine that answers for it as well, if one was heard."""
 
 
 class ServiceAddresses(_Part, frozen=True):
@@ -78,10 +77,21 @@ class ServiceAddresses(_Part, frozen=True):
     pool: str = ""
     reason: str = ""
     """Why it has no address, or fewer than it asks for, or why its status is not written."""
-    in_the_way: tuple[ObjectName, ...] = ()
-    """Services that have what it asks for."""
     foreign: str = ""
     """Why its status is left alone: another controller has written it."""
+
+
+class AnnouncingCounts(_Part, frozen=True):
+    """What has happened on this node since the start."""
+
+    transitions: int = 0
+    """How often it has begun or ceased to announce an address."""
+    gratuitous: int = 0
+    """Gratuitous ARP frames and unsolicited neighbour advertisements that were sent."""
+    contradictions: int = 0
+    """How often another machine was heard to have an address that this node announces."""
+    failed_renewals: int = 0
+    """Writes of this node's Lease that have failed."""
 
 
 class LoadBalancerStatus(_Part, frozen=True):
@@ -102,6 +112,7 @@ class LoadBalancerStatus(_Part, frozen=True):
     pools: tuple[PoolStatus, ...] = ()
     addresses: tuple[AddressStatus, ...] = ()
     services: tuple[ServiceAddresses, ...] = ()
+    counts: AnnouncingCounts = AnnouncingCounts()
 
     def announced(self) -> Mapping[str, AddressStatus]:
         """The addresses by themselves."""
@@ -116,11 +127,6 @@ class LoadBalancerStatus(_Part, frozen=True):
     def foreign(self) -> Iterable[ServiceAddresses]:
         """Services to which another controller gives addresses."""
         return (each for each in self.services if each.foreign)
-
-
-def shown_count(number: int) -> int:
-    """A number of addresses as it is reported. A pool of IPv6 may have 2 to the 64th."""
-    return min(number, _MOST)
 
 
 def elsewhere(status: AddressStatus) -> str:

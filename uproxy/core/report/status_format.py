@@ -9,6 +9,7 @@ import msgspec
 
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.counters import Counters
+from uproxy.core.report.load_balancer_format import LoadBalancerView, load_balancer_view
 from uproxy.core.report.status import (
     ApiServerStatus,
     FrontendState,
@@ -94,6 +95,7 @@ class StatusView(_View):
     """Older versions do not say this, nor what follows."""
     notes: list[str] = []
     api_servers: list[ApiServerStatus] = []
+    load_balancer: LoadBalancerView | None = None
 
 
 class Filter(NamedTuple):
@@ -145,6 +147,11 @@ def status_view(status: Status, wanted: Filter) -> StatusView:
         not_healthy=list(status.not_healthy),
         notes=list(status.notes),
         api_servers=list(status.api_servers),
+        load_balancer=(
+            None
+            if status.load_balancer is None
+            else load_balancer_view(status.load_balancer, wanted.selects)
+        ),
     )
 
 
