@@ -3,7 +3,6 @@ else is served there."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from tests.netns.node import program, service, slices, wait_for, write
 from tests.netns.peers import REFUSED, Pod, ask, pod
 from tests.netns.test_claims import claimed
 from uproxy.core.cluster.load_balancer import ASSIGNED
-from uproxy.host import claim_routes, netlink
+from uproxy.host import announced_addresses
 
 pytestmark = kit.needs()
 
@@ -25,7 +24,6 @@ POOL = "203.0.113.200/29,2001:db8:3::200/120"
 """In no subnet of the node, so that nothing but the test puts them on an interface."""
 CLUSTER_IP, CLUSTER_IP6 = "203.0.113.10", "2001:db8:3::10"
 NODE_PORT = 30090
-NODAD = 0x02  # IFA_F_NODAD
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +50,13 @@ def web(net: World, state: str = "ready", **spec: Any) -> list[dict[str, Any]]:
 
 
 def put(net: World, *addresses: str) -> None:
-    """With the mark of announced addresses, for which ip(8) has no word before 6.3."""
-    requests = netlink.REQUEST | netlink.ACK | netlink.CREATE
-    with net.node.space.inside(), netlink.netlink() as sock:
-        for each in addresses:
-            packed = socket.inet_pton(kit.family_of(each), each)
-            body = netlink.ADDRESS.pack(
-                kit.family_of(each), len(packed) * 8, NODAD, 0, socket.if_nametoindex("lo")
-            )
-            body += netlink.attribute(1, packed) + netlink.attribute(2, packed)
-            body += netlink.attribute(11, bytes((claim_routes.PROTOCOL,))).ljust(8, b"\0")
-            sock.send(netlink.message(netlink.NEW_ADDRESS, requests, 0, body))
-            assert list(netlink.answers(sock, 1)) == [(0, 0)]
+    with net.node.space.inside():
+        assert announced_addresses.put(dict.fromkeys(addresses, "lo"), lifetime=600) == {}
 
 
 def take(net: World, *addresses: str) -> None:
-    for each in addresses:
-        net.node.space.ip(f"addr del {each}/{128 if ':' in each else 32} dev lo")
+    with net.node.space.inside():
+        assert announced_addresses.remove(dict.fromkeys(addresses, "lo")) == {}
 
 
 @pytest.fixture

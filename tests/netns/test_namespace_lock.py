@@ -16,8 +16,9 @@ from tests.netns import kit
 from tests.netns.kit import Namespace, World, namespace
 from tests.netns.node import program
 from tests.netns.test_claims import claimed
-from uproxy.host import claim_routes
+from uproxy.host import claim_routes, our_routes
 from uproxy.host.namespace_lock import CLAIMS, CLIENT_ADDRESSES, Locked, take_lock
+from uproxy.host.our_routes import CLAIM
 
 pytestmark = kit.needs("setpriv=util-linux")
 
@@ -174,5 +175,5 @@ class TestLock:
         with space.inside():
             assert claim_routes.add_claims([ADDRESS]) == {}
             with pytest.raises(OSError, match="/nowhere/netlink: No such file"):
-                claim_routes.remove_claims(blind)
+                our_routes.remove_all_routes(CLAIM, blind)
             assert claim_routes.held_claims() == {ADDRESS}

@@ -24,19 +24,18 @@ from typing import Final, NamedTuple
 from uproxy.host import netlink
 from uproxy.host.namespace_lock import ANNOUNCEMENTS, is_taken, take_lock
 
-PROTOCOL: Final = 117
-"""ifa_proto of our addresses; the same number as that of our routes."""
 LIFETIME: Final = 3
 """Seconds after which the kernel removes an address that is not renewed."""
 _PERIOD, _LONG_PERIOD = 0.5, 1.0
 _MANY: Final = 250
 
-_ADDRESS, _LOCAL, _CACHE_INFO, _FLAGS, _PROTOCOL = 1, 2, 6, 8, 11  # IFA_*
+_ADDRESS, _LOCAL, _CACHE_INFO, _FLAGS = 1, 2, 6, 8  # IFA_*
 _NO_DAD, _NO_PREFIX_ROUTE = 0x02, 0x200
 _OUR_FLAGS: Final = _NO_DAD | _NO_PREFIX_ROUTE
 _SCOPE_GLOBAL: Final = 0
 _CACHE: Final = struct.Struct("=IIII")
 """struct ifa_cacheinfo: preferred and valid lifetime, in seconds; two points in time."""
+_OUR_PROTOCOL: Final = bytes((netlink.OUR_PROTOCOL,))
 _FOREVER: Final = 0xFFFFFFFF
 _MISSING: Final = (errno.EADDRNOTAVAIL, errno.ENODEV)
 _BATCH: Final = 100
@@ -112,21 +111,21 @@ def held() -> Mapping[str, Held]:
 
 def hold_over(lifetime: int = LIFETIME) -> Sequence[str]:
     """Renew what a killed predecessor has left on the interfaces, once, so that nothing is lost
-    while this process starts. Returns the addresses.
+    while this process starts. Returns the addresses. A longer lifetime is left as it is.
 
     Nothing is renewed while another uproxy announces: the addresses are its own to give up.
     Nothing is raised, since a process that cannot do this starts all the same.
     """
     try:
-        ours = list(_read_ours())
+        ours = [each for each in _read_ours() if each.remaining <= lifetime]
         if not ours or is_taken(ANNOUNCEMENTS):
-            return ()
+            return []
         flags = netlink.CREATE | netlink.REPLACE
         _request(
             [(each.address, each.interface) for each in ours], netlink.NEW_ADDRESS, flags, lifetime
         )
     except OSError:
-        return ()
+        return []
     return [each.address for each in ours]
 
 
@@ -198,7 +197,7 @@ def _attributes(lifetime: int) -> bytes:
     return (
         netlink.attribute(_FLAGS, struct.pack("=I", _OUR_FLAGS))
         + netlink.attribute(_CACHE_INFO, _CACHE.pack(0, lifetime, 0, 0))
-        + netlink.attribute(_PROTOCOL, bytes((PROTOCOL,)))
+        + netlink.attribute(netlink.ADDRESS_PROTOCOL, _OUR_PROTOCOL)
         + bytes(3)  # Aligned for the next one.
     )
 
@@ -222,7 +221,7 @@ def _found(message: memoryview) -> _Found | None:
     (flags,) = struct.unpack_from("=I", found[_FLAGS])
     if preferred or remaining == _FOREVER or not flags & _NO_PREFIX_ROUTE:
         return None
-    marked = found[_PROTOCOL][0] == PROTOCOL if _PROTOCOL in found else remaining <= LIFETIME
-    if not marked:
+    protocol = bytes(found.get(netlink.ADDRESS_PROTOCOL, b""))
+    if protocol != _OUR_PROTOCOL and (protocol or remaining > LIFETIME):
         return None
     return _Found(socket.inet_ntop(family, packed), index, remaining)

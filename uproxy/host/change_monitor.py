@@ -2,7 +2,8 @@
 
 What a notice says is ignored, because notices may be lost when there are many; the new state has to
 be read. Nor are notices read before a caller waits for the next one: on a router, a hundred
-thousand may come at once.
+thousand may come at once. Addresses that we announce ourselves give no notice, since each of them
+is renewed twice a second.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import contextlib
 import logging
 import socket
 from typing import ClassVar, Final, Self
+
+from uproxy.host import socket_filters
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +99,8 @@ def _subscribed(groups: int) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
+        with contextlib.suppress(OSError):  # Then there are notices too many, and none too few.
+            socket_filters.attach(sock, socket_filters.address_notice_filter())
         sock.bind((0, groups))
     except OSError:
         sock.close()

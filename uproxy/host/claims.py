@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from uproxy.core.errors import unexpected
-from uproxy.host import claim_routes
+from uproxy.host import claim_routes, our_routes
 from uproxy.host.namespace_lock import Locked, take_lock
 from uproxy.host.threads import run_to_completion
 
@@ -31,7 +31,7 @@ class ClaimCalls:
     add: Callable[[Sequence[str]], Mapping[str, OSError]] = claim_routes.add_claims
     release: Callable[[Sequence[str]], Mapping[str, OSError]] = claim_routes.release_claims
     held: Callable[[], frozenset[str]] = claim_routes.held_claims
-    permission_error: Callable[[], OSError | None] = claim_routes.permission_error
+    permission_error: Callable[[], OSError | None] = our_routes.permission_error
     take_lock: Callable[[], socket.socket] = take_lock
 
 

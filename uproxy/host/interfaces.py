@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uproxy.host import netlink
 
 _ADDRESS, _LOCAL, _BROADCAST, _FLAGS = 1, 2, 4, 8  # IFA_*
-_PROTOCOL, _OURS = 11, 117  # IFA_PROTO, and what marks the addresses that uproxy announces
+_OURS = bytes((netlink.OUR_PROTOCOL,))
 _TENTATIVE, _FAILED, _OPTIMISTIC = 0x40, 0x08, 0x04
 
 
@@ -45,7 +45,7 @@ def _read_interfaces() -> Interfaces:
         found = dict(netlink.attributes(message[netlink.ADDRESS.size :]))
         if _FLAGS in found:
             (flags,) = struct.unpack_from("=I", found[_FLAGS])
-        if found.get(_PROTOCOL, b"") == bytes((_OURS,)):
+        if found.get(netlink.ADDRESS_PROTOCOL, b"") == _OURS:
             continue
         addresses.update(_own(found, flags))
         broadcast.update(_broadcast(found, length))

@@ -14,6 +14,12 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+OUR_PROTOCOL: Final = 117
+"""What marks the routes and addresses of uproxy, so that those which a crash has left behind are
+recognised, and no others are ever removed. No routing daemon in /etc/iproute2/rt_protos has this
+number."""
+ADDRESS_PROTOCOL: Final = 11  # IFA_PROTO, since Linux 5.18.
+
 HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr
 ROUTE: Final = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 ATTRIBUTE: Final = struct.Struct("=HH")  # struct rtattr
@@ -119,15 +125,6 @@ def failures(sock: socket.socket, count: int) -> Iterator[tuple[int, int]]:
                 yield sequence, number
             if sequence == count - 1:
                 return
-
-
-def answers(sock: socket.socket, count: int) -> Iterator[tuple[int, int]]:
-    """Sequence number and errno (0: done) of `count` answers."""
-    while count > 0:
-        for kind, sequence, body in _messages(sock):
-            if kind == ERROR_MESSAGE:
-                count -= 1
-                yield sequence, -NUMBER.unpack_from(body)[0]
 
 
 def _dump(request: int, answer: int, body: bytes) -> Iterator[memoryview]:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Collection
 from typing import Final
 
-from uproxy.host import frame_filters
+from uproxy.host import socket_filters
 from uproxy.host.frames import ETHERTYPE_ARP, ETHERTYPE_IPV6, Heard, parse_frame
 
 _AT_ONCE: Final = 64
@@ -53,8 +53,8 @@ class Tap:
             return
         ipv6 = sorted(each for each in addresses if ":" in each)
         ipv4 = sorted(each for each in addresses if ":" not in each)
-        self._use(ETHERTYPE_ARP, frame_filters.arp_filter(ipv4) if ipv4 else b"")
-        self._use(ETHERTYPE_IPV6, frame_filters.advertisement_filter(ipv6) if ipv6 else b"")
+        self._use(ETHERTYPE_ARP, socket_filters.arp_filter(ipv4) if ipv4 else b"")
+        self._use(ETHERTYPE_IPV6, socket_filters.advertisement_filter(ipv6) if ipv6 else b"")
         self.addresses = frozenset(addresses)
 
     def send(self, address: str, frame: bytes) -> bool:
@@ -70,7 +70,7 @@ class Tap:
         if not program:
             self._close(kind)
         elif sock is not None:
-            frame_filters.attach(sock, program)
+            socket_filters.attach(sock, program)
         else:
             self._sockets[kind] = self._opened(kind, program)
             self._read_from(kind)
@@ -81,7 +81,7 @@ class Tap:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
             # Nothing comes before it is bound, so nothing passes without the filter.
-            frame_filters.attach(sock, program)
+            socket_filters.attach(sock, program)
             sock.bind((self._interface, kind))
         except OSError:
             sock.close()
