@@ -353,7 +353,10 @@ FINE: dict[type[Any], dict[str, Any]] = {
             "taints": [{"key": "k", "effect": "NoSchedule", "value": ""}],
             "unschedulable": True,
         },
-        "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.9"}]},
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": "192.0.2.9"}],
+            "conditions": [{"type": "NetworkUnavailable", "status": "True"}],
+        },
     },
 }
 

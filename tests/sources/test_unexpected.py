@@ -45,7 +45,7 @@ async def test_one_event_does_not_end_the_source(
 ) -> None:
     change = Mirror.apply_change
 
-    def raw_change(self: Mirror, raw: Any) -> Any:
+    def raw_change(self: Mirror[Any], raw: Any) -> Any:
         return surprising(bytes(raw).decode(), self, raw)
 
     surprising = failing_once(lambda _, mirror, raw: change(mirror, raw), on='"odd"')

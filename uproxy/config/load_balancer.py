@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
 from typing import Final, NamedTuple
 
 from uproxy.config.settings import Config
 from uproxy.core.allocation.pool_syntax import PoolRanges, format_reservation
-from uproxy.core.allocation.pools import Pool, Reservation
+from uproxy.core.allocation.pools import Pool, Reservation, overlap
 from uproxy.core.allocation.ranges import AddressRange
 
 MODES: Final = ("never", "node", "localhost", "pools", "metallb")
@@ -135,13 +134,12 @@ def parse_named_namespace(text: str) -> str:
 
 
 def _check_overlaps(ranges: dict[str, tuple[AddressRange, ...]]) -> None:
-    every = [(name, each) for name, own in ranges.items() for each in own]
-    for (name, one), (other, another) in combinations(every, 2):
-        if one.overlaps(another):
-            where = f"of pool {name}" if name == other else f"of pools {name} and {other}"
-            raise WrongSetting(
-                *_LB_POOL, f"{one} and {another} {where} overlap; give each address once"
-            )
+    clash = overlap((name, each) for name, own in ranges.items() for each in own)
+    if clash is None:
+        return
+    (name, one), (other, another) = clash
+    where = f"of pool {name}" if name == other else f"of pools {name} and {other}"
+    raise WrongSetting(*_LB_POOL, f"{one} and {another} {where} overlap; give each address once")
 
 
 def _check_inside(

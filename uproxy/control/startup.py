@@ -114,7 +114,10 @@ def _find_cluster(config: Config, requests: RequestTelemetry) -> KubernetesSourc
         log.error("%s; serving the last-known state until this is fixed", error)
         api = DeferredClient(lambda: _api(config, requests), error)
     return KubernetesSource(
-        api, node_name=config.node_name, service_proxy_name=config.service_proxy_name
+        api,
+        node_name=config.node_name,
+        service_proxy_name=config.service_proxy_name,
+        node_labels=config.lb_mode != "never",
     )
 
 

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeVar
 
-from uproxy.core.cluster.objects import Object, ObjectName
+from uproxy.core.cluster.objects import ApiObject, Object, ObjectName
 from uproxy.core.report.status import ObjectStatus
 
+T_contra = TypeVar("T_contra", bound=ApiObject, contravariant=True)
 
-class Sink(Protocol):
+
+class SinkOf(Protocol[T_contra]):
     """Receives objects from several sources, which have names. Called on the event loop only."""
 
-    def replace(self, source: str, objects: Sequence[Object]) -> None:
+    def replace(self, source: str, objects: Sequence[T_contra]) -> None:
         """All objects of the source, in place of those that it had before. From the first call on
         the source counts as listed."""
 
-    def apply(self, source: str, obj: Object) -> None:
+    def apply(self, source: str, obj: T_contra) -> None:
         """A new object, or a new version of an object."""
 
-    def remove(self, source: str, kind: type[Object], key: ObjectName) -> None:
+    def remove(self, source: str, kind: type[T_contra], key: ObjectName) -> None:
         """An object was deleted."""
 
     def report_errors(self, source: str, errors: Sequence[ObjectStatus]) -> None:
         """All objects and files that the source cannot use at present, in place of those that it
         reported before."""
+
+
+Sink: TypeAlias = SinkOf[Object]
+"""One that takes whatever decides about traffic."""

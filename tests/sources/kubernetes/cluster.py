@@ -135,12 +135,16 @@ def in_step(sink: Collector, server: FakeApi) -> bool:
 
 @asynccontextmanager
 async def followed(
-    server: FakeApi, timing: Timing = FAST, access: Access | None = None, synced: bool = True
+    server: FakeApi,
+    timing: Timing = FAST,
+    access: Access | None = None,
+    synced: bool = True,
+    node_labels: bool = False,
 ) -> AsyncIterator[tuple[Collector, KubernetesSource]]:
     """The source, running while the context is open."""
     sink = Collector()
     async with ApiClient(access or Access(origin="test", server=server.url)) as api:
-        source = KubernetesSource(api, node_name="here", timing=timing)
+        source = KubernetesSource(api, node_name="here", node_labels=node_labels, timing=timing)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(source.run(sink))
             try:

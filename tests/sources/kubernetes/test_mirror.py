@@ -209,7 +209,7 @@ def raw(version: str, name: str = "web", **spec: Any) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode({"metadata": metadata, "spec": spec}))
 
 
-def mirror(*listed: msgspec.Raw, version: str = "10") -> Mirror:
+def mirror(*listed: msgspec.Raw, version: str = "10") -> Mirror[Service]:
     found = Mirror(Service)
     found.begin_list()
     for each in listed:

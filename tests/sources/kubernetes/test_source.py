@@ -92,6 +92,33 @@ async def test_of_other_nodes_only_addresses_arrive_and_only_changes() -> None:
             assert sink.calls == ["apply node there"]
 
 
+async def test_labels_of_other_nodes_and_whether_their_network_is_there() -> None:
+    def there(zone: str, unavailable: str, ready: str, beat: str = "") -> dict[str, Any]:
+        said = {"NetworkUnavailable": unavailable, "Ready": ready}
+        conditions = [
+            {"type": kind, "status": status, "lastHeartbeatTime": beat}
+            for kind, status in said.items()
+        ]
+        metadata = {"name": "there", "labels": {"zone": zone}, "annotations": {"beat": beat}}
+        return {**node("there"), "metadata": metadata, "status": {"conditions": conditions}}
+
+    async with FakeApi() as server:
+        server.apply(node("here"), there("a", "False", "True"))
+        async with followed(server, node_labels=True) as (sink, _):
+            seen = list[tuple[Any, bool]]()
+            sink.calls.clear()
+            server.apply(there("a", "False", "Unknown", beat="2"))
+            for zone, unavailable in (("b", "False"), ("b", "True")):
+                server.apply(there(zone, unavailable, "True"))
+                await sink.until(lambda: len(sink.calls) > len(seen))
+                [kept] = [each for each in sink.state.all_objects() if each.key.name == "there"]
+                assert isinstance(kept, Node)
+                assert kept.metadata.annotations is None
+                seen.append((kept.metadata.labels, kept.network_unavailable))
+    assert sink.calls == ["apply node there"] * 2, "a heartbeat is no change"
+    assert seen == [({"zone": "b"}, False), ({"zone": "b"}, True)]
+
+
 async def test_a_node_that_does_not_exist_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with FakeApi() as server:
         server.apply(node("there"))

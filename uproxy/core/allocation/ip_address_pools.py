@@ -11,7 +11,7 @@ from uproxy.core.allocation.pools import Pool, Reservation, ServiceAllocation, o
 from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.cluster.decode import DecodeError
 from uproxy.core.cluster.labels import LabelSelector
-from uproxy.core.cluster.objects import ObjectMeta, ObjectName
+from uproxy.core.cluster.objects import ApiObject
 
 RESERVE: Final = "uproxy.dev/reserve"
 """Annotation: what --lb-reserve is for pools of flags, in the same syntax."""
@@ -44,15 +44,10 @@ class IPAddressPoolSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     service_allocation: ServiceAllocationSpec | None = None
 
 
-class IPAddressPool(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+class IPAddressPool(ApiObject, frozen=True):
     """The object. Its status is written by uproxy, and not read."""
 
-    metadata: ObjectMeta
     spec: IPAddressPoolSpec = IPAddressPoolSpec()
-
-    @property
-    def key(self) -> ObjectName:
-        return ObjectName(self.metadata.namespace, self.metadata.name)
 
 
 def pool_from_object(obj: IPAddressPool) -> Pool:

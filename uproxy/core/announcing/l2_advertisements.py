@@ -10,7 +10,7 @@ from uproxy.core.allocation.ip_address_pools import MAX_SELECTORS, limited
 from uproxy.core.announcing.advertisements import Advertisement, PreferredNodes
 from uproxy.core.cluster.decode import DecodeError
 from uproxy.core.cluster.labels import LabelSelector
-from uproxy.core.cluster.objects import ObjectMeta, ObjectName
+from uproxy.core.cluster.objects import ApiObject
 
 _WEIGHTS: Final = range(1, 101)
 
@@ -33,15 +33,10 @@ class L2AdvertisementSpec(msgspec.Struct, frozen=True, kw_only=True, rename="cam
     preferred_node_selectors: tuple[PreferredNodeSelector, ...] | None = None
 
 
-class L2Advertisement(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+class L2Advertisement(ApiObject, frozen=True):
     """The object."""
 
-    metadata: ObjectMeta
     spec: L2AdvertisementSpec = L2AdvertisementSpec()
-
-    @property
-    def key(self) -> ObjectName:
-        return ObjectName(self.metadata.namespace, self.metadata.name)
 
 
 def advertisement_from_object(obj: L2Advertisement) -> Advertisement:

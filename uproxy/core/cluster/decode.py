@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, Service
+from uproxy.core.cluster.objects import ApiObject, Endpoints, EndpointSlice, Node, Object, Service
 
 _KINDS: Final[dict[tuple[str, str], type[Object]]] = {
     ("v1", "Service"): Service,
@@ -15,6 +15,8 @@ _KINDS: Final[dict[tuple[str, str], type[Object]]] = {
     ("v1", "Node"): Node,
     ("discovery.k8s.io/v1", "EndpointSlice"): EndpointSlice,
 }
+T = TypeVar("T", bound=ApiObject)
+
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 
 
@@ -52,7 +54,7 @@ def from_data(document: Any, kind: type[Object]) -> Object:
         raise explain(error) from None
 
 
-def from_json(raw: bytes | msgspec.Raw, kind: type[Object]) -> Object:
+def from_json(raw: bytes | msgspec.Raw, kind: type[T]) -> T:
     """Turn JSON into an object. Raises DecodeError."""
     try:
         return msgspec.json.decode(raw, type=kind)

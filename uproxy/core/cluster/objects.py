@@ -6,7 +6,7 @@ an error, which names its path. Go encodes an empty list as null, so every colle
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -15,6 +15,9 @@ from uproxy.core import protocols
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 """0 stands for "not set", as in Go."""
+NETWORK_UNAVAILABLE: Final = "NetworkUnavailable"
+"""The one condition of Nodes that matters for announcing."""
+
 TrafficPolicy = Literal["Cluster", "Local"]
 
 
@@ -46,6 +49,16 @@ class ObjectMeta(_Object, frozen=True):
     deletion_timestamp: str | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
+
+
+class ApiObject(_Object, frozen=True):
+    """What all kinds of objects have in common."""
+
+    metadata: ObjectMeta
+
+    @property
+    def key(self) -> ObjectName:
+        return ObjectName(self.metadata.namespace, self.metadata.name)
 
 
 class ServicePort(_Object, frozen=True):
@@ -137,14 +150,9 @@ class ServiceStatus(_Object, frozen=True):
     conditions: tuple[Condition, ...] | None = None
 
 
-class Service(_Object, frozen=True):
-    metadata: ObjectMeta
+class Service(ApiObject, frozen=True):
     spec: ServiceSpec = ServiceSpec()
     status: ServiceStatus = ServiceStatus()
-
-    @property
-    def key(self) -> ObjectName:
-        return ObjectName(self.metadata.namespace, self.metadata.name)
 
     @property
     def ports(self) -> tuple[ServicePort, ...]:
@@ -202,17 +210,12 @@ class EndpointPort(_Object, frozen=True):
     port: PortOrNone | None = None
 
 
-class EndpointSlice(_Object, frozen=True):
+class EndpointSlice(ApiObject, frozen=True):
     """Some of the endpoints of a Service, all of one address family and with the same ports."""
 
-    metadata: ObjectMeta
     address_type: str
     endpoints: tuple[Endpoint, ...] | None = None
     ports: tuple[EndpointPort, ...] | None = None
-
-    @property
-    def key(self) -> ObjectName:
-        return ObjectName(self.metadata.namespace, self.metadata.name)
 
     @property
     def service(self) -> ObjectName | None:
@@ -233,15 +236,10 @@ class EndpointSubset(_Object, frozen=True):
     ports: tuple[EndpointPort, ...] | None = None
 
 
-class Endpoints(_Object, frozen=True):
+class Endpoints(ApiObject, frozen=True):
     """The v1 object that EndpointSlices have replaced. Hand-written manifests still use it."""
 
-    metadata: ObjectMeta
     subsets: tuple[EndpointSubset, ...] | None = None
-
-    @property
-    def key(self) -> ObjectName:
-        return ObjectName(self.metadata.namespace, self.metadata.name)
 
 
 class Taint(_Object, frozen=True):
@@ -262,14 +260,30 @@ class NodeAddress(_Object, frozen=True):
     address: str
 
 
+class NodeCondition(_Object, frozen=True):
+    """Without its times, one of which changes with each heartbeat."""
+
+    type: str = ""
+    status: str = ""
+    """"True", "False" or "Unknown"."""
+
+
 class NodeStatus(_Object, frozen=True):
     addresses: tuple[NodeAddress, ...] | None = None
+    conditions: tuple[NodeCondition, ...] | None = None
 
 
-class Node(_Object, frozen=True):
-    metadata: ObjectMeta
+class Node(ApiObject, frozen=True):
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
+
+    @property
+    def network_unavailable(self) -> bool:
+        """Whether the cloud's routes, or the network plugin, are still waited for."""
+        return any(
+            each.type == NETWORK_UNAVAILABLE and each.status == "True"
+            for each in self.status.conditions or ()
+        )
 
     @property
     def key(self) -> ObjectName:
@@ -277,3 +291,23 @@ class Node(_Object, frozen=True):
 
 
 Object = Service | EndpointSlice | Endpoints | Node
+"""What decides about traffic."""
+
+
+class Namespace(ApiObject, frozen=True):
+    """Pools may be for the Services of namespaces with certain labels."""
+
+    @property
+    def key(self) -> ObjectName:
+        return ObjectName("", self.metadata.name)
+
+
+class LeaseSpec(_Object, frozen=True):
+    holder_identity: str | None = None
+    lease_duration_seconds: int | None = None
+
+
+class Lease(ApiObject, frozen=True):
+    """coordination.k8s.io/v1, by which processes agree who does something."""
+
+    spec: LeaseSpec = LeaseSpec()

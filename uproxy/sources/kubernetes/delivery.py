@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from uproxy.core.brief import brief_name
+from uproxy.core.cluster.objects import ApiObject
 from uproxy.core.report.status import ObjectStatus
 from uproxy.sources.kubernetes.mirror import Mirror
 from uproxy.sources.kubernetes.resources import Resource
 from uproxy.sources.kubernetes.watch_format import INITIAL_EVENTS_END, Event, Metadata
-from uproxy.sources.sink import Sink
+from uproxy.sources.sink import SinkOf
+
+T = TypeVar("T", bound=ApiObject)
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +39,10 @@ class TimeSlice:
             self._began = time.monotonic()
 
 
-class Delivery:
+class Delivery(Generic[T]):
     """Keeps the server's objects of one resource, and delivers what is new to a sink."""
 
-    def __init__(self, resource: Resource) -> None:
+    def __init__(self, resource: Resource[T]) -> None:
         self.initial = False
         """Whether the events of the watch still belong to the list that it begins with."""
         self._resource = resource
@@ -52,6 +55,11 @@ class Delivery:
         """The resourceVersion from which a watch can be resumed."""
         return self._mirror.version
 
+    @property
+    def empty(self) -> bool:
+        """Whether no object is known."""
+        return not self._mirror.count
+
     def begin_list(self) -> None:
         """A list begins."""
         self._mirror.begin_list()
@@ -60,7 +68,7 @@ class Delivery:
         """An object of the list. Raises MalformedAnswer where there are too many."""
         self._mirror.add_listed(raw)
 
-    def take(self, event: Event, sink: Sink) -> None:
+    def take(self, event: Event, sink: SinkOf[T]) -> None:
         """A change, or a part of the list. Raises MalformedAnswer."""
         if event.type not in ("ADDED", "MODIFIED", "DELETED"):
             self._log_unknown(event.type)
@@ -79,7 +87,7 @@ class Delivery:
         ends = (metadata.annotations or {}).get(INITIAL_EVENTS_END) == "true"
         return metadata if ends else None
 
-    async def complete(self, sink: Sink, version: str) -> None:
+    async def complete(self, sink: SinkOf[T], version: str) -> None:
         """The list is complete. Raises MalformedAnswer.
 
         What is new in it is applied in small portions before `replace`, because taking in the list
@@ -98,7 +106,14 @@ class Delivery:
             log.warning("%s", resource.if_missing)
         log.debug("%s: %d listed, version %s", source, len(objects), version)
 
-    def _change(self, event: Event, sink: Sink) -> None:
+    def none_exists(self, sink: SinkOf[T]) -> None:
+        """There are no objects of this kind."""
+        self._mirror.clear()
+        self.initial = False
+        sink.replace(self._resource.source, ())
+        self._report_errors(sink)
+
+    def _change(self, event: Event, sink: SinkOf[T]) -> None:
         source = self._resource.source
         if event.type == "DELETED":
             deleted = self._mirror.apply_deletion(event.obj)
@@ -110,7 +125,7 @@ class Delivery:
                 sink.apply(source, obj)
         self._report_errors(sink)
 
-    def _report_errors(self, sink: Sink) -> None:
+    def _report_errors(self, sink: SinkOf[T]) -> None:
         errors = self._mirror.errors
         if errors != self._errors:
             self._errors = errors

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from uproxy.core.brief import brief
 from uproxy.core.cluster.decode import DecodeError, from_json
-from uproxy.core.cluster.objects import Object, ObjectName
+from uproxy.core.cluster.objects import ApiObject, ObjectName
 from uproxy.core.report.status import ObjectStatus
 from uproxy.core.report.unusable_objects import MOST, first_few
 from uproxy.sources.kubernetes.watch_format import MalformedAnswer, Metadata, metadata_of
@@ -22,40 +22,41 @@ _MAX_VERSION: Final = 256
 """Characters of a resourceVersion, which is sent in a URL; etcd's have 19 at most."""
 
 
+T = TypeVar("T", bound=ApiObject)
+
+
 class Deleted(NamedTuple):
     """An object was deleted."""
 
     name: ObjectName
 
 
-class ListResult(NamedTuple):
+class ListResult(NamedTuple, Generic[T]):
     """A complete list."""
 
-    objects: Sequence[Object]
+    objects: Sequence[T]
     """All objects that exist."""
-    changed: Sequence[Object]
+    changed: Sequence[T]
     """The objects that are new, or differ from what was known before the list."""
 
 
-class Mirror:
+class Mirror(Generic[T]):
     """The objects of one resource, kept up to date by lists and by the events of watches.
 
     An object that cannot be decoded becomes an error, and its last good version stays.
     """
 
-    def __init__(
-        self, kind: type[Object], reduce: Callable[[Object], Object] | None = None
-    ) -> None:
+    def __init__(self, kind: type[T], reduce: Callable[[T], T] | None = None) -> None:
         self._kind = kind
         self._reduce = reduce
-        self._objects: dict[ObjectName, Object] = {}
+        self._objects: dict[ObjectName, T] = {}
         self._errors: dict[ObjectName, ObjectStatus] = {}
         self._summary: tuple[ObjectStatus, ...] | None = ()
         """The errors as they were reported last; None: they have changed since."""
         self._tombstones: dict[ObjectName, str] = {}
         """The version at which an object was deleted, so that an event from before the deletion
         does not bring the object back."""
-        self._listing: dict[ObjectName, Object] = {}
+        self._listing: dict[ObjectName, T] = {}
         self._listed_errors: dict[ObjectName, ObjectStatus] = {}
         self.version = ""
         """The resourceVersion from which a watch can be resumed without missing anything; "": there
@@ -71,6 +72,18 @@ class Mirror:
             found = (known[name] for name in names)
             self._summary = tuple(first_few(found, len(known), f"{self._kind.__name__}s"))
         return self._summary
+
+    @property
+    def count(self) -> int:
+        """How many objects are known, usable or not."""
+        return len(self._objects) + len(self._errors)
+
+    def clear(self) -> None:
+        """There are no objects, and no version from which a watch could be resumed."""
+        self._objects, self._errors, self._summary = {}, {}, None
+        self._tombstones.clear()
+        self.version = ""
+        self.begin_list()
 
     def begin_list(self) -> None:
         """A list begins. Until `finish_list` the objects known so far remain in force, because a
@@ -98,7 +111,7 @@ class Mirror:
             self._listing.pop(name, None)
             self._listed_errors.pop(name, None)
 
-    def finish_list(self, version: str) -> ListResult:
+    def finish_list(self, version: str) -> ListResult[T]:
         """The list is complete as of this version. Raises MalformedAnswer where no watch could
         begin at it."""
         if not 0 < len(version) <= _MAX_VERSION:
@@ -113,7 +126,7 @@ class Mirror:
         objects = list(self._objects.values())
         return ListResult(objects, [each for each in objects if before.get(each.key) is not each])
 
-    def apply_change(self, raw: msgspec.Raw) -> Object | None:
+    def apply_change(self, raw: msgspec.Raw) -> T | None:
         """An object was added or modified. Returns None where nothing is to be done, because the
         event is older than what is known, or the object unusable.
 
@@ -167,7 +180,7 @@ class Mirror:
 
     def _decode(
         self, raw: msgspec.Raw, errors: dict[ObjectName, ObjectStatus]
-    ) -> Object | ObjectName | None:
+    ) -> T | ObjectName | None:
         """The object, or the name of one that cannot be used, or None where it has no name."""
         try:
             obj = from_json(raw, self._kind)
@@ -201,7 +214,7 @@ class Mirror:
             self.version = version
 
 
-def _same_but_version(one: Object, other: Object) -> bool:
+def _same_but_version(one: ApiObject, other: ApiObject) -> bool:
     version = other.metadata.resource_version
     metadata = msgspec.structs.replace(one.metadata, resource_version=version)
     return msgspec.structs.replace(one, metadata=metadata) == other

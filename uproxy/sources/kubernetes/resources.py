@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-from uproxy.core.cluster.objects import EndpointSlice, Node, Object, ObjectMeta, Service
+import msgspec
+
+from uproxy.core.cluster.objects import (
+    NETWORK_UNAVAILABLE,
+    ApiObject,
+    EndpointSlice,
+    Node,
+    NodeCondition,
+    ObjectMeta,
+    Service,
+)
 
 SERVICES: Final = "services"
 SLICES: Final = "endpointslices"
@@ -18,14 +28,16 @@ of them have been listed."""
 
 _PROXY_NAME: Final = "service.kubernetes.io/service-proxy-name"
 
+T = TypeVar("T", bound=ApiObject)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
+class Resource(Generic[T]):
     """One resource to list and watch."""
 
     source: str
     """Name under which its objects are delivered."""
-    kind: type[Object]
+    kind: type[T]
     path: str
     labels: str = ""
     """Label selector."""
@@ -33,11 +45,13 @@ class Resource:
     """Field selector."""
     after: str = ""
     """Source that should be listed first."""
+    optional: bool = False
+    """Whether the cluster may lack this kind: its CustomResourceDefinition need not exist."""
     wanted: str = ""
     """Name of an object that should exist."""
     if_missing: str = ""
     """Warning for the log when that object does not exist."""
-    reduce: Callable[[Object], Object] | None = None
+    reduce: Callable[[T], T] | None = None
     """Returns the part of an object that is kept. Where a new version differs only in other parts,
     nothing is delivered."""
 
@@ -48,11 +62,14 @@ class Resource:
         return {name: value for name, value in selectors.items() if value}
 
 
-def resources(node_name: str, service_proxy_name: str = "") -> tuple[Resource, ...]:
+def resources(
+    node_name: str, service_proxy_name: str = "", *, node_labels: bool = False
+) -> tuple[Resource[Service] | Resource[EndpointSlice] | Resource[Node], ...]:
     """The resources that kube-proxy 1.36 watches, with its selectors, in the order of listing.
 
     With `service_proxy_name`, the Services are those labelled for the proxy of that name. Unlike
-    kube-proxy, all Nodes are watched, because no Node's address may ever be claimed.
+    kube-proxy, all Nodes are watched, because no Node's address may ever be claimed. With
+    `node_labels`, the labels of all Nodes are kept, since they decide which may announce.
     """
     ours = f"{_PROXY_NAME}={service_proxy_name}" if service_proxy_name else f"!{_PROXY_NAME}"
     return (
@@ -74,7 +91,7 @@ def resources(node_name: str, service_proxy_name: str = "") -> tuple[Resource, .
             source=NODE,
             kind=Node,
             path="/api/v1/nodes",
-            reduce=partial(_without_details, node_name),
+            reduce=partial(_without_details, node_name, node_labels),
             wanted=node_name,
             if_missing=f"the cluster has no node {node_name}: no endpoint counts as local, and"
             " /healthz fails; give the node's name with --hostname-override",
@@ -82,10 +99,22 @@ def resources(node_name: str, service_proxy_name: str = "") -> tuple[Resource, .
     )
 
 
-def _without_details(own: str, node: Object) -> Object:
-    """Other Nodes are kept with their name and addresses only: 5,000 of them would take 50 MB with
-    their labels and annotations."""
-    if not isinstance(node, Node) or node.metadata.name == own:
-        return node
-    known = ObjectMeta(name=node.metadata.name, resource_version=node.metadata.resource_version)
-    return Node(metadata=known, status=node.status)
+def _without_details(own: str, labels: bool, node: Node) -> Node:
+    """Other Nodes are kept with their name, addresses and perhaps labels only: 5,000 of them would
+    take 50 MB with their annotations. Of the conditions, which change with each heartbeat or when
+    a disk is full, only the one that matters is kept."""
+    status = msgspec.structs.replace(
+        node.status, conditions=tuple(filter(_matters, node.status.conditions or ())) or None
+    )
+    if node.metadata.name == own:
+        return msgspec.structs.replace(node, status=status)
+    known = ObjectMeta(
+        name=node.metadata.name,
+        resource_version=node.metadata.resource_version,
+        labels=node.metadata.labels if labels else None,
+    )
+    return Node(metadata=known, status=status)
+
+
+def _matters(condition: NodeCondition) -> bool:
+    return condition.type == NETWORK_UNAVAILABLE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import random
@@ -10,11 +9,9 @@ from collections.abc import Callable
 
 from uproxy.apiserver.request import ApiServer, Request
 from uproxy.apiserver.unreachable import ApiUnreachable
-from uproxy.sources.kubernetes.reachability import ApiReachability, WatchListSupport
 from uproxy.sources.kubernetes.resources import resources
-from uproxy.sources.kubernetes.retry_schedule import RetryTimer
 from uproxy.sources.kubernetes.timing import Timing
-from uproxy.sources.kubernetes.watcher import Watcher
+from uproxy.sources.kubernetes.watchers import Watchers
 from uproxy.sources.sink import Sink
 
 log = logging.getLogger(__name__)
@@ -34,28 +31,17 @@ class KubernetesSource:
         *,
         node_name: str,
         service_proxy_name: str = "",
+        node_labels: bool = False,
         timing: Timing = _TIMING,
         random: Callable[[], float] = random.random,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """`clock` is by default that of the event loop."""
+        """`node_labels`: whether the labels of other Nodes matter. `clock` is by default that of
+        the event loop."""
         self.api = api
-        found = resources(node_name, service_proxy_name)
-        self.reachability = ApiReachability(lambda: api.access.server, len(found))
-        watch_list = WatchListSupport()
-        retry_timer = RetryTimer(random, timing.spacing, clock)
-        self._watchers: dict[str, Watcher] = {}
-        for each in found:
-            self._watchers[each.source] = Watcher(
-                each,
-                api,
-                self.reachability,
-                watch_list,
-                retry_timer,
-                timing,
-                random,
-                self._watchers.get(each.after),
-            )
+        found = resources(node_name, service_proxy_name, node_labels=node_labels)
+        self._watchers = Watchers(api, found, timing=timing, random=random, clock=clock)
+        self.reachability = self._watchers.reachability
 
     @property
     def reachable(self) -> bool:
@@ -83,6 +69,4 @@ class KubernetesSource:
         """Deliver everything, then every change, until cancelled."""
         found = "; ".join(f"{each.server}, from {each.origin}" for each in self.api.addresses)
         log.info("addresses of the API server: %s", found or "not known yet")
-        async with asyncio.TaskGroup() as tasks:
-            for source, watcher in self._watchers.items():
-                tasks.create_task(watcher.run(sink), name=f"watch {source}")
+        await self._watchers.run(sink)

@@ -42,6 +42,10 @@ class Timing:
     slices_first: float = 5.0
     """How long Services wait at most for EndpointSlices to be listed. Without the endpoints their
     ports would be opened only to refuse every connection."""
+    missing: float = 60.0
+    """How long until a kind that the cluster does not have is asked for again."""
+    missing_again: float = 10.0
+    """How long a kind that was there must be missing before its objects count as deleted."""
     backoff: Backoff = _BACKOFF
     """Pauses after lists and watches that had begun and then failed: 0.4 to 1.6 s at first."""
     spacing: Spacing = _SPACING

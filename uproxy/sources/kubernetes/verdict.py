@@ -25,6 +25,9 @@ class Verdict(NamedTuple):
     silent: bool = False
     """Whether a watch that was resumed has received nothing at all."""
 
+    missing: bool = False
+    """Whether the cluster does not have this kind of objects, which it need not have."""
+
     @property
     def gone(self) -> bool:
         """Whether the server's history does not reach back far enough (410 Gone)."""

@@ -15,12 +15,17 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from uproxy.apiserver.request import ApiServer, Request, Response
 from uproxy.apiserver.unreachable import ApiUnreachable, ConnectionReplaced
+from uproxy.core.cluster.objects import ApiObject
 from uproxy.sources.kubernetes.delivery import Delivery, TimeSlice
-from uproxy.sources.kubernetes.reachability import ApiReachability, WatchListSupport
+from uproxy.sources.kubernetes.reachability import (
+    ApiReachability,
+    OptionalKinds,
+    WatchListSupport,
+)
 from uproxy.sources.kubernetes.resources import Resource
 from uproxy.sources.kubernetes.retry_schedule import RetryTimer
 from uproxy.sources.kubernetes.suspicion import Suspicion
@@ -35,7 +40,9 @@ from uproxy.sources.kubernetes.watch_format import (
     retry_after,
 )
 from uproxy.sources.kubernetes.watch_stream import WatchStream
-from uproxy.sources.sink import Sink
+from uproxy.sources.sink import SinkOf
+
+T = TypeVar("T", bound=ApiObject)
 
 log = logging.getLogger(__name__)
 
@@ -50,19 +57,20 @@ _NO_SERVER: Final = (502, 503)
 """A load balancer answers so when there is no API server behind it, and one that starts does."""
 
 
-class Watcher:
+class Watcher(Generic[T]):
     """Lists and watches one resource."""
 
     def __init__(
         self,
-        resource: Resource,
+        resource: Resource[T],
         api: ApiServer,
         reachability: ApiReachability,
         watch_list: WatchListSupport,
+        optional: OptionalKinds,
         retry_timer: RetryTimer,
         timing: Timing,
         random: Callable[[], float],
-        after: Watcher | None,
+        after: Watcher[Any] | None,
     ) -> None:
         self.resource = resource
         self.listed = asyncio.Event()
@@ -72,6 +80,7 @@ class Watcher:
         self._api = api
         self._reachability = reachability
         self._watch_list = watch_list
+        self._optional = optional
         self._retry_timer = retry_timer
         self._timing = timing
         self._random = random
@@ -84,20 +93,32 @@ class Watcher:
         """Whether the server has begun to send what it was asked for last."""
         self._live_since: float | None = None
         """Since when the present watch brings changes."""
+        self._missing = False
+        """Whether the cluster does not have the kind, as far as the last answer says."""
         self._failures = FailureCounts()
         self._logged_error = ""
         """The unexpected error that was logged last."""
 
-    async def run(self, sink: Sink) -> None:
+    @property
+    def live(self) -> bool:
+        """Whether a watch brings every change at present, as far as is known."""
+        return self._live_since is not None
+
+    async def run(self, sink: SinkOf[T]) -> None:
         """List and watch for ever."""
         while True:
             self._answered, self._live_since = False, None
             failed = await self._step(sink)
             self._forgive()
-            if failed is not None:
+            self._live_since = None
+            if failed is None:
+                continue
+            if failed.verdict.missing:
+                await self._await_installation(sink)
+            else:
                 await self._recover(failed)
 
-    async def _step(self, sink: Sink) -> RequestFailed | None:
+    async def _step(self, sink: SinkOf[T]) -> RequestFailed | None:
         """One step: a list, or a watch until the server ends it as agreed."""
         try:
             if self._relist and not self._watch_list.usable:
@@ -153,7 +174,24 @@ class Watcher:
             self._retry_timer.failed(source, refused=not failed.unreachable, alone=alone, wait=wait)
             await self._retry_timer.wait(source)
 
-    async def _list(self, sink: Sink) -> None:
+    async def _await_installation(self, sink: SinkOf[T]) -> None:
+        """The cluster does not have this kind. That is no trouble; it is asked for now and then."""
+        source, self._relist = self.resource.source, True
+        self._retry_timer.succeeded(source)
+        if self._delivery.empty or self._missing:
+            log.debug("%s: not installed in the cluster", source)
+            self._delivery.none_exists(sink)
+            self.listed.set()
+            self._reachability.watching(source)
+            wait = self._timing.missing
+        else:
+            # A server that starts may not know yet what is installed.
+            log.info("%s: no longer installed in the cluster", source)
+            wait = self._timing.missing_again
+        self._missing = True
+        await self._optional.wait(wait * (1 - 0.25 * self._random()))
+
+    async def _list(self, sink: SinkOf[T]) -> None:
         """List in pages. The pages are of one moment: the token of a page names its version."""
         limit, token, time_slice = _PAGE, "", TimeSlice()
         self._delivery.begin_list()
@@ -192,7 +230,7 @@ class Watcher:
         except TimeoutError:
             raise ApiUnreachable("no answer in time") from None
 
-    async def _watch(self, sink: Sink, *, initial: bool) -> None:
+    async def _watch(self, sink: SinkOf[T], *, initial: bool) -> None:
         seconds = self._timing.watch_lifetime * (1 + self._random())
         query: dict[str, str | int] = {
             **self.resource.query,
@@ -223,6 +261,8 @@ class Watcher:
             await self._read(stream, sink)
 
     async def _check(self, response: Response, *, initial: bool = False) -> None:
+        if response.status == 404 and self.resource.optional:
+            raise RequestFailed("not installed", Verdict(relist=True, missing=True))
         if response.status != 200:
             wait = retry_after(response.headers, time.time())
             failure = read_failure(await self._error_body(response), response.status)
@@ -240,7 +280,7 @@ class Watcher:
         except (ApiUnreachable, TimeoutError):
             return b""
 
-    async def _read(self, stream: WatchStream, sink: Sink) -> None:
+    async def _read(self, stream: WatchStream, sink: SinkOf[T]) -> None:
         """Take the events of a watch until its end."""
         time_slice = TimeSlice()
         if not self._delivery.initial:
@@ -252,7 +292,7 @@ class Watcher:
                 self._delivery.take(event, sink)
             await time_slice.yield_if_used_up()
 
-    async def _take_bookmark(self, event: Event, stream: WatchStream, sink: Sink) -> None:
+    async def _take_bookmark(self, event: Event, stream: WatchStream, sink: SinkOf[T]) -> None:
         end = self._delivery.take_bookmark(event)
         if end is not None:
             await self._complete(sink, end.resource_version)
@@ -261,7 +301,7 @@ class Watcher:
         elif not self._delivery.initial:
             self._suspicion.bookmark_came()
 
-    async def _complete(self, sink: Sink, version: str) -> None:
+    async def _complete(self, sink: SinkOf[T], version: str) -> None:
         """Deliver a complete list."""
         if self._after is not None:
             with contextlib.suppress(TimeoutError):
@@ -270,6 +310,9 @@ class Watcher:
         await self._delivery.complete(sink, version)
         self._relist = False
         self.listed.set()
+        if self._missing:
+            self._missing = False
+            self._optional.found()
 
     def _live(self) -> None:
         """From here on the watch brings every change."""
