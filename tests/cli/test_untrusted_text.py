@@ -21,6 +21,14 @@ from uproxy import cli
 from uproxy.cli.commands import doctor
 from uproxy.cli.doctor.facts import examine, proxy_mode
 from uproxy.core.printable import printable
+from uproxy.core.report.load_balancer import AnnouncingCounts
+from uproxy.core.report.load_balancer_format import (
+    AddressView,
+    CountsOfFamilyView,
+    LoadBalancerView,
+    PoolView,
+    ServiceAddressesView,
+)
 from uproxy.core.report.status import ApiServerStatus, ObjectStatus, WorkerStatus
 from uproxy.core.report.status_format import StatusView
 
@@ -30,6 +38,7 @@ TEXTS = {name: text for name, text in NASTY.items() if name != "surrogate"} | {"
 
 def nasty_status(text: str) -> StatusView:
     """A status with the same text in every place where a server could put one."""
+    pool_counts = CountsOfFamilyView(total=9, used=1, reserved=1, drained=1, free=6)
     counts = views.counts(dropped={text: 7}, dial_failures=1, retries=1)
     frontends = [
         views.frontend(
@@ -64,6 +73,23 @@ def nasty_status(text: str) -> StatusView:
         not_healthy=[text],
         notes=[text],
         client_address_reason=text,
+        load_balancer=LoadBalancerView(
+            mode=text,
+            announce=text,
+            allocating=False,
+            allocator=text,
+            trouble=text,
+            notes=[text],
+            pools=[PoolView(text, text, [text], {text: pool_counts}, False, text)],
+            addresses=[
+                AddressView(text, ["default/web", text], text, text, False, text, 1e9, text, text)
+            ],
+            services=[
+                ServiceAddressesView("default/web", [], text, text, ""),
+                ServiceAddressesView(text, [text], text, text, text),
+            ],
+            counts=AnnouncingCounts(),
+        ),
     )
 
 

@@ -8,11 +8,18 @@ from typing import Final
 
 from uproxy.cli.output.columns import Paint, columns, paragraph, plain
 from uproxy.cli.output.hints import drop_meaning, hints
+from uproxy.cli.output.load_balancer import (
+    announcers,
+    known_services,
+    served_elsewhere,
+    service_rows,
+    unannounced,
+)
 from uproxy.cli.output.numbers import amount, byte_size, counted
 from uproxy.cli.output.status import backend_count, health_check
 from uproxy.core.protocols import TRANSPORTS
 from uproxy.core.report.status import FrontendState, ObjectStatus
-from uproxy.core.report.status_format import CountsView, FrontendView, StatusView
+from uproxy.core.report.status_format import CountsView, FrontendView, ServiceView, StatusView
 
 _HEAD: Final = ("", "FRONTEND", "KIND", "STATE", "BACKENDS", "REASON")
 _MAX_BACKENDS: Final = 20
@@ -32,13 +39,20 @@ def explanation(
     for reason in [each.reason for each in status.services if status.frontends]:
         yield from paragraph(f"{'But' if served else 'Also'}: {reason}.", width=width)
     yield from _unusable_version(status.objects, service, width)
+    rows = list(service_rows(status, service))
+    if rows:
+        yield ""
+        yield "Load balancer"
+        yield from columns((), rows, width=width)
     for port in _by_port(status.frontends):
         yield from _port(port, status.client_address_reason, width, paint)
     if status.health_checks:
         yield ""
-        rows = [health_check(each)[2:] for each in status.health_checks]
-        yield from columns((), [("Health check:", *row) for row in rows], width=width)
-    found = hints(service, status.frontends, status.health_checks)
+        checks = [("Health check:", *health_check(each)[2:]) for each in status.health_checks]
+        yield from columns((), checks, width=width)
+    elsewhere = {each.frontend for each in served_elsewhere(status)}
+    here = [each for each in status.frontends if each.frontend not in elsewhere]
+    found = hints(service, here, status.health_checks, unannounced(status, service))
     if found:
         yield ""
         yield "What to do:"
@@ -47,13 +61,29 @@ def explanation(
 
 
 def verdict(status: StatusView, service: str) -> str:
-    """How well a Service is served, in one sentence."""
-    total = len(status.frontends)
+    """How well a Service is served, in one or two sentences."""
+    elsewhere = served_elsewhere(status)
+    if not elsewhere:
+        return _verdict(status.services, status.frontends, service)
+    moved = {each.frontend for each in elsewhere}
+    here = [each for each in status.frontends if each.frontend not in moved]
+    nodes = " and ".join(announcers(status, elsewhere))
+    addresses = ", ".join(dict.fromkeys(each.address for each in elsewhere))
+    there = f"clients of {addresses} are served by {nodes}"
+    if not here:
+        return f"On this node, {service} waits to take over; {there}."
+    return f"{_verdict(status.services, here, service)} Besides, {there}."
+
+
+def _verdict(
+    services: Sequence[ServiceView], frontends: Sequence[FrontendView], service: str
+) -> str:
+    total = len(frontends)
     if not total:
-        reasons = "; ".join(each.reason for each in status.services)
+        reasons = "; ".join(each.reason for each in services)
         return f"{service} is not served: {reasons or 'it has no frontends'}."
-    degraded = sum(each.state == FrontendState.DEGRADED for each in status.frontends)
-    serving = sum(each.state == FrontendState.SERVING for each in status.frontends)
+    degraded = sum(each.state == FrontendState.DEGRADED for each in frontends)
+    serving = sum(each.state == FrontendState.SERVING for each in frontends)
     if degraded:
         where = _all(total) if degraded == total else f"{degraded} of its {total} frontends"
         return f"{service} is open, but no backend answers on {where}."
@@ -83,7 +113,8 @@ def not_found(status: StatusView, service: str) -> str:
 
 
 def _names(status: StatusView) -> set[str]:
-    return {each.service for each in status.frontends} | {each.service for each in status.services}
+    found = {each.service for each in status.frontends} | known_services(status)
+    return found | {each.service for each in status.services}
 
 
 def _similar_names(service: str, names: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from shlex import quote
 from typing import Final
 
@@ -47,12 +47,26 @@ def drop_meaning(reason: str) -> str:
 
 
 def hints(
-    service: str, frontends: Iterable[FrontendView], checks: Iterable[HealthCheckView]
+    service: str,
+    frontends: Iterable[FrontendView],
+    checks: Iterable[HealthCheckView],
+    unannounced: Collection[str] = (),
 ) -> list[str]:
-    """What to check and what to do, each once; nothing if all is well."""
+    """What to check and what to do, each once; nothing if all is well. `unannounced` are addresses
+    that some node should announce, and none does."""
     # People copy commands from here, so names in them are quoted.
     namespace, name = map(quote, service.partition("/")[::2])
-    found = [hint for each in frontends for hint in _frontend_hints(namespace, name, each) if hint]
+    found = [
+        f"no node announces {each}, so no client finds it; on each node that should: uproxy doctor"
+        for each in unannounced
+    ]
+    # Those that wait to be announced are open already.
+    others = (
+        each
+        for each in frontends
+        if each.state != FrontendState.ELSEWHERE or each.address not in unannounced
+    )
+    found += [hint for each in others for hint in _frontend_hints(namespace, name, each) if hint]
     found += [
         f"health check port {each.port} is not open; find out which process has it: "
         f"{_port_owner_command(TCP, each.port)}"

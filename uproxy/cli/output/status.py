@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from uproxy.cli.output.columns import Paint, columns, grouped, paragraph, plain
+from uproxy.cli.output.load_balancer import sections
 from uproxy.cli.output.numbers import amount, counted
 from uproxy.core.report.status import ApiServerStatus, FrontendState
 from uproxy.core.report.status_format import FrontendView, HealthCheckView, StatusView
@@ -41,6 +42,8 @@ def overview(
         [("", f"{each.where}:", _problem(each.field, each.reason)) for each in status.objects],
         width,
     )
+    for title, rows in sections(status):
+        yield from _section(title, rows, width)
     yield from _section("Health checks", list(map(health_check, status.health_checks)), width)
     yield from _section("API server", list(map(_api_server, status.api_servers)), width)
     yield from _section("Workers", list(_workers(status)), width)
