@@ -283,6 +283,7 @@ FINE: dict[type[Any], dict[str, Any]] = {
             "clusterIP": "10.0.0.1",
             "clusterIPs": ["10.0.0.1"],
             "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
             "externalIPs": ["192.0.2.1"],
             "externalName": "",
             "sessionAffinity": "ClientIP",

@@ -98,6 +98,8 @@ class ServiceSpec(_Object, frozen=True):
     cluster_ips: tuple[str, ...] | None = msgspec.field(default=None, name="clusterIPs")
     """One address for each family. The first is that of `cluster_ip`."""
     ip_families: tuple[str, ...] | None = None
+    ip_family_policy: str | None = None
+    """SingleStack, PreferDualStack or RequireDualStack. Addresses of load balancers heed it too."""
     external_ips: tuple[str, ...] | None = msgspec.field(default=None, name="externalIPs")
     external_name: str = ""
     session_affinity: Literal["None", "ClientIP", ""] = "None"
