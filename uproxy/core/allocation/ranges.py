@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from uproxy.core.brief import brief
@@ -65,6 +67,63 @@ class AddressRange(NamedTuple):
 
     def overlaps(self, other: AddressRange) -> bool:
         return self.family == other.family and self.first <= other.last and other.first <= self.last
+
+    def common(self, other: AddressRange) -> AddressRange | None:
+        """The addresses that both have; None if there are none."""
+        if not self.overlaps(other):
+            return None
+        first, last = max(self.first, other.first), min(self.last, other.last)
+        return AddressRange(self.family, first, last)
+
+
+class RangeSet:
+    """The addresses of many ranges, which may overlap. Looked up by bisection."""
+
+    def __init__(self, ranges: Iterable[AddressRange]) -> None:
+        joined = list[AddressRange]()
+        for each in sorted(ranges):
+            if joined and joined[-1].overlaps(each):
+                last = max(joined[-1].last, each.last)
+                joined[-1] = joined[-1]._replace(last=last)
+            else:
+                joined.append(each)
+        self.ranges = joined
+        """The same addresses, in order, without overlaps."""
+        self._firsts = [(each.family, each.first) for each in joined]
+        self._lasts = [(each.family, each.last) for each in joined]
+
+    def has(self, family: Family, number: int) -> bool:
+        """Whether an address, given as a number, is in one of the ranges."""
+        index = bisect_right(self._firsts, (family, number)) - 1
+        return index >= 0 and self._lasts[index] >= (family, number)
+
+    def outside(self, whole: AddressRange) -> Iterator[AddressRange]:
+        """The parts of a range that are in none of these."""
+        first = whole.first
+        index = bisect_left(self._lasts, (whole.family, first))
+        for at in range(index, len(self.ranges)):
+            each = self.ranges[at]
+            if not each.overlaps(whole):
+                break
+            if first < each.first:
+                yield AddressRange(whole.family, first, each.first - 1)
+            first = each.last + 1
+        if first <= whole.last:
+            yield AddressRange(whole.family, first, whole.last)
+
+    def inside(self, whole: AddressRange) -> Iterator[AddressRange]:
+        """The parts of a range that are in these."""
+        for at in range(bisect_left(self._lasts, (whole.family, whole.first)), len(self.ranges)):
+            common = self.ranges[at].common(whole)
+            if common is None:
+                break
+            yield common
+
+
+def place(address: str) -> tuple[Family, int]:
+    """The family and the number of an address in canonical form."""
+    parsed = ipaddress.ip_address(address)
+    return _family(parsed.version), int(parsed)
 
 
 def _family(version: int) -> Family:

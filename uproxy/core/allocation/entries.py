@@ -1,0 +1,108 @@
+"""What the allocator knows of one Service: what the cluster says, and what has been decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from uproxy.core.allocation.decisions import Condition, Decision
+from uproxy.core.allocation.ranges import quoted
+from uproxy.core.allocation.requests import Request, Unservable, read_request
+from uproxy.core.allocation.sharing import Sharing
+from uproxy.core.cluster.load_balancer import (
+    CONDITION,
+    is_ours,
+    recorded_addresses,
+    status_addresses,
+)
+from uproxy.core.cluster.objects import ObjectName, Service
+
+
+class Entry:
+    """One Service, for as long as it exists."""
+
+    def __init__(self, service: Service) -> None:
+        self.held: tuple[str, ...] = ()
+        """Its addresses, by the decisions so far."""
+        self.sharing: Sharing | None = None
+        """How it shares them; None: they are not in the ledger."""
+        self.decision: Decision | None = None
+        """The last one, without Events."""
+        self._decided_at: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+        """The status and the annotation when `held` was decided."""
+        self.put(service)
+
+    def put(self, service: Service) -> None:
+        """Take note of the Service as it is now."""
+        self.service = service
+        self.name: ObjectName = service.key
+        self.order = (service.metadata.creation_timestamp or "", *service.key)
+        """The older one comes first."""
+        self.status = status_addresses(service)
+        self.recorded = recorded_addresses(service)
+        self.request: Request | Unservable | None = (
+            read_request(service) if is_ours(service) else None
+        )
+
+    @property
+    def promised(self) -> bool:
+        """Whether the status has yet to say what was decided."""
+        return bool(self.held) and set(self.held) != set(self.status)
+
+    @property
+    def claim(self) -> tuple[str, ...]:
+        """The addresses that it should keep, if it may. A decision stands until its status has
+        been written, or until another one has been."""
+        if self.promised and self._decided_at == (self.status, self.recorded):
+            return self.held
+        return self.status
+
+    @property
+    def had(self) -> tuple[str, ...]:
+        """The addresses that it has had, and so gets back, if they are free."""
+        return tuple(dict.fromkeys((*self.status, *self.recorded)))
+
+    @property
+    def said(self) -> Condition | None:
+        """What is said of it already."""
+        if self.decision is not None:
+            return self.decision.condition
+        for each in self.service.status.conditions or ():
+            if each.type == CONDITION:
+                status: Literal["True", "False"] = "True" if each.status == "True" else "False"
+                return Condition(status, each.reason, each.message)
+        return None
+
+    def foreign(self, is_in_pool: Callable[[str], bool]) -> str:
+        """Why its status is another controller's; "" if it is not."""
+        others = [each for each in self.service.ingress if each.hostname or not each.ip]
+        if others:
+            name = quoted(others[0].hostname or "an entry without an address")
+        elif set(self.status) == set(self.recorded) or all(map(is_in_pool, self.status)):
+            return ""
+        else:
+            name = next(each for each in self.status if not is_in_pool(each))
+        return (
+            f"its status has {name}, which is in no pool and which uproxy has not written; "
+            "another controller is likely to serve it"
+        )
+
+    def decide(self, decision: Decision) -> None:
+        """Remember a decision."""
+        self.decision = decision
+        self._decided_at = self.status, self.recorded
+
+
+def concerns(service: Service) -> bool:
+    """Whether a Service is to have addresses, or bears marks of uproxy that have to go."""
+    return is_ours(service) or has_marks(service)
+
+
+def has_marks(service: Service) -> bool:
+    """Whether uproxy has written the status of a Service. If another controller has overwritten
+    it, it is left alone."""
+    status, recorded = status_addresses(service), recorded_addresses(service)
+    if status and set(status) != set(recorded):
+        return False
+    conditions = service.status.conditions or ()
+    return bool(recorded) or any(each.type == CONDITION for each in conditions)

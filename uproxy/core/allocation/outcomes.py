@@ -1,0 +1,61 @@
+"""What a pass of the allocator comes to for one Service, and the decision that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from uproxy.core.allocation import conditions
+from uproxy.core.allocation.decisions import Condition, Decision, ServiceEvent
+from uproxy.core.allocation.entries import Entry
+from uproxy.core.allocation.requests import Request, Unservable
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What becomes of one Service."""
+
+    entry: Entry
+    pool: str = ""
+    foreign: str = ""
+    reason: str = ""
+    """Why it gets no address, or no second one."""
+    events: list[ServiceEvent] = field(default_factory=list)
+
+    def decision(self) -> Decision:
+        """The decision, without Events."""
+        return Decision(
+            service=self.entry.name,
+            addresses=self.entry.held,
+            pool=self.pool,
+            condition=None if self.foreign else self._condition(),
+            foreign=self.foreign,
+        )
+
+    def news(self, decision: Decision) -> Sequence[ServiceEvent]:
+        """The Events to send with a decision. None says again what has been said: each restart,
+        and each new leader, would otherwise repeat them for every Service that waits."""
+        if decision.condition is None or decision.condition == self.entry.said:
+            return ()
+        return (*self._about_request(), *self.events)
+
+    def _condition(self) -> Condition | None:
+        match self.entry.request:
+            case None:
+                return None
+            case Unservable() as why:
+                return conditions.unservable(why)
+            case Request() as request if self.entry.held:
+                problem = conditions.invalid_request(request.problem) if request.problem else ""
+                more = conditions.additional_failure(self.reason) if self.reason else ""
+                return conditions.assigned(self.entry.held, self.pool, problem, more)
+            case Request():
+                return conditions.pending(self.reason)
+
+    def _about_request(self) -> Sequence[ServiceEvent]:
+        match self.entry.request:
+            case Unservable() as why:
+                return conditions.unservable_events(why)
+            case Request(problem=problem) if problem and self.entry.held:
+                return (conditions.invalid_request_event(problem),)
+        return ()
