@@ -27,6 +27,7 @@ from uproxy.core.report.status import FrontendState, Status, WorkerStatus
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.route import ServicePortName
 from uproxy.host.process_usage import process_usage
+from uproxy.http.load_balancer_metrics import load_balancer_metrics
 from uproxy.http.telemetry_metrics import telemetry_metrics
 
 
@@ -73,6 +74,7 @@ def samples(telemetry: Telemetry, status: Status, *, version: str) -> list[Metri
         *telemetry_metrics(telemetry),
         *_traffic(status.counters),
         *_program(status, version),
+        *(load_balancer_metrics(status.load_balancer) if status.load_balancer is not None else ()),
     ]
 
 
