@@ -10,7 +10,6 @@ import contextlib
 import logging
 import random
 import time
-import zlib
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from uproxy.apiserver.leader_election import ElectionPace, Holding, take_part
 from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.control.load_balancer.ask import Ask
+from uproxy.core.announcing.rendezvous import score
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.timestamps import micro_time_text
 from uproxy.sources.kubernetes.watch_format import read_failure
@@ -318,10 +318,10 @@ def extra_wait(node: str, nodes: Collection[str], retry: float) -> float:
     The order of the nodes is by a hash of their names. If the first ones do not run this program,
     the next ones take the Lease a little later.
     """
-    own = _rank(node)
-    before = sum(_rank(each) < own for each in nodes)
+    own = _score(node), node
+    before = sum((_score(each), each) > own for each in nodes if each != node)
     return min(_RAREST, retry * (before // _FIRST))
 
 
-def _rank(node: str) -> tuple[int, str]:
-    return zlib.crc32(f"{NAME} {node}".encode()), node
+def _score(node: str) -> int:
+    return score(NAME, node)
