@@ -106,6 +106,12 @@ class TestDirt:
         there = ObjectName("", "there")
         assert seen == [(Service, WEB), (EndpointSlice, SLICE), (Node, there), (Service, WEB)]
 
+    def test_any_node_can_be_looked_up(self) -> None:
+        state = cluster(node("there"))
+        assert state.node_object("there") == node("there")
+        state.remove(SOURCE, Node, ObjectName("", "there"))
+        assert state.node_object("there") is None
+
     @pytest.mark.parametrize(
         "kind", [pytest.param(kind, id=kind.__name__) for kind in (Service, EndpointSlice, Node)]
     )

@@ -199,6 +199,10 @@ class ClusterState:
         """The EndpointSlice of this name; None if there is none."""
         return self._find(EndpointSlice, name)
 
+    def node_object(self, name: str) -> Node | None:
+        """The Node of this name; None if there is none."""
+        return self._find(Node, ObjectName("", name))
+
     def service_names(self) -> set[ObjectName]:
         """The names of all Services. Walks every object, so it is not called at every change."""
         return {
