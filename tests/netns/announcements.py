@@ -7,8 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from tests.netns.kit import Namespace, Place
@@ -232,12 +231,3 @@ class Datagrams:
                     seen = words[1] if len(words) > 1 else ""
                     self.answered.append((time.monotonic(), self._nodes.get(seen, seen)))
                     self._ended.wait(_PERIOD)
-
-
-@contextmanager
-def closing(*running: Capture | Questions | Datagrams) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for each in running:
-            each.close()

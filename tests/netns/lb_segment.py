@@ -7,6 +7,7 @@
 Each node has three links, which are cut one by one: eth0 to the segment (192.0.2.0/24 and
 2001:db8:1::/64), mgmt0 to the API server (203.0.113.0/24), and pod0 to all pods (198.51.100.0/24
 and 2001:db8:2::/64). Load-balancer addresses are those from 192.0.2.192 and 2001:db8:1::f00 on.
+With `interfaces=2`, each node also has an eth1 on the same segment.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tests.netns.announcements import Capture, Datagrams, Questions
 from tests.netns.kit import Namespace, Place, namespace
 from tests.netns.node import Node, program, slices, wait_for
 from tests.netns.peers import Pod
+from uproxy.core.cluster.load_balancer import ASSIGNED
 
 POOL: Final = "192.0.2.192/27,2001:db8:1::f00/120"
 PORT: Final = 80
@@ -49,7 +51,7 @@ class Machine:
         self.name = name
         self.number = number
         self.place = Place(space, f"192.0.2.{10 + number}", f"2001:db8:1::{10 + number:x}")
-        self.mac = space.run("cat", "/sys/class/net/eth0/address").strip()
+        self.mac = self.mac_of("eth0")
         self._segment = segment
         self._stack = ExitStack()
         self._pids: list[int] = []
@@ -61,6 +63,9 @@ class Machine:
     @property
     def space(self) -> Namespace:
         return self.place.space
+
+    def mac_of(self, interface: str) -> str:
+        return self.space.run("cat", f"/sys/class/net/{interface}/address").strip()
 
     @property
     def running(self) -> Node:
@@ -132,16 +137,15 @@ class Machine:
         """Whether the far end of eth0 is up."""
         self._segment.lan.ip(f"link set {self.name} {'up' if up else 'down'}")
 
-    def shown(self) -> str:
-        """The addresses of eth0, with their lifetimes, as ip(8) shows them."""
-        return self.space.run("ip", "addr", "show", "dev", "eth0")
+    def shown(self, interface: str = "eth0") -> str:
+        """The addresses of an interface, with their lifetimes, as ip(8) shows them."""
+        return self.space.run("ip", "addr", "show", "dev", interface)
 
-    def held(self) -> set[str]:
-        """Load-balancer addresses on eth0, with their prefix lengths."""
-        words = self.shown().split()
-        own = {f"{self.place.ipv4}/24", f"{self.place.ipv6}/64"}
+    def held(self, interface: str = "eth0") -> set[str]:
+        """Load-balancer addresses on an interface, with their prefix lengths."""
+        words = self.shown(interface).split()
         found = {after for word, after in pairwise(words) if "inet" in word}
-        return {each for each in found if each not in own and not each.startswith("fe80:")}
+        return {each for each in found if each.endswith(("/32", "/128"))}
 
     def holds(self, address: str) -> bool:
         return any(each.split("/")[0] == address for each in self.held())
@@ -203,15 +207,21 @@ class Segment:
         addresses: Sequence[str],
         *,
         on: Sequence[str] = ("n1",),
+        assigned: bool = True,
         annotations: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         ports: Sequence[Mapping[str, Any]] = (),
         **spec: Any,
     ) -> None:
         """Create or change a Service that asks for these addresses, with one pod, which is said to
-        be on each of these nodes ("-n1": there, but not serving)."""
+        be on each of these nodes ("-n1": there, but not serving). `assigned`: uproxy has assigned
+        the addresses already."""
         number = self._names.setdefault(name, len(self._names) + 1)
         asked = {"uproxy.dev/loadBalancerIPs": ",".join(addresses)} if addresses else {}
+        status: dict[str, Any] = {}
+        if assigned:
+            asked[ASSIGNED] = ",".join(addresses)
+            status = {"loadBalancer": {"ingress": [{"ip": each} for each in addresses]}}
         plain = [{"name": "t", "port": PORT, "protocol": "TCP", "targetPort": _POD_PORT}]
         plain += [{"name": "u", "port": PORT, "protocol": "UDP", "targetPort": _POD_PORT}]
         service = {
@@ -234,7 +244,10 @@ class Segment:
                 "ports": [dict(each) for each in ports or plain],
                 **spec,
             },
+            "status": status,
         }
+        if not assigned:
+            del service["status"]
         place = self._pod(name).place
         endpoints = [
             (place, each.lstrip("-"), "dead" if each.startswith("-") else "ready") for each in on
@@ -278,11 +291,27 @@ class Segment:
         wait_for(f"one node holds {addresses}, other than {other_than!r}", one, patience)
         return found.pop()
 
-    def questions(self, address: str) -> Questions:
-        return Questions(self.client, address)
+    def wait_holders(self, address: str, *names: str) -> None:
+        """Wait until exactly these nodes hold an address."""
+        wait_for(f"{address} is on {names}", lambda: self.holders(address) == set(names), 30)
 
-    def datagrams(self, address: str, port: int = PORT) -> Datagrams:
-        return Datagrams(self.client.space, address, port, self.by_pod_address)
+    @contextmanager
+    def asking(self, address: str) -> Iterator[Questions]:
+        """Ask who has an address, as long as the context is open."""
+        questions = Questions(self.client, address)
+        try:
+            yield questions
+        finally:
+            questions.close()
+
+    @contextmanager
+    def sending(self, address: str, port: int = PORT) -> Iterator[Datagrams]:
+        """Send datagrams to an address, as long as the context is open."""
+        datagrams = Datagrams(self.client.space, address, port, self.by_pod_address)
+        try:
+            yield datagrams
+        finally:
+            datagrams.close()
 
     def node_of(self, mac: str) -> str:
         return next(each.name for each in self.nodes.values() if each.mac == mac)
@@ -302,7 +331,7 @@ class Segment:
 
 
 @contextmanager
-def segment(directory: Path, number: int = 3) -> Iterator[Segment]:
+def segment(directory: Path, number: int = 3, *, interfaces: int = 1) -> Iterator[Segment]:
     """So many nodes, called n1, n2 and so on, none of which runs a uproxy yet."""
     with ExitStack() as stack:
 
@@ -323,11 +352,16 @@ def segment(directory: Path, number: int = 3) -> Iterator[Segment]:
             space = new(name)
             ipv4, ipv6 = f"192.0.2.{10 + index}", f"2001:db8:1::{10 + index:x}"
             _link(space, "eth0", lan, name, ipv4, ipv6)
+            if interfaces == 2:
+                other = (f"192.0.2.{50 + index}", f"2001:db8:1::{50 + index:x}")
+                _link(space, "eth1", lan, f"{name}b", *other)
+                # Each interface answers for its own addresses only, as arp_ignore=1 makes it.
+                space.sysctl(ipv4__conf__all__arp_ignore=1)
             _link(space, "mgmt0", management, name, f"203.0.113.{10 + index}")
             _link(space, "pod0", pods, name, *_pod_side(index))
             made.nodes[name] = Machine(name, space, index, made)
         made.apply(*(made.node(name) for name in made.nodes))
-        made.capture = Capture(lan, {name: name for name in made.nodes})
+        made.capture = Capture(lan, {f"{name}{b}": name for name in made.nodes for b in ("", "b")})
         try:
             yield made
         finally:

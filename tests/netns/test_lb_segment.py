@@ -8,7 +8,6 @@ import pytest
 
 from tests.fake_api.kinds import NODES
 from tests.netns import kit
-from tests.netns.announcements import closing
 from tests.netns.lb_segment import Segment, segment, vip
 from tests.netns.node import wait_for
 from tests.netns.peers import SILENCE, ask, ping, pod
@@ -26,7 +25,7 @@ def lan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Segment]:
 def test_it_shows_who_answers_for_an_address(lan: Segment, family: int) -> None:
     address = vip(1)[family]
     first, second = lan["n1"], lan["n2"]
-    with closing(questions := lan.questions(address)):
+    with lan.asking(address) as questions:
         first.space.run("ip", "addr", "add", address, "dev", "eth0", "nodad")
         wait_for("an answer", lambda: questions.answering() == {first.mac})
         second.space.run("ip", "addr", "add", address, "dev", "eth0", "nodad")
@@ -73,7 +72,7 @@ def test_datagrams_show_who_forwarded_them(lan: Segment) -> None:
     """A node is known by its address towards pods; the client itself by none."""
     with (
         pod("relay", lan["n1"].place, 8080),
-        closing(sent := lan.datagrams(lan["n1"].place.ipv6, 8080)),
+        lan.sending(lan["n1"].place.ipv6, 8080) as sent,
     ):
         wait_for("answers", lambda: sent.first(since=0.0))
     found = sent.first(since=0.0)
