@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from uproxy.core.allocation import conditions
 from uproxy.core.allocation.adoption import loss
 from uproxy.core.allocation.decisions import Decision
-from uproxy.core.allocation.entries import Entry, concerns, has_marks
+from uproxy.core.allocation.entries import Entries, Entry
 from uproxy.core.allocation.holdings import Holdings, PoolUsage
-from uproxy.core.allocation.outcomes import Outcome
+from uproxy.core.allocation.outcomes import Outcome, conclude
 from uproxy.core.allocation.pool_table import Namespaces, PoolTable
 from uproxy.core.allocation.pools import Pool
 from uproxy.core.allocation.requests import Request
@@ -30,10 +29,9 @@ class Allocator:
 
     def __init__(self, taken: Callable[[str], str] = lambda _: "") -> None:
         self._taken = taken
-        self._entries: dict[ObjectName, Entry] = {}
+        self._entries = Entries()
         self._namespaces: Namespaces = {}
         self._holdings = Holdings(PoolTable(()), taken)
-        self._dirty: set[ObjectName] = set()
         self._waiting: dict[ObjectName, str] = {}
         """The Services that have no address, or one family of two, and why."""
         self._retry = False
@@ -44,24 +42,15 @@ class Allocator:
 
     def put(self, service: Service) -> None:
         """Take note of a Service, as it is in the cluster now."""
-        entry = self._entries.get(service.key)
-        if entry is None:
-            # Most Services of a cluster have nothing to do with load balancers.
-            if concerns(service):
-                self._entries[service.key] = Entry(service)
-                self._dirty.add(service.key)
-        elif entry.service != service:
-            entry.put(service)
-            self._dirty.add(service.key)
+        self._entries.put(service)
 
     def remove(self, name: ObjectName) -> None:
         """Forget a Service that has been deleted."""
-        entry = self._entries.pop(name, None)
+        entry = self._entries.pop(name)
         if entry is not None:
             self._retry = self._retry or bool(entry.held)
             self._release(entry)
             self._waiting.pop(name, None)
-            self._dirty.discard(name)
             self.decisions.pop(name, None)
 
     def set_pools(self, pools: Iterable[Pool]) -> None:
@@ -75,7 +64,7 @@ class Allocator:
         """Set the labels of all namespaces, by which pools may select."""
         self._namespaces = {name: dict(own) for name, own in labels.items()}
         if self._holdings.table.set_namespaces(self._namespaces):
-            self._dirty.update(self._entries)
+            self._entries.mark_all()
             self._retry = True
 
     def recheck(self, addresses: Iterable[str]) -> None:
@@ -93,7 +82,7 @@ class Allocator:
         When it becomes true, all is built up again from the statuses.
         """
         if complete and not self._complete:
-            for each in self._entries.values():
+            for each in self._entries.by_name.values():
                 each.held = ()
             self._begin_anew(self._holdings.table)
         self._complete = complete
@@ -101,7 +90,9 @@ class Allocator:
         self._adopt(outcomes)
         if complete:
             self._allocate(outcomes)
-        return [decision for each in outcomes.values() for decision in self._conclude(each)]
+        # Before all is known, nothing is said of a Service that may yet keep its addresses.
+        told = (each for each in outcomes.values() if complete or each.entry.held)
+        return list(conclude(map(self._with_pool, told), self.decisions))
 
     def usage(self) -> Mapping[str, Mapping[Family, PoolUsage]]:
         """The use of each pool, by the pool's name."""
@@ -110,9 +101,9 @@ class Allocator:
     def _begin_anew(self, table: PoolTable) -> None:
         """Forget who holds what, and have every Service looked at."""
         self._holdings = Holdings(table, self._taken)
-        for each in self._entries.values():
+        for each in self._entries.by_name.values():
             each.sharing = None
-        self._dirty.update(self._entries)
+        self._entries.mark_all()
         self._retry = True
 
     def _adopt(self, outcomes: _Outcomes) -> None:
@@ -122,8 +113,7 @@ class Allocator:
         unchanged, then those whose status says so, and last those to which an address has been
         promised that their status does not say yet. Among these the older one comes first.
         """
-        dirty = [self._entries[name] for name in self._dirty]
-        self._dirty.clear()
+        dirty = self._entries.take_dirty()
         dirty += self._promised_to_others(dirty)
         ranked = sorted((_rank(each), each.order, each) for each in dirty)
         # Who changes how they share an address may open it for others.
@@ -141,7 +131,9 @@ class Allocator:
             for address in entry.status
             for name in self._holdings.holders[address]
         }
-        found = (self._entries[name] for name in names.difference(each.name for each in dirty))
+        found = (
+            self._entries.by_name[name] for name in names.difference(each.name for each in dirty)
+        )
         return [each for each in found if each.promised]
 
     def _settle(self, entry: Entry) -> Outcome:
@@ -173,7 +165,9 @@ class Allocator:
         names = self._waiting if self._retry else self._waiting.keys() & outcomes.keys()
         self._retry = False
         search = Search(self._holdings)
-        for _, entry in sorted((self._entries[name].order, self._entries[name]) for name in names):
+        for _, entry in sorted(
+            (self._entries.by_name[name].order, self._entries.by_name[name]) for name in names
+        ):
             assert isinstance(entry.request, Request)
             choice = _look(search, entry, entry.request)
             if choice.addresses:
@@ -217,21 +211,11 @@ class Allocator:
             self._holdings.release(entry.name, entry.held)
             entry.sharing = None
 
-    def _conclude(self, outcome: Outcome) -> Iterator[Decision]:
-        """Remember the decision. It is returned as well, unless there is nothing to decide."""
-        entry = outcome.entry
-        if not entry.held and not self._complete:
-            return
-        if entry.request is None and not has_marks(entry.service):
-            self.decisions.pop(entry.name, None)
-            return
-        pool = self._holdings.table.pool_of(entry.held[0]) if entry.held else None
+    def _with_pool(self, outcome: Outcome) -> Outcome:
+        held = outcome.entry.held
+        pool = self._holdings.table.pool_of(held[0]) if held else None
         outcome.pool = pool.pool.name if pool else ""
-        decision = outcome.decision()
-        events = outcome.news(decision)
-        entry.decide(decision)
-        self.decisions[entry.name] = decision
-        yield replace(decision, events=tuple(events)) if events else decision
+        return outcome
 
     def _is_in_pool(self, address: str) -> bool:
         return self._holdings.table.pool_of(address) is not None

@@ -16,7 +16,7 @@ FAILED: Final = "AllocationFailed"
 
 def assigned(addresses: Iterable[str], pool: str, *but: str) -> Condition:
     """For a Service with addresses. `but` has what else is to be said, or ""."""
-    text = f'Assigned IP {listed(addresses)} from pool "{pool}"'
+    text = f"Assigned IP {listed(addresses)}" + (f' from pool "{pool}"' if pool else "")
     return Condition("True", ASSIGNED, brief("; ".join(filter(None, (text, *but)))))
 
 

@@ -83,8 +83,8 @@ class Entry:
         else:
             name = next(each for each in self.status if not is_in_pool(each))
         return (
-            f"its status has {name}, which is in no pool and which uproxy has not written; "
-            "another controller is likely to serve it"
+            f"its status has {name}, which is none of uproxy's addresses; another controller is "
+            "likely to serve this Service"
         )
 
     def decide(self, decision: Decision) -> None:
@@ -93,9 +93,39 @@ class Entry:
         self._decided_at = self.status, self.recorded
 
 
-def concerns(service: Service) -> bool:
-    """Whether a Service is to have addresses, or bears marks of uproxy that have to go."""
-    return is_ours(service) or has_marks(service)
+class Entries:
+    """All Services that matter here, and which of them are to be looked at."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[ObjectName, Entry] = {}
+        self.dirty: set[ObjectName] = set()
+
+    def put(self, service: Service) -> None:
+        """Take note of a Service, as it is in the cluster now."""
+        entry = self.by_name.get(service.key)
+        if entry is None:
+            # Most Services of a cluster have nothing to do with load balancers.
+            if is_ours(service) or has_marks(service):
+                self.by_name[service.key] = Entry(service)
+                self.dirty.add(service.key)
+        elif entry.service != service:
+            entry.put(service)
+            self.dirty.add(service.key)
+
+    def pop(self, name: ObjectName) -> Entry | None:
+        """Forget a Service; None if it is not known."""
+        self.dirty.discard(name)
+        return self.by_name.pop(name, None)
+
+    def mark_all(self) -> None:
+        """Have every Service looked at."""
+        self.dirty.update(self.by_name)
+
+    def take_dirty(self) -> list[Entry]:
+        """The Services to be looked at."""
+        taken = [self.by_name[name] for name in self.dirty]
+        self.dirty.clear()
+        return taken
 
 
 def has_marks(service: Service) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from uproxy.core.allocation import conditions
 from uproxy.core.allocation.decisions import Condition, Decision, ServiceEvent
-from uproxy.core.allocation.entries import Entry
+from uproxy.core.allocation.entries import Entry, has_marks
 from uproxy.core.allocation.requests import Request, Unservable
+from uproxy.core.cluster.objects import ObjectName
 
 
 @dataclass(slots=True)
@@ -22,8 +23,17 @@ class Outcome:
     """Why it gets no address, or no second one."""
     events: list[ServiceEvent] = field(default_factory=list)
 
-    def decision(self) -> Decision:
-        """The decision, without Events."""
+    def conclude(self) -> Decision | None:
+        """Remember the decision. It is returned with its Events; None: there is nothing to
+        decide."""
+        if self.entry.request is None and not has_marks(self.entry.service):
+            return None
+        decision = self._decision()
+        events = self._news(decision)
+        self.entry.decide(decision)
+        return replace(decision, events=tuple(events)) if events else decision
+
+    def _decision(self) -> Decision:
         return Decision(
             service=self.entry.name,
             addresses=self.entry.held,
@@ -32,7 +42,7 @@ class Outcome:
             foreign=self.foreign,
         )
 
-    def news(self, decision: Decision) -> Sequence[ServiceEvent]:
+    def _news(self, decision: Decision) -> Sequence[ServiceEvent]:
         """The Events to send with a decision. None says again what has been said: each restart,
         and each new leader, would otherwise repeat them for every Service that waits."""
         if decision.condition is None or decision.condition == self.entry.said:
@@ -59,3 +69,17 @@ class Outcome:
             case Request(problem=problem) if problem and self.entry.held:
                 return (conditions.invalid_request_event(problem),)
         return ()
+
+
+def conclude(
+    outcomes: Iterable[Outcome], decisions: dict[ObjectName, Decision]
+) -> Iterator[Decision]:
+    """The decisions that outcomes make. `decisions`, which has those of all Services without their
+    Events, is kept up to date."""
+    for outcome in outcomes:
+        entry, decision = outcome.entry, outcome.conclude()
+        decisions.pop(entry.name, None)
+        if decision is not None:
+            assert entry.decision is not None
+            decisions[entry.name] = entry.decision
+            yield decision
