@@ -276,7 +276,12 @@ class FakeApi:
         version = query.get("resourceVersion", "")
         if version not in ("", "0") and self.gone_as_status:
             list(self.store.since(int(version)))
-        watching = Watching(target.kind, _selection(query), dict(query), request, self.store)
+        match = _selection(query)
+
+        def within(data: Mapping[str, Any]) -> bool:
+            return target.namespace in ("", data["metadata"].get("namespace")) and match(data)
+
+        watching = Watching(target.kind, within, dict(query), request, self.store)
         self.watches.append(watching)
         try:
             await watching.run(self.bookmark_period, self.watch_list, self.watch_limit)

@@ -132,6 +132,18 @@ async def test_watch_from_a_version() -> None:
         assert seen == [["ADDED"], ["ERROR"]]
 
 
+async def test_a_watch_of_one_namespace() -> None:
+    async with FakeApi() as server, aiohttp.ClientSession() as session:
+        elsewhere = service("elsewhere")
+        elsewhere["metadata"]["namespace"] = "other"
+        server.apply(service("here"), elsewhere)
+        query = {"watch": "1", "timeoutSeconds": "0.2"}
+        url = f"{server.url}/api/v1/namespaces/other/services"
+        async with session.get(url, params=query) as answer:
+            [line] = (await answer.text()).splitlines()
+        assert json.loads(line)["object"]["metadata"]["name"] == "elsewhere"
+
+
 async def test_token_is_checked_and_faults_come_first() -> None:
     async with FakeApi() as server, aiohttp.ClientSession() as session:
         server.tokens = {"good"}
