@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import Callable, Collection
 from typing import Final
@@ -111,10 +110,9 @@ class Tap:
                 frame = sock.recv(_LONGEST)
             except BlockingIOError:
                 return
-            except OSError as error:
-                # ENETDOWN is told once, and the socket works again when the interface is up.
-                if error.errno == errno.ENETDOWN:
-                    return
+            except OSError:
+                # ENETDOWN is told once, and the socket works again when the interface is up. But
+                # libuv no longer watches a descriptor that had an error, so begin again.
                 break
             heard = parse_frame(frame)
             if heard is not None:
