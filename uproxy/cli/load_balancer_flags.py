@@ -12,6 +12,13 @@ from uproxy.core.allocation import pool_syntax
 
 _DEFAULTS: Final = Config()
 
+lb_pool: Final = list_option(
+    "--lb-pool",
+    kind=FlagType("list", lambda text: (pool_syntax.parse_pool(text),)),
+    help="Addresses to hand out, as [NAME=]RANGE[,RANGE...]; a RANGE is FIRST-LAST, a CIDR or "
+    "an address. Without a NAME they belong to the pool default. May be repeated.",
+)
+
 LOAD_BALANCER_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     option(
         "--lb",
@@ -21,12 +28,7 @@ LOAD_BALANCER_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="Where Services of type LoadBalancer get addresses from: the nodes (node), 127.0.0.1 "
         "and ::1 (localhost), --lb-pool (pools), or MetalLB's IPAddressPool objects (metallb).",
     ),
-    list_option(
-        "--lb-pool",
-        kind=FlagType("list", lambda text: (pool_syntax.parse_pool(text),)),
-        help="Addresses to hand out, as [NAME=]RANGE[,RANGE...]; a RANGE is FIRST-LAST, a CIDR or "
-        "an address. Without a NAME they belong to the pool default. May be repeated.",
-    ),
+    lb_pool,
     list_option(
         "--lb-reserve",
         kind=FlagType("list", pool_syntax.parse_reservations),

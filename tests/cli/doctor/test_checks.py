@@ -39,6 +39,7 @@ GOOD: dict[str, Any] = {
     "bridges": ("cni0",),
     "bridge_rules": "",
     "masqueraded": {},
+    "proxies": (),
     "taken_ports": {},
 }
 LOAD = Load(max_flows=65536, workers=2)
@@ -247,6 +248,13 @@ NOBODY: dict[str, Any] = {"capabilities": frozenset()}
             "warn",
             "--cleanup",
             id="kube-proxy",
+        ),
+        pytest.param(
+            {"proxies": ("kube-proxy in mode nftables (table kube-proxy)",)},
+            "other proxies",
+            "warn",
+            "--cleanup",
+            id="rules of kube-proxy",
         ),
         pytest.param(
             {"taken_ports": {10249: "userspace", 10256: ""}},

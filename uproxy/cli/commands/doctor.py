@@ -12,11 +12,15 @@ import msgspec
 
 from uproxy.cli.doctor.checks import Finding, Load, Result, api_servers, check, failed
 from uproxy.cli.doctor.facts import examine
+from uproxy.cli.doctor.load_balancer import check_load_balancer
+from uproxy.cli.doctor.load_balancer_facts import examine_load_balancer
 from uproxy.cli.flag_types import number
 from uproxy.cli.flags import apiserver_address, default_workers, kubelet_kubeconfig
+from uproxy.cli.load_balancer_flags import lb_pool
 from uproxy.cli.output.columns import Paint, columns, terminal
 from uproxy.config import syntax
 from uproxy.config.settings import Config
+from uproxy.core.allocation.pool_syntax import PoolRanges
 from uproxy.core.errors import SourceError
 
 _HEAD: Final = ("CHECK", "RESULT", "FOUND")
@@ -41,6 +45,7 @@ _HEAD: Final = ("CHECK", "RESULT", "FOUND")
 )
 @apiserver_address
 @kubelet_kubeconfig
+@lb_pool
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Output format."
 )
@@ -52,6 +57,7 @@ def command(
     workers: int,
     apiserver_address: tuple[str, ...],
     kubelet_kubeconfig: Path,
+    lb_pool: tuple[PoolRanges, ...],
     output: str,
 ) -> None:
     """Check what this machine allows, and say what to do about what it does not.
@@ -63,6 +69,7 @@ def command(
     """
     findings = [
         *check(examine(), Load(max_flows, workers)),
+        *_load_balancer(lb_pool),
         *_api_servers(apiserver_address, kubelet_kubeconfig),
     ]
     if output == "json":
@@ -72,6 +79,11 @@ def command(
         click.echo("\n".join(report(findings, width=width, paint=paint)))
     if failed(findings):
         ctx.exit(1)
+
+
+def _load_balancer(given: Sequence[PoolRanges]) -> Iterator[Finding]:
+    facts = examine_load_balancer(given)
+    return check_load_balancer(facts) if facts is not None else iter(())
 
 
 def _api_servers(given: Sequence[str], kubelet_kubeconfig: Path) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ import msgspec
 
 from uproxy.apiserver.candidates import ServerAddress
 from uproxy.cli.doctor.facts import HEALTHZ_PORT, METRICS_PORT, Machine
+from uproxy.cli.doctor.port_ranges import covers
 from uproxy.core.flows.capacity import BACKLOG
 from uproxy.core.printable import printable
 
@@ -54,7 +55,7 @@ class Load(NamedTuple):
 def check(machine: Machine, load: Load) -> Iterator[Finding]:
     """The findings of all checks, the most fundamental ones first."""
     for one in _CHECKS:
-        yield _fit_to_print(one(machine))
+        yield fit_to_print(one(machine))
     yield descriptors(machine, load)
 
 
@@ -73,7 +74,7 @@ def api_servers(addresses: Sequence[ServerAddress]) -> Iterator[Finding]:
         text = f"answers at {answering[0].server}, from {answering[0].origin}"
         result = Result.OK if not addresses[0].reason else Result.WARN
         finding = Finding("API server", result, f"{text}; not at {silent}" if silent else text)
-    yield _fit_to_print(finding)
+    yield fit_to_print(finding)
 
 
 def failed(findings: Iterable[Finding]) -> bool:
@@ -226,7 +227,7 @@ def node_ports(machine: Machine) -> Finding:
     first, last = map(int, ephemeral.split())
     low, high = max(first, NODE_PORTS[0]), min(last, NODE_PORTS[1])
     reserved = machine.sysctls.get("net.ipv4.ip_local_reserved_ports", "")
-    if low > high or _covers(reserved, low, high):
+    if low > high or covers(reserved, low, high):
         return Finding("NodePorts", Result.OK, "outgoing connections do not use their ports")
     text = f"outgoing connections may take ports {low}-{high}, which are for NodePorts"
     value = ",".join(filter(None, (reserved, f"{low}-{high}")))
@@ -254,6 +255,10 @@ def inotify(machine: Machine) -> Finding:
 def other_proxy(machine: Machine) -> Finding:
     """kube-proxy has the same default ports, and its rules take packets before sockets get them."""
     name = "other proxies"
+    cleanup = "stop it, and remove its rules: kube-proxy --cleanup"
+    if machine.proxies:
+        text = f"{'; '.join(machine.proxies)}: its rules take packets before uproxy does"
+        return Finding(name, Result.WARN, text, cleanup)
     if not machine.taken_ports:
         text = f"ports {METRICS_PORT} and {HEALTHZ_PORT} are free"
         return Finding(name, Result.OK, text)
@@ -262,9 +267,7 @@ def other_proxy(machine: Machine) -> Finding:
         return Finding(name, Result.OK, "uproxy is running here; see: uproxy status")
     if mode:
         text = f"kube-proxy runs here in mode {mode}; its rules take packets before uproxy does"
-        return Finding(
-            name, Result.WARN, text, "stop it, and remove its rules: kube-proxy --cleanup"
-        )
+        return Finding(name, Result.WARN, text, cleanup)
     ports = "port " if len(machine.taken_ports) == 1 else "ports "
     ports += " and ".join(map(str, machine.taken_ports))
     advice = "choose other ports with --metrics-bind-address and --healthz-bind-address"
@@ -313,7 +316,7 @@ _CHECKS: Final[tuple[Callable[[Machine], Finding], ...]] = (
 )
 
 
-def _fit_to_print(finding: Finding) -> Finding:
+def fit_to_print(finding: Finding) -> Finding:
     """Names of interfaces and answers on ports may contain anything."""
     text, advice = printable(finding.text), printable(finding.advice)
     return msgspec.structs.replace(finding, text=text, advice=advice)
@@ -331,18 +334,3 @@ def _number(machine: Machine, name: str, otherwise: int = 0) -> int:
 def _version(text: str) -> tuple[int, ...]:
     """The leading numbers: "0.23.1.dev0" is (0, 23, 1)."""
     return tuple(map(int, takewhile(str.isdecimal, text.split("."))))
-
-
-def _covers(ranges: str, low: int, high: int) -> bool:
-    """Whether a list of ranges like "30000-32767,40000" contains every port from low to high."""
-    reached = low
-    for first, last in sorted(_spans(ranges)):
-        if first <= reached:
-            reached = max(reached, last + 1)
-    return reached > high
-
-
-def _spans(ranges: str) -> Iterator[tuple[int, int]]:
-    for text in filter(None, ranges.split(",")):
-        first, _, last = text.partition("-")
-        yield int(first), int(last or first)

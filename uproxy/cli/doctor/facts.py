@@ -18,7 +18,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ import msgspec
 
 from uproxy.core.report.status_format import StatusView
 from uproxy.host.bridge_rules import bridge_rules_error
+from uproxy.host.other_proxies import find_other_proxies
 
 SYSCTLS: Final = (
     "fs.inotify.max_user_instances",
@@ -90,6 +91,8 @@ class Machine:
     masqueraded: Mapping[str, int]
     """Why a running uproxy shows pods this node's address although Services ask for the client's,
     with the number of their ports."""
+    proxies: Sequence[str]
+    """Other service proxies, by what they have left in the kernel."""
     taken_ports: Mapping[int, str]
     """HEALTHZ_PORT and METRICS_PORT if they are taken, with what /proxyMode says there, or ""."""
 
@@ -115,17 +118,25 @@ def examine() -> Machine:
         bridges=tuple(sorted(each.parent.name for each in _NET.glob("*/bridge"))),
         bridge_rules=bridge_rules_error(),
         masqueraded=masqueraded(METRICS_PORT),
+        proxies=find_other_proxies(),
         taken_ports={
             port: proxy_mode(port) for port in (HEALTHZ_PORT, METRICS_PORT) if _is_taken(port)
         },
     )
 
 
+def running_status(port: int) -> StatusView | None:
+    """The status of the uproxy whose metrics are on a port; None if there is none."""
+    try:
+        return msgspec.json.decode(_get(port, "/api/v1/routes"), type=StatusView)
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+
+
 def masqueraded(port: int) -> Mapping[str, int]:
     """What the uproxy whose metrics are on a port says about the addresses that pods see."""
-    try:
-        status = msgspec.json.decode(_get(port, "/api/v1/routes"), type=StatusView)
-    except (OSError, ValueError, http.client.HTTPException):
+    status = running_status(port)
+    if status is None:
         return {}
     found = {
         (each.service, each.service_port, each.protocol): each.client_address_reason
