@@ -11,7 +11,7 @@ import pytest
 from tests.builders import NODE, endpoint_slice, local, node, service, table
 from uproxy.core.cluster.load_balancer import ASSIGNED, Assigning
 from uproxy.core.cluster.objects import LoadBalancerIngress, ObjectName, Service
-from uproxy.core.route import Announced, Frontend, Route
+from uproxy.core.route import Announced, Frontend, FrontendKind, Route
 from uproxy.core.routing.table import RoutingTable
 from uproxy.core.routing.vips import Vips
 
@@ -152,6 +152,23 @@ class TestAddressesOfNodes:
         assert at(found, "192.0.2.1")
         assert at(found, "192.0.2.2") is None
         assert found.services[WEB].reasons == ()
+
+    @pytest.mark.parametrize(
+        ("on_interfaces", "served_at"),
+        [
+            pytest.param(("192.0.2.1",), {"192.0.2.1"}, id="translated by the provider"),
+            pytest.param(("192.0.2.1", "203.0.113.1"), {"203.0.113.1"}, id="on an interface"),
+            pytest.param(("2001:db8::1",), {"203.0.113.1"}, id="only of the other family"),
+        ],
+    )
+    def test_an_external_address_is_served_where_packets_to_it_arrive(
+        self, on_interfaces: tuple[str, ...], served_at: set[str]
+    ) -> None:
+        here = node(NODE, addresses=["192.0.2.1", "203.0.113.1", "2001:db8::1"])
+        given = assigned("203.0.113.1")
+        found = table(given, here, **BY_NODE, local_addresses=frozenset(on_interfaces))
+        kind = FrontendKind.LOAD_BALANCER_IP
+        assert {f.address for f, r in found.routes.items() if r.kind is kind} == served_at
 
     def test_those_that_another_controller_assigned_have_their_reason(self) -> None:
         found = table(service("web", ingress=["192.0.2.2"]), HERE, OTHER, **self.OWN)

@@ -24,8 +24,8 @@ from uproxy.host.other_proxies import find_other_proxies
 from uproxy.host.segments import Segment, read_segments
 
 _PERMANENT: Final = 0x80  # IFA_F_PERMANENT
-_LOCAL, _ADDRESS, _FLAGS, _PROTOCOL = 2, 1, 8, 11  # IFA_*
-_OURS: Final = bytes((117,))
+_LOCAL, _ADDRESS, _FLAGS = 2, 1, 8  # IFA_*
+_OURS: Final = bytes((netlink.OUR_PROTOCOL,))
 _PROGRAMS: Final = {
     "speaker": "MetalLB's speaker",
     "kube-vip": "kube-vip",
@@ -143,7 +143,7 @@ def interface_addresses(messages: Iterable[memoryview]) -> Iterator[InterfaceAdd
         if _FLAGS in found:
             (flags,) = struct.unpack_from("=I", found[_FLAGS])
         address = found.get(_LOCAL) or found.get(_ADDRESS)
-        if address and found.get(_PROTOCOL, b"") != _OURS:
+        if address and found.get(netlink.ADDRESS_PROTOCOL, b"") != _OURS:
             text = str(ipaddress.ip_address(bytes(address)))
             yield InterfaceAddress(text, index, bool(flags & _PERMANENT))
 

@@ -90,7 +90,8 @@ def addresses_of(
     parsed = _parsed("load-balancer IP", vips, found.reasons)
     ours = (each for each in parsed if _is_served_here(each, found, options, hosts))
     for address in unreserved(FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", ours):
-        _put_in_family(found, FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", address)
+        for each in _where_reached(address, found, options, hosts):
+            _put_in_family(found, FrontendKind.LOAD_BALANCER_IP, "load-balancer IP", each)
     parsed = _parsed("externalIP", service.spec.external_ips or (), found.reasons)
     for address in unreserved(FrontendKind.EXTERNAL_IP, "externalIP", parsed):
         served_family = family_of(address) in found.families
@@ -121,6 +122,22 @@ def _is_served_here(
     if address in options.local_addresses or address in hosts.own:
         return True
     return not hosts.nodes_at((address,))
+
+
+def _where_reached(
+    address: str, found: Addresses, options: RoutingOptions, hosts: HostAddresses
+) -> Iterable[str]:
+    """At which addresses clients of a load-balancer IP arrive.
+
+    The external address of a rented machine is often on no interface: the provider's network
+    translates it into the internal one, so that is where packets come to.
+    """
+    if options.assigning is not Assigning.NODE or address not in found.assigned:
+        return (address,)
+    if address in options.local_addresses or address not in hosts.own:
+        return (address,)
+    inside = hosts.own & options.local_addresses
+    return sorted(each for each in inside if family_of(each) == family_of(address)) or (address,)
 
 
 class _Unreserved(NamedTuple):
