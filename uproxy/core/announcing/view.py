@@ -34,9 +34,15 @@ class Candidates:
     pool: str
     nodes: Mapping[str, Allowance] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Every other Node, with the reason why it may not."""
+    """Other Nodes, each with the reason why it may not."""
+    otherwise: str = "there is no Node of this name"
+    """The reason for Nodes that are in neither of the two."""
     exclusion_ignored: bool = False
     """Whether all nodes are excluded by label, so that the label is ignored."""
+
+    def refusal(self, node: str) -> str:
+        """Why a node may not announce; "" if it may."""
+        return "" if node in self.nodes else self.refused.get(node, self.otherwise)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

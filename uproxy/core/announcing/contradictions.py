@@ -1,0 +1,34 @@
+"""Machines that say to have an address that is rightfully announced here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+LASTING: Final = 5.0
+"""Seconds after which a contradiction is told: a node that has lost an address and does not know
+it yet contradicts for no longer."""
+REMEMBERED: Final = 60.0
+"""Seconds since it was heard last after which it is told no more."""
+
+
+class Contradictions:
+    """Who was heard, and when, per address."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, tuple[str, float, float]] = {}
+        """The machine, when it was heard first and last."""
+
+    def heard(self, address: str, mac: str, now: float) -> bool:
+        """Take one; whether it is to be told now."""
+        before = self._heard.get(address)
+        if before is None or before[0] != mac or now > before[2] + REMEMBERED:
+            self._heard[address] = (mac, now, now)
+            return False
+        self._heard[address] = (mac, before[1], now)
+        return now >= before[1] + LASTING
+
+    def current(self, now: float) -> Mapping[str, str]:
+        """The machine that contradicts, by address."""
+        heard = self._heard = {a: e for a, e in self._heard.items() if now <= e[2] + REMEMBERED}
+        return {a: mac for a, (mac, first, last) in heard.items() if last >= first + LASTING}

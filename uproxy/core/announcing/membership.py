@@ -1,0 +1,83 @@
+"""Whether this node should have a Lease at all.
+
+Every Lease is delivered to every node at each renewal. So of a large cluster only some nodes have
+one, which are enough to take over from each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf
+from typing import Final
+
+from uproxy.core.announcing.peers import Peer
+from uproxy.core.announcing.rendezvous import score
+from uproxy.core.announcing.view import Announceable, Candidates
+
+MOST: Final = 8
+"""Announcers of one pool, except for others that hold an address already."""
+STEP: Final = 0.5
+"""Seconds after which the next eight nodes join, if the better ones do not."""
+STAY: Final = 5.0
+"""Seconds for which a node has to be superfluous before it leaves."""
+
+
+class Membership:
+    """Whether this node should have a Lease."""
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._groups: Sequence[Announceable] = ()
+        """One address for each set of candidates to which this node belongs."""
+        self._lacking_since: dict[Candidates, float] = {}
+        self._superfluous_since = inf
+        self._ranks: dict[Candidates, int] = {}
+
+    def consider(self, eligible: Iterable[Announceable]) -> None:
+        """Take the addresses that this node may announce."""
+        groups: Mapping[Candidates, Announceable] = {each.candidates: each for each in eligible}
+        self._groups = tuple(groups.values())
+        self._ranks = {each: rank for each, rank in self._ranks.items() if each in groups}
+        before = self._lacking_since
+        self._lacking_since = {each: at for each, at in before.items() if each in groups}
+
+    def should_join(self, live: Sequence[Peer], now: float) -> bool:
+        """Whether there are too few announcers without this node. The best ones join first."""
+        for each in self._groups:
+            if sum(peer.able(each) for peer in live) >= MOST:
+                self._lacking_since.pop(each.candidates, None)
+                continue
+            since = self._lacking_since.setdefault(each.candidates, now)
+            if now >= since + self._rank(each.candidates) // MOST * STEP:
+                return True
+        return False
+
+    def should_leave(self, live: Sequence[Peer], now: float) -> bool:
+        """Whether there are enough better announcers everywhere, for a while already. It is for
+        the caller to know that this node holds nothing."""
+        if any(self._needed(each, live) for each in self._groups):
+            self._superfluous_since = inf
+        else:
+            self._superfluous_since = min(self._superfluous_since, now)
+        return now >= self._superfluous_since + STAY
+
+    def next_at(self) -> float:
+        """When this node may have to join, if nothing changes."""
+        return min(
+            (since + self._rank(of) // MOST * STEP for of, since in self._lacking_since.items()),
+            default=inf,
+        )
+
+    def _needed(self, each: Announceable, live: Sequence[Peer]) -> bool:
+        pool = each.candidates.pool
+        own = score(pool, self._node)
+        able = [peer for peer in live if peer.able(each)]
+        better = [p for p in able if p.lease.holds or score(pool, p.lease.node) > own]
+        return len(better) < MOST
+
+    def _rank(self, of: Candidates) -> int:
+        """How many of the candidates come before this node."""
+        if of not in self._ranks:
+            own = score(of.pool, self._node)
+            self._ranks[of] = sum(score(of.pool, node) > own for node in of.nodes)
+        return self._ranks[of]

@@ -1,0 +1,153 @@
+"""How addresses are taken that no live node holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+from uproxy.core.announcing import pace
+from uproxy.core.announcing.contest import ranking
+from uproxy.core.announcing.peers import Peer
+from uproxy.core.announcing.view import Announceable
+from uproxy.core.announcing.wire_evidence import SAMPLE, WireEvidence
+
+EARLY: Final = 0.7
+"""Seconds before a Lease expires from which on the wire is asked, so that its answer is there in
+time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What taking an address depends on."""
+
+    node: str
+    live: Sequence[Peer]
+    watched_since: float
+    settled_at: float
+    """From when on this node takes addresses that no node has held."""
+    probes: bool
+    announces: bool
+    """Whether announcements of this node reach others (CAP_NET_RAW)."""
+
+
+@dataclass(slots=True)
+class Orphan:
+    """An address that this node may announce, and that no live node holds."""
+
+    each: Announceable
+    interface: str
+    holder: Peer | None
+    """The node whose Lease has expired, or is about to; None if no Lease has the address."""
+    since: float
+    """Since when it is known to have no holder."""
+    rank: int = 0
+    """How many other nodes should rather take it."""
+
+
+class Succession:
+    """The addresses that this node may have to take."""
+
+    def __init__(self, wire: WireEvidence) -> None:
+        self.orphans: dict[str, Orphan] = {}
+        self.waiting: dict[str, str] = {}
+        """Why an address has not been taken yet, for people."""
+        self.retry_at: dict[str, float] = {}
+        self.probe: dict[str, str] = {}
+        """What to ask the wire for, and on which interface."""
+        self.next_at = inf
+        self._wire = wire
+
+    def replace(self, orphans: Mapping[str, Orphan]) -> None:
+        """Set all orphans. Those that were there before keep their times."""
+        for address, each in orphans.items():
+            before = self.orphans.get(address)
+            if before is not None and before.holder is each.holder:
+                each.since = before.since
+        self.orphans = dict(orphans)
+        self.waiting = {a: why for a, why in self.waiting.items() if a in orphans}
+        self.retry_at = {a: at for a, at in self.retry_at.items() if a in orphans}
+
+    def rank(self, where: Circumstances, last_holders: Mapping[str, str]) -> None:
+        """Work out who should take each of them."""
+        for address, orphan in self.orphans.items():
+            others = [peer for peer in where.live if peer is not orphan.holder]
+            order = ranking(orphan.each, where.node, others, last_holders.get(address, ""))
+            orphan.rank = order.index(where.node)
+
+    def take(self, where: Circumstances, now: float) -> Sequence[Orphan]:
+        """The addresses to claim now."""
+        self.probe, self.next_at = {}, inf
+        taken: list[Orphan] = []
+        by_holder: dict[str, list[Orphan]] = {}
+        for orphan in self.orphans.values():
+            at = self._starts_at(orphan, where)
+            if orphan.holder is not None and now >= at - EARLY:
+                by_holder.setdefault(orphan.holder.lease.node, []).append(orphan)
+            elif orphan.holder is None and now >= at:
+                taken.append(orphan)
+            else:
+                self._again(at if orphan.holder is None else at - EARLY)
+        for orphans in by_holder.values():
+            taken += self._from_expired(orphans, where, now)
+        return taken
+
+    def _starts_at(self, orphan: Orphan, where: Circumstances) -> float:
+        """When an address may be taken, if the wire allows it."""
+        if orphan.holder is not None:
+            at = orphan.holder.expires_at(where.watched_since)
+        else:
+            at = max(orphan.since, where.settled_at)
+        return max(at + orphan.rank * pace.STAND_IN, self.retry_at.get(orphan.each.address, -inf))
+
+    def _from_expired(
+        self, orphans: Sequence[Orphan], where: Circumstances, now: float
+    ) -> Sequence[Orphan]:
+        """Those of one node whose Lease has expired, or is about to, as far as the wire says that
+        the node is dead."""
+        holder = orphans[0].holder
+        assert holder is not None
+        expired = now - holder.expires_at(where.watched_since)
+        why = self._obstacle(orphans, holder, expired, where, now)
+        for orphan in orphans:
+            if why:
+                self.waiting[orphan.each.address] = why
+            else:
+                self._again(self._starts_at(orphan, where))
+        return [] if why else [each for each in orphans if now >= self._starts_at(each, where)]
+
+    def _obstacle(
+        self,
+        orphans: Sequence[Orphan],
+        holder: Peer,
+        expired: float,
+        where: Circumstances,
+        now: float,
+    ) -> str:
+        """Why the addresses of a node are not taken yet."""
+        name = holder.lease.node
+        if not where.probes:
+            self._again(now + pace.UNKNOWN - expired)
+            return f"node {name} may be restarting" if expired < pace.UNKNOWN else ""
+        sample = {each.each.address: each.interface for each in orphans[:SAMPLE]}
+        self._ask(sample, now)
+        verdict = self._wire.verdict(sample, now)
+        if verdict == "silent":
+            return ""
+        if verdict == "unknown":
+            return "" if expired >= pace.UNKNOWN else f"the wire is asked whether {name} has it"
+        if not (holder.lease.hears and where.announces):
+            return f"node {name} does not renew its Lease, but answers for it, and would not hear"
+        if expired >= pace.RESTART:
+            return ""
+        return f"node {name} does not renew its Lease, but answers for it"
+
+    def _ask(self, sample: Mapping[str, str], now: float) -> None:
+        for address, interface in sample.items():
+            if self._wire.ask(address, now):
+                self.probe[address] = interface
+            self._again(self._wire.next_at(address))
+
+    def _again(self, at: float) -> None:
+        self.next_at = min(self.next_at, at)
