@@ -178,4 +178,6 @@ def _sharing(service: Service, key: str) -> Sharing:
 
 
 def _listed(addresses: tuple[str, ...]) -> str:
-    return " ".join(map(quoted, addresses[:3]))
+    # More than 3 make no sense, and each may be of any length.
+    texts = " ".join(quoted(each)[1:-1] for each in addresses[:3])
+    return f"[{texts}]"
