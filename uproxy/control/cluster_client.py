@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,7 +16,7 @@ from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import EndpointSlice, Node, Object, ObjectName, Service
 from uproxy.core.flows.backend_reachability import FailedAttempts
 from uproxy.core.report.event_log import EventRequest
-from uproxy.core.report.problems import Problems, Reference, problems, starting
+from uproxy.core.report.problems import Event, Problems, Reference, problems, starting
 from uproxy.core.route import ServicePortName
 from uproxy.host.threads import run_to_completion
 from uproxy.sources.kubernetes.resources import NODE, SERVICES, SLICES
@@ -86,6 +86,10 @@ class ClusterClient:
     def changed(self) -> None:
         """Something may have gone wrong, or may be in order again."""
         self._events.changed()
+
+    def send(self, events: Iterable[Event]) -> None:
+        """Send Events about something that has happened."""
+        self._events.send(events)
 
     def synced(self) -> bool:
         """A sync is over. Returns whether addresses of the API server have come or gone with it."""

@@ -19,6 +19,7 @@ from uproxy.control.garbage import freeze_after
 from uproxy.control.http_servers import http_servers, server_problems
 from uproxy.control.listeners import Listeners
 from uproxy.control.load_balancer.assembly import new_load_balancer
+from uproxy.control.load_balancer.load_balancer import LoadBalancer
 from uproxy.control.local_pods import LocalPods
 from uproxy.control.machine import Machine, routing_options
 from uproxy.control.program_status import ProgramStatus
@@ -26,6 +27,7 @@ from uproxy.control.reconciler import Reconciler
 from uproxy.control.service_addresses import ServiceAddresses
 from uproxy.control.sync_log import log_node
 from uproxy.control.task_supervisor import TaskSupervisor
+from uproxy.control.worker_settings import worker_settings
 from uproxy.control.workers import Workers, start_worker
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
@@ -37,11 +39,10 @@ from uproxy.core.route import ClientIPMode, ServicePortName
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.service_routes import HealthCheck
 from uproxy.core.routing.table import RoutingTable
-from uproxy.host import processors
 from uproxy.host.claims import Claims
 from uproxy.http.health import ServiceHealthServers
 from uproxy.http.server import HttpServer
-from uproxy.net.messages import LocalClients, Open, Report, Settings
+from uproxy.net.messages import LocalClients, Open, Report
 from uproxy.sources.kubernetes.resources import SOURCES
 from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.manifests.source import ManifestSource
@@ -88,7 +89,7 @@ class Daemon:
             lambda port: self.reconciler.table.backends_of(port), self._reachability_changed
         )
         self.workers = Workers(
-            self._settings,
+            partial(worker_settings, config),
             config.workers,
             self._state_of_worker,
             wanted=self._is_wanted,
@@ -136,7 +137,7 @@ class Daemon:
         )
         self.supervisor = TaskSupervisor()
         self.cluster_client = self._cluster_client()
-        self.load_balancer = new_load_balancer(config, state=self.state, supervisor=self.supervisor)
+        self.load_balancer = self._load_balancer()
         """None where Services get no addresses from this program."""
         self.status = ProgramStatus(
             config=config,
@@ -173,6 +174,17 @@ class Daemon:
             unreachable=lambda: self.backend_reachability.unreachable,
             servers=lambda: server_problems(self.servers),
             files=self._environment.snapshots,
+        )
+
+    def _load_balancer(self) -> LoadBalancer | None:
+        client = self.cluster_client
+        return new_load_balancer(
+            self.config,
+            self.kubernetes.api if self.kubernetes is not None else None,
+            state=self.state,
+            supervisor=self.supervisor,
+            send_events=client.send if client is not None else lambda _: None,
+            find_other_proxies=self._environment.find_other_proxies,
         )
 
     async def served(self) -> None:
@@ -231,23 +243,11 @@ class Daemon:
         if self.cluster_client is not None:
             await self.cluster_client.run()
         else:
-            await self.manifests.run(self.reconciler.sink)
+            sink, balancer = self.reconciler.sink, self.load_balancer
+            await self.manifests.run(balancer.sink(sink) if balancer is not None else sink)
 
     async def _maintain_claims(self) -> None:
         await self.service_addresses.maintain(self.reconciler.claims_available)
-
-    def _settings(self, worker: int) -> Settings:
-        config = self.config
-        share = config.max_flows // config.workers + (worker < config.max_flows % config.workers)
-        return Settings(
-            worker=worker,
-            workers=config.workers,
-            max_flows=max(1, share),
-            udp_timeout=config.udp_timeout,
-            tcp_idle_timeout=config.tcp_idle_timeout,
-            half_close_timeout=config.half_close_timeout,
-            busy_poll=config.busy_poll != "never" and processors.has_spare_processor(),
-        )
 
     def _state_of_worker(self, worker: int) -> Iterator[tuple[Open, socket.socket]]:
         return self.listeners.opens_for(worker)

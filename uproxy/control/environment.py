@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +18,7 @@ from uproxy.control.garbage import Garbage
 from uproxy.control.machine import MachineCalls
 from uproxy.control.workers import Process
 from uproxy.host.claims import ClaimCalls
+from uproxy.host.other_proxies import find_other_proxies
 from uproxy.http.server import HttpServer
 from uproxy.net.sockets import LINUX, SocketCalls
 
@@ -34,6 +35,8 @@ class Environment:
     new_health_server: Callable[..., HttpServer] = HttpServer
     snapshots: SnapshotFiles = field(default_factory=SnapshotFiles)
     garbage: Garbage = gc
+    find_other_proxies: Callable[[], Sequence[str]] = find_other_proxies
+    """Names the programs that serve Services on this node besides this one."""
 
 
 LOCAL: Final = Environment()

@@ -2,18 +2,140 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+
+from uproxy.apiserver.request import ApiServer
 from uproxy.config.settings import Config
+from uproxy.control.load_balancer.allocation import Allocation
+from uproxy.control.load_balancer.ask import asking
+from uproxy.control.load_balancer.catalog import Catalog
+from uproxy.control.load_balancer.in_memory import InMemoryAllocation
+from uproxy.control.load_balancer.ip_mode import IPModeChoice
+from uproxy.control.load_balancer.leader import Leader
+from uproxy.control.load_balancer.lease_namespace import lease_namespace
 from uproxy.control.load_balancer.load_balancer import LoadBalancer
-from uproxy.control.load_balancer.part import Part
+from uproxy.control.load_balancer.objects import LoadBalancerObjects, wanted
+from uproxy.control.load_balancer.overview import pool_statuses
+from uproxy.control.load_balancer.part import Part, Task
+from uproxy.control.load_balancer.pool_status import PoolStatusWriter
+from uproxy.control.load_balancer.status_writer import StatusWriter
+from uproxy.control.load_balancer.supplies import NodeSupply, PoolSupply, Supply
 from uproxy.control.task_supervisor import TaskSupervisor
+from uproxy.core.allocation.decisions import ServiceEvent
+from uproxy.core.cluster.load_balancer import Assigning
+from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
+from uproxy.core.report.load_balancer import LoadBalancerStatus, PoolStatus
+from uproxy.core.report.problems import Event, Reference
+
+_ACTION = "AssignAddress"
+SendEvents = Callable[[Iterable[Event]], None]
 
 
 def new_load_balancer(
-    config: Config, *, state: ClusterState, supervisor: TaskSupervisor
+    config: Config,
+    api: ApiServer | None,
+    *,
+    state: ClusterState,
+    supervisor: TaskSupervisor,
+    send_events: SendEvents,
+    find_other_proxies: Callable[[], Sequence[str]],
 ) -> LoadBalancer | None:
-    """None where Services get no addresses from this program."""
-    if config.lb_mode == "never":
+    """None where Services get no addresses from this program. `api`: None where everything comes
+    from manifests."""
+    if config.lb_mode == Assigning.NEVER:
         return None
-    parts: list[Part] = []
-    return LoadBalancer(parts, state, supervisor)
+    if api is None:
+        return _in_memory(config, state, supervisor)
+    namespace = lease_namespace(config.lease_namespace)
+    resources = wanted(config, namespace)
+    objects = LoadBalancerObjects(api, resources)
+    catalog = Catalog(config.lb_pools, objects)
+    ask = asking(api)
+    leader = Leader(
+        ask,
+        namespace=namespace,
+        node=config.node_name,
+        nodes=lambda: state.hosts.nodes,
+        changed=lambda: allocation.changed(),
+    )
+
+    def ip_mode_changed() -> None:
+        writer.look_again()
+        allocation.changed()
+
+    ip_mode = IPModeChoice(config.lb_ip_mode, find_other_proxies, ip_mode_changed)
+    writer = StatusWriter(
+        ask,
+        service=state.service,
+        may_write=lambda: leader.leading,
+        ip_mode=lambda: ip_mode.mode,
+        send_events=lambda name, events: send_events(_events(name, events)),
+    )
+    pool_status = PoolStatusWriter(
+        ask,
+        pools=objects.pools.keys,
+        usage=lambda: allocation.usage,
+        leading=lambda: leader.leading,
+    )
+    allocation = Allocation(
+        state,
+        _supply(config, state, catalog),
+        writer,
+        leading=lambda: leader.leading and ip_mode.known,
+        usage_changed=pool_status.usage_changed,
+    )
+    catalog.observe(allocation.changed)
+    tasks: list[Task] = [writer]
+    if resources:
+        tasks.append(objects)
+    parts: list[Part] = [leader, ip_mode, allocation, pool_status]
+
+    def status() -> LoadBalancerStatus:
+        return LoadBalancerStatus(
+            mode=config.lb_mode,
+            announce=_announce(config),
+            allocating=allocation.deciding,
+            allocator=leader.holder,
+            trouble=leader.trouble or objects.trouble,
+            pools=_pools(config, catalog, allocation),
+            services=tuple(allocation.statuses()),
+        )
+
+    return LoadBalancer(parts, state, supervisor, tasks=tasks, status=status)
+
+
+def _in_memory(config: Config, state: ClusterState, supervisor: TaskSupervisor) -> LoadBalancer:
+    catalog = Catalog(config.lb_pools)
+    memory = InMemoryAllocation(state, _supply(config, state, catalog))
+
+    def status() -> LoadBalancerStatus:
+        return LoadBalancerStatus(
+            mode=config.lb_mode,
+            announce=_announce(config),
+            allocating=True,
+            pools=_pools(config, catalog, memory.allocation),
+            services=tuple(memory.allocation.statuses()),
+        )
+
+    return LoadBalancer([memory], state, supervisor, status=status, sink=memory.sink)
+
+
+def _supply(config: Config, state: ClusterState, catalog: Catalog) -> Supply:
+    if Assigning(config.lb_mode).from_pools:
+        return PoolSupply(state, catalog)
+    return NodeSupply(state, localhost=config.lb_mode == Assigning.LOCALHOST)
+
+
+def _announce(config: Config) -> str:
+    return config.announce if Assigning(config.lb_mode).from_pools else ""
+
+
+def _pools(config: Config, catalog: Catalog, allocation: Allocation) -> tuple[PoolStatus, ...]:
+    from_flags = {each.name for each in config.lb_pools}
+    return tuple(pool_statuses(catalog.pools, allocation.usage, from_flags))
+
+
+def _events(name: ObjectName, events: Iterable[ServiceEvent]) -> list[Event]:
+    regarding = Reference("Service", name.namespace, name.name)
+    return [Event(regarding, each.type, each.reason, _ACTION, each.note) for each in events]

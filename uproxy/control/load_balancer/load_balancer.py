@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from uproxy.control.load_balancer.part import Part
+from uproxy.control.load_balancer.part import Part, Task
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.load_balancer import LoadBalancerStatus
+from uproxy.sources.sink import Sink
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +24,22 @@ class LoadBalancer:
     """All parts of it. The rest of the program knows nothing but this class."""
 
     def __init__(
-        self, parts: Sequence[Part], state: ClusterState, supervisor: TaskSupervisor
+        self,
+        parts: Sequence[Part],
+        state: ClusterState,
+        supervisor: TaskSupervisor,
+        *,
+        tasks: Sequence[Task] = (),
+        status: Callable[[], LoadBalancerStatus] = LoadBalancerStatus,
+        sink: Callable[[Sink], Sink] = lambda behind: behind,
     ) -> None:
+        """`tasks` need not be told anything."""
+        self.status = status
+        """Returns what can be said at this moment."""
+        self.sink = sink
+        """Returns where manifests are delivered, in the place of a Sink."""
         self._parts = parts
+        self._tasks = tasks
         self._supervisor = supervisor
         for part in parts:
             state.observe(part.object_changed)
@@ -33,8 +47,8 @@ class LoadBalancer:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for part in self._parts:
-                tasks.create_task(self._supervisor.run(part.name, part.run), name=part.name)
+            for each in (*self._parts, *self._tasks):
+                tasks.create_task(self._supervisor.run(each.name, each.run), name=each.name)
 
     def changed(self) -> None:
         """A sync is over, or something about this machine has changed."""
@@ -46,10 +60,6 @@ class LoadBalancer:
         async with asyncio.TaskGroup() as tasks:
             for part in self._parts:
                 tasks.create_task(_release(part), name=part.name)
-
-    def status(self) -> LoadBalancerStatus:
-        """What can be said at this moment."""
-        return LoadBalancerStatus()
 
 
 async def _release(part: Part) -> None:

@@ -7,16 +7,21 @@ from typing import Protocol
 from uproxy.core.cluster.objects import Object, ObjectName
 
 
-class Part(Protocol):
-    """One of the tasks of the load balancer. `changed` and `object_changed` only take notes and
-    wake the task up: they are called in the middle of other work, and must not raise."""
+class Task(Protocol):
+    """Something that goes on as long as the program runs."""
 
     @property
     def name(self) -> str:
-        """For messages about its task."""
+        """For messages about it."""
 
     async def run(self) -> None:
         """Until cancelled. After an unexpected error it is called again."""
+
+
+class Part(Task, Protocol):
+    """A task that is told what happens in the rest of the program. `changed` and
+    `object_changed` only take notes and wake the task up: they are called in the middle of other
+    work, and must not raise."""
 
     def object_changed(self, kind: type[Object], name: ObjectName) -> None:
         """An object of the cluster has come, changed or gone."""

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.control.load_balancer.ask import MERGE_PATCH, Ask
+from uproxy.control.time_slices import TimeSlices
 from uproxy.core.allocation.decisions import Decision, ServiceEvent
 from uproxy.core.allocation.status_patch import status_patch, without_times
 from uproxy.core.backoff import Backoff
@@ -83,6 +84,8 @@ class _Status:
 class StatusWriter:
     """Writes several Services at a time."""
 
+    name = "writer of Service statuses"
+
     def __init__(
         self,
         ask: Ask,
@@ -136,6 +139,11 @@ class StatusWriter:
         for name in list(self._statuses):
             self.remove(name)
 
+    def look_again(self) -> None:
+        """Something that is written besides the decisions has changed."""
+        for name in self._statuses:
+            self._enqueue(name)
+
     async def run(self) -> None:
         """Until cancelled."""
         for name, status in self._statuses.items():  # An unexpected error may have ended it.
@@ -146,7 +154,11 @@ class StatusWriter:
                 tasks.create_task(self._write_all(), name=f"status writer {number}")
 
     async def _write_all(self) -> None:
+        slices = TimeSlices()
         while True:
+            # After a change of the leader most statuses are as they should be, so that nothing
+            # is waited for.
+            await slices.pause_if_due()
             name = await self._queue.get()
             self._queued.discard(name)
             await self._wait_for_server()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 API_SERVER: Final = "the API server's address"
@@ -49,6 +49,16 @@ class HostAddresses:
         if now:
             self._addresses[host] = now
         return before ^ now
+
+    @property
+    def addresses(self) -> Collection[str]:
+        """All addresses that any host has."""
+        return self._hosts.keys()
+
+    @property
+    def nodes(self) -> Collection[str]:
+        """The names of all Nodes that have an address."""
+        return [each.removeprefix(_NODE) for each in self._addresses if each.startswith(_NODE)]
 
     def host_of(self, address: str) -> str:
         """The host that has an address; "" if there is none. An API server precedes its node."""
