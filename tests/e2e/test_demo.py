@@ -142,6 +142,15 @@ def test_a_load_balancer_ip(demo: Demo) -> None:
     assert len(pods) == 2
 
 
+def test_an_address_of_a_pool(demo: Demo) -> None:
+    found = re.search(r"svc-pool .* assigned it (127\.0\.0\.\d+), from the pool demo\.", demo.text)
+    assert found is not None
+    assert 64 <= int(found[1].rpartition(".")[2]) < 80
+    pods = {demo.visit(found[1], 8083) for _ in range(12)}
+    assert {pod.rpartition("-")[0] for pod in pods} == {"svc-pool"}
+    assert len(pods) == 2
+
+
 def test_session_affinity(demo: Demo) -> None:
     pods = {demo.visit(HERE, 30124) for _ in range(12)}
     assert len(pods) == 1
@@ -207,6 +216,8 @@ def test_the_table_names_everything_that_is_served(demo: Demo) -> None:
         f"default/kubia-nodeport NodePort 127.0.0.1:{30123 + offset}/TCP 3 pods",
         f"default/sample-externalip ExternalIP 127.0.0.2:{8080 + offset}/TCP 2 pods",
         f"default/svc1 LoadBalancerIP 127.0.0.3:{8081 + offset}/TCP 2 pods",
+        f"default/svc-pool LoadBalancerIP 127.0.0.65:{8083 + offset}/TCP 2 pods",
+        f"default/svc-local LoadBalancerIP 127.0.0.64:{8082 + offset}/TCP 2 pods",
         f"default/sticky NodePort 127.0.0.1:{30124 + offset}/TCP 3 pods",
         f"default/svc-local NodePort 127.0.0.1:{30125 + offset}/TCP 2 pods",
         f"default/svc-local health check 127.0.0.1:{32000 + offset}/TCP 1 local pod",
@@ -223,7 +234,7 @@ def test_it_says_why_a_service_is_not_served(demo: Demo) -> None:
 
 def test_every_row_has_a_command_that_works(demo: Demo) -> None:
     commands = re.findall(r"^  (curl|dig) (.*?)  +# (.*)$", demo.text, re.MULTILINE)
-    assert len(commands) == 8
+    assert len(commands) == 10
     for program, words, _ in commands:
         if program == "curl":
             url = words.rpartition(" ")[2]
@@ -291,6 +302,7 @@ def test_edited_manifests_take_effect(tmp_path: Path) -> None:
         pytest.param("TCP", HERE, 30123, "default/kubia-nodeport", id="NodePort"),
         pytest.param("UDP", HERE, 30053, "kube-system/kube-dns", id="UDP"),
         pytest.param("TCP", HERE, 32000, "the health check of default/svc-local", id="health"),
+        pytest.param("TCP", "127.0.0.65", 8083, "default/svc-pool", id="pool"),
         pytest.param("TCP", HERE, 10249, "status and metrics", id="status"),
         pytest.param("TCP", "127.97.0.12", 8080, "", id="pod"),
     ],

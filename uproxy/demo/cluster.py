@@ -9,12 +9,18 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
+from uproxy.core.allocation.pools import Pool
+from uproxy.core.allocation.ranges import AddressRange
+from uproxy.core.cluster.load_balancer import is_ours
 from uproxy.core.cluster.objects import Object, Service
 from uproxy.core.protocols import TCP, TRANSPORTS
 from uproxy.core.route import Frontend
 
 _PORT = re.compile(r"\b(port|nodePort|healthCheckNodePort): (\d+)")
 NODEPORT_ADDRESS = "127.0.0.1"
+POOL = Pool(name="demo", ranges=(AddressRange.parse("127.0.0.64/28"),))
+"""For Services of type LoadBalancer without an address. Every address of 127.0.0.0/8 is this
+machine's own, so that this takes no privilege."""
 
 
 def write(directory: Path, port_offset: int) -> Path:
@@ -27,13 +33,20 @@ def write(directory: Path, port_offset: int) -> Path:
 
 
 def frontends(objects: Sequence[Object]) -> Iterator[tuple[Frontend, str]]:
-    """Every frontend that the demo needs, and what it is for."""
+    """Every frontend that the demo needs, and what it is for.
+
+    Which address of the pool a Service gets is decided later. They are used from the first one on,
+    so as many are checked as there are Services without one.
+    """
+    waiting = [each for each in objects if isinstance(each, Service) and _waits(each)]
+    first = POOL.ranges[0]
+    pool = [first.address(first.first + index) for index in range(len(waiting))]
     for service in objects:
         if not isinstance(service, Service):
             continue
         spec = service.spec
         addresses = [spec.cluster_ip, *(spec.external_ips or ())]
-        addresses += [each.ip for each in service.ingress]
+        addresses += pool if _waits(service) else [each.ip for each in service.ingress]
         for port in service.ports:
             for address in addresses:
                 if address not in ("", "None"):
@@ -44,6 +57,11 @@ def frontends(objects: Sequence[Object]) -> Iterator[tuple[Frontend, str]]:
         if spec.health_check_node_port:
             frontend = Frontend(TCP, NODEPORT_ADDRESS, spec.health_check_node_port)
             yield frontend, f"the health check of {service.key}"
+
+
+def _waits(service: Service) -> bool:
+    """Whether a Service is to get an address of the pool."""
+    return is_ours(service) and not service.ingress
 
 
 def first_taken(wanted: Sequence[tuple[Frontend, str]]) -> str | None:

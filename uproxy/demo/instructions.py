@@ -28,6 +28,7 @@ class Suggestion(NamedTuple):
 _HEAD = Row("SERVICE", "KIND", "FRONTEND", "STATE")
 _DIG_OPTION = {TCP: "+tcp", UDP: "+notcp"}
 _LOCAL = ObjectName("default", "svc-local")
+_POOL = ObjectName("default", "svc-pool")
 
 
 def rows(status: Status) -> list[Row]:
@@ -83,6 +84,14 @@ def notes(status: Status) -> Iterator[str]:
             " one on another.\nA client on this machine counts as the node itself and may reach"
             " both; a client from\noutside would reach only svc-local-here."
         )
+
+    balancer = status.load_balancer
+    for each in balancer.services if balancer is not None else ():
+        if each.service == _POOL and each.addresses:
+            yield (
+                f"{_POOL} has no address in its manifest. uproxy has assigned it"
+                f" {each.addresses[0]}, from the pool {each.pool}."
+            )
 
 
 def _shown(status: Status) -> Iterable[FrontendStatus]:

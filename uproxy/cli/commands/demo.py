@@ -74,6 +74,9 @@ def command(port_offset: int, exit_after: float | None, workers: int, verbose: i
             workers=workers,
             drain_timeout=2.0,
             preserve_client_ip="never",
+            lb_mode="pools",
+            lb_pools=(cluster.POOL,),
+            announce="never",  # No other machine can reach a loopback address.
             # Another uproxy may run here, and the demo must not release its claims.
             claim_addresses="never",
             bind_address_hard_fail=True,
