@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import signal
@@ -255,6 +256,14 @@ def test_the_suggested_status_explain_and_page_work(demo: Demo) -> None:
     code, body = get(f"{found[1]}/api/v1/routes")
     assert code == 200
     assert '"default/kubia-nodeport"' in body
+    [pool] = json.loads(body)["loadBalancer"]["pools"]
+    assert pool["counts"]["IPv4"] == {
+        "total": 16,
+        "used": 2,
+        "reserved": 0,
+        "drained": 0,
+        "free": 14,
+    }
 
 
 def test_exit_after(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from uproxy.core.allocation.holdings import PoolUsage
 from uproxy.core.allocation.pools import Pool, Reservation
 from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.ip import Family
 from uproxy.core.report.load_balancer import AddressCounts, ServiceAddresses
 from uproxy.core.report.pool_use import pool_statuses
 
@@ -31,7 +33,7 @@ def counts(given: Pool, *used: str) -> dict[str, AddressCounts]:
     other = ServiceAddresses(
         service=ObjectName("default", "other"), addresses=("192.0.2.15",), pool="other"
     )
-    [status] = pool_statuses([given], [holder, other], {}, {})
+    [status] = pool_statuses([given], {}, [holder, other], origins={}, reasons={})
     return {str(family): each for family, each in status.counts.items()}
 
 
@@ -99,7 +101,11 @@ def test_an_address_that_is_shared_counts_once() -> None:
     names = (ObjectName("default", "dns-tcp"), ObjectName("default", "dns-udp"))
     sharers = [ServiceAddresses(service=n, addresses=("192.0.2.10",), pool="p") for n in names]
     [status] = pool_statuses(
-        [pool(TEN)], sharers, {"p": "IPAddressPool a/p"}, {"p": "not announced"}
+        [pool(TEN)],
+        {},
+        sharers,
+        origins={"p": "IPAddressPool a/p"},
+        reasons={"p": "not announced"},
     )
     assert status.counts["IPv4"].used == 1
     assert (status.origin, status.reason) == ("IPAddressPool a/p", "not announced")
@@ -109,3 +115,11 @@ def test_numbers_of_a_large_pool_are_numbers_in_json() -> None:
     found = counts(pool("2001:db8::/32"), "2001:db8::1")["IPv6"]
     assert found.free == 2**63 - 2
     assert msgspec.json.decode(msgspec.json.encode(found))["total"] == 2**63 - 1
+
+
+def test_the_allocator_knows_of_addresses_that_nothing_may_have() -> None:
+    given = pool(TEN, reserved=("192.0.2.10",), drained=("192.0.2.11",))
+    usage: dict[Family, PoolUsage] = {"IPv4": PoolUsage(assigned=2, available=5)}
+    [status] = pool_statuses([given], {"p": usage}, [], origins={}, reasons={})
+    found = status.counts["IPv4"]
+    assert (found.total, found.used, found.reserved, found.drained, found.free) == (10, 2, 2, 1, 5)

@@ -15,7 +15,6 @@ from uproxy.control.load_balancer.leader import Leader
 from uproxy.control.load_balancer.lease_namespace import lease_namespace
 from uproxy.control.load_balancer.load_balancer import LoadBalancer
 from uproxy.control.load_balancer.objects import LoadBalancerObjects, wanted
-from uproxy.control.load_balancer.overview import pool_statuses
 from uproxy.control.load_balancer.part import Part, Task
 from uproxy.control.load_balancer.pool_status import PoolStatusWriter
 from uproxy.control.load_balancer.status_writer import StatusWriter
@@ -25,7 +24,9 @@ from uproxy.core.allocation.decisions import ServiceEvent
 from uproxy.core.cluster.load_balancer import Assigning
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
-from uproxy.core.report.load_balancer import LoadBalancerStatus, PoolStatus
+from uproxy.core.report.assigned import held_addresses
+from uproxy.core.report.load_balancer import LoadBalancerStatus, PoolStatus, ServiceAddresses
+from uproxy.core.report.pool_use import pool_statuses
 from uproxy.core.report.problems import Event, Reference
 
 _ACTION = "AssignAddress"
@@ -92,14 +93,16 @@ def new_load_balancer(
     parts: list[Part] = [leader, ip_mode, allocation, pool_status]
 
     def status() -> LoadBalancerStatus:
+        services = tuple(allocation.statuses())
         return LoadBalancerStatus(
             mode=config.lb_mode,
             announce=_announce(config),
             allocating=allocation.deciding,
             allocator=leader.holder,
             trouble=leader.trouble or objects.trouble,
-            pools=_pools(config, catalog, allocation),
-            services=tuple(allocation.statuses()),
+            pools=_pools(config, catalog, allocation, services),
+            addresses=held_addresses(services),
+            services=services,
         )
 
     return LoadBalancer(parts, state, supervisor, tasks=tasks, status=status)
@@ -110,12 +113,14 @@ def _in_memory(config: Config, state: ClusterState, supervisor: TaskSupervisor) 
     memory = InMemoryAllocation(state, _supply(config, state, catalog))
 
     def status() -> LoadBalancerStatus:
+        services = tuple(memory.allocation.statuses())
         return LoadBalancerStatus(
             mode=config.lb_mode,
             announce=_announce(config),
             allocating=True,
-            pools=_pools(config, catalog, memory.allocation),
-            services=tuple(memory.allocation.statuses()),
+            pools=_pools(config, catalog, memory.allocation, services),
+            addresses=held_addresses(services),
+            services=services,
         )
 
     return LoadBalancer([memory], state, supervisor, status=status, sink=memory.sink)
@@ -131,9 +136,17 @@ def _announce(config: Config) -> str:
     return config.announce if Assigning(config.lb_mode).from_pools else ""
 
 
-def _pools(config: Config, catalog: Catalog, allocation: Allocation) -> tuple[PoolStatus, ...]:
-    from_flags = {each.name for each in config.lb_pools}
-    return tuple(pool_statuses(catalog.pools, allocation.usage, from_flags))
+def _pools(
+    config: Config,
+    catalog: Catalog,
+    allocation: Allocation,
+    services: Sequence[ServiceAddresses],
+) -> tuple[PoolStatus, ...]:
+    flags = {each.name for each in config.lb_pools}
+    origins = {
+        each.name: f"IPAddressPool {each.name}" for each in catalog.pools if each.name not in flags
+    }
+    return pool_statuses(catalog.pools, allocation.usage, services, origins=origins, reasons={})
 
 
 def _events(name: ObjectName, events: Iterable[ServiceEvent]) -> list[Event]:

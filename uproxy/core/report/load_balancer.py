@@ -23,7 +23,8 @@ class AddressCounts(_Part, frozen=True):
     used: int = 0
     """Those that Services have. Several Services that share an address count once."""
     reserved: int = 0
-    """Those that no Service has, and that are kept for one or for none."""
+    """Those that no Service has, and that are kept for one Service or for none. Addresses of nodes,
+    gateways and the like are among them."""
     drained: int = 0
     """Those that no Service has, and that are handed out no more."""
 

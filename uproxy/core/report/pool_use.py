@@ -6,6 +6,9 @@ import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
+from uproxy.core.allocation.holdings import PoolUsage
 from uproxy.core.allocation.pools import Pool
 from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.ip import FAMILIES, Family, family_of
@@ -18,12 +21,14 @@ _BLOCK: Final = 256
 
 def pool_statuses(
     pools: Iterable[Pool],
+    usage: Mapping[str, Mapping[Family, PoolUsage]],
     services: Iterable[ServiceAddresses],
+    *,
     origins: Mapping[str, str],
     reasons: Mapping[str, str],
 ) -> tuple[PoolStatus, ...]:
-    """The status of each pool. `origins` and `reasons` go by the pool's name: where it comes from,
-    and why its addresses are not announced."""
+    """The status of each pool. `usage`, `origins` and `reasons` go by the pool's name: what the
+    allocator counts, where the pool comes from, and why its addresses are not announced."""
     used: dict[str, set[str]] = {}
     for each in services:
         if each.pool:
@@ -33,7 +38,7 @@ def pool_statuses(
             name=pool.name,
             origin=origins.get(pool.name, "flags"),
             ranges=tuple(map(str, pool.ranges)),
-            counts=dict(_counts(pool, used.get(pool.name, ()))),
+            counts=dict(_counts(pool, usage.get(pool.name, {}), used.get(pool.name, ()))),
             auto_assign=pool.auto_assign,
             reason=reasons.get(pool.name, ""),
         )
@@ -41,26 +46,38 @@ def pool_statuses(
     )
 
 
-def _counts(pool: Pool, used: Collection[str]) -> Iterable[tuple[Family, AddressCounts]]:
-    kept = [each.addresses for each in pool.reservations]
+def _counts(
+    pool: Pool, usage: Mapping[Family, PoolUsage], used: Collection[str]
+) -> Iterable[tuple[Family, AddressCounts]]:
     for family in FAMILIES:
         ranges = [each for each in pool.ranges if each.family == family]
         if ranges:
-            own = [int(ipaddress.ip_address(each)) for each in used if family_of(each) == family]
-            yield family, _counted(pool, ranges, kept, own)
+            counted = _counted(pool, ranges, used)
+            yield family, _as_the_allocator_counts(counted, usage.get(family))
 
 
-def _counted(
-    pool: Pool, ranges: Sequence[AddressRange], kept: Sequence[AddressRange], used: Collection[int]
-) -> AddressCounts:
+def _counted(pool: Pool, ranges: Sequence[AddressRange], used: Collection[str]) -> AddressCounts:
+    """What follows from the ranges alone."""
+    family = ranges[0].family
+    own = [int(ipaddress.ip_address(each)) for each in used if family_of(each) == family]
     drained = _union(_within(pool.drained, ranges))
-    reserved = _without(_union(_within(kept, ranges)), drained)
+    kept = _within((each.addresses for each in pool.reservations), ranges)
     return AddressCounts(
         total=min(_MOST, _size(_union(ranges), pool)),
-        used=len(used),
-        drained=min(_MOST, _unused(drained, used, pool)),
-        reserved=min(_MOST, _unused(reserved, used, pool)),
+        used=len(own),
+        drained=min(_MOST, _unused(drained, own, pool)),
+        reserved=min(_MOST, _unused(_without(_union(kept), drained), own, pool)),
     )
+
+
+def _as_the_allocator_counts(counted: AddressCounts, usage: PoolUsage | None) -> AddressCounts:
+    """The allocator knows more: some addresses are those of nodes or gateways, and are not handed
+    out either. Such numbers are lost in those of a huge pool."""
+    if usage is None or counted.total == _MOST:
+        return counted
+    kept = counted.total - usage.assigned - usage.available
+    reserved = max(0, kept - counted.drained)
+    return msgspec.structs.replace(counted, used=usage.assigned, reserved=reserved)
 
 
 def _within(some: Iterable[AddressRange], ranges: Iterable[AddressRange]) -> list[AddressRange]:
