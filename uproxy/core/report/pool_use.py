@@ -59,14 +59,19 @@ def _counts(
 def _counted(pool: Pool, ranges: Sequence[AddressRange], used: Collection[str]) -> AddressCounts:
     """What follows from the ranges alone."""
     family = ranges[0].family
-    own = [int(ipaddress.ip_address(each)) for each in used if family_of(each) == family]
+    own = [each for each in used if family_of(each) == family]
+    total = min(_MOST, _size(_union(ranges), pool))
+    if not pool.drained and not pool.reservations:
+        return AddressCounts(total=total, used=len(own))
+    # To parse 10,000 addresses takes 40 ms.
+    numbers = [int(ipaddress.ip_address(each)) for each in own]
     drained = _union(_within(pool.drained, ranges))
     kept = _within((each.addresses for each in pool.reservations), ranges)
     return AddressCounts(
-        total=min(_MOST, _size(_union(ranges), pool)),
+        total=total,
         used=len(own),
-        drained=min(_MOST, _unused(drained, own, pool)),
-        reserved=min(_MOST, _unused(_without(_union(kept), drained), own, pool)),
+        drained=min(_MOST, _unused(drained, numbers, pool)),
+        reserved=min(_MOST, _unused(_without(_union(kept), drained), numbers, pool)),
     )
 
 
