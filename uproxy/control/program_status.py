@@ -28,7 +28,7 @@ from uproxy.core.report.overview import (
     unserved,
 )
 from uproxy.core.report.readiness import Reason, ReasonKind, not_ready, texts
-from uproxy.core.report.status import ApiServerStatus, FrontendStatus, Status
+from uproxy.core.report.status import ApiServerStatus, FrontendStatus, ObjectStatus, Status
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.server import HttpServer
 from uproxy.sources.kubernetes.source import KubernetesSource
@@ -68,7 +68,7 @@ class ProgramStatus:
             synced=self.reconciler.state.synced,
             frontends=frontends,
             services=tuple(service_statuses(table)),
-            objects=tuple(each for found in self.reconciler.sink.errors.values() for each in found),
+            objects=tuple(self._unusable_objects()),
             workers=self.workers.status(),
             health_checks=tuple(
                 health_check_statuses(table.health_checks, self.reconciler.health_check_failures)
@@ -147,6 +147,12 @@ class ProgramStatus:
                 in_use=each.in_use,
                 reason=each.reason,
             )
+
+    def _unusable_objects(self) -> Iterator[ObjectStatus]:
+        for found in self.reconciler.sink.errors.values():
+            yield from found
+        if self.load_balancer is not None:
+            yield from self.load_balancer.errors()
 
     def _frontends(self, announced: Mapping[str, AddressStatus]) -> list[FrontendStatus]:
         table = self.reconciler.table

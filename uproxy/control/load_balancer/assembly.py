@@ -105,7 +105,9 @@ def new_load_balancer(
             services=services,
         )
 
-    return LoadBalancer(parts, state, supervisor, tasks=tasks, status=status)
+    return LoadBalancer(
+        parts, state, supervisor, tasks=tasks, status=status, errors=lambda: catalog.errors
+    )
 
 
 def _in_memory(config: Config, state: ClusterState, supervisor: TaskSupervisor) -> LoadBalancer:

@@ -11,6 +11,7 @@ from uproxy.control.load_balancer.part import Part, Task
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.load_balancer import LoadBalancerStatus
+from uproxy.core.report.status import ObjectStatus
 from uproxy.sources.sink import Sink
 
 log = logging.getLogger(__name__)
@@ -31,9 +32,12 @@ class LoadBalancer:
         *,
         tasks: Sequence[Task] = (),
         status: Callable[[], LoadBalancerStatus] = LoadBalancerStatus,
+        errors: Callable[[], Sequence[ObjectStatus]] = tuple,
         sink: Callable[[Sink], Sink] = lambda behind: behind,
     ) -> None:
         """`tasks` need not be told anything."""
+        self.errors = errors
+        """Returns which objects about pools cannot be used, and why."""
         self.status = status
         """Returns what can be said at this moment."""
         self.sink = sink
