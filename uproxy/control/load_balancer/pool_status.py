@@ -50,7 +50,8 @@ class PoolStatusWriter:
         self._retry = retry
         self._wake = asyncio.Event()
         self._written: dict[ObjectName, Figures] = {}
-        self._logged = ""
+        self._logged: set[int] = set()
+        """Refusals that were logged: one line for each kind is enough."""
 
     def object_changed(self, kind: type[Object], name: ObjectName) -> None:
         """Nothing depends on it."""
@@ -99,8 +100,8 @@ class PoolStatusWriter:
             return False
         if code >= 300 and code != 404:
             reason = str(read_failure(body, code)) + (_REFUSED if code in (401, 403) else "")
-            level = logging.DEBUG if reason[:3] == self._logged[:3] else logging.WARNING
-            self._logged = reason
+            level = logging.DEBUG if code >= 500 or code in self._logged else logging.WARNING
+            self._logged.add(code)
             log.log(level, "cannot write the status of the IPAddressPool %s: %s", name, reason)
             return False
         self._written[name] = wanted

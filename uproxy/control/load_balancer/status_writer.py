@@ -108,8 +108,8 @@ class StatusWriter:
         self._queue: asyncio.Queue[ObjectName] = asyncio.Queue()
         self._queued: set[ObjectName] = set()
         self._outage = RetrySchedule(pace.outage)
-        self._logged = ""
-        """The refusal that was logged last."""
+        self._logged: set[int] = set()
+        """Refusals that were logged: one line for each kind is enough, as it concerns all."""
 
     @property
     def reasons(self) -> Mapping[ObjectName, str]:
@@ -274,8 +274,8 @@ class StatusWriter:
 
     def _refused(self, name: ObjectName, status: _Status, code: int, reason: str) -> None:
         reason = f"{reason}; {_FORBIDDEN}" if code in (401, 403) else reason
-        level = logging.DEBUG if self._logged.startswith(f"{code}") else logging.WARNING
-        self._logged = reason
+        level = logging.DEBUG if code in self._logged else logging.WARNING
+        self._logged.add(code)
         log.log(level, "cannot write the status of the Service %s: %s", name, reason)
         self._failed(name, status, reason)
 

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+from tests.builders import endpoint, endpoint_slice, node, service
+from uproxy.control.load_balancer.supplies import NodeSupply
+from uproxy.core.cluster.objects import Node, NodeStatus, ObjectName, Service
+from uproxy.core.cluster.state import ClusterState
+
+SOURCE = "test"
+WEB = ObjectName("default", "web")
+
+
+class Nodes:
+    """Services that get the addresses of nodes, as far as the supply tells of them."""
+
+    def __init__(self, *, localhost: bool = False) -> None:
+        self.state = ClusterState([SOURCE])
+        self.supply = NodeSupply(self.state, localhost=localhost)
+        self.mattered: list[bool] = []
+        self.state.observe(
+            lambda kind, name: self.mattered.append(self.supply.object_changed(kind, name))
+        )
+        self.allocator = self.supply.begin_anew()
+
+    def addresses(self, **spec: Any) -> tuple[str, ...]:
+        self.allocator.put(service("web", type="LoadBalancer", **spec))
+        for _ in self.supply.tell():
+            pass
+        self.allocator.converge(complete=True)
+        return self.allocator.decisions[WEB].addresses
+
+
+def external(name: str, address: str) -> Node:
+    return node(name, addresses=[address])
+
+
+def test_nodes_come_and_go() -> None:
+    nodes = Nodes()
+    nodes.state.apply(SOURCE, external("one", "192.0.2.1"))
+    assert nodes.addresses() == ("192.0.2.1",)
+    nodes.state.apply(SOURCE, external("two", "192.0.2.2"))
+    assert nodes.addresses() == ("192.0.2.1", "192.0.2.2")
+    nodes.state.remove(SOURCE, Node, ObjectName("", "one"))
+    assert nodes.addresses() == ("192.0.2.2",)
+
+
+def test_with_policy_local_the_nodes_with_ready_endpoints_count() -> None:
+    nodes = Nodes()
+    for name, address in (("one", "192.0.2.1"), ("two", "192.0.2.2"), ("three", "192.0.2.3")):
+        nodes.state.apply(SOURCE, external(name, address))
+    found = endpoint_slice(
+        "web",
+        endpoint("10.0.0.1", node="one"),
+        endpoint("10.0.0.2", node="two", ready=False),
+        endpoint("10.0.0.3"),
+    )
+    nodes.state.apply(SOURCE, found)
+    local = {"external_traffic_policy": "Local"}
+    assert nodes.addresses(**local) == ("192.0.2.1",)
+    nodes.state.apply(SOURCE, endpoint_slice("web", endpoint("10.0.0.3", node="three")))
+    assert nodes.addresses(**local) == ("192.0.2.3",)
+    nodes.state.remove(SOURCE, type(found), found.key)
+    assert nodes.addresses(**local) == ()
+
+
+def test_what_was_there_before_is_told_too() -> None:
+    nodes = Nodes()
+    nodes.state.apply(SOURCE, external("one", "192.0.2.1"))
+    nodes.state.apply(SOURCE, endpoint_slice("web", endpoint("10.0.0.1", node="one")))
+    nodes.allocator = nodes.supply.begin_anew()
+    assert nodes.addresses(external_traffic_policy="Local") == ("192.0.2.1",)
+
+
+def test_nothing_but_services_matters_for_this_machine() -> None:
+    nodes = Nodes(localhost=True)
+    nodes.state.apply(SOURCE, Node(metadata=external("one", "192.0.2.1").metadata))
+    nodes.state.apply(SOURCE, Node(metadata=external("one", "").metadata, status=NodeStatus()))
+    nodes.state.apply(SOURCE, service("web"))
+    nodes.state.remove(SOURCE, Service, WEB)
+    assert not any(nodes.mattered)
+    assert nodes.addresses() == ("127.0.0.1",)
