@@ -14,6 +14,7 @@ import yaml
 from uproxy.cli.commands.run import command as run
 from uproxy.config.settings import Config
 from uproxy.config.syntax import parse_server_addresses
+from uproxy.core.allocation.pool_syntax import parse_pool
 
 ROOT = Path(__file__).parents[2]
 KUSTOMIZE = ROOT / "deploy" / "kustomize"
@@ -21,13 +22,17 @@ KUSTOMIZE = ROOT / "deploy" / "kustomize"
 
 def render(directory: Path) -> dict[str, dict[str, Any]]:
     """The objects by kind."""
+    return {each["kind"]: each for each in rendered_objects(directory)}
+
+
+def rendered_objects(directory: Path) -> list[dict[str, Any]]:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
     done = subprocess.run(
         ["kubectl", "kustomize", str(directory)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    return list(yaml.safe_load_all(done.stdout))
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +110,77 @@ def test_it_can_be_left_out(tmp_path: Path) -> None:
     assert [each["name"] for each in pod["containers"][0]["volumeMounts"]] == ["state"]
 
 
+def examples(file: str) -> dict[str, str]:
+    """By the name of a flag: the example of its variable. None of them is in effect."""
+    lines = (KUSTOMIZE / file).read_text().splitlines()
+    assert all(each.startswith("#") for each in lines)
+    found = dict(each.removeprefix("#").split("=", 1) for each in lines if "=" in each)
+    flags = {each.envvar: each.name for each in run.params}
+    return {str(flags[name]): value for name, value in found.items()}
+
+
 def test_the_example_of_an_address_is_understood() -> None:
-    lines = (KUSTOMIZE / "api-server.env").read_text().splitlines()
-    (example,) = (each.removeprefix("#") for each in lines if "=" in each)
-    name, _, value = example.partition("=")
-    (flag,) = (each for each in run.params if each.envvar == name)
-    assert flag.name == "apiserver_address"
-    assert parse_server_addresses(value) == ("192.0.2.1:6443", "192.0.2.2:6443")
-    assert all(each.startswith("#") for each in lines), "uproxy finds the API server by itself"
+    found = examples("api-server.env")
+    assert parse_server_addresses(found.pop("apiserver_address")) == (
+        "192.0.2.1:6443",
+        "192.0.2.2:6443",
+    )
+    assert not found, "uproxy finds the API server by itself"
+
+
+def with_components(directory: Path, *names: str) -> list[dict[str, Any]]:
+    """All objects, when the lines of these components are no comments any more."""
+    copy = directory / "kustomize"
+    shutil.copytree(KUSTOMIZE, copy)
+    kustomization = copy / "kustomization.yaml"
+    text = kustomization.read_text()
+    for name in names:
+        assert f"# - {name}\n" in text
+        text = text.replace(f"# - {name}\n", f"- {name}\n")
+    kustomization.write_text(text)
+    return rendered_objects(copy)
+
+
+def test_addresses_of_load_balancers(tmp_path: Path) -> None:
+    objects = with_components(tmp_path, "load-balancer")
+    (daemon_set,) = (each for each in objects if each["kind"] == "DaemonSet")
+    (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
+    added = container["securityContext"]["capabilities"]["add"]
+    assert added == ["NET_BIND_SERVICE", "NET_ADMIN", "NET_RAW"]
+    config_maps = {each["metadata"]["name"] for each in objects if each["kind"] == "ConfigMap"}
+    assert {each["configMapRef"]["name"] for each in container["envFrom"]} == config_maps
+    found = examples("load-balancer/load-balancer.env")
+    ranges = parse_pool(found.pop("lb_pool")).ranges
+    assert [str(each) for each in ranges] == [
+        "192.0.2.10-192.0.2.50",
+        "2001:db8::10-2001:db8::50",
+    ]
+    assert found == {"lb": "node"}
+
+
+def test_metallbs_objects(tmp_path: Path) -> None:
+    objects = with_components(tmp_path, "load-balancer", "metallb-objects")
+    (daemon_set,) = (each for each in objects if each["kind"] == "DaemonSet")
+    (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
+    assert {"name": "UPROXY_LB", "value": "metallb"} in container["env"]
+    places = {
+        (each["kind"], each["metadata"]["name"], each["metadata"]["namespace"])
+        for each in objects
+        if each["kind"] in ("Role", "RoleBinding")
+    }
+    assert places == {
+        (kind, name, namespace)
+        for kind in ("Role", "RoleBinding")
+        for name, namespace in (
+            ("uproxy-load-balancer", "kube-system"),
+            ("uproxy-metallb-objects", Config().metallb_namespace),
+        )
+    }
+    for each in objects:
+        if each["kind"] == "RoleBinding":
+            assert each["roleRef"]["name"] == each["metadata"]["name"]
+            (subject,) = each["subjects"]
+            assert (subject["name"], subject["namespace"]) == ("uproxy", "kube-system")
 
 
 def test_flags_are_known_to_the_program(rendered: dict[str, dict[str, Any]]) -> None:

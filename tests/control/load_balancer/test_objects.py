@@ -128,6 +128,19 @@ async def test_objects_of_metallb() -> None:
             assert len(changes) >= count
 
 
+async def test_what_is_returned_follows_the_cluster() -> None:
+    async with FakeApi() as server:
+        server.apply(pool("a"))
+        async with followed(server, METALLB_MODE) as objects:
+            found = objects.pools
+            await server.until(lambda: objects.complete and found)
+            server.apply(pool("b"))
+            server.delete(POOLS, "a", NAMESPACE)
+            server.expire()
+            server.order(Watching.close)
+            await server.until(lambda: {each.name for each in found} == {"b"})
+
+
 async def test_a_status_that_is_written_is_no_change() -> None:
     async with FakeApi() as server:
         server.apply(pool("a"))

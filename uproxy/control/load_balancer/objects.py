@@ -118,6 +118,7 @@ class LoadBalancerObjects:
 
     @property
     def pools(self) -> Mapping[ObjectName, IPAddressPool]:
+        """It follows the cluster, as do all that are returned here."""
         return self._objects.get(POOLS, {})
 
     @property
@@ -134,6 +135,11 @@ class LoadBalancerObjects:
     def complete(self) -> bool:
         """Whether everything has been listed once. It stays true: an outage takes nothing away."""
         return self._sources - {LEASES} <= self._listed
+
+    @property
+    def reachable(self) -> bool:
+        """Whether everything is being watched at this moment."""
+        return self._watchers.reachability.reachable
 
     @property
     def trouble(self) -> str:
@@ -168,10 +174,12 @@ class LoadBalancerObjects:
         if source == LEASES:
             self._list_leases(objects)
             return
-        before, first = self._objects[source], source not in self._listed
-        self._objects[source] = {each.key: each for each in objects}
+        first, listed = source not in self._listed, {each.key: each for each in objects}
         self._listed.add(source)
-        if first or before != self._objects[source]:
+        known = self._objects[source]
+        if first or known != listed:
+            known.clear()
+            known.update(listed)
             self._tell()
 
     def apply(self, source: str, obj: ApiObject) -> None:
