@@ -47,6 +47,12 @@ _HEAD: Final = ("CHECK", "RESULT", "FOUND")
 @kubelet_kubeconfig
 @lb_pool
 @click.option(
+    "--metallb-namespace",
+    metavar="NAME",
+    help="Check the IPAddressPools and L2Advertisements of the cluster, as uproxy would read those "
+    "of this namespace.",
+)
+@click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Output format."
 )
 @click.pass_context
@@ -58,6 +64,7 @@ def command(
     apiserver_address: tuple[str, ...],
     kubelet_kubeconfig: Path,
     lb_pool: tuple[PoolRanges, ...],
+    metallb_namespace: str | None,
     output: str,
 ) -> None:
     """Check what this machine allows, and say what to do about what it does not.
@@ -70,6 +77,7 @@ def command(
     findings = [
         *check(examine(), Load(max_flows, workers)),
         *_load_balancer(lb_pool),
+        *_metallb(metallb_namespace),
         *_api_servers(apiserver_address, kubelet_kubeconfig),
     ]
     if output == "json":
@@ -84,6 +92,17 @@ def command(
 def _load_balancer(given: Sequence[PoolRanges]) -> Iterator[Finding]:
     facts = examine_load_balancer(given)
     return check_load_balancer(facts) if facts is not None else iter(())
+
+
+def _metallb(namespace: str | None) -> Iterator[Finding]:
+    if namespace is None:
+        return
+    from uproxy.cli.doctor.metallb import ask_metallb, check_metallb
+
+    try:
+        yield check_metallb(ask_metallb(namespace), namespace)
+    except SourceError as error:
+        yield Finding("MetalLB's objects", Result.WARN, f"cannot be listed: {error}")
 
 
 def _api_servers(given: Sequence[str], kubelet_kubeconfig: Path) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,6 +32,12 @@ class Advertisement:
     service_selectors: tuple[LabelSelector, ...] = ()
     """Empty: all Services."""
     preferred: tuple[PreferredNodes, ...] = ()
+
+    def concerns(self, pool: str, labels: Mapping[str, str]) -> bool:
+        """Whether it is for a pool with this name and these labels."""
+        if not self.pools and not self.pool_selectors:
+            return True
+        return pool in self.pools or any(each.matches(labels) for each in self.pool_selectors)
 
 
 EVERYWHERE = Advertisement(name="")

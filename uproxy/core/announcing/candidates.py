@@ -17,7 +17,7 @@ EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 def for_pool(pool: Pool, advertisements: Iterable[Advertisement]) -> tuple[Advertisement, ...]:
     """The advertisements that are for a pool."""
     labels = dict(pool.labels)
-    return tuple(each for each in advertisements if _concerns(each, pool.name, labels))
+    return tuple(each for each in advertisements if each.concerns(pool.name, labels))
 
 
 def for_service(
@@ -66,12 +66,6 @@ def only_at(of: Candidates, nodes: frozenset[str], otherwise: str) -> Candidates
         otherwise=otherwise,
         exclusion_ignored=of.exclusion_ignored,
     )
-
-
-def _concerns(ad: Advertisement, pool: str, labels: Mapping[str, str]) -> bool:
-    if not ad.pools and not ad.pool_selectors:
-        return True
-    return pool in ad.pools or any(each.matches(labels) for each in ad.pool_selectors)
 
 
 def _allowance(ads: Sequence[Advertisement], labels: Mapping[str, str]) -> Allowance:
