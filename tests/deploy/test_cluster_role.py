@@ -26,6 +26,7 @@ from uproxy.control.load_balancer.ask import Ask, asking
 from uproxy.control.load_balancer.assembly import new_load_balancer
 from uproxy.control.load_balancer.l2_statuses import L2Statuses
 from uproxy.control.load_balancer.own_lease import OwnLease
+from uproxy.control.load_balancer.route_announcer import Served
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.allocation.pools import Pool
 from uproxy.core.allocation.ranges import AddressRange
@@ -130,6 +131,7 @@ async def hand_out(server: FakeApi, api: ApiServer, config: Config) -> None:
         supervisor=TaskSupervisor(),
         send_events=lambda _: None,
         find_other_proxies=list,
+        served=Served(dict, lambda _: False, str, lambda: False),
     )
     assert balancer is not None
     written = ["services/web/status"]

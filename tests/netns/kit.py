@@ -207,7 +207,7 @@ def world(
         node = Place(new("node"), "192.0.2.1", "2001:db8:1::1")
         node2 = Place(new("node2"), "192.0.2.2", "2001:db8:1::2")
         for index, place in enumerate((client, node, node2)):
-            _plug(place.space, lan, f"p{index}", f"{place.ipv4}/24", f"{place.ipv6}/64")
+            plug(place.space, lan, f"p{index}", f"{place.ipv4}/24", f"{place.ipv6}/64")
         made = World(client, node, node2, lan=lan)
         _routes(client.space, node, "198.51.100.0/25", "2001:db8:2::/64", *VIRTUAL)
         _routes(client.space, node2, "198.51.100.128/25", "2001:db8:2:1::/64")
@@ -260,7 +260,7 @@ def _pod(space: Namespace, node: Namespace, index: int, first: int, pods: PodNet
     if pods is PodNetwork.PTP:
         _link(pod, node, f"veth{index}", gateways)
     else:
-        _plug(space, node, f"veth{index}", f"{pod.ipv4}/25", f"{pod.ipv6}/64", bridge="cbr0")
+        plug(space, node, f"veth{index}", f"{pod.ipv4}/25", f"{pod.ipv6}/64", bridge="cbr0")
     space.ip(f"route add default via {gateways[0]}", f"route add ::/0 via {gateways[1]} dev eth0")
     return pod
 
@@ -285,7 +285,7 @@ def _link(pod: Place, node: Namespace, port: str, gateways: tuple[str, str]) -> 
     )
 
 
-def _plug(
+def plug(
     space: Namespace, into: Namespace, port: str, *addresses: str, bridge: str = "br0"
 ) -> None:
     """Give a namespace an eth0 that is connected to a bridge of another one."""

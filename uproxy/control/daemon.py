@@ -20,6 +20,7 @@ from uproxy.control.http_servers import http_servers, server_problems
 from uproxy.control.listeners import Listeners
 from uproxy.control.load_balancer.assembly import new_load_balancer
 from uproxy.control.load_balancer.load_balancer import LoadBalancer
+from uproxy.control.load_balancer.route_announcer import Served
 from uproxy.control.local_pods import LocalPods
 from uproxy.control.machine import Machine, routing_options
 from uproxy.control.program_status import ProgramStatus
@@ -185,6 +186,12 @@ class Daemon:
             supervisor=self.supervisor,
             send_events=client.send if client is not None else lambda _: None,
             find_other_proxies=self._environment.find_other_proxies,
+            served=Served(
+                routes=lambda: self.reconciler.table.routes,
+                is_open=self.listeners.is_open,
+                refusal=lambda: self.claims.reason,
+                all_known=self.reconciler.served_once.is_set,
+            ),
         )
 
     async def served(self) -> None:

@@ -147,7 +147,9 @@ def _address(each: AddressView, found: LoadBalancerView) -> tuple[str, ...]:
 def _who(each: AddressView, found: LoadBalancerView) -> str:
     """The node that announces an address, and since when."""
     if not each.node:
-        return "no node" if _is_announced_by_one(found) else "-"
+        if _is_announced_by_one(found):
+            return "no node"
+        return "this node" if each.here else "-"
     where = f" on {each.interface}" if each.interface else ""
     return f"{each.node}{' (this node)' * each.here}{where}{_since(each)}"
 

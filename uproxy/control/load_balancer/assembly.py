@@ -14,9 +14,11 @@ from uproxy.control.load_balancer.ip_mode import IPModeChoice
 from uproxy.control.load_balancer.leader import Leader
 from uproxy.control.load_balancer.lease_namespace import lease_namespace
 from uproxy.control.load_balancer.load_balancer import LoadBalancer
+from uproxy.control.load_balancer.node_eligibility import NodeEligibility
 from uproxy.control.load_balancer.objects import LoadBalancerObjects, wanted
 from uproxy.control.load_balancer.part import Part, Task
 from uproxy.control.load_balancer.pool_status import PoolStatusWriter
+from uproxy.control.load_balancer.route_announcer import RouteAnnouncer, Served
 from uproxy.control.load_balancer.status_writer import StatusWriter
 from uproxy.control.load_balancer.supplies import NodeSupply, PoolSupply, Supply
 from uproxy.control.task_supervisor import TaskSupervisor
@@ -25,9 +27,15 @@ from uproxy.core.cluster.load_balancer import Assigning
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.assigned import held_addresses
-from uproxy.core.report.load_balancer import LoadBalancerStatus, PoolStatus, ServiceAddresses
+from uproxy.core.report.load_balancer import (
+    AddressStatus,
+    LoadBalancerStatus,
+    PoolStatus,
+    ServiceAddresses,
+)
 from uproxy.core.report.pool_use import pool_statuses
 from uproxy.core.report.problems import Event, Reference
+from uproxy.core.route import Announced
 
 _ACTION = "AssignAddress"
 SendEvents = Callable[[Iterable[Event]], None]
@@ -41,13 +49,14 @@ def new_load_balancer(
     supervisor: TaskSupervisor,
     send_events: SendEvents,
     find_other_proxies: Callable[[], Sequence[str]],
+    served: Served,
 ) -> LoadBalancer | None:
     """None where Services get no addresses from this program. `api`: None where everything comes
     from manifests."""
     if config.lb_mode == Assigning.NEVER:
         return None
     if api is None:
-        return _in_memory(config, state, supervisor)
+        return _in_memory(config, state, supervisor, served)
     namespace = lease_namespace(config.lease_namespace)
     resources = wanted(config, namespace)
     objects = LoadBalancerObjects(api, resources)
@@ -90,7 +99,8 @@ def new_load_balancer(
     tasks: list[Task] = [writer]
     if resources:
         tasks.append(objects)
-    parts: list[Part] = [leader, ip_mode, allocation, pool_status]
+    routes = _route_announcers(config, state, served)
+    parts: list[Part] = [leader, ip_mode, allocation, pool_status, *routes]
 
     def status() -> LoadBalancerStatus:
         services = tuple(allocation.statuses())
@@ -101,7 +111,7 @@ def new_load_balancer(
             allocator=leader.holder,
             trouble=leader.trouble or objects.trouble,
             pools=_pools(config, catalog, allocation, services),
-            addresses=held_addresses(services),
+            addresses=held_addresses(services, _exported(routes)),
             services=services,
         )
 
@@ -110,9 +120,12 @@ def new_load_balancer(
     )
 
 
-def _in_memory(config: Config, state: ClusterState, supervisor: TaskSupervisor) -> LoadBalancer:
+def _in_memory(
+    config: Config, state: ClusterState, supervisor: TaskSupervisor, served: Served
+) -> LoadBalancer:
     catalog = Catalog(config.lb_pools)
     memory = InMemoryAllocation(state, _supply(config, state, catalog))
+    routes = _route_announcers(config, state, served)
 
     def status() -> LoadBalancerStatus:
         services = tuple(memory.allocation.statuses())
@@ -121,17 +134,31 @@ def _in_memory(config: Config, state: ClusterState, supervisor: TaskSupervisor) 
             announce=_announce(config),
             allocating=True,
             pools=_pools(config, catalog, memory.allocation, services),
-            addresses=held_addresses(services),
+            addresses=held_addresses(services, _exported(routes)),
             services=services,
         )
 
-    return LoadBalancer([memory], state, supervisor, status=status, sink=memory.sink)
+    parts: list[Part] = [memory, *routes]
+    return LoadBalancer(parts, state, supervisor, status=status, sink=memory.sink)
 
 
 def _supply(config: Config, state: ClusterState, catalog: Catalog) -> Supply:
     if Assigning(config.lb_mode).from_pools:
         return PoolSupply(state, catalog)
     return NodeSupply(state, localhost=config.lb_mode == Assigning.LOCALHOST)
+
+
+def _route_announcers(
+    config: Config, state: ClusterState, served: Served
+) -> Sequence[RouteAnnouncer]:
+    """At most one."""
+    if _announce(config) != Announced.ROUTES:
+        return ()
+    return (RouteAnnouncer(served, NodeEligibility(state, config.node_name)),)
+
+
+def _exported(routes: Iterable[RouteAnnouncer]) -> Iterable[AddressStatus]:
+    return (status for each in routes for status in each.statuses())
 
 
 def _announce(config: Config) -> str:
