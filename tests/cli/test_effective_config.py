@@ -311,7 +311,7 @@ def test_the_default_number_of_workers_is_bounded() -> None:
         ),
         pytest.param(
             ["--lb-pool", "192.0.2.9-192.0.2.1"],
-            '--lb-pool: "192.0.2.9-192.0.2.1" ends before it begins',
+            '--lb-pool: "192.0.2.9-192.0.2.1" ends before it begins; give 192.0.2.1-192.0.2.9',
             id="range",
         ),
         pytest.param(

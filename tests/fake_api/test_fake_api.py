@@ -159,13 +159,16 @@ async def test_token_is_checked_and_faults_come_first() -> None:
 async def test_as_a_process(tmp_path: Any) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.fake_api", "--kubeconfig", str(tmp_path / "k")),
+        *("--host", "127.0.0.2", "--without-metallb"),
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     url = (await process.stdout.readline()).decode().strip()
     try:
         async with aiohttp.ClientSession() as session, session.get(f"{url}/apis") as answer:
-            assert (await answer.json())["kind"] == "APIGroupList"
+            groups = await answer.json()
+        assert "metallb.io" not in [each["name"] for each in groups["groups"]]
+        assert url.startswith("http://127.0.0.2:")
         assert url in (tmp_path / "k").read_text()
     finally:
         process.terminate()

@@ -10,9 +10,11 @@ from uproxy.config.settings import Config
 from uproxy.core.allocation.pool_syntax import PoolRanges, format_reservation
 from uproxy.core.allocation.pools import Pool, Reservation, overlap
 from uproxy.core.allocation.ranges import AddressRange
+from uproxy.core.cluster.load_balancer import Assigning
+from uproxy.core.route import Announced
 
-MODES: Final = ("never", "node", "localhost", "pools", "metallb")
-ANNOUNCE: Final = ("l2", "routes", "never")
+MODES: Final = tuple(each.value for each in Assigning)
+ANNOUNCE: Final = tuple(each.value for each in Announced)
 IP_MODES: Final = ("auto", "VIP", "Proxy")
 
 _LB: Final = ("--lb", "lb")
@@ -52,7 +54,7 @@ def effective_mode(settings: PoolSettings) -> str:
         mode = "pools" if settings.pools else "never"
     if mode == "pools" and not settings.pools:
         raise WrongSetting(*_LB, f"pools needs addresses; give a pool, for example {_EXAMPLE}")
-    if settings.pools and mode not in ("pools", "metallb"):
+    if settings.pools and not Assigning(mode).from_pools:
         raise WrongSetting(*_LB, f"{mode} does not use the pools that are given; leave one out")
     return mode
 

@@ -131,11 +131,14 @@ def test_what_was_usable_before_stays_in_effect(caplog: pytest.LogCaptureFixture
 
 def test_a_pool_that_was_never_usable_lets_services_keep_what_can_be_read() -> None:
     cluster = Cluster()
-    cluster.apply(pool("a", "192.0.2.0/28", "x", "192.0.2.8/29"), pool("b", "x"))
+    wrong = pool("a", "192.0.2.0/28", "x", "192.0.2.8/29")
+    wrong["metadata"]["labels"] = {"zone": "z"}
+    cluster.apply(wrong, pool("b", "x"))
     assert cluster.pools == {}
     assert cluster.drained == {"a": ["192.0.2.0-192.0.2.15"]}
     [kept] = cluster.catalog.pools
     assert not kept.auto_assign
+    assert kept.labels == (("zone", "z"),), "advertisements may select by them"
     assert len(cluster.errors) == 2
 
 

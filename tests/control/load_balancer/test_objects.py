@@ -19,7 +19,6 @@ from uproxy.apiserver.client import ApiClient
 from uproxy.config.settings import Config
 from uproxy.control.load_balancer.lease_namespace import lease_namespace
 from uproxy.control.load_balancer.objects import LoadBalancerObjects, wanted
-from uproxy.control.load_balancer.part import Part
 from uproxy.core.announcing.lease_objects import encode
 from uproxy.core.announcing.leases import AnnouncerLease
 from uproxy.core.cluster.objects import ObjectName
@@ -153,12 +152,6 @@ async def test_a_status_that_is_written_is_no_change() -> None:
             await server.until(lambda: changes)
             await server.until(lambda: "later" in objects.namespaces)
             assert len(changes) == 1
-
-
-def test_it_is_a_part_of_the_load_balancer() -> None:
-    api = ApiClient(Access(origin="test", server="http://127.0.0.1:1"))
-    part: Part = LoadBalancerObjects(api, wanted(METALLB_MODE, "x"))
-    assert part.name
 
 
 async def test_without_metallbs_definitions() -> None:

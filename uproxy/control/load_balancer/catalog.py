@@ -153,7 +153,14 @@ def _kept(objects: Iterator[IPAddressPool]) -> Iterator[Pool]:
     for each in objects:
         ranges = tuple(_readable(each.spec.addresses or ()))
         if ranges:
-            yield Pool(name=each.metadata.name, ranges=ranges, auto_assign=False, drained=ranges)
+            yield Pool(
+                name=each.metadata.name,
+                ranges=ranges,
+                auto_assign=False,
+                drained=ranges,
+                # Advertisements may select by them: what Services keep has to be announced.
+                labels=tuple(sorted((each.metadata.labels or {}).items())),
+            )
 
 
 def _readable(texts: Sequence[str]) -> Iterator[AddressRange]:

@@ -18,9 +18,11 @@ from uproxy.core.allocation.ip_address_pools import IPAddressPool
 from uproxy.core.announcing.l2_advertisements import L2Advertisement
 from uproxy.core.announcing.lease_objects import SELECTOR, UnusableLease, decode
 from uproxy.core.announcing.leases import AnnouncerLease
-from uproxy.core.cluster.objects import ApiObject, Lease, Namespace, Object, ObjectMeta, ObjectName
+from uproxy.core.cluster.load_balancer import Assigning
+from uproxy.core.cluster.objects import ApiObject, Lease, Namespace, ObjectMeta, ObjectName
 from uproxy.core.report.status import ObjectStatus
 from uproxy.core.report.unusable_objects import log_lines
+from uproxy.core.route import Announced
 from uproxy.sources.kubernetes.resources import Resource
 from uproxy.sources.kubernetes.timing import Timing
 from uproxy.sources.kubernetes.watchers import Watchers
@@ -56,7 +58,7 @@ def wanted(config: Config, lease_namespace: str) -> Sequence[Resource[Any]]:
     """What has to be watched, which depends on where addresses come from. Pools from flags need
     none of MetalLB's objects, and only announcers on a common segment need each other's Leases."""
     found: list[Resource[Any]] = []
-    if config.lb_mode == "metallb":
+    if config.lb_mode == Assigning.METALLB:
         directory = f"{_METALLB}/{config.metallb_namespace}"
         found += [
             Resource(
@@ -70,7 +72,7 @@ def wanted(config: Config, lease_namespace: str) -> Sequence[Resource[Any]]:
                 source=NAMESPACES, kind=Namespace, path="/api/v1/namespaces", reduce=_labels_only
             ),
         ]
-        if config.announce == "l2":
+        if config.announce == Announced.L2:
             found.append(
                 Resource(
                     source=ADVERTISEMENTS,
@@ -80,7 +82,7 @@ def wanted(config: Config, lease_namespace: str) -> Sequence[Resource[Any]]:
                     reduce=_whole,
                 )
             )
-    if config.lb_mode in ("pools", "metallb") and config.announce == "l2":
+    if Assigning(config.lb_mode).from_pools and config.announce == Announced.L2:
         root = f"/apis/coordination.k8s.io/v1/namespaces/{lease_namespace}"
         leases = Resource(source=LEASES, kind=Lease, path=f"{root}/leases", labels=SELECTOR)
         found.append(leases)
@@ -154,15 +156,6 @@ class LoadBalancerObjects:
     async def run(self) -> None:
         """Follow the cluster until cancelled."""
         await self._watchers.run(self)
-
-    def object_changed(self, kind: type[Object], name: ObjectName) -> None:
-        """See Part. What is kept here does not depend on other objects."""
-
-    def changed(self) -> None:
-        """See Part."""
-
-    async def release(self) -> None:
-        """See Part. Nothing is written here."""
 
     def watch_leases_anew(self) -> None:
         """Begin the watch of Leases again where it was: what was written does not come back, so it
