@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PLOTTING := $(VENV)/.plotting
 INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage check format simulate simulate-mutations faults bench bench-quick bench-scale clean
+.PHONY: demo test coverage check format simulate simulate-mutations faults announcing bench bench-quick bench-scale clean
 
 demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
@@ -40,6 +40,12 @@ simulate: $(READY)
 # The control process in worlds where everything may fail: SEEDS=10000, or SEED=123 with its trace.
 faults: $(READY)
 	$(BIN)/python -m tests.faults $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# Clusters that elect who announces which address: SEEDS=10000, SEED=123 with its trace, or
+# ARGS=--mutations to put defects in.
+announcing: $(READY)
+	$(BIN)/python -m tests.announcing $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) \
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # Defects put back one by one, and within how many seeds each was noticed; takes some minutes.

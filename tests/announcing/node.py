@@ -16,6 +16,9 @@ from uproxy.core.announcing.view import Announceable
 
 REACTION = 0.002
 """Seconds between an event and the process acting on it."""
+LOADING = (0.2, 1.0)
+"""Seconds from the start of a process to its first request to the API server. What its predecessor
+has left on the interface is renewed at once."""
 
 
 @dataclass
@@ -38,6 +41,7 @@ class SimulatedNode:
     offset: float = 0.0
     """Of its clock."""
     rate: float = 1.0
+    subnet: str = "192.0.2.0/24"
     nic: Nic = field(init=False)
     process: Process | None = None
     frozen: bool = False
@@ -65,7 +69,7 @@ class SimulatedNode:
 
     def refresh(self) -> None:
         """Have the process see what has become of the node."""
-        interface = LocalInterface(("192.0.2.0/24", "2001:db8::/64"), self.nic.carrier)
+        interface = LocalInterface((self.subnet,), self.nic.carrier)
         self.own = OwnState(
             interfaces={"eth0": interface}, unable=self.unable, draining=self.draining
         )
@@ -85,7 +89,8 @@ class SimulatedNode:
             self._event(process, lambda e, found: e.listed(found, self.clock())),
             self._event(process, self._take),
         )
-        self.api.watch(self.name, watch)
+        loading = self.api.random.uniform(*LOADING)
+        self.time.after(loading, lambda: self._watch(process, watch))
         self.wake()
 
     def kill(self) -> None:
@@ -95,6 +100,7 @@ class SimulatedNode:
             self.process = None
             self.nic.hear = None
             self.api.unwatch(self.name)
+            self.frozen = False
 
     def freeze(self) -> None:
         self.frozen = self.process is not None
@@ -103,6 +109,10 @@ class SimulatedNode:
         if self.frozen:
             self.frozen = False
             pending, self._pending = self._pending, []
+            if self.process is not None and self.api.random.random() < 0.5:
+                # Timers may come before what has been received meanwhile.
+                self.process.wakes_at = self.time.now
+                self._run(self.process, self.time.now)
             for each in pending:
                 each()
             self.wake()
@@ -124,6 +134,10 @@ class SimulatedNode:
         if at < process.wakes_at:
             process.wakes_at = at
             self.time.at(at, lambda: self._run(process, at))
+
+    def _watch(self, process: Process, watch: Watch) -> None:
+        if not process.dead:
+            self.api.watch(self.name, watch)
 
     def _take(self, election: Election, change: Change) -> None:
         if change.lease is not None:

@@ -159,7 +159,9 @@ class Election:
         return {} if each is None else self._outlook.explain(each, self._standing, now)
 
     def _saw_own(self, lease: AnnouncerLease, now: float) -> None:
+        joined = self._outlook.joined()
         number = self._lease.saw(lease, now)
+        self._dirty |= joined != self._outlook.joined()
         for address, claim in self._holdings.claims_up_to(number):
             opposed = self._outlook.opposes(address, claim.epoch, claim.sent_at)
             self._holdings.settle(address, now, won=not opposed)
@@ -185,6 +187,7 @@ class Election:
         if wanted is None:
             return
         self._holdings.drop_unwanted(wanted)
+        joined = self._outlook.joined()
         eligible: list[Announceable] = []
         orphans: dict[str, Orphan] = {}
         for address, each in wanted.items():
@@ -195,7 +198,7 @@ class Election:
                 self._keep(each, chosen.interface, chosen.reason, now)
             elif chosen.interface and address not in self._holdings.claims:
                 holder, live = self._outlook.holder(address, now)
-                if not live:
+                if joined and not live:
                     orphans[address] = Orphan(each, chosen.interface, holder, now)
         self._members.consider(eligible)
         self._succession.replace(orphans)

@@ -34,9 +34,13 @@ class Outlook:
         """Whether another node may have taken our addresses without our knowing."""
         return not self.fresh(now)
 
+    def joined(self) -> bool:
+        """Whether this node is one of the announcers, and all nodes can know."""
+        return self._alone or self._own.joined_at < inf
+
     def may_take(self, now: float) -> bool:
         """Whether this node may take addresses: it can write, and sees what others write."""
-        return self._alone or (self._own.fresh(now) and self._own.joined_at < inf)
+        return self._alone or (self._own.fresh(now) and self.joined())
 
     def judge(self, now: float) -> bool:
         """Find out who is alive; whether that has changed, or anything that Leases say."""

@@ -30,7 +30,8 @@ class Schedule:
         """Announcements that are still to be sent, by address."""
         self._due: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
-        self._last: dict[str, float] = {}
+        self._answered: dict[str, float] = {}
+        """When another machine was contradicted last, by address."""
         self._doubtful = False
         self._resume_at = -inf
 
@@ -38,7 +39,7 @@ class Schedule:
         """These are announced from now on, and no others. New ones are announced at once."""
         for address in [each for each in self._due if each not in addresses]:
             del self._due[address], self._left[address]
-            self._last.pop(address, None)
+            self._answered.pop(address, None)
         self.restart((each for each in addresses if each not in self._due), now)
 
     def restart(self, addresses: Iterable[str], now: float) -> None:
@@ -48,9 +49,10 @@ class Schedule:
             self._set(address, now)
 
     def contradicted(self, address: str, now: float) -> None:
-        """Another machine says to have an address that is ours: say at once that it is not, but not
-        more than once in a second, since the other one may do the same."""
-        if address in self._due and now >= self._last.get(address, -inf) + 1.0:
+        """Another machine says to have an address that is ours: say at once that it has not, but
+        not more than once in a second, since the other one may do the same."""
+        if address in self._due and now >= self._answered.get(address, -inf) + 1.0:
+            self._answered[address] = now
             self._left[address] = max(1, self._left.get(address, 0))
             self._set(address, now)
 
@@ -82,7 +84,6 @@ class Schedule:
         return max(self._heap[0][0], self._resume_at) if self._heap else inf
 
     def _sent(self, address: str, now: float) -> None:
-        self._last[address] = now
         self._left[address] = max(0, self._left[address] - 1)
         if self._left[address]:
             self._set(address, now + INTERVAL)
