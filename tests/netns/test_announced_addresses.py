@@ -3,6 +3,7 @@ else is served there."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,36 @@ def test_listeners_are_open_before_the_address_is_there(
             take(net, VIP, VIP6)
         assert net.node.space.run("ss", "-Hltn", "sport", "=", ":80") == listening
         assert uproxy.get(10256, "/readyz")[0] == 200
+
+
+@pytest.mark.parametrize("engine", ["auto", "never"])
+@pytest.mark.parametrize("address", [VIP, VIP6])
+def test_flows_go_on_when_the_address_comes_back(
+    net: World, backend: Pod, manifests: Path, there: None, address: str, engine: str
+) -> None:
+    """A control process that is restarted may lose the address for a moment. What is sent then
+    is lost, and TCP sends it again."""
+    write(manifests, "web.yaml", *web(net))
+    options = ("--lb", "pools", "--lb-pool", POOL, "--io-uring", engine)
+    with program(net.node.space, manifests, *options) as uproxy:
+        tcp, udp = (net.client.space.socket(kit.family_of(address), kind) for kind in (1, 2))
+        with tcp, udp:
+            for sock in (tcp, udp):
+                sock.settimeout(15)
+                sock.connect((address, 80))
+            udp.send(b"1")
+            assert udp.recv(100).startswith(b"a ")
+            assert tcp.recv(100).startswith(b"a ")
+            take(net, address)
+            tcp.send(b"while it is away")
+            with contextlib.suppress(OSError):
+                udp.send(b"2")
+            put(net, address)
+            assert tcp.recv(100) == b"while it is away"
+            with contextlib.suppress(OSError):  # What became of the datagram.
+                udp.send(b"3")
+            wait_for("an answer", lambda: ask(net.client.space, "UDP", address, 80) != REFUSED)
+        assert "unexpected" not in uproxy.log
 
 
 def test_without_endpoints_clients_are_refused_and_listeners_stay(
