@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+from tests.fake_api.patching import patched
 from tests.faults.injection import Bug, FaultInjector
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.candidates import ServerAddress
 from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
+from uproxy.control.load_balancer.leader import NAME
 from uproxy.sources.kubernetes.watch_format import INITIAL_EVENTS_END
 
 _BOOKMARKS: Final = 30.0
@@ -150,10 +152,13 @@ class FakeApi:
         if self._faults.happens("status"):
             yield self._answer(self._rng.choice(_STATUSES), b'{"code": 500, "message": "no"}')
             return
-        yield self._answered(request.method, request.path, request.query)
+        yield self._answered(request)
 
-    def _answered(self, method: str, path: str, query: Mapping[str, str | int]) -> Answered:
+    def _answered(self, request: Request) -> Answered:
+        method, path, query = request.method, request.path, request.query
         resource = path.rpartition("/")[2]
+        if (written := self._written(request)) is not None:
+            return written
         if resource == "events" and self._faults.happens("events"):
             raise Bug("Events")
         if method != "GET" or resource not in ("services", "endpointslices", "nodes"):
@@ -164,6 +169,28 @@ class FakeApi:
             return self._answer(200, json.dumps({"metadata": metadata, "items": items}).encode())
         stream = self._watch(resource, query)
         return Answered(self._faults, self._rng, 200, stream=stream)
+
+    def _written(self, request: Request) -> Answered | None:
+        """What becomes of a Lease, or of the status of a Service; None: it is about neither."""
+        parts = request.path.split("/")
+        if parts[-1] == "status" and parts[-3] == "services":
+            key = "services", parts[-4], parts[-2]
+        elif "leases" in parts:
+            name = NAME if parts[-1] == "leases" else parts[-1]
+            key = "leases", parts[parts.index("leases") - 1], name
+        else:
+            return None
+        found = self.cluster.objects.get(key)
+        if (found is None) is not (request.method == "POST"):
+            return self._answer(404 if found is None else 409, b"{}")
+        if request.method != "GET":
+            version = (request.body.get("metadata") or {}).get("resourceVersion")
+            if found is not None and found["metadata"]["resourceVersion"] != version:
+                return self._answer(409, b"{}")
+            patch = request.method == "PATCH"
+            obj = patched(found, request.body, strategic=False) if patch else request.body
+            self.cluster.put(key[0], dict(obj))
+        return self._answer(200, json.dumps(self.cluster.objects[key]).encode())
 
     def _answer(self, status: int, body: bytes) -> Answered:
         return Answered(self._faults, self._rng, status, body)

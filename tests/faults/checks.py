@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import json
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from tests.faults.api import Cluster
 from tests.faults.kernel import File, Kernel
 from tests.faults.machine import HttpServers
-from tests.faults.objects import NODE
+from tests.faults.objects import NODE, POOL
 from tests.faults.processes import Processes, Worker
 from uproxy.control.daemon import Daemon
+from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.cluster.decode import DecodeError, from_json
+from uproxy.core.cluster.load_balancer import (
+    CONDITION,
+    assigned_addresses,
+    is_ours,
+    recorded_addresses,
+    status_addresses,
+)
 from uproxy.core.cluster.objects import EndpointSlice, Node, Object, Service
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.ip import parse_network
 from uproxy.core.networks import Networks
+from uproxy.core.report.load_balancer import LoadBalancerStatus
 from uproxy.core.report.overview import service_statuses
 from uproxy.core.route import Frontend, Route
 from uproxy.core.routing.build import build
@@ -65,6 +75,8 @@ class Checks:
         if told:
             yield from told
             return  # As this is asked often.
+        if daemon.load_balancer is not None:
+            yield from self._wrong_addresses(daemon.load_balancer.status())
         expected = self.expected(daemon)
         table = daemon.reconciler.table
         if table.routes != expected.routes:
@@ -112,6 +124,31 @@ class Checks:
             found = (decoded(resource, obj) for obj in self._cluster.of(resource))
             state.replace(source, [obj for obj in found if obj is not None])
         return build(state, options, RoutingTable(), state.take_dirty())
+
+    def _wrong_addresses(self, status: LoadBalancerStatus) -> Iterator[str]:
+        """What is wrong with the addresses of load balancers."""
+        if not status.allocating:
+            yield f"no addresses are handed out: {status.trouble}"
+        pool, holders = AddressRange.parse(POOL), Counter[str]()
+        for obj in self._cluster.of("services"):
+            service = decoded("services", obj)
+            if not isinstance(service, Service) or not is_ours(service):
+                continue
+            found = status_addresses(service)
+            ours = [each for each in found if each in pool]
+            holders.update(ours)
+            conditions = {each.type: each.status for each in service.status.conditions or ()}
+            written = conditions.get(CONDITION)
+            if found and not ours:
+                if assigned_addresses(service):
+                    yield f"{service.key} has {found}, of another pool"
+            elif (written, recorded_addresses(service)) not in (("True", found), ("False", ())):
+                yield f"{service.key} has {found}, and says {written}: {obj}"
+        if holders and max(holders.values()) > 1:
+            yield f"an address has several holders: {holders}"
+        waiting = [each for each in status.services if not each.addresses and not each.foreign]
+        if waiting and len(holders) < 2:
+            yield f"an address is free, and {waiting[0]} waits"
 
     def _hidden_pods(self, daemon: Daemon) -> Iterator[str]:
         """Backends that do not see the addresses of this node's pods."""

@@ -48,6 +48,7 @@ def environment(
         new_health_server=http.server,  # type: ignore[arg-type]
         snapshots=SnapshotFiles(disk.load, disk.save),
         garbage=Mock(),
+        find_other_proxies=tuple,
     )
 
 

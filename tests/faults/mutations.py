@@ -191,6 +191,21 @@ ALL: Final = (
         "            self._trouble = str(error)\n            return\n",
         "            await asyncio.Event().wait()\n",
     ),
+    _one(
+        "status-once",
+        "the status of a Service that could not be written is not tried again",
+        "control.load_balancer.status_writer",
+        "self._later(name, status, status.retry.failed(time.monotonic(), random.random()))",
+        "pass",
+    ),
+    _one(
+        "lead-once",
+        "who has lost the Lease does not hand out addresses again",
+        "control.load_balancer.allocation",
+        "        self._decided = deciding\n        return deciding\n",
+        "        self._decided = deciding\n        self._leading = lambda: deciding\n"
+        "        return deciding\n",
+    ),
 )
 MUTATIONS: Final = {mutation.name: mutation for mutation in ALL}
 

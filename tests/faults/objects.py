@@ -8,6 +8,8 @@ from typing import Any, Final
 NODE: Final = "here"
 POISON: Final = "s9"
 """A Service that causes an unexpected exception, if a fault of the kind "derive" is injected."""
+POOL: Final = "203.0.113.128-203.0.113.129"
+"""Two addresses for up to five Services."""
 _NAMES: Final = ("s0", "s1", "s2", "s3", POISON)
 _ODD: Final[tuple[dict[str, Any], ...]] = (
     {"ports": [{"port": -5}]},

@@ -27,11 +27,13 @@ from tests.faults.injection import FaultInjector
 from tests.faults.kernel import Kernel
 from tests.faults.machine import HttpServers, Surroundings
 from tests.faults.models import environment, logged, mistakes, was_injected
-from tests.faults.objects import NODE, POISON, node, some_service, some_slice
+from tests.faults.objects import NODE, POISON, POOL, node, some_service, some_slice
 from tests.faults.processes import Processes
 from uproxy.config.settings import Config
 from uproxy.control.daemon import Daemon
 from uproxy.control.startup import running
+from uproxy.core.allocation.pools import Pool
+from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.route import Frontend
 from uproxy.sources.kubernetes.source import KubernetesSource
@@ -111,6 +113,7 @@ class World:
 
     async def _main(self, directory: Path) -> None:
         config = Config(
+            **self._load_balancer(),
             node_name=NODE,
             external_ip_cidrs=("203.0.113.0/24",),
             healthz_address=None,
@@ -134,6 +137,14 @@ class World:
             await self._until(lambda: self._checks.unwell(daemon), BOUND)
             self._tell("drain")
             await daemon.drain()
+
+    def _load_balancer(self) -> dict[str, Any]:
+        """Settings, in every other run: what else happens is the same in the others as ever."""
+        if random.Random(f"{self.seed} load balancer").random() < 0.5:
+            return {}
+        self._tell(f"addresses are handed out: {POOL}")
+        pool = Pool(name="default", ranges=(AddressRange.parse(POOL),))
+        return {"lb_mode": "pools", "lb_pools": (pool,), "announce": "never"}
 
     def _running(self, config: Config) -> AbstractAsyncContextManager[Daemon]:
         """The program as always, in an environment of models."""
@@ -238,7 +249,8 @@ class World:
     def _change_cluster(self, name: str = "") -> None:
         match self._rng.randrange(10) if not name else 9:
             case 0 if len(self._cluster.objects) > 4:
-                key = self._rng.choice([key for key in self._cluster.objects if key[0] != "nodes"])
+                kept = ("nodes", "leases")
+                key = self._rng.choice([key for key in self._cluster.objects if key[0] not in kept])
                 self._cluster.drop(key)
                 self._tell(f"{key} is deleted")
                 return
@@ -263,7 +275,7 @@ class World:
 
     def _mend_cluster(self) -> None:
         for key, obj in list(self._cluster.objects.items()):
-            if decoded(key[0], obj) is None:
+            if key[0] != "leases" and decoded(key[0], obj) is None:
                 self._cluster.drop(key)
 
     def _tell(self, line: str) -> None:

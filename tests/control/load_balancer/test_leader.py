@@ -189,7 +189,7 @@ async def test_one_process_leads_and_another_follows_when_it_ends() -> None:
         await server.until(lambda: one.leading)
         third.cancel()
         second.cancel()
-    assert changes == [True, True]
+    assert changes == [True, False, True]
 
 
 async def test_who_cannot_renew_stops_to_lead_and_begins_again() -> None:

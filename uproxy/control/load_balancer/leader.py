@@ -20,9 +20,11 @@ from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.control.load_balancer.ask import Ask
 from uproxy.core.announcing.rendezvous import score
+from uproxy.core.brief import brief
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.timestamps import micro_time_text
 from uproxy.sources.kubernetes.watch_format import read_failure
+from uproxy.text.json_text import UNREADABLE
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,13 @@ class _Spec(msgspec.Struct, frozen=True, rename="camel"):
     renew_time: str | None = None
 
 
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
+    resource_version: str
+    """Without it, a write would not be refused if another process has written meanwhile."""
+
+
 class _Lease(msgspec.Struct, frozen=True):
+    metadata: _Metadata
     spec: _Spec | None = None
 
     @property
@@ -184,10 +192,11 @@ class AllocatorLease:
                 text += f"; is there a namespace {self._namespace}? (--lease-namespace)"
             raise Refused(text)
         try:
-            self._object = msgspec.json.decode(body, type=dict[str, Any])
-            _holding(self._object)
-        except msgspec.MsgspecError as error:
-            raise Refused(f"the Lease cannot be read: {error}") from None
+            found = msgspec.json.decode(body, type=dict[str, Any])
+            _holding(found)
+        except UNREADABLE as error:
+            raise Refused(f"the Lease cannot be read: {brief(str(error))}") from None
+        self._object = found
 
     def _note(self, found: Holding | None) -> Holding:
         if found is None or found != self._seen:
@@ -234,6 +243,8 @@ class Leader:
         """Why the Lease cannot be had or kept; "": there is no trouble."""
         self._logged = ""
         """The refusal that was logged last."""
+        self._led = False
+        """Whether this process was last told to hand out addresses."""
         self._changed = changed
         self._pace = pace
         self._noted = asyncio.Event()
@@ -297,13 +308,12 @@ class Leader:
 
     async def _tell(self) -> None:
         """Notice what becomes of the Lease, which also runs out by itself."""
-        led = False
         while True:
             self._noted.clear()
             leading = self.leading
-            if leading != led:
+            if leading != self._led:
                 log.info(_BEGINS if leading else _ENDS)
-                led, self._logged = leading, ""
+                self._led, self._logged = leading, ""
                 self._changed()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._lease.remaining if leading else None):
