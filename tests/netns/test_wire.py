@@ -401,6 +401,26 @@ async def test_frames_about_others_do_not_wake_it(lan: Lan) -> None:
     assert read[0] <= 2
 
 
+async def test_announced_by_the_kernel(lan: Lan) -> None:
+    """Without frames of its own, an IPv4 address reaches neighbours by a question that the kernel
+    asks, whose sender has the address."""
+    async with following(lan.node, {}, []) as wire:
+        wire.reason = UNPRIVILEGED
+        assert not wire.announce(IPV4, "p0"), "this machine does not have it"
+        with lan.node.inside():
+            announced_addresses.put({IPV4: "p0", IPV6: "p0"}, lifetime=60)
+        try:
+            lan.node.ip("neigh replace 192.0.2.254 dev p0 lladdr 02:00:00:00:00:96 nud stale")
+            with captured(lan.peer, "eth0") as got:
+                assert wire.announce(IPV4, "p0")
+                await until(lambda: frames.Heard(IPV4, lan.mac) in map(frames.parse_frame, got()))
+            assert not wire.announce(IPV6, "p0")
+        finally:
+            with lan.node.inside():
+                announced_addresses.remove({IPV4: "p0", IPV6: "p0"})
+            lan.node.ip("neigh flush dev p0")
+
+
 def test_without_the_capability(lan: Lan) -> None:
     """There is a reason, and nothing is raised."""
     script = """

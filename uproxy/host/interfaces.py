@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from uproxy.host import netlink
+from uproxy.host.announced_addresses import is_ours
 
 _ADDRESS, _LOCAL, _BROADCAST, _FLAGS = 1, 2, 4, 8  # IFA_*
-_OURS = bytes((netlink.OUR_PROTOCOL,))
 _TENTATIVE, _FAILED, _OPTIMISTIC = 0x40, 0x08, 0x04
 
 
@@ -41,12 +41,12 @@ async def read_local_addresses() -> frozenset[str]:
 def _read_interfaces() -> Interfaces:
     addresses, broadcast = set[str](), set[str]()
     for message in netlink.dump_addresses():
+        if is_ours(message):
+            continue
         _, length, flags, _, _ = netlink.ADDRESS.unpack_from(message)
         found = dict(netlink.attributes(message[netlink.ADDRESS.size :]))
         if _FLAGS in found:
             (flags,) = struct.unpack_from("=I", found[_FLAGS])
-        if found.get(netlink.ADDRESS_PROTOCOL, b"") == _OURS:
-            continue
         addresses.update(_own(found, flags))
         broadcast.update(_broadcast(found, length))
     return Interfaces(frozenset(addresses), frozenset(broadcast))

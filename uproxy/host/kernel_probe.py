@@ -10,7 +10,7 @@ from typing import Final
 from uproxy.host import netlink
 from uproxy.host.links import read_neighbours
 
-_DISCARD_PORT: Final = 9  # RFC 863.
+DISCARD_PORT: Final = 9  # RFC 863.
 _LOOK_EVERY: Final = 0.05
 _DESTINATION: Final = 1  # NDA_DST
 
@@ -33,15 +33,17 @@ def _make_ask(address: str, interface: str, index: int) -> None:
     """Make the kernel ask for an address, whatever it knew before, by a datagram to that address.
     An answer of its machine, for example that the port is closed, does not matter."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    _forget(family, address, index)
+    forget_neighbour(address, index)
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        sock.sendto(b"", (address, _DISCARD_PORT))
+        sock.sendto(b"", (address, DISCARD_PORT))
 
 
-def _forget(family: int, address: str, index: int) -> None:
-    """Remove what the kernel knows, if it knows anything: it may be out of date."""
+def forget_neighbour(address: str, index: int) -> None:
+    """Remove what the kernel knows of an address on an interface, if it knows anything: it may be
+    out of date. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     body = netlink.NEIGHBOUR.pack(family, index, 0, 0, 0)
     body += netlink.attribute(_DESTINATION, socket.inet_pton(family, address))
     request = netlink.batch(netlink.DELETE_NEIGHBOUR, 0, [body])

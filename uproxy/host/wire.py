@@ -1,8 +1,8 @@
 """Frames on the network segments of this machine: addresses are announced there, and looked for.
 
-Without CAP_NET_RAW there are no frames: nothing is announced or heard, and an address is looked for
-by means of the kernel's own neighbour table. The kernel answers for the addresses of interfaces all
-the same.
+Without CAP_NET_RAW there are no frames: nothing is heard, an address is looked for by means of the
+kernel's own neighbour table, and only IPv4 addresses are announced, in one form. The kernel answers
+for the addresses of interfaces all the same.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from collections.abc import Callable, Mapping
 from typing import Final, Self
 
 from uproxy.host import frames
+from uproxy.host.kernel_announcement import announce_by_kernel
 from uproxy.host.kernel_probe import ask_kernel
 from uproxy.host.segments import Segment
 from uproxy.host.tap import Tap, packet_socket
 
 log = logging.getLogger(__name__)
 
-UNPRIVILEGED: Final = "neighbours cannot be told of announced addresses without CAP_NET_RAW"
+UNPRIVILEGED: Final = (
+    "without CAP_NET_RAW, neighbours are told of announced IPv4 addresses only, and announcements "
+    "of other machines are not heard"
+)
 
 _ASK_EVERY: Final = 0.2
 _PATIENCE: Final = 0.6
@@ -90,7 +94,11 @@ class Wire:
         """Tell all neighbours once that this machine has an address, which must be followed there;
         returns whether it was possible."""
         segment, tap = self._segments.get(interface), self._taps.get(interface)
-        if segment is None or tap is None or not segment.mac:
+        if segment is None or not segment.mac:
+            return False
+        if not self.possible:
+            return announce_by_kernel(address, interface, segment)
+        if tap is None:
             return False
         made = frames.announcements(address, segment.mac, segment.link_local)
         sent = [tap.send(address, each) for each in made]
