@@ -114,8 +114,9 @@ def test_labels_of_a_service_decide_at_once() -> None:
     assert world.reason("one/web") == "False no available IPs: no pool is for this Service"
     world.change("one/web", labels={"tier": "web"})
     assert world.ips("one/web") == ("198.51.100.1",)
+    world.put(balancer("one/waits", labels={"tier": "web"}))
     world.change("one/web", labels={"tier": "db"})
-    assert world.ips("one/web") == ()
+    assert (world.ips("one/web"), world.ips("one/waits")) == ((), ("198.51.100.1",))
 
 
 def test_unprioritised_pools_are_tried_in_the_order_of_their_names() -> None:

@@ -187,18 +187,23 @@ class Search:
             return "no available IPs: there are no pools"
         if not pools:
             return "no available IPs: no pool is for this Service"
-        where = f'pool "{pools[0].pool.name}"' if len(pools) == 1 else f"{len(pools)} pools"
-        text = f"no available IPs in {where} for {' and '.join(families)}"
-        in_the_way = [
-            each
-            for family in families
-            for each in (
-                self._holders(request, pools[0].free(family))
-                if len(pools) == 1 and pools[0].free(family).capacity <= _FEW
-                else self._sharers(request, family)
-            )
-        ]
-        return ": ".join(filter(None, (text, "; ".join(in_the_way))))
+        if len(pools) > 1:
+            text = f"no available IPs in {len(pools)} pools for {' and '.join(families)}"
+            sharers = (each for family in families for each in self._sharers(request, family))
+            return _explained(text, sharers)
+        [pool] = pools
+        lacking = [each for each in families if not self._first(request, pool, each, ())]
+        text = f'no available IPs in pool "{pool.pool.name}" for {" and ".join(lacking)}'
+        return _explained(text, self._in_the_way(request, pool, lacking))
+
+    def _in_the_way(
+        self, request: Request, pool: PoolAddresses, families: Iterable[Family]
+    ) -> Iterator[str]:
+        for family in families:
+            if pool.free(family).capacity <= _FEW:
+                yield from self._holders(request, pool.free(family))
+            else:
+                yield from self._sharers(request, family)
 
     def _holders(self, request: Request, addresses: Iterable[str]) -> Iterator[str]:
         """Who holds the addresses of a small pool."""
@@ -218,3 +223,7 @@ class Search:
         shared = (each for each in holders.of_group(request.sharing) if family_of(each) == family)
         for address in islice(shared, 1):
             yield holders.refusal(address, request.name, request.sharing)
+
+
+def _explained(text: str, reasons: Iterable[str]) -> str:
+    return ": ".join(filter(None, (text, "; ".join(reasons))))
