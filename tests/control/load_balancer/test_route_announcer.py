@@ -17,12 +17,15 @@ from uproxy.core.announcing.candidates import EXCLUDED
 from uproxy.core.cluster.objects import (
     Node,
     NodeCondition,
+    NodeSpec,
     NodeStatus,
     ObjectMeta,
     ObjectName,
     Service,
+    Taint,
 )
 from uproxy.core.cluster.state import ClusterState
+from uproxy.core.report.health import TO_BE_DELETED_TAINT
 from uproxy.core.route import Route
 
 PATIENCE = 15.0
@@ -80,9 +83,11 @@ class World:
         name: str,
         labels: Mapping[str, str] | None = None,
         conditions: tuple[NodeCondition, ...] = (),
+        taints: tuple[Taint, ...] = (),
     ) -> None:
         metadata = ObjectMeta(name=name, labels=dict(labels or {}))
-        self.state.apply("test", Node(metadata=metadata, status=NodeStatus(conditions=conditions)))
+        status, spec = NodeStatus(conditions=conditions), NodeSpec(taints=taints)
+        self.state.apply("test", Node(metadata=metadata, spec=spec, status=status))
 
     def _all_known(self) -> bool:
         self.passes += 1
@@ -244,6 +249,9 @@ async def test_a_node_that_is_left_out_withdraws_all() -> None:
         assert "NetworkUnavailable" in world.announcer.reasons[A]
         world.node("n1")
         await world.becomes(A)
+        world.node("n1", taints=(Taint(key=TO_BE_DELETED_TAINT),))
+        await world.becomes()
+        assert TO_BE_DELETED_TAINT in world.announcer.reasons[A]
 
 
 async def test_what_the_status_says() -> None:

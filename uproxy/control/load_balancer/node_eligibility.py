@@ -9,6 +9,7 @@ from uproxy.core.announcing.candidates import candidates
 from uproxy.core.announcing.view import Candidates, ClusterNode
 from uproxy.core.cluster.objects import Node, Object, ObjectName
 from uproxy.core.cluster.state import ClusterState
+from uproxy.core.report.health import not_eligible
 
 _NO_NODES: Final = Candidates(pool="", otherwise="")
 
@@ -35,11 +36,14 @@ class NodeEligibility:
             self._nodes[name.name] = after
         if before != after:
             self._found = None
-        return before != after
+        return before != after or name.name == self._node
 
     @property
     def refusal(self) -> str:
-        """Why this node may take no traffic; "" if it may."""
+        """Why this node may take no traffic; "" if it may. A Node that is being removed may not, as
+        /healthz says to load balancers outside of the cluster."""
+        for reason in not_eligible(self._state.node, watched=False, draining=False):
+            return reason.text
         if self._found is None:
             self._found = candidates("", (EVERYWHERE,), self._nodes) if self._nodes else _NO_NODES
         return self._found.refusal(self._node)
