@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,6 +98,20 @@ def test_the_api_says_all(uproxy: Program) -> None:
     assert pools["only"]["counts"]["IPv4"]["free"] == 0
     objects = uproxy.status()["objects"]
     assert any("nonsense" in each["reason"] for each in objects)
+
+
+def test_a_pool_that_nothing_announces_says_so(tmp_path: Path) -> None:
+    objects = [each for each in OBJECTS if each["kind"] != "L2Advertisement"]
+    with in_thread(FakeApi()) as api:
+        api.call(lambda server: server.apply(*objects))
+        path = write_kubeconfig(tmp_path / "kubeconfig", api.url)
+        options = ["--lb", "metallb", "--drain-timeout", "0s"]
+        source = ["--kubeconfig", str(path)]
+        with program(tmp_path, *options, workers=1, source=source, ready=False) as running:
+            wait_for("status", lambda: running.get(running.metrics, "/api/v1/routes")[0] == 200)
+            wait_for("pools", lambda: [each["name"] for each in balancer(running)["pools"]])
+            only = next(each for each in balancer(running)["pools"] if each["name"] == "only")
+            assert "no L2Advertisement" in only["reason"]
 
 
 def test_the_commands_say_the_same(uproxy: Program) -> None:

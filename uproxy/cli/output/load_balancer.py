@@ -116,7 +116,8 @@ def _summary(found: LoadBalancerView) -> Iterator[str]:
     if found.allocating:
         yield "this node hands them out"
     elif found.allocator:
-        yield f"{found.allocator} hands them out"
+        # The identity of a process is "NODE_NUMBER", and no name of a node has such a mark.
+        yield f"{found.allocator.partition('_')[0]} hands them out"
     else:
         yield "it is not known which node hands them out"
     yield from filter(None, (found.trouble, *found.notes))

@@ -38,6 +38,7 @@ from uproxy.core.report.problems import Event, Reference
 from uproxy.core.route import Announced
 
 _ACTION = "AssignAddress"
+_NOT_ANNOUNCED = "no L2Advertisement is for this pool, so no node announces its addresses"
 SendEvents = Callable[[Iterable[Event]], None]
 
 
@@ -175,7 +176,15 @@ def _pools(
     origins = {
         each.name: f"IPAddressPool {each.name}" for each in catalog.pools if each.name not in flags
     }
-    return pool_statuses(catalog.pools, allocation.usage, services, origins=origins, reasons={})
+    reasons = {
+        each.name: _NOT_ANNOUNCED
+        for each in catalog.pools
+        if _announce(config) == Announced.L2
+        and not any(ad.concerns(each.name, dict(each.labels)) for ad in catalog.advertisements)
+    }
+    return pool_statuses(
+        catalog.pools, allocation.usage, services, origins=origins, reasons=reasons
+    )
 
 
 def _events(name: ObjectName, events: Iterable[ServiceEvent]) -> list[Event]:
