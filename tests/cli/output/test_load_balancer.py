@@ -125,6 +125,26 @@ def test_a_mode_without_announcing() -> None:
     ]
 
 
+def test_each_node_speaks_of_its_own_routes() -> None:
+    found = LoadBalancerStatus(
+        mode="pools",
+        announce="routes",
+        allocating=True,
+        addresses=(
+            AddressStatus(address=VIP, services=(WEB,), here=True),
+            AddressStatus(address=VIP6, services=(WEB,), reason="no endpoint is ready here"),
+        ),
+    )
+    assert lines(found)[4:] == [
+        "Addresses:",
+        "  192.0.2.10    exported by this node      default/web",
+        "  2001:db8::10  not exported by this node  default/web  no endpoint is ready here",
+    ]
+    text = "\n".join(explanation(view(found, at(VIP)), "default/web"))
+    assert "  Address  192.0.2.10; this node exports a route to it\n" in text
+    assert "2001:db8::10; this node exports no route to it: no endpoint is ready here" in text
+
+
 def test_a_thousand_addresses_are_cut_off() -> None:
     many = tuple(
         AddressStatus(address=f"192.0.{i // 256}.{i % 256}", services=(WEB,)) for i in range(1000)

@@ -147,6 +147,8 @@ def _address(each: AddressView, found: LoadBalancerView) -> tuple[str, ...]:
 
 def _who(each: AddressView, found: LoadBalancerView) -> str:
     """The node that announces an address, and since when."""
+    if found.announce == "routes":
+        return "exported by this node" if each.here else "not exported by this node"
     if not each.node:
         if _is_announced_by_one(found):
             return "no node"
@@ -183,7 +185,9 @@ def _explained(each: AddressView, found: LoadBalancerView, service: str) -> str:
     others = [name for name in each.services if name != service]
     if others:
         text += f", shared with {', '.join(others[:3])}" + " ..." * (len(others) > 3)
-    if each.node:
+    if found.announce == "routes":
+        text += f"; this node exports {'a' if each.here else 'no'} route to it"
+    elif each.node:
         text += f"; {_who(each, found)} announces it"
     elif _who(each, found) != "-":
         text += "; no node announces it"
