@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from tests.control.load_balancer.quiet_machine import QUIET
 from tests.fake_api.server import FakeApi, ReceivedRequest
 from tests.fake_api.writing import target_of
 from tests.sources.kubernetes.cluster import Collector, node, service
@@ -26,7 +27,7 @@ from uproxy.control.load_balancer.ask import Ask, asking
 from uproxy.control.load_balancer.assembly import new_load_balancer
 from uproxy.control.load_balancer.l2_statuses import L2Statuses
 from uproxy.control.load_balancer.own_lease import OwnLease
-from uproxy.control.load_balancer.route_announcer import Served
+from uproxy.control.load_balancer.served import Served
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.allocation.pools import Pool
 from uproxy.core.allocation.ranges import AddressRange
@@ -131,7 +132,8 @@ async def hand_out(server: FakeApi, api: ApiServer, config: Config) -> None:
         supervisor=TaskSupervisor(),
         send_events=lambda _: None,
         find_other_proxies=list,
-        served=Served(dict, lambda _: False, str, lambda: False),
+        served=Served(dict, lambda _: False, lambda _: False, str, lambda: False),
+        calls=QUIET,
     )
     assert balancer is not None
     written = ["services/web/status"]
@@ -148,8 +150,9 @@ async def announce(ask: Ask) -> None:
     """... to tell other nodes what it announces."""
     own = OwnLease(ask, node="n1", namespace="kube-system", node_uid=lambda: "n1")
     lease = AnnouncerLease(node="n1", instance="x", duration=3)
-    version = await own.write(lease)
-    assert await own.write(replace(lease, version=version))
+    written = await own.write(lease)
+    assert (await own.write(replace(lease, version=written.version))).version
+    assert (await own.write(replace(lease, version="1"))).conflict
 
 
 async def show(ask: Ask) -> None:

@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from tests.fake_api.kinds import SERVICES
+from tests.fake_api.kinds import LEASES, SERVICES
 from tests.fake_api.kubeconfigs import write_kubeconfig
 from tests.fake_api.server import FakeApi
 from tests.fake_api.threads import ThreadedApi, in_thread
@@ -29,6 +29,7 @@ from tests.netns.announcements import Capture, Datagrams, Questions
 from tests.netns.kit import Namespace, Place, namespace
 from tests.netns.node import Node, program, slices, wait_for
 from tests.netns.peers import Pod
+from uproxy.core.announcing.lease_objects import lease_name
 from uproxy.core.cluster.load_balancer import ASSIGNED
 
 POOL: Final = "192.0.2.192/27,2001:db8:1::f00/120"
@@ -71,6 +72,11 @@ class Machine:
     def running(self) -> Node:
         assert self.program is not None, f"nothing runs on {self.name}"
         return self.program
+
+    @property
+    def runs(self) -> bool:
+        """Whether a uproxy runs here, frozen or not."""
+        return self.program is not None and self.program.process.poll() is None
 
     def start(self, *options: str, ready: bool = True) -> Node:
         """Start a uproxy; the one before it must have ended."""
@@ -222,6 +228,9 @@ class Segment:
         if assigned:
             asked[ASSIGNED] = ",".join(addresses)
             status = {"loadBalancer": {"ingress": [{"ip": each} for each in addresses]}}
+        families = list(dict.fromkeys("IPv6" if ":" in each else "IPv4" for each in addresses))
+        families = families or ["IPv4", "IPv6"]
+        cluster_ips = {"IPv4": f"127.96.7.{number}", "IPv6": f"2001:db8:3::{number:x}"}
         plain = [{"name": "t", "port": PORT, "protocol": "TCP", "targetPort": _POD_PORT}]
         plain += [{"name": "u", "port": PORT, "protocol": "UDP", "targetPort": _POD_PORT}]
         service = {
@@ -236,10 +245,10 @@ class Segment:
             "spec": {
                 "type": "LoadBalancer",
                 "allocateLoadBalancerNodePorts": False,
-                "clusterIPs": [f"127.96.7.{number}", f"2001:db8:3::{number:x}"],
-                "clusterIP": f"127.96.7.{number}",
-                "ipFamilies": ["IPv4", "IPv6"],
-                "ipFamilyPolicy": "RequireDualStack",
+                "clusterIPs": [cluster_ips[each] for each in families],
+                "clusterIP": cluster_ips[families[0]],
+                "ipFamilies": families,
+                "ipFamilyPolicy": "RequireDualStack" if len(families) > 1 else "SingleStack",
                 "selector": {"app": name},
                 "ports": [dict(each) for each in ports or plain],
                 **spec,
@@ -269,6 +278,30 @@ class Segment:
             "spec": {},
             "status": {"addresses": addresses, **status},
         }
+
+    def revive(self) -> None:
+        """Have a uproxy run on each node again, with all links."""
+        for each in self.nodes.values():
+            each.heal()
+            each.carrier(True)
+            each.thaw()
+        ended = [each for each in self.nodes.values() if not each.runs]
+        for each in ended:
+            each.start(ready=False)
+        for each in ended:
+            each.wait_ready()
+        for each in self.nodes.values():
+            self.wait_live(each)
+
+    def wait_live(self, machine: Machine) -> None:
+        """Wait until a node takes part again: until its Lease is renewed."""
+        before = self._renewals(machine.name)
+        wait_for(f"{machine} renews its Lease", lambda: self._renewals(machine.name) != before)
+
+    def _renewals(self, name: str) -> str:
+        leases = self.api.call(lambda server: server.store.items(LEASES))
+        found = [each.data for (_, lease), each in leases.items() if lease == lease_name(name)]
+        return str(found[0]["metadata"]["resourceVersion"]) if found else ""
 
     def remove(self, *names: str) -> None:
         """Delete Services."""

@@ -20,7 +20,7 @@ from uproxy.control.http_servers import http_servers, server_problems
 from uproxy.control.listeners import Listeners
 from uproxy.control.load_balancer.assembly import new_load_balancer
 from uproxy.control.load_balancer.load_balancer import LoadBalancer
-from uproxy.control.load_balancer.route_announcer import Served
+from uproxy.control.load_balancer.served import Served
 from uproxy.control.local_pods import LocalPods
 from uproxy.control.machine import Machine, routing_options
 from uproxy.control.program_status import ProgramStatus
@@ -184,11 +184,13 @@ class Daemon:
             self.kubernetes.api if self.kubernetes is not None else None,
             state=self.state,
             supervisor=self.supervisor,
+            calls=self._environment.announcing,
             send_events=client.send if client is not None else lambda _: None,
             find_other_proxies=self._environment.find_other_proxies,
             served=Served(
                 routes=lambda: self.reconciler.table.routes,
                 is_open=self.listeners.is_open,
+                has_failed=lambda frontend: frontend in self.reconciler.failures,
                 refusal=lambda: self.claims.reason,
                 all_known=self.reconciler.served_once.is_set,
             ),

@@ -15,6 +15,7 @@ from typing import Final
 from uproxy.control.client_ip_preservation import ClientAddressCalls
 from uproxy.control.cluster_client import SnapshotFiles
 from uproxy.control.garbage import Garbage
+from uproxy.control.load_balancer.announcing import AnnouncerCalls
 from uproxy.control.machine import MachineCalls
 from uproxy.control.workers import Process
 from uproxy.host.claims import ClaimCalls
@@ -32,6 +33,7 @@ class Environment:
     machine: MachineCalls = field(default_factory=MachineCalls)
     claims: ClaimCalls = field(default_factory=ClaimCalls)
     client_addresses: ClientAddressCalls = field(default_factory=ClientAddressCalls)
+    announcing: AnnouncerCalls = field(default_factory=AnnouncerCalls)
     new_health_server: Callable[..., HttpServer] = HttpServer
     snapshots: SnapshotFiles = field(default_factory=SnapshotFiles)
     garbage: Garbage = gc

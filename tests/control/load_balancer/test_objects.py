@@ -73,7 +73,9 @@ async def followed(
 ) -> AsyncIterator[LoadBalancerObjects]:
     async with ApiClient(Access(origin="test", server=server.url)) as api:
         resources = wanted(config, "kube-system")
-        objects = LoadBalancerObjects(api, resources, leases=leases, timing=FAST)
+        objects = LoadBalancerObjects(api, resources, timing=FAST)
+        if leases is not None:
+            objects.observe_leases(leases)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(objects.run())
             try:

@@ -12,7 +12,8 @@ import pytest
 
 from tests.core.announcing.test_exports import A, B, route
 from uproxy.control.load_balancer.node_eligibility import NodeEligibility
-from uproxy.control.load_balancer.route_announcer import ExportCalls, RouteAnnouncer, Served
+from uproxy.control.load_balancer.route_announcer import ExportCalls, RouteAnnouncer
+from uproxy.control.load_balancer.served import Served
 from uproxy.core.announcing.candidates import EXCLUDED
 from uproxy.core.cluster.objects import (
     Node,
@@ -49,6 +50,7 @@ class World:
             Served(
                 routes=lambda: {each.frontend: each for each in self.routes},
                 is_open=lambda _: True,
+                has_failed=lambda _: False,
                 refusal=lambda: self.refusal,
                 all_known=self._all_known,
             ),

@@ -7,6 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from uproxy.apiserver.request import ApiServer
 from uproxy.config.settings import Config
 from uproxy.control.load_balancer.allocation import Allocation
+from uproxy.control.load_balancer.announcer import Announcer
+from uproxy.control.load_balancer.announcing import (
+    AnnouncerCalls,
+    Peers,
+    log_events,
+    new_announcer,
+)
 from uproxy.control.load_balancer.ask import asking
 from uproxy.control.load_balancer.catalog import Catalog
 from uproxy.control.load_balancer.in_memory import InMemoryAllocation
@@ -18,7 +25,8 @@ from uproxy.control.load_balancer.node_eligibility import NodeEligibility
 from uproxy.control.load_balancer.objects import LoadBalancerObjects, wanted
 from uproxy.control.load_balancer.part import Part, Task
 from uproxy.control.load_balancer.pool_status import PoolStatusWriter
-from uproxy.control.load_balancer.route_announcer import RouteAnnouncer, Served
+from uproxy.control.load_balancer.route_announcer import RouteAnnouncer
+from uproxy.control.load_balancer.served import Served
 from uproxy.control.load_balancer.status_writer import StatusWriter
 from uproxy.control.load_balancer.supplies import NodeSupply, PoolSupply, Supply
 from uproxy.control.task_supervisor import TaskSupervisor
@@ -51,13 +59,14 @@ def new_load_balancer(
     send_events: SendEvents,
     find_other_proxies: Callable[[], Sequence[str]],
     served: Served,
+    calls: AnnouncerCalls,
 ) -> LoadBalancer | None:
     """None where Services get no addresses from this program. `api`: None where everything comes
     from manifests."""
     if config.lb_mode == Assigning.NEVER:
         return None
     if api is None:
-        return _in_memory(config, state, supervisor, served)
+        return _in_memory(config, state, supervisor, served, calls)
     namespace = lease_namespace(config.lease_namespace)
     resources = wanted(config, namespace)
     objects = LoadBalancerObjects(api, resources)
@@ -101,7 +110,14 @@ def new_load_balancer(
     if resources:
         tasks.append(objects)
     routes = _route_announcers(config, state, served)
-    parts: list[Part] = [leader, ip_mode, allocation, pool_status, *routes]
+    peers = Peers(ask, namespace, objects.watch_leases_anew, lambda: leader.leading)
+    announcers = tuple(
+        new_announcer(config, state, catalog, served, send_events, calls, peers)
+        for _ in _only_if(config, Announced.L2)
+    )
+    for each in announcers:
+        objects.observe_leases(each)
+    parts: list[Part] = [leader, ip_mode, allocation, pool_status, *routes, *announcers]
 
     def status() -> LoadBalancerStatus:
         services = tuple(allocation.statuses())
@@ -112,7 +128,8 @@ def new_load_balancer(
             allocator=leader.holder,
             trouble=leader.trouble or objects.trouble,
             pools=_pools(config, catalog, allocation, services),
-            addresses=held_addresses(services, _exported(routes)),
+            notes=_notes(announcers),
+            addresses=held_addresses(services, _announced(routes, announcers)),
             services=services,
         )
 
@@ -122,11 +139,19 @@ def new_load_balancer(
 
 
 def _in_memory(
-    config: Config, state: ClusterState, supervisor: TaskSupervisor, served: Served
+    config: Config,
+    state: ClusterState,
+    supervisor: TaskSupervisor,
+    served: Served,
+    calls: AnnouncerCalls,
 ) -> LoadBalancer:
     catalog = Catalog(config.lb_pools)
     memory = InMemoryAllocation(state, _supply(config, state, catalog))
     routes = _route_announcers(config, state, served)
+    announcers = tuple(
+        new_announcer(config, state, catalog, served, log_events, calls)
+        for _ in _only_if(config, Announced.L2)
+    )
 
     def status() -> LoadBalancerStatus:
         services = tuple(memory.allocation.statuses())
@@ -135,11 +160,12 @@ def _in_memory(
             announce=_announce(config),
             allocating=True,
             pools=_pools(config, catalog, memory.allocation, services),
-            addresses=held_addresses(services, _exported(routes)),
+            notes=_notes(announcers),
+            addresses=held_addresses(services, _announced(routes, announcers)),
             services=services,
         )
 
-    parts: list[Part] = [memory, *routes]
+    parts: list[Part] = [memory, *routes, *announcers]
     return LoadBalancer(parts, state, supervisor, status=status, sink=memory.sink)
 
 
@@ -152,14 +178,26 @@ def _supply(config: Config, state: ClusterState, catalog: Catalog) -> Supply:
 def _route_announcers(
     config: Config, state: ClusterState, served: Served
 ) -> Sequence[RouteAnnouncer]:
-    """At most one."""
-    if _announce(config) != Announced.ROUTES:
-        return ()
-    return (RouteAnnouncer(served, NodeEligibility(state, config.node_name)),)
+    return tuple(
+        RouteAnnouncer(served, NodeEligibility(state, config.node_name))
+        for _ in _only_if(config, Announced.ROUTES)
+    )
 
 
-def _exported(routes: Iterable[RouteAnnouncer]) -> Iterable[AddressStatus]:
-    return (status for each in routes for status in each.statuses())
+def _only_if(config: Config, announced: Announced) -> Iterable[None]:
+    """One turn if addresses are announced like that, otherwise none."""
+    return (None,) if _announce(config) == announced else ()
+
+
+def _announced(
+    routes: Iterable[RouteAnnouncer], announcers: Iterable[Announcer]
+) -> Iterable[AddressStatus]:
+    yield from (status for each in routes for status in each.statuses())
+    yield from (status for each in announcers for status in each.addresses())
+
+
+def _notes(announcers: Iterable[Announcer]) -> tuple[str, ...]:
+    return tuple(note for each in announcers for note in each.notes)
 
 
 def _announce(config: Config) -> str:

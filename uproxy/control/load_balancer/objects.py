@@ -99,17 +99,15 @@ class LoadBalancerObjects:
         api: ApiServer,
         resources: Sequence[Resource[Any]],
         *,
-        leases: LeaseObserver | None = None,
         timing: Timing = _TIMING,
     ) -> None:
-        """`leases` learns of the Leases, which are not kept here."""
         self.errors: dict[str, Sequence[ObjectStatus]] = {}
         """By kind: the objects that cannot be read."""
         self._sources = frozenset(each.source for each in resources)
         self._objects: dict[str, dict[ObjectName, Any]] = {each: {} for each in self._sources}
         self._listed: set[str] = set()
         self._observers: list[Callable[[], None]] = []
-        self._leases = leases
+        self._leases: LeaseObserver | None = None
         self._nodes: dict[ObjectName, str] = {}
         """By Lease: the node whose it is."""
         self._ignored: dict[ObjectName, str] = {}
@@ -148,6 +146,10 @@ class LoadBalancerObjects:
         """Why something cannot be watched at present; "" if everything is."""
         troubles = self._watchers.reachability.troubles
         return "; ".join(f"{name}: {reason}" for name, reason in sorted(troubles.items()))
+
+    def observe_leases(self, leases: LeaseObserver) -> None:
+        """Have `leases` learn of the Leases, which are not kept here."""
+        self._leases = leases
 
     def observe(self, changed: Callable[[], None]) -> None:
         """Have `changed` called after each change of what is kept here. It must not raise."""

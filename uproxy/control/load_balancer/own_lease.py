@@ -6,14 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from uproxy.apiserver.request import Request
 from uproxy.apiserver.unreachable import ApiUnreachable
 from uproxy.control.load_balancer.ask import Ask
-from uproxy.core.announcing.lease_objects import encode, lease_name
+from uproxy.core.announcing.lease_objects import decode, encode, lease_name
 from uproxy.core.announcing.leases import AnnouncerLease
 from uproxy.core.timestamps import micro_time_text
 
@@ -36,6 +36,20 @@ class _Written(msgspec.Struct, frozen=True):
     metadata: _Metadata
 
 
+class Outcome(NamedTuple):
+    """What has become of an attempt to write the Lease."""
+
+    version: str = ""
+    """Its new resourceVersion; "": it was not written, or perhaps was."""
+    conflict: bool = False
+    """Whether it was not written because another version of it is there, or none."""
+    current: AnnouncerLease | None = None
+    """What is there instead, if there was a conflict; None: nothing is."""
+
+
+_FAILED: Final = Outcome()
+
+
 class OwnLease:
     """The Lease of this node."""
 
@@ -49,44 +63,49 @@ class OwnLease:
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._path = f"{self._collection}/{lease_name(node)}"
 
-    async def write(self, lease: AnnouncerLease) -> str:
-        """Write it; returns its new resourceVersion, or "" if it was not written, or perhaps not.
+    async def write(self, lease: AnnouncerLease) -> Outcome:
+        """Create it, or replace the version that it names."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await self._write(lease)
+        except (ApiUnreachable, TimeoutError, msgspec.MsgspecError) as error:
+            # That the API server does not answer is said elsewhere; it takes nothing away here.
+            log.debug("cannot write the Lease of this node: %s", error or "no answer in time")
+            return _FAILED
 
-        The others compare nothing with the time in it, which is for people to read.
-        """
-        body = encode(
-            lease,
-            namespace=self._namespace,
-            now=micro_time_text(time.time()),
-            node_uid=self._node_uid(),
-        )
+    async def _write(self, lease: AnnouncerLease) -> Outcome:
+        # The others do not compare anything with the time in it, which is for people to read.
+        now, uid = micro_time_text(time.time()), self._node_uid()
+        body = encode(lease, namespace=self._namespace, now=now, node_uid=uid)
         request = (
             Request("PUT", self._path, body=body)
             if lease.version
             else Request("POST", self._collection, body=body)
         )
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                code, answer = await self._ask(request)
-            if code < 300:
-                version = msgspec.json.decode(answer, type=_Written).metadata.resource_version
-                self._note("")
-                return version
-        except (ApiUnreachable, TimeoutError, msgspec.MsgspecError) as error:
-            # That the API server does not answer is said elsewhere; it takes nothing away here.
-            log.debug("cannot write the Lease of this node: %s", error or "no answer in time")
-            return ""
-        self._refused(code)
-        return ""
-
-    def _refused(self, code: int) -> None:
+        code, answer = await self._ask(request)
+        if code < 300:
+            self._note("")
+            return Outcome(msgspec.json.decode(answer, type=_Written).metadata.resource_version)
         if code == 409:
-            # Another version has been written. The watch brings it, and says whose it is.
-            log.debug("the Lease of this node has changed meanwhile (409)")
-        elif code == 404:
+            return await self._read()
+        if code == 404 and lease.version:
+            return Outcome(conflict=True)
+        if code == 404:
             self._note(f"there is no namespace {self._namespace} (--lease-namespace)")
         else:
             self._note(_REFUSALS.get(code, f"the API server refuses the Lease ({code})"))
+        return _FAILED
+
+    async def _read(self) -> Outcome:
+        code, answer = await self._ask(Request("GET", self._path))
+        if code == 404:
+            return Outcome(conflict=True)
+        found = decode(msgspec.json.decode(answer, type=dict[str, Any])) if code < 300 else None
+        if isinstance(found, AnnouncerLease):
+            return Outcome(conflict=True, current=found)
+        if found is not None:
+            self._note(f"it cannot be used: {found.reason}; delete Lease {found.name}")
+        return _FAILED
 
     def _note(self, trouble: str) -> None:
         if trouble and trouble != self.trouble:

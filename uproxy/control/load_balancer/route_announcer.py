@@ -7,13 +7,13 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from uproxy.control.load_balancer.node_eligibility import NodeEligibility
+from uproxy.control.load_balancer.served import Served
 from uproxy.core.announcing.exports import exports
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.report.load_balancer import AddressStatus
-from uproxy.core.route import Frontend, Route
 from uproxy.host import export_routes
 from uproxy.host.threads import run_to_completion
 
@@ -24,17 +24,6 @@ _PERIOD: Final = 5.0
 _OCCUPIED: Final = "the main routing table has a route of another program to it"
 _FEW: Final = 3
 _DRAINING: Final = "this node is draining"
-
-
-class Served(NamedTuple):
-    """What this node serves, at the moment of the call."""
-
-    routes: Callable[[], Mapping[Frontend, Route]]
-    is_open: Callable[[Frontend], bool]
-    refusal: Callable[[], str]
-    """Why nothing may be exported here, such as a missing privilege; "" if it may."""
-    all_known: Callable[[], bool]
-    """Whether all objects have been listed and served once. Nothing is withdrawn before that."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from uproxy.core.announcing.outlook import Outlook
 from uproxy.core.announcing.standing import Standing
 from uproxy.core.announcing.step import AddressState, AnnounceEvent
 from uproxy.core.announcing.view import Announceable
+from uproxy.core.cluster.objects import ObjectName
 
 
 class Reports:
@@ -20,15 +21,15 @@ class Reports:
         self.conflicts: Mapping[str, str] = {}
         self._states: dict[str, AddressState] = {}
         self._waiting: Mapping[str, str] = {}
-        self._told: set[tuple[str, str, str]] = set()
-        """Events by address, reason and text, so that each is sent once as long as it is true."""
+        self._told: set[tuple[ObjectName, str, str]] = set()
+        """Events by Service, reason and text, so that each is sent once as long as it is true."""
         self._events: list[AnnounceEvent] = []
 
     def update(self, standing: Standing, holdings: Holdings, outlook: Outlook, now: float) -> None:
         """Take what has changed."""
         before, self._states = self._states, {}
         self._waiting = {}
-        true: set[tuple[str, str, str]] = set()
+        true: set[tuple[ObjectName, str, str]] = set()
         for address, each in (standing.wanted or {}).items():
             state = self._state(each, standing, holdings, outlook, now)
             old = before.get(address)
@@ -78,7 +79,7 @@ class Reports:
 
     def _tell(
         self, each: Announceable, state: AddressState, standing: Standing
-    ) -> set[tuple[str, str, str]]:
+    ) -> set[tuple[ObjectName, str, str]]:
         """The Events that are true of an address now; those that are new will be sent."""
         found: list[AnnounceEvent] = []
         if state.announcer == self._node:
@@ -92,8 +93,9 @@ class Reports:
                 note = f"{state.conflict} says to have {each.address} as well"
                 found.append(AnnounceEvent(each.services, "Warning", "addressConflict", note))
         found += self._failures(each, standing)
-        keys = {(each.address, event.reason, event.note): event for event in found}
-        self._events += [event for key, event in keys.items() if key not in self._told]
+        keys = {(name, e.reason, e.note): e for e in found for name in each.services}
+        new = [key for key in keys if key not in self._told]
+        self._events += [keys[key]._replace(services=(key[0],)) for key in new]
         self._told |= keys.keys()
         return set(keys)
 
