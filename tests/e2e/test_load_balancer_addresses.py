@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.e2e.program import Program, program, service, wait_for, write
-from tests.fake_api.kinds import LEASES, POOLS, SERVICES
+from tests.fake_api.kinds import EVENTS, LEASES, POOLS, SERVICES
 from tests.fake_api.kubeconfigs import write_kubeconfig
 from tests.fake_api.server import FakeApi
 from tests.fake_api.threads import ThreadedApi, in_thread
@@ -75,6 +75,15 @@ def apply(api: ThreadedApi, *objects: dict[str, Any]) -> None:
     api.call(lambda server: server.apply(*objects))
 
 
+def events(api: ThreadedApi) -> set[str]:
+    """The reasons of all Events."""
+
+    def reasons(server: FakeApi) -> set[str]:
+        return {each.data["reason"] for each in server.store.items(EVENTS).values()}
+
+    return api.call(reasons)
+
+
 def decided(api: ThreadedApi, *names: str) -> bool:
     """Whether something was decided about each of them."""
     return all(condition(find(api, name)) for name in names)
@@ -109,6 +118,8 @@ def test_kubectl_shows_an_address_within_a_second(api: ThreadedApi, tmp_path: Pa
         apply(api, balanced("third"))
         wait_for("a reason", lambda: condition(find(api, "third")))
         assert "no available IPs" in condition(find(api, "third"))["message"]
+        wait_for("Events", lambda: events(api) >= {"IPAllocated", "AllocationFailed"})
+        assert "no available IPs" in run("get", "service", "third", "-o", "yaml")
 
 
 def wait_until_decided(api: ThreadedApi, name: str) -> None:
@@ -132,6 +143,21 @@ def test_restarts_change_no_address(api: ThreadedApi, tmp_path: Path) -> None:
         if restart == 2:
             # It comes first by its name, but the others have what there is.
             api.call(lambda server: server.apply(balanced("0")))
+
+
+def test_a_process_that_was_killed_finds_everything_as_it_was(
+    api: ThreadedApi, tmp_path: Path
+) -> None:
+    apply(api, balanced("b"), balanced("a"), balanced("c"))
+    with uproxy(tmp_path, api, *TWO) as running:
+        wait_for("decisions", lambda: decided(api, "a", "b", "c"))
+        before, leader = given(api, "a", "b", "c"), allocator(api)
+        running.process.kill()
+        running.process.wait()
+    with uproxy(tmp_path, api, *TWO):
+        wait_for("the Lease", lambda: allocator(api) != leader, 40)
+        wait_until_decided(api, "d")
+        assert given(api, "a", "b", "c") == before
 
 
 @pytest.mark.parametrize("change", ["type", "deleted"])

@@ -94,7 +94,7 @@ def new_load_balancer(
     )
     pool_status = PoolStatusWriter(
         ask,
-        pools=objects.pools.keys,
+        pools=lambda: objects.pools.keys(),
         usage=lambda: allocation.usage,
         leading=lambda: leader.leading,
     )
