@@ -227,6 +227,18 @@ def test_it_is_the_first_thing_that_a_process_does() -> None:
     assert "no-such-flag" in done.stderr
 
 
+def test_cleanup_removes_them(node: Namespace) -> None:
+    announced_addresses.put(BOTH, lifetime=60)
+    with take_lock(ANNOUNCEMENTS):
+        words = node.command(sys.executable, "-m", "uproxy.cli", "cleanup")
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert "another uproxy announces addresses on this node; stop it first" in done.stderr
+        assert announced_addresses.held().keys() == BOTH.keys()
+    printed = node.run(sys.executable, "-m", "uproxy.cli", "cleanup")
+    assert "announced addresses: 2 removed" in printed.splitlines()
+    assert announced_addresses.held() == {}
+
+
 def test_little_is_imported_for_it() -> None:
     """A process that starts has up to 3 s, less the time in which its predecessor was dead."""
     script = "import sys, uproxy.host.announced_addresses; print(' '.join(sys.modules))"

@@ -1,8 +1,8 @@
 """Announces an IPv4 address by means of the kernel's own questions, which needs no CAP_NET_RAW.
 
 If a datagram from the address goes to a neighbour whose link-layer address the kernel does not
-know, the kernel asks for that by an ARP request. Everybody on the segment receives it, and takes
-from it where its sender is, if they know an older place (RFC 826). There is nothing like it for
+know, the kernel asks for that by an ARP request. All machines on the segment receive it, and those
+that know an older place of its sender learn the new one (RFC 826). There is nothing like it for
 IPv6: such a question goes to the group of the asked address only.
 """
 
