@@ -13,6 +13,9 @@ from uproxy.core.announcing.leases import AnnouncerLease
 TIMEOUT = 1.0
 """Seconds after which a client gives up a write, which may succeed later all the same."""
 
+BEHIND = 12
+"""Changes by which the cache of the API server may be behind when it answers a list."""
+
 
 @dataclass
 class Change:
@@ -122,9 +125,21 @@ class Api:
     def _list(self, node: str, watch: Watch) -> None:
         if watch.ended or not self.path(node).up:
             return
-        watch.position = len(self.history)
-        watch.listed(list(self.leases.values()))
+        behind = self.random.randint(0, BEHIND) if self.random.random() < 0.3 else 0
+        watch.position = max(0, len(self.history) - behind)
+        watch.listed(self._leases_at(watch.position))
         watch.connected = True
+        self._deliver_soon(node, watch)
+
+    def _leases_at(self, position: int) -> list[AnnouncerLease]:
+        """What there was after so many changes."""
+        found: dict[str, AnnouncerLease] = {}
+        for each in self.history[:position]:
+            if each.lease is None:
+                found.pop(each.node, None)
+            else:
+                found[each.node] = each.lease
+        return list(found.values())
 
     def _arrive(
         self,

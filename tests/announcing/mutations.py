@@ -56,13 +56,6 @@ ALL: Final = (
         "if not hold.announced:",
     ),
     _one(
-        "heeds-all",
-        "whatever is heard is believed",
-        "election",
-        "if not hold.announced or self._alone or not self._outlook.fresh(now):",
-        "if True:",
-    ),
-    _one(
         "mute-in-doubt",
         "nothing is announced while in doubt",
         "outlook",
@@ -82,13 +75,6 @@ ALL: Final = (
         "holdings",
         "for address, interface in held_over.items()",
         "for address, interface in list(held_over.items())[:0]",
-    ),
-    _one(
-        "slept-through",
-        "a process that was frozen goes on as if nothing had happened",
-        "election",
-        "        if now - self._decided_at > pace.LIFETIME and self._decided_at > -inf:",
-        "        if False:",
     ),
     _one(
         "old-news",
@@ -119,20 +105,6 @@ ALL: Final = (
         "            if False:",
     ),
     _one(
-        "claims-for-ever",
-        "a claim that was never answered is not given up",
-        "holdings",
-        "if now > each.since + pace.CLAIM]",
-        "if now > each.since + 1e9]",
-    ),
-    _one(
-        "takes-what-is-held",
-        "an address is taken from a node that is alive",
-        "outlook",
-        "in self._dead and each.lease.node not in self._suspects:",
-        "in self._dead and False:",
-    ),
-    _one(
         "no-stand-in",
         "if the best node does not take an address, no other does",
         "succession",
@@ -140,25 +112,11 @@ ALL: Final = (
         "orphan.rank * 1e9",
     ),
     _one(
-        "everybody-at-once",
-        "all nodes claim an address at the same time, and withdraw for ever",
-        "succession",
-        "at + orphan.rank * pace.STAND_IN",
-        "at",
-    ),
-    _one(
         "write-once",
         "a Lease that could not be written is not written again",
         "own_lease",
         "        self._in_flight, self._failed = False, True\n",
         "        self._in_flight, self._failed = True, True\n",
-    ),
-    _one(
-        "good-bye-unheard",
-        "a node that has said good-bye is waited for",
-        "peers",
-        "            if peer.lease.released:\n                continue\n",
-        "",
     ),
 )
 MUTATIONS: Final = {each.name: each for each in ALL}

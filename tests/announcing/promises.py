@@ -94,7 +94,10 @@ def cutoff(seed: int) -> str:
         return "it has no successor"
     if cluster.longest_together > 0.1:
         return f"two nodes answer for {cluster.longest_together:.2f} s"
-    return cluster.unrest()
+    cluster.moves.clear()
+    cluster.api.heal(node.name, relist=bool(seed % 2))
+    cluster.run(10.0)
+    return _moved(cluster)
 
 
 def comeback(seed: int) -> str:

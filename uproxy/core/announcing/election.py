@@ -258,6 +258,7 @@ class Election:
             settled_at=-inf if self._alone else self._lease.joined_at + pace.SETTLE,
             probes=own.probes,
             announces=own.hears,
+            alone=self._alone,
         )
 
     def _write(self, now: float) -> AnnouncerLease | None:

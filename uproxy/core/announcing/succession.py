@@ -16,6 +16,8 @@ from uproxy.core.announcing.wire_evidence import SAMPLE, WireEvidence
 EARLY: Final = 0.7
 """Seconds before a Lease expires from which on the wire is asked, so that its answer is there in
 time."""
+LATER: Final = 5.0
+"""Seconds after which the wire is asked again for an address that another machine has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,8 @@ class Circumstances:
     probes: bool
     announces: bool
     """Whether announcements of this node reach others (CAP_NET_RAW)."""
+    alone: bool = False
+    """Whether there are no Leases that could say who has an address, so that only the wire can."""
 
 
 @dataclass(slots=True)
@@ -86,7 +90,8 @@ class Succession:
             if orphan.holder is not None and now >= at - EARLY:
                 by_holder.setdefault(orphan.holder.lease.node, []).append(orphan)
             elif orphan.holder is None and now >= at:
-                taken.append(orphan)
+                if not where.alone or self._unused(orphan, where, now):
+                    taken.append(orphan)
             else:
                 self._again(at if orphan.holder is None else at - EARLY)
         for orphans in by_holder.values():
@@ -100,6 +105,17 @@ class Succession:
         else:
             at = max(orphan.since, where.settled_at)
         return max(at + orphan.rank * pace.STAND_IN, self.retry_at.get(orphan.each.address, -inf))
+
+    def _unused(self, orphan: Orphan, where: Circumstances, now: float) -> bool:
+        """Whether the wire says that no machine has an address, or cannot be asked."""
+        address = orphan.each.address
+        verdict = self._wire.verdict((address,), now) if where.probes else "silent"
+        if verdict == "answered":
+            self.waiting[address] = "another machine answers for it"
+            self.retry_at[address] = now + LATER
+        elif verdict == "unknown":
+            self._ask({address: orphan.interface}, now)
+        return verdict == "silent"
 
     def _from_expired(
         self, orphans: Sequence[Orphan], where: Circumstances, now: float
