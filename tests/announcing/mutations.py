@@ -112,6 +112,13 @@ ALL: Final = (
         "orphan.rank * 1e9",
     ),
     _one(
+        "waits-for-newcomers",
+        "a node that has joined because of a death is waited for, although it cannot know of it",
+        "succession",
+        "return peer is not holder and peer.since + holder.lease.duration <= expires_at",
+        "return peer is not holder and expires_at > 0",
+    ),
+    _one(
         "write-once",
         "a Lease that could not be written is not written again",
         "own_lease",

@@ -17,6 +17,8 @@ class Peer:
     lease: AnnouncerLease
     changed_at: float
     """When its Lease was last seen to change."""
+    since: float
+    """When this run of its program was first seen."""
     reach: Reach
     gone: bool = False
     """Whether its Lease has been deleted. It counts until it would have expired: the node may be
@@ -69,7 +71,7 @@ class Peers:
         known = self._peers.get(lease.node)
         if known is None:
             reach = Reach.of_lease(lease.interfaces)
-            self._peers[lease.node] = Peer(lease, now, reach)
+            self._peers[lease.node] = Peer(lease, now, now, reach)
             self._index()
             return True
         before = known.lease
@@ -78,6 +80,8 @@ class Peers:
             return False
         if (lease.instance, lease.renewals) != (before.instance, before.renewals):
             known.changed_at = now
+        if lease.instance != before.instance:
+            known.since = now
         known.lease = lease
         if lease.interfaces != before.interfaces:
             known.reach = Reach.of_lease(lease.interfaces)

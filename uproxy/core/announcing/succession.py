@@ -76,7 +76,7 @@ class Succession:
     def rank(self, where: Circumstances, last_holders: Mapping[str, str]) -> None:
         """Work out who should take each of them."""
         for address, orphan in self.orphans.items():
-            others = [peer for peer in where.live if peer is not orphan.holder]
+            others = [peer for peer in where.live if _can_succeed(peer, orphan.holder, where)]
             order = ranking(orphan.each, where.node, others, last_holders.get(address, ""))
             orphan.rank = order.index(where.node)
 
@@ -167,3 +167,12 @@ class Succession:
 
     def _again(self, at: float) -> None:
         self.next_at = min(self.next_at, at)
+
+
+def _can_succeed(peer: Peer, holder: Peer | None, where: Circumstances) -> bool:
+    """Whether a node has been there for long enough to know that a holder is dead. One that joins
+    because of the very death would be waited for in vain."""
+    if holder is None:
+        return True
+    expires_at = holder.expires_at(where.watched_since)
+    return peer is not holder and peer.since + holder.lease.duration <= expires_at
