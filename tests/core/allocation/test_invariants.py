@@ -177,7 +177,7 @@ def check_waits(world: World, table: PoolTable, wish: Request, used: set[str]) -
     """Whether there is really nothing for a Service that waits."""
     if wish.problem or wish.addresses or wish.pool or (len(wish.families) > 1):
         return
-    for each in table.automatic(wish):
+    for each in table.candidates(wish):
         for address in each.free(wish.families[0]):
             assert address in used or address in world.taken
 

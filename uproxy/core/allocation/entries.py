@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Literal
 
 from uproxy.core.allocation.decisions import Condition, Decision
@@ -26,6 +26,8 @@ class Entry:
         """Its addresses, by the decisions so far."""
         self.sharing: Sharing | None = None
         """How it shares them; None: they are not in the ledger."""
+        self.kind: Hashable = None
+        """Its kind (see `PoolTable.kind`), while it waits for an address."""
         self.decision: Decision | None = None
         """The last one, without Events."""
         self._decided_at: tuple[tuple[str, ...], tuple[str, ...]] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Final
 
 from uproxy.core.allocation.free_addresses import FreeAddresses, is_buggy
@@ -149,10 +149,22 @@ class PoolTable:
         """The pools some of which is reserved for a Service, in the order of their names."""
         return self._reserved_for.get(name, [])
 
-    def automatic(self, request: Request) -> list[PoolAddresses]:
+    def candidates(self, request: Request) -> list[PoolAddresses]:
         """The pools from which a Service may get an address, in the order in which they are
         tried: first those that are meant for it."""
-        return [*(each for each in self._pinned if not each.misfit(request)), *self._others]
+        return [*self._meant_for(request), *self._others]
+
+    def kind(self, request: Request) -> Hashable:
+        """Equal for Services that can get the same addresses; None for one that can get what no
+        other can."""
+        special = request.addresses or request.pool or request.sharing.key or request.problem
+        if special or request.name in self._reserved_for:
+            return None
+        meant = tuple(each.pool.name for each in self._meant_for(request))
+        return request.families, request.prefers_both, meant
+
+    def _meant_for(self, request: Request) -> list[PoolAddresses]:
+        return [each for each in self._pinned if not each.misfit(request)]
 
 
 def _namespaces(pool: Pool, namespaces: Namespaces) -> frozenset[str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -35,7 +35,9 @@ class Search:
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
         self._table = holdings.table
-        self._failures: dict[object, Choice] = {}
+        self.failures: dict[Hashable, Choice] = {}
+        """By kind of Service (see `PoolTable.kind`): what has come to nothing."""
+        self._used_up: set[tuple[PoolAddresses, tuple[Family, ...]]] = set()
         self._not_shared: dict[tuple[str, Family, Sharing], int] = {}
         """How many of the first addresses of a group have been found not to fit."""
 
@@ -95,16 +97,12 @@ class Search:
         return self._from(request, [pool], preferred)
 
     def _automatic(self, request: Request, preferred: Iterable[str]) -> Choice:
-        pools = self._table.automatic(request)
-        # With a sharing key or an address of its own, a Service may get what others cannot.
-        if request.sharing.key or self._table.reserved_for(request.name):
-            return self._from(request, pools, preferred)
-        kind = request.families, request.prefers_both, tuple(each.pool.name for each in pools)
-        choice = self._failures.get(kind)
+        kind = self._table.kind(request)
+        choice = self.failures.get(kind)
         if choice is None:
-            choice = self._from(request, pools, preferred)
-            if choice.reason:
-                self._failures[kind] = choice
+            choice = self._from(request, self._table.candidates(request), preferred)
+            if choice.reason and kind is not None:
+                self.failures[kind] = choice
         return choice
 
     def _from(
@@ -115,11 +113,16 @@ class Search:
         wishes: list[tuple[Family, ...]] = [request.families]
         if request.prefers_both:
             wishes += [(each,) for each in request.families]
+        plain = self._table.kind(request) is not None
         for families in wishes:
             for pool in pools:
+                if plain and (pool, families) in self._used_up:
+                    continue
                 found = self._complete(request, pool, families, preferred)
                 if found is not None:
                     return Choice(found, pool.pool.name)
+                if plain:
+                    self._used_up.add((pool, families))
         return Choice(reason=self._exhausted(request, pools, request.families))
 
     def _complete(
