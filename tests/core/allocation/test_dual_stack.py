@@ -164,6 +164,28 @@ def test_clusterips_that_make_no_sense(cluster_ips: tuple[str, ...]) -> None:
     assert "are not one of a family" in world.reason("web")
 
 
+def test_clusterips_that_make_no_sense_any_more_take_nothing_away() -> None:
+    world = World(pool("a", *DUAL))
+    world.put(balancer("web"))
+    world.change("web", cluster_ips=("10.96.0.1", "10.96.0.2"))
+    assert world.ips("web") == ("192.0.2.0",)
+    assert world.told("web") == [
+        "Warning noclusterIPsIPFamily: Failed to retrieve ClusterIPs IPFamily: its ClusterIPs "
+        "[10.96.0.1 10.96.0.2] are not one of a family"
+    ]
+
+
+def test_a_status_with_two_addresses_of_a_family_is_cleared() -> None:
+    world = World(pool("a", *DUAL))
+    world.put(balancer("web", ingress=["192.0.2.1", "192.0.2.2"]))
+    assert world.ips("web") == ("192.0.2.1",)
+    assert world.told("web") == [
+        'Warning nolbIPsIPFamily: Failed to retrieve LBIPs IPFamily: ["192.0.2.1" "192.0.2.2"] '
+        "has several of one family",
+        'Normal IPAllocated: Assigned IP ["192.0.2.1"]',
+    ]
+
+
 def test_a_family_that_a_service_has_no_more_is_taken_away() -> None:
     world = World(pool("a", *DUAL))
     world.put(balancer("first"))

@@ -155,8 +155,8 @@ class Allocator:
         lost = loss(self._holdings, request, claim) if claim else None
         if claim and lost is None:
             self._hold(entry, request, claim)
-        elif lost is not None and lost.is_told:
-            outcome.events.append(conditions.cleared_event(entry.name, lost.reason))
+        elif lost is not None and lost.event is not None:
+            outcome.events.append(lost.event)
         if not entry.held or _wants_more(entry, request):
             self._waiting[entry.name] = ""
             entry.kind = self._holdings.table.kind(request)

@@ -9,25 +9,30 @@ from uproxy.core.allocation.decisions import Condition, ServiceEvent
 from uproxy.core.allocation.requests import DEPRECATED, PREFIXES, Request, Unservable
 from uproxy.core.brief import brief
 from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.printable import printable
 
 ASSIGNED: Final = "IPAllocated"
 FAILED: Final = "AllocationFailed"
+
+_LONGEST: Final = 1000
+"""Characters. The API server refuses notes of Events with more than 1024, and a reason may have the
+names of several Services, each of up to 127."""
 
 
 def assigned(addresses: Iterable[str], pool: str, *but: str) -> Condition:
     """For a Service with addresses. `but` has what else is to be said, or ""."""
     text = f"Assigned IP {listed(addresses)}" + (f' from pool "{pool}"' if pool else "")
-    return Condition("True", ASSIGNED, brief("; ".join(filter(None, (text, *but)))))
+    return Condition("True", ASSIGNED, _line("; ".join(filter(None, (text, *but)))))
 
 
 def pending(reason: str) -> Condition:
     """For a Service that has to wait."""
-    return Condition("False", FAILED, brief(reason))
+    return Condition("False", FAILED, _line(reason))
 
 
 def unservable(why: Unservable) -> Condition:
     """For a Service that cannot have addresses as it is."""
-    return Condition("False", why.reason, brief(why.message))
+    return Condition("False", why.reason, _line(why.message))
 
 
 def unservable_events(why: Unservable) -> tuple[ServiceEvent, ...]:
@@ -48,7 +53,7 @@ def additional_failure(reason: str) -> str:
 
 
 def additional_failed_event(reason: str) -> ServiceEvent:
-    return ServiceEvent("Normal", "AdditionalAssignFailed", brief(additional_failure(reason)))
+    return ServiceEvent("Normal", "AdditionalAssignFailed", _line(additional_failure(reason)))
 
 
 def cleared_event(name: ObjectName, reason: str) -> ServiceEvent:
@@ -56,7 +61,11 @@ def cleared_event(name: ObjectName, reason: str) -> ServiceEvent:
         f'current IP for "{name}" not allowed by config, will attempt for new IP assignment: '
         f"{reason}"
     )
-    return ServiceEvent("Normal", "ClearAssignment", brief(note))
+    return ServiceEvent("Normal", "ClearAssignment", _line(note))
+
+
+def family_event(reason: str) -> ServiceEvent:
+    return _warning("nolbIPsIPFamily", f"Failed to retrieve LBIPs IPFamily: {reason}")
 
 
 def failed_event(name: ObjectName, reason: str) -> ServiceEvent:
@@ -68,8 +77,12 @@ def invalid_request(problem: str) -> str:
     return f"invalid requested loadbalancer IPs: {problem}"
 
 
-def invalid_request_event(problem: str) -> ServiceEvent:
-    return _warning("LoadBalancerFailed", invalid_request(problem))
+def invalid_request_event(request: Request) -> ServiceEvent:
+    """For a Service that has addresses, and keeps them."""
+    if not request.families:
+        note = f"Failed to retrieve ClusterIPs IPFamily: {request.problem}"
+        return _warning("noclusterIPsIPFamily", note)
+    return _warning("LoadBalancerFailed", invalid_request(request.problem))
 
 
 def deprecation_events(request: Request) -> Iterable[ServiceEvent]:
@@ -86,4 +99,8 @@ def listed(addresses: Iterable[str]) -> str:
 
 
 def _warning(reason: str, note: str) -> ServiceEvent:
-    return ServiceEvent("Warning", reason, brief(note))
+    return ServiceEvent("Warning", reason, _line(note))
+
+
+def _line(text: str) -> str:
+    return brief(printable(text), _LONGEST)

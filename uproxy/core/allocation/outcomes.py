@@ -66,8 +66,8 @@ class Outcome:
         match self.entry.request:
             case Unservable() as why:
                 return conditions.unservable_events(why)
-            case Request(problem=problem) if problem and self.entry.held:
-                return (conditions.invalid_request_event(problem),)
+            case Request() as request if request.problem and self.entry.held:
+                return (conditions.invalid_request_event(request),)
         return ()
 
 
