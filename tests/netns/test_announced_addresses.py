@@ -61,9 +61,9 @@ def take(net: World, *addresses: str) -> None:
 
 
 @pytest.fixture
-def there(net: World) -> Iterator[None]:
-    """Both addresses are on the node during a test."""
-    put(net, VIP, VIP6)
+def gone_at_the_end(net: World) -> Iterator[None]:
+    """A test may leave both addresses on the node. It puts them there while uproxy runs, since that
+    takes off whatever an earlier process has left."""
     yield
     take(net, VIP, VIP6)
 
@@ -92,13 +92,14 @@ def test_listeners_are_open_before_the_address_is_there(
 @pytest.mark.parametrize("engine", ["auto", "never"])
 @pytest.mark.parametrize("address", [VIP, VIP6])
 def test_flows_go_on_when_the_address_comes_back(
-    net: World, backend: Pod, manifests: Path, there: None, address: str, engine: str
+    net: World, backend: Pod, manifests: Path, gone_at_the_end: None, address: str, engine: str
 ) -> None:
     """A control process that is restarted may lose the address for a moment. What is sent then
     is lost, and TCP sends it again."""
     write(manifests, "web.yaml", *web(net))
     options = ("--lb", "pools", "--lb-pool", POOL, "--io-uring", engine)
     with program(net.node.space, manifests, *options) as uproxy:
+        put(net, address)
         tcp, udp = (net.client.space.socket(kit.family_of(address), kind) for kind in (1, 2))
         with tcp, udp:
             for sock in (tcp, udp):
@@ -120,10 +121,11 @@ def test_flows_go_on_when_the_address_comes_back(
 
 
 def test_without_endpoints_clients_are_refused_and_listeners_stay(
-    net: World, backend: Pod, manifests: Path, there: None
+    net: World, backend: Pod, manifests: Path, gone_at_the_end: None
 ) -> None:
     write(manifests, "web.yaml", *web(net, "dead"))
     with program(net.node.space, manifests, "--lb", "pools", "--lb-pool", POOL):
+        put(net, VIP)
         for protocol in ("TCP", "UDP"):
             assert ask(net.client.space, protocol, VIP, 80) == REFUSED
         write(manifests, "web.yaml", *web(net))
@@ -132,7 +134,7 @@ def test_without_endpoints_clients_are_refused_and_listeners_stay(
 
 
 def test_what_the_node_itself_sends_counts_as_its_own(
-    net: World, backend: Pod, manifests: Path, there: None
+    net: World, backend: Pod, manifests: Path, gone_at_the_end: None
 ) -> None:
     """Its source is the announced address, which is in none of the ranges. As with kube-proxy, an
     allowed node may use it all the same."""
@@ -142,13 +144,14 @@ def test_what_the_node_itself_sends_counts_as_its_own(
     made, *_ = web(net, loadBalancerSourceRanges=allowed, **local)
     write(manifests, "web.yaml", made, *there_only)
     with program(net.node.space, manifests, "--lb", "pools", "--lb-pool", POOL):
+        put(net, VIP, VIP6)
         for address in (VIP, VIP6):
             assert ask(net.node.space, "TCP", address, 80).startswith("a ")
             assert not ask(net.client.space, "TCP", address, 80).startswith("a ")
 
 
 def test_no_node_port_opens_and_no_external_ip_is_allowed_there(
-    net: World, backend: Pod, manifests: Path, there: None
+    net: World, backend: Pod, manifests: Path, gone_at_the_end: None
 ) -> None:
     """The other address on lo shows that such addresses are followed at all."""
     plain = "203.0.113.99"
@@ -161,6 +164,7 @@ def test_no_node_port_opens_and_no_external_ip_is_allowed_there(
     write(manifests, "web.yaml", *web(net), extra, *slices("extra", []))
     options = ["--nodeport-addresses", "203.0.113.0/24,2001:db8:3::/64", "--lb-pool", POOL]
     with program(net.node.space, manifests, "--lb", "pools", *options) as uproxy:
+        put(net, VIP, VIP6)
         net.node.space.ip(f"addr add {plain}/32 dev lo")
         try:
             wait_for("NodePort", lambda: uproxy.frontend(f"{plain}:{NODE_PORT}/TCP"))
@@ -169,12 +173,13 @@ def test_no_node_port_opens_and_no_external_ip_is_allowed_there(
             assert not uproxy.frontend(f"[{VIP6}]:{NODE_PORT}/TCP")
             assert not uproxy.frontend(f"{VIP}:81/TCP")
             assert any(VIP in reason for reason in uproxy.reasons("extra"))
+            assert VIP in net.node.space.addresses()
         finally:
             net.node.space.ip(f"addr del {plain}/32 dev lo")
 
 
 def test_a_program_that_has_the_port_everywhere_is_named_as_such(
-    net: World, backend: Pod, manifests: Path, there: None
+    net: World, backend: Pod, manifests: Path, gone_at_the_end: None
 ) -> None:
     write(manifests, "web.yaml", *web(net))
     with net.node.space.socket(kit.family_of(VIP), 1) as other:

@@ -139,6 +139,8 @@ class Daemon:
         self.supervisor = TaskSupervisor()
         self.cluster_client = self._cluster_client()
         self.load_balancer = self._load_balancer()
+        if self.load_balancer is not None:
+            machine.announced = self.load_balancer.held
         """None where Services get no addresses from this program."""
         self.status = ProgramStatus(
             config=config,

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -27,6 +27,7 @@ from uproxy.control.load_balancer.lease_echo import LeaseEcho
 from uproxy.control.load_balancer.local_segments import LocalSegments, SegmentCalls
 from uproxy.control.load_balancer.own_lease import Outcome, OwnLease
 from uproxy.control.load_balancer.refusals import ACTION, Refusals
+from uproxy.control.load_balancer.tally import Tally
 from uproxy.control.load_balancer.wanted_addresses import WantedAddresses
 from uproxy.core.announcing.election import Election
 from uproxy.core.announcing.leases import AnnouncerLease
@@ -34,7 +35,7 @@ from uproxy.core.announcing.pace import HEARTBEAT
 from uproxy.core.announcing.step import AddressState, OwnState, Step
 from uproxy.core.announcing.view import Announceable
 from uproxy.core.cluster.objects import Object, ObjectName
-from uproxy.core.report.load_balancer import AddressStatus
+from uproxy.core.report.load_balancer import AddressStatus, AnnouncingCounts
 from uproxy.core.report.problems import Event, Reference
 from uproxy.host.namespace_lock import ANNOUNCEMENTS, take_lock
 from uproxy.host.threads import run_to_completion
@@ -126,6 +127,7 @@ class Announcer:
         self._states: Mapping[str, AddressState] = {}
         self._followed: tuple[object, object] = (None, None)
         self._wake = asyncio.Event()
+        self._tally = Tally()
 
     def object_changed(self, kind: type[Object], name: ObjectName) -> None:
         """See Part."""
@@ -154,6 +156,7 @@ class Announcer:
 
     def _heard(self, address: str, mac: str, interface: str) -> None:
         log.debug("heard on %s that %s is at %s", interface, address, mac)
+        self._tally.heard(address)
         self._election.heard(address, mac, self._calls.clock())
         self._wake.set()
 
@@ -255,6 +258,7 @@ class Announcer:
             self._addresses.become(step.announce, now)
             self._addresses.renew(now)
         held = self._addresses.held
+        self._tally.holds(held.keys())
         if self._followed != (held, self._segments.found):
             self._followed = (held, self._segments.found)
             self._wire.follow(held, self._segments.found)
@@ -262,8 +266,8 @@ class Announcer:
             self._writing = True
             tasks.create_task(self._write(self._lease, step.lease), name="write the Lease")
         for address in step.gratuitous:
-            if address in held:
-                self._wire.announce(address, held[address])
+            if address in held and self._wire.announce(address, held[address]):
+                self._tally.announced(address)
         for address, interface in step.probe.items():
             tasks.create_task(self._probe(address, interface), name=f"probe {address}")
         if step.events:
@@ -286,6 +290,7 @@ class Announcer:
             elif outcome.conflict:
                 self._election.write_conflicted(outcome.current, now)
             else:
+                self._tally.write_failed()
                 self._election.write_failed(now)
             self._wake.set()
 
@@ -308,6 +313,16 @@ class Announcer:
         if superseded and not self._superseded:
             log.error(_SUPERSEDED, self._election.node)
         self._superseded = superseded
+
+    @property
+    def held(self) -> Set[str]:
+        """The addresses that this node announces now."""
+        return self._addresses.held.keys()
+
+    @property
+    def counts(self) -> AnnouncingCounts:
+        """What has happened so far."""
+        return self._tally.counts
 
     def addresses(self) -> Sequence[AddressStatus]:
         """Who announces which address, and why."""

@@ -37,8 +37,7 @@ def address_statuses(
 
 def _status(each: Announceable, found: Found, state: AddressState, began: float) -> AddressStatus:
     address = each.address
-    conflict = f"{state.conflict} answers for it as well" if state.conflict else ""
-    reasons = (found.failures.get(address, ""), state.reason, conflict)
+    reasons = (found.failures.get(address, ""), state.reason)
     return AddressStatus(
         address=address,
         services=each.services,
@@ -48,6 +47,7 @@ def _status(each: Announceable, found: Found, state: AddressState, began: float)
         interface=found.held.get(address, ""),
         since=began + state.since if state.announcer else None,
         reason="; ".join(filter(None, reasons)),
+        conflict=state.conflict,
     )
 
 

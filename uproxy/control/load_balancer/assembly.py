@@ -37,6 +37,7 @@ from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.assigned import held_addresses
 from uproxy.core.report.load_balancer import (
     AddressStatus,
+    AnnouncingCounts,
     LoadBalancerStatus,
     PoolStatus,
     ServiceAddresses,
@@ -129,12 +130,19 @@ def new_load_balancer(
             trouble=leader.trouble or objects.trouble,
             pools=_pools(config, catalog, allocation, services),
             notes=_notes(announcers),
+            counts=_counts(announcers),
             addresses=held_addresses(services, _announced(routes, announcers)),
             services=services,
         )
 
     return LoadBalancer(
-        parts, state, supervisor, tasks=tasks, status=status, errors=lambda: catalog.errors
+        parts,
+        state,
+        supervisor,
+        tasks=tasks,
+        status=status,
+        errors=lambda: catalog.errors,
+        held=lambda: _held(announcers),
     )
 
 
@@ -161,12 +169,20 @@ def _in_memory(
             allocating=True,
             pools=_pools(config, catalog, memory.allocation, services),
             notes=_notes(announcers),
+            counts=_counts(announcers),
             addresses=held_addresses(services, _announced(routes, announcers)),
             services=services,
         )
 
     parts: list[Part] = [memory, *routes, *announcers]
-    return LoadBalancer(parts, state, supervisor, status=status, sink=memory.sink)
+    return LoadBalancer(
+        parts,
+        state,
+        supervisor,
+        status=status,
+        held=lambda: _held(announcers),
+        sink=memory.sink,
+    )
 
 
 def _supply(config: Config, state: ClusterState, catalog: Catalog) -> Supply:
@@ -198,6 +214,14 @@ def _announced(
 
 def _notes(announcers: Iterable[Announcer]) -> tuple[str, ...]:
     return tuple(note for each in announcers for note in each.notes)
+
+
+def _counts(announcers: Iterable[Announcer]) -> AnnouncingCounts:
+    return next((each.counts for each in announcers), AnnouncingCounts())
+
+
+def _held(announcers: Iterable[Announcer]) -> frozenset[str]:
+    return frozenset(address for each in announcers for address in each.held)
 
 
 def _announce(config: Config) -> str:

@@ -33,11 +33,14 @@ class LoadBalancer:
         tasks: Sequence[Task] = (),
         status: Callable[[], LoadBalancerStatus] = LoadBalancerStatus,
         errors: Callable[[], Sequence[ObjectStatus]] = tuple,
+        held: Callable[[], frozenset[str]] = frozenset,
         sink: Callable[[Sink], Sink] = lambda behind: behind,
     ) -> None:
         """`tasks` need not be told anything."""
         self.errors = errors
         """Returns which objects about pools cannot be used, and why."""
+        self.held = held
+        """Returns the addresses that are on this node's interfaces for load balancers."""
         self.status = status
         """Returns what can be said at this moment."""
         self.sink = sink
