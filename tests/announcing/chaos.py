@@ -19,6 +19,8 @@ STILL: Final = 8.0
 TOGETHER: Final = 1.1 + 0.15
 """Seconds for which two running nodes of a segment may answer for one address: an interval between
 announcements, and what it takes to hear and to react."""
+LOSSY: Final = 7.0
+"""The same where a tenth of all frames is lost: some intervals may bring nothing."""
 GAP: Final = 15.0
 """Seconds for which no node answers at most, while an untroubled node could."""
 
@@ -40,6 +42,8 @@ class Chaos:
         self.random = Random(f"chaos {seed}")
         nodes = self.random.choice((2, 2, 3, 3, 4, 5, 8, 12))
         self.cluster = Cluster(seed, nodes, self.random.randint(1, 6))
+        if self.random.random() < 0.2:
+            self.cluster.wire.loss = 0.1
         self.violations: list[str] = []
         self.steady_since = dict.fromkeys(self.cluster.nodes, 0.0)
         """Since when nothing has happened to a node."""
@@ -62,7 +66,8 @@ class Chaos:
         cluster.run(STILL)
         if len(cluster.moves) > before:
             self.violations.append(f"an address moves although all is well: {cluster.moves[-1]}")
-        if cluster.longest_together > TOGETHER + 2 * TICK:
+        most = LOSSY if cluster.wire.loss else TOGETHER
+        if cluster.longest_together > most + 2 * TICK:
             self.violations.append(
                 f"two nodes answer for one address for {cluster.longest_together:.2f} s"
             )

@@ -18,8 +18,9 @@ MOST: Final = 8
 """Announcers of one pool, except for others that hold an address already."""
 STEP: Final = 0.5
 """Seconds after which the next eight nodes join, if the better ones do not."""
-STAY: Final = 5.0
-"""Seconds for which a node has to be superfluous before it leaves."""
+STAY: Final = 1.0
+"""Seconds for which a node has to be superfluous before it leaves. Less than `pace.SETTLE`, so that
+it has not taken an address yet if too many have joined at once."""
 
 
 class Membership:
