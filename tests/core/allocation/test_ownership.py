@@ -126,6 +126,14 @@ def test_before_all_is_known_nothing_is_cleared_or_handed_out() -> None:
     assert decisions["web"].addresses == ("192.0.2.5",)
 
 
+def test_what_another_process_has_taken_away_is_not_adopted_any_more() -> None:
+    found = allocator(balancer("web", ingress=["192.0.2.5"]))
+    assert len(found.converge(complete=False)) == 1
+    found.put(balancer("web"))
+    assert found.converge(complete=False) == []
+    assert found.decisions == {}
+
+
 def test_every_status_is_adopted_before_anything_is_assigned() -> None:
     older = balancer("older")
     younger = balancer("younger", ingress=["192.0.2.0"], created="2026-02-01T00:00:00Z")

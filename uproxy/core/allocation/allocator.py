@@ -90,8 +90,9 @@ class Allocator:
         self._adopt(outcomes)
         if complete:
             self._allocate(outcomes)
-        # Before all is known, nothing is said of a Service that may yet keep its addresses.
-        told = (each for each in outcomes.values() if complete or each.entry.held)
+        told = [each for each in outcomes.values() if complete or each.entry.held]
+        if not complete:
+            self._forget_decisions(each.entry for each in outcomes.values() if not each.entry.held)
         return list(conclude(map(self._with_pool, told), self.decisions))
 
     def usage(self) -> Mapping[str, Mapping[Family, PoolUsage]]:
@@ -221,6 +222,12 @@ class Allocator:
         if entry.sharing is not None:
             self._holdings.release(entry.name, entry.held)
             entry.sharing = None
+
+    def _forget_decisions(self, entries: Iterable[Entry]) -> None:
+        """Leave it to another process, or to a later time, to decide about Services."""
+        for each in entries:
+            each.decision = None
+            self.decisions.pop(each.name, None)
 
     def _with_pool(self, outcome: Outcome) -> Outcome:
         held = outcome.entry.held
