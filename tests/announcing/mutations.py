@@ -87,7 +87,7 @@ ALL: Final = (
         "same-epoch-again",
         "whoever takes an address does not say that it comes after the one before",
         "election",
-        "self._peers.epochs.get(address, 0) + 1",
+        "min(self._peers.epochs.get(address, 0) + 1, LARGEST_EPOCH)",
         "1",
     ),
     _one(

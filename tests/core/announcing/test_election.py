@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from uproxy.core.announcing.election import Election
-from uproxy.core.announcing.leases import AnnouncerLease
+from uproxy.core.announcing.lease_objects import decode, encode
+from uproxy.core.announcing.leases import LARGEST_EPOCH, AnnouncerLease
 from uproxy.core.announcing.step import LocalInterface, OwnState, Step
 from uproxy.core.announcing.view import Allowance, Announceable, Candidates
 from uproxy.core.cluster.objects import ObjectName
@@ -167,6 +168,22 @@ def test_what_was_held_over_and_taken_by_another_node_is_given_up() -> None:
     driver = Driver(Election("n0", "n0.2", held_over={IP: "eth0"}))
     step = driver.start(peer("n0", holds={IP: 4}), peer("n1", holds={IP: 5}))
     assert step.announce == {}
+
+
+def test_what_was_held_over_is_announced_since_the_start() -> None:
+    driver = Driver(Election("n0", "n0.2", held_over={IP: "eth0"}))
+    begin = driver.now
+    assert driver.start().states[IP].since == begin
+
+
+def test_the_largest_epoch_stays_readable() -> None:
+    driver = Driver()
+    driver.start(peer(holds={IP: LARGEST_EPOCH}))
+    driver.see(peer(instance="", renewals=99))
+    driver.peers.clear()
+    assert driver.run(3.0).announce == {IP: "eth0"}
+    written = encode(driver.written[-1], namespace="x", now="")
+    assert isinstance(decode(written), AnnouncerLease)
 
 
 def test_a_higher_epoch_wins() -> None:

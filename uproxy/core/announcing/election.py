@@ -8,7 +8,7 @@ from math import inf
 from uproxy.core.announcing import pace
 from uproxy.core.announcing.contradictions import Contradictions
 from uproxy.core.announcing.holdings import Holdings
-from uproxy.core.announcing.leases import AnnouncerLease
+from uproxy.core.announcing.leases import LARGEST_EPOCH, AnnouncerLease
 from uproxy.core.announcing.membership import Membership
 from uproxy.core.announcing.outlook import Outlook
 from uproxy.core.announcing.own_lease import OwnLease
@@ -107,9 +107,11 @@ class Election:
         self._lease.conflicted(current)
 
     def heard(self, address: str, mac: str, now: float) -> None:
-        """Take that another machine says to have an address."""
-        self._wire.answered(address, now)
+        """Take that another machine says to have an address. All of a network's may be reported;
+        most of them are none of ours."""
         hold = self._holdings.held.get(address)
+        if hold is not None or address in (self._standing.wanted or ()):
+            self._wire.answered(address, now)
         if hold is None:
             return
         if not hold.announced or self._alone or not self._outlook.fresh(now):
@@ -245,7 +247,7 @@ class Election:
         for orphan in self._succession.take(self._circumstances(), now):
             address = orphan.each.address
             del self._succession.orphans[address]
-            epoch = self._peers.epochs.get(address, 0) + 1
+            epoch = min(self._peers.epochs.get(address, 0) + 1, LARGEST_EPOCH)
             self._holdings.claim(address, epoch, orphan, now, alone=self._alone)
             self._dirty |= self._alone
 

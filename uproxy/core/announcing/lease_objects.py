@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
-from uproxy.core.announcing.leases import AnnouncerLease
+from uproxy.core.announcing.leases import LARGEST_EPOCH, AnnouncerLease
 from uproxy.core.ip import parse_ip, parse_network
 from uproxy.core.printable import printable
 
@@ -29,7 +29,7 @@ _LONGEST: Final = 253
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 """A DNS subdomain (RFC 1123), which names of Nodes and Leases are."""
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
-_Epoch = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Epoch = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_EPOCH)]
 _Duration = Annotated[float, msgspec.Meta(ge=0.5, le=600)]
 
 

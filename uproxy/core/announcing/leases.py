@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+LARGEST_EPOCH: Final = 2**53
+"""Larger numbers are not exact in every JSON reader, and are refused. Nothing but a wrong Lease of
+another program comes near."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

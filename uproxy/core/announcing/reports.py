@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 from uproxy.core.announcing.candidates import EXCLUDED
 from uproxy.core.announcing.holdings import Holdings
@@ -65,7 +66,9 @@ class Reports:
         hold = holdings.held.get(address)
         if hold is not None and hold.announced:
             conflict = self.conflicts.get(address, "")
-            return AddressState(self._node, hold.since, hold.why, conflict)
+            # What was held over has no beginning that this process knows.
+            since = hold.since if hold.since > -inf else now
+            return AddressState(self._node, since, hold.why, conflict)
         if hold is not None:
             return AddressState("", now, "another machine has said to have it")
         holder, live = outlook.holder(address, now)
