@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from tests.netns import kit
 from tests.netns.lb_segment import Machine, Segment, segment, vip
 from tests.netns.node import HEALTH, METRICS, wait_for
+from uproxy.host.frames import announcements
 
 pytestmark = kit.needs()
 
@@ -105,6 +107,27 @@ def test_the_doctor_finds_nothing_in_the_way(lan: Segment) -> None:
     for line in ("announcing ", "pools and subnets ", "ARP ", "DHCP "):
         [found] = [each for each in text.splitlines() if each.startswith(line)]
         assert "  ok  " in found
+
+
+def test_another_machine_with_the_address_is_noticed(lan: Segment) -> None:
+    here, _ = sides(lan, WEB[0])
+    mac = lan.client.space.run("cat", "/sys/class/net/eth0/address").strip()
+    with lan.client.space.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind(("eth0", 0))
+
+        def noticed() -> bool:
+            """It goes on for 5 s, since a node that was cut off may say so for a moment."""
+            for frame in announcements(WEB[0], mac, ""):
+                sock.send(frame)
+            return bool(address_of(here, WEB[0])["conflict"] == mac)
+
+        wait_for("contradiction", noticed)
+    assert metric(here, "contradictions_total") > 0
+    assert metric(here, "contradicted_addresses") == 1
+    assert f"{mac} answers for it as well" in printed(here, "status")
+    doctor = printed(here, "doctor")
+    assert f"{WEB[0]} is also answered for by {mac}" in doctor
+    lan.holder(WEB[0])
 
 
 def test_a_fail_over_is_no_change_of_the_machine(lan: Segment) -> None:
