@@ -10,7 +10,15 @@ from typing import Final
 import click
 import msgspec
 
-from uproxy.cli.doctor.checks import Finding, Load, Result, api_servers, check, failed
+from uproxy.cli.doctor.checks import (
+    Finding,
+    Load,
+    Result,
+    api_servers,
+    check,
+    failed,
+    fit_to_print,
+)
 from uproxy.cli.doctor.facts import examine
 from uproxy.cli.doctor.load_balancer import check_load_balancer
 from uproxy.cli.doctor.load_balancer_facts import examine_load_balancer
@@ -102,7 +110,8 @@ def _metallb(namespace: str | None) -> Iterator[Finding]:
     try:
         yield check_metallb(ask_metallb(namespace), namespace)
     except SourceError as error:
-        yield Finding("MetalLB's objects", Result.WARN, f"cannot be listed: {error}")
+        text = f"cannot be listed: {error}"
+        yield fit_to_print(Finding("MetalLB's objects", Result.WARN, text))
 
 
 def _api_servers(given: Sequence[str], kubelet_kubeconfig: Path) -> Iterator[Finding]:

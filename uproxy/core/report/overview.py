@@ -140,11 +140,11 @@ def _where_announced(
     status: FrontendStatus, route: Route, announced: Mapping[str, AddressStatus]
 ) -> FrontendStatus:
     """The status of a frontend whose listener is open, but that clients reach on another node."""
+    if route.announced is not Announced.L2:
+        return status
     open_here = status.state in (FrontendState.SERVING, FrontendState.DEGRADED)
     address = announced.get(route.frontend.address)
-    if route.announced is not Announced.L2 or not open_here or address is None:
-        return status
-    reason = elsewhere(address)
+    reason = elsewhere(address) if open_here and address is not None else ""
     if not reason:
         return status
     return msgspec.structs.replace(status, state=FrontendState.ELSEWHERE, reason=reason)
