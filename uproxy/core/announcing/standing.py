@@ -21,8 +21,8 @@ class Standing:
 
     def update(self, own: OwnState, wanted: Mapping[str, Announceable] | None) -> bool:
         """Take both; whether something has changed."""
-        changed = own is not self.own or wanted is not self.wanted
-        if own is not self.own and own.interfaces != self.own.interfaces:
+        changed = own != self.own or wanted is not self.wanted
+        if own.interfaces != self.own.interfaces:
             self.reach = Reach(own.interfaces)
         self.own, self.wanted = own, wanted
         return changed

@@ -20,7 +20,7 @@ class LocalInterface(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnState:
-    """What this node can do at the moment. The same object means that nothing has changed."""
+    """What this node can do at the moment."""
 
     interfaces: Mapping[str, LocalInterface] = field(default_factory=dict)
     unable: frozenset[str] = frozenset()
