@@ -10,7 +10,7 @@ from tests.announcing.timeline import Timeline
 
 FLIGHT = 0.001
 """Seconds that a frame takes."""
-PROBE = 0.25
+PROBE = 0.3
 """Seconds after which a probe is taken for unanswered; it asks twice."""
 
 
@@ -50,7 +50,7 @@ class Wire:
         self.time.after(FLIGHT, lambda: self._arrive(node, address))
 
     def probe(self, node: str, address: str, done: Callable[[str | None], None]) -> None:
-        for wait in (FLIGHT, 0.1 + FLIGHT):
+        for wait in (FLIGHT, 0.2 + FLIGHT):
             self.time.after(wait, lambda: self._ask(node, address, done))
         self.time.after(PROBE, lambda: done(None))
 

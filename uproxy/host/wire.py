@@ -28,8 +28,10 @@ UNPRIVILEGED: Final = (
 )
 
 _ASK_EVERY: Final = 0.2
-_PATIENCE: Final = 0.6
-"""Seconds. A probe asks three times by default, as a frame may be lost."""
+_PATIENCE: Final = 0.3
+"""Seconds. A probe asks twice by default, as a frame may be lost. An address whose node has died is
+not taken over before the silence has lasted for as long, so more would make every fail-over longer
+(decision 0018)."""
 
 OnHeard = Callable[[str, str, str], None]
 """Called with an address, the link-layer address of another machine that says it has the address,
