@@ -194,6 +194,15 @@ def test_a_higher_epoch_wins() -> None:
     assert driver.written[-1].holds == {}
 
 
+def test_a_list_from_a_cache_that_is_behind_is_no_news() -> None:
+    driver = Driver()
+    driver.start(peer(version="60", holds={IP: 1}))
+    driver.election.listed([peer(version="50"), *driver.written[-1:]], driver.now)
+    step = driver.step()
+    assert step.announce == {}
+    assert step.states[IP].announcer == "n1"
+
+
 def test_a_lower_epoch_is_contradicted() -> None:
     driver = Driver()
     driver.start()
