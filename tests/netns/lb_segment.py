@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tests.fake_api.kinds import LEASES, SERVICES
 from tests.fake_api.kubeconfigs import write_kubeconfig
@@ -162,6 +162,13 @@ class Machine:
 
     def _forget(self) -> None:
         self._pids = []
+
+
+class Announced(NamedTuple):
+    """A node, and an address of each family that it announces."""
+
+    node: Machine
+    addresses: tuple[str, str]
 
 
 class Segment:
@@ -323,6 +330,32 @@ class Segment:
 
         wait_for(f"one node holds {addresses}, other than {other_than!r}", one, patience)
         return found.pop()
+
+    def serve_several(self) -> None:
+        """Six Services, so that some node announces addresses of both families."""
+        for number in range(6):
+            self.serve(f"s{number}", vip(number))
+
+    def announced(self) -> Announced:
+        """A node that announces addresses of both families, of those of `serve_several`; each
+        address is announced by one node."""
+        found: dict[str, list[tuple[str, ...]]] = {}
+
+        def settled() -> bool:
+            found.clear()
+            held = [{h.split("/")[0] for h in each.held()} for each in self.nodes.values()]
+            every = [address for number in range(6) for address in vip(number)]
+            if any(sum(address in each for each in held) != 1 for address in every):
+                return False
+            for name, own in zip(self.nodes, held, strict=True):
+                families = [sorted(a for a in own if (":" in a) == six) for six in (False, True)]
+                if all(families):
+                    found[name] = [tuple(each) for each in families]
+            return bool(found)
+
+        wait_for("a node announces addresses of both families", settled, 40)
+        name, (ipv4, ipv6) = next(iter(found.items()))
+        return Announced(self.nodes[name], (ipv4[0], ipv6[0]))
 
     def wait_holders(self, address: str, *names: str) -> None:
         """Wait until exactly these nodes hold an address."""
