@@ -154,7 +154,8 @@ class Machine:
         return {each for each in found if each.endswith(("/32", "/128"))}
 
     def holds(self, address: str) -> bool:
-        return any(each.split("/")[0] == address for each in self.held())
+        """On whichever interface."""
+        return f" {address}/" in self.space.run("ip", "-o", "addr", "show")
 
     def close(self) -> None:
         self.thaw()
