@@ -57,6 +57,8 @@ class World:
         self.state = ClusterState([SOURCE], node_name="here")
         self.writer = Notes()
         self.leading = True
+        self.lost_for = 0
+        """How many questions whether this process leads are answered with no."""
         self.now = 0.0
         self.catalog = Catalog(pools or (pool(),))
         self.used = 0
@@ -64,11 +66,17 @@ class World:
             self.state,
             PoolSupply(self.state, self.catalog),
             self.writer,
-            leading=lambda: self.leading,
+            leading=self._leads,
             usage_changed=self._count,
             clock=lambda: self.now,
         )
         self.state.observe(self.allocation.object_changed)
+
+    def _leads(self) -> bool:
+        if self.lost_for:
+            self.lost_for -= 1
+            return False
+        return self.leading
 
     def _count(self) -> None:
         self.used += 1
@@ -249,6 +257,28 @@ async def test_after_an_unexpected_error_all_is_looked_at_again(
             await world.allocation.run()
     async with running(world):
         await world.until(lambda: world.writer.addresses == {"web": (A,)})
+
+
+async def test_what_was_decided_while_the_lead_was_lost_is_decided_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.state.sync(SOURCE)
+    world.add("web")
+    losses = [True]
+
+    async def run_to_completion(act: Callable[[], Any]) -> Any:
+        found = act()
+        if losses:
+            losses.clear()
+            world.lost_for = 1
+        return found
+
+    name = "uproxy.control.load_balancer.allocation.run_to_completion"
+    monkeypatch.setattr(name, run_to_completion)
+    async with running(world):
+        await world.until(lambda: world.writer.addresses == {"web": (A,)})
+    assert losses == []
 
 
 def _fails(_: Decision) -> None:

@@ -75,7 +75,7 @@ class Allocation:
         """Services whose status another controller rewrites, each with the reason."""
         self._decided = False
         """Whether this process has decided in the last step."""
-        self._allocator = self._begin_anew()
+        self._allocator = self._anew()
 
     @property
     def deciding(self) -> bool:
@@ -99,7 +99,7 @@ class Allocation:
 
     async def run(self) -> None:
         """See Part."""
-        self._allocator = self._begin_anew()
+        self.begin_anew()
         while True:
             await self._step()
             with contextlib.suppress(TimeoutError):
@@ -108,7 +108,7 @@ class Allocation:
 
     def decide_now(self) -> None:
         """Bring everything up to date, without letting other tasks run."""
-        for _ in self._feed():
+        for _ in self.feed():
             pass
         for _ in self._conclude(self._allocator.converge(complete=self._begin())):
             pass
@@ -116,7 +116,7 @@ class Allocation:
     async def _step(self) -> None:
         self._wake.clear()
         slices, many = TimeSlices(), len(self._dirty) > _AT_ONCE
-        for _ in self._feed():
+        for _ in self.feed():
             await slices.pause_if_due()
         before, complete = self._decided, self._begin()
         allocator = self._allocator
@@ -126,23 +126,31 @@ class Allocation:
         else:
             decisions = allocator.converge(complete=complete)
         if complete != self.deciding:
-            self._wake.set()  # The decisions of a process that does not lead any more are void.
+            # The lead was lost or won meanwhile, so that these decisions are void. It may have
+            # changed back before anybody looks again.
+            self._writer.clear()
+            self.begin_anew()
+            self._wake.set()
             return
         for _ in self._conclude(decisions):
             await slices.pause_if_due()
 
-    def _begin_anew(self) -> Allocating:
+    def begin_anew(self) -> None:
+        """Forget what was decided, and look at everything again."""
+        self._allocator = self._anew()
+
+    def _anew(self) -> Allocating:
         self._dirty.update(self._state.service_names())
         self._decisions.clear()
         self._decided = False
         return self._supply.begin_anew()
 
-    def _feed(self) -> Iterator[None]:
+    def feed(self) -> Iterator[None]:
         """Tell the allocator what has changed. Others may run whenever this yields."""
         yield from self._supply.tell()
-        dirty, self._dirty = self._dirty, set()
-        self._fed |= dirty
-        for name in dirty:
+        while self._dirty:
+            name = self._dirty.pop()
+            self._fed.add(name)
             service = self._state.service(name)
             if service is not None:
                 self.rewrites.seen(service, self._clock())
