@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
 from uproxy.control.load_balancer.allocation import Allocation
 from uproxy.control.load_balancer.supplies import Supply
+from uproxy.control.time_slices import TimeSlices
 from uproxy.core.allocation.decisions import Decision, ServiceEvent
 from uproxy.core.cluster.load_balancer import ASSIGNED, CONDITION, POOL
 from uproxy.core.cluster.objects import (
@@ -67,6 +69,9 @@ class Overlay:
         """See Writer."""
         name = decision.service
         log_events(name, decision.events)
+        decision = replace(decision, events=())
+        if self._decisions.get(name) == decision:
+            return  # Every version of the Service has come with it.
         self._decisions[name] = decision
         service = self._services.get(name)
         if service is not None and self._sink is not None:
@@ -91,7 +96,7 @@ class InMemoryAllocation:
     def __init__(self, state: ClusterState, supply: Supply) -> None:
         self._overlay = Overlay()
         self._wake = asyncio.Event()
-        self._broken = ""
+        self._has_run = False
         self.allocation = Allocation(state, supply, self._overlay, leading=lambda: True)
 
     def sink(self, behind: Sink) -> Sink:
@@ -113,8 +118,15 @@ class InMemoryAllocation:
 
     async def run(self) -> None:
         """See Part."""
+        if self._has_run:
+            self.allocation.begin_anew()  # An unexpected error has ended it.
+        self._has_run = True
         while True:
             self._wake.clear()
+            # After a start, the addresses of all Services have just come back to the state.
+            slices = TimeSlices()
+            for _ in self.allocation.feed():
+                await slices.pause_if_due()
             self.allocation.decide_now()
             await self._wake.wait()
 
