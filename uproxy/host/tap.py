@@ -109,7 +109,9 @@ class Tap:
             try:
                 frame = sock.recv(_LONGEST)
             except BlockingIOError:
-                return
+                # It rests here, too: frames that come one by one would otherwise be read one by
+                # one, each with a turn of the loop, and as many as a neighbour can send.
+                break
             except OSError:
                 # ENETDOWN is told once, and the socket works again when the interface is up. But
                 # libuv no longer watches a descriptor that had an error, so begin again.
