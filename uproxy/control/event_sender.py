@@ -104,7 +104,7 @@ class EventSender:
         request = self._request(event)
         if request is not None and await self._send_until_answered(request) == 404:
             # The API server keeps Events for an hour only; or their namespace is gone.
-            self._log.forget(event)
+            self._log.forget(request)
             if request.method == "PATCH" and (request := self._request(event)) is not None:
                 await self._send_until_answered(request)
 
@@ -125,7 +125,7 @@ class EventSender:
                     self._note(status, request)
                     return status
             await asyncio.sleep(self._pace.retry.delay(attempt, random.random()))
-        self._log.forget(request.event)
+        self._log.forget(request)
         return 0
 
     def _note(self, status: int, request: EventRequest) -> None:
@@ -135,7 +135,7 @@ class EventSender:
             level = logging.DEBUG if self._forbidden else logging.WARNING
             self._forbidden = True
             log.log(level, "%s", _REFUSALS[status])
-            self._log.forget(request.event)
+            self._log.forget(request)
         elif status != 404:
             log.debug("the API server refused an Event (%d)", status)
-            self._log.forget(request.event)
+            self._log.forget(request)

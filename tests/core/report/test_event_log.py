@@ -49,6 +49,7 @@ def test_the_first_one_is_created() -> None:
             "type": "Warning",
         },
         TAKEN,
+        "u-1",
     )
 
 
@@ -82,9 +83,9 @@ def test_what_is_no_repetition(second: Event, at: float) -> None:
 
 def test_a_lost_one_is_created_anew() -> None:
     log = EventLog("n1")
-    asked(log)
-    log.forget(TAKEN)
-    log.forget(TAKEN)
+    request = asked(log)
+    log.forget(request)
+    log.forget(request)
     assert asked(log, at=1.0).method == "POST"
 
 
@@ -92,14 +93,25 @@ def test_each_object_has_a_budget() -> None:
     log = EventLog("n1")
     for number in range(BURST):
         asked(log, TAKEN._replace(note=str(number)))
-    assert log.request(TAKEN, uid="", now=1.0, wall=WALL) is None
+    assert log.request(TAKEN, uid="u-1", now=1.0, wall=WALL) is None
     asked(log, TAKEN._replace(regarding=SERVICE._replace(name="other")), at=1.0)
-    assert log.request(TAKEN, uid="", now=REFILL - 1, wall=WALL) is None
+    assert log.request(TAKEN, uid="u-1", now=REFILL - 1, wall=WALL) is None
     asked(log, at=REFILL + 1)
-    assert log.request(TAKEN, uid="", now=REFILL + 2, wall=WALL) is None
+    assert log.request(TAKEN, uid="u-1", now=REFILL + 2, wall=WALL) is None
     for number in range(BURST):
         asked(log, TAKEN._replace(note=str(number)), at=1000 * REFILL)
-    assert log.request(TAKEN, uid="", now=1000 * REFILL, wall=WALL) is None
+    assert log.request(TAKEN, uid="u-1", now=1000 * REFILL, wall=WALL) is None
+
+
+def test_an_object_that_was_created_again_is_another_object() -> None:
+    """kubectl describe shows only Events with the uid that the object has now."""
+    log = EventLog("n1")
+    for _ in range(BURST):
+        asked(log)
+    assert log.request(TAKEN, uid="u-1", now=1.0, wall=WALL) is None
+    again = log.request(TAKEN, uid="u-2", now=1.0, wall=WALL)
+    assert again is not None
+    assert (again.method, again.body["regarding"]["uid"]) == ("POST", "u-2")
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -39,6 +39,7 @@ class EventRequest(NamedTuple):
     content_type: str
     body: dict[str, Any]
     event: Event
+    uid: str
 
 
 class _Series(NamedTuple):
@@ -53,33 +54,37 @@ class _Budget(NamedTuple):
 
 
 class EventLog:
-    """Turns Events into requests. `now` is monotonic time and `wall` Unix time, both in seconds."""
+    """Turns Events into requests. `now` is monotonic time and `wall` Unix time, both in seconds.
+
+    As in client-go, the uid counts: an object that was deleted and created again has Events and a
+    budget of its own. `kubectl describe` does not show those of its predecessor.
+    """
 
     def __init__(self, instance: str) -> None:
         """`instance` is the name of the node, which tells this program from that of other nodes."""
         self._instance = f"{CONTROLLER}-{instance}"[:128]
-        self._series: OrderedDict[Event, _Series] = OrderedDict()
-        self._budgets: OrderedDict[Reference, _Budget] = OrderedDict()
+        self._series: OrderedDict[tuple[Event, str], _Series] = OrderedDict()
+        self._budgets: OrderedDict[tuple[Reference, str], _Budget] = OrderedDict()
 
     def request(self, event: Event, *, uid: str, now: float, wall: float) -> EventRequest | None:
         """The request for an Event; None if there were too many about its object.
 
         `uid` is that of the object now.
         """
-        if not self._allowed(event.regarding, now):
+        if not self._allowed((event.regarding, uid), now):
             return None
-        series = self._series.pop(event, None)
+        series = self._series.pop((event, uid), None)
         if series is None or now - series.last > SERIES_TIME:
             return self._first(event, uid, now, wall)
         series = _Series(series.path, series.times + 1, now)
-        self._remember(event, series)
+        self._remember((event, uid), series)
         body = {"series": {"count": series.times, "lastObservedTime": micro_time_text(wall)}}
-        return EventRequest("PATCH", series.path, "application/merge-patch+json", body, event)
+        return EventRequest("PATCH", series.path, "application/merge-patch+json", body, event, uid)
 
-    def forget(self, event: Event) -> None:
-        """Forget the object of an Event, because it could not be created or is gone. The next
+    def forget(self, request: EventRequest) -> None:
+        """Forget the object of a request, because it could not be created or is gone. The next
         repetition creates another one."""
-        self._series.pop(event, None)
+        self._series.pop((request.event, request.uid), None)
 
     def _first(self, event: Event, uid: str, now: float, wall: float) -> EventRequest:
         regarding = event.regarding
@@ -105,15 +110,15 @@ class EventLog:
             "note": _fitting(event.note),
             "type": event.type,
         }
-        self._remember(event, _Series(f"{collection}/{name}", 1, now))
-        return EventRequest("POST", collection, "application/json", body, event)
+        self._remember((event, uid), _Series(f"{collection}/{name}", 1, now))
+        return EventRequest("POST", collection, "application/json", body, event, uid)
 
-    def _remember(self, event: Event, series: _Series) -> None:
-        self._series[event] = series
+    def _remember(self, key: tuple[Event, str], series: _Series) -> None:
+        self._series[key] = series
         if len(self._series) > _KEPT:
             self._series.popitem(last=False)
 
-    def _allowed(self, regarding: Reference, now: float) -> bool:
+    def _allowed(self, regarding: tuple[Reference, str], now: float) -> bool:
         budget = self._budgets.pop(regarding, _Budget(BURST, now))
         tokens = min(BURST, budget.tokens + (now - budget.at) / REFILL)
         allowed = tokens >= 1
