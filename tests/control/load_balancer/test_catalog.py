@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from uproxy.control.load_balancer.objects import (
     LoadBalancerObjects,
     wanted,
 )
-from uproxy.core.allocation.ip_address_pools import IPAddressPool
+from uproxy.core.allocation.ip_address_pools import MAX_RANGES, IPAddressPool
 from uproxy.core.allocation.pools import Pool
 from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.announcing.advertisements import EVERYWHERE
@@ -149,6 +150,27 @@ def test_of_pools_that_overlap_one_is_refused_and_services_keep_the_rest() -> No
     assert cluster.drained == {"z": ["192.0.2.64-192.0.2.79"]}
     [error] = cluster.errors
     assert error.startswith("pool z: : 192.0.2.8-192.0.2.11 overlaps 192.0.2.0-192.0.2.15 of pool")
+
+
+def test_of_a_range_that_overlaps_in_part_services_keep_the_other_part() -> None:
+    cluster = Cluster()
+    cluster.apply(pool("z", "192.0.2.0/24"))
+    assert set(cluster.pools) == {"z"}
+    cluster.apply(pool("a", "192.0.2.16/28"))
+    assert set(cluster.pools) == {"a"}
+    assert cluster.drained == {"z": ["192.0.2.0-192.0.2.15", "192.0.2.32-192.0.2.255"]}
+
+
+def test_a_pool_with_too_many_ranges_does_not_hold_up_the_process() -> None:
+    """To compare each of 60,000 with all others takes minutes, in which nothing is announced."""
+    texts = [f"10.{n >> 13}.{n >> 5 & 255}.{(n & 31) * 8}" for n in range(60_000)]
+    before = time.process_time()
+    cluster = Cluster()
+    cluster.apply(pool("b", *texts), pool("c", *texts[:9_000]), pool("a", *texts[:9_000]))
+    assert set(cluster.pools) == {"a"}
+    assert cluster.drained == {"b": texts[9_000:MAX_RANGES]}
+    assert len(cluster.errors) == 3
+    assert time.process_time() - before < 15
 
 
 def test_a_pool_with_the_name_of_one_of_flags_is_refused() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Generic, NamedTuple, TypeVar
 
 from uproxy.control.load_balancer.objects import LoadBalancerObjects
-from uproxy.core.allocation.ip_address_pools import IPAddressPool, pool_from_object
+from uproxy.core.allocation.ip_address_pools import MAX_RANGES, IPAddressPool, pool_from_object
 from uproxy.core.allocation.pools import Pool, without_overlaps
-from uproxy.core.allocation.ranges import AddressRange
+from uproxy.core.allocation.ranges import AddressRange, RangeSet
 from uproxy.core.announcing.advertisements import EVERYWHERE, Advertisement
 from uproxy.core.announcing.l2_advertisements import advertisement_from_object
 from uproxy.core.brief import brief
@@ -163,29 +164,24 @@ def _kept(objects: Iterator[IPAddressPool]) -> Iterator[Pool]:
             )
 
 
-def _readable(texts: Sequence[str]) -> Iterator[AddressRange]:
-    found: list[AddressRange] = []
-    for text in texts:
-        try:
-            parsed = AddressRange.parse(text)
-        except ValueError:
-            continue
-        if not any(parsed.overlaps(each) for each in found):
-            found.append(parsed)
-            yield parsed
+def _readable(texts: Sequence[str]) -> Sequence[AddressRange]:
+    found = list[AddressRange]()
+    # A pool with more is unusable for that reason alone, and 60,000 of them fit into an object.
+    for text in texts[:MAX_RANGES]:
+        with contextlib.suppress(ValueError):
+            found.append(AddressRange.parse(text))
+    return RangeSet(found).ranges
 
 
 def _remains(pools: Sequence[Pool], refused: Sequence[tuple[Pool, str]]) -> Iterator[Pool]:
-    """The ranges of pools that were refused, as far as they belong to no other pool."""
+    """The addresses of pools that were refused, as far as they belong to no other pool."""
     names = {each.name for each in pools}
-    taken = [each for pool in pools for each in pool.ranges]
+    taken = RangeSet(each for pool in pools for each in pool.ranges)
     for pool, _ in refused:
-        ranges = tuple(
-            each for each in pool.ranges if not any(each.overlaps(other) for other in taken)
-        )
+        ranges = tuple(part for each in pool.ranges for part in taken.outside(each))
         if ranges and pool.name not in names:
             names.add(pool.name)
-            taken += ranges
+            taken = RangeSet((*taken.ranges, *ranges))
             yield replace(pool, ranges=ranges, auto_assign=False, drained=ranges)
 
 
