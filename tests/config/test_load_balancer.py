@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,13 @@ def test_what_does_not_fit_other_settings(config: Config, message: str) -> None:
     with pytest.raises(WrongSetting) as caught:
         check(config)
     assert str(caught.value).startswith(message)
+
+
+def test_thousands_of_reservations() -> None:
+    """To compare each with each range takes 10 s."""
+    addresses = [f"10.{n >> 7}.{n & 127}.1" for n in range(10_000)]
+    given = settings(*addresses, reserved=",".join(addresses))
+    before = time.process_time()
+    [found] = pools(given)
+    assert (len(found.ranges), len(found.reservations)) == (10_000, 10_000)
+    assert time.process_time() - before < 3

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from uproxy.config.settings import Config
 from uproxy.core.allocation.pool_syntax import PoolRanges, format_reservation
 from uproxy.core.allocation.pools import Pool, Reservation, overlap
-from uproxy.core.allocation.ranges import AddressRange
+from uproxy.core.allocation.ranges import AddressRange, RangeSet
 from uproxy.core.cluster.load_balancer import Assigning
 from uproxy.core.route import Announced
 
@@ -61,21 +61,22 @@ def effective_mode(settings: PoolSettings) -> str:
 
 def pools(settings: PoolSettings) -> tuple[Pool, ...]:
     """The pools, by name, with their reservations. Raises WrongSetting."""
-    ranges: dict[str, tuple[AddressRange, ...]] = {}
+    ranges: dict[str, list[AddressRange]] = {}
     for name, more in settings.pools:
-        ranges[name] = (*ranges.get(name, ()), *more)
+        ranges.setdefault(name, []).extend(more)
     _check_overlaps(ranges)
-    _check_inside(_LB_RESERVE, [each.addresses for each in settings.reserved], ranges)
-    _check_inside(_LB_DRAIN, settings.drained, ranges)
+    inside = {name: RangeSet(own) for name, own in ranges.items()}
+    _check_inside(_LB_RESERVE, [each.addresses for each in settings.reserved], inside)
+    _check_inside(_LB_DRAIN, settings.drained, inside)
     # The order means nothing. A fixed one makes equal settings equal.
     reserved = sorted(set(settings.reserved), key=format_reservation)
     drained = sorted(set(settings.drained))
     return tuple(
         Pool(
             name=name,
-            ranges=own,
-            reservations=tuple(r for r in reserved if _touches(r.addresses, own)),
-            drained=tuple(each for each in drained if _touches(each, own)),
+            ranges=tuple(own),
+            reservations=tuple(r for r in reserved if _touches(r.addresses, inside[name])),
+            drained=tuple(each for each in drained if _touches(each, inside[name])),
         )
         for name, own in sorted(ranges.items())
     )
@@ -135,7 +136,7 @@ def parse_named_namespace(text: str) -> str:
     return name
 
 
-def _check_overlaps(ranges: dict[str, tuple[AddressRange, ...]]) -> None:
+def _check_overlaps(ranges: dict[str, list[AddressRange]]) -> None:
     clash = overlap((name, each) for name, own in ranges.items() for each in own)
     if clash is None:
         return
@@ -147,7 +148,7 @@ def _check_overlaps(ranges: dict[str, tuple[AddressRange, ...]]) -> None:
 def _check_inside(
     setting: tuple[str, str],
     given: Iterable[AddressRange],
-    ranges: dict[str, tuple[AddressRange, ...]],
+    ranges: dict[str, RangeSet],
 ) -> None:
     for each in given:
         if not any(_touches(each, own) for own in ranges.values()):
@@ -155,12 +156,12 @@ def _check_inside(
             raise WrongSetting(*setting, f"{each} is in no pool ({known}); give addresses of one")
 
 
-def _listed(ranges: dict[str, tuple[AddressRange, ...]]) -> str:
-    return "; ".join(f"{name}: {', '.join(map(str, own))}" for name, own in ranges.items())
+def _listed(ranges: dict[str, RangeSet]) -> str:
+    return "; ".join(f"{name}: {', '.join(map(str, own.ranges))}" for name, own in ranges.items())
 
 
-def _touches(one: AddressRange, ranges: Iterable[AddressRange]) -> bool:
-    return any(one.overlaps(each) for each in ranges)
+def _touches(one: AddressRange, ranges: RangeSet) -> bool:
+    return any(True for _ in ranges.inside(one))
 
 
 def _once(texts: Iterator[str]) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Final
 
 from uproxy.core.allocation.free_addresses import FreeAddresses, is_buggy
-from uproxy.core.allocation.pools import Pool
+from uproxy.core.allocation.pools import Pool, PoolsByAddress
 from uproxy.core.allocation.ranges import AddressRange, RangeSet, place
 from uproxy.core.allocation.requests import Request
 from uproxy.core.cluster.objects import ObjectName
@@ -37,7 +37,11 @@ class PoolAddresses:
             if service is not None:
                 own.setdefault(service, []).append(addresses)
         self._own = {name: RangeSet(ranges) for name, ranges in own.items()}
-        self._own_free = {name: _own_free(pool, each) for name, each in self._own.items()}
+        whole = RangeSet(pool.ranges)
+        self._own_free = {
+            name: _free(pool, _own_free(each, whole, self._drained))
+            for name, each in self._own.items()
+        }
 
     @property
     def priority(self) -> tuple[bool, float, str]:
@@ -113,10 +117,7 @@ class PoolTable:
     def __init__(self, pools: Iterable[Pool]) -> None:
         self.pools = tuple(sorted(pools, key=lambda each: each.name))
         self.by_name = {pool.name: PoolAddresses(pool) for pool in self.pools}
-        places = sorted((range_, pool.name) for pool in self.pools for range_ in pool.ranges)
-        self._ranges = [range_ for range_, _ in places]
-        self._starts = [(range_.family, range_.first) for range_ in self._ranges]
-        self._names = [name for _, name in places]
+        self._by_address = PoolsByAddress(self.pools)
         automatic = sorted(
             (each for each in self.by_name.values() if each.pool.auto_assign),
             key=lambda each: each.priority,
@@ -139,11 +140,8 @@ class PoolTable:
 
     def pool_of(self, address: str) -> PoolAddresses | None:
         """The pool that has an address."""
-        family, number = place(address)
-        index = bisect_right(self._starts, (family, number)) - 1
-        if index < 0 or self._starts[index][0] != family or self._ranges[index].last < number:
-            return None
-        return self.by_name[self._names[index]]
+        found = self._by_address.pool_of(address)
+        return None if found is None else self.by_name[found.name]
 
     def reserved_for(self, name: ObjectName) -> list[PoolAddresses]:
         """The pools some of which is reserved for a Service, in the order of their names."""
@@ -190,8 +188,7 @@ def _free(pool: Pool, ranges: Iterable[AddressRange]) -> dict[Family, FreeAddres
     }
 
 
-def _own_free(pool: Pool, own: RangeSet) -> dict[Family, FreeAddresses]:
+def _own_free(own: RangeSet, whole: RangeSet, drained: RangeSet) -> Iterator[AddressRange]:
     """What of the ranges that are reserved for a Service can be handed out to it."""
-    whole, drained = RangeSet(pool.ranges), RangeSet(pool.drained)
     inside = (part for each in own.ranges for part in whole.inside(each))
-    return _free(pool, (part for each in inside for part in drained.outside(each)))
+    return (part for each in inside for part in drained.outside(each))

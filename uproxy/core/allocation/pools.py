@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from bisect import bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from uproxy.core.allocation.ranges import AddressRange
+from uproxy.core.allocation.ranges import AddressRange, place
 from uproxy.core.cluster.labels import LabelSelector
 from uproxy.core.cluster.objects import ObjectName
 
@@ -51,15 +50,26 @@ class Pool:
     labels: tuple[tuple[str, str], ...] = ()
     """Those of the object, which advertisements may select by."""
 
-    def __contains__(self, address: object) -> bool:
-        """Whether an address, given as canonical text, belongs to the pool."""
-        return any(address in each for each in self.ranges)
 
+class PoolsByAddress:
+    """Finds the pool of an address by bisection, as pools may have thousands of ranges.
 
-def pool_of(address: str, pools: Iterable[Pool]) -> Pool | None:
-    """The pool to which an address belongs; None: it belongs to none."""
-    ipaddress.ip_address(address)  # ValueError for what is no address, also where no pool is.
-    return next((each for each in pools if address in each), None)
+    These must not overlap.
+    """
+
+    def __init__(self, pools: Iterable[Pool] = ()) -> None:
+        places = ((each, pool) for pool in pools for each in pool.ranges)
+        self._places = sorted(places, key=lambda each: each[0])
+        self._starts = [(each.family, each.first) for each, _ in self._places]
+
+    def pool_of(self, address: str) -> Pool | None:
+        """The pool to which an address in canonical form belongs; None: it belongs to none."""
+        family, number = place(address)
+        index = bisect_right(self._starts, (family, number)) - 1
+        if index < 0:
+            return None
+        found, pool = self._places[index]
+        return pool if found.family == family and number <= found.last else None
 
 
 Owned = tuple[str, AddressRange]
@@ -94,7 +104,7 @@ def without_overlaps(
 def _clash(pool: Pool, places: list[tuple[AddressRange, str]]) -> str:
     """Why a pool cannot be used beside others, whose ranges are given in order."""
     for each in pool.ranges:
-        after = bisect_right(places, each, key=lambda place: place[0])
+        after = bisect_right(places, each, key=lambda each: each[0])
         for other, name in places[max(after - 1, 0) : after + 1]:
             if each.overlaps(other):
                 return f'{each} overlaps {other} of pool "{name}"; leave one out'

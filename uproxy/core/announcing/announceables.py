@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from uproxy.core.allocation.pools import Pool, pool_of
+from uproxy.core.allocation.pools import Pool, PoolsByAddress
 from uproxy.core.announcing.advertisements import Advertisement
 from uproxy.core.announcing.candidates import candidates, for_pool, for_service, only_at
 from uproxy.core.announcing.service_needs import ServiceNeeds, service_needs
@@ -28,7 +28,7 @@ class Announceables:
         self._nodes: Mapping[str, ClusterNode] = {}
         self._candidates: dict[tuple[str, tuple[str, ...]], Candidates] = {}
         """By pool, and the names of the advertisements that concern the Service."""
-        self._pool_of: dict[str, Pool | None] = {}
+        self._pools_by_address = PoolsByAddress()
         self._stale: set[str] = set()
         self._current: Mapping[str, Announceable] = {}
 
@@ -65,9 +65,10 @@ class Announceables:
         """Set everything that concerns all Services. Advertisements have different names."""
         if (pools, advertisements, nodes) == (self._pools, self._advertisements, self._nodes):
             return
+        if pools != self._pools:
+            self._pools_by_address = PoolsByAddress(pools)
         self._pools, self._advertisements, self._nodes = pools, advertisements, nodes
         self._candidates.clear()
-        self._pool_of.clear()
         self._stale.update(self._by_address)
 
     def current(self) -> Mapping[str, Announceable]:
@@ -83,9 +84,7 @@ class Announceables:
         return self._current
 
     def _announceable(self, address: str) -> Announceable | None:
-        if address not in self._pool_of:
-            self._pool_of[address] = pool_of(address, self._pools)
-        pool = self._pool_of[address]
+        pool = self._pools_by_address.pool_of(address)
         names = sorted(self._by_address.get(address, ()))
         if pool is None or not names:
             return None
