@@ -2,8 +2,8 @@
 
 A worker is told its `Settings` first, then `LocalClients` and an `Open` for each frontend; from
 then on only what changes. It answers `Ready` once it has its settings, sends a `Report` at least
-once a second, and `Unserved` while it lacks a listening socket. Asked to `Drain`, it says `Drained`
-once.
+once a second, `Unserved` while it lacks a listening socket, and `Records` of flows when it is asked
+for them. Asked to `Drain`, it says `Drained` once.
 
 `channel` puts messages on a socket. Both ends always run the same version of uproxy, so fields may
 be added and renamed freely.
@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from uproxy.core.flows.backend_counts import BackendCounts
 from uproxy.core.flows.counters import Counters
+from uproxy.core.flows.flow_record import FlowRecord
 from uproxy.core.ip import Family
 from uproxy.core.route import Backend, Frontend, Route, ServicePortName
 
@@ -37,6 +39,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=T
     a sign of life."""
     busy_poll: bool = False
     """Whether the worker may look for completions before it sleeps."""
+    flow_log_every: int = 0
+    """The worker sends the records of every n-th flow and of all that ended badly; 0: of none,
+    unless it is asked to."""
 
 
 class Witness(NamedTuple):
@@ -121,7 +126,21 @@ class Drain(msgspec.Struct, frozen=True, array_like=True, tag=True):
     has ended. It is sent when the program stops."""
 
 
-ToWorker = Settings | LocalClients | Open | Update | Close | Drain
+class RecordsWanted(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Control to worker: send `Records` of the flows that have ended."""
+
+    request: int
+    """Comes back with the answer."""
+    after: int
+    """Only records with a greater number."""
+    most: int
+    """The latest so many."""
+    only_bad: bool = False
+    service: tuple[str, str] | None = None
+    """Namespace and name; None: all."""
+
+
+ToWorker = Settings | LocalClients | Open | Update | Close | Drain | RecordsWanted
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -151,6 +170,8 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """For paths that have none in `LocalClients.witnesses`; one for each."""
     lost: list[Witness] = []
     """Those that have not answered when they were probed, or whose Service or pod is gone."""
+    backends: list[tuple[ServicePortName, Backend, BackendCounts]] = []
+    """Backends of which anything has changed, as for `ports`."""
 
 
 class Unserved(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -164,4 +185,14 @@ class Drained(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Worker to control, once after `Drain`: the worker has no flow left."""
 
 
-FromWorker = Report | Ready | Unserved | Drained
+class Records(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Worker to control: records of flows that have ended, the oldest first."""
+
+    records: list[FlowRecord]
+    request: int = 0
+    """That of the `RecordsWanted` which this answers; 0: they are for the flow log."""
+    last: bool = True
+    """Whether no more of this answer follow."""
+
+
+FromWorker = Report | Ready | Unserved | Drained | Records
