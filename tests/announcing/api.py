@@ -40,6 +40,8 @@ class Watch:
     listed: Callable[[list[AnnouncerLease]], None]
     deliver: Callable[[Change], None]
     position: int = 0
+    begun: bool = False
+    """Whether the list that it begins with has come."""
     connected: bool = False
     ended: bool = False
     last_at: float = 0.0
@@ -116,7 +118,7 @@ class Api:
             self.time.after(self.random.uniform(0.0, 0.3), lambda: self._list(node, watch))
 
     def _reconnect(self, node: str, watch: Watch, relist: bool) -> None:
-        if relist:
+        if relist or not watch.begun:
             self._list(node, watch)
         elif self.path(node).up and not watch.ended:
             watch.connected = True
@@ -128,7 +130,7 @@ class Api:
         behind = self.random.randint(0, BEHIND) if self.random.random() < 0.3 else 0
         watch.position = max(0, len(self.history) - behind)
         watch.listed(self._leases_at(watch.position))
-        watch.connected = True
+        watch.begun = watch.connected = True
         self._deliver_soon(node, watch)
 
     def _leases_at(self, position: int) -> list[AnnouncerLease]:
