@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from tests.announcing.chaos import attempt
 from tests.announcing.cluster import Cluster
 from tests.announcing.node import SimulatedNode
+from uproxy.core.announcing.membership import MOST
 from uproxy.core.announcing.view import Allowance, Announceable, Candidates
 from uproxy.core.cluster.objects import ObjectName
 
@@ -130,6 +132,26 @@ def rivals(seed: int) -> str:
     return cluster.unrest()
 
 
+def preference(seed: int) -> str:
+    """A preferred node gets the addresses, also in a cluster in which it is no announcer."""
+    cluster = settled(seed, nodes=12)
+    idle = [n for n in cluster.nodes if n not in cluster.api.leases or _has_left(cluster, n)]
+    if not idle:
+        return "all nodes are announcers"
+    weights = {name: Allowance(10 * (name == idle[0])) for name in cluster.nodes}
+    preferring = Candidates(pool="default", nodes=weights)
+    for node in cluster.nodes.values():
+        wanted = node.wanted or {}
+        node.wanted = {a: replace(each, candidates=preferring) for a, each in wanted.items()}
+        node.wake()
+    cluster.run(15.0)
+    for address in cluster.addresses:
+        if (names := cluster.wire.answering(address)) != [idle[0]]:
+            return f"{address} is answered for by {', '.join(names)} instead of {idle[0]}"
+    running = sum(not each.released for each in cluster.api.leases.values())
+    return "" if running <= MOST else f"{running} nodes are announcers"
+
+
 def chaos(seed: int) -> str:
     """Whatever fails, all is well afterwards."""
     return "; ".join(attempt(seed).violations)
@@ -137,7 +159,7 @@ def chaos(seed: int) -> str:
 
 ALL: Final[Mapping[str, Callable[[int], str]]] = {
     each.__name__: each
-    for each in (failover, restart, outage, split, cutoff, comeback, rivals, chaos)
+    for each in (failover, restart, outage, split, cutoff, comeback, rivals, preference, chaos)
 }
 
 
@@ -150,6 +172,10 @@ def longest_gap(cluster: Cluster, since: float) -> float:
 def _first(cluster: Cluster) -> SimulatedNode:
     """The node that announces the first address."""
     return cluster.nodes[cluster.wire.answering(cluster.addresses[0])[0]]
+
+
+def _has_left(cluster: Cluster, name: str) -> bool:
+    return cluster.api.leases[name].released
 
 
 def _moved(cluster: Cluster) -> str:

@@ -1,7 +1,8 @@
 """Whether this node should have a Lease at all.
 
 Every Lease is delivered to every node at each renewal. So of a large cluster only some nodes have
-one, which are enough to take over from each other.
+one, which are enough to take over from each other. Preferred nodes come first, since they are to
+have the addresses.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Membership:
     def should_join(self, live: Sequence[Peer], now: float) -> bool:
         """Whether there are too few announcers without this node. The best ones join first."""
         for each in self._groups:
-            if sum(peer.able(each) for peer in live) >= MOST:
+            if sum(self._counts(peer, each) for peer in live) >= MOST:
                 self._lacking_since.pop(each.candidates, None)
                 continue
             since = self._lacking_since.setdefault(each.candidates, now)
@@ -70,15 +71,25 @@ class Membership:
         )
 
     def _needed(self, each: Announceable, live: Sequence[Peer]) -> bool:
-        pool = each.candidates.pool
-        own = score(pool, self._node)
-        able = [peer for peer in live if peer.able(each)]
-        better = [p for p in able if p.lease.holds or score(pool, p.lease.node) > own]
+        of = each.candidates
+        own = _order(self._node, of)
+        able = [peer for peer in live if self._counts(peer, each)]
+        better = [p for p in able if p.lease.holds or _order(p.lease.node, of) > own]
         return len(better) < MOST
+
+    def _counts(self, peer: Peer, each: Announceable) -> bool:
+        """Whether a node is an announcer that may make this one superfluous."""
+        nodes = each.candidates.nodes
+        return peer.able(each) and nodes[peer.lease.node].weight >= nodes[self._node].weight
 
     def _rank(self, of: Candidates) -> int:
         """How many of the candidates come before this node."""
         if of not in self._ranks:
-            own = score(of.pool, self._node)
-            self._ranks[of] = sum(score(of.pool, node) > own for node in of.nodes)
+            own = _order(self._node, of)
+            self._ranks[of] = sum(_order(node, of) > own for node in of.nodes)
         return self._ranks[of]
+
+
+def _order(node: str, of: Candidates) -> tuple[int, int]:
+    """The announcers are those for which it is the highest."""
+    return of.nodes[node].weight, score(of.pool, node)
