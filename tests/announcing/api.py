@@ -82,6 +82,15 @@ class Api:
         if self.leases.pop(node, None) is not None:
             self._commit(Change(node, None))
 
+    def overwrite(self, node: str, **fields: object) -> None:
+        """Have another program change the Lease of a node."""
+        lease = self.leases.get(node)
+        if lease is not None:
+            version = str(len(self.history) + 1)
+            changed = replace(lease, version=version, **fields)  # type: ignore[arg-type]
+            self.leases[node] = changed
+            self._commit(Change(node, changed))
+
     def watch(self, node: str, watch: Watch) -> None:
         """List, and deliver every change after that."""
         self.unwatch(node)

@@ -263,6 +263,34 @@ def delete_lease(chaos: Chaos, node: SimulatedNode) -> None:
     chaos.cluster.api.delete(node.name)
 
 
+def stutter(chaos: Chaos, node: SimulatedNode) -> None:
+    """Frozen again and again, with hardly any time in between."""
+    seconds = chaos.random.choice((0.7, 1.5, 2.2, 2.9, 3.2, 5.0))
+    at = chaos.cluster.time.now
+    for _ in range(chaos.random.randint(2, 6)):
+        chaos.cluster.time.at(
+            at, lambda: chaos.trouble(node, "frozen again", seconds, node.freeze, node.thaw)
+        )
+        at += seconds + chaos.random.uniform(0.005, 0.3)
+
+
+def overwrite_lease(chaos: Chaos, node: SimulatedNode) -> None:
+    """By a process with the same name on another machine, which then ends, or by a person."""
+    instance = chaos.random.choice(("", "another"))
+    holds = {} if chaos.random.random() < 0.5 else {chaos.cluster.addresses[0]: 7}
+    seconds = chaos.random.uniform(0.1, 6.0)
+    number = iter(range(10**9, 2 * 10**9))
+
+    def write() -> None:
+        chaos.cluster.api.overwrite(
+            node.name, instance=instance, holds=holds, claims={}, renewals=next(number)
+        )
+
+    for each in range(int(seconds) + 1):
+        chaos.cluster.time.after(float(each), write)
+    chaos.trouble(node, "its Lease is overwritten", seconds, lambda: None, lambda: None)
+
+
 FAULTS: Final[Sequence[Callable[[Chaos, SimulatedNode], None]]] = (
     kill,
     kill,
@@ -281,6 +309,8 @@ FAULTS: Final[Sequence[Callable[[Chaos, SimulatedNode], None]]] = (
     drain,
     relist,
     delete_lease,
+    stutter,
+    overwrite_lease,
 )
 
 

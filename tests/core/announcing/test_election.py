@@ -429,6 +429,41 @@ def test_another_process_of_this_node_supersedes_it() -> None:
     assert step.lease is None
 
 
+def test_it_goes_on_when_the_process_that_superseded_it_is_dead() -> None:
+    driver = Driver()
+    driver.start()
+    driver.see(peer("n0", instance="n0.2"))
+    del driver.peers["n0"]
+    assert driver.run(7.0).superseded
+    step = driver.run(5.0)
+    assert not step.superseded
+    assert step.announce == {IP: "eth0"}
+    assert driver.written[-1].instance == "n0.1"
+
+
+def test_what_a_superseded_process_had_is_announced_only_when_no_other_node_has_it() -> None:
+    driver = Driver()
+    assert driver.start().announce
+    driver.see(peer("n0", instance="n0.2"))
+    del driver.peers["n0"]
+    driver.step()
+    driver.up = False
+    driver.answers[IP] = MAC
+    assert driver.run(12.0).announce == {}
+
+
+def test_a_process_that_sees_its_own_lease_again_is_not_superseded() -> None:
+    """A list from a cache that is behind does not have it; then comes what happened since."""
+    driver = Driver()
+    driver.start()
+    own = driver.written[-1]
+    driver.election.listed([], driver.now)
+    driver.see(peer("n0", instance="n0.0"))
+    del driver.peers["n0"]
+    driver.election.saw(replace(own, version=str(driver.version)), driver.now)
+    assert not driver.step().superseded
+
+
 def test_a_deleted_lease_is_written_again() -> None:
     driver = Driver()
     driver.start()

@@ -104,7 +104,7 @@ class Election:
     def write_conflicted(self, current: AnnouncerLease | None, now: float) -> None:
         """Take that the Lease was not written since another version of it is there, which was read
         now, or since there is none any more."""
-        self._lease.conflicted(current)
+        self._lease.conflicted(current, now)
 
     def heard(self, address: str, mac: str, now: float) -> None:
         """Take that another machine says to have an address. All of a network's may be reported;
@@ -132,7 +132,9 @@ class Election:
         """What is to be done now. `wanted` is the same object as long as nothing has changed, and
         None as long as the cluster is not known: what the node has is kept until then."""
         self._notice_pause(now)
-        if self._lease.superseded:
+        if self._lease.superseded(now):
+            self._holdings.silence(now)
+            self._dirty = True
             return Step(announce={}, superseded=True, wake_at=now + pace.HEARTBEAT)
         changed = self._standing.update(own, wanted)
         if self._outlook.judge(now) or changed or self._dirty or now >= self._reconsider_at:

@@ -26,8 +26,6 @@ class OwnLease:
         """When a Lease of ours came back for the first time since it was released."""
         self.watched_since = inf
         """Since when every renewal has come back in time."""
-        self.superseded = False
-        """Whether another process writes this Lease."""
         self.written: AnnouncerLease | None = None
         """What was sent last; None if there is nothing of ours."""
         self._version = ""
@@ -38,6 +36,7 @@ class OwnLease:
         self._failed = False
         self._proven = -inf
         self._known: AnnouncerLease | None = None
+        self._superseded_until = -inf
 
     @property
     def predecessor(self) -> AnnouncerLease | None:
@@ -57,14 +56,18 @@ class OwnLease:
         """What was written before this time has been seen."""
         return self._proven
 
+    def superseded(self, now: float) -> bool:
+        """Whether another process writes this Lease. If it does so no more, it may have died."""
+        return now < self._superseded_until
+
     def saw(self, lease: AnnouncerLease, now: float) -> int:
         """Take this node's own Lease from the watch; the number of the renewal that has come back,
         or 0 if it is not one of ours."""
         if self._known is not None and is_older(lease, self._known):
             return 0
         self._known, self._version = lease, lease.version
+        self._note_writer(lease, now)
         if lease.instance != self.instance:
-            self.superseded = bool(lease.instance) and self.joined_at < inf
             return 0
         sent = self._sent.get(lease.renewals)
         if sent is None:
@@ -96,13 +99,14 @@ class OwnLease:
     def failed(self) -> None:
         self._in_flight, self._failed = False, True
 
-    def conflicted(self, current: AnnouncerLease | None) -> None:
+    def conflicted(self, current: AnnouncerLease | None, now: float) -> None:
         """Take what is there in place of what we thought: not in the order of the watch, so it
         proves nothing."""
         self.failed()
         self._version = current.version if current is not None else ""
         if current is not None and current.instance not in ("", self.instance):
-            self.superseded = self.joined_at < inf
+            self._known = current  # What we wrote before it may still come.
+            self._note_writer(current, now)
 
     def due_at(self) -> float:
         """When it is to be written next, if nothing else changes."""
@@ -123,6 +127,11 @@ class OwnLease:
         if lease.released:
             self.joined_at = inf
         return lease
+
+    def _note_writer(self, lease: AnnouncerLease, now: float) -> None:
+        self._superseded_until = -inf
+        if lease.instance not in ("", self.instance) and self.joined_at < inf:
+            self._superseded_until = now + lease.duration + pace.RESTART
 
     def _is_due(self, content: AnnouncerLease, now: float, urgent: bool) -> bool:
         if now >= self.due_at():
