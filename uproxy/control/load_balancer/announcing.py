@@ -68,7 +68,12 @@ def new_announcer(
     )
     announcer = Announcer(
         election,
-        WantedAddresses(state, lambda: catalog.pools, lambda: catalog.advertisements),
+        WantedAddresses(
+            state,
+            lambda: catalog.pools,
+            lambda: catalog.advertisements,
+            own_node=node if peers is None else "",
+        ),
         addresses,
         lease=None if peers is None else _lease(state, node, peers),
         statuses=None if peers is None else _statuses(config, state, peers),

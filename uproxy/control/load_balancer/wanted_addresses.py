@@ -21,7 +21,11 @@ class WantedAddresses:
         state: ClusterState,
         pools: Callable[[], Sequence[Pool]],
         advertisements: Callable[[], Sequence[Advertisement]],
+        *,
+        own_node: str = "",
     ) -> None:
+        """`own_node`: the name of this node, where it may announce although no Node object says
+        that there is such a node; manifests need not have any."""
         self._state = state
         self._pools = pools
         self._advertisements = advertisements
@@ -30,7 +34,8 @@ class WantedAddresses:
         self._changed_nodes: set[str] = set()
         self._service_of: dict[ObjectName, ObjectName] = {}
         """By EndpointSlice: which Service it was part of, as one that is gone no longer says so."""
-        self._nodes: Mapping[str, ClusterNode] = {}
+        self._own_node = own_node
+        self._nodes: Mapping[str, ClusterNode] = _by_itself(own_node)
 
     def object_changed(self, kind: type[Object], name: ObjectName) -> None:
         """See Part."""
@@ -75,4 +80,9 @@ class WantedAddresses:
                 nodes.pop(name, None)
             else:
                 nodes[name] = ClusterNode(found.metadata.labels or {}, found.network_unavailable)
-        self._nodes = nodes
+        self._nodes = {**_by_itself(self._own_node), **nodes}
+
+
+def _by_itself(node: str) -> Mapping[str, ClusterNode]:
+    """This node, as it is without a Node object."""
+    return {node: ClusterNode({})} if node else {}
