@@ -73,6 +73,32 @@ async def test_a_name_that_does_not_exist_hides_no_other_address_of_the_api_serv
     assert {"192.0.2.9", "127.0.0.1"} <= found.servers.keys()
 
 
+async def test_addresses_that_must_not_be_handed_out_are_named_for_all_nodes() -> None:
+    """Other nodes' Services are refused them as well, and their Events say why."""
+
+    async def read_interfaces() -> Interfaces:
+        return Interfaces(frozenset({"192.0.2.1"}), broadcast=frozenset({"192.0.2.255"}))
+
+    found = Machine(
+        lambda: ["https://192.0.2.9:6443"],
+        MachineCalls(
+            read_interfaces=read_interfaces,
+            gateways=lambda: frozenset({"192.0.2.254"}),
+            name_servers=lambda: frozenset({"192.0.2.1", "192.0.2.53"}),
+        ),
+    )
+    await found.read_all()
+    others = {
+        "192.0.2.255": "a broadcast address of node one",
+        "192.0.2.254": "node one's gateway",
+        "192.0.2.53": "a DNS server of node one",
+        "192.0.2.9": "the API server's address",
+    }
+    assert found.occupied("one", own=False) == others
+    own = {"192.0.2.1": "an address of node one"}
+    assert found.occupied("one", own=True) == others | own
+
+
 def test_an_address_of_the_api_server_counts_as_soon_as_it_is_known() -> None:
     """And not only when it has been looked up, which happens once a minute."""
     urls = ["https://192.0.2.9:6443", "https://name.example", ""]

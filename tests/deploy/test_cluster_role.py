@@ -132,6 +132,7 @@ async def hand_out(server: FakeApi, api: ApiServer, config: Config) -> None:
         supervisor=TaskSupervisor(),
         send_events=lambda _: None,
         find_other_proxies=list,
+        occupied=lambda node, *, own: {},
         served=Served(dict, lambda _: False, lambda _: False, str, lambda: False),
         calls=QUIET,
     )

@@ -189,6 +189,7 @@ class Daemon:
             calls=self._environment.announcing,
             send_events=client.send if client is not None else lambda _: None,
             find_other_proxies=self._environment.find_other_proxies,
+            occupied=self.machine.occupied,
             served=Served(
                 routes=lambda: self.reconciler.table.routes,
                 is_open=self.listeners.is_open,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from uproxy.config.settings import Config
 from uproxy.core.brief import brief_name
-from uproxy.core.cluster.host_addresses import API_SERVER
+from uproxy.core.cluster.host_addresses import API_SERVER, node_host
 from uproxy.core.cluster.load_balancer import Assigning
 from uproxy.core.cluster.state import NodeFacts
 from uproxy.core.ip import parse_ip, parse_network
@@ -115,13 +115,27 @@ class Machine:
     @property
     def reserved(self) -> Mapping[str, str]:
         """Addresses that no Service may have here: see RoutingOptions."""
-        broadcast = dict.fromkeys(self._interfaces.broadcast, "a broadcast address of this node")
-        return broadcast | dict.fromkeys(self._gateways.items, "this node's gateway")
+        return self._reserved_by("this node")
 
     @property
     def servers(self) -> Mapping[str, str]:
         """Addresses that no Service may have here except as its ClusterIP."""
-        dns = dict.fromkeys(self._name_servers.items, "a DNS server of this node")
+        return self._servers_of("this node")
+
+    def occupied(self, node: str, *, own: bool) -> Mapping[str, str]:
+        """Addresses that must not be handed out to Services, each with what it is. All nodes hear
+        of it, so it names this one. `own`: those of its interfaces, too."""
+        by_others = self._reserved_by(f"node {node}") | self._servers_of(f"node {node}")
+        if own:
+            return by_others | dict.fromkeys(self.addresses, node_host(node))
+        return {each: what for each, what in by_others.items() if each not in self.addresses}
+
+    def _reserved_by(self, host: str) -> dict[str, str]:
+        broadcast = dict.fromkeys(self._interfaces.broadcast, f"a broadcast address of {host}")
+        return broadcast | dict.fromkeys(self._gateways.items, f"{host}'s gateway")
+
+    def _servers_of(self, host: str) -> dict[str, str]:
+        dns = dict.fromkeys(self._name_servers.items, f"a DNS server of {host}")
         # An address that was learned just now counts at once, and not only after the next look-up.
         found = self._api_addresses.items.union(filter(None, map(_literal, self._api_servers())))
         return dns | dict.fromkeys(found, API_SERVER)

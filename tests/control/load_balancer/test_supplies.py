@@ -3,7 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 from tests.builders import endpoint, endpoint_slice, node, service
-from uproxy.control.load_balancer.supplies import NodeSupply
+from uproxy.control.load_balancer.catalog import Catalog
+from uproxy.control.load_balancer.supplies import NodeSupply, PoolSupply
+from uproxy.core.allocation.pools import Pool
+from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.cluster.objects import Node, NodeStatus, ObjectName, Service
 from uproxy.core.cluster.state import ClusterState
 
@@ -80,3 +83,39 @@ def test_nothing_but_services_matters_for_this_machine() -> None:
     nodes.state.remove(SOURCE, Service, WEB)
     assert not any(nodes.mattered)
     assert nodes.addresses() == ("127.0.0.1",)
+
+
+class Pools:
+    """Services that get addresses of a pool, as far as the supply tells of machines."""
+
+    def __init__(self) -> None:
+        self.state = ClusterState([SOURCE])
+        self.occupied: dict[str, str] = {}
+        pool = Pool(name="default", ranges=(AddressRange.parse("192.0.2.1-192.0.2.3"),))
+        self.supply = PoolSupply(self.state, Catalog([pool]), occupied=lambda: dict(self.occupied))
+        self.allocator = self.supply.begin_anew()
+
+    def addresses(self, name: str) -> tuple[str, ...]:
+        for _ in self.supply.tell():
+            pass
+        self.allocator.put(service(name, type="LoadBalancer"))
+        self.allocator.converge(complete=True)
+        return self.allocator.decisions[ObjectName("default", name)].addresses
+
+
+def test_addresses_of_gateways_and_machines_are_not_handed_out() -> None:
+    pools = Pools()
+    pools.occupied = {"192.0.2.1": "node one's gateway"}
+    pools.state.apply(SOURCE, external("one", "192.0.2.2"))
+    assert pools.addresses("a") == ("192.0.2.3",)
+    assert pools.addresses("b") == ()
+    pools.occupied = {}
+    assert pools.addresses("b") == ("192.0.2.1",)
+
+
+def test_a_holder_keeps_what_this_machine_takes_for_the_address_of_another() -> None:
+    """Nodes may have different gateways, and the next leader may know of others."""
+    pools = Pools()
+    assert pools.addresses("a") == ("192.0.2.1",)
+    pools.occupied = {"192.0.2.1": "node one's gateway"}
+    assert pools.addresses("a") == ("192.0.2.1",)

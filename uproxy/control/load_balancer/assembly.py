@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from uproxy.apiserver.request import ApiServer
 from uproxy.config.settings import Config
@@ -51,6 +52,12 @@ _NOT_ANNOUNCED = "no L2Advertisement is for this pool, so no node announces its 
 SendEvents = Callable[[Iterable[Event]], None]
 
 
+class Occupied(Protocol):
+    """Says which addresses this machine knows to belong to a host: see Machine."""
+
+    def __call__(self, node: str, *, own: bool) -> Mapping[str, str]: ...
+
+
 def new_load_balancer(
     config: Config,
     api: ApiServer | None,
@@ -60,6 +67,7 @@ def new_load_balancer(
     send_events: SendEvents,
     find_other_proxies: Callable[[], Sequence[str]],
     served: Served,
+    occupied: Occupied,
     calls: AnnouncerCalls,
 ) -> LoadBalancer | None:
     """None where Services get no addresses from this program. `api`: None where everything comes
@@ -67,7 +75,7 @@ def new_load_balancer(
     if config.lb_mode == Assigning.NEVER:
         return None
     if api is None:
-        return _in_memory(config, state, supervisor, served, calls)
+        return _in_memory(config, state, supervisor, served, occupied, calls)
     namespace = lease_namespace(config.lease_namespace)
     resources = wanted(config, namespace)
     objects = LoadBalancerObjects(api, resources)
@@ -101,7 +109,7 @@ def new_load_balancer(
     )
     allocation = Allocation(
         state,
-        _supply(config, state, catalog),
+        _supply(config, state, catalog, occupied),
         writer,
         leading=lambda: leader.leading and ip_mode.known,
         usage_changed=pool_status.usage_changed,
@@ -151,10 +159,11 @@ def _in_memory(
     state: ClusterState,
     supervisor: TaskSupervisor,
     served: Served,
+    occupied: Occupied,
     calls: AnnouncerCalls,
 ) -> LoadBalancer:
     catalog = Catalog(config.lb_pools)
-    memory = InMemoryAllocation(state, _supply(config, state, catalog))
+    memory = InMemoryAllocation(state, _supply(config, state, catalog, occupied))
     routes = _route_announcers(config, state, served)
     announcers = tuple(
         new_announcer(config, state, catalog, served, log_events, calls)
@@ -185,9 +194,12 @@ def _in_memory(
     )
 
 
-def _supply(config: Config, state: ClusterState, catalog: Catalog) -> Supply:
+def _supply(config: Config, state: ClusterState, catalog: Catalog, occupied: Occupied) -> Supply:
     if Assigning(config.lb_mode).from_pools:
-        return PoolSupply(state, catalog)
+        # Where uproxy announces nothing itself, addresses of pools may be on interfaces: a provider
+        # that moves a floating address does not put it there, so its owner does.
+        own = config.announce == Announced.L2
+        return PoolSupply(state, catalog, occupied=lambda: occupied(config.node_name, own=own))
     return NodeSupply(state, localhost=config.lb_mode == Assigning.LOCALHOST)
 
 

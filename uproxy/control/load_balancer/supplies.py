@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from uproxy.core.allocation.allocator import Allocator
@@ -62,11 +62,21 @@ class PoolCatalog(Protocol):
 
 
 class PoolSupply:
-    """Pools, without the addresses of Nodes and API servers that may lie in them."""
+    """Pools, without the addresses of Nodes and API servers that may lie in them, nor those on
+    which this node depends."""
 
-    def __init__(self, state: ClusterState, catalog: PoolCatalog) -> None:
+    def __init__(
+        self,
+        state: ClusterState,
+        catalog: PoolCatalog,
+        *,
+        occupied: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        """`occupied` returns which addresses this machine knows to belong to a host, and what each
+        is. Another process may know of others, so holders keep theirs."""
         self._state = state
         self._catalog = catalog
+        self._occupied = occupied
         self.begin_anew()
 
     @property
@@ -83,9 +93,9 @@ class PoolSupply:
 
     def begin_anew(self) -> Allocating:
         self._hosts: Mapping[str, str] = {}
-        """Addresses of Nodes and API servers, each with the host that has it. It is a copy, since
+        """Addresses that are not handed out, each with the host that has it. It is a copy, since
         the allocator may look at it from another thread."""
-        self._hosts_version = -1
+        self._hosts_version: tuple[int, Mapping[str, str]] = (-1, {})
         self._pools: Sequence[Pool] = ()
         self._namespaces: Mapping[str, Mapping[str, str]] = {}
         self._allocator = Allocator(lambda address: self._hosts.get(address, ""))
@@ -95,10 +105,10 @@ class PoolSupply:
         return kind is Node
 
     def tell(self) -> Iterator[None]:
-        hosts = self._state.hosts
-        if hosts.version != self._hosts_version:
-            self._hosts_version, before = hosts.version, self._hosts
-            self._hosts = {each: hosts.host_of(each) for each in hosts.addresses}
+        hosts, occupied = self._state.hosts, self._occupied()
+        if self._hosts_version != (hosts.version, occupied):
+            self._hosts_version, before = (hosts.version, occupied), self._hosts
+            self._hosts = {**occupied, **{each: hosts.host_of(each) for each in hosts.addresses}}
             self._allocator.recheck(before.keys() ^ self._hosts.keys())
             yield
         namespaces, pools = self._catalog.namespaces, self._catalog.pools
