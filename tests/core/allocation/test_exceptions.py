@@ -134,6 +134,21 @@ class TestTaken:
         world.settle()
         assert world.ips("web") == ("192.0.2.0",)
 
+    def test_is_not_counted_as_free(self) -> None:
+        world = World(pool("a", "192.0.2.0-192.0.2.3"))
+        world.put(balancer("web"))
+        for address in ("192.0.2.0", "192.0.2.1", "203.0.113.1"):
+            world.taken[address] = self.NODE
+        world.allocator.recheck(world.taken)
+        world.settle()
+        assert world.allocator.usage()["a"]["IPv4"] == PoolUsage(1, 2)
+        world.set_pools(pool("a", "192.0.2.1-192.0.2.3"))
+        assert world.ips("web") == ("192.0.2.2",)
+        assert world.allocator.usage()["a"]["IPv4"] == PoolUsage(1, 1)
+        world.taken.clear()
+        world.allocator.recheck(["192.0.2.1"])
+        assert world.allocator.usage()["a"]["IPv4"] == PoolUsage(1, 2)
+
     def test_stays_with_a_service_that_has_it(self) -> None:
         """The kubelet may take up what is announced on its node (openelb#384)."""
         world = World(pool("a", WIDE))

@@ -31,6 +31,8 @@ class Allocator:
         self._taken = taken
         self._entries = Entries()
         self._namespaces: Namespaces = {}
+        self._known: set[str] = set()
+        """Addresses that are taken, as far as `recheck` has named them."""
         self._holdings = Holdings(PoolTable(()), taken)
         self._waiting: dict[ObjectName, str] = {}
         """The Services that have no address, or one family of two, and why."""
@@ -68,8 +70,11 @@ class Allocator:
             self._retry = True
 
     def recheck(self, addresses: Iterable[str]) -> None:
-        """Ask `taken` again about these addresses."""
+        """Ask `taken` again about these addresses. What is free of a pool is counted without those
+        that were named here and are taken."""
         for address in addresses:
+            keep = self._known.add if self._taken(address) else self._known.discard
+            keep(address)
             self._holdings.recheck(address)
             self._retry = True
 
@@ -101,7 +106,7 @@ class Allocator:
 
     def _begin_anew(self, table: PoolTable) -> None:
         """Forget who holds what, and have every Service looked at."""
-        self._holdings = Holdings(table, self._taken)
+        self._holdings = Holdings(table, self._taken, self._known)
         for each in self._entries.by_name.values():
             each.sharing = None
         self._entries.mark_all()

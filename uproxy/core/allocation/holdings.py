@@ -25,10 +25,13 @@ class PoolUsage(NamedTuple):
 class Holdings:
     """What all Services hold.
 
-    `taken` says why an address may not be handed out at all; "" if it may.
+    `taken` says why an address may not be handed out at all; "" if it may. `known` has addresses
+    that are known to be taken, for they are not counted as free.
     """
 
-    def __init__(self, table: PoolTable, taken: Callable[[str], str]) -> None:
+    def __init__(
+        self, table: PoolTable, taken: Callable[[str], str], known: Iterable[str] = ()
+    ) -> None:
         self.table = table
         self.taken = taken
         self.holders = Holders()
@@ -37,6 +40,10 @@ class Holdings:
         )
         self._lost = dict(self._assigned)
         """How many of these are not available any more to others."""
+        self._withheld: dict[str, tuple[str, Family]] = {}
+        """The pool and family of each address of which it is known that it is taken."""
+        for address in known:
+            self._withhold(address)
 
     def hold(self, name: ObjectName, addresses: Iterable[str], sharing: Sharing) -> None:
         """Make a Service hold addresses, which `refusal` must allow."""
@@ -60,6 +67,7 @@ class Holdings:
         pool = self.table.pool_of(address)
         if pool is not None:
             pool.give_back(address)
+        self._withhold(address)
 
     def is_free(self, address: str) -> bool:
         """Whether an address of a pool can be handed out to a Service that shares with none."""
@@ -104,7 +112,17 @@ class Holdings:
 
     def _usage(self, name: str, family: Family, capacity: int) -> PoolUsage:
         available = capacity - self._lost[name, family]
+        available -= sum(
+            where == (name, family) and address not in self.holders
+            for address, where in self._withheld.items()
+        )
         return PoolUsage(self._assigned[name, family], min(available, MOST))
+
+    def _withhold(self, address: str) -> None:
+        pool = self.table.pool_of(address)
+        self._withheld.pop(address, None)
+        if pool is not None and pool.position(address) is not None and self.taken(address):
+            self._withheld[address] = (pool.pool.name, family_of(address))
 
     def _count(self, address: str, more: int) -> None:
         pool = self.table.pool_of(address)
