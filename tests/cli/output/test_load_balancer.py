@@ -188,7 +188,7 @@ class TestExplain:
 
     def test_what_another_node_announces_is_no_failure_of_this_one(self) -> None:
         frontends = [
-            at("10.96.0.7"),
+            at(VIP),
             at(VIP6, "elsewhere", "node node-2 announces it"),
         ]
         found = view(ALL, *frontends)
@@ -201,6 +201,21 @@ class TestExplain:
             "On this node, default/web waits to take over;"
             " clients of 2001:db8::10 are served by node-2."
         )
+
+    def test_a_headline_does_not_hide_that_an_address_is_missing(self) -> None:
+        """It may be refused, for example as that of a gateway, or not be there yet."""
+        found = view(ALL, at("10.96.0.7"), at(VIP))
+        assert verdict(found, "default/web") == (
+            "default/web is served on all of its 2 frontends, but not at 2001:db8::10."
+        )
+        assert verdict(view(ALL, at("10.96.0.7")), "default/mail") == (
+            "default/mail is served on its only frontend, but it has no load-balancer address."
+        )
+
+    def test_a_node_need_not_serve_the_addresses_of_others(self) -> None:
+        nodes = msgspec.structs.replace(ALL, mode="node")
+        found = view(nodes, at(VIP))
+        assert verdict(found, "default/web") == "default/web is served on its only frontend."
 
     def test_what_no_node_announces_is_something_to_do(self) -> None:
         nobody = msgspec.structs.replace(

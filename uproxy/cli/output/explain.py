@@ -11,6 +11,7 @@ from uproxy.cli.output.hints import drop_meaning, hints
 from uproxy.cli.output.load_balancer import (
     announcers,
     known_services,
+    lacking,
     served_elsewhere,
     service_rows,
     unannounced,
@@ -62,9 +63,9 @@ def explanation(
 
 def verdict(status: StatusView, service: str) -> str:
     """How well a Service is served, in one or two sentences."""
-    elsewhere = served_elsewhere(status)
+    elsewhere, but = served_elsewhere(status), lacking(status, service)
     if not elsewhere:
-        return _verdict(status.services, status.frontends, service)
+        return _verdict(status.services, status.frontends, service, but)
     moved = {each.frontend for each in elsewhere}
     here = [each for each in status.frontends if each.frontend not in moved]
     nodes = " and ".join(announcers(status, elsewhere))
@@ -72,13 +73,14 @@ def verdict(status: StatusView, service: str) -> str:
     there = f"clients of {addresses} are served by {nodes}"
     if not here:
         return f"On this node, {service} waits to take over; {there}."
-    return f"{_verdict(status.services, here, service)} Besides, {there}."
+    return f"{_verdict(status.services, here, service, but)} Besides, {there}."
 
 
 def _verdict(
-    services: Sequence[ServiceView], frontends: Sequence[FrontendView], service: str
+    services: Sequence[ServiceView], frontends: Sequence[FrontendView], service: str, but: str
 ) -> str:
     total = len(frontends)
+    but = but and f", but {but}"
     if not total:
         reasons = "; ".join(each.reason for each in services)
         return f"{service} is not served: {reasons or 'it has no frontends'}."
@@ -88,9 +90,9 @@ def _verdict(
         where = _all(total) if degraded == total else f"{degraded} of its {total} frontends"
         return f"{service} is open, but no backend answers on {where}."
     if serving == total:
-        return f"{service} is served on {_all(total)}."
+        return f"{service} is served on {_all(total)}{but}."
     if serving:
-        return f"{service} is served on {serving} of {counted(total, 'frontend')}."
+        return f"{service} is served on {serving} of {counted(total, 'frontend')}{but}."
     return f"{service} is not served on {'its frontend' if total == 1 else 'any frontend'}."
 
 

@@ -99,6 +99,22 @@ def unannounced(status: StatusView, service: str) -> list[str]:
     return [each.address for each in found.addresses if service in each.services and not each.node]
 
 
+def lacking(status: StatusView, service: str) -> str:
+    """What a Service should have and has not, to complete "It is served, but ..."; "" if it has
+    all."""
+    found = status.load_balancer
+    if found is None:
+        return ""
+    own = next((each for each in found.services if each.service == service), None)
+    if own is not None and not own.addresses and not own.foreign:
+        return "it has no load-balancer address"
+    if own is None or found.mode not in ("pools", "metallb"):
+        return ""  # Each node serves its own addresses only.
+    served = {each.address for each in status.frontends}
+    missing = [each for each in own.addresses if each not in served]
+    return f"not at {' and '.join(missing)}" if missing else ""
+
+
 def known_services(status: StatusView) -> set[str]:
     """The Services of which anything is said."""
     found = status.load_balancer
