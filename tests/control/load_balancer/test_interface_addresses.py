@@ -75,6 +75,20 @@ def test_lifetimes_are_renewed_in_time_and_not_all_the_time() -> None:
     assert 10 <= renewals <= 13  # In 5 s.
 
 
+def test_an_interface_that_is_made_anew_or_renamed_gets_its_addresses_soon() -> None:
+    kernel = Kernel()
+    ours = InterfaceAddresses(kernel.calls)
+    ours.become({V4: "eth0"}, 10.0)
+    kernel.refused[V4] = errno.ENODEV
+    ours.renew(10.5)
+    assert ours.held == {}
+    assert "No such device" in ours.failures[V4]
+    kernel.refused.clear()
+    ours.become({V4: "eth0"}, 11.6)
+    assert ours.held == {V4: "eth0"}
+    assert not ours.failures
+
+
 def test_what_an_earlier_process_has_left_is_ours() -> None:
     kernel = Kernel()
     kernel.there = {V4: "eth0", V6: "eth0"}

@@ -65,7 +65,7 @@ async def test_changes_are_followed_and_only_they_are_told(
     ours = LocalSegments(kernel.calls)
     async with ours, asyncio.TaskGroup() as tasks, asyncio.timeout(15):
         assert ours.found == kernel.segments
-        assert ours.interfaces == {"eth0": LocalInterface(("192.0.2.0/24",), carrier=True)}
+        assert ours.interfaces == {"eth0": LocalInterface(("192.0.2.0/24",), True, ETH0.mac)}
         task = tasks.create_task(ours.follow(lambda: told.put_nowait(None)))
         kernel.become(dict(kernel.segments))
         kernel.fail(True)
@@ -76,7 +76,7 @@ async def test_changes_are_followed_and_only_they_are_told(
         kernel.fail(False)
         kernel.become({"eth0": down})
         await told.get()
-        assert ours.interfaces == {"eth0": LocalInterface(("192.0.2.0/24",), carrier=False)}
+        assert ours.interfaces == {"eth0": LocalInterface(("192.0.2.0/24",), False, ETH0.mac)}
         assert [each.levelno for each in caplog.records] == [logging.WARNING]
         task.cancel()
     assert kernel.opened == 0

@@ -570,3 +570,17 @@ def test_states_are_the_same_object_as_long_as_nothing_changes() -> None:
     driver.run(5.0)
     before = driver.step().states
     assert driver.run(5.0).states is before
+
+
+def test_it_is_announced_anew_where_neighbours_know_another_link_layer_address() -> None:
+    driver = Driver(own=OwnState(interfaces={"eth0": ETH0._replace(mac="02:00:00:00:00:00")}))
+    driver.start()
+    assert driver.run(8.0).gratuitous == ()
+    driver.own = OwnState(interfaces={"eth0": ETH0._replace(mac=MAC)})
+    assert driver.step().gratuitous == (IP,)
+    driver.run(8.0)
+    both = {"eth0": ETH0._replace(carrier=False), "eth1": ETH0._replace(mac="02:00:00:00:00:02")}
+    driver.own = OwnState(interfaces=both)
+    step = driver.step()
+    assert step.announce == {IP: "eth1"}
+    assert step.gratuitous == (IP,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ _RETRY: Final = 60.0
 """Seconds until an address that an interface could not be given is tried again. Meanwhile another
 node announces it, and nothing would be gained by taking it back."""
 _RETRY_SOON: Final = 1.0
-"""The same, if netlink could not be used at all."""
+"""The same, if netlink could not be used at all, or there is no such interface. It was renamed or
+is being made anew then, or is gone for good, which the next reading of the interfaces shows."""
 _EARLY: Final = 0.1
 """Seconds by which a renewal may come too early: it is tied to other things that are done."""
 
@@ -88,7 +90,7 @@ class InterfaceAddresses:
             log.warning("cannot renew announced addresses: %s", error)
             return
         self._renewed_at = now
-        self._lost(failures, now + _RETRY)
+        self._lost(failures, now)
 
     def forget(self) -> None:
         """Leave them to another process of this node."""
@@ -97,13 +99,13 @@ class InterfaceAddresses:
     def _put(self, addresses: Mapping[str, str], now: float) -> None:
         if not addresses:
             return
-        due = now + _RETRY
+        wait = _RETRY
         try:
             failures = self._calls.put(addresses)
         except OSError as error:
-            failures, due = dict.fromkeys(addresses, error), now + _RETRY_SOON
+            failures, wait = dict.fromkeys(addresses, error), _RETRY_SOON
         self.held = {**self.held, **addresses}
-        self._lost(failures, due)
+        self._lost(failures, now, wait)
         _log("announcing", [each for each in addresses if each not in failures])
 
     def _remove(self, addresses: Mapping[str, str]) -> None:
@@ -119,11 +121,12 @@ class InterfaceAddresses:
         for address, why in failures.items():
             log.warning("cannot take %s off its interface: %s", address, why.strerror)
 
-    def _lost(self, failures: Failures, due: float) -> None:
+    def _lost(self, failures: Failures, now: float, wait: float = _RETRY) -> None:
         for address, error in failures.items():
             reason = f"cannot put it on {self.held[address]}: {error.strerror}"
             log.warning("cannot announce %s: %s", address, reason)
-            self._failed[address] = (reason, due)
+            soon = error.errno == errno.ENODEV
+            self._failed[address] = (reason, now + (_RETRY_SOON if soon else wait))
         self.held = {a: name for a, name in self.held.items() if a not in failures}
 
 

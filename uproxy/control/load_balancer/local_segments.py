@@ -77,7 +77,7 @@ class LocalSegments:
             return False
         self.found = found
         self.interfaces = {
-            name: LocalInterface(each.subnets, each.carrier)
+            name: LocalInterface(each.subnets, each.carrier, each.mac)
             for name, each in found.items()
             if each.arp
         }

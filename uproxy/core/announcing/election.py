@@ -216,7 +216,9 @@ class Election:
         if not interface:
             self._holdings.release(address, reason)
         else:
-            self._holdings.held[address].interface = interface
+            mac = self._standing.own.interfaces[interface].mac
+            if self._holdings.held[address].place(interface, mac):
+                self._schedule.restart((address,), now)
             since = self._outlook.preferred_since(each, now)
             if now >= since + pace.PREFER:
                 self._holdings.release(address, "another node is preferred")

@@ -21,6 +21,8 @@ class Hold:
     since: float
     why: str = ""
     """How it came to be ours, for people."""
+    mac: str = ""
+    """Where neighbours know it."""
     silent_since: float = inf
     """Since when it is not announced although it is ours: another machine has said to have it while
     we were in doubt, or we were frozen for so long that another node may have taken it. inf: it is
@@ -31,6 +33,12 @@ class Hold:
     @property
     def announced(self) -> bool:
         return self.silent_since == inf
+
+    def place(self, interface: str, mac: str) -> bool:
+        """Set where it is; whether neighbours know another link-layer address."""
+        moved = bool(self.mac) and self.mac != mac
+        self.interface, self.mac = interface, mac
+        return moved
 
     def silence(self, now: float) -> None:
         """Announce it no more, for now."""

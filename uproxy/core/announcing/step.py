@@ -16,6 +16,8 @@ class LocalInterface(NamedTuple):
     subnets: tuple[str, ...]
     """CIDRs."""
     carrier: bool = True
+    mac: str = ""
+    """At which neighbours know the addresses on it. If it changes, they have to be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
