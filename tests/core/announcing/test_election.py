@@ -337,6 +337,17 @@ def test_a_lasting_contradiction_is_an_event() -> None:
     assert driver.events.count("addressConflict") == 1
 
 
+def test_a_conflict_that_is_over_is_told_no_more() -> None:
+    driver = Driver()
+    driver.start()
+    for _ in range(8):
+        driver.election.heard(IP, MAC, driver.now)
+        driver.run(1.0)
+    assert driver.step().states[IP].conflict == MAC
+    assert driver.run(50.0).states[IP].conflict == MAC
+    assert driver.run(15.0).states[IP].conflict == ""
+
+
 def test_a_frozen_process_announces_nothing_before_it_knows() -> None:
     driver = Driver()
     driver.start()
@@ -570,6 +581,20 @@ def test_states_are_the_same_object_as_long_as_nothing_changes() -> None:
     driver.run(5.0)
     before = driver.step().states
     assert driver.run(5.0).states is before
+
+
+def test_addresses_that_no_service_has_any_more_are_forgotten() -> None:
+    """They may be others each time, as clusters live for years."""
+    driver = Driver()
+    driver.start(peer(holds={IP: 7}))
+    driver.see(peer(holds={}))
+    assert driver.run(4.0).announce == {IP: "eth0"}
+    assert driver.written[-1].holds == {IP: 8}
+    driver.want = wanted(OTHER)
+    driver.run(4.0)
+    driver.want = wanted(IP)
+    driver.run(4.0)
+    assert driver.written[-1].holds == {IP: 1}
 
 
 def test_it_is_announced_anew_where_neighbours_know_another_link_layer_address() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Final
 
 LASTING: Final = 5.0
@@ -20,15 +21,20 @@ class Contradictions:
         """The machine, when it was heard first and last."""
 
     def heard(self, address: str, mac: str, now: float) -> bool:
-        """Take one; whether it is to be told now."""
+        """Take one; whether it is to be told from now on. Each further one is no news: thousands
+        may come in a second."""
         before = self._heard.get(address)
         if before is None or before[0] != mac or now > before[2] + REMEMBERED:
             self._heard[address] = (mac, now, now)
             return False
         self._heard[address] = (mac, before[1], now)
-        return now >= before[1] + LASTING
+        return before[2] < before[1] + LASTING <= now
 
     def current(self, now: float) -> Mapping[str, str]:
         """The machine that contradicts, by address."""
         heard = self._heard = {a: e for a, e in self._heard.items() if now <= e[2] + REMEMBERED}
         return {a: mac for a, (mac, first, last) in heard.items() if last >= first + LASTING}
+
+    def changes_at(self) -> float:
+        """When one of them may be told no more."""
+        return min((last + REMEMBERED for _, _, last in self._heard.values()), default=inf)

@@ -191,6 +191,8 @@ class Election:
         if wanted is None:
             return
         self._holdings.drop_unwanted(wanted)
+        self._outlook.forget(wanted)
+        self._wire.keep(wanted)
         joined = self._outlook.joined()
         eligible: list[Announceable] = []
         orphans: dict[str, Orphan] = {}
@@ -207,8 +209,9 @@ class Election:
         self._members.consider(eligible)
         self._succession.replace(orphans)
         self._succession.rank(self._circumstances(), self._outlook.last_holders)
-        self._reports.update(self._standing, self._holdings, self._outlook, now)
         self._reports.conflicts = self._contradictions.current(now)
+        self._reconsider_at = min(self._reconsider_at, self._contradictions.changes_at())
+        self._reports.update(self._standing, self._holdings, self._outlook, now)
 
     def _keep(self, each: Announceable, interface: str, reason: str, now: float) -> None:
         """Go on holding an address, unless there is a reason not to."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from math import inf
 
 from uproxy.core.announcing.contest import preferred
@@ -61,6 +61,13 @@ class Outlook:
             for p in self.live:
                 self.last_holders.update(dict.fromkeys(p.lease.holds, p.lease.node))
         return changed
+
+    def forget(self, wanted: Container[str]) -> None:
+        """Drop what is known of addresses that no Service has any more."""
+        self._peers.forget_epochs(wanted)
+        for known in (self.last_holders, self._preferred_since):
+            for address in [each for each in known if each not in wanted]:
+                del known[address]
 
     def holder(self, address: str, now: float) -> tuple[Peer | None, bool]:
         """The node that holds an address, and whether it is alive and well. A node that is about to

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from uproxy.core.announcing.leases import AnnouncerLease
@@ -98,6 +98,13 @@ class Peers:
         """Drop a node whose Lease is gone and would have expired."""
         del self._peers[node]
         self._index()
+
+    def forget_epochs(self, wanted: Container[str]) -> None:
+        """Drop those of addresses that no Service has any more, and no Lease."""
+        for address in [each for each in self.epochs if each not in wanted]:
+            leases = (each.lease for each in self._peers.values())
+            if not any(address in each.holds or address in each.claims for each in leases):
+                del self.epochs[address]
 
     def _index(self) -> None:
         holders: dict[str, tuple[str, ...]] = {}
