@@ -81,7 +81,7 @@ def test_all_sections() -> None:
         "Load balancer:",
         "  Services get addresses from the pools of --lb-pool; "
         "each is announced by one node (ARP, NDP)",
-        "  node-3 hands them out",
+        "  node-3 handed them out last",
         "  the status of default/mail cannot be written",
         "  announcements cannot be sent: CAP_NET_RAW is missing",
         "",
@@ -165,7 +165,7 @@ class TestExplain:
         found = "\n".join(explanation(view(ALL, at(VIP)), "default/web"))
         assert (
             "  Address    192.0.2.10 from pool default, shared with default/dns; node-1 (this node)"
-            " on eth0 since 2023-11-14 22:13:20Z announces it: 02:00:00:00:00:07 answers for it"
+            " has announced it on eth0 since 2023-11-14 22:13:20Z: 02:00:00:00:00:07 answers for it"
             " as well\n"
             "  Address    2001:db8::10 from pool default; node-2 announces it: it had it before\n"
         ) in found
@@ -194,12 +194,12 @@ class TestExplain:
         found = view(ALL, *frontends)
         assert verdict(found, "default/web") == (
             "default/web is served on its only frontend."
-            " Besides, clients of 2001:db8::10 are served by node-2."
+            " Clients of 2001:db8::10 are served by node-2."
         )
         assert "What to do:" not in list(explanation(found, "default/web"))
         assert verdict(view(ALL, frontends[1]), "default/web") == (
-            "On this node, default/web waits to take over;"
-            " clients of 2001:db8::10 are served by node-2."
+            "On this node, default/web waits to take over."
+            " Clients of 2001:db8::10 are served by node-2."
         )
 
     def test_a_headline_does_not_hide_that_an_address_is_missing(self) -> None:
@@ -223,9 +223,17 @@ class TestExplain:
         )
         found = view(nobody, at(VIP, "elsewhere", "no interface"))
         printed = list(explanation(found, "default/web"))
-        assert "  Address    192.0.2.10; no node announces it: no interface" in printed
+        assert "  Address  192.0.2.10; no node announces it: no interface" in printed
         assert printed[-2:] == [
             "What to do:",
             "  * no node announces 192.0.2.10, so no client finds it;"
             " on each node that should: uproxy doctor",
         ]
+
+    def test_an_address_without_endpoints_is_no_matter_for_the_doctor(self) -> None:
+        nobody = msgspec.structs.replace(
+            ALL, addresses=(AddressStatus(address=VIP, services=(WEB,), reason="no endpoint"),)
+        )
+        found = "\n".join(explanation(view(nobody, at(VIP, "paused")), "default/web"))
+        assert "What to do:" in found
+        assert "uproxy doctor" not in found

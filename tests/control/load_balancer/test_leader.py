@@ -199,6 +199,7 @@ async def test_who_cannot_renew_stops_to_lead_and_begins_again() -> None:
         await server.until(lambda: one.leading)
         server.answer(503, on="leases", times=1000)
         await server.until(lambda: not one.leading and one.trouble)
+        assert one.trouble.startswith("the API server does not answer: ")
         server.heal()
         await server.until(lambda: one.leading and not one.trouble)
         running.cancel()

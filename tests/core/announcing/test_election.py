@@ -609,3 +609,29 @@ def test_it_is_announced_anew_where_neighbours_know_another_link_layer_address()
     step = driver.step()
     assert step.announce == {IP: "eth1"}
     assert step.gratuitous == (IP,)
+
+
+@pytest.mark.parametrize("others", [(), ("n1", "n2")])
+def test_the_reason_names_the_subnet_that_is_missing(others: tuple[str, ...]) -> None:
+    address = "203.0.113.9"
+    driver = Driver(want=wanted(address))
+    step = driver.start(*map(peer, others))
+    assert step.states[address].announcer == ""
+    reason = "node n0 cannot: none of its interfaces has a subnet with 203.0.113.9"
+    assert step.states[address].reason == reason
+
+
+def test_the_reason_names_the_nodes_on_which_uproxy_should_run() -> None:
+    of = Candidates(pool="p", nodes={f"n{number}": Allowance() for number in (3, 4, 5, 6)})
+    driver = Driver(want={IP: Announceable(address=IP, services=(SERVICE,), candidates=of)})
+    step = driver.start(peer())
+    reason = "uproxy announces on none of the nodes that may announce it: n3, n4, n5, ..."
+    assert step.states[IP].reason == reason
+
+
+def test_an_address_that_will_be_taken_soon_is_not_said_to_be_impossible() -> None:
+    driver = Driver(want={})
+    driver.start(peer())
+    of = Candidates(pool="p", nodes={"n1": Allowance()})
+    driver.want = {IP: Announceable(address=IP, services=(SERVICE,), candidates=of)}
+    assert driver.step().states[IP].reason == "no node has taken it yet"

@@ -70,10 +70,10 @@ def verdict(status: StatusView, service: str) -> str:
     here = [each for each in status.frontends if each.frontend not in moved]
     nodes = " and ".join(announcers(status, elsewhere))
     addresses = ", ".join(dict.fromkeys(each.address for each in elsewhere))
-    there = f"clients of {addresses} are served by {nodes}"
+    there = f"Clients of {addresses} are served by {nodes}."
     if not here:
-        return f"On this node, {service} waits to take over; {there}."
-    return f"{_verdict(status.services, here, service, but)} Besides, {there}."
+        return f"On this node, {service} waits to take over. {there}"
+    return f"{_verdict(status.services, here, service, but)} {there}"
 
 
 def _verdict(

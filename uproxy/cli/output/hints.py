@@ -56,9 +56,13 @@ def hints(
     that some node should announce, and none does."""
     # People copy commands from here, so names in them are quoted.
     namespace, name = map(quote, service.partition("/")[::2])
+    frontends = tuple(frontends)
+    # An address without a usable endpoint is announced by no node, whatever the node is like.
+    paused = {each.address for each in frontends if each.state == FrontendState.PAUSED}
     found = [
         f"no node announces {each}, so no client finds it; on each node that should: uproxy doctor"
         for each in unannounced
+        if each not in paused
     ]
     # Those that wait to be announced are open already.
     others = (

@@ -68,7 +68,7 @@ def service_rows(status: StatusView, service: str) -> Iterator[tuple[str, str, s
     announced = [each for each in found.addresses if service in each.services]
     for address in announced:
         yield "", "Address", _explained(address, found, service)
-    if announced and _is_announced_by_one(found):
+    if any(each.node for each in announced) and _is_announced_by_one(found):
         yield "", "Fail-over", FAIL_OVER
 
 
@@ -133,7 +133,8 @@ def _summary(found: LoadBalancerView) -> Iterator[str]:
         yield "this node hands them out"
     elif found.allocator:
         # The identity of a process is "NODE_NUMBER", and no name of a node has such a mark.
-        yield f"{found.allocator.partition('_')[0]} hands them out"
+        node = found.allocator.partition("_")[0]
+        yield f"{node} handed them out last" if found.trouble else f"{node} hands them out"
     else:
         yield "it is not known which node hands them out"
     yield from filter(None, (found.trouble, *found.notes))
@@ -173,6 +174,13 @@ def _who(each: AddressView, found: LoadBalancerView) -> str:
     return f"{each.node}{' (this node)' * each.here}{where}{_since(each)}"
 
 
+def _announces(each: AddressView) -> str:
+    """The same as a sentence."""
+    node = each.node + " (this node)" * each.here
+    where, since = f" on {each.interface}" if each.interface else "", _since(each)
+    return f"{node} has announced it{where}{since}" if since else f"{node} announces it{where}"
+
+
 def _since(each: AddressView) -> str:
     if each.since is None:
         return ""
@@ -204,7 +212,7 @@ def _explained(each: AddressView, found: LoadBalancerView, service: str) -> str:
     if found.announce == "routes":
         text += f"; this node exports {'a' if each.here else 'no'} route to it"
     elif each.node:
-        text += f"; {_who(each, found)} announces it"
+        text += f"; {_announces(each)}"
     elif _who(each, found) != "-":
         text += "; no node announces it"
     why = _why(each)

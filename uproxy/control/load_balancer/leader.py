@@ -299,11 +299,12 @@ class Leader:
                 await take_part(self._lease, self._pace)
             except ApiUnreachable as error:
                 # The sources say so already, and the Lease stays ours for a while.
-                self.trouble = str(error)
+                self.trouble = f"the API server does not answer: {error}"
             except Refused as error:
                 level = logging.DEBUG if self._logged == str(error) else logging.WARNING
                 log.log(level, "cannot use the Lease %s: %s", NAME, error)
-                self.trouble = self._logged = str(error)
+                self._logged = str(error)
+                self.trouble = f"the Lease {NAME} cannot be used: {error}"
             await asyncio.sleep(self._pace.retry)
 
     async def _tell(self) -> None:

@@ -116,9 +116,10 @@ class Outlook:
     def explain(self, each: Announceable, standing: Standing, now: float) -> Mapping[str, str]:
         """For each node why it may not announce an address; "" if it may."""
         nodes = {*each.candidates.nodes, *each.candidates.refused, self._own.node}
-        return {node: self._reason(node, each, standing, now) for node in sorted(nodes)}
+        return {node: self.reason(node, each, standing, now) for node in sorted(nodes)}
 
-    def _reason(self, node: str, each: Announceable, standing: Standing, now: float) -> str:
+    def reason(self, node: str, each: Announceable, standing: Standing, now: float) -> str:
+        """Why a node may not announce an address; "" if it may."""
         if node == self._own.node:
             return standing.choose(each).reason
         refusal = each.reason or each.candidates.refusal(node)

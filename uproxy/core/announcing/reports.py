@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
+from typing import Final
 
 from uproxy.core.announcing.candidates import EXCLUDED
 from uproxy.core.announcing.holdings import Holdings
@@ -12,6 +13,9 @@ from uproxy.core.announcing.standing import Standing
 from uproxy.core.announcing.step import AddressState, AnnounceEvent
 from uproxy.core.announcing.view import Announceable
 from uproxy.core.cluster.objects import ObjectName
+
+_SHOWN: Final = 3
+"""Names of nodes in a reason."""
 
 
 class Reports:
@@ -78,7 +82,25 @@ class Reports:
             return AddressState("", now, each.reason)
         if holder is not None:
             return AddressState("", now, f"node {holder.lease.node} has not renewed its Lease")
-        return AddressState("", now, "no node that may announce it is one of the announcers")
+        return AddressState("", now, self._why_none(each, standing, outlook, now))
+
+    def _why_none(
+        self, each: Announceable, standing: Standing, outlook: Outlook, now: float
+    ) -> str:
+        """Why no node holds an address that the cluster's objects allow to be announced. Only
+        announcers are asked for their reasons, of which there are few."""
+        may = each.candidates.nodes
+        others = sorted(p.lease.node for p in outlook.live if p.lease.node in may)
+        names = dict.fromkeys([*[self._node] * (self._node in may), *others])
+        reasons = {name: outlook.reason(name, each, standing, now) for name in names}
+        for name, reason in reasons.items():
+            if not reason and (name != self._node or outlook.joined()):
+                return "no node has taken it yet"
+        for name, reason in reasons.items():
+            if reason:
+                return f"node {name} cannot: {reason}"
+        listed = ", ".join(sorted(may)[:_SHOWN]) + ", ..." * (len(may) > _SHOWN)
+        return f"uproxy announces on none of the nodes that may announce it: {listed}"
 
     def _tell(
         self, each: Announceable, state: AddressState, standing: Standing
