@@ -72,6 +72,7 @@ def any_step(random: Random) -> tuple[Any, ...]:
         ("pools", some_pools(random)),
         ("taken", set(random.sample(ADDRESSES, 2))),
         ("steal", name, address),
+        ("lose the lead over", [wishes(random) for _ in range(3)], *random.sample(NAMES, 3)),
     )
     return random.choice((*[("put", name, wishes(random))] * 8, *rare))
 
@@ -89,16 +90,24 @@ def built(name: str, fields: dict[str, Any], marks: dict[str, str]) -> Service:
     return balancer(name, *ports, annotations=annotations or None, **fields)
 
 
+def put_again(world: World, name: str, fields: dict[str, Any]) -> Service:
+    """A Service with other wishes, and what has been written on it."""
+    before = world.services.get(key(name))
+    marks = (before.metadata.annotations or {}) if before else {}
+    own = {each: text for each, text in marks.items() if "/a" in each or "/ip-" in each}
+    own = {each: text for each, text in own.items() if "metallb.io/a" not in each}
+    status = {"ingress": [each.ip for each in before.ingress]} if before else {}
+    return built(name, {**fields, **status}, own)
+
+
 def step(world: World, what: tuple[Any, ...]) -> None:
     """Let something happen."""
     match what:
         case ("put", name, fields):
-            before = world.services.get(key(name))
-            marks = (before.metadata.annotations or {}) if before else {}
-            own = {each: text for each, text in marks.items() if "/a" in each or "/ip-" in each}
-            own = {each: text for each, text in own.items() if "metallb.io/a" not in each}
-            status = {"ingress": [each.ip for each in before.ingress]} if before else {}
-            world.put(built(name, {**fields, **status}, own))
+            world.put(put_again(world, name, fields))
+        case ("lose the lead over", changes, *names):
+            services = [put_again(world, *each) for each in zip(names, changes, strict=True)]
+            world.lose_lead_over(*services)
         case ("delete", name) if key(name) in world.services:
             world.delete(name)
         case ("pools", pools):

@@ -272,3 +272,15 @@ def test_marks_go_after_a_restart_too() -> None:
     found.put(written(service, decision))
     assert found.converge(complete=True) == []
     assert found.decisions == {}
+
+
+def test_what_was_promised_before_the_lead_was_lost_is_not_lost() -> None:
+    found = Allocator()
+    found.set_pools([pool("a", "192.0.2.1-192.0.2.2")])
+    for name in ("a", "b", "c"):
+        found.put(balancer(name))
+    first = {each.service.name: each.addresses for each in found.converge(complete=True)}
+    # It was never written. Meanwhile another process may lead, and then this one again.
+    found.converge(complete=False)
+    again = {each.service.name: each.addresses for each in found.converge(complete=True)}
+    assert first == again == {"a": ("192.0.2.1",), "b": ("192.0.2.2",), "c": ()}

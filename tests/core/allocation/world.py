@@ -134,6 +134,16 @@ class World:
             self.allocator.put(each)
         self.settle()
 
+    def lose_lead_over(self, *services: Service) -> None:
+        """Let the allocator decide about Services, and lose the lead until it is too late to write
+        that."""
+        for each in services:
+            self.services[each.key] = each
+            self.allocator.put(each)
+        self.allocator.converge(complete=True)
+        self.allocator.converge(complete=False)
+        self.settle()
+
     def change(self, name: str, **fields: Any) -> None:
         """Change fields of a Service, and let the allocator decide."""
         self.put(changed(self[name], **fields))

@@ -59,7 +59,6 @@ class Allocator:
         """Set all pools. They must not overlap (see `pools.without_overlaps`)."""
         table = PoolTable(pools)
         if table.pools != self._holdings.table.pools:
-            table.set_namespaces(self._namespaces)
             self._begin_anew(table)
 
     def set_namespaces(self, labels: Namespaces) -> None:
@@ -89,7 +88,8 @@ class Allocator:
         if complete and not self._complete:
             for each in self._entries.by_name.values():
                 each.held = ()
-            self._begin_anew(self._holdings.table)
+            # The old table goes on behind what has been handed out. What no status says is lost.
+            self._begin_anew(PoolTable(self._holdings.table.pools))
         self._complete = complete
         outcomes = _Outcomes()
         self._adopt(outcomes)
@@ -106,6 +106,7 @@ class Allocator:
 
     def _begin_anew(self, table: PoolTable) -> None:
         """Forget who holds what, and have every Service looked at."""
+        table.set_namespaces(self._namespaces)
         self._holdings = Holdings(table, self._taken, self._known)
         for each in self._entries.by_name.values():
             each.sharing = None
