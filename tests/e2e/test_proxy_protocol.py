@@ -94,7 +94,7 @@ class TestReceivers:
 
 
 def test_wrong_values_and_udp(tmp_path: Path) -> None:
-    """Reasons on the Service, which is served all the same."""
+    """A backend that expects a header must not take a client's words for it."""
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     number = free_port()
@@ -103,20 +103,21 @@ def test_wrong_values_and_udp(tmp_path: Path) -> None:
         made = announced("web", number, "v3")
         write(manifests, "web.yaml", made, *slices("web", port))
         with program(manifests) as uproxy:
-            wanted = f'annotation {ANNOTATION} is "v3", so it is ignored; use one of: v1, v2'
-            assert _reasons(uproxy) == [wanted]
-            assert _first_bytes(server, number) == b"hello"
-            assert uproxy.frontend(f"0.0.0.0:{number}/TCP")["proxyProtocol"] is None
+            (reason,) = _reasons(uproxy)
+            assert reason.startswith(f'annotation {ANNOTATION} is "v3", so clients of TCP ports')
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", number), 10)
+            frontend = uproxy.frontend(f"0.0.0.0:{number}/TCP")
+            assert (frontend["state"], frontend["proxyProtocol"]) == ("paused", None)
             made["metadata"]["annotations"][ANNOTATION] = "v1"
             dns = {"name": "dns", "port": 53, "nodePort": free_port(), "protocol": "UDP"}
             made["spec"]["ports"].append(dns)
             write(manifests, "web.yaml", made, *slices("web", port))
             wanted = f'port "dns": annotation {ANNOTATION} has no effect on UDP'
             wait_for("the other reason", lambda: _reasons(uproxy) == [wanted])
-            wait_for(
-                "the header",
-                lambda: _first_bytes(server, number).startswith(b"PROXY TCP4 127.0.0.1 "),
-            )
+            name = f"0.0.0.0:{number}/TCP"
+            wait_for("an open port", lambda: uproxy.frontend(name)["state"] == "serving")
+            assert _first_bytes(server, number).startswith(b"PROXY TCP4 127.0.0.1 ")
             assert uproxy.frontend(f"0.0.0.0:{number}/TCP")["proxyProtocol"] == "v1"
 
 

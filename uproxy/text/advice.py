@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from msgspec import inspect
 
 from uproxy.core.cluster.decode import DecodeError
+from uproxy.core.suggestions import did_you_mean
 from uproxy.text.document import Parts, parse_parts, value_at
 
 _MISSING = re.compile(r"object missing required field (?P<field>\S+)")
@@ -39,15 +39,10 @@ def advise(error: DecodeError, document: Any, kind: type[Any]) -> Advice:
         return Advice((*parts, match["field"]), "is missing; it is required")
     if match := _UNKNOWN.fullmatch(error.what):
         known = _fields_at(kind, parts)
-        return Advice((*parts, match["field"]), f"unknown field{nearest(match['field'], known)}")
+        return Advice(
+            (*parts, match["field"]), f"unknown field{did_you_mean(match['field'], known)}"
+        )
     return Advice(parts, _reason(error.what, value_at(document, parts), _choices_at(kind, parts)))
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """'; did you mean "x"?' or nothing."""
-    lowered = {each.lower(): each for each in known}
-    matches = get_close_matches(word.lower(), lowered, n=1)
-    return f'; did you mean "{lowered[matches[0]]}"?' if matches else ""
 
 
 def one_of(choices: list[str]) -> str:
@@ -57,7 +52,7 @@ def one_of(choices: list[str]) -> str:
 
 def _reason(what: str, value: Any, choices: list[str]) -> str:
     if choices:
-        return f"{_shown(value)} is not {one_of(choices)}{nearest(str(value), choices)}"
+        return f"{_shown(value)} is not {one_of(choices)}{did_you_mean(str(value), choices)}"
     match = _MISMATCH.fullmatch(what)
     if match is None:
         what = _EXPECTED.sub(lambda found: f"expected {_NAMES[found['name']]}", what)

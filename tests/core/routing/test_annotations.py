@@ -16,6 +16,14 @@ ANNOTATION = "uproxy.dev/proxy-protocol"
 NO_UDP = f'port "dns": annotation {ANNOTATION} has no effect on UDP'
 
 
+def wrong(value: str) -> str:
+    """The reason for a value of the annotation that is neither v1 nor v2."""
+    return (
+        f'annotation {ANNOTATION} is "{value}", so clients of TCP ports are refused;'
+        " use one of: v1, v2"
+    )
+
+
 @pytest.mark.parametrize(
     ("annotation", "version", "reasons"),
     [
@@ -23,12 +31,7 @@ NO_UDP = f'port "dns": annotation {ANNOTATION} has no effect on UDP'
         pytest.param("v1", ProxyProtocol.V1, (NO_UDP,), id="v1"),
         pytest.param("v2", ProxyProtocol.V2, (NO_UDP,), id="v2"),
         *(
-            pytest.param(
-                value,
-                None,
-                (f'annotation {ANNOTATION} is "{value}", so it is ignored; use one of: v1, v2',),
-                id=f"served without: {value!r}",
-            )
+            pytest.param(value, None, (wrong(value),), id=f"refused: {value!r}")
             for value in ("", "V1", "1", "v3", "true")
         ),
     ],
@@ -58,10 +61,62 @@ def test_the_reason_for_a_long_value_is_short() -> None:
     """An annotation may have 256 KiB, and its reason is in the status, in logs and in Events."""
     found = table(service("web", annotations={ANNOTATION: "v" * 250_000}))
     (reason,) = found.services[WEB].reasons
-    assert (
-        reason
-        == f'annotation {ANNOTATION} is "{"v" * 250}...", so it is ignored; use one of: v1, v2'
+    assert reason == wrong("v" * 250 + "...")
+
+
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+def test_without_the_header_that_it_asks_for_no_client_reaches_a_backend(policy: str) -> None:
+    """A backend that expects a header believes the one that a client sends. UDP has no header."""
+    found = table(
+        service(
+            "web",
+            port(80, "http", node_port=30080),
+            port(53, "dns", protocol="UDP", node_port=30053),
+            annotations={ANNOTATION: "v3"},
+            type="NodePort",
+            external_traffic_policy=policy,
+        ),
+        endpoint_slice("web", local("10.0.0.1"), ports={"http": 80}),
+        endpoint_slice("web", local("10.0.0.1"), ports={"dns": 53}, protocol="UDP", suffix="2"),
     )
+    usable = {route.frontend.protocol: set[bool]() for route in found.routes.values()}
+    for route in found.routes.values():
+        usable[route.frontend.protocol].add(route.usable)
+    assert usable == {"TCP": {False}, "UDP": {True}}
+    reasons = {each.reason for each in found.routes.values() if each.frontend.protocol == "TCP"}
+    assert reasons == {f"annotation {ANNOTATION} has a wrong value"}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        pytest.param("balancr", '; did you mean "uproxy.dev/balancer"?', id="misspelt"),
+        pytest.param("Balancer", '; did you mean "uproxy.dev/balancer"?', id="a capital"),
+        pytest.param("proxyprotocol", '; did you mean "uproxy.dev/proxy-protocol"?', id="hyphen"),
+        pytest.param("loadbalancerips", '; did you mean "uproxy.dev/loadBalancerIPs"?', id="LB"),
+        pytest.param("x", "", id="like none"),
+    ],
+)
+def test_an_unknown_annotation_of_ours_is_a_reason(name: str, meant: str) -> None:
+    found = table(service("web", annotations={f"uproxy.dev/{name}": "random"}))
+    assert found.services[WEB].reasons == (
+        f"annotation uproxy.dev/{name} is not known, so it is ignored{meant}",
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "uproxy.dev/assigned-ips",
+        "uproxy.dev/loadBalancerIPs",
+        "uproxy.dev/address-pool",
+        "uproxy.dev/allow-shared-ip",
+        "metallb.io/balancr",
+        "balancr",
+    ],
+)
+def test_annotations_that_are_known_or_of_others_are_no_reason(name: str) -> None:
+    assert table(service("web", annotations={name: ""})).services[WEB].reasons == ()
 
 
 @pytest.mark.parametrize(

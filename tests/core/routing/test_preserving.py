@@ -82,9 +82,13 @@ def test_of_flag_and_annotation_the_stricter_one_counts(
 
 
 @pytest.mark.parametrize("value", ["", "Auto", "always", "true"])
-def test_an_annotation_with_another_value_is_a_reason_and_changes_nothing(value: str) -> None:
-    outside, pods, reasons = found("Local", LOCAL, value)
-    assert (outside, pods) == (OUTSIDE, NOWHERE)
+@pytest.mark.parametrize("flag", ClientIPMode)
+def test_an_annotation_with_another_value_is_a_reason_and_shows_no_client(
+    flag: ClientIPMode, value: str
+) -> None:
+    outside, pods, reasons = found("Local", flag, value)
+    assert (outside, pods) == (NOWHERE, NOWHERE)
     assert reasons == (
-        f'annotation {ANNOTATION} is "{value}", so it is ignored; use one of: auto, local, never',
+        f'annotation {ANNOTATION} is "{value}", so it counts as "never";'
+        " use one of: auto, local, never",
     )

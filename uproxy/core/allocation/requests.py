@@ -8,15 +8,13 @@ from typing import Final, Literal, NamedTuple
 
 from uproxy.core.allocation.ranges import quoted
 from uproxy.core.allocation.sharing import Sharing
+from uproxy.core.cluster.load_balancer import ADDRESS_POOL, ADDRESSES, PREFIX, SHARING
 from uproxy.core.cluster.objects import ObjectName, Service, ServiceSpec
 from uproxy.core.ip import FAMILIES, Family, family_of, parse_ip
 
-PREFIXES: Final = ("uproxy.dev/", "metallb.io/", "metallb.universe.tf/")
+PREFIXES: Final = (PREFIX, "metallb.io/", "metallb.universe.tf/")
 """Of annotations. Where several are there, the first of these counts."""
 DEPRECATED: Final = PREFIXES[-1]
-_ADDRESSES: Final = "loadBalancerIPs"
-_POOL: Final = "address-pool"
-_SHARING: Final = "allow-shared-ip"
 
 
 class Unservable(NamedTuple):
@@ -70,9 +68,9 @@ def read_request(service: Service) -> Request | Unservable:
         labels=service.metadata.labels or {},
         families=families,
         prefers_both=len(families) == 2 and spec.ip_family_policy == "PreferDualStack",
-        sharing=_sharing(service, found.value(_SHARING)),
+        sharing=_sharing(service, found.value(SHARING)),
         addresses=addresses,
-        pool=found.value(_POOL),
+        pool=found.value(ADDRESS_POOL),
         deprecated=found.deprecated,
         problem=problem,
     )
@@ -142,24 +140,24 @@ def _addresses(spec: ServiceSpec, found: _Annotations) -> tuple[str, ...]:
         raise ValueError(f"invalid spec.loadBalancerIP {quoted(spec.load_balancer_ip)}")
     if annotated and set(annotated) != {address}:
         raise ValueError(
-            f"service can not have both {found.name(_ADDRESSES)} and spec.loadBalancerIP, unless "
+            f"service can not have both {found.name(ADDRESSES)} and spec.loadBalancerIP, unless "
             f"they are the same; now they are {_listed(annotated)} and {_listed((address,))}"
         )
     return (address,)
 
 
 def _annotated(found: _Annotations) -> tuple[str, ...]:
-    text = found.value(_ADDRESSES)
+    text = found.value(ADDRESSES)
     if not text:
         return ()
     # No more than 2 addresses are allowed, and the text may have 256 KiB.
     parsed = [parse_ip(each.strip()) for each in text.split(",", 3)]
     addresses = tuple(each for each in parsed if each is not None)
     if len(addresses) != len(parsed):
-        raise ValueError(f"invalid {found.name(_ADDRESSES)}: {quoted(text)}")
+        raise ValueError(f"invalid {found.name(ADDRESSES)}: {quoted(text)}")
     if len({family_of(each) for each in addresses}) != len(addresses):
         raise ValueError(
-            f"invalid {found.name(_ADDRESSES)}: {quoted(text)}; "
+            f"invalid {found.name(ADDRESSES)}: {quoted(text)}; "
             "give one address, or one of each family"
         )
     return addresses

@@ -8,6 +8,15 @@ from typing import Final
 from uproxy.core.cluster.objects import Service
 from uproxy.core.ip import parse_ip
 
+PREFIX: Final = "uproxy.dev/"
+"""Of the names of uproxy's own annotations and labels."""
+ADDRESSES: Final = "loadBalancerIPs"
+"""Annotation, with one of several prefixes: the addresses that a Service asks for."""
+ADDRESS_POOL: Final = "address-pool"
+"""The same: the pool from which it wants an address."""
+SHARING: Final = "allow-shared-ip"
+"""The same: the word by which Services share an address."""
+
 CLASS: Final = "uproxy.dev/lb"
 """The loadBalancerClass of Services that are meant for uproxy alone. Those without a class are
 uproxy's as well."""

@@ -23,13 +23,7 @@ from uproxy.core.route import (
     Route,
 )
 from uproxy.core.routing import service_limits
-from uproxy.core.routing.annotations import (
-    BALANCER,
-    PRESERVE_CLIENT_IP,
-    PROXY_PROTOCOL,
-    choice,
-    no_header_reasons,
-)
+from uproxy.core.routing.annotations import annotated
 from uproxy.core.routing.frontends import Addresses, addresses_of, skip_reason
 from uproxy.core.routing.loops import backend_ports, has_local_backend
 from uproxy.core.routing.options import RoutingOptions
@@ -53,6 +47,8 @@ class _Settings(NamedTuple):
     affinity_timeout: int
     balancer: BalancerKind
     proxy_protocol: ProxyProtocol | None
+    no_header: str
+    """Why the ports that may have a PROXY header refuse their clients; "": they do not."""
     client_ip: ClientIPMode
     ranges: SourceRanges
     node_addresses: tuple[str, ...]
@@ -115,18 +111,16 @@ def _settings(
     reasons = [f'loadBalancerSourceRanges: "{text}" is not a CIDR' for text in ranges.unparsable]
     if ranges.unparsable and not ranges.networks:
         reasons.append("loadBalancerSourceRanges has no valid entry, so no client is let in")
-    balancer = choice(service, BALANCER, BalancerKind, reasons) or options.balancer
-    header = choice(service, PROXY_PROTOCOL, ProxyProtocol, reasons)
-    reasons += no_header_reasons(service, header)
-    wanted = choice(service, PRESERVE_CLIENT_IP, ClientIPMode, reasons) or ClientIPMode.AUTO
-    client_ip = options.preserve_client_ip.stricter(wanted)
+    wanted = annotated(service)
+    reasons += [each.reason for each in wanted.problems]
     # Without a Node object the machine itself says what its addresses are.
     node_addresses = node.addresses or tuple(sorted(options.local_addresses))
     return _Settings(
         affinity_timeout=_affinity_timeout(service),
-        balancer=balancer,
-        proxy_protocol=header,
-        client_ip=client_ip,
+        balancer=wanted.balancer or options.balancer,
+        proxy_protocol=wanted.proxy_protocol,
+        no_header=wanted.no_header,
+        client_ip=options.preserve_client_ip.stricter(wanted.client_ip),
         ranges=ranges,
         node_addresses=node_addresses,
         announced=announced,
@@ -192,6 +186,10 @@ def _routes(
     transport, serving = TRANSPORTS[spec.protocol], port.serving()
     for kind, address, number in _frontends(port.family, spec, addresses, options):
         backends, local_backends = port.sets(kind)
+        reason = port.reason(kind)
+        if settings.no_header and transport.may_have_proxy_header:
+            backends, local_backends = (), None if local_backends is None else ()
+            reason = settings.no_header
         allowed = None
         if _is_filtered(kind, options):
             allowed = settings.ranges.allowed_at(
@@ -210,7 +208,7 @@ def _routes(
             affinity_timeout=settings.affinity_timeout,
             balancer=settings.balancer,
             allowed_sources=allowed,
-            reason=port.reason(kind),
+            reason=reason,
             proxy_protocol=settings.proxy_protocol if transport.may_have_proxy_header else None,
             preserves_outside=_preserves_outside(settings.client_ip, local_backends),
             preserves_pods=_preserves_pods(settings.client_ip, kind, local_backends),

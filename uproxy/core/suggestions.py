@@ -1,0 +1,26 @@
+"""The known word that a misspelt one may stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Final
+
+_LONGEST: Final = 100
+"""Characters of a word that is compared. The longest field of Kubernetes has 34, and the time that
+comparing takes grows with the square of the length."""
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like `word`, whatever their capitals; "" if none is."""
+    if len(word) > _LONGEST:
+        return ""
+    lowered = {each.lower(): each for each in known}
+    matches = get_close_matches(word.lower(), lowered, n=1)
+    return lowered[matches[0]] if matches else ""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """'; did you mean "x"?' or nothing, for the end of a sentence."""
+    found = closest(word, known)
+    return f'; did you mean "{found}"?' if found else ""
