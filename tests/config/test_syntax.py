@@ -63,6 +63,9 @@ def test_addresses(text: str, address: Address | None) -> None:
         pytest.param("2001:DB8::1", ("[2001:db8::1]:6443",), id="ipv6"),
         pytest.param("[2001:db8::1]:443", ("[2001:db8::1]:443",), id="ipv6-with-port"),
         pytest.param("API.example:0443", ("api.example:443",), id="name"),
+        pytest.param("fd00::10:1", ("[fd00::10:1]:6443",), id="ipv6-that-ends-in-digits"),
+        pytest.param("1:2:3:4:5:6:7:6443", ("[1:2:3:4:5:6:7:6443]:6443",), id="ipv6-in-full"),
+        pytest.param("API.example.", ("api.example.:6443",), id="fully-qualified"),
         pytest.param("kind-control-plane", ("kind-control-plane:6443",), id="short-name"),
         pytest.param(" , ", (), id="none"),
     ],
@@ -81,12 +84,23 @@ def test_server_addresses(text: str, addresses: tuple[str, ...]) -> None:
         "[::1",
         "a b",
         "me@host",
+        "ho_st",
+        "-host",
+        "host-.example",
+        "a..b",
         "",
     ],
 )
 def test_what_is_no_server_address(text: str) -> None:
     with pytest.raises(ValueError, match="is not HOST or HOST:PORT; give for example"):
         syntax.parse_server_address(text)
+
+
+def test_an_ipv6_address_that_seems_to_have_a_port() -> None:
+    with pytest.raises(
+        ValueError, match=r"an IPv6 address, or one with a port; give \[::1\]:6443,"
+    ):
+        syntax.parse_server_address("::1:6443")
 
 
 @pytest.mark.parametrize("port", ["", "0", "65536", "x", "-1", "99999999999"])

@@ -34,6 +34,8 @@ _LONGEST: Final = 2.0**63 * 1e-9
 _PIECE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _DURATION = re.compile(rf"[+-]?(?:{_PIECE.pattern})+")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_DNS_NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[-a-z0-9_.]*[a-z0-9])?")
 _NODEPORT_KEYWORDS: Final = ("primary", "localhost", "all")
 _BOOLEANS: Final = {
@@ -113,15 +115,26 @@ def parse_server_addresses(text: str) -> tuple[str, ...]:
 def parse_server_address(text: str) -> str:
     """One of them. The host is a name or an IP address, and the default port is 6443."""
     text = text.strip()
+    _refuse_ambiguous(text)
     host, port = (text, None) if parse_ip(text) else _split_port(text)
     address, example = parse_ip(host), f"192.0.2.1:{_API_SERVER_PORT}"
     # Digits and dots that are no IP address are a mistake, and not the name of a host.
-    named = _HOST_NAME.fullmatch(host.lower()) and not host.replace(".", "").isdecimal()
+    named = _DNS_NAME.fullmatch(host.lower()) and not host.replace(".", "").isdecimal()
     if address is None and (not named or text.startswith("[")):
         raise ValueError(f'"{text}" is not HOST or HOST:PORT; give for example {example}')
     number = _API_SERVER_PORT if port is None else _port(port, text, example)
     host = address or host.lower()
     return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+
+
+def _refuse_ambiguous(text: str) -> None:
+    """Whoever writes ::1:6443 means port 6443, though it is an IPv6 address as it stands."""
+    host, _, last = text.rpartition(":")
+    if ":" in host and last.isdecimal() and len(last) >= 3 and parse_ip(host) and parse_ip(text):
+        raise ValueError(
+            f'"{text}" may be an IPv6 address, or one with a port; give [{host}]:{last}, or '
+            f"[{text}]:{_API_SERVER_PORT}"
+        )
 
 
 def parse_host_names(text: str) -> tuple[str, ...]:
