@@ -245,11 +245,11 @@ def test_the_log_is_fit_to_print(tmp_path: Path) -> None:
 
 
 def test_a_json_log_has_only_json(tmp_path: Path) -> None:
-    """Workers write to it too; here they warn about the limit on open files."""
+    """From the first line to the last; there is a warning about the limit on open files, too."""
     (tmp_path / "manifests").mkdir()
     few = ["sh", "-c", 'ulimit -n 1024 && exec "$0" "$@"']
     with program(tmp_path / "manifests", "--log-format", "json", wrapper=few) as uproxy:
-        wait_for("a word of a worker", lambda: "LimitNOFILE" in uproxy.log)
+        wait_for("the warning", lambda: "LimitNOFILE" in uproxy.log)
         assert uproxy.stop() == 0
         said = [json.loads(line) for line in uproxy.log.splitlines()]
     assert {frozenset(each) for each in said} == {frozenset(("time", "level", "logger", "message"))}

@@ -128,12 +128,6 @@ class Worker:
             failing = self._count_reports.failing(changes)
             active = self._context.active
             self._channel.post(Report(changes, active, flow_limit, failing, *paths))
-        if flow_limit and not self._flow_limit:
-            log.warning(
-                "the limit on open files lets this worker serve only %d flows at a time; raise it "
-                "with ulimit -n, or LimitNOFILE in systemd",
-                flow_limit,
-            )
         self._flow_limit = flow_limit
 
     def stop_accepting(self) -> None:

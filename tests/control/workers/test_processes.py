@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,8 @@ from uproxy.control.workers import Periods, Started, Workers, start_worker
 from uproxy.control.workers.liveness import Timeouts
 from uproxy.control.workers.process import reap
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route
-from uproxy.net.messages import Open, Settings
+from uproxy.net.channel import Channel
+from uproxy.net.messages import Drain, FromWorker, Open, Settings
 
 HASTY = Timeouts(unresponsive=1.5, hung=3, start=PATIENCE)
 CALM = Timeouts(unresponsive=60, hung=60)
@@ -229,3 +232,20 @@ async def test_flows_of_one_that_hangs_do_not_end_as_if_they_were_complete(
                     await reader.read()
             hang.unlink(missing_ok=True)
         await eventually(lambda: workers.status()[0].restarts == 1)
+
+
+async def test_a_worker_logs_as_the_control_process_does() -> None:
+    """Its first message is wrong, about which it complains."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str], **settings: Any) -> subprocess.Popen[bytes]:
+        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, **settings))
+        return processes[-1]
+
+    started = await start_worker(log_format="json", popen=start)
+    with started.sock, processes[0] as process:
+        kind: type[FromWorker] = FromWorker  # type: ignore[assignment]
+        Channel(started.sock, kind).post(Drain())
+        _, stderr = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
+    (line,) = stderr.splitlines()
+    assert json.loads(line)["message"] == "cannot handle a message from the control process"

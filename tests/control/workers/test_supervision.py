@@ -249,6 +249,19 @@ async def test_a_worker_killed_in_the_middle_of_a_frame() -> None:
         assert made.workers.counters() == {WEB: Counters(flows=3)}
 
 
+async def test_few_descriptors_are_told_once_for_all_workers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with world(2) as made:
+        await eventually(lambda: len(made.processes) == 2)
+        for process in made.processes * 2:
+            process.channel.post(Report([], 0, flow_limit=7))
+        await eventually(lambda: [each.most_flows for each in made.workers.status()] == [7, 7])
+    told = [each for each in caplog.messages if "the limit on open files" in each]
+    assert len(told) == 1
+    assert "lets each worker serve only 7 flows" in told[0]
+
+
 async def test_counts_that_were_sent_before_the_end_are_counted() -> None:
     async with world() as made:
         await made.workers.ready()

@@ -89,6 +89,7 @@ class Workers:
         self._draining = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
+        self._warned_of_flow_limit = False
 
     @property
     def count(self) -> int:
@@ -238,6 +239,7 @@ class Workers:
             case Ready(engine):
                 log.info("worker %d uses %s", worker.index, engine)
             case Report(ports):
+                self._note_flow_limit(message.flow_limit)
                 self._reported(message)
                 self._totals.add(worker.index, ports)
             case Unserved(frontends):
@@ -245,6 +247,16 @@ class Workers:
             case Drained():
                 worker.active_flows = 0
                 worker.drained.set()
+
+    def _note_flow_limit(self, flow_limit: int) -> None:
+        """Warn once: all workers have the same limit, and reach it at different times."""
+        if flow_limit and not self._warned_of_flow_limit:
+            self._warned_of_flow_limit = True
+            log.warning(
+                "the limit on open files lets each worker serve only %d flows at a time; raise it "
+                "with ulimit -n, or LimitNOFILE in systemd",
+                flow_limit,
+            )
 
     def _open_again(self, worker: Worker, frontends: list[Frontend]) -> None:
         """Send the worker again what it could not open for lack of descriptors. This process still
