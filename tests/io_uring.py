@@ -1,7 +1,7 @@
 """Whether this machine has io_uring, decided in one place for all tests.
 
 Where the kernel refuses it, the tests that need it are skipped, each with the reason, and pytest's
-summary says so once more. With UPROXY_REQUIRE_IO_URING=1 such a run fails before its first test.
+summary says so once more. With REQUIRE_IO_URING=1 such a run fails before its first test.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from uproxy.uring.loop import new_ring_loop
 
-REQUIRE: Final = "UPROXY_REQUIRE_IO_URING"
+REQUIRE: Final = "REQUIRE_IO_URING"
 
 ADVICE: Final = (
     "it takes Linux 6.1 or newer, sysctl kernel.io_uring_disabled=0, and a seccomp profile that "

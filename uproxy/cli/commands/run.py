@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from uproxy.cli.effective_config import resolve
 from uproxy.cli.flags import config_options
 from uproxy.cli.startup_progress import log_while_busy
+from uproxy.cli.variables import unknown_variables
 from uproxy.text import logs
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def command(ctx: click.Context, /, **_: Any) -> None:
             ctx,
         )
     logs.set_up(config.log_format, verbose=config.verbosity > 0)
-    for warning in warnings:
+    for warning in (*warnings, *unknown_variables(os.environ, ctx.command)):
         log.warning("%s", warning)
     with log_while_busy("Python to load the program"):
         from uproxy.cli.serve import run_async, serve
