@@ -142,8 +142,15 @@ def test_defaults_are_those_of_config() -> None:
             id="pools",
         ),
         pytest.param(["--lb-ip-mode", "vip"], "lb_ip_mode", "VIP", id="ip-mode"),
-        pytest.param(["--announce", "routes"], "announce", "routes", id="announce"),
-        pytest.param(["--announce-repeat", "1m"], "announce_repeat", 60.0, id="announce-repeat"),
+        pytest.param(
+            ["--lb-pool", "192.0.2.1", "--announce", "routes"], "announce", "routes", id="announce"
+        ),
+        pytest.param(
+            ["--lb", "metallb", "--announce-repeat", "1m"],
+            "announce_repeat",
+            60.0,
+            id="announce-repeat",
+        ),
         pytest.param(["--lease-namespace", "x"], "lease_namespace", "x", id="lease-namespace"),
         pytest.param(["--metallb-namespace", "x"], "metallb_namespace", "x", id="metallb"),
         pytest.param(["--strict-source-ranges"], "strict_source_ranges", True, id="strict"),

@@ -101,6 +101,21 @@ def test_what_reaches_into_two_pools_is_in_both() -> None:
         pytest.param(
             Config(announce="routes", claim_addresses="never"), "--announce: routes", id="claims"
         ),
+        pytest.param(
+            Config(lb_mode="node", announce="routes"),
+            "--announce: routes is for addresses of pools",
+            id="routes-without-pools",
+        ),
+        pytest.param(
+            Config(lb_mode="node", announce_repeat=60.0),
+            "--announce-repeat: only addresses of pools are announced",
+            id="repeat-without-pools",
+        ),
+        pytest.param(
+            Config(lb_mode="metallb", announce_repeat=0.5),
+            "--announce-repeat: neighbours ignore",
+            id="repeat-too-often",
+        ),
     ],
 )
 def test_what_does_not_fit_other_settings(config: Config, message: str) -> None:

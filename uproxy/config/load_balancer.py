@@ -22,6 +22,10 @@ _LB_POOL: Final = ("--lb-pool", "lbPools")
 _LB_RESERVE: Final = ("--lb-reserve", "lbReserved")
 _LB_DRAIN: Final = ("--lb-drain", "lbDrained")
 _ANNOUNCE: Final = ("--announce", "announce")
+_ANNOUNCE_REPEAT: Final = ("--announce-repeat", "announceRepeat")
+
+LEAST_REPEAT: Final = 1.0
+"""Seconds (net.ipv4.neigh.*.locktime)."""
 
 _EXAMPLE: Final = "192.0.2.10-192.0.2.50"
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
@@ -93,6 +97,22 @@ def check(config: Config) -> None:
     if config.announce == "routes" and config.claim_addresses == "never":
         raise WrongSetting(
             *_ANNOUNCE, "routes needs addresses to be claimed, which is switched off; use l2"
+        )
+    from_pools = Assigning(config.lb_mode).from_pools
+    if config.announce == "routes" and not from_pools:
+        raise WrongSetting(
+            *_ANNOUNCE, "routes is for addresses of pools, and there are none; give pools"
+        )
+    if config.announce_repeat and not from_pools:
+        raise WrongSetting(
+            *_ANNOUNCE_REPEAT,
+            "only addresses of pools are announced, and there are none; give pools",
+        )
+    if 0 < config.announce_repeat < LEAST_REPEAT:
+        raise WrongSetting(
+            *_ANNOUNCE_REPEAT,
+            f"neighbours ignore what comes more often than once in {LEAST_REPEAT:g} s; give more, "
+            "or 0 for never",
         )
 
 

@@ -148,6 +148,11 @@ def test_pool(obj: IPAddressPool, expected: Pool) -> None:
             pool({"addresses": ["fe80::1"]}), "contains link-local addresses", id="link-local"
         ),
         pytest.param(
+            pool({"addresses": ["169.254.0.0-169.254.0.9"]}),
+            "contains link-local addresses",
+            id="link-local-ipv4",
+        ),
+        pytest.param(
             pool({"addresses": ["192.0.2.0/28", "192.0.2.15"]}),
             "192.0.2.0-192.0.2.15 and 192.0.2.15 overlap; leave one out",
             id="overlap",

@@ -150,11 +150,13 @@ _NOT_FOR_SERVICES: Final = tuple(
         ("0.0.0.0/8", "the unspecified address"),
         ("224.0.0.0/4", "multicast addresses"),
         ("255.255.255.255/32", "the broadcast address"),
+        ("169.254.0.0/16", "link-local addresses"),
         ("::/128", "the unspecified address"),
         ("::ffff:0:0/96", "IPv4 addresses in the form of IPv6"),
         ("fe80::/10", "link-local addresses"),
         ("ff00::/8", "multicast addresses"),
     )
 )
-"""Addresses at which no Service can be reached, and what they are. Link-local ones of IPv6 would
-need a zone, which a status cannot have."""
+"""Addresses at which no Service can be reached, and what they are. Link-local ones
+are not served (see routing/reserved.py); those of IPv6 would need a zone, which a status cannot
+have."""
