@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.ports import free_port
+from uproxy import __version__
 from uproxy.cli import main, uproxy
 
 
@@ -107,6 +108,16 @@ def run(*words: str) -> Done:
             ["xyzzy"], 'uproxy: no command "xyzzy"; the commands are run, demo, ', id="no idea"
         ),
         pytest.param(["--vresion"], "uproxy: No such option", id="no such flag of all"),
+        pytest.param(["help", "stauts"], 'uproxy: no command "stauts"; did you', id="help of what"),
+        pytest.param(
+            ["completion"],
+            "uproxy completion: Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish",
+            id="which shell",
+        ),
+        pytest.param(["completion", "csh"], "uproxy completion: Invalid value", id="no such shell"),
+        pytest.param(
+            ["get", "svc"], 'uproxy: there is no "get" here; use "uproxy status"\n', id="get"
+        ),
     ],
 )
 def test_bad_input_is_one_line(enter: Enter, words: Sequence[str], line: str) -> None:
@@ -190,18 +201,23 @@ def test_every_command_has_help_that_fits(enter: Enter, name: str) -> None:
 def test_version(enter: Enter) -> None:
     done = enter("version")
     assert done.code == 0
-    assert done.stdout.startswith("uproxy ")
+    assert done.stdout.startswith(f"uproxy {__version__}\n")
+    assert enter("--version") == Done(0, f"uproxy {__version__}\n", "")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(enter: Enter, shell: str) -> None:
-    script = enter(_UPROXY_COMPLETE=f"{shell}_source")
-    assert "_UPROXY_COMPLETE" in script.stdout
-    assert script.code == 0
+def test_help_of_everything(enter: Enter) -> None:
+    assert enter("help") == enter("--help")
+
+
+@pytest.mark.parametrize("name", list(uproxy.list_commands(None)))  # type: ignore[arg-type]
+def test_help_of_a_command(enter: Enter, name: str) -> None:
+    assert enter("help", name) == enter(name, "--help")
 
 
 def test_completion_of_commands_and_states(enter: Enter) -> None:
     found = enter(_UPROXY_COMPLETE="bash_complete", COMP_WORDS="uproxy st", COMP_CWORD="1")
+    assert found.stdout.split() == ["plain,status"]
+    found = enter(_UPROXY_COMPLETE="bash_complete", COMP_WORDS="uproxy help st", COMP_CWORD="2")
     assert found.stdout.split() == ["plain,status"]
     words = "uproxy status --state p"
     found = enter(_UPROXY_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD="3")

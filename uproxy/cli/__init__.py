@@ -13,6 +13,8 @@ import importlib
 
 import click
 
+from uproxy import __version__
+from uproxy.cli import kubectl_habits
 from uproxy.core.printable import printable
 from uproxy.host.announced_addresses import hold_over
 
@@ -24,6 +26,8 @@ _COMMANDS = {
     "explain": "Explain how a Service is served, or why it is not.",
     "doctor": "Check what this machine allows.",
     "cleanup": "Remove what a killed uproxy has left behind in the kernel.",
+    "completion": "Print a script that completes commands and names in your shell.",
+    "help": "Show what uproxy can do, or how to use a command.",
     "version": "Print the versions of uproxy, Python and the kernel.",
 }
 
@@ -45,6 +49,8 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
+        if name in kubectl_habits.VERBS and not ctx.resilient_parsing:
+            raise click.UsageError(kubectl_habits.advice(args), ctx)
         if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             raise click.UsageError(_unknown_command(name), ctx)
         return super().resolve_command(ctx, args)
@@ -62,6 +68,7 @@ def _unknown_command(name: str) -> str:
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s", help="Show the version.")
 def uproxy() -> None:
     """Make every Kubernetes Service reachable on this node, from userspace."""
 
@@ -82,7 +89,9 @@ def main() -> None:
         click.echo(help_text.format_message())
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "uproxy"
-        click.echo(printable(f"{where}: {error.format_message()}"), err=True)
+        # click lists choices in lines of their own.
+        message = " ".join(error.format_message().split())
+        click.echo(printable(f"{where}: {message}"), err=True)
         sys.exit(2)
     except click.ClickException as error:
         click.echo(printable(f"uproxy: {error.format_message()}"), err=True)
