@@ -233,6 +233,46 @@ async def test_frames_about_other_addresses_are_not_heard(lan: Lan) -> None:
     assert {each[0] for each in heard} == {IPV4}
 
 
+async def test_frames_of_another_vlan_are_not_heard(lan: Lan) -> None:
+    """On a trunk port they arrive, too, and the same address may be used in each VLAN."""
+    heard: list[Heard] = []
+    places = dict.fromkeys((IPV4, IPV6), lan.interface)
+    async with following(lan.node, places, heard):
+        with lan.peer.inside():
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        with sock:
+            sock.bind((lan.there, 0))
+            for number, address in enumerate((IPV4, IPV6)):
+                foreign = frames.announcements(address, "02:00:00:00:00:05")
+                same = frames.announcements(address, f"02:00:00:00:01:0{number}")
+                for frame in foreign:
+                    sock.send(frame[:12] + b"\x81\x00\x00\x05" + frame[12:])
+                for frame in same:  # VLAN 0 is none, but a priority.
+                    sock.send(frame[:12] + b"\x81\x00\x00\x00" + frame[12:])
+        await until(lambda: {each[0] for each in heard} == {IPV4, IPV6})
+    assert {mac for _, mac, _ in heard} == {"02:00:00:00:01:00", "02:00:00:00:01:01"}
+
+
+async def test_frames_for_another_interface_on_top_are_not_heard() -> None:
+    if not _exists("macvlan"):
+        pytest.skip("the kernel has no interfaces of type macvlan")
+    heard: list[Heard] = []
+    with segment() as lan:
+        lan.node.ip(f"link add link {lan.interface} name mv0 type macvlan", "link set mv0 up")
+        with lan.node.inside():
+            upper = read_segments()["mv0"].mac
+        with lan.peer.inside():
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        with sock:
+            sock.bind((lan.there, 0))
+            async with following(lan.node, {IPV4: lan.interface}, heard):
+                for to, sender in ((upper, "02:00:00:00:00:05"), (lan.mac, "02:00:00:00:00:06")):
+                    frame = frames.announcements(IPV4, sender)[0]
+                    sock.send(bytes.fromhex(to.replace(":", "")) + frame[6:])
+                await until(lambda: heard)
+    assert {mac for _, mac, _ in heard} == {"02:00:00:00:00:06"}
+
+
 async def test_many_addresses_are_heard(lan: Lan) -> None:
     """More than a filter can compare."""
     many = [f"192.0.2.{i}" for i in range(10, 250)] + [f"198.51.100.{i}" for i in range(1, 200)]

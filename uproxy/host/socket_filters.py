@@ -21,6 +21,9 @@ _LOAD_NUMBER, _LOAD_X, _COPY_TO_X, _LOAD_BYTE_AT_X = 0x00, 0x01, 0x07, 0x50
 _FIND_ATTRIBUTE: Final = 0xFFFFF000 + 12
 """SKF_AD_OFF + SKF_AD_NLATTR. To load this is to look for the netlink attribute of type X from
 offset A on; the result is its offset, or 0."""
+_PACKET_TYPE, _INTERFACE = 0xFFFFF000 + 4, 0xFFFFF000 + 8
+"""SKF_AD_OFF + SKF_AD_PKTTYPE and SKF_AD_IFINDEX. To load them is to ask to whom the frame was
+sent, and for which interface it is."""
 _SENDER, _NEXT_HEADER, _TYPE, _TARGET_END = 14 + 14, 14 + 6, 14 + 40, 14 + 40 + 8 + 12
 """Offsets: the sender's address of an ARP message; of a neighbour advertisement without extension
 headers, the header that follows, the type, and the last four bytes of the target."""
@@ -33,17 +36,20 @@ With more addresses, frames about all others wake the process too."""
 _SO_ATTACH_FILTER: Final = 26  # Not in Python's socket module.
 
 
-def arp_filter(addresses: Collection[str]) -> bytes:
-    """Passes the ARP messages whose sender says that it has one of the addresses."""
+def arp_filter(addresses: Collection[str], index: int) -> bytes:
+    """Passes the ARP messages to an interface whose sender says that it has one of the
+    addresses."""
     found = [socket.inet_aton(each) for each in addresses]
-    return _accept_any(_SENDER, found)
+    return _received_by(index) + _accept_any(_SENDER, found)
 
 
-def advertisement_filter(addresses: Collection[str]) -> bytes:
-    """Passes neighbour advertisements whose target ends like one of the addresses."""
+def advertisement_filter(addresses: Collection[str], index: int) -> bytes:
+    """Passes neighbour advertisements to an interface whose target ends like one of the
+    addresses."""
     ends = sorted({socket.inet_pton(socket.AF_INET6, each)[12:] for each in addresses})
     return (
-        _test(_LOAD_BYTE, _NEXT_HEADER, ICMPV6)
+        _received_by(index)
+        + _test(_LOAD_BYTE, _NEXT_HEADER, ICMPV6)
         + _test(_LOAD_BYTE, _TYPE, NEIGHBOUR_ADVERTISEMENT)
         + _accept_any(_TARGET_END, ends)
     )
@@ -91,6 +97,18 @@ def _accept_any(offset: int, words: Collection[bytes]) -> bytes:
         for each in words
     )
     return _step(_LOAD_WORD, offset) + b"".join(tests) + _step(_RETURN, 0)
+
+
+def _received_by(index: int) -> bytes:
+    """Drops what the kernel takes for frames to others, although a packet socket gets them: those
+    of a VLAN that this machine is not in, and those that are for another interface on top of this
+    one, which may be in another VLAN."""
+    return (
+        _step(_LOAD_WORD, _PACKET_TYPE)
+        + _step(_JUMP_EQUAL, socket.PACKET_OTHERHOST, if_not=1)
+        + _step(_RETURN, 0)
+        + _test(_LOAD_WORD, _INTERFACE, index)
+    )
 
 
 def _test(load: int, offset: int, value: int) -> bytes:

@@ -52,8 +52,9 @@ class Tap:
             return
         ipv6 = sorted(each for each in addresses if ":" in each)
         ipv4 = sorted(each for each in addresses if ":" not in each)
-        self._use(ETHERTYPE_ARP, socket_filters.arp_filter(ipv4) if ipv4 else b"")
-        self._use(ETHERTYPE_IPV6, socket_filters.advertisement_filter(ipv6) if ipv6 else b"")
+        self._use(ETHERTYPE_ARP, socket_filters.arp_filter(ipv4, self.index) if ipv4 else b"")
+        advertisements = socket_filters.advertisement_filter(ipv6, self.index) if ipv6 else b""
+        self._use(ETHERTYPE_IPV6, advertisements)
         self.addresses = frozenset(addresses)
 
     def send(self, address: str, frame: bytes) -> bool:
