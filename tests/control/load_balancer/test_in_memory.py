@@ -94,6 +94,15 @@ def test_changes_are_followed() -> None:
     assert world.behind.errors == errors
 
 
+def test_what_a_second_list_lacks_does_not_come_back() -> None:
+    """Everything is delivered again after an unexpected error of the source."""
+    world = World()
+    world.sink.replace(SOURCE, [web("a"), web("b"), web("c")])
+    world.sink.replace(SOURCE, [web("b"), web("c")])
+    assert world.state.service(ObjectName("default", "a")) is None
+    assert world.addresses("b", "c") == [(B,), (A,)]
+
+
 def test_what_a_manifest_says_itself_is_left_alone() -> None:
     world = World()
     theirs = service("web", type="LoadBalancer", ingress=["198.51.100.1"])

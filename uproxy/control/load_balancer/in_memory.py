@@ -61,6 +61,12 @@ class Overlay:
         self._services[obj.key] = obj
         return with_decision(obj, self._decisions.get(obj.key))
 
+    def listed(self, objects: Sequence[Object]) -> None:
+        """These are all that the manifests have now."""
+        names = {each.key for each in objects if isinstance(each, Service)}
+        for name in self._services.keys() - names:
+            self.dropped(name)
+
     def dropped(self, name: ObjectName) -> None:
         """A Service is not in the manifests any more."""
         self._services.pop(name, None)
@@ -149,6 +155,7 @@ class _OverlaySink:
         self._decide = decide
 
     def replace(self, source: str, objects: Sequence[Object]) -> None:
+        self._overlay.listed(objects)
         self._behind.replace(source, [self._overlay.taken_in(source, each) for each in objects])
         self._decide()
 
