@@ -122,6 +122,17 @@ def test_nothing_is_decided_before_everything_is_listed() -> None:
     assert (world.writer.addresses, world.allocation.deciding) == ({"web": (A,)}, True)
 
 
+def test_what_was_decided_is_not_written_if_it_is_not_to_be_any_more() -> None:
+    """Nothing has been written, so that there is nothing to take away either."""
+    world = World()
+    world.state.sync(SOURCE)
+    world.add("web")
+    world.allocation.decide_now()
+    world.state.apply(SOURCE, service("web"))
+    world.allocation.decide_now()
+    assert world.writer.given == {}
+
+
 async def test_what_comes_and_goes_is_followed() -> None:
     async with running(World()) as world:
         world.state.sync(SOURCE)

@@ -161,8 +161,12 @@ class Allocation:
 
     def _forget(self, name: ObjectName) -> None:
         self._allocator.remove(name)
-        self._writer.remove(name)
         self.rewrites.gone(name)
+        self._drop(name)
+
+    def _drop(self, name: ObjectName) -> None:
+        """Nothing is decided about a Service any more."""
+        self._writer.remove(name)
         self._decisions.pop(name, None)
         self._left_alone.pop(name, None)
 
@@ -187,7 +191,7 @@ class Allocation:
             yield
         for name in fed:
             if not self._decided or name not in self._allocator.decisions:
-                self._decisions.pop(name, None)
+                self._drop(name)
         if self._decided:
             self._end_of_fights(now)
         self.usage = self._supply.usage
