@@ -93,6 +93,13 @@ def at_least(questions: Questions, number: int) -> bool:
     return len(questions.answers) >= number
 
 
+def is_short(machine: Machine, address: str, seconds: int) -> bool:
+    """Whether at most so many seconds of the lifetime of an address are left."""
+    shown = machine.space.run("ip", "-o", "addr", "show").splitlines()
+    line = next(each for each in shown if f" {address}/" in each)
+    return int(line.partition("valid_lft ")[2].partition("sec")[0]) <= seconds
+
+
 def answered_by(questions: Questions, machine: Machine, since: float = 0.0) -> bool:
     return machine.mac in questions.answering(since)
 
@@ -112,11 +119,16 @@ def test_a_frozen_node_loses_its_address_by_the_kernels_hand(lan: Segment, held:
     assert not held.node.held()
 
 
-def test_a_control_process_that_is_restarted_at_once_moves_nothing(
-    lan: Segment, held: Announced
+@pytest.mark.parametrize("seconds", [3, 1], ids=["at once", "late"])
+def test_a_control_process_that_is_restarted_within_2_s_moves_nothing(
+    lan: Segment, held: Announced, seconds: int
 ) -> None:
+    """`seconds` of the lifetimes are left, rounded up, when the next process starts: 1 from 2 s
+    after the last renewal on, of which there is one every 0.5 s."""
     with lan.asking(held.addresses[0]) as first, lan.asking(held.addresses[1]) as second:
         held.node.kill(workers=False)
+        for address in held.addresses:
+            wait_for("the lifetime to pass", partial(is_short, held.node, address, seconds))
         held.node.start()
         lan.wait_live(held.node)
         since = time.monotonic()
