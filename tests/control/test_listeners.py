@@ -102,6 +102,27 @@ def test_an_address_that_this_node_does_not_have(
                 running.open(wanted)
 
 
+def test_an_address_that_could_not_be_claimed_is_not_served_when_a_backend_comes() -> None:
+    wanted = msgspec.structs.replace(route("192.0.2.77", free_port()), announced=Announced.ROUTES)
+    with listeners() as running:
+        running.open(msgspec.structs.replace(wanted, backends=()))
+        with pytest.raises(ListenError) as refused:
+            running.update(wanted)
+        assert refused.value.absent
+        assert running.actual([wanted.frontend])[wanted.frontend].paused
+
+
+def test_an_address_that_was_claimed_is_served_when_a_backend_comes() -> None:
+    wanted = msgspec.structs.replace(route("192.0.2.77", free_port()), announced=Announced.ROUTES)
+    claimed: set[str] = set()
+    running = Listeners(RecordingWorkers(), grace=0.0, claimed=claimed)
+    running.open(msgspec.structs.replace(wanted, backends=()))
+    claimed.add("192.0.2.77")
+    running.update(wanted)
+    assert not running.actual([wanted.frontend])[wanted.frontend].paused
+    running.close_all(0.0)
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "wanted"),
     [

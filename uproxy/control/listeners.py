@@ -134,6 +134,8 @@ class Listeners:
         necessary."""
         listener = self._listeners[route.frontend]
         if route.usable and (listener.paused or listener.partly_paused):
+            if _comes_and_goes(listener.route) and not _comes_and_goes(route):
+                self._require_address(route.frontend)
             self._resume(listener, route)
             return
         before, listener.route = listener.route, route
@@ -196,6 +198,12 @@ class Listeners:
             comes_and_goes=_comes_and_goes(route),
             calls=self._calls,
         )
+
+    def _require_address(self, frontend: Frontend) -> None:
+        """Its sockets were bound while this node did not have the address. If it still has not,
+        because it could not be claimed, no client comes, although they would listen."""
+        if frontend.address not in self._claimed:
+            listening.require_address(frontend, self._calls)
 
     def _overlaps(self, frontend: Frontend) -> bool:
         """Whether one of our frontends has this port already, on an overlapping address: one of the

@@ -98,6 +98,15 @@ def open_listeners(
     return sockets
 
 
+def require_address(frontend: Frontend, calls: SocketCalls = LINUX) -> None:
+    """Raises ListenError unless an interface has the address of a frontend, or, if it is an IPv4
+    address, a route makes it local."""
+    try:
+        _bound(frontend._replace(port=0), False, False, shared=False, calls=calls).close()
+    except OSError as error:
+        raise ListenError(error, frontend) from error
+
+
 def pause(sock: socket.socket) -> None:
     """Make a TCP listener refuse clients (RST to a SYN) while it keeps its port.
 
