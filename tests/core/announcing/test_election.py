@@ -611,6 +611,22 @@ def test_it_is_announced_anew_where_neighbours_know_another_link_layer_address()
     assert step.gratuitous == (IP,)
 
 
+def test_an_endpoint_that_comes_back_finds_the_address_where_it_was_at_once() -> None:
+    """Otherwise each node would wait for another one, which it takes to be the better one."""
+    addresses = [f"192.0.2.{number}" for number in range(10, 20)]
+    driver = Driver(want=wanted(*addresses))
+    elsewhere = frozenset(addresses)
+    step = driver.start(peer("n1", unable=elsewhere), peer("n2", unable=elsewhere))
+    assert step.announce.keys() == set(addresses)
+    driver.see(peer("n1"))
+    driver.see(peer("n2"))
+    kept = wanted(addresses[0])
+    driver.want = wanted(*addresses, reason="no endpoint of default/web is ready") | kept
+    assert driver.run(4.0).announce.keys() == set(kept)
+    driver.want = wanted(*addresses)
+    assert driver.step().announce.keys() == set(addresses)
+
+
 @pytest.mark.parametrize("others", [(), ("n1", "n2")])
 def test_the_reason_names_the_subnet_that_is_missing(others: tuple[str, ...]) -> None:
     address = "203.0.113.9"

@@ -188,6 +188,8 @@ class Election:
         for address, hold in list(self._holdings.held.items()):
             if rival := self._outlook.rival(address, hold.epoch):
                 self._holdings.release(address, f"node {rival} has it")
+            else:
+                self._outlook.last_holders[address] = self.node
         if wanted is None:
             return
         self._holdings.drop_unwanted(wanted)

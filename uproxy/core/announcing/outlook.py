@@ -19,7 +19,7 @@ class Outlook:
     def __init__(self, peers: Peers, own: OwnLease, *, alone: bool) -> None:
         self.live: Sequence[Peer] = ()
         self.last_holders: dict[str, str] = {}
-        """The node that each address was last seen at."""
+        """The node that each address was last seen at; all nodes should agree on it."""
         self._peers, self._own, self._alone = peers, own, alone
         self._dead: frozenset[str] = frozenset()
         self._suspects: frozenset[str] = frozenset()
