@@ -113,6 +113,33 @@ def test_addresses_of_gateways_and_machines_are_not_handed_out() -> None:
     assert pools.addresses("b") == ("192.0.2.1",)
 
 
+def test_a_cluster_ip_is_not_handed_out() -> None:
+    """All nodes but one would lose it, since it would be announced by one."""
+    pools = Pools()
+    dns = service("kube-system/dns", ip="192.0.2.1")
+    pools.state.apply(SOURCE, dns)
+    pools.supply.object_changed(Service, dns.key)
+    assert pools.addresses("a") == ("192.0.2.2",)
+    assert pools.addresses("b") == ("192.0.2.3",)
+    assert pools.addresses("c") == ()
+    pools.allocator.put(service("asks", type="LoadBalancer", load_balancer_ip="192.0.2.1"))
+    pools.allocator.converge(complete=True)
+    condition = pools.allocator.decisions[ObjectName("default", "asks")].condition
+    assert condition is not None
+    assert condition.message.endswith("the ClusterIP of kube-system/dns")
+    pools.allocator.remove(ObjectName("default", "asks"))
+    pools.state.remove(SOURCE, Service, dns.key)
+    pools.supply.object_changed(Service, dns.key)
+    assert pools.addresses("c") == ("192.0.2.1",)
+
+
+def test_the_cluster_ips_that_were_there_before_are_known_too() -> None:
+    pools = Pools()
+    pools.state.apply(SOURCE, service("dns", ip="192.0.2.1"))
+    pools.allocator = pools.supply.begin_anew()
+    assert pools.addresses("a") == ("192.0.2.2",)
+
+
 def test_a_holder_keeps_what_this_machine_takes_for_the_address_of_another() -> None:
     """Nodes may have different gateways, and the next leader may know of others."""
     pools = Pools()

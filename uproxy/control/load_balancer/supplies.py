@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from uproxy.core.allocation.allocator import Allocator
+from uproxy.core.allocation.cluster_ips import ClusterIPs
 from uproxy.core.allocation.decisions import Decision
 from uproxy.core.allocation.holdings import PoolUsage
 from uproxy.core.allocation.node_addresses import NodeAllocator
@@ -62,8 +63,8 @@ class PoolCatalog(Protocol):
 
 
 class PoolSupply:
-    """Pools, without the addresses of Nodes and API servers that may lie in them, nor those on
-    which this node depends."""
+    """Pools, without the addresses that lie in them, but are those of Nodes, of API servers, or of
+    Services within the cluster, or on which this node depends."""
 
     def __init__(
         self,
@@ -96,12 +97,18 @@ class PoolSupply:
         """Addresses that are not handed out, each with the host that has it. It is a copy, since
         the allocator may look at it from another thread."""
         self._hosts_version: tuple[int, Mapping[str, str]] = (-1, {})
+        self._cluster_ips = ClusterIPs()
+        self._changed = set(self._state.service_names())
         self._pools: Sequence[Pool] = ()
         self._namespaces: Mapping[str, Mapping[str, str]] = {}
-        self._allocator = Allocator(lambda address: self._hosts.get(address, ""))
+        self._allocator = Allocator(
+            lambda address: self._hosts.get(address, "") or self._cluster_ips.owner(address)
+        )
         return self._allocator
 
     def object_changed(self, kind: type[Object], name: ObjectName) -> bool:
+        if kind is Service:
+            self._changed.add(name)
         return kind is Node
 
     def tell(self) -> Iterator[None]:
@@ -111,6 +118,12 @@ class PoolSupply:
             self._hosts = {**occupied, **{each: hosts.host_of(each) for each in hosts.addresses}}
             self._allocator.recheck(before.keys() ^ self._hosts.keys())
             yield
+        while self._changed:
+            name = self._changed.pop()
+            changed = self._cluster_ips.put(name, self._state.service(name))
+            if changed:
+                self._allocator.recheck(changed)
+                yield
         namespaces, pools = self._catalog.namespaces, self._catalog.pools
         if namespaces != self._namespaces:
             self._namespaces = namespaces

@@ -74,8 +74,8 @@ class Allocator:
         for address in addresses:
             keep = self._known.add if self._taken(address) else self._known.discard
             keep(address)
-            self._holdings.recheck(address)
-            self._retry = True
+            if self._holdings.recheck(address):
+                self._retry = True
 
     def converge(self, *, complete: bool) -> Sequence[Decision]:
         """Decide about all that has changed. Returns the decisions that are new, that differ from

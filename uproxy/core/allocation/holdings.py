@@ -62,12 +62,15 @@ class Holdings:
                 if pool is not None:
                     pool.give_back(address, name)
 
-    def recheck(self, address: str) -> None:
-        """Note that `taken` may say something else of an address than before."""
+    def recheck(self, address: str) -> bool:
+        """Note that `taken` may say something else of an address than before. Returns whether a
+        pool has it."""
         pool = self.table.pool_of(address)
-        if pool is not None:
-            pool.give_back(address)
+        if pool is None:
+            return False
+        pool.give_back(address)
         self._withhold(address)
+        return True
 
     def is_free(self, address: str) -> bool:
         """Whether an address of a pool can be handed out to a Service that shares with none."""
