@@ -10,6 +10,7 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from uproxy.core.cluster.objects import Object
+from uproxy.core.report.findings import Finding
 from uproxy.core.report.status import ObjectStatus
 from uproxy.core.report.unusable_objects import MOST, first_few
 from uproxy.sources.manifests.file import FileContent, Key, Located, file_error
@@ -28,6 +29,7 @@ class Change(NamedTuple):
 class _File(NamedTuple):
     objects: Mapping[Key, Located]
     errors: tuple[ObjectStatus, ...]
+    warnings: tuple[Finding, ...]
     proven: bool
     """Whether `objects` come from a version of the file that had no errors."""
 
@@ -53,6 +55,7 @@ class Catalog:
         """The files that define a key, sorted. The first one counts."""
         self._contested: set[Key] = set()
         self._with_errors: set[str] = set()
+        self._with_warnings: set[str] = set()
 
     def objects(self) -> list[Object]:
         """All objects, each once, in no particular order."""
@@ -69,6 +72,11 @@ class Catalog:
         found += [entry for key in contested for entry in islice(self._losers(key), MOST)]
         found.sort(key=lambda entry: entry[0])
         return first_few((each for _, each in found), total, "files")
+
+    def warnings(self) -> list[Finding]:
+        """What is odd at present, by file: the first few findings."""
+        paths = nsmallest(MOST, self._with_warnings)
+        return list(islice((each for path in paths for each in self._files[path].warnings), MOST))
 
     def update(self, readings: Mapping[str, FileContent | None]) -> list[Change]:
         """Take over the new content of files; None: the file is gone.
@@ -93,12 +101,13 @@ class Catalog:
         before = self._files.get(path)
         if reading.errors and before is not None and before.proven:
             return before._replace(errors=reading.errors)
-        return _File(reading.objects, reading.errors, not reading.errors)
+        return _File(reading.objects, reading.errors, reading.warnings, not reading.errors)
 
     def _set(self, path: str, after: _File | None) -> None:
         for key in self._keys(self._files.pop(path, None)):
             self._release(key, path)
         self._with_errors.discard(path)
+        self._with_warnings.discard(path)
         if after is None:
             return
         self._files[path] = after
@@ -106,6 +115,8 @@ class Catalog:
             self._hold(key, path)
         if after.errors:
             self._with_errors.add(path)
+        if after.warnings:
+            self._with_warnings.add(path)
 
     def _hold(self, key: Key, path: str) -> None:
         holders = self._holders.setdefault(key, [])

@@ -49,7 +49,7 @@ class FileMonitor:
         *,
         use_inotify: bool = True,
     ) -> None:
-        self._roots = roots
+        self.roots = roots
         self._inotify = _open_inotify() if use_inotify else None
         self._listing = Listing()
         self._monitored: dict[int, str] = {}
@@ -79,7 +79,7 @@ class FileMonitor:
         """List all manifests and monitor their directories. Blocks, so it is called in a thread."""
         begin = time.monotonic()
         added = _Directories(self._inotify)
-        listing = list_files(self._roots, added.add)
+        listing = list_files(self.roots, added.add)
         for descriptor in self._monitored.keys() - added.monitored.keys():
             added.remove(descriptor)
         self._monitored = added.monitored

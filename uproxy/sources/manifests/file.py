@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
 import msgspec
 
 from uproxy.core.brief import brief, brief_name
+from uproxy.core.cluster.api_kinds import misspelt
 from uproxy.core.cluster.decode import DecodeError, from_data, kind_of
 from uproxy.core.cluster.objects import Node, Object, ObjectName
+from uproxy.core.report.findings import Finding, Severity, finding
 from uproxy.core.report.status import ObjectStatus
+from uproxy.sources.manifests.spelling import MOST, spelling
 from uproxy.text.advice import advise
 from uproxy.text.document import Document, Malformed, Parts, decode_text, join_parts
 from uproxy.text.files import printable_name
@@ -27,15 +31,6 @@ _MAX_LISTS = 10
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 """An RFC 1123 subdomain, which the API server requires of names."""
-_OUR_KINDS: Final = {
-    "Service": "v1",
-    "Endpoints": "v1",
-    "Node": "v1",
-    "EndpointSlice": "discovery.k8s.io/v1",
-}
-_OWN_GROUP = re.compile(r"(core/|discovery\.k8s\.io/)?v[0-9][a-z0-9]*")
-"""apiVersions in which these kinds are Kubernetes' own. A Service of Knative, for example, is a
-different kind of object, and not an error."""
 
 
 class Key(NamedTuple):
@@ -62,6 +57,8 @@ class FileContent(NamedTuple):
     errors: tuple[ObjectStatus, ...] = ()
     ignored: int = 0
     """How many objects were ignored, because a proxy does not need their kinds."""
+    warnings: tuple[Finding, ...] = ()
+    """What is odd, but can be used."""
 
 
 class _Item(NamedTuple):
@@ -113,6 +110,7 @@ class _Reader:
         self._objects: dict[Key, Located] = {}
         self._ignored = 0
         self._errors: list[ObjectStatus] = []
+        self._warnings: list[Finding] = []
         self._more = 0
         """Errors that are only counted, because to formulate an error takes most of the time."""
 
@@ -125,7 +123,11 @@ class _Reader:
         if self._more:
             last = file_error(self._path, 0, "", f"{self._more} more errors in this file")
             errors = [*errors, last]
-        return FileContent(self._objects, tuple(errors), self._ignored)
+        warnings = self._warnings
+        if not (self._objects or errors or self._ignored):
+            name = printable_name(self._path)
+            warnings = [finding(Severity.WARNING, "there is no object in it", file=name)]
+        return FileContent(self._objects, tuple(errors), self._ignored, tuple(warnings))
 
     def malformed(self, error: Malformed) -> None:
         if self._room():
@@ -138,6 +140,8 @@ class _Reader:
         return room
 
     def _decode(self, item: _Item) -> None:
+        if room := MOST - len(self._warnings):
+            self._warnings += islice(spelling(self._path, *item), room)
         try:
             kind = _kind_of(item.data)
         except DecodeError as error:
@@ -187,10 +191,9 @@ def _items(data: Any, prefix: Parts, document: Document) -> Iterator[_Item]:
 
 def _kind_of(data: Any) -> type[Object] | None:
     kind = kind_of(data)
-    if kind is None:
-        expected = _OUR_KINDS.get(data["kind"], "")
-        if expected and _OWN_GROUP.fullmatch(data["apiVersion"]):
-            raise DecodeError(f"{data['kind']} is read from {expected} only", "apiVersion")
+    odd = misspelt(data["apiVersion"], data["kind"]) if kind is None else None
+    if odd is not None and odd.is_used:
+        raise DecodeError(odd.reason, odd.field)
     return kind
 
 

@@ -85,6 +85,17 @@ def list_files(
     return _Walk(monitor, limit).run(roots)
 
 
+def without_manifests(roots: Iterable[str], listing: Listing) -> list[str]:
+    """The directories among `roots` that have no manifest, nor have those below them."""
+    listed = set(listing.directories.values())
+    empty = (root for root in roots if root in listed)
+    return [
+        root
+        for root in empty
+        if not any(path.startswith(os.path.join(root, "")) for path in listing.files)
+    ]
+
+
 def path_steps(path: str) -> Iterator[str]:
     """Every path whose replacement changes where `path` leads: the links on the way, and the
     end."""

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from uproxy.core.backoff import Backoff
 from uproxy.core.errors import SourceError
+from uproxy.core.report.findings import Finding, Severity, finding, new_lines
 from uproxy.core.report.status import ObjectStatus
 from uproxy.sources.manifests.catalog import Catalog, Change, difference
 from uproxy.sources.manifests.changes import FileMonitor, PossibleChanges
@@ -24,8 +25,16 @@ from uproxy.sources.manifests.file import (
     read_manifest,
     unreadable,
 )
-from uproxy.sources.manifests.listing import MAX_FILES, Listing, Stamp, is_manifest
+from uproxy.sources.manifests.listing import (
+    MAX_FILES,
+    SUFFIXES,
+    Listing,
+    Stamp,
+    is_manifest,
+    without_manifests,
+)
 from uproxy.sources.sink import Sink
+from uproxy.text.advice import one_of
 from uproxy.text.files import error_reason, printable_name
 
 _log = logging.getLogger(__name__)
@@ -96,6 +105,7 @@ class ManifestSource:
 
     async def _follow(self, monitor: FileMonitor, store: _Store, sink: Sink) -> None:
         hints, delivered = PossibleChanges(everywhere=True), None
+        warnings: Sequence[Finding] = ()
         while True:
             began = time.monotonic()
             refreshed = await asyncio.to_thread(store.refresh, hints)
@@ -107,6 +117,9 @@ class ManifestSource:
             if refreshed.errors != delivered:
                 sink.report_errors(self.name, refreshed.errors)
             delivered = refreshed.errors
+            for line in new_lines(warnings, refreshed.warnings):
+                _log.warning("%s", line)
+            warnings = refreshed.warnings
             await asyncio.sleep(rest_after(took))
             hints = await monitor.changes()
 
@@ -128,6 +141,8 @@ class _Refreshed(NamedTuple):
     changes: list[Change]
     errors: list[ObjectStatus]
     """All errors, whether they are new or not."""
+    warnings: list[Finding]
+    """The same for what is odd, but can be used."""
 
 
 class _ListingNeeded(Exception):
@@ -149,6 +164,7 @@ class _Store:
         self._stopping = stopping
         self._files: dict[str, Stamp] = {}
         self._troubles: Mapping[str, str] = {}
+        self._empty_directories: Sequence[Finding] = ()
         self.catalog = catalog
 
     def refresh(self, hints: PossibleChanges) -> _Refreshed:
@@ -159,7 +175,8 @@ class _Store:
             stale = self._list(hints.paths)
         changes = self.catalog.update(self._read(stale))
         troubles = [file_error(path, 0, "", text) for path, text in self._troubles.items()]
-        return _Refreshed(changes, troubles + self.catalog.errors())
+        warnings = [*self._empty_directories, *self.catalog.warnings()]
+        return _Refreshed(changes, troubles + self.catalog.errors(), warnings)
 
     def _examine(self, paths: Iterable[str]) -> dict[str, Stamp | None]:
         """The stamps of single files; None: the file is gone, or is not a manifest any longer."""
@@ -183,6 +200,8 @@ class _Store:
         gone."""
         listing = self._monitor.scan()
         self._troubles = listing.troubles
+        empty = without_manifests(self._monitor.roots, listing)
+        self._empty_directories = [empty_directory(each) for each in empty]
         to_read, gone = difference(self._files, listing.files)
         to_read += [path for path in touched if path in listing.files]
         stale: dict[str, Stamp | None] = {path: listing.files[path] for path in to_read}
@@ -209,6 +228,12 @@ class _Store:
             # Whatever the error is, it concerns one file, and the others are read.
             _log.exception("%s: unexpected error", printable_name(path))
             return unreadable(path, f"cannot be read: unexpected {type(error).__name__}")
+
+
+def empty_directory(path: str) -> Finding:
+    """What to say about a directory without manifests."""
+    name, suffixes = printable_name(path), one_of([f"*{each}" for each in SUFFIXES])
+    return finding(Severity.WARNING, f"there is no {suffixes} file in it", file=name)
 
 
 def read_file(path: str) -> FileContent | None:
