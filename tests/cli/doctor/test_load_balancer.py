@@ -124,7 +124,7 @@ def test_a_good_machine_needs_no_advice(announce: str) -> None:
         pytest.param(
             {"arp_ignore": {"eth0": 2}}, "ARP", "arp_ignore is 2", "to 0 or 1", id="silent to all"
         ),
-        pytest.param({"arp_ignore": {"eth0": 8}}, "ARP", "to nobody", "to 0 or 1", id="silent"),
+        pytest.param({"arp_ignore": {"eth0": 8}}, "ARP", "to no machine", "to 0 or 1", id="silent"),
         pytest.param(
             {"proxies": ("kube-proxy in mode ipvs (interface kube-ipvs0)",)},
             "ARP",

@@ -16,7 +16,7 @@ from uproxy.host.segments import Segment
 _NO_ARP: Final = {
     2: "only to neighbours whose address is in the subnet of the address asked for, which an "
     "announced address has none of",
-    8: "to nobody",
+    8: "to no machine",
 }
 """Values of arp_ignore with which the kernel does not answer for announced addresses."""
 _IPVS: Final = "kube-ipvs0"
@@ -156,7 +156,10 @@ def overlaps(facts: Announcing) -> Finding:
     ]
     if not found:
         return Finding(name, Result.OK, "none is known to be used for something else")
-    advice = "leave them out of the pool, or reserve them: --lb-reserve ADDRESS"
+    advice = (
+        "leave them out of the pool, or reserve them: --lb-reserve ADDRESS, or the annotation "
+        "uproxy.dev/reserve of an IPAddressPool"
+    )
     return Finding(name, Result.WARN, _some(found), advice)
 
 

@@ -127,7 +127,7 @@ class Allocation:
             decisions = allocator.converge(complete=complete)
         if complete != self.deciding:
             # The lead was lost or won meanwhile, so that these decisions are void. It may have
-            # changed back before anybody looks again.
+            # changed back before this is looked at again.
             self._writer.clear()
             self.begin_anew()
             self._wake.set()

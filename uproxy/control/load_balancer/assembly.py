@@ -213,7 +213,7 @@ def _route_announcers(
 
 
 def _only_if(config: Config, announced: Announced) -> Iterable[None]:
-    """One turn if addresses are announced like that, otherwise none."""
+    """Yields once if addresses are announced in this way, and otherwise never."""
     return (None,) if _announce(config) == announced else ()
 
 

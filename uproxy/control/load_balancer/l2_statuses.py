@@ -72,7 +72,7 @@ class _List(msgspec.Struct, frozen=True):
 
 
 class Steps(NamedTuple):
-    """What makes the objects say what is so."""
+    """What has to be written so that the objects agree with what is announced."""
 
     create: Mapping[ObjectName, Interfaces]
     change: Mapping[str, tuple[ObjectName, Interfaces]]
@@ -120,8 +120,8 @@ class L2Statuses:
             await asyncio.sleep(pause)
 
     async def write(self) -> bool:
-        """Make the objects say what is so. Returns whether their CRD exists and they may be
-        written. Raises ApiUnreachable and msgspec.MsgspecError."""
+        """Make the objects agree with what is announced. Returns whether their CRD exists and they
+        may be written. Raises ApiUnreachable and msgspec.MsgspecError."""
         query: dict[str, str | int] = {"labelSelector": f"{_NODE}={self._node}", "limit": _PAGE}
         code, body = await self._ask(Request("GET", self._path, query))
         if code in (403, 404):
@@ -179,7 +179,8 @@ def owner_references(node: str, uid: str) -> Iterator[dict[str, str]]:
 
 
 def steps_between(found: tuple[_L2Status, ...], wanted: Mapping[ObjectName, Interfaces]) -> Steps:
-    """From the objects of this node to what is so. Of two for one Service, the second goes."""
+    """The steps from the objects that this node has to those that it should have. Of two objects
+    for one Service, the second is deleted."""
     kept: dict[ObjectName, _L2Status] = {}
     delete = []
     for each in found:

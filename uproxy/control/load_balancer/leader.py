@@ -29,7 +29,7 @@ from uproxy.text.json_text import UNREADABLE
 log = logging.getLogger(__name__)
 
 NAME: Final = "uproxy-allocator"
-"""Of the Lease."""
+"""The name of the Lease."""
 _API: Final = "coordination.k8s.io/v1"
 _PACE: Final = ElectionPace()
 _FIRST: Final = 4
@@ -88,7 +88,8 @@ class AllocatorLease:
         not hold the Lease waits before it asks."""
         self.identity = identity
         self.holder = ""
-        """Who held it when it was last seen; "" if nobody did, or if that is not known."""
+        """The identity that held it when it was last seen; "" if none did, or if that is not
+        known."""
         self.given_up = False
         """Whether this process wants it no more."""
         self._ask = ask
@@ -100,7 +101,7 @@ class AllocatorLease:
         self._clock = clock
         self._path = f"/apis/{_API}/namespaces/{namespace}/leases"
         self._object: dict[str, Any] = {}
-        """As it was read or written last."""
+        """The Lease as it was last read or written."""
         self._seen: Holding | None = None
         self._seen_at = 0.0
         self._held_until = 0.0

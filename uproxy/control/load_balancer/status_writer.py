@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 _AT_ONCE: Final = 8
 """Requests that are under way at a time. One takes 2 to 5 ms, so 10,000 Services take seconds."""
 _RETRY: Final = Backoff(initial=0.2, maximum=300.0, jitter=0.5)
-"""Between attempts to write one Service."""
+"""The delays between attempts to write one Service."""
 _OUTAGE: Final = Backoff(initial=0.2, maximum=10.0, jitter=0.5)
-"""Between attempts to write anything while no API server answers."""
+"""The delays between attempts to write anything while no API server answers."""
 _OUTAGES: Final = (429, 502, 503, 504)
 """Answers that have nothing to do with the Service."""
 _LOST: Final = 1.0
@@ -117,7 +117,7 @@ class StatusWriter:
         return {name: each.reason for name, each in self._statuses.items() if each.reason}
 
     def put(self, decision: Decision) -> None:
-        """Have a Service say what was decided now. What was decided earlier is given up."""
+        """Write what was decided about a Service. What was decided earlier is given up."""
         name, service = decision.service, self._service(decision.service)
         status = self._statuses.get(name)
         if status is None:

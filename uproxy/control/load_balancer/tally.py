@@ -30,7 +30,7 @@ class Tally:
         self.counts = replace(self.counts, gratuitous=self.counts.gratuitous + frames)
 
     def heard(self, address: str) -> None:
-        """Note that another machine says to have an address."""
+        """Note that another machine claims to have an address."""
         if address in self._held:
             self.counts = replace(self.counts, contradictions=self.counts.contradictions + 1)
 

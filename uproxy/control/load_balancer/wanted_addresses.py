@@ -14,7 +14,7 @@ from uproxy.core.cluster.state import ClusterState
 
 class WantedAddresses:
     """Follows Services, their endpoints and the Nodes in the state of the cluster. A change is only
-    noted until somebody asks, as a rollout changes endpoints many times a second."""
+    noted until `current` is called, as a rollout changes endpoints many times a second."""
 
     def __init__(
         self,

@@ -69,8 +69,8 @@ class Allocator:
             self._retry = True
 
     def recheck(self, addresses: Iterable[str]) -> None:
-        """Ask `taken` again about these addresses. What is free of a pool is counted without those
-        that were named here and are taken."""
+        """Ask `taken` again about these addresses. Those of them that are taken are not counted as
+        free addresses of their pool."""
         for address in addresses:
             keep = self._known.add if self._taken(address) else self._known.discard
             keep(address)
@@ -116,14 +116,14 @@ class Allocator:
     def _adopt(self, outcomes: _Outcomes) -> None:
         """The first pass: every Service keeps what it has, if it may.
 
-        Nobody loses an address to a Service that comes later: first come those that hold theirs
+        No Service loses an address to one that comes later: first come those that hold theirs
         unchanged, then those whose status says so, and last those to which an address has been
         promised that their status does not say yet. Among these the older one comes first.
         """
         dirty = self._entries.take_dirty()
         dirty += self._promised_to_others(dirty)
         ranked = sorted((_rank(each), each.order, each) for each in dirty)
-        # Who changes how they share an address may open it for others.
+        # A Service that changes how it shares an address may open it for others.
         self._retry = self._retry or any(rank and each.sharing for rank, _, each in ranked)
         for each in dirty:
             self._release(each)

@@ -43,8 +43,8 @@ class Outcome:
         )
 
     def _news(self, decision: Decision) -> Sequence[ServiceEvent]:
-        """The Events to send with a decision. None says again what has been said: each restart,
-        and each new leader, would otherwise repeat them for every Service that waits."""
+        """The Events to send with a decision. Those that have been sent already are left out: each
+        restart, and each new leader, would otherwise repeat them for every Service that waits."""
         if decision.condition is None or decision.condition == self.entry.said:
             return ()
         return (*self._about_request(), *self.events)

@@ -1,4 +1,4 @@
-"""Recognises another controller that takes away again and again what uproxy writes."""
+"""Recognises another controller that keeps removing what uproxy writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of several nodes should take an address that nobody holds."""
+"""Which of several nodes should take an address that no node holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Machines that say to have an address that is rightfully announced here."""
+"""Other machines that claim to have an address which this node rightfully announces."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from math import inf
 from typing import Final
 
 LASTING: Final = 5.0
-"""Seconds after which a contradiction is told: a node that has lost an address and does not know
-it yet contradicts for no longer."""
+"""Seconds that a contradiction has to last before it is reported. A node that has lost an address
+and does not know it yet contradicts for less time."""
 REMEMBERED: Final = 60.0
-"""Seconds since it was heard last after which it is told no more."""
+"""Seconds after which a contradiction that is not heard any more is no longer reported."""
 
 
 class Contradictions:
-    """Who was heard, and when, per address."""
+    """For each address, which machine was heard, and when."""
 
     def __init__(self) -> None:
         self._heard: dict[str, tuple[str, float, float]] = {}
         """The machine, when it was heard first and last."""
 
     def heard(self, address: str, mac: str, now: float) -> bool:
-        """Take one; whether it is to be told from now on. Each further one is no news: thousands
-        may come in a second."""
+        """Note a contradiction. Returns whether it is to be reported from now on. Further ones of
+        the same machine change nothing, as thousands may come in a second."""
         before = self._heard.get(address)
         if before is None or before[0] != mac or now > before[2] + REMEMBERED:
             self._heard[address] = (mac, now, now)
@@ -36,5 +36,5 @@ class Contradictions:
         return {a: mac for a, (mac, first, last) in heard.items() if last >= first + LASTING}
 
     def changes_at(self) -> float:
-        """When one of them may be told no more."""
+        """When one of them may cease to be reported."""
         return min((last + REMEMBERED for _, _, last in self._heard.values()), default=inf)

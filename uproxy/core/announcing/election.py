@@ -87,28 +87,29 @@ class Election:
                 self._holdings.yield_to_claims(lease)
 
     def gone(self, node: str, now: float) -> None:
-        """Take that a Lease was deleted."""
+        """Note that a Lease was deleted."""
         if node == self.node:
             self._lease.deleted()
         else:
             self._peers.deleted(node)
 
     def wrote(self, version: str, now: float) -> None:
-        """Take that the Lease was written, and which resourceVersion it has."""
+        """Note that the Lease was written, and which resourceVersion it has."""
         self._lease.wrote(version)
 
     def write_failed(self, now: float) -> None:
-        """Take that the Lease was not written, or perhaps was."""
+        """Note that a write of the Lease has failed. The server may have carried it out all the
+        same."""
         self._lease.failed()
 
     def write_conflicted(self, current: AnnouncerLease | None, now: float) -> None:
-        """Take that the Lease was not written since another version of it is there, which was read
-        now, or since there is none any more."""
+        """Note that the Lease was not written, because there is another version of it, which was
+        read now, or because it does not exist any more."""
         self._lease.conflicted(current, now)
 
     def heard(self, address: str, mac: str, now: float) -> None:
-        """Take that another machine says to have an address. All of a network's may be reported;
-        most of them are none of ours."""
+        """Note that another machine has announced an address. The caller may pass on what it hears
+        of any address; most of them are not ours."""
         hold = self._holdings.held.get(address)
         if hold is not None or address in (self._standing.wanted or ()):
             self._wire.answered(address, now)

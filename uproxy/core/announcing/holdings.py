@@ -22,11 +22,11 @@ class Hold:
     why: str = ""
     """How it came to be ours, for people."""
     mac: str = ""
-    """Where neighbours know it."""
+    """The link-layer address at which neighbours know it."""
     silent_since: float = inf
-    """Since when it is not announced although it is ours: another machine has said to have it while
-    we were in doubt, or we were frozen for so long that another node may have taken it. inf: it is
-    announced."""
+    """Since when it is not announced although it is ours: another machine has claimed to have it
+    while we were in doubt, or we were frozen for so long that another node may have taken it. inf:
+    it is announced."""
     silenced: int = 0
     """How often that has happened."""
 
@@ -35,7 +35,8 @@ class Hold:
         return self.silent_since == inf
 
     def place(self, interface: str, mac: str) -> bool:
-        """Set where it is; whether neighbours know another link-layer address."""
+        """Set the interface that it is on. Returns whether neighbours know another link-layer
+        address."""
         moved = bool(self.mac) and self.mac != mac
         self.interface, self.mac = interface, mac
         return moved

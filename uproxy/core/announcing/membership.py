@@ -91,5 +91,5 @@ class Membership:
 
 
 def _order(node: str, of: Candidates) -> tuple[int, int]:
-    """The announcers are those for which it is the highest."""
+    """Puts nodes in order: those for which it is highest are the announcers."""
     return of.nodes[node].weight, score(of.pool, node)

@@ -43,7 +43,8 @@ class Outlook:
         return self._alone or (self._own.fresh(now) and self.joined())
 
     def judge(self, now: float) -> bool:
-        """Find out who is alive; whether that has changed, or anything that Leases say."""
+        """Find out which nodes are alive. Returns whether that has changed, or anything that Leases
+        say."""
         dead = frozenset(p.lease.node for p in self._peers if self._is_dead(p, now))
         suspects = frozenset(p.lease.node for p in self._peers if self._is_suspect(p, now))
         for node in [p.lease.node for p in self._peers if p.gone and p.lease.node in dead]:

@@ -61,8 +61,8 @@ class OwnLease:
         return now < self._superseded_until
 
     def saw(self, lease: AnnouncerLease, now: float) -> int:
-        """Take this node's own Lease from the watch; the number of the renewal that has come back,
-        or 0 if it is not one of ours."""
+        """Note this node's own Lease, as the watch delivered it. Returns the number of the renewal
+        that has come back, or 0 if it is not one of ours."""
         if self._known is not None and is_older(lease, self._known):
             return 0
         self._known, self._version = lease, lease.version
@@ -86,7 +86,7 @@ class OwnLease:
         return self.written is None
 
     def deleted(self) -> None:
-        """Take that there is no such Lease any more, so that it is created again."""
+        """Note that there is no such Lease any more, so that it is created again."""
         self._version, self._known = "", None
         self._last_sent = -inf
 
@@ -100,8 +100,8 @@ class OwnLease:
         self._in_flight, self._failed = False, True
 
     def conflicted(self, current: AnnouncerLease | None, now: float) -> None:
-        """Take what is there in place of what we thought: not in the order of the watch, so it
-        proves nothing."""
+        """Note the Lease that is there in place of the one that we thought was there. It did not
+        come in the order of the watch, so it proves nothing."""
         self.failed()
         self._version = current.version if current is not None else ""
         if current is not None and current.instance not in ("", self.instance):

@@ -1,4 +1,4 @@
-"""How often Leases are renewed, and for how long what is worth what (decision 0018)."""
+"""How often Leases are renewed, and how long nodes wait for each other (decision 0018)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ the same moment. Otherwise the first one to come up would get all of them, and k
 STAND_IN: Final = 2.0
 """Seconds after which the next best node takes an address which the best one leaves alone."""
 CLAIM: Final = 2.0
-"""Seconds for which a claim is worth anything to the node that made it."""
+"""Seconds after which a claim that has not come back is given up."""
 RECONSIDER: Final = 1.0
 """Seconds after which an address is claimed again that another node was about to take."""
 PREFER: Final = 5.0

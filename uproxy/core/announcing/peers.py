@@ -66,8 +66,8 @@ class Peers:
             peer.gone = node not in found
 
     def saw(self, lease: AnnouncerLease, now: float) -> bool:
-        """Take a Lease; whether more than its renewal is new. A list may come from a cache that
-        is behind, so that an older state is no news."""
+        """Note a Lease. Returns whether more than its renewal is new. A list may come from a cache
+        that is behind, so an older state is ignored."""
         known = self._peers.get(lease.node)
         if known is None:
             reach = Reach.of_lease(lease.interfaces)

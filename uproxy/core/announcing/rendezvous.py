@@ -1,4 +1,4 @@
-"""In which order nodes come for a pool or an address, without asking each other."""
+"""The order of the nodes for a pool or an address, on which they agree without communication."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told about addresses: who announces them, why, and Events."""
+"""What is reported about addresses: which node announces them, why, and Events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN: Final = 3
 
 
 class Reports:
-    """What is told about addresses."""
+    """What is reported about addresses."""
 
     def __init__(self, node: str) -> None:
         self._node = node
@@ -31,7 +31,7 @@ class Reports:
         self._events: list[AnnounceEvent] = []
 
     def update(self, standing: Standing, holdings: Holdings, outlook: Outlook, now: float) -> None:
-        """Take what has changed."""
+        """Take note of what has changed."""
         before, self._states = self._states, {}
         self._waiting = {}
         true: set[tuple[ObjectName, str, str]] = set()
@@ -74,7 +74,7 @@ class Reports:
             since = hold.since if hold.since > -inf else now
             return AddressState(self._node, since, hold.why, conflict)
         if hold is not None:
-            return AddressState("", now, "another machine has said to have it")
+            return AddressState("", now, "another machine has claimed to have it")
         holder, live = outlook.holder(address, now)
         if holder is not None and live:
             return AddressState(holder.lease.node, now)
@@ -115,7 +115,7 @@ class Reports:
                 note += ", so that it is ignored"
                 found.append(AnnounceEvent(each.services, "Warning", "exclusionIgnored", note))
             if state.conflict:
-                note = f"{state.conflict} says to have {each.address} as well"
+                note = f"{state.conflict} claims to have {each.address} as well"
                 found.append(AnnounceEvent(each.services, "Warning", "addressConflict", note))
         found += self._failures(each, standing)
         keys = {(name, e.reason, e.note): e for e in found for name in each.services}

@@ -49,8 +49,8 @@ class Schedule:
             self._set(address, now)
 
     def contradicted(self, address: str, now: float) -> None:
-        """Another machine says to have an address that is ours: say at once that it has not, but
-        not more than once in a second, since the other one may do the same."""
+        """Another machine claims to have an address that is ours: announce it at once, but not more
+        than once in a second, since the other machine may do the same."""
         if address in self._due and now >= self._answered.get(address, -inf) + 1.0:
             self._answered[address] = now
             self._left[address] = max(1, self._left.get(address, 0))

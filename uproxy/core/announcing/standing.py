@@ -20,7 +20,7 @@ class Standing:
         """None as long as the cluster is not known."""
 
     def update(self, own: OwnState, wanted: Mapping[str, Announceable] | None) -> bool:
-        """Take both; whether something has changed."""
+        """Take note of both. Returns whether something has changed."""
         changed = own != self.own or wanted is not self.wanted
         if own.interfaces != self.own.interfaces:
             self.reach = Reach(own.interfaces)
