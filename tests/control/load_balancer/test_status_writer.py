@@ -114,6 +114,24 @@ async def writing(pace: Pace = QUICK) -> AsyncIterator[Written]:
             task.cancel()
 
 
+async def test_each_change_of_addresses_is_one_line_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with writing() as written:
+        written.create("web")
+        written.put("web")
+        await written.until_written("web")
+        written.writer.look_again()
+        written.put("web", "")
+        await written.server.until(lambda: not written.addresses("web"))
+        await written.server.until(lambda: len(caplog.messages) > 1)
+    assert caplog.messages == [
+        "Service default/web gets 192.0.2.10",
+        "Service default/web loses 192.0.2.10",
+    ]
+
+
 async def test_it_is_written_once_with_annotations_and_condition() -> None:
     async with writing() as written:
         written.create("web")

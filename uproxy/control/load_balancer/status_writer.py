@@ -20,6 +20,7 @@ from uproxy.control.time_slices import TimeSlices
 from uproxy.core.allocation.decisions import Decision, ServiceEvent
 from uproxy.core.allocation.status_patch import status_patch, without_times
 from uproxy.core.backoff import Backoff
+from uproxy.core.cluster.load_balancer import status_addresses
 from uproxy.core.cluster.objects import ObjectName, Service
 from uproxy.core.errors import unexpected
 from uproxy.core.retry import RetrySchedule
@@ -227,6 +228,7 @@ class StatusWriter:
             return
         self._outage.succeeded()
         if code < 300:
+            _log_change(service, decision)
             self._accepted(name, status, decision, content)
         elif code == 409:
             # It was written by others meanwhile. The new version comes by the watch.
@@ -278,6 +280,14 @@ class StatusWriter:
         self._logged.add(code)
         log.log(level, "cannot write the status of the Service %s: %s", name, reason)
         self._failed(name, status, reason)
+
+
+def _log_change(service: Service, decision: Decision) -> None:
+    """Say which addresses a Service has got or lost. Events say why, but are kept for an hour."""
+    before, after = set(status_addresses(service)), set(decision.addresses)
+    for verb, found in (("loses", before - after), ("gets", after - before)):
+        if found:
+            log.info("Service %s %s %s", decision.service, verb, ", ".join(sorted(found)))
 
 
 def _request(name: ObjectName, patch: Mapping[str, Any]) -> Request:
