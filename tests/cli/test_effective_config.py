@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from click.testing import CliRunner
 
 from uproxy.cli.effective_config import Resolved, resolve
 from uproxy.cli.flags import config_options, default_workers
+from uproxy.config.combine import setting_of
+from uproxy.config.fields import FIELDS
 from uproxy.config.settings import Address, Config
 from uproxy.core.allocation.pools import Pool, Reservation
 from uproxy.core.allocation.ranges import AddressRange
@@ -21,7 +24,8 @@ from uproxy.core.route import BalancerKind
 
 parse = AddressRange.parse
 
-_FILE = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+_KUBE_PROXY = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+_OWN = "apiVersion: uproxy.dev/v1alpha1\nkind: UproxyConfiguration\n"
 
 
 @click.command("run")
@@ -295,7 +299,7 @@ def test_the_default_number_of_workers_is_bounded() -> None:
         ),
         pytest.param(
             ["--min-sync-period", "1m"],
-            "--min-sync-period: 1m is longer than --sync-period (30s); give a shorter time",
+            "--min-sync-period: 1m is longer than the sync period (30s); give a shorter time",
             id="periods",
         ),
         pytest.param(
@@ -360,26 +364,106 @@ def test_an_unknown_flag() -> None:
     assert "--wrokers" in refusal("--wrokers", "2")
 
 
-def test_a_file_decides_all_but_logging_and_the_name(tmp_path: Path) -> None:
-    path = tmp_path / "c.yaml"
-    path.write_text(_FILE + "workers: 3\nhostnameOverride: a\nlogging: {verbosity: 1}\n")
-    config, warnings = invoke("--config", str(path))
-    assert (config.workers, config.node_name, config.verbosity, warnings) == (3, "a", 1, ())
-    args = ["--config", str(path), "--hostname-override=B", "-v", "5", "--log-format=json"]
-    config, warnings = invoke(*args)
-    assert (config.node_name, config.verbosity, config.log_format) == ("b", 5, "json")
-    assert warnings == ()
+def written(directory: Path, *texts: str) -> str:
+    """A file with documents of these kinds."""
+    path = directory / "c.yaml"
+    path.write_text("---\n".join(texts))
+    return str(path)
 
 
-def test_flags_beside_a_file_get_one_warning(tmp_path: Path) -> None:
-    path = tmp_path / "c.yaml"
-    path.write_text(_FILE)
-    args = ["--config", str(path), "--workers", "7", "--manifests", "x"]
-    config, warnings = invoke(*args, environ={"UPROXY_BALANCER": "random", "NODE_NAME": "n"})
-    assert config == Config(workers=default_workers(), node_name="n")
-    assert warnings == (
-        f"ignored because --config {path} is given: --manifests, --workers, UPROXY_BALANCER",
+def test_a_flag_wins_over_a_variable_over_the_file_over_the_default(tmp_path: Path) -> None:
+    """For each option by itself."""
+    path = written(
+        tmp_path,
+        f"{_KUBE_PROXY}hostnameOverride: a\nclusterCIDR: 10.0.0.0/8\nlogging: {{verbosity: 1}}\n",
+        f"{_OWN}workers: 3\nmaxFlows: 10\nbalancer: random\n",
     )
+    config, warnings = invoke(
+        *("--config", path, "--workers", "7"),
+        environ={"UPROXY_WORKERS": "5", "UPROXY_MAX_FLOWS": "20", "NODE_NAME": "n"},
+    )
+    assert warnings == ()
+    assert config == Config(
+        workers=7,
+        max_flows=20,
+        balancer=BalancerKind.RANDOM,
+        node_name="a",
+        cluster_cidr=("10.0.0.0/8",),
+        verbosity=1,
+    )
+    assert config.origins == {
+        "workers": "flag --workers",
+        "maxFlows": "variable UPROXY_MAX_FLOWS",
+        "balancer": f"balancer in {path}:11",
+        "hostnameOverride": f"hostnameOverride in {path}:3",
+        "clusterCIDR": f"clusterCIDR in {path}:4",
+        "logging.verbosity": f"logging.verbosity in {path}:5",
+    }
+
+
+def test_the_name_that_the_downward_api_gives() -> None:
+    config, _ = invoke(environ={"NODE_NAME": "n"})
+    assert (config.node_name, config.origins) == ("n", {"hostnameOverride": "variable NODE_NAME"})
+
+
+def test_flags_win_with_what_they_switch_off_or_empty(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        f"{_KUBE_PROXY}healthzBindAddress: 0.0.0.0:1\nbindAddressHardFail: true\n",
+        f"{_OWN}lbPools: [192.0.2.0/24]\nlbDrained: [192.0.2.1]\n",
+    )
+    args = ["--healthz-bind-address=", "--bind-address-hard-fail=false"]
+    config, _ = invoke("--config", path, *args, "--lb-pool", "192.0.2.0/30")
+    assert (config.healthz_address, config.bind_address_hard_fail) == (None, False)
+    (pool,) = config.lb_pools
+    assert (pool.ranges, pool.drained) == ((parse("192.0.2.0/30"),), (parse("192.0.2.1"),))
+
+
+def test_what_is_wrong_only_together_is_blamed_on_who_said_it(tmp_path: Path) -> None:
+    path = written(tmp_path, f"{_OWN}minSyncPeriod: 1m\nsyncPeriod: 2m\n")
+    assert refusal("--config", path, "--sync-period", "30s") == (
+        f"--config: {path}:3: minSyncPeriod: 1m is longer than the sync period (30s); give a "
+        "shorter time"
+    )
+    assert refusal(UPROXY_SYNC_PERIOD="10ms") == (
+        "UPROXY_SYNC_PERIOD: 10ms is shorter than the minimum sync period (20ms); give a longer "
+        "time"
+    )
+
+
+class TestWhereObjectsComeFrom:
+    """From manifests or from a cluster; whoever runs a file of kube-proxy's on manifests wants
+    those."""
+
+    def test_manifests_of_a_flag_win_over_a_cluster_of_the_file(self, tmp_path: Path) -> None:
+        path = written(tmp_path, f"{_KUBE_PROXY}clientConnection: {{kubeconfig: /k}}\n")
+        config, warnings = invoke("--config", path, "--manifests", "x")
+        assert (config.manifests, config.kubeconfig) == ((Path("x"),), None)
+        assert warnings == (
+            f"clientConnection.kubeconfig in {path}:3 has no effect, because the objects come from "
+            "manifests",
+        )
+
+    def test_a_cluster_of_a_flag_wins_over_manifests_of_the_file(self, tmp_path: Path) -> None:
+        path = written(tmp_path, f"{_OWN}manifests: [x]\ncontext: work\n")
+        config, warnings = invoke("--config", path, "--kubeconfig", "k")
+        assert (config.manifests, config.kubeconfig, config.context) == ((), Path("k"), "work")
+        assert warnings == (
+            f"manifests in {path}:3 has no effect, because the objects come from a cluster",
+        )
+
+    @pytest.mark.parametrize(
+        "flag", ["--kubeconfig", "--context", "--apiserver-address", "--kubelet-kubeconfig"]
+    )
+    def test_both_as_flags_are_a_mistake(self, flag: str) -> None:
+        assert refusal("--manifests", "x", flag, "y") == (
+            f"--manifests: objects come either from manifests or from a cluster ({flag}); leave "
+            "one out"
+        )
+
+    def test_both_in_one_file_are_a_mistake(self, tmp_path: Path) -> None:
+        path = written(tmp_path, f"{_OWN}manifests: [x]\ncontext: work\n")
+        assert refusal("--config", path).startswith(f"--config: {path}:3: manifests: objects come")
 
 
 def test_help_names_every_field_of_config() -> None:
@@ -387,5 +471,13 @@ def test_help_names_every_field_of_config() -> None:
     named = {"node_name": "hostname-override"}
     named |= {f"{name}_address": f"{name}-bind-address" for name in ("healthz", "metrics")}
     named |= {"lb_mode": "lb", "lb_pools": "lb-pool"}
-    for field in Config.__dataclass_fields__:
+    for field in (each.name for each in dataclasses.fields(Config) if each.compare):
         assert f"--{named.get(field, field.replace('_', '-'))}" in text
+
+
+def test_every_flag_has_a_field_in_the_file() -> None:
+    flags = {each.name for each in command.params} - {"config", "write_config_to", "help"}
+    assert flags == set(FIELDS)
+    assert {setting_of(each) for each in FIELDS} == {
+        each.name for each in dataclasses.fields(Config) if each.compare
+    }

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from uproxy.config.as_file import as_file
+from uproxy.config.as_file import as_file, origins
+from uproxy.config.combine import combine
+from uproxy.config.fields import FIELDS, SWITCHES
 from uproxy.config.file import read_config
 from uproxy.config.settings import Address, Config
 from uproxy.core.allocation.pools import Pool, Reservation
 from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.route import BalancerKind
+from uproxy.text.yaml_output import write_yaml
 
 LOWER, UPPER, SPANNING = map(
     AddressRange.parse, ("192.0.2.0/28", "192.0.2.0", "192.0.2.15-192.0.2.16")
@@ -84,17 +87,59 @@ def test_every_setting_differs_from_its_default() -> None:
     same = [
         field.name
         for field in dataclasses.fields(Config)
-        if getattr(CHANGED, field.name) == getattr(default, field.name)
+        if field.compare and getattr(CHANGED, field.name) == getattr(default, field.name)
     ]
     assert same == []
 
 
-@pytest.mark.parametrize("config", [CHANGED, Config()], ids=["changed", "defaults"])
+def test_every_setting_is_written() -> None:
+    """A field of the file that is not would be lost."""
+    kube_proxy, own = as_file(CHANGED)
+    default = [{**each, "logging": None} for each in as_file(Config())]
+    same = [
+        field
+        for now, before in zip((kube_proxy, own), default, strict=True)
+        for field in now
+        if now[field] == before[field] and field not in ("apiVersion", "kind", *SWITCHES)
+    ]
+    assert same == []
+    written = {(name,) for name in (*kube_proxy, *own)} | {("clientConnection", "kubeconfig")}
+    written |= {("logging", "format"), ("logging", "verbosity")}
+    assert set(FIELDS.values()) <= written
+
+
+CLUSTER = replace(CHANGED, manifests=())
+FILES = replace(
+    CHANGED,
+    kubeconfig=None,
+    context="",
+    apiserver_address=(),
+    kubelet_kubeconfig=Config().kubelet_kubeconfig,
+    tls_relaxed_x509=False,
+)
+"""Objects come from one place or the other."""
+OFF = Config(healthz_address=None, metrics_address=None)
+
+
+@pytest.mark.parametrize(
+    "config", [CLUSTER, FILES, Config(), OFF], ids=["cluster", "files", "defaults", "off"]
+)
 def test_there_and_back(config: Config) -> None:
-    written = msgspec.json.encode(as_file(config))
-    assert read_config(Path("/x/c.yaml"), written, workers=1) == (config, ())
+    written = write_yaml(as_file(config))
+    given, warnings = read_config(Path("/x/c.yaml"), written.encode())
+    again = combine(given).config
+    assert (again, warnings) == (config, ())
+    assert write_yaml(as_file(again)) == written
 
 
-def test_an_address_that_is_switched_off() -> None:
-    written = as_file(Config(healthz_address=None, metrics_address=None))
-    assert (written["healthzBindAddress"], written["metricsBindAddress"]) == ("", "")
+def test_relative_paths_are_written_in_full() -> None:
+    """The file may be in another directory, and its paths count from there."""
+    _, own = as_file(Config(manifests=(Path("a"),)))
+    assert own["manifests"] == [str(Path.cwd() / "a")]
+
+
+def test_where_each_setting_comes_from() -> None:
+    found = origins(Config(origins={"workers": "flag --workers"}))
+    assert found["workers"] == "flag --workers"
+    assert found["clientConnection.kubeconfig"] == "default"
+    assert len(found) == len(FIELDS)

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from uproxy.config.file import ConfigFileError, Loaded, load_config, read_config
+from uproxy.config.combine import combine
+from uproxy.config.fields import KUBE_PROXY
+from uproxy.config.file import ConfigFileError, load_config, read_config
 from uproxy.config.settings import Address, Config
 from uproxy.core.route import BalancerKind
 
 HEAD = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+OWN = "apiVersion: uproxy.dev/v1alpha1\nkind: UproxyConfiguration\n"
 
 KUBEADM = """\
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -78,16 +81,22 @@ winkernel:
 """
 
 
-def read(text: str) -> Loaded:
-    return read_config(Path("/etc/uproxy/c.yaml"), text.encode(), workers=1)
+def read(text: str) -> tuple[Config, tuple[str, ...]]:
+    given, warnings = read_config(Path("/etc/uproxy/c.yaml"), text.encode())
+    return combine(given).config, warnings
+
+
+def of_its_kind(text: str) -> str:
+    """A document that begins with a field of the text: in its third line."""
+    return (HEAD if text.partition(":")[0] in KUBE_PROXY.field_names else OWN) + text
 
 
 def refusal(text: str) -> str:
-    with pytest.raises(ConfigFileError) as caught:
+    with pytest.raises((ConfigFileError, ValueError)) as caught:
         read(text)
     message = str(caught.value)
     assert "\n" not in message
-    return message.removeprefix("/etc/uproxy/")
+    return message.removeprefix("--config: ").removeprefix("/etc/uproxy/")
 
 
 def test_the_file_that_kubeadm_writes() -> None:
@@ -98,12 +107,33 @@ def test_the_file_that_kubeadm_writes() -> None:
     assert warnings == ()
 
 
-def test_an_empty_configuration_is_the_default() -> None:
-    assert read(HEAD) == Loaded(Config(), ())
+@pytest.mark.parametrize("text", [HEAD, OWN, HEAD + "---\n" + OWN])
+def test_an_empty_configuration_is_the_default(text: str) -> None:
+    assert read(text) == (Config(), ())
 
 
-def test_the_default_number_of_workers_comes_from_outside() -> None:
-    assert read_config(Path("c.yaml"), HEAD.encode(), workers=7).config.workers == 7
+@pytest.mark.parametrize(
+    "texts",
+    [(HEAD + "clusterCIDR: 10.0.0.0/8\n", OWN + "workers: 3\n")],
+    ids=["both"],
+)
+def test_one_file_may_have_both_kinds_in_any_order(texts: tuple[str, str]) -> None:
+    for one, other in (texts, texts[::-1]):
+        config, warnings = read(f"{one}---\n{other}")
+        assert (config.cluster_cidr, config.workers, warnings) == (("10.0.0.0/8",), 3, ())
+
+
+def test_an_address_is_switched_off_whatever_it_is() -> None:
+    texts = HEAD + "healthzBindAddress: 0.0.0.0:1\n", OWN + "serveHealthz: false\n"
+    for one, other in (texts, texts[::-1]):
+        config, _ = read(f"{one}---\n{other}")
+        assert (config.healthz_address, config.metrics_address) == (None, Config().metrics_address)
+    assert read(OWN + "serveHealthz: true")[0].healthz_address == Config().healthz_address
+
+
+def test_each_value_knows_its_line() -> None:
+    given, _ = read_config(Path("c.yaml"), (HEAD + "\nlogging:\n  verbosity: 2\n").encode())
+    assert str(given["verbosity"]) == "logging.verbosity in c.yaml:5"
 
 
 @pytest.mark.parametrize(
@@ -129,8 +159,7 @@ def test_the_default_number_of_workers_comes_from_outside() -> None:
             "metricsBindAddress: 0.0.0.0:1", "metrics_address", Address("0.0.0.0", 1), id="metrics"
         ),
         pytest.param("bindAddressHardFail: true", "bind_address_hard_fail", True, id="hard-fail"),
-        pytest.param("udpIdleTimeout: 250ms", "udp_timeout", 0.25, id="udp"),
-        pytest.param("udpIdleTimeout: 0s", "udp_timeout", 120.0, id="udp-zero-is-unset"),
+        pytest.param("udpTimeout: 250ms", "udp_timeout", 0.25, id="udp"),
         pytest.param("tcpIdleTimeout: 0s", "tcp_idle_timeout", 0.0, id="tcp-never"),
         pytest.param("tcpIdleTimeout: 0", "tcp_idle_timeout", 0.0, id="tcp-zero-without-quotes"),
         pytest.param("tcpIdleTimeout: null", "tcp_idle_timeout", 86400.0, id="null-is-unset"),
@@ -193,14 +222,14 @@ def test_the_default_number_of_workers_comes_from_outside() -> None:
     ],
 )
 def test_fields(text: str, field: str, value: Any) -> None:
-    config, warnings = read(HEAD + text)
+    config, warnings = read(of_its_kind(text))
     assert warnings == ()
     assert getattr(config, field) == value
 
 
 def test_json_is_yaml() -> None:
-    text = '{"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",'
-    assert read(text + '"workers": 2}').config.workers == 2
+    text = '{"apiVersion": "uproxy.dev/v1alpha1", "kind": "UproxyConfiguration", "workers": 2}'
+    assert read(text)[0].workers == 2
 
 
 def test_fields_of_kernel_modes_get_one_warning() -> None:
@@ -213,6 +242,7 @@ conntrack: {maxPerCore: 32768, min: 0, tcpEstablishedTimeout: 24h}
 iptables: {masqueradeBit: 14, syncPeriod: 30s, masqueradeAll: false}
 ipvs: {scheduler: lc, excludeCIDRs: [10.0.0.0/8]}
 featureGates: {A: true}
+udpIdleTimeout: 1m
 detectLocalMode: ClusterCIDR
 bindAddress: "::"
 """
@@ -228,6 +258,7 @@ bindAddress: "::"
         "ipvs.scheduler",
         "ipvs.excludeCIDRs",
         "featureGates.A",
+        "udpIdleTimeout",
     ]
 
 
@@ -258,7 +289,24 @@ def test_other_ways_to_recognise_pods_are_named_in_a_warning() -> None:
         ),
         pytest.param("a: b: c", "c.yaml:3: not YAML: mapping values are not allowed", id="syntax"),
         pytest.param(
-            "---\na: b", "c.yaml:4: a second document; only one KubeProxy", id="second-document"
+            "workers: 1\n---\na: b",
+            "c.yaml:5: kind: is missing; expected KubeProxyConfiguration or UproxyConfiguration",
+            id="unknown-document",
+        ),
+        pytest.param(
+            f"workers: 1\n---\n{OWN}",
+            "c.yaml:5: a second UproxyConfiguration; give only one",
+            id="second-document",
+        ),
+        pytest.param(
+            "mode: ipvs\nworkers: 2",
+            "c.yaml:4: workers: belongs into a document of the kind UproxyConfiguration; put ---",
+            id="field-of-uproxy",
+        ),
+        pytest.param(
+            "workers: 2\nclusterCIDR: 10.0.0.0/8",
+            "c.yaml:4: clusterCIDR: belongs into a document of the kind KubeProxyConfiguration;",
+            id="field-of-kube-proxy",
         ),
         pytest.param(
             "syncPeriod: 0s", 'c.yaml:3: syncPeriod: "0s" is zero; give more', id="sync-period"
@@ -268,7 +316,7 @@ def test_other_ways_to_recognise_pods_are_named_in_a_warning() -> None:
         ),
         pytest.param(
             "syncPeriod: 1s\nminSyncPeriod: 2s",
-            "c.yaml:4: minSyncPeriod: 2s is longer than syncPeriod, 1s",
+            "c.yaml:4: minSyncPeriod: 2s is longer than the sync period (1s)",
             id="min-sync-period",
         ),
         pytest.param(
@@ -360,15 +408,19 @@ def test_other_ways_to_recognise_pods_are_named_in_a_warning() -> None:
     ],
 )
 def test_what_is_refused(text: str, message: str) -> None:
-    assert message in refusal(HEAD + text)
+    assert message in refusal(of_its_kind(text))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("", "c.yaml:1: empty; a KubeProxyConfiguration is expected", id="empty"),
+        pytest.param(
+            "", "c.yaml:1: empty; a KubeProxyConfiguration or UproxyConfiguration is", id="empty"
+        ),
         pytest.param("- a", "c.yaml:1: a mapping is expected, with apiVersion and kind", id="list"),
-        pytest.param("kind: x", "c.yaml:1: apiVersion: is missing; ", id="no-version"),
+        pytest.param(
+            "kind: UproxyConfiguration", "c.yaml:1: apiVersion: is missing; ", id="version"
+        ),
         pytest.param(
             HEAD.replace("v1alpha1", "v1"), 'c.yaml:1: apiVersion: is "kubeproxy', id="version"
         ),
@@ -381,28 +433,28 @@ def test_files_that_are_something_else(text: str, message: str) -> None:
 
 def test_a_file_that_is_not_utf8() -> None:
     with pytest.raises(ConfigFileError, match=r"c\.yaml:3: not UTF-8"):
-        read_config(Path("c.yaml"), HEAD.encode() + b"\xff", workers=1)
+        read_config(Path("c.yaml"), HEAD.encode() + b"\xff")
 
 
 def test_reading_from_disk(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     with pytest.raises(ConfigFileError, match="no such file or directory"):
-        load_config(path, workers=1)
-    path.write_text(HEAD + "manifests: [.]")
-    assert load_config(path, workers=1).config.manifests == (tmp_path,)
+        load_config(path)
+    path.write_text(OWN + "manifests: [.]")
+    assert load_config(path).given["manifests"].value == (tmp_path,)
 
 
 def test_pools_are_checked_with_their_line() -> None:
-    text = HEAD + "lbPools: [192.0.2.0/28, b=192.0.2.8]\n"
+    text = OWN + "lbPools: [192.0.2.0/28, b=192.0.2.8]\n"
     assert refusal(text) == (
         "c.yaml:3: lbPools: 192.0.2.0-192.0.2.15 and 192.0.2.8 of pools default and b overlap; "
         "give each address once"
     )
-    assert refusal(HEAD + "lbPools: [192.0.2]\n") == (
+    assert refusal(OWN + "lbPools: [192.0.2]\n") == (
         'c.yaml:3: lbPools[0]: "192.0.2" is not a range; write FIRST-LAST or a CIDR'
     )
 
 
 def test_pools_imply_their_mode() -> None:
-    config, warnings = read(HEAD + "lbPools: [192.0.2.0/28]\nlbIPMode: proxy\n")
+    config, warnings = read(OWN + "lbPools: [192.0.2.0/28]\nlbIPMode: proxy\n")
     assert (config.lb_mode, config.lb_ip_mode, warnings) == ("pools", "Proxy", ())

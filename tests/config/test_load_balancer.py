@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from uproxy.config.load_balancer import PoolSettings, WrongSetting, check, effective_mode, pools
+from uproxy.config.given import WrongSetting
+from uproxy.config.load_balancer import PoolSettings, check, effective_mode, pools
 from uproxy.config.settings import Config
 from uproxy.core.allocation.pool_syntax import parse_pool, parse_ranges, parse_reservations
 

@@ -219,8 +219,8 @@ def test_services_of_a_proxy_name(api: ThreadedApi, tmp_path: Path) -> None:
         ),
         pytest.param(
             ["--kubeconfig", "k", "--manifests", "m"],
-            "uproxy run: objects come either from --manifests or from a cluster (--kubeconfig, "
-            "--context, --apiserver-address); leave one out\n",
+            "uproxy run: --manifests: objects come either from manifests or from a cluster "
+            "(--kubeconfig); leave one out\n",
             id="both",
         ),
     ],

@@ -251,18 +251,15 @@ def hung_up(manifests: Path, tmp_path: Path, source: str) -> AbstractContextMana
     """A program that drains for long; told so by flags, or by a file."""
     if source == "manifests":
         return program(manifests, "--drain-timeout", "10m")
-    ports = free_port(), free_port()
     settings = {
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-        "kind": "KubeProxyConfiguration",
-        "healthzBindAddress": f"{HERE}:{ports[0]}",
-        "metricsBindAddress": f"{HERE}:{ports[1]}",
+        "apiVersion": "uproxy.dev/v1alpha1",
+        "kind": "UproxyConfiguration",
         "manifests": [str(manifests)],
         "drainTimeout": "10m",
     }
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(settings))
-    return program(manifests, source=["--config", str(path)], ports=ports)
+    return program(manifests, source=["--config", str(path)])
 
 
 @pytest.mark.parametrize("name", ["INT", "HUP"])

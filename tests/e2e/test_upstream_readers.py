@@ -165,6 +165,10 @@ def test_what_could_only_be_made_up(uproxy: Program, name: str) -> None:
 
 def test_the_settings_in_effect(uproxy: Program) -> None:
     code, text = uproxy.get(uproxy.metrics, "/configz")
-    settings = json.loads(text)["kubeproxy.config.k8s.io"]
-    assert (code, settings["hostnameOverride"], settings["workers"]) == (200, "here", 2)
-    assert settings["metricsBindAddress"] == f"127.0.0.1:{uproxy.metrics}"
+    found = json.loads(text)
+    kube_proxy, own, origins = (
+        found[each] for each in ("kubeproxy.config.k8s.io", "uproxy.dev", "origins")
+    )
+    assert (code, kube_proxy["hostnameOverride"], own["workers"]) == (200, "here", 2)
+    assert kube_proxy["metricsBindAddress"] == f"127.0.0.1:{uproxy.metrics}"
+    assert (origins["workers"], origins["maxFlows"]) == ("flag --workers", "default")

@@ -43,7 +43,7 @@ async def serving(
         names=known_names("node-7"),
         not_ready=lambda: not_ready,
         notes=lambda: notes,
-        settings={"hostnameOverride": "node-7"},
+        settings=lambda: {"hostnameOverride": "node-7"},
         version="1.2.3",
     )
     async with HttpServer(app, [Address("127.0.0.1", 0)], name="metrics") as server:
@@ -68,7 +68,7 @@ async def test_texts(path: str, body: bytes, content_type: str) -> None:
 async def test_settings() -> None:
     async with serving() as address:
         answer = await fetch(address, "/configz")
-    assert answer.json == {"kubeproxy.config.k8s.io": {"hostnameOverride": "node-7"}}
+    assert answer.json == {"hostnameOverride": "node-7"}
     assert answer.headers["Content-Type"] == "application/json"
 
 

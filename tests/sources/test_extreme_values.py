@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from uproxy.apiserver.access import ExecPlugin
 from uproxy.apiserver.exec_plugin import PluginError, read_credential
 from uproxy.apiserver.kubeconfig import read_kubeconfig
+from uproxy.config.combine import combine
 from uproxy.config.file import ConfigFileError, read_config
+from uproxy.config.settings import Config
 from uproxy.core.cluster.decode import DecodeError, from_data, from_json, kind_of
 from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object, Service
 from uproxy.core.cluster.state import ClusterState
@@ -225,7 +227,7 @@ def test_texts_that_nest_deep(tmp_path: Path, piece: str, depth: int) -> None:
         read_failure(raw)
         (tmp_path / "config").write_bytes(raw)
         check_calm(lambda: read_kubeconfig([tmp_path / "config"]), SourceError)
-        check_calm(lambda: read_config(tmp_path, (tmp_path / "config").read_bytes(), workers=1))
+        check_calm(lambda: read_config(tmp_path, (tmp_path / "config").read_bytes()))
 
 
 def check_calm(call: Any, *allowed: type[Exception]) -> Any:
@@ -521,7 +523,7 @@ def test_any_value_in_any_field_of_a_kubeconfig(
     check_calm(lambda: read_kubeconfig([path]), SourceError)
 
 
-CONFIG: dict[str, Any] = {
+KUBE_PROXY_CONFIG: dict[str, Any] = {
     "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
     "kind": "KubeProxyConfiguration",
     "hostnameOverride": "x",
@@ -529,39 +531,63 @@ CONFIG: dict[str, Any] = {
     "nodePortAddresses": ["10.0.0.0/8"],
     "clusterCIDR": "10.0.0.0/8",
     "logging": {"verbosity": 1, "format": "json"},
-    "udpIdleTimeout": "1s",
-    "manifests": ["x"],
-    "workers": 1,
-    "maxFlows": 1,
-    "tcpIdleTimeout": "1s",
-    "halfCloseTimeout": "1s",
-    "stateDir": "x",
     "clientConnection": {"qps": 1, "burst": 1, "kubeconfig": "x"},
     "conntrack": {"min": 1, "maxPerCore": 1},
     "featureGates": {"x": True},
     "iptables": {"masqueradeBit": 1, "syncPeriod": "1s"},
+}
+UPROXY_CONFIG: dict[str, Any] = {
+    "apiVersion": "uproxy.dev/v1alpha1",
+    "kind": "UproxyConfiguration",
+    "manifests": ["x"],
+    "serveHealthz": True,
+    "workers": 1,
+    "maxFlows": 1,
+    "udpTimeout": "1s",
+    "tcpIdleTimeout": "1s",
+    "halfCloseTimeout": "1s",
+    "lb": "pools",
+    "lbPools": ["a=192.0.2.0/24"],
+    "lbReserved": ["192.0.2.1=a/b"],
+    "stateDir": "x",
 }
 
 
 LONG = ["9" * 400 + "s", "9" * 5000 + "h", "1e999s", ":" + "9" * 5000]
 
 
-@settings(max_examples=300)
-@given(st.sampled_from(fields(CONFIG)), VALUES | st.sampled_from(LONG))
+def check_calm_about(document: dict[str, Any]) -> None:
+    def read() -> tuple[Config, tuple[str, ...]]:
+        given, warnings = read_config(Path("x"), as_json(document))
+        return combine(given).config, warnings
+
+    found = check_calm(read, ValueError)
+    if found is not None:
+        config, warnings = found
+        for field in ("udp_timeout", "tcp_idle_timeout", "half_close_timeout"):
+            assert math.isfinite(getattr(config, field))
+        assert all(len(each) < LONGEST for each in warnings)
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(fields(KUBE_PROXY_CONFIG)), VALUES | st.sampled_from(LONG))
 @example(("nodePortAddresses",), [" "])
-@example(("udpIdleTimeout",), LONG[0])
 @example(("healthzBindAddress",), LONG[3])
-@example(("stateDir",), "\0")
-def test_any_value_in_any_field_of_the_configuration(
+def test_any_value_in_any_field_of_the_configuration_of_kube_proxy(
     way: tuple[str | int, ...], value: Any
 ) -> None:
-    loaded = check_calm(
-        lambda: read_config(Path("x"), as_json(with_value(CONFIG, way, value)), workers=1)
-    )
-    if loaded is not None:
-        for field in ("udp_timeout", "tcp_idle_timeout", "half_close_timeout"):
-            assert math.isfinite(getattr(loaded.config, field))
-        assert all(len(each) < LONGEST for each in loaded.warnings)
+    check_calm_about(with_value(KUBE_PROXY_CONFIG, way, value))
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(fields(UPROXY_CONFIG)), VALUES | st.sampled_from(LONG))
+@example(("udpTimeout",), LONG[0])
+@example(("stateDir",), "\0")
+@example(("lbPools",), [])
+def test_any_value_in_any_field_of_our_configuration(
+    way: tuple[str | int, ...], value: Any
+) -> None:
+    check_calm_about(with_value(UPROXY_CONFIG, way, value))
 
 
 @given(st.binary(max_size=60))
@@ -570,7 +596,7 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None
     check_calm(lambda: read_page(raw), MalformedAnswer)
     check_calm(lambda: read_credential(PLUGIN, raw), PluginError)
     read_failure(raw)
-    check_calm(lambda: read_config(Path("x"), raw, workers=1))
+    check_calm(lambda: read_config(Path("x"), raw))
     path = tmp_path_factory.getbasetemp() / "bytes"
     path.write_bytes(raw)
     check_calm(lambda: read_kubeconfig([path]), SourceError)

@@ -113,8 +113,14 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         "--config",
         kind=PathType("path", Path),
         metavar="FILE",
-        help="KubeProxyConfiguration file to use. All other options except --hostname-override "
-        "and those for logging are then ignored.",
+        help="Configuration file with a KubeProxyConfiguration, a UproxyConfiguration, or both. "
+        "Flags and variables win over it. It is read again on SIGHUP.",
+    ),
+    option(
+        "--write-config-to",
+        kind=PathType("path", Path),
+        metavar="FILE",
+        help="Write the configuration that all options result in to a file, and exit.",
     ),
     option(
         "--hostname-override",

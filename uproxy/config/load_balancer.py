@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from uproxy.config.given import WrongSetting
 from uproxy.config.settings import Config
 from uproxy.core.allocation.pool_syntax import PoolRanges, format_reservation
 from uproxy.core.allocation.pools import Pool, Reservation, overlap
@@ -17,28 +18,18 @@ MODES: Final = tuple(each.value for each in Assigning)
 ANNOUNCE: Final = tuple(each.value for each in Announced)
 IP_MODES: Final = ("auto", "VIP", "Proxy")
 
-_LB: Final = ("--lb", "lb")
-_LB_POOL: Final = ("--lb-pool", "lbPools")
-_LB_RESERVE: Final = ("--lb-reserve", "lbReserved")
-_LB_DRAIN: Final = ("--lb-drain", "lbDrained")
-_ANNOUNCE: Final = ("--announce", "announce")
-_ANNOUNCE_REPEAT: Final = ("--announce-repeat", "announceRepeat")
+_LB: Final = "lb"
+_LB_POOL: Final = "lb_pool"
+_LB_RESERVE: Final = "lb_reserve"
+_LB_DRAIN: Final = "lb_drain"
+_ANNOUNCE: Final = "announce"
+_ANNOUNCE_REPEAT: Final = "announce_repeat"
 
 LEAST_REPEAT: Final = 1.0
 """Seconds (net.ipv4.neigh.*.locktime)."""
 
 _EXAMPLE: Final = "192.0.2.10-192.0.2.50"
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
-
-
-class WrongSetting(ValueError):
-    """A setting contradicts another one."""
-
-    def __init__(self, flag: str, field: str, reason: str) -> None:
-        super().__init__(f"{flag}: {reason}")
-        self.parts = (field,)
-        """The field of the configuration file, if the setting comes from there."""
-        self.reason = reason
 
 
 class PoolSettings(NamedTuple):
@@ -57,9 +48,9 @@ def effective_mode(settings: PoolSettings) -> str:
     if mode is None:
         mode = "pools" if settings.pools else "never"
     if mode == "pools" and not settings.pools:
-        raise WrongSetting(*_LB, f"pools needs addresses; give a pool, for example {_EXAMPLE}")
+        raise WrongSetting(_LB, f"pools needs addresses; give a pool, for example {_EXAMPLE}")
     if settings.pools and not Assigning(mode).from_pools:
-        raise WrongSetting(*_LB, f"{mode} does not use the pools that are given; leave one out")
+        raise WrongSetting(_LB, f"{mode} does not use the pools that are given; leave one out")
     return mode
 
 
@@ -90,27 +81,27 @@ def check(config: Config) -> None:
     """Whether the settings for load balancers fit the others. Raises WrongSetting."""
     if config.lb_mode == "metallb" and config.manifests:
         raise WrongSetting(
-            *_LB,
+            _LB,
             "metallb reads IPAddressPools from a cluster, but the objects come from manifests; "
             "give pools instead",
         )
     if config.announce == "routes" and config.claim_addresses == "never":
         raise WrongSetting(
-            *_ANNOUNCE, "routes needs addresses to be claimed, which is switched off; use l2"
+            _ANNOUNCE, "routes needs addresses to be claimed, which is switched off; use l2"
         )
     from_pools = Assigning(config.lb_mode).from_pools
     if config.announce == "routes" and not from_pools:
         raise WrongSetting(
-            *_ANNOUNCE, "routes is for addresses of pools, and there are none; give pools"
+            _ANNOUNCE, "routes is for addresses of pools, and there are none; give pools"
         )
     if config.announce_repeat and not from_pools:
         raise WrongSetting(
-            *_ANNOUNCE_REPEAT,
+            _ANNOUNCE_REPEAT,
             "only addresses of pools are announced, and there are none; give pools",
         )
     if 0 < config.announce_repeat < LEAST_REPEAT:
         raise WrongSetting(
-            *_ANNOUNCE_REPEAT,
+            _ANNOUNCE_REPEAT,
             f"neighbours ignore what comes more often than once in {LEAST_REPEAT:g} s; give more, "
             "or 0 for never",
         )
@@ -162,18 +153,18 @@ def _check_overlaps(ranges: dict[str, list[AddressRange]]) -> None:
         return
     (name, one), (other, another) = clash
     where = f"of pool {name}" if name == other else f"of pools {name} and {other}"
-    raise WrongSetting(*_LB_POOL, f"{one} and {another} {where} overlap; give each address once")
+    raise WrongSetting(_LB_POOL, f"{one} and {another} {where} overlap; give each address once")
 
 
 def _check_inside(
-    setting: tuple[str, str],
+    setting: str,
     given: Iterable[AddressRange],
     ranges: dict[str, RangeSet],
 ) -> None:
     for each in given:
         if not any(_touches(each, own) for own in ranges.values()):
             known = f"{_listed(ranges)}" if ranges else "none is given"
-            raise WrongSetting(*setting, f"{each} is in no pool ({known}); give addresses of one")
+            raise WrongSetting(setting, f"{each} is in no pool ({known}); give addresses of one")
 
 
 def _listed(ranges: dict[str, RangeSet]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,7 +23,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Immutable; built once at start by `uproxy.cli`."""
+    """Immutable; made by `uproxy.cli`, at the start and when the configuration file is reloaded."""
 
     manifests: tuple[Path, ...] = ()
     """Files or directories to read objects from. Empty: the Kubernetes API."""
@@ -122,3 +123,6 @@ class Config:
     """"text" or "json"."""
     verbosity: int = 0
     """0: what an operator wants to see; 1 and more: details for debugging."""
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where each setting comes from, by the field of the configuration file; those that are missing
+    have their defaults. It is shown, and decides nothing."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from uproxy.config.as_file import as_file
+from uproxy.config.as_file import as_file, origins
 from uproxy.config.settings import Address, Config
 from uproxy.core.report.health import ProxyHealth
 from uproxy.core.report.problems import HEALTH_SERVER, METRICS_SERVER
@@ -28,6 +28,8 @@ _TROUBLES: Final = {HEALTH: HEALTH_SERVER, METRICS: METRICS_SERVER}
 class Program(Protocol):
     """What the servers need to know of the program: see ProgramStatus."""
 
+    @property
+    def config(self) -> Config: ...
     @property
     def health(self) -> ProxyHealth: ...
     @property
@@ -50,9 +52,20 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
             names=names,
             not_ready=program.reasons_not_ready,
             notes=program.notes,
-            settings=as_file(config),
+            settings=lambda: shown(program.config),
         )
         yield _server(METRICS, config.metrics_address, app)
+
+
+def shown(config: Config) -> Mapping[str, Any]:
+    """What /configz answers: the documents of a configuration file, by the group of their API, and
+    where each setting comes from."""
+    kube_proxy, own = as_file(config)
+    return {
+        "kubeproxy.config.k8s.io": kube_proxy,
+        "uproxy.dev": own,
+        "origins": origins(config),
+    }
 
 
 def server_problems(servers: Iterable[HttpServer]) -> dict[str, str]:

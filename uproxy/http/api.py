@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from importlib import resources
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -28,8 +27,6 @@ Page = Callable[[web.Request], Awaitable[web.Response]]
 
 _LONGEST_NAME = 253
 """Characters of a DNS name; a longer name is cut off where it is repeated to the client."""
-_CONFIG_NAME = "kubeproxy.config.k8s.io"
-"""Under which kube-proxy shows its settings at /configz."""
 _NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 _FRESH = {"Cache-Control": "no-store"}
 _PAGE_POLICY = {
@@ -48,14 +45,14 @@ def api_app(
     names: Set[str] = frozenset(),
     not_ready: Callable[[], Sequence[Reason]] = tuple,
     notes: Notes = tuple,
-    settings: Mapping[str, Any] = MappingProxyType({}),
+    settings: Callable[[], Mapping[str, Any]] = dict,
     version: str = uproxy.__version__,
 ) -> web.Application:
     """The application, which answers at any time, also before the first sync.
 
     `status` is called for each request. /readyz is that of the health port, but with the text of
     each reason. `names`: host names by which requests may address this server, besides IP
-    addresses; see `allowed_hosts`. `settings`: see `config.as_file`.
+    addresses; see `allowed_hosts`. `settings`: what /configz shows.
     """
     one_at_a_time = _OneAtATime()
     app = web.Application(middlewares=[_only_for(names)])
@@ -63,7 +60,7 @@ def api_app(
         ("/", _file("page.html", "text/html")),
         ("/metrics", one_at_a_time(metrics_page(telemetry, status, version=version))),
         ("/proxyMode", _text("userspace")),
-        ("/configz", _json({_CONFIG_NAME: dict(settings)})),
+        ("/configz", _json(settings)),
         ("/healthz", _text("ok")),
         ("/readyz", readyz_page(not_ready, notes, lines_of=texts)),
         ("/api/v1/routes", one_at_a_time(_routes(status))),
@@ -112,10 +109,9 @@ def _text(text: str) -> Page:
     return page
 
 
-def _json(content: Mapping[str, Any]) -> Page:
-    body = printable_json(msgspec.json.encode(content))
-
+def _json(content: Callable[[], Mapping[str, Any]]) -> Page:
     async def page(_: web.Request) -> web.Response:
+        body = printable_json(msgspec.json.encode(content()))
         return web.Response(body=body, content_type="application/json", headers=_NOSNIFF)
 
     return page

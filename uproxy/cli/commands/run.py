@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,10 @@ from uproxy.cli.effective_config import resolve
 from uproxy.cli.flags import config_options
 from uproxy.cli.startup_progress import log_while_busy
 from uproxy.cli.variables import unknown_variables
+from uproxy.config.as_file import as_file
+from uproxy.config.settings import Config
 from uproxy.text import logs
+from uproxy.text.yaml_output import write_yaml
 
 if TYPE_CHECKING:
     from uproxy.control.daemon import Daemon
@@ -31,18 +35,25 @@ def command(ctx: click.Context, /, **_: Any) -> None:
     Endpoints and Nodes, in YAML or JSON. Changes take effect while uproxy runs.
     """
     config, warnings = resolve(ctx)
-    if config.manifests and (config.kubeconfig or config.context or config.apiserver_address):
-        raise click.UsageError(
-            "objects come either from --manifests or from a cluster (--kubeconfig, --context, "
-            "--apiserver-address); leave one out",
-            ctx,
-        )
     logs.set_up(config.log_format, verbose=config.verbosity > 0)
     for warning in (*warnings, *unknown_variables(os.environ, ctx.command)):
         log.warning("%s", warning)
+    if ctx.params["write_config_to"] is not None:
+        _write(config, ctx.params["write_config_to"], ctx)
+        return
     with log_while_busy("Python to load the program"):
         from uproxy.cli.serve import run_async, serve
     run_async(serve(config, _advise))
+
+
+def _write(config: Config, path: Path, ctx: click.Context) -> None:
+    """Write into the file that there is, if any: it may be /dev/stdout."""
+    try:
+        path.write_text(write_yaml(as_file(config)))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise click.UsageError(f"--write-config-to: {path}: {reason}", ctx) from None
+    log.info("the configuration is in %s", path)
 
 
 async def _advise(daemon: Daemon) -> None:
