@@ -182,6 +182,18 @@ async def test_after_a_conflict_the_new_version_is_looked_at() -> None:
         await written.server.until(lambda: written.events == [("web", "IPAllocated")])
 
 
+async def test_who_says_that_a_service_is_not_there_may_be_wrong() -> None:
+    """What stands before the API server may say so. If it is gone, its watch says that as well."""
+    async with writing() as written:
+        written.create("web")
+        written.server.answer(503, on="services")
+        written.server.answer(404, on="services")
+        written.put("web", ADDRESS, "IPAllocated")
+        await written.until_written("web")
+        await written.server.until(lambda: not written.writer.reasons)
+        assert written.events == [("web", "IPAllocated")]
+
+
 async def test_one_that_cannot_be_written_stops_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

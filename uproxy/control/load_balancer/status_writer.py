@@ -230,10 +230,10 @@ class StatusWriter:
         if code < 300:
             _log_change(service, decision)
             self._accepted(name, status, decision, content)
-        elif code == 409:
-            # It was written by others meanwhile. The new version comes by the watch.
+        elif code in (404, 409):
+            # It was deleted, or written by others meanwhile, and the watch will say that.
             self._failed(name, status, "")
-        elif code != 404:
+        else:
             self._refused(name, status, code, str(read_failure(body, code)))
 
     def _may_repeat(self, status: _Status, now: float) -> bool:
