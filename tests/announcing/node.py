@@ -50,6 +50,8 @@ class SimulatedNode:
     wanted: Mapping[str, Announceable] | None = None
     unable: frozenset[str] = frozenset()
     draining: bool = False
+    hears: bool = True
+    """Whether its processes have CAP_NET_RAW."""
     last: Step | None = None
     trace: Callable[[str], None] = lambda line: None
     _pending: list[Callable[[], None]] = field(default_factory=list)
@@ -71,7 +73,10 @@ class SimulatedNode:
         """Have the process see what has become of the node."""
         interface = LocalInterface((self.subnet,), self.nic.carrier)
         self.own = OwnState(
-            interfaces={"eth0": interface}, unable=self.unable, draining=self.draining
+            interfaces={"eth0": interface},
+            unable=self.unable,
+            draining=self.draining,
+            hears=self.hears,
         )
         self.wake()
 
@@ -84,7 +89,8 @@ class SimulatedNode:
         instance = f"{self.name}.{self.runs}"
         process = Process(Election(self.name, instance, held_over=held_over))
         self.process, self.frozen, self._pending = process, False, []
-        self.nic.hear = self._event(process, lambda e, a, m: e.heard(a, m, self.clock()))
+        if self.hears:
+            self.nic.hear = self._event(process, lambda e, a, m: e.heard(a, m, self.clock()))
         watch = Watch(
             self._event(process, lambda e, found: e.listed(found, self.clock())),
             self._event(process, self._take),

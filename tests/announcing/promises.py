@@ -28,8 +28,9 @@ def settled(seed: int, nodes: int = 3, addresses: int = 6) -> Cluster:
 
 
 def failover(seed: int) -> str:
-    """Another node answers in time."""
-    cluster = settled(seed, (2, 12, 3, 5)[seed % 4])
+    """Another node answers in time, also if others join the announcers because of the death."""
+    nodes, addresses = ((2, 6), (20, 12), (3, 6), (5, 6))[seed % 4]
+    cluster = settled(seed, nodes, addresses)
     died_at = cluster.time.now
     failures = (SimulatedNode.kill, SimulatedNode.freeze, SimulatedNode.power_off)
     failures[seed % 3](_first(cluster))
