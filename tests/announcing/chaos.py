@@ -21,6 +21,9 @@ TOGETHER: Final = 1.1 + 0.15
 announcements, and what it takes to hear and to react."""
 LOSSY: Final = 7.0
 """The same where a tenth of all frames is lost: some intervals may bring nothing."""
+FORGED: Final = TOGETHER + 2.5
+"""The same where another program writes the Lease of a node that is cut off from the API server: as
+long as that is not in doubt, it thinks that it has what the Lease says it has not."""
 GAP: Final = 15.0
 """Seconds for which no node answers at most, while an untroubled node could."""
 
@@ -49,6 +52,8 @@ class Chaos:
         for node in self.cluster.nodes.values():
             node.hears = not (self.deaf and self.random.random() < 0.6)
             node.refresh()
+        self.forged = False
+        """Whether another program has written the Lease of a node."""
         self.violations: list[str] = []
         self.steady_since = dict.fromkeys(self.cluster.nodes, 0.0)
         """Since when nothing has happened to a node."""
@@ -71,7 +76,7 @@ class Chaos:
         cluster.run(STILL)
         if len(cluster.moves) > before:
             self.violations.append(f"an address moves although all is well: {cluster.moves[-1]}")
-        most = LOSSY if cluster.wire.loss else TOGETHER
+        most = LOSSY if cluster.wire.loss else FORGED if self.forged else TOGETHER
         # Nodes that do not hear each other answer together until the API server is back.
         if cluster.longest_together > most + 2 * TICK and not self.deaf:
             self.violations.append(
@@ -282,6 +287,7 @@ def stutter(chaos: Chaos, node: SimulatedNode) -> None:
 
 def overwrite_lease(chaos: Chaos, node: SimulatedNode) -> None:
     """By a process with the same name on another machine, which then ends, or by a person."""
+    chaos.forged = True
     instance = chaos.random.choice(("", "another"))
     holds = {} if chaos.random.random() < 0.5 else {chaos.cluster.addresses[0]: 7}
     seconds = chaos.random.uniform(0.1, 6.0)

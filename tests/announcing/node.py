@@ -182,8 +182,6 @@ class SimulatedNode:
 
     def _carry_out(self, process: Process, step: Step) -> None:
         now = self.time.now
-        if step.superseded:
-            return
         before = self.nic.left(now)
         for address in [each for each in self.nic.addresses if each not in step.announce]:
             del self.nic.addresses[address]

@@ -151,15 +151,3 @@ def test_a_renewal_that_fails_altogether_is_tried_again_and_loses_nothing() -> N
     ours.renew(10.6)
     assert kernel.asked == [("renew", {V4})]
     assert ours.failures == {}
-
-
-def test_what_is_left_to_another_process_is_neither_renewed_nor_taken_off() -> None:
-    kernel = Kernel()
-    ours = InterfaceAddresses(kernel.calls)
-    ours.become({V4: "eth0"}, 10.0)
-    kernel.asked.clear()
-    ours.forget()
-    ours.renew(11.0)
-    ours.become({}, 11.0)
-    assert kernel.there == {V4: "eth0"}
-    assert kernel.asked == []

@@ -252,11 +252,8 @@ class Announcer:
 
     def _carry_out(self, step: Step, now: float, tasks: asyncio.TaskGroup) -> None:
         self._note_superseded(step.superseded)
-        if step.superseded:
-            self._addresses.forget()
-        else:
-            self._addresses.become(step.announce, now)
-            self._addresses.renew(now)
+        self._addresses.become(step.announce, now)
+        self._addresses.renew(now)
         held = self._addresses.held
         self._tally.holds(held.keys())
         if self._followed != (held, self._segments.found):

@@ -92,10 +92,6 @@ class InterfaceAddresses:
         self._renewed_at = now
         self._lost(failures, now)
 
-    def forget(self) -> None:
-        """Leave them to another process of this node."""
-        self.held = {}
-
     def _put(self, addresses: Mapping[str, str], now: float) -> None:
         if not addresses:
             return

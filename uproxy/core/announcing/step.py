@@ -81,5 +81,5 @@ class Step:
     """Who announces which address. The same object as before if nothing has changed."""
     events: tuple[AnnounceEvent, ...] = ()
     superseded: bool = False
-    """Whether another process announces in the name of this node. It has the addresses that are on
-    the interfaces now, so they are neither renewed nor taken off by this one."""
+    """Whether another process announces in the name of this node. It is on another machine, as one
+    on this machine would wait for the lock, so what is on the interfaces here is taken off."""
