@@ -54,9 +54,9 @@ def _pick(backends: int, kind: BalancerKind, affinity: int = 0) -> Callable[[], 
     def step() -> None:
         backend = balancer.pick(route, targets, "192.0.2.1", 0.0)
         assert backend is not None
-        balancer.begin(backend)
+        tally = balancer.begin(backend)
         balancer.succeeded(route, backend, "192.0.2.1", 0.0)
-        balancer.end(backend)
+        tally.active -= 1
 
     return step
 

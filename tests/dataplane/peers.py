@@ -271,7 +271,8 @@ async def world(
         await asyncio.sleep(0)  # The ring lets go of what it was about to call.
         counters = made.counters
         assert made.reactor.failures == 0
-        assert not made.context.ports.get(OWNER).balancer._flows
+        tallies = made.context.ports.get(OWNER).balancer.tallies.values()
+        assert not any(each.active for each in tallies)
         assert (made.context.active, counters.active) == (0, 0)
         assert made.flows.movers.shared.pipes.used == 0
         assert descriptors() == before

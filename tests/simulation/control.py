@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from msgspec.structs import replace
 
+from tests.simulation.count_invariants import BackendSums
 from tests.simulation.datagrams import DatagramSocket
 from tests.simulation.files import File
 from tests.simulation.machine import Machine, Mailbox
@@ -50,6 +51,7 @@ class ReportChannel:
         paths: Callable[[Report], None],
     ) -> None:
         self.sums: dict[ServicePortName, Counters] = {}
+        self.backends = BackendSums()
         self._lacking = lacking
         self._paths = paths
 
@@ -61,6 +63,8 @@ class ReportChannel:
             if isinstance(message, Report):
                 for name, counters in message.ports:
                     self.sums.setdefault(name, Counters(dropped={})).add(counters)
+                for each in message.backends:
+                    self.backends.add(*each)
                 self._paths(message)
             elif isinstance(message, Unserved):
                 self._lacking(message.frontends)

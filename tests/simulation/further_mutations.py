@@ -19,6 +19,20 @@ from tests.simulation.mutation import (
 
 FURTHER: Final = (
     one(
+        "not-counted-for-the-backend",
+        "What a client has sent counts for the port, and not for the backend that got it.",
+        FLOW,
+        "            tally.client_bytes += count\n",
+        "",
+    ),
+    one(
+        "reported-again",
+        "What was counted of a backend is reported again while it has flows.",
+        "core.flows.backend_counts",
+        "self.flows = self.retries = self.ejections = 0",
+        "self.flows = self.ejections = 0",
+    ),
+    one(
         "probe-left-open",
         "The sockets of a probe are not closed when its outcome is known.",
         RETURN_PATHS,
@@ -124,7 +138,7 @@ FURTHER: Final = (
         "refused-after-the-move",
         "Of the datagrams that are refused in one turn, those after the first stay counted.",
         UDP,
-        "ring.redirect(user_data, partial(self._too_late, tuple(self._kept)))",
+        "ring.redirect(user_data, partial(self._too_late, tuple(self._kept), self._tally))",
         "ring.remove_callback(user_data)",
     ),
     one(
@@ -157,8 +171,8 @@ FURTHER: Final = (
         "dialed-again-while-relayed",
         "A dial that has succeeded still times out, and the flow moves to another backend.",
         "dataplane.tcp.dialer",
-        "        del self._queues[flow.attempt][flow]\n        assert",
-        "        assert",
+        "until = self._queues[attempt].pop(flow)\n",
+        "until = self._queues[attempt][flow]\n",
     ),
     one(
         "pipe-with-a-rest",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from tests.simulation import udp_invariants
+from tests.simulation import count_invariants, udp_invariants
 from tests.simulation.files import File
 from tests.simulation.headers import header_of, is_part_of_header, length_of_header
 from tests.simulation.network import Reply
@@ -111,7 +111,7 @@ def nothing_is_left_of_flows(simulation: Simulation) -> None:
         if left := getattr(reactor, name, None):
             raise Violation(f"left in the reactor: {name[1:]} {left}")
     for owner, port in context.ports.all.items():
-        if port.balancer._flows:
+        if any(each.active for each in port.balancer.tallies.values()):
             raise Violation(f"the balancer of {owner} counts flows that are over")
     if reactor.failures > simulation.world.happened[Fault.EPOLL_FAILS]:
         raise Violation(f"{reactor.failures} callbacks failed")
@@ -166,6 +166,7 @@ def violations(simulation: Simulation) -> list[str]:
         found += udp_invariants.violations(simulation, _total(simulation, "UDP"))
     total = _total(simulation, "TCP")
     found += _miscounted(simulation, total)
+    found += count_invariants.violations(simulation)
     found += _blamed(simulation, total)
     found += _hidden(simulation)
     if simulation.scenario.knows_limit:

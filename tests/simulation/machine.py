@@ -7,7 +7,7 @@ import select
 import selectors
 from _socket import socket as BareSocket
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from tests.simulation.epolls import Epoll
 from tests.simulation.files import Descriptors, File
@@ -18,6 +18,9 @@ from tests.simulation.sockets import Sockets
 from tests.simulation.world import World
 from uproxy.dataplane.kernel import Kernel
 from uproxy.uring.loop import RingLoop, RingSelector
+
+UNIX_TIME: Final = 1_700_000_000.0
+"""What the two clocks of the simulated machine differ by."""
 
 
 class Mailbox(File):
@@ -81,6 +84,7 @@ class Machine:
             ring_buffers=memory.ring_buffers,
             datagram_buffers=memory.datagram_buffers,
             monotonic=self.monotonic,
+            time=lambda: world.now + UNIX_TIME,
             pipe=self.pipes.pipe,
             resize_pipe=self.pipes.resize,
             size_of_pipe=self.pipes.size,

@@ -30,4 +30,4 @@ def test_names_differ() -> None:
     ["full-buffers-of-a-lifetime", "one-byte-too-few", "end-in-place-of-a-reset", "lost-rearm"],
 )
 def test_it_is_noticed_soon(name: str) -> None:
-    assert catch(name, 60).seeds
+    assert catch(name, 100).seeds

@@ -18,6 +18,11 @@ _LONGEST: Final = 1500
 """Characters of a message: enough for a path or two, but not for a file that was passed instead."""
 
 
+def error_name(code: int) -> str:
+    """The name of an errno, such as ECONNREFUSED."""
+    return errno.errorcode.get(code, str(code))
+
+
 class SourceError(Exception):
     """A source cannot work at all. The message says what to correct."""
 

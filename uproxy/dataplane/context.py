@@ -39,8 +39,16 @@ class Context:
         self.locality = Locality()
         self.pod_ports = PodPorts(random)
         self.return_paths = ReturnPaths(reactor, self.pod_ports, self.locality)
+        self.clock_offset = 0.0
+        """From monotonic to Unix seconds, as of the last report: the latter may be set."""
+        self.read_clock()
 
     @property
     def active(self) -> int:
         """Flows alive in this worker."""
         return self.capacity.tcp + self.capacity.udp
+
+    def read_clock(self) -> None:
+        """Bring `clock_offset` up to date."""
+        kernel = self.reactor.kernel
+        self.clock_offset = kernel.time() - kernel.monotonic()

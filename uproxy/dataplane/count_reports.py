@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
+from itertools import islice
+from typing import Final
 
+from uproxy.core.flows.backend_counts import BackendCounts
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Backend, ServicePortName
 from uproxy.dataplane.ports import Ports
 
+MOST_BACKENDS: Final = 1000
+"""Backends in one report, about 80 KB: two of them fit into the channel at any time. Those that are
+left come first in the next one."""
+
 _NOTHING = Counters()
+
+BackendReport = tuple[ServicePortName, Backend, BackendCounts]
 
 
 class CountReports:
@@ -17,6 +26,8 @@ class CountReports:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._reported: dict[ServicePortName, Counters] = {}
+        self._unfinished: Iterator[BackendReport] | None = None
+        """The walk over all backends that the last report has not finished."""
 
     def changes(self, served: Container[ServicePortName]) -> list[tuple[ServicePortName, Counters]]:
         """What was counted since the last call. Ports that are not `served` and have no flow are
@@ -38,7 +49,7 @@ class CountReports:
                 reported.add(added)
                 # Flows alive now, not the sum of this number and the previous one.
                 reported.active = added.active
-            elif name not in served and port.counters.active == 0:
+            elif name not in served and port.counters.active == 0 and not port.balancer.tallies:
                 gone.add(name)
         self._ports.forget(gone)
         for name in gone:
@@ -55,6 +66,20 @@ class CountReports:
             for name, counters in changes
             if counters.dial_failures and name in ports
         ]
+
+    def backends(self, clock_offset: float, most: int = MOST_BACKENDS) -> list[BackendReport]:
+        """What was counted of backends since they were reported, `most` at a time."""
+        walk = self._unfinished or self._walk(clock_offset)
+        found = list(islice(walk, most))
+        self._unfinished = walk if len(found) == most else None
+        return found
+
+    def _walk(self, clock_offset: float) -> Iterator[BackendReport]:
+        for name, port in list(self._ports.all.items()):
+            for backend in list(port.balancer.tallies):
+                counts = port.balancer.take_counts(backend, clock_offset)
+                if counts is not None:
+                    yield name, backend, counts
 
 
 def _copy(counters: Counters) -> Counters:

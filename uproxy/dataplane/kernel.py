@@ -11,7 +11,7 @@ import termios
 from _socket import socket as Socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time
 from typing import Final
 
 from uproxy.uring.datagrams import BUFFER_COUNT as DATAGRAM_BUFFERS
@@ -58,6 +58,8 @@ class Kernel:
     datagram_buffers: int = DATAGRAM_BUFFERS
     """Buffers of the ring that datagrams are received into, at most."""
     monotonic: Callable[[], float] = monotonic
+    time: Callable[[], float] = time
+    """Unix seconds."""
     pipe: Callable[[], tuple[int, int]] = _pipe
     """The descriptor to read from, and the one to write to."""
     resize_pipe: Callable[[int, int], None] = _resize_pipe

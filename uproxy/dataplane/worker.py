@@ -117,17 +117,20 @@ class Worker:
     def _report_counts(self) -> None:
         # First, since movers count the bytes of TCP flows by themselves until this is called.
         self._tcp.collect()
+        self._udp.collect()
+        self._context.read_clock()
         changes = self._count_reports.changes(self._frontends)
         flow_limit = self._context.capacity.reduced_flow_limit
         busy = (name for name, _ in changes)
         self._context.ports.forget_clients(busy, self._context.reactor.now)
         paths = self._context.return_paths.take_news()
-        same = not changes and not any(paths) and flow_limit == self._flow_limit
+        backends = self._count_reports.backends(self._context.clock_offset)
+        same = not changes and not backends and not any(paths) and flow_limit == self._flow_limit
         self._unchanged = self._unchanged + 1 if same else 0
         if self._unchanged % _SIGN_OF_LIFE == 0:
             failing = self._count_reports.failing(changes)
             active = self._context.active
-            self._channel.post(Report(changes, active, flow_limit, failing, *paths))
+            self._channel.post(Report(changes, active, flow_limit, failing, *paths, backends))
         self._flow_limit = flow_limit
 
     def stop_accepting(self) -> None:

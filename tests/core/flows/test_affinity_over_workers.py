@@ -61,7 +61,7 @@ class Clients:
         worker, client = self.workers[number % len(self.workers)], f"192.0.2.{step.client}"
         picked = [self._pick(worker, client) for _ in range(step.flows)]
         if step.refused:
-            worker.failed(picked[0], self.now)
+            worker.failed(picked[0], self.now, "ECONNREFUSED")
             picked = [self._pick(worker, client, [each]) for each in picked]
         for each in picked:
             worker.succeeded(self.route, each, client, self.now)

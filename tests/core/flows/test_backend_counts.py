@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from uproxy.core.flows.backend_counts import CONNECT_BUCKETS, BackendCounts
+from uproxy.core.flows.backend_counts import CONNECT_BUCKETS, BackendCounts, BackendTally
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,10 @@ from uproxy.core.flows.backend_counts import CONNECT_BUCKETS, BackendCounts
     ],
 )
 def test_connect_times_are_in_buckets(seconds: float, bucket: int) -> None:
-    counts = BackendCounts()
-    counts.connected(seconds)
+    tally = BackendTally()
+    tally.connected(seconds)
+    counts = tally.take(0.0, 0.0)
+    assert counts is not None
     assert counts.connect_times == [
         int(number == bucket) for number in range(len(CONNECT_BUCKETS) + 1)
     ]

@@ -43,7 +43,7 @@ class Play:
         if picked is None:
             return
         if failure:
-            self.balancer.failed(picked, self.now)
+            self.balancer.failed(picked, self.now, "ECONNREFUSED")
             tried.append(picked)
         else:
             self.balancer.succeeded(self.route, picked, client, self.now)
@@ -208,7 +208,7 @@ def test_flows_that_a_returning_client_begins_at_once_go_to_one_backend() -> Non
     picks = {subject.pick(sticky, sticky.backends, CLIENT, 10.0) for _ in range(6)}
     assert picks == {BACKENDS["a"]}
     # All of them fail, which pins the client nowhere.
-    subject.failed(BACKENDS["a"], 10.0)
+    subject.failed(BACKENDS["a"], 10.0, "ECONNREFUSED")
     picks = {subject.pick(sticky, sticky.backends, CLIENT, 10.5) for _ in range(6)}
     assert picks == {BACKENDS["b"]}
     assert subject.pick(sticky, some("cd"), CLIENT, 10.5) in some("cd")
@@ -315,7 +315,7 @@ def test_offset_is_where_the_rotation_starts(offset: float, expected: str) -> No
 def test_many_flows_that_fail_at_once_count_as_one_failure() -> None:
     subject, plain = balancer(), route("ab")
     for _ in range(100):
-        subject.failed(BACKENDS["a"], 0.0)
+        subject.failed(BACKENDS["a"], 0.0, "ECONNREFUSED")
     picks = {subject.pick(plain, plain.backends, CLIENT, 1.0) for _ in range(2)}
     assert picks == set(some("ab"))
 
@@ -324,7 +324,7 @@ def test_setting_aside_grows_to_half_a_minute() -> None:
     subject, plain = balancer(), route("ab")
     now, pauses = 0.0, []
     for _ in range(7):
-        subject.failed(BACKENDS["a"], now)
+        subject.failed(BACKENDS["a"], now, "ECONNREFUSED")
         start = now
         while BACKENDS["a"] not in [
             subject.pick(plain, plain.backends, CLIENT, now) for _ in range(2)

@@ -19,6 +19,7 @@ from tests.dataplane.peers import (
     refusing,
     world,
 )
+from uproxy.core.flows.backend_counts import BackendTally
 from uproxy.core.flows.balancer import Balancer
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend
@@ -295,9 +296,9 @@ class Interrupting(Balancer):
         super().__init__(random=lambda: 0.5)
         self._call = call
 
-    def begin(self, backend: Backend) -> None:
-        super().begin(backend)
+    def begin(self, backend: Backend) -> BackendTally:
         self._call()
+        return super().begin(backend)
 
 
 def port_of(w: World) -> int:

@@ -150,6 +150,7 @@ class World:
 
     @property
     def counters(self) -> Counters:
+        self.all_flows.collect()
         return self.context.ports.get(OWNER).counters
 
     def dropped(self, reason: DropReason) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence, Set
 
 from uproxy.core.backoff import Backoff
 from uproxy.core.flows.affinity import Affinity, digest, rendezvous
+from uproxy.core.flows.backend_counts import BackendCounts, BackendTally
 from uproxy.core.route import Backend, BalancerKind, Route
 
 SET_ASIDE = Backoff(initial=1.0, maximum=30.0)
@@ -24,15 +25,16 @@ _RANDOM = BalancerKind.RANDOM
 
 
 class Balancer:
-    """Chooses backends for the flows of one ServicePortName in one worker.
+    """Chooses backends for the flows of one ServicePortName in one worker, and counts what becomes
+    of that for each of them.
 
     `offset`, in [0, 1), is where in the rotation to start. If all workers began with the first
     backend, it would get most of a few connections. `random` is uniform in [0, 1). Times are
     seconds of a monotonic clock.
     """
 
-    __slots__ = ("_affinity", "_aside", "_aside_until", "_flows", "_known", "_last", "_offset",
-                 "_random", "_rotations", "steered")  # fmt: skip
+    __slots__ = ("_affinity", "_aside", "_aside_until", "_known", "_last", "_offset",
+                 "_random", "_rotations", "steered", "tallies")  # fmt: skip
 
     def __init__(self, *, offset: float = 0.0, random: Callable[[], float]) -> None:
         self._offset = offset
@@ -43,7 +45,8 @@ class Balancer:
         self._known: dict[int, tuple[Backend, ...]] = {}
         """The tuples by id(). While they are kept here, no other object can get the same id()."""
         self._last: _Rotation | None = None
-        self._flows: dict[Backend, int] = {}
+        self.tallies: dict[Backend, BackendTally] = {}
+        """Of backends that have flows, or counts that were not reported yet."""
         self._aside: dict[Backend, tuple[int, float]] = {}
         """Backends that have failed, with the failures in a row and the end of their exclusion."""
         self._aside_until = float("-inf")
@@ -84,13 +87,16 @@ class Balancer:
             return rotation.advance(excluded)
         return self._pick_by_kind(route.balancer, rotation, excluded)
 
-    def failed(self, backend: Backend, now: float) -> None:
+    def failed(self, backend: Backend, now: float, error: str) -> None:
         """Set a backend aside, for longer with each failure. Failures while it is aside do not
-        count, since they are of flows that began before."""
+        count, since they are of flows that began before. `error`: the name of the errno."""
+        tally = self.tally(backend)
+        tally.failed(error, now)
         failures, until = self._aside.get(backend, (0, now))
         if now < until:
             return
         until = now + SET_ASIDE.delay(failures + 1)
+        tally.ejections += 1
         self._aside[backend] = (failures + 1, until)
         self._aside_until = max(self._aside_until, until)
 
@@ -128,17 +134,30 @@ class Balancer:
         """See Affinity.trim_expired."""
         return self._affinity.trim_expired(now, at_most=at_most)
 
-    def begin(self, backend: Backend) -> None:
-        """A flow to a backend begins."""
-        self._flows[backend] = self._flows.get(backend, 0) + 1
+    def tally(self, backend: Backend) -> BackendTally:
+        """What is counted of a backend."""
+        found = self.tallies.get(backend)
+        if found is None:
+            found = self.tallies[backend] = BackendTally()
+        return found
 
-    def end(self, backend: Backend) -> None:
-        """A flow to a backend is over."""
-        left = self._flows.get(backend, 0) - 1
-        if left > 0:
-            self._flows[backend] = left
-        else:
-            self._flows.pop(backend, None)
+    def begin(self, backend: Backend) -> BackendTally:
+        """A flow to a backend begins. When it is over, it takes itself from `active`."""
+        tally = self.tallies.get(backend)
+        if tally is None:
+            tally = self.tallies[backend] = BackendTally()
+        tally.active += 1
+        return tally
+
+    def take_counts(self, backend: Backend, clock_offset: float) -> BackendCounts | None:
+        """What is to be reported of a backend that has a tally, see BackendTally.take. A tally that
+        is not needed any more is dropped."""
+        tally = self.tallies[backend]
+        _, until = self._aside.get(backend, (0, 0.0))
+        taken = tally.take(until, clock_offset)
+        if not tally.active:
+            del self.tallies[backend]
+        return taken
 
     def retain(self, backends: Set[Backend]) -> None:
         """Forget all other backends. If an address comes back, it is that of another pod.
@@ -216,7 +235,7 @@ class Balancer:
         if kind is _ROUND_ROBIN:
             return rotation.advance(excluded)
         if kind is not _RANDOM:
-            return rotation.advance_to_least(self._flows, excluded)
+            return rotation.advance_to_least(self.tallies, excluded)
         backends: Sequence[Backend] = rotation.backends
         if excluded:
             backends = [each for each in backends if each not in excluded]
@@ -224,6 +243,7 @@ class Balancer:
 
 
 _NONE: frozenset[Backend] = frozenset()
+_NO_FLOWS = BackendTally()
 
 
 class _Rotation:
@@ -249,12 +269,14 @@ class _Rotation:
             if not excluded or backend not in excluded:
                 return backend
 
-    def advance_to_least(self, flows: dict[Backend, int], excluded: Collection[Backend]) -> Backend:
+    def advance_to_least(
+        self, tallies: dict[Backend, BackendTally], excluded: Collection[Backend]
+    ) -> Backend:
         """The backend with the fewest flows; of several such backends, the next one in order."""
         place = self.place
         order = self.backends[place:] + self.backends[:place]
         usable = [each for each in order if each not in excluded] if excluded else order
-        backend = min(usable, key=lambda each: flows.get(each, 0))
+        backend = min(usable, key=lambda each: (tallies.get(each) or _NO_FLOWS).active)
         self.place = self.backends.index(backend) + 1
         return backend
 

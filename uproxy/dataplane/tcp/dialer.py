@@ -8,6 +8,7 @@ from _socket import (
     AF_INET,
     AF_INET6,
     IPPROTO_TCP,
+    SO_ERROR,
     SO_OOBINLINE,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
@@ -18,17 +19,17 @@ from _socket import (
 )
 from _socket import socket as Socket
 from collections import OrderedDict
-from typing import Final, Protocol
+from typing import Final
 
-from uproxy.core.errors import RESOURCE_ERRORS
+from uproxy.core.errors import RESOURCE_ERRORS, error_name
 from uproxy.core.flows.counters import DropReason
-from uproxy.core.route import Backend, Route
+from uproxy.core.route import Backend
 from uproxy.dataplane.client_address import UNUSABLE_ERRORS, bind_to_client
 from uproxy.dataplane.context import Context
-from uproxy.dataplane.ports import Port
+from uproxy.dataplane.tcp.dialed_flow import DialedFlow
 from uproxy.dataplane.tcp.epoll_events import EVENTS
 from uproxy.dataplane.tcp.loops import LoopDetector
-from uproxy.dataplane.tcp.shortage import Shortage, WaitingFlow
+from uproxy.dataplane.tcp.shortage import Shortage
 
 TIMEOUTS: Final = (0.25, 0.5, 1.0, 2.0)
 """Seconds that each attempt may take, as kube-proxy's userspace mode had them: quickly away from a
@@ -42,44 +43,6 @@ _CLASHES: Final = 8
 each takes a socket of its own."""
 _OUT_OF_PORTS: Final = (errno.EADDRNOTAVAIL, errno.EAGAIN)
 """All ephemeral ports towards one backend are taken (ip(7)): others may still be reached."""
-
-
-class DialedFlow(WaitingFlow, Protocol):
-    """A flow, as far as the dialer is concerned: what to dial for it, and how far that has got."""
-
-    route: Route
-    port: Port
-    client: str
-    """IP address."""
-    client_sock: Socket
-    backends: tuple[Backend, ...]
-    """Those that the client may reach."""
-    backend: Backend | None
-    """The one that is dialed."""
-    sock: Socket | None
-    """Towards that backend; the flow closes it when it ends."""
-    attempt: int
-    """Index in TIMEOUTS."""
-    tried: tuple[Backend, ...]
-    """Backends not to dial next."""
-    refused: tuple[Backend, ...]
-    """Backends not to dial again at all."""
-    preserving: bool
-    """Whether backends are to see the client's address."""
-    from_pod: bool
-    """Whether the client is a pod of this node, which backends are to see."""
-    suspect: Backend | None
-    """The backend that is dialed from the node's address although it is to see the client, once
-    there is one: it was silent or could not be reached, or could not reply to this node."""
-
-    def connected(self, mask: int) -> None:
-        """The first event of the socket towards the backend."""
-
-    def timed_out(self) -> None:
-        """The attempt has taken too long."""
-
-    def masquerade(self) -> None:
-        """Dial from the node's address from now on, and count it."""
 
 
 class Dialer:
@@ -98,6 +61,7 @@ class Dialer:
         self._delays_acknowledgement = delays_acknowledgement
         self._shortage = shortage
         self.loops = LoopDetector(reactor)
+        self._monotonic = reactor.kernel.monotonic
         self._queues = tuple(OrderedDict[DialedFlow, float]() for _ in TIMEOUTS)
         """Flows to the time when their attempt is over. They leave at the front: to find its first
         item, a plain dict steps over the places of all that were deleted there. (Measured, 20,000
@@ -124,8 +88,9 @@ class Dialer:
             return
         # The flow has the socket from here on, and closes it whatever happens.
         flow.sock = sock
+        # In this order: a flow that has a backend takes itself from its tally when it ends.
+        flow.tally = flow.port.balancer.begin(backend)
         flow.backend = backend
-        flow.port.balancer.begin(backend)
         try:
             # Nagle's algorithm (tcp(7)) would keep a small message back until the backend has
             # acknowledged the one before. The client's socket has this option from its listener.
@@ -162,23 +127,28 @@ class Dialer:
 
     def succeeded(self, flow: DialedFlow) -> None:
         """The backend has answered."""
+        attempt = flow.attempt
         # It must not time out any more: the backend gets the client's bytes now, and one that may
         # have got some is never replaced (dialed-again-while-relayed).
-        del self._queues[flow.attempt][flow]
+        until = self._queues[attempt].pop(flow)
         assert flow.backend is not None
         flow.port.counters.dials += 1
+        flow.tally.connected(self._reactor.now - until + TIMEOUTS[attempt])
         flow.port.balancer.succeeded(flow.route, flow.backend, flow.client, self._reactor.now)
         if flow.preserving:
             self._answered(flow, flow.backend)
 
-    def failed(self, flow: DialedFlow) -> None:
-        """The backend has refused, or cannot be reached: on to the next at once."""
+    def failed(self, flow: DialedFlow, code: int = 0) -> None:
+        """The backend has refused, or cannot be reached: on to the next at once. `code`: the errno,
+        if it is not that of the socket."""
         self._queues[flow.attempt].pop(flow, None)
+        if not code and flow.sock is not None:
+            code = flow.sock.getsockopt(SOL_SOCKET, SO_ERROR)
         backend = self._hang_up(flow)
         if backend is not None:
             flow.tried += (backend,)
             flow.refused += (backend,)
-            self._blame(flow, backend)
+            self._blame(flow, backend, code or errno.ECONNRESET)
         self._next(flow)
 
     def timed_out(self, flow: DialedFlow) -> None:
@@ -199,7 +169,7 @@ class Dialer:
                 return
         if backend is not None:
             flow.tried += (backend,)
-            self._blame(flow, backend)
+            self._blame(flow, backend, errno.ETIMEDOUT)
         if falls_back and (flow.attempt or not _untried(flow)):
             # The backend is dead, or its replies to the client's address do not come back to this
             # node. The next dial, from the node's own address, shows which.
@@ -217,7 +187,9 @@ class Dialer:
             self._timer = None
 
     def _wait(self, flow: DialedFlow) -> None:
-        self._queues[flow.attempt][flow] = self._reactor.now + TIMEOUTS[flow.attempt]
+        # Not the reactor's time: up to 2 ms of work may lie between the two, and this is what the
+        # connect time counts from.
+        self._queues[flow.attempt][flow] = self._monotonic() + TIMEOUTS[flow.attempt]
         if self._timer is None:
             self._timer = self._reactor.call_later(TIMEOUTS[0], self._expire)
 
@@ -302,10 +274,11 @@ class Dialer:
         flow.tried += (backend,)
         if code not in _OUT_OF_PORTS:
             flow.refused += (backend,)
-            self._blame(flow, backend)
+            self._blame(flow, backend, code)
             self._next(flow)
             return
         flow.port.counters.dial_failures += 1
+        flow.port.balancer.tally(backend).failed(error_name(code), self._reactor.now)
         if _untried(flow):
             self._next(flow)
         else:
@@ -321,7 +294,13 @@ class Dialer:
             return
         flow.attempt += 1
         flow.port.counters.retries += 1
-        self.dial(flow)
+        balancer = flow.port.balancer
+        backend = balancer.pick(
+            flow.route, flow.backends, flow.client, self._reactor.now, flow.tried
+        )
+        if backend is not None:
+            balancer.tally(backend).retries += 1
+        self.dial(flow, backend)
 
     def _hang_up(self, flow: DialedFlow) -> Backend | None:
         """Close the socket of an attempt. Returns its backend; None if there was no socket."""
@@ -332,12 +311,12 @@ class Dialer:
             self._reactor.discard(sock.fileno())
             sock.close()
         if backend is not None:
-            flow.port.balancer.end(backend)
+            flow.tally.active -= 1
         return backend
 
-    def _blame(self, flow: DialedFlow, backend: Backend) -> None:
+    def _blame(self, flow: DialedFlow, backend: Backend, code: int) -> None:
         flow.port.counters.dial_failures += 1
-        flow.port.balancer.failed(backend, self._reactor.now)
+        flow.port.balancer.failed(backend, self._reactor.now, error_name(code))
 
 
 def _untried(flow: DialedFlow) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import struct
 from _socket import SO_LINGER, SOL_SOCKET
@@ -9,6 +10,7 @@ from _socket import socket as Socket
 from contextlib import suppress
 from typing import Final, Protocol
 
+from uproxy.core.flows.backend_counts import BackendTally
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Route
 from uproxy.dataplane.context import Context
@@ -54,7 +56,10 @@ class Flow:
 
     __slots__ = ("attempt", "backend", "backends", "client", "client_sock", "ended", "from_pod",
                  "listener", "mover", "port", "preserving", "progress", "quiet_since", "refused",
-                 "route", "sock", "suspect", "tried")  # fmt: skip
+                 "route", "sock", "suspect", "tally", "tried")  # fmt: skip
+
+    tally: BackendTally
+    """Of the backend that was dialed last, once there is one."""
 
     def __init__(
         self, listener: FlowListener, sock: Socket, client: str, backends: tuple[Backend, ...]
@@ -119,7 +124,7 @@ class Flow:
         if self.listener.context.locality.is_self_connected(self.sock, self.backend):
             # By a reset: TIME_WAIT would keep the port from a server that wants it for a minute.
             self.sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER)
-            self.listener.dialer.failed(self)
+            self.listener.dialer.failed(self, errno.ECONNREFUSED)
             return
         self.relay(mask)
 
@@ -189,12 +194,16 @@ class Flow:
             self.abort()
 
     def account(self) -> None:
-        """Bring the byte counters of the port up to date."""
+        """Bring the byte counters of the port, and of its backend, up to date."""
         mover = self.mover
         if mover is not None:
-            counters = self.port.counters
-            counters.client_bytes += mover.from_client.unreported()
-            counters.backend_bytes += mover.from_backend.unreported()
+            counters, tally = self.port.counters, self.tally
+            count = mover.from_client.unreported()
+            counters.client_bytes += count
+            tally.client_bytes += count
+            count = mover.from_backend.unreported()
+            counters.backend_bytes += count
+            tally.backend_bytes += count
 
     def _let_go(self) -> None:
         """Let go of everything but the sockets."""
@@ -204,7 +213,7 @@ class Flow:
         self.ended = True
         self.account()
         if self.backend is not None:
-            self.port.balancer.end(self.backend)
+            self.tally.active -= 1
         reactor = self.listener.context.reactor
         reactor.discard(self.client_sock.fileno())
         if self.sock is not None:

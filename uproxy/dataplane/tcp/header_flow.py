@@ -55,8 +55,8 @@ class HeaderFlow(Flow):
             sent = sock.send(self.unsent, SEND_FLAGS)
         except BlockingIOError:
             sent = 0
-        except OSError:
-            dialer.failed(self)
+        except OSError as error:
+            dialer.failed(self, error.errno or 0)
             return
         self.unsent = self.unsent[sent:]
         if self.unsent:

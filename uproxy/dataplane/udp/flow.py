@@ -127,8 +127,8 @@ class UdpFlow(FlowBackend):
         except OSError as error:
             if not self._recover(error, data):
                 return
-        self.counters.client_bytes += len(data)
-        self.counters.client_datagrams += 1
+        self.client_bytes += len(data)
+        self.client_datagrams += 1
         if self._inspecting:
             self._inspect(data)
 
@@ -163,8 +163,8 @@ class UdpFlow(FlowBackend):
             full = error.errno in RESOURCE_ERRORS
             self.counters.drop(DropReason.BUFFER_FULL if full else DropReason.SEND_FAILED)
         else:
-            self.counters.backend_bytes += len(data)
-            self.counters.backend_datagrams += 1
+            self.backend_bytes += len(data)
+            self.backend_datagrams += 1
 
     def _first_reply(self, now: float) -> None:
         """The present backend is alive."""
@@ -246,11 +246,15 @@ class UdpFlow(FlowBackend):
         pending: list[bytes | memoryview] = [*self._kept]
         if data is not None:
             pending.append(data)
-        while self._move():
+        kept, refused = sum(map(len, self._kept)), self._tally
+        while self._move(error.errno or 0):
             # Where one of them fails, the next backend gets all of them, again from the first.
             with suppress(OSError):
                 for each in pending:
                     self._send(each)
+                # They were counted when the first backend got them, and are bytes of this one.
+                refused.client_bytes -= kept
+                self._tally.client_bytes += kept
                 return True
         return False
 
@@ -262,10 +266,10 @@ class UdpFlow(FlowBackend):
             return False
         return True
 
-    def _move(self) -> bool:
+    def _move(self, code: int) -> bool:
         """Go from a backend that refuses to another one. The flow ends if there is none."""
         self.counters.drop(DropReason.BACKEND_REFUSED)
-        self._blame(self.backend)
+        self._blame(self.backend, code)
         # Before it connects: the new socket gets the descriptor of this one if there is no other.
         self._disconnect()
         self._confirmed = False

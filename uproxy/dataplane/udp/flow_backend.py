@@ -9,7 +9,8 @@ from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
-from uproxy.core.errors import RESOURCE_ERRORS
+from uproxy.core.errors import RESOURCE_ERRORS, error_name
+from uproxy.core.flows.backend_counts import BackendTally
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Route
 from uproxy.dataplane.context import Context
@@ -44,13 +45,16 @@ class FlowBackend(ABC):
     """One backend at a time, and the next one if it cannot be reached."""
 
     __slots__ = ("_client", "_doubts_from", "_listener", "_masqueraded", "_port", "_preserving",
-                 "_reactor", "_send", "_sock", "_tried", "backend", "counters",
+                 "_reactor", "_send", "_sock", "_tally", "_tried", "backend", "backend_bytes",
+                 "backend_datagrams", "client_bytes", "client_datagrams", "counters",
                  "number")  # fmt: skip
 
     backend: Backend
     _listener: Reaching
     _sock: Socket | None
     _send: Callable[[bytes | memoryview], int]
+    _tally: BackendTally
+    """Of the present backend."""
 
     def __init__(self, listener: Reaching, client: Address) -> None:
         self._listener = listener
@@ -68,12 +72,28 @@ class FlowBackend(ABC):
         self._tried: list[Backend] = []
         """Backends that failed since the last reply."""
         self.counters = listener.port.counters
+        self.client_bytes = self.client_datagrams = 0
+        """Relayed since the last `account`, as are those of the backend. It may be negative: the
+        ring takes back what the kernel has refused."""
+        self.backend_bytes = self.backend_datagrams = 0
         self.number = 0
         """The number that the table of the worker knows the flow by; 0 until it is admitted."""
 
     def source(self) -> tuple[str, int]:
         """Address and port of the socket towards the backend; "" and 0 without one."""
         return ("", 0) if self._sock is None else self._sock.getsockname()[:2]
+
+    def account(self) -> None:
+        """Add what was relayed to the counters of the port, and of the present backend."""
+        counters, tally = self.counters, self._tally
+        counters.client_bytes += self.client_bytes
+        counters.client_datagrams += self.client_datagrams
+        counters.backend_bytes += self.backend_bytes
+        counters.backend_datagrams += self.backend_datagrams
+        tally.client_bytes += self.client_bytes
+        tally.backend_bytes += self.backend_bytes
+        self.client_bytes = self.client_datagrams = 0
+        self.backend_bytes = self.backend_datagrams = 0
 
     @abstractmethod
     def _start_receiving(self, sock: Socket) -> None:
@@ -83,10 +103,10 @@ class FlowBackend(ABC):
     def _stop_receiving(self, sock: Socket) -> None:
         """Receive nothing more, before the socket is closed."""
 
-    def _blame(self, backend: Backend) -> None:
+    def _blame(self, backend: Backend, code: int) -> None:
         self._tried.append(backend)
         self.counters.dial_failures += 1
-        self._port.balancer.failed(backend, self._reactor.now)
+        self._port.balancer.failed(backend, self._reactor.now, error_name(code))
 
     def _connect(self) -> bool:
         """Connect to a backend. Returns False if that is impossible; the reason is counted."""
@@ -97,6 +117,7 @@ class FlowBackend(ABC):
                 break
             if self._tried:
                 self.counters.retries += 1
+                self._port.balancer.tally(backend).retries += 1
             try:
                 self._connect_to(backend)
             except OSError as error:
@@ -106,8 +127,9 @@ class FlowBackend(ABC):
                         continue
                     self.counters.drop(DropReason.DESCRIPTORS)
                     return False
-                self._blame(backend)
+                self._blame(backend, error.errno or 0)
             else:
+                self._tally.flows += 1
                 return True
         self.counters.drop(self._why_no_backend())
         return False
@@ -144,7 +166,7 @@ class FlowBackend(ABC):
         self._sock, self._send = sock, sock.send
         self.backend = backend
         balancer = self._port.balancer
-        balancer.begin(backend)
+        self._tally = balancer.begin(backend)
         # Without waiting for a reply, which some protocols do not have
         # (test_affinity_of_a_client_that_gets_no_reply).
         balancer.pin(self._listener.route, backend, self._client[0], context.reactor.now)
@@ -204,4 +226,6 @@ class FlowBackend(ABC):
             self._sock.close()
             self._sock = None
             self._doubts_from = inf
-            self._port.balancer.end(self.backend)
+            # What is counted from here on belongs to the next backend.
+            self.account()
+            self._tally.active -= 1

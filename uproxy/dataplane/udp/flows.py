@@ -38,10 +38,16 @@ class EndableFlow(TimedFlow, Protocol):
 
     backend: Backend
 
+    client_bytes: int
+    client_datagrams: int
+    backend_datagrams: int
+
     @property
     def counters(self) -> Counters: ...
 
     def source(self) -> tuple[str, int]: ...
+
+    def account(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -133,6 +139,14 @@ class UdpFlows:
         # Last, since listeners that are resumed look at the number of flows.
         if self._context.queue.waiting:
             self._context.queue.resume_if_room()
+
+    def collect(self) -> None:
+        """Bring the counters of all ports up to date, as TcpFlows.collect does. A flow counts by
+        itself until then, which costs less for each datagram."""
+        for flow in self.table:
+            # Bytes as well: one datagram may have been taken back, and another one have come.
+            if flow.client_datagrams or flow.backend_datagrams or flow.client_bytes:
+                flow.account()
 
     def close(self) -> None:
         """Stop the timer. The listeners end their flows themselves."""

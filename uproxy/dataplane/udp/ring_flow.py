@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final
 
 from uproxy.core.errors import RESOURCE_ERRORS
+from uproxy.core.flows.backend_counts import BackendTally
 from uproxy.core.flows.counters import DropReason
 from uproxy.dataplane.udp.flow import Listening, UdpFlow
 from uproxy.dataplane.udp.keys import Address, Key
@@ -87,9 +88,8 @@ class RingUdpFlow(UdpFlow):
         )  # fmt: skip
         shared.use(buffer)
         self._turn = shared.turn
-        counters = self.counters
-        counters.client_bytes += count
-        counters.client_datagrams += 1
+        self.client_bytes += count
+        self.client_datagrams += 1
         if self._inspecting:
             self._inspect(shared.buffers.view(buffer, begin, begin + count))
 
@@ -107,7 +107,7 @@ class RingUdpFlow(UdpFlow):
         if self._turn < ring.turn - 1:
             ring.remove_callback(user_data)
         else:
-            ring.redirect(user_data, partial(self._too_late, tuple(self._kept)))
+            ring.redirect(user_data, partial(self._too_late, tuple(self._kept), self._tally))
         # Ends the receive, which would otherwise keep the socket open in the kernel.
         ring.cancel(user_data)
         # The kernel looks up descriptors when it takes an operation. The socket is closed next, and
@@ -143,9 +143,8 @@ class RingUdpFlow(UdpFlow):
                 count | DATAGRAM_SEND_FLAGS, tag, self.name_length << 32,
             )  # fmt: skip
         shared.use(buffer)
-        counters = self.counters
-        counters.backend_bytes += count
-        counters.backend_datagrams += 1
+        self.backend_bytes += count
+        self.backend_datagrams += 1
 
     def _unusual(self, completion: int) -> None:
         """A send has failed, or the receive has ended: with a reply, an error, or for lack of a
@@ -184,13 +183,15 @@ class RingUdpFlow(UdpFlow):
             return
         # What was kept is sent again when the flow moves, and must not be sent twice. After
         # EMSGSIZE the flow does not move, and the datagram itself is tried again.
-        kept = code != errno.EMSGSIZE and bytes(data) in self._kept
+        kept, tally = code != errno.EMSGSIZE and bytes(data) in self._kept, self._tally
         if self._recover(OSError(code, os.strerror(code)), None if kept else data):
+            self.account()
             self._count(data)
+            self._account_for(tally if kept else self._tally)  # As in `_too_late`.
 
-    def _too_late(self, kept: tuple[bytes, ...], completion: int) -> None:
+    def _too_late(self, kept: tuple[bytes, ...], tally: BackendTally, completion: int) -> None:
         """A completion for a socket that the flow has left. `kept` is what the flow had kept when
-        it left, and has sent to its next backend.
+        it left, and has sent to its next backend; `tally` is that of the backend that it has left.
 
         Many datagrams may be refused in one turn, and the first of them has moved the flow.
         """
@@ -198,7 +199,9 @@ class RingUdpFlow(UdpFlow):
             if completion & CQE_F_BUFFER:
                 self._shared.buffers.give_back(completion >> CQE_BUFFER_SHIFT)
             return
+        self.account()
         data, code = self._uncounted(completion), errno_of(completion)
+        self._account_for(tally)
         if data is None:
             return
         if code == errno.EAGAIN or code in RESOURCE_ERRORS:
@@ -207,24 +210,31 @@ class RingUdpFlow(UdpFlow):
             self.counters.drop(DropReason.SEND_FAILED)
         elif bytes(data) in kept:
             self._count(data)
+            self._account_for(tally)  # `_recover` has moved it from there to the next backend.
         else:
             self.to_backend(data)
 
     def _uncounted(self, completion: int) -> memoryview | None:
         """Take a datagram that was not sent from the counters again. Returns the client's datagram;
         None for a reply, which is lost."""
-        number, code, counters = completion >> CQE_BUFFER_SHIFT, errno_of(completion), self.counters
+        number, code = completion >> CQE_BUFFER_SHIFT, errno_of(completion)
         if number & _REPLY:
-            counters.backend_datagrams -= 1
-            counters.backend_bytes -= self._shared.counts[number & ~_REPLY]
+            self.backend_datagrams -= 1
+            self.backend_bytes -= self._shared.counts[number & ~_REPLY]
             full = code in RESOURCE_ERRORS or code == errno.EAGAIN
-            counters.drop(DropReason.BUFFER_FULL if full else DropReason.SEND_FAILED)
+            self.counters.drop(DropReason.BUFFER_FULL if full else DropReason.SEND_FAILED)
             return None
         data = self._shared.payload(number)
-        counters.client_bytes -= len(data)
-        counters.client_datagrams -= 1
+        self.client_bytes -= len(data)
+        self.client_datagrams -= 1
         return data
 
+    def _account_for(self, tally: BackendTally) -> None:
+        """Like `account`, for a backend that the flow has left, or when the flow is over."""
+        present, self._tally = self._tally, tally
+        self.account()
+        self._tally = present
+
     def _count(self, data: memoryview) -> None:
-        self.counters.client_bytes += len(data)
-        self.counters.client_datagrams += 1
+        self.client_bytes += len(data)
+        self.client_datagrams += 1
