@@ -18,7 +18,7 @@ from uproxy.core.allocation.decisions import Decision
 from uproxy.core.allocation.pools import Pool
 from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.cluster.load_balancer import ASSIGNED
-from uproxy.core.cluster.objects import ObjectName, Service
+from uproxy.core.cluster.objects import LoadBalancerIngress, ObjectName, Service
 from uproxy.core.cluster.state import ClusterState
 
 SOURCE = "services"
@@ -161,6 +161,22 @@ async def test_many_services_do_not_stall_the_loop() -> None:
             turns += 1
     assert turns > 10
     assert len(set(world.writer.addresses.values())) == 3000
+
+
+def test_who_does_not_lead_says_which_statuses_others_have_written() -> None:
+    world = World()
+    world.leading = False
+    world.state.sync(SOURCE)
+    world.add("new")
+    world.add("address", ingress=["198.51.100.9"])
+    world.add("name", ingress=[LoadBalancerIngress(hostname="lb.example")])
+    world.add("ours", ingress=[A], annotations={ASSIGNED: A})
+    assert {name: each.foreign for name, each in world.statuses().items()} == {
+        "new": "",
+        "address": "its status has 198.51.100.9, which uproxy has not written",
+        "name": 'its status has "lb.example", which uproxy has not written',
+        "ours": "",
+    }
 
 
 async def test_who_does_not_lead_follows_and_who_takes_over_changes_nothing() -> None:

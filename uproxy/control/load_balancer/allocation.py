@@ -17,6 +17,7 @@ from uproxy.control.load_balancer.supplies import Allocating, Supply
 from uproxy.control.time_slices import TimeSlices
 from uproxy.core.allocation.decisions import Decision
 from uproxy.core.allocation.holdings import PoolUsage
+from uproxy.core.allocation.ranges import quoted
 from uproxy.core.allocation.rewrites import Rewrites
 from uproxy.core.cluster.load_balancer import CONDITION, POOL, assigned_addresses, is_ours
 from uproxy.core.cluster.objects import Object, ObjectName, Service
@@ -243,9 +244,20 @@ class Allocation:
 def _as_written(service: Service) -> ServiceAddresses:
     """What another process has written, if this one has decided nothing."""
     found = (each for each in service.status.conditions or () if each.type == CONDITION)
+    addresses = assigned_addresses(service)
     return ServiceAddresses(
         service=service.key,
-        addresses=assigned_addresses(service),
+        addresses=addresses,
         pool=(service.metadata.annotations or {}).get(POOL, ""),
         reason=next((each.message for each in found if each.status == "False"), ""),
+        foreign="" if addresses else _written_by_another(service),
     )
+
+
+def _written_by_another(service: Service) -> str:
+    """What a status without an address of ours has; "" if it has nothing. No condition says so, as
+    such a Service is left alone."""
+    for each in service.ingress:
+        name = each.ip or quoted(each.hostname or "an entry without an address")
+        return f"its status has {name}, which uproxy has not written"
+    return ""
