@@ -56,6 +56,9 @@ def test_what_metallb_has_assigned_is_taken_over_without_a_change() -> None:
             id="host-name",
         ),
         pytest.param(
+            balancer("web", ingress=["192.0.2.1", "lb-7"]), '"lb-7"', id="what-is-no-address"
+        ),
+        pytest.param(
             balancer(
                 "web",
                 ingress=["192.0.2.1", LoadBalancerIngress(hostname="lb.example.com")],

@@ -16,6 +16,7 @@ from uproxy.core.cluster.load_balancer import (
     status_addresses,
 )
 from uproxy.core.cluster.objects import ObjectName, Service
+from uproxy.core.ip import parse_ip
 
 
 class Entry:
@@ -77,9 +78,11 @@ class Entry:
 
     def foreign(self, is_in_pool: Callable[[str], bool]) -> str:
         """Why its status is another controller's; "" if it is not."""
-        others = [each for each in self.service.ingress if each.hostname or not each.ip]
+        others = [
+            each for each in self.service.ingress if each.hostname or parse_ip(each.ip) is None
+        ]
         if others:
-            name = quoted(others[0].hostname or "an entry without an address")
+            name = quoted(others[0].hostname or others[0].ip or "an entry without an address")
         elif set(self.status) == set(self.recorded) or all(map(is_in_pool, self.status)):
             return ""
         else:
