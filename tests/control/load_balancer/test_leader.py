@@ -98,6 +98,19 @@ async def test_of_two_that_take_it_at_once_only_one_has_it() -> None:
         assert stored(server)["spec"]["holderIdentity"] == "one"
 
 
+async def test_who_cannot_renew_it_because_it_was_deleted_holds_it_no_more() -> None:
+    clock = Clock()
+    async with api_server() as (server, ask):
+        one, other = lease(ask, "one", clock), lease(ask, "other", clock)
+        await one.create()
+        server.delete(LEASES, NAME, NAMESPACE)
+        with pytest.raises(Refused):
+            await one.take()
+        assert await other.read() is None
+        assert await other.create()
+        assert (one.held, other.held) == (False, True)
+
+
 async def test_it_can_be_given_up_at_once() -> None:
     clock = Clock()
     async with api_server() as (server, ask):

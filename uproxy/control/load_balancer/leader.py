@@ -172,6 +172,8 @@ class AllocatorLease:
         status, body = await self._ask(request)
         if status == 409:
             return False
+        if status == 404:
+            self._note(None)  # It was deleted, so that another process may have created it.
         self._decode(status, body)
         # Counted from the time before the request: the server may have taken it at once, and have
         # answered late.
