@@ -30,6 +30,7 @@ def request(obj: Service) -> Request:
     [
         pytest.param({}, (), id="nothing"),
         pytest.param({"load_balancer_ip": "192.0.2.7"}, (ASKED,), id="spec"),
+        pytest.param({"load_balancer_ip": " 192.0.2.7 "}, (ASKED,), id="spec-with-spaces"),
         pytest.param({"annotations": requesting("192.0.2.7")}, (ASKED,), id="annotation"),
         pytest.param({"annotations": requesting(" 192.0.2.7 ")}, (ASKED,), id="spaces"),
         pytest.param({"annotations": requesting("")}, (), id="empty"),

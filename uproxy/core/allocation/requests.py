@@ -133,9 +133,9 @@ def _families(spec: ServiceSpec) -> tuple[Family, ...]:
 def _addresses(spec: ServiceSpec, found: _Annotations) -> tuple[str, ...]:
     """The addresses that are asked for. Raises ValueError."""
     annotated = _annotated(found)
-    if not spec.load_balancer_ip:
+    if not spec.load_balancer_ip.strip():
         return annotated
-    address = parse_ip(spec.load_balancer_ip)
+    address = parse_ip(spec.load_balancer_ip.strip())
     if address is None:
         raise ValueError(f"invalid spec.loadBalancerIP {quoted(spec.load_balancer_ip)}")
     if annotated and set(annotated) != {address}:
