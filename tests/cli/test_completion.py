@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
+from click.shell_completion import ShellComplete
+
+from tests.cli.test_status_client import answering
+from tests.ports import free_port
+from uproxy.cli import uproxy
 
 Shell = Callable[[str, str], list[str]]
 """Completes a word that follows others; returns what a person may choose from."""
@@ -71,6 +78,80 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
     return complete
 
 
+NAMES = ["default/kubia", "default/web", "kube-system/kube-dns", "prod/web", "x/$(reboot)", "y/*"]
+
+
+def items(url: str, words: str) -> list[str]:
+    """What click proposes for the last of the words."""
+    *before, last = words.split(" ")
+    proposed = ShellComplete(uproxy, {}, "uproxy", "_").get_completions(
+        [*before, "--url", url], last
+    )
+    return [each.value for each in proposed]
+
+
+@pytest.mark.parametrize(
+    ("words", "proposed"),
+    [
+        (
+            "status ",
+            ["default/kubia", "default/web", "kube-system/kube-dns", "kubia", "prod/web", "web"],
+        ),
+        ("status ku", ["kube-system/kube-dns", "kubia"]),
+        ("explain prod/", ["prod/web"]),
+        ("explain svc/", ["svc/kubia", "svc/web"]),
+        ("explain service/k", ["service/kubia"]),
+        ("top -n prod ", ["web"]),
+        ("status -n kube-system svc/", ["svc/kube-dns"]),
+        ("status x/", []),
+        ("status y/", []),
+    ],
+)
+def test_names_of_services(words: str, proposed: list[str]) -> None:
+    body = msgspec.json.encode({"services": NAMES})
+    asked: list[str] = []
+    with answering(200, body, asked) as url:
+        assert items(url, words) == proposed
+    assert asked == ["/api/v1/services"]
+
+
+def test_names_of_namespaces() -> None:
+    with answering(200, msgspec.json.encode({"services": NAMES}), []) as url:
+        # The value follows its flag, so the URL has to come before.
+        found = ShellComplete(uproxy, {}, "uproxy", "_").get_completions(
+            ["status", "--url", url, "-n"], ""
+        )
+    assert [each.value for each in found] == ["default", "kube-system", "prod"]
+
+
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [(404, b"404: Not Found"), (200, b"<html>"), (200, b'{"services": [7]}'), (500, b"")],
+)
+def test_another_server_has_no_names(
+    code: int, body: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with answering(code, body, []) as url:
+        assert items(url, "status ") == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_a_server_there_are_no_names(capfd: pytest.CaptureFixture[str]) -> None:
+    assert items(f"http://127.0.0.1:{free_port()}", "explain ") == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_silent_server_does_not_stop_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uproxy.cli.service_completion._PATIENCE", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert items(f"http://127.0.0.1:{server.getsockname()[1]}", "status ") == []
+
+
 def test_a_shell_completes_commands_and_flags(shell: Shell) -> None:
     assert shell("", "sta") == ["status"]
     assert shell("status --state", "pa") == ["paused"]
+
+
+def test_a_shell_completes_names(shell: Shell) -> None:
+    with answering(200, msgspec.json.encode({"services": NAMES}), []) as url:
+        assert shell(f"explain --url {url}", "kube") == ["kube-system/kube-dns"]

@@ -90,8 +90,11 @@ def run(*words: str) -> Done:
             id="no such URL",
         ),
         pytest.param(
-            ["status", "-w", "-o", "json"], "uproxy status: --watch cannot be combined", id="watch"
+            ["status", "-w", "--check"], "uproxy status: --watch cannot be combined", id="watch"
         ),
+        pytest.param(["status", "-o", "xml"], "uproxy status: Invalid value", id="no such format"),
+        pytest.param(["status", "-l", "a is b"], "uproxy status: Invalid value", id="no selector"),
+        pytest.param(["top", "-A", "-n", "b"], "uproxy top: -A and -n", id="all and one"),
         pytest.param(["explain"], "uproxy explain: Missing argument", id="explain what"),
         pytest.param(
             ["explain", "a/b/c"], 'uproxy explain: "a/b/c" is not the name of a Service', id="name"
@@ -168,6 +171,8 @@ def test_a_taken_port_is_one_line_with_hard_fail(tmp_path: Path) -> None:
         pytest.param(["status"], id="status"),
         pytest.param(["status", "-w"], id="status, watched"),
         pytest.param(["status", "-o", "json"], id="status as JSON"),
+        pytest.param(["status", "-w", "-o", "json"], id="status as JSON, watched"),
+        pytest.param(["top", "-o", "json"], id="top as JSON"),
         pytest.param(["status", "--check"], id="status, checked"),
         pytest.param(["top"], id="top"),
         pytest.param(["top", "--once"], id="top, once"),
@@ -228,7 +233,7 @@ def test_commands_that_only_print_load_no_server() -> None:
     """rich and aiohttp take 0.1 s and more each; `status` in a script should not."""
     code = (
         "import sys; from uproxy.cli.commands import doctor, explain, status, top;"
-        "print(sorted({'rich', 'aiohttp', 'uvloop', 'yaml'} & set(sys.modules)))"
+        "print(sorted({'rich', 'aiohttp', 'uvloop', 'yaml', 'jsonpath'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
 from tests.cli import views
 from tests.cli.test_status_client import answering
@@ -59,7 +60,9 @@ def world(manifests: Path, *, trouble: bool = True) -> Iterator[World]:
     served, empty, taken = free_port(), free_port(), free_port()
     with pod("a") as a, socket.create_server((HERE, taken)):
         ports = [{"name": "main", "port": 80, "nodePort": served}]
-        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        web = service("web", ports=ports)
+        web["metadata"]["labels"] = {"app": "web", "tier": "front"}
+        write(manifests, "web.yaml", web, *endpoints("web", [a]))
         if trouble:
             ports = [
                 {"name": "main", "port": 80, "nodePort": empty},
@@ -117,8 +120,55 @@ def test_status_with_filters(here: World) -> None:
     assert here.call("status", "--state", "conflict").stdout == (
         "No frontend has the state conflict.\n"
     )
-    assert "frontends" in here.call("status", "-n", "elsewhere").stdout
-    assert "default/web" not in here.call("status", "-n", "elsewhere").stdout
+    rows = here.call("status", "web", "--no-headers").stdout.splitlines()
+    assert [line.split()[0] for line in rows] == ["default/web"]
+    assert here.call("status", "svc/web", "-A", "-o", "name").stdout == "default/web\n"
+    found = here.call("status", "-l", "tier in (front)", "-o", "name").stdout
+    assert found == "default/web\n"
+    assert here.call("status", "-l", "tier=back").stdout == (
+        "No Service has labels that match tier=back.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["status"], ["status", "-w"], ["status", "-w", "-o", "json"], ["top"], ["top", "--once"]],
+    ids=" ".join,
+)
+def test_a_namespace_that_does_not_exist(here: World, words: list[str]) -> None:
+    done = here.call(*words, "-n", "defualt")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "uproxy: no Service is in the namespace defualt; did you mean default?\n"
+    )
+
+
+def test_what_scripts_read(here: World) -> None:
+    template = '{range .frontends[?(@.state=="serving")]}{.service}{"\\t"}{.port}{"\\n"}{end}'
+    done = here.call("status", "-o", f"jsonpath={template}")
+    assert done.stdout == f"default/web\t{here.served}\n"
+    said = yaml.safe_load(here.call("status", "web", "-o", "yaml").stdout)
+    assert [each["port"] for each in said["frontends"]] == [here.served]
+    said = json.loads(here.call("top", "--once", "-o", "json").stdout)
+    ports = [f"{each['service']}:{each['port']}" for each in said["servicePorts"]]
+    assert ports[-1] == "default/web:main"
+    assert said["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    "words", [["status", "web", "-w"], ["top", "web"]], ids=lambda words: str(words[0])
+)
+def test_one_document_per_line(here: World, words: list[str]) -> None:
+    """Each line comes at once, also in a pipe; and a reader that has enough may go."""
+    command = here.command(*words, "-o", "json")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first, second = (json.loads(process.stdout.readline()) for _ in range(2))
+        assert first.keys() == second.keys() & {"frontends", "servicePorts", *first}
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        process.wait(PATIENCE)
 
 
 def test_status_as_json_is_what_the_server_says(here: World) -> None:
@@ -171,7 +221,7 @@ def test_explain_an_unknown_service(here: World) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == (
-        'uproxy explain: no Service default/wbe; "uproxy status" lists the 3 Services that it '
+        'uproxy: no Service default/wbe; "uproxy status" lists the 3 Services that it '
         'knows; 1 object cannot be used, as "uproxy status" shows\n'
     )
     done = here.call("explain", "prod/web")

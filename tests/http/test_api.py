@@ -19,6 +19,7 @@ from tests.http.client import fetch
 from tests.http.statuses import EMPTY, FULL
 from tests.nasty import NASTY, is_fit_to_print
 from uproxy.config.settings import Address
+from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.printable import printable
 from uproxy.core.report.readiness import Reason, ReasonKind
 from uproxy.core.report.status import FrontendState, Status
@@ -28,7 +29,8 @@ from uproxy.http.api import api_app
 from uproxy.http.server import HttpServer
 
 JSON_TEXTS = {name: text for name, text in NASTY.items() if name != "surrogate"}
-PATHS = ["/", "/metrics", "/proxyMode", "/configz", "/healthz", "/readyz", "/api/v1/routes"]
+PATHS = ["/", "/metrics", "/proxyMode", "/configz", "/healthz", "/readyz"]
+PATHS += ["/api/v1/routes", "/api/v1/services"]
 
 
 @asynccontextmanager
@@ -40,6 +42,7 @@ async def serving(
     app = api_app(
         lambda: status,
         telemetry,
+        service_names=lambda: [ObjectName("prod", "web"), ObjectName("default", "kubia")],
         names=known_names("node-7"),
         not_ready=lambda: not_ready,
         notes=lambda: notes,
@@ -63,6 +66,13 @@ async def test_texts(path: str, body: bytes, content_type: str) -> None:
     assert (answer.status, answer.body) == (200, body)
     assert answer.headers["Content-Type"] == content_type
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_names_of_services() -> None:
+    async with serving() as address:
+        answer = await fetch(address, "/api/v1/services")
+    assert answer.json == {"services": ["default/kubia", "prod/web"]}
+    assert answer.headers["Cache-Control"] == "no-store"
 
 
 async def test_settings() -> None:
@@ -116,7 +126,7 @@ async def test_routes_with_a_wrong_parameter() -> None:
     async with serving() as address:
         answer = await fetch(address, "/api/v1/routes?stat=failed")
     assert answer.status == 400
-    assert answer.body == b"unknown parameter 'stat': use namespace, service, state\n"
+    assert answer.body == b"unknown parameter 'stat': use namespace, service, state, labels\n"
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 

@@ -38,6 +38,25 @@ def show_live(render: Render, *, interval: float) -> None:
         return
 
 
+def print_again(document: Callable[[], str], *, interval: float) -> None:
+    """Print what `document` returns every `interval` seconds, or less often if it is slow, until
+    Ctrl-C. Each ends with a line end, and leaves for whatever reads it at once. If a call raises
+    NoStatus, that is said on stderr. Raises NoStatus if the first call does."""
+    try:
+        _print_document(document())
+        time.sleep(interval)
+        while True:
+            started = time.monotonic()
+            try:
+                _print_document(document())
+            except NoStatus as error:
+                click.echo(f"uproxy: trying again: {error.format_message()}", err=True)
+            took = time.monotonic() - started
+            time.sleep(max(interval - took, _REST * took))
+    except KeyboardInterrupt:
+        return
+
+
 def fit_to_height(lines: Sequence[str], height: int) -> Sequence[str]:
     """As many lines as fit; the last one then says how many do not."""
     if len(lines) <= height:
@@ -70,6 +89,11 @@ def _screen() -> Iterator[Callable[[Sequence[str]], None]]:
             live.update(text, refresh=True)
 
         yield show
+
+
+def _print_document(text: str) -> None:
+    click.echo(text)
+    sys.stdout.flush()
 
 
 def _print(lines: Sequence[str]) -> None:

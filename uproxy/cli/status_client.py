@@ -6,17 +6,19 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import click
 import msgspec
 
 from uproxy.core.printable import printable, printable_json
-from uproxy.core.report.status_format import Filter, StatusView
+from uproxy.core.report.status_format import Filter, ServiceNamesView, StatusView
 
 DEFAULT_URL: Final = "http://127.0.0.1:10249"
-_PATH: Final = "/api/v1/routes"
+_STATUS: Final = "/api/v1/routes"
+_NAMES: Final = "/api/v1/services"
 _TIMEOUT: Final = 10.0
 """Seconds without a byte. A status of 10,000 Services takes well below one second."""
 _MAX_SECONDS: Final = 60.0
@@ -26,6 +28,13 @@ _MAX_BYTES: Final = 512 * 1024 * 1024
 _CHUNK: Final = 1024 * 1024
 
 EVERYTHING: Final = Filter()
+
+
+class _Patience(NamedTuple):
+    """Seconds."""
+
+    silence: float = _TIMEOUT
+    whole: float = _MAX_SECONDS
 
 
 class NoStatus(click.ClickException):
@@ -74,7 +83,8 @@ def fetch_both(url: str, wanted: Filter) -> tuple[StatusView, bytes]:
 
     Both are safe to print on a terminal, whatever the server answers.
     """
-    body = _fetch_json(url, wanted)
+    given = {name: value for name, value in wanted._asdict().items() if value}
+    body = _fetch_json(url, _STATUS, given, _Patience())
     try:
         view = msgspec.json.decode(body, type=StatusView)
         if not _is_plain(body):
@@ -82,6 +92,17 @@ def fetch_both(url: str, wanted: Filter) -> tuple[StatusView, bytes]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _not_uproxy(url, str(error)) from None
     return view, printable_json(body)
+
+
+def fetch_service_names(url: str, *, patience: float) -> list[str]:
+    """NAMESPACE/NAME of all Services that uproxy knows, if it answers within `patience` seconds.
+    Raises NoStatus."""
+    body = _fetch_json(url, _NAMES, {}, _Patience(patience, patience))
+    try:
+        found = msgspec.json.decode(body, type=ServiceNamesView).services
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_uproxy(url, str(error)) from None
+    return [printable(each) for each in found]
 
 
 def _is_plain(body: bytes) -> bool:
@@ -99,17 +120,16 @@ def _fit_to_print(value: Any) -> Any:
     return value
 
 
-def _fetch_json(url: str, wanted: Filter) -> bytes:
-    given = {name: value for name, value in wanted._asdict().items() if value}
+def _fetch_json(url: str, path: str, given: Mapping[str, str], patience: _Patience) -> bytes:
     query = urlencode(given, errors="replace")
     try:
-        return _get(f"{url}{_PATH}?{query}" if query else f"{url}{_PATH}")
+        return _get(f"{url}{path}?{query}" if query else f"{url}{path}", patience)
     except urllib.error.HTTPError as error:
         with error:
             text = error.read(200).decode(errors="replace").strip()
         if error.code == 400:
             raise NoStatus(text) from None
-        raise _not_uproxy(url, f"HTTP {error.code} for {_PATH}") from None
+        raise _not_uproxy(url, f"HTTP {error.code} for {path}") from None
     except urllib.error.URLError as error:
         raise NoStatus(_unreachable(url, error.reason)) from None
     except (OSError, http.client.HTTPException) as error:
@@ -123,15 +143,15 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _get(url: str) -> bytes:
+def _get(url: str, patience: _Patience) -> bytes:
     # A proxy that the environment names would connect to its own loopback addresses.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
     began = time.monotonic()
     body = bytearray()
-    with opener.open(url, timeout=_TIMEOUT) as answer:
+    with opener.open(url, timeout=patience.silence) as answer:
         while chunk := answer.read1(_CHUNK):
             body += chunk
-            if len(body) > _MAX_BYTES or time.monotonic() - began > _MAX_SECONDS:
+            if len(body) > _MAX_BYTES or time.monotonic() - began > patience.whole:
                 raise _not_uproxy(url, "the answer is too long, or takes too long")
     return bytes(body)
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from uproxy.config.as_file import as_file, origins
 from uproxy.config.settings import Address, Config
+from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.report.health import ProxyHealth
 from uproxy.core.report.problems import HEALTH_SERVER, METRICS_SERVER
 from uproxy.core.report.readiness import Reason
@@ -35,6 +36,7 @@ class Program(Protocol):
     @property
     def telemetry(self) -> Telemetry: ...
     def now(self) -> Status: ...
+    def service_names(self) -> Iterable[ObjectName]: ...
     def node_eligible(self) -> bool: ...
     def reasons_not_ready(self) -> Sequence[Reason]: ...
     def notes(self) -> Sequence[Reason]: ...
@@ -49,6 +51,7 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
         app = api_app(
             program.now,
             program.telemetry,
+            service_names=program.service_names,
             names=names,
             not_ready=program.reasons_not_ready,
             notes=program.notes,

@@ -19,6 +19,7 @@ from uproxy.control.machine import Machine
 from uproxy.control.reconciler import Reconciler
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.control.workers import Workers
+from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.report.health import ProxyHealth, not_eligible
 from uproxy.core.report.load_balancer import AddressStatus
 from uproxy.core.report.overview import (
@@ -74,6 +75,7 @@ class ProgramStatus:
                 health_check_statuses(table.health_checks, self.reconciler.health_check_failures)
             ),
             counters=self.workers.counters(),
+            service_labels=self.reconciler.state.service_labels(),
             not_ready=tuple(texts(self._not_ready(frontends))),
             not_healthy=tuple(texts(self.reasons_not_healthy())),
             notes=tuple(texts(self.notes())),
@@ -81,6 +83,10 @@ class ProgramStatus:
             client_address_reason=self.client_ip.shown.reason,
             load_balancer=load_balancer,
         )
+
+    def service_names(self) -> Iterable[ObjectName]:
+        """Those of all Services that are known, served or not."""
+        return self.reconciler.state.service_names()
 
     def reasons_not_healthy(self) -> Sequence[Reason]:
         """Why /healthz fails; empty: it succeeds."""

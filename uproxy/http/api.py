@@ -5,7 +5,7 @@ as JSON and as a page. Only GET and HEAD are answered, and nothing is ever chang
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from importlib import resources
 from typing import Any
 
@@ -14,10 +14,11 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 import uproxy
+from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.printable import printable, printable_json
 from uproxy.core.report.readiness import Reason, texts
 from uproxy.core.report.status import Status
-from uproxy.core.report.status_format import parse_filter, status_view
+from uproxy.core.report.status_format import ServiceNamesView, parse_filter, status_view
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.allowed_hosts import answers_to
 from uproxy.http.metrics import metrics_page
@@ -42,6 +43,7 @@ def api_app(
     status: Callable[[], Status],
     telemetry: Telemetry,
     *,
+    service_names: Callable[[], Iterable[ObjectName]] = tuple,
     names: Set[str] = frozenset(),
     not_ready: Callable[[], Sequence[Reason]] = tuple,
     notes: Notes = tuple,
@@ -50,9 +52,9 @@ def api_app(
 ) -> web.Application:
     """The application, which answers at any time, also before the first sync.
 
-    `status` is called for each request. /readyz is that of the health port, but with the text of
-    each reason. `names`: host names by which requests may address this server, besides IP
-    addresses; see `allowed_hosts`. `settings`: what /configz shows.
+    `status` and `service_names` are called for each request. /readyz is that of the health port,
+    but with the text of each reason. `names`: host names by which requests may address this
+    server, besides IP addresses; see `allowed_hosts`. `settings`: what /configz shows.
     """
     one_at_a_time = _OneAtATime()
     app = web.Application(middlewares=[_only_for(names)])
@@ -64,6 +66,7 @@ def api_app(
         ("/healthz", _text("ok")),
         ("/readyz", readyz_page(not_ready, notes, lines_of=texts)),
         ("/api/v1/routes", one_at_a_time(_routes(status))),
+        ("/api/v1/services", one_at_a_time(_services(service_names))),
     ):
         app.router.add_get(path, page)
     return app
@@ -137,12 +140,23 @@ def _routes(status: Callable[[], Status]) -> Page:
             wanted = parse_filter(request.query)
         except ValueError as error:
             return web.Response(status=400, text=f"{error}\n", headers=_NOSNIFF)
-        response = web.Response(
-            body=printable_json(msgspec.json.encode(status_view(status(), wanted))),
-            content_type="application/json",
-            headers=_NOSNIFF | _FRESH,
-        )
-        response.enable_compression()
-        return response
+        return _answer(status_view(status(), wanted))
 
     return page
+
+
+def _services(service_names: Callable[[], Iterable[ObjectName]]) -> Page:
+    async def page(_: web.Request) -> web.Response:
+        return _answer(ServiceNamesView(sorted(map(str, service_names()))))
+
+    return page
+
+
+def _answer(view: msgspec.Struct) -> web.Response:
+    response = web.Response(
+        body=printable_json(msgspec.json.encode(view)),
+        content_type="application/json",
+        headers=_NOSNIFF | _FRESH,
+    )
+    response.enable_compression()
+    return response

@@ -1,4 +1,4 @@
-"""YAML as Kubernetes reads it, from libyaml's events. Only this module uses PyYAML.
+"""YAML as Kubernetes reads it, from libyaml's events. yaml_output.py writes it.
 
 PyYAML's own loaders are not used, because they turn dates into objects, silently let the last one
 of duplicate keys win, read the IPv6 address 1:2:3:4:5:6:7:8 as a number of base 60, expand aliases

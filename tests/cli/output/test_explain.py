@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cli.views import affinity, counts, frontend, health_check, not_served, status
-from uproxy.cli.output.explain import explanation, is_known, not_found, verdict
+from uproxy.cli.output.explain import explanation, verdict
 from uproxy.cli.output.hints import drop_meaning, hints
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.report.status import ObjectStatus
@@ -231,39 +231,6 @@ def test_many_backends_are_cut_short() -> None:
 def test_what_backends_see(parts: dict[str, Any], not_preserved: str, text: str) -> None:
     view = status(frontends=[frontend(**parts)], client_address_reason=not_preserved)
     assert f"  Clients   {text}" in list(explanation(view, WEB))
-
-
-@pytest.mark.parametrize(
-    ("names", "asked", "advice"),
-    [
-        pytest.param([], WEB, "uproxy knows none", id="there are none"),
-        pytest.param(["kube-system/web"], WEB, "did you mean kube-system/web?", id="namespace"),
-        pytest.param(
-            ["default/webb", "prod/webb", "default/database"],
-            WEB,
-            "did you mean default/webb or prod/webb?",
-            id="spelling",
-        ),
-        pytest.param(
-            ["default/mail", "default/news"],
-            WEB,
-            '"uproxy status" lists the 2 Services that it knows',
-            id="nothing like it",
-        ),
-    ],
-)
-def test_not_found(names: list[str], asked: str, advice: str) -> None:
-    view = status(frontends=[frontend(name) for name in names])
-    assert not is_known(view, asked)
-    assert not_found(view, asked) == f"no Service {asked}; {advice}"
-
-
-def test_a_service_that_is_not_found_may_be_unusable() -> None:
-    bad = ObjectStatus(where="web.yaml:3", field="spec", reason="is no mapping")
-    assert not_found(status(objects=[bad], synced=False), WEB) == (
-        "no Service default/web; uproxy knows none yet, as it is still listing them; "
-        '1 object cannot be used, as "uproxy status" shows'
-    )
 
 
 SLICES = "kubectl get endpointslices -n default -l kubernetes.io/service-name=web"

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from tests.cli.views import frontend, status
-from uproxy.cli.output.explain import explanation, is_known, verdict
+from uproxy.cli.output.explain import explanation, verdict
+from uproxy.cli.output.services import services_of
 from uproxy.cli.output.status import overview
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.report.load_balancer import (
@@ -183,8 +184,8 @@ class TestExplain:
         assert expected in found
 
     def test_a_service_of_which_only_the_load_balancer_knows(self) -> None:
-        assert is_known(view(), "default/mail")
-        assert not is_known(view(), "default/none")
+        assert "default/mail" in services_of(view())
+        assert "default/none" not in services_of(view())
 
     def test_what_another_node_announces_is_no_failure_of_this_one(self) -> None:
         frontends = [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.builders import (
@@ -230,6 +231,15 @@ class TestSources:
         state.apply("b", service("api"))
         state.replace("a", [])
         assert state.service_names() == {API}
+
+    def test_the_labels_of_services(self) -> None:
+        state = cluster(service("plain"))
+        labelled = service("web")
+        labels = {"app": "web"}
+        metadata = msgspec.structs.replace(labelled.metadata, labels=labels)
+        state.apply(SOURCE, msgspec.structs.replace(labelled, metadata=metadata))
+        found = {name.name: each for name, each in state.service_labels().items()}
+        assert found == {"plain": {}, "web": labels}
 
     def test_the_source_named_first_wins_and_the_other_takes_over(self) -> None:
         state = ClusterState(["a", "b"])

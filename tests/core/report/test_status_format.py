@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from tests.http.statuses import EMPTY, FULL, NODE_PORT
+from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.report.status import ApiServerStatus, FrontendState, Status
 from uproxy.core.report.status_format import Filter, parse_filter, status_view
 
@@ -245,12 +246,22 @@ def test_a_service_port_without_counts_has_zeros() -> None:
             id="all three",
         ),
         pytest.param(Filter(namespace="nowhere"), [], [], [], id="no such namespace"),
+        pytest.param(Filter(labels="tier in (infra, db)"), [PAUSED], [], [], id="labels"),
+        pytest.param(
+            Filter(labels="app!=dns", state="serving"),
+            [SERVING],
+            [KUBIA_SERVICE, SCTP_SERVICE],
+            [CHECK],
+            id="Services without labels, too",
+        ),
+        pytest.param(Filter(namespace="default", labels="app=dns"), [], [], [], id="both"),
     ],
 )
 def test_filter(
     wanted: Filter, frontends: list[object], services: list[object], checks: list[object]
 ) -> None:
-    view = shown(FULL, wanted)
+    labels = {ObjectName("kube-system", "dns"): {"app": "dns", "tier": "infra"}}
+    view = shown(msgspec.structs.replace(FULL, service_labels=labels), wanted)
     assert view["frontends"] == frontends
     assert view["services"] == services
     assert view["healthChecks"] == checks
@@ -264,6 +275,7 @@ def test_filter(
         pytest.param({"state": ""}, Filter(), id="empty value"),
         pytest.param({"namespace": "a", "service": "b"}, Filter("a", "b"), id="names"),
         pytest.param({"state": "conflict"}, Filter(state="conflict"), id="state"),
+        pytest.param({"labels": "!canary"}, Filter(labels="!canary"), id="labels"),
     ],
 )
 def test_parse_filter(query: dict[str, str], wanted: Filter) -> None:
@@ -275,7 +287,7 @@ def test_parse_filter(query: dict[str, str], wanted: Filter) -> None:
     [
         pytest.param(
             {"stat": "failed"},
-            "unknown parameter 'stat': use namespace, service, state",
+            "unknown parameter 'stat': use namespace, service, state, labels",
             id="parameter",
         ),
         pytest.param(
@@ -283,9 +295,14 @@ def test_parse_filter(query: dict[str, str], wanted: Filter) -> None:
             f"unknown state 'broken': use one of {', '.join(FrontendState)}",
             id="state",
         ),
+        pytest.param(
+            {"labels": "app is web"},
+            '"app is web" is not a label selector; give one like app=web,tier in (a,b),!canary',
+            id="labels",
+        ),
     ],
 )
 def test_parse_filter_says_what_is_right(query: dict[str, str], message: str) -> None:
-    with pytest.raises(ValueError, match="unknown") as caught:
+    with pytest.raises(ValueError, match=r"unknown|not a label") as caught:
         parse_filter(query)
     assert str(caught.value) == message

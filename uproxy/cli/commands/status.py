@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 import click
-import msgspec
 
-from uproxy.cli.live_display import show_live
+from uproxy.cli.documents import Output, OutputType, document
+from uproxy.cli.live_display import print_again, show_live
 from uproxy.cli.output.columns import terminal
-from uproxy.cli.output.status import READY, frontend_table, overview, readiness, urgency
+from uproxy.cli.output.services import services_of
+from uproxy.cli.output.status import (
+    READY,
+    frontend_rows,
+    frontend_table,
+    overview,
+    readiness,
+    urgency,
+)
+from uproxy.cli.selection import (
+    all_namespaces_option,
+    namespace_option,
+    require,
+    select,
+    selector_option,
+    service_argument,
+)
 from uproxy.cli.status_client import fetch, fetch_both, url_option
+from uproxy.core.printable import printable
 from uproxy.core.report.status import FrontendState
 from uproxy.core.report.status_format import Filter, StatusView
 
@@ -19,21 +37,19 @@ _PERIOD: Final = 1.0
 
 
 @click.command("status")
+@service_argument
 @url_option
-@click.option("-n", "--namespace", default="", metavar="NAME", help="Show this namespace only.")
+@namespace_option
+@all_namespaces_option
+@selector_option
 @click.option(
     "--state",
     type=click.Choice([each.value for each in FrontendState]),
     default=None,
     help="Show frontends in this state only.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "wide", "json"]),
-    default="table",
-    help="Output format.",
-)
+@click.option("-o", "--output", type=OutputType(), default="table", help="Output format.")
+@click.option("--no-headers", is_flag=True, help="Print only the rows of the table, for scripts.")
 @click.option(
     "-w", "--watch", "follow", is_flag=True, help="Refresh every second, with problems first."
 )
@@ -42,10 +58,14 @@ _PERIOD: Final = 1.0
 def command(
     ctx: click.Context,
     /,
+    service: str | None,
     url: str,
     namespace: str,
+    everywhere: bool,
+    labels: str,
     state: str | None,
-    output: str,
+    output: Output,
+    no_headers: bool,
     follow: bool,
     check: bool,
 ) -> None:
@@ -54,38 +74,56 @@ def command(
     FLOWS is the number of active flows of the Service's port, over all of its frontends. BACKENDS
     "1/3" means that clients from outside get 1 of 3 backends (externalTrafficPolicy Local).
 
-    Exit code: 0 on success, 1 with --check if uproxy is not ready or not healthy, 2 if no uproxy
-    answers.
+    Exit code: 0 on success, 1 if there is no such Service or namespace, or with --check if uproxy
+    is not ready or not healthy, 2 if no uproxy answers.
     """
-    wanted = Filter(namespace=namespace, state=state or "")
-    if follow and (check or output == "json"):
+    wanted = select(
+        ctx, service, namespace, everywhere=everywhere, labels=labels, state=state or ""
+    )
+    if follow and (check or no_headers):
         raise click.UsageError(
-            "--watch cannot be combined with --check or -o json; leave one out", ctx
+            "--watch cannot be combined with --check or --no-headers; leave one out", ctx
         )
-    if follow:
-        show_live(lambda: _problems_first(url, wanted, output), interval=_PERIOD)
-        return
     status, body = fetch_both(url, wanted)
-    if output == "json":
-        click.echo(msgspec.json.format(body, indent=2))
+    require(url, wanted, status)
+    if follow and output.is_table:
+        show_live(lambda: _problems_first(url, wanted, output), interval=_PERIOD)
+    elif follow:
+        print_again(
+            lambda: document(output, *fetch_both(url, wanted), wanted, one_line=True),
+            interval=_PERIOD,
+        )
+    elif output.is_table:
+        lines = frontend_rows(status.frontends, wide=output.is_wide) if no_headers else None
+        _print("\n".join(_lines(status, wanted, output) if lines is None else lines))
     else:
-        click.echo("\n".join(_lines(status, wanted, output)))
+        _print(document(output, status, body, wanted), ends_line=output.kind != "jsonpath")
     if check and readiness(status) != READY:
         ctx.exit(1)
 
 
-def _problems_first(url: str, wanted: Filter, output: str) -> list[str]:
+def _print(text: str, *, ends_line: bool = True) -> None:
+    """`ends_line`: like kubectl, a template ends a line only where it says so. On a terminal,
+    the prompt of the shell would follow in the same line."""
+    on_terminal = sys.stdout.isatty()
+    if text:
+        click.echo(text, nl=ends_line or (on_terminal and not text.endswith("\n")))
+
+
+def _problems_first(url: str, wanted: Filter, output: Output) -> list[str]:
     status = fetch(url, wanted)
     # Only the first lines fit on a screen.
     status.frontends.sort(key=urgency)
     return _lines(status, wanted, output)
 
 
-def _lines(status: StatusView, wanted: Filter, output: str) -> list[str]:
+def _lines(status: StatusView, wanted: Filter, output: Output) -> list[str]:
     width, paint = terminal()
-    wide = output == "wide"
+    wide = output.is_wide
     if wide:
         width = None  # The terminal breaks long lines, so that nothing is cut off.
+    if wanted.labels and not services_of(status):
+        return [printable(f"No Service has labels that match {wanted.labels}.")]
     if wanted.state:
         table = list(frontend_table(status.frontends, wide=wide, width=width, paint=paint))
         return table[1:] or [f"No frontend has the state {wanted.state}."]

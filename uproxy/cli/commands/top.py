@@ -7,11 +7,21 @@ from collections.abc import Sequence
 from typing import Final
 
 import click
+import msgspec
 
-from uproxy.cli.live_display import show_live
+from uproxy.cli.live_display import print_again, show_live
 from uproxy.cli.output.columns import terminal
-from uproxy.cli.output.top import SORT_KEYS, Sample, rates, sample, table
+from uproxy.cli.output.top import SORT_KEYS, Sample, rates, rates_document, sample, table
+from uproxy.cli.selection import (
+    all_namespaces_option,
+    namespace_option,
+    require,
+    select,
+    selector_option,
+    service_argument,
+)
 from uproxy.cli.status_client import fetch, url_option
+from uproxy.core.printable import printable_json
 from uproxy.core.report.status_format import Filter
 
 _PERIOD: Final = 1.0
@@ -19,8 +29,11 @@ _PERIOD: Final = 1.0
 
 
 @click.command("top")
+@service_argument
 @url_option
-@click.option("-n", "--namespace", default="", metavar="NAME", help="Show this namespace only.")
+@namespace_option
+@all_namespaces_option
+@selector_option
 @click.option(
     "--sort",
     type=click.Choice(list(SORT_KEYS)),
@@ -28,20 +41,45 @@ _PERIOD: Final = 1.0
     show_default=True,
     help="Column to sort by, highest values first.",
 )
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    help="Output format. As JSON, each second has a line of its own.",
+)
 @click.option("--once", is_flag=True, help="Print the rates over one second, and exit.")
-def command(url: str, namespace: str, sort: str, once: bool) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    service: str | None,
+    url: str,
+    namespace: str,
+    everywhere: bool,
+    labels: str,
+    sort: str,
+    output: str,
+    once: bool,
+) -> None:
     """Show flows and bytes of a running uproxy live, with the busiest Service ports first.
 
     IN is what clients send, and OUT is what backends answer. DROP counts flows and datagrams that
     were not served; "uproxy explain" says why.
     """
-    meter = _RateMeter(url, Filter(namespace=namespace), sort)
-    if once:
-        meter.measure()
-        time.sleep(_PERIOD)
-        click.echo("\n".join(meter.measure()))
+    wanted = select(ctx, service, namespace, everywhere=everywhere, labels=labels)
+    meter = _RateMeter(url, wanted, sort)
+    if output == "table" and not once:
+        show_live(meter.table, interval=_PERIOD)
+        return
+    meter.table()
+    time.sleep(_PERIOD)
+    if output == "table":
+        click.echo("\n".join(meter.table()))
+    elif once:
+        click.echo(msgspec.json.format(meter.document(), indent=2))
     else:
-        show_live(meter.measure, interval=_PERIOD)
+        print_again(lambda: meter.document().decode(), interval=_PERIOD)
 
 
 class _RateMeter:
@@ -53,10 +91,20 @@ class _RateMeter:
         self._sort = sort
         self._last: Sample | None = None
 
-    def measure(self) -> Sequence[str]:
-        """The table of rates since the last call. Raises NoStatus."""
-        frontends = fetch(self._url, self._wanted).frontends
-        now = sample(time.monotonic(), frontends)
-        before, self._last = self._last or now, now
+    def table(self) -> Sequence[str]:
+        """The table of rates since the last call. Raises NoStatus; the first call NotFound, too."""
         width, _ = terminal()
-        return list(table(rates(before, now, sort=self._sort), width=width))
+        return list(table(rates(*self._samples(), sort=self._sort), width=width))
+
+    def document(self) -> bytes:
+        """The same as JSON on one line."""
+        found = rates_document(*self._samples(), sort=self._sort)
+        return printable_json(msgspec.json.encode(found))
+
+    def _samples(self) -> tuple[Sample, Sample]:
+        status = fetch(self._url, self._wanted)
+        now = sample(time.monotonic(), status.frontends)
+        if self._last is None:
+            require(self._url, self._wanted, status)
+        before, self._last = self._last or now, now
+        return before, now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -10,7 +9,6 @@ from uproxy.cli.output.columns import Paint, columns, paragraph, plain
 from uproxy.cli.output.hints import drop_meaning, hints
 from uproxy.cli.output.load_balancer import (
     announcers,
-    known_services,
     lacking,
     served_elsewhere,
     service_rows,
@@ -24,11 +22,6 @@ from uproxy.core.report.status_format import CountsView, FrontendView, ServiceVi
 
 _HEAD: Final = ("", "FRONTEND", "KIND", "STATE", "BACKENDS", "REASON")
 _MAX_BACKENDS: Final = 20
-
-
-def is_known(status: StatusView, service: str) -> bool:
-    """Whether the status has a Service."""
-    return service in _names(status)
 
 
 def explanation(
@@ -94,39 +87,6 @@ def _verdict(
     if serving:
         return f"{service} is served on {serving} of {counted(total, 'frontend')}{but}."
     return f"{service} is not served on {'its frontend' if total == 1 else 'any frontend'}."
-
-
-def not_found(status: StatusView, service: str) -> str:
-    """What to say about a Service that uproxy does not know; `status` is that of all Services."""
-    names = sorted(_names(status))
-    similar = _similar_names(service, names)
-    if not names:
-        advice = "uproxy knows none" + (
-            "" if status.synced else " yet, as it is still listing them"
-        )
-    elif similar:
-        advice = f"did you mean {' or '.join(similar)}?"
-    else:
-        advice = f'"uproxy status" lists the {counted(len(names), "Service")} that it knows'
-    if status.objects:
-        unusable = counted(len(status.objects), "object")
-        advice += f'; {unusable} cannot be used, as "uproxy status" shows'
-    return f"no Service {service}; {advice}"
-
-
-def _names(status: StatusView) -> set[str]:
-    found = {each.service for each in status.frontends} | known_services(status)
-    return found | {each.service for each in status.services}
-
-
-def _similar_names(service: str, names: Sequence[str]) -> list[str]:
-    """Up to three similar names; the same name in other namespaces comes first."""
-    name = service.partition("/")[2]
-    by_name: dict[str, list[str]] = {}
-    for each in names:
-        by_name.setdefault(each.partition("/")[2], []).append(each)
-    close = difflib.get_close_matches(name, by_name, n=3, cutoff=0.7)
-    return [each for found in close for each in by_name[found]][:3]
 
 
 def _all(total: int) -> str:

@@ -64,6 +64,13 @@ def frontend_table(
         yield from grouped(head, rows, width=width, paint=paint, right=_NUMBERS)
 
 
+def frontend_rows(frontends: Sequence[FrontendView], *, wide: bool = False) -> Iterator[str]:
+    """The table without its head: a line for each frontend, however long."""
+    if frontends:
+        rows = [(_wide_row if wide else _row)(each) for each in frontends]
+        yield from columns((), rows, right=_NUMBERS)
+
+
 def urgency(each: FrontendView) -> int:
     """A sort key that puts first what a person should see first."""
     return _URGENCY.index(each.state) if each.state in _URGENCY else len(_URGENCY)

@@ -31,7 +31,8 @@ class PortName(NamedTuple):
 
     def __str__(self) -> str:
         port = f":{self.port}" if self.port else ""
-        return f"{self.service}{port}/{self.protocol}"
+        protocol = f"/{self.protocol}" if self.protocol else ""
+        return f"{self.service}{port}{protocol}"
 
 
 class Sample(NamedTuple):
@@ -45,7 +46,7 @@ class Sample(NamedTuple):
 class Rate(NamedTuple):
     """Rates of one Service port or of all, per second; `active` is a number of flows."""
 
-    name: str
+    name: PortName
     flows: float
     active: int
     client_bytes: float
@@ -61,6 +62,7 @@ SORT_KEYS: Final[dict[str, Callable[[Rate], float]]] = {
     "retries": lambda rate: rate.retries,
     "drops": lambda rate: rate.drops,
 }
+_ALL: Final = PortName("all", "", "")
 
 
 def sample(time: float, frontends: Iterable[FrontendView]) -> Sample:
@@ -76,10 +78,9 @@ def sample(time: float, frontends: Iterable[FrontendView]) -> Sample:
 
 def rates(before: Sample, after: Sample, *, sort: str) -> list[Rate]:
     """The busiest first, by one of SORT_KEYS; among equals the more active, then by name."""
-    seconds = max(after.time - before.time, 0.001)
+    seconds = _seconds(before, after)
     found = [
-        _rate(str(name), before.counts.get(name), now, seconds)
-        for name, now in after.counts.items()
+        _rate(name, before.counts.get(name), now, seconds) for name, now in after.counts.items()
     ]
     key = SORT_KEYS[sort]
     return sorted(found, key=lambda rate: (-key(rate), -rate.active, rate.name))
@@ -88,7 +89,17 @@ def rates(before: Sample, after: Sample, *, sort: str) -> list[Rate]:
 def total(found: Sequence[Rate]) -> Rate:
     """All Service ports together."""
     sums = [sum(values) for values in list(zip(*found, strict=True))[1:]] if found else [0] * 6
-    return Rate("all", *sums)
+    return Rate(_ALL, *sums)
+
+
+def rates_document(before: Sample, after: Sample, *, sort: str) -> dict[str, object]:
+    """The same as `rates`, for scripts. It becomes JSON."""
+    found = rates(before, after, sort=sort)
+    return {
+        "seconds": round(_seconds(before, after), 3),
+        "total": _as_json(total(found)),
+        "servicePorts": [each.name._asdict() | _as_json(each) for each in found],
+    }
 
 
 def table(found: Sequence[Rate], *, width: int | None = None) -> Iterator[str]:
@@ -105,7 +116,22 @@ def table(found: Sequence[Rate], *, width: int | None = None) -> Iterator[str]:
     return columns(_HEAD, cells, right=frozenset(range(1, 7)))
 
 
-def _rate(name: str, before: CountsView | None, now: CountsView, seconds: float) -> Rate:
+def _seconds(before: Sample, after: Sample) -> float:
+    return max(after.time - before.time, 0.001)
+
+
+def _as_json(rate: Rate) -> dict[str, float]:
+    return {
+        "flowsPerSecond": round(rate.flows, 3),
+        "activeFlows": rate.active,
+        "clientBytesPerSecond": round(rate.client_bytes, 3),
+        "backendBytesPerSecond": round(rate.backend_bytes, 3),
+        "retriesPerSecond": round(rate.retries, 3),
+        "dropsPerSecond": round(rate.drops, 3),
+    }
+
+
+def _rate(name: PortName, before: CountsView | None, now: CountsView, seconds: float) -> Rate:
     def per_second(count: Callable[[CountsView], int]) -> float:
         # A uproxy that was restarted counts from 0 again.
         return max(0, count(now) - (count(before) if before else 0)) / seconds
@@ -123,7 +149,7 @@ def _rate(name: str, before: CountsView | None, now: CountsView, seconds: float)
 
 def _cells(rate: Rate) -> tuple[str, ...]:
     return (
-        rate.name,
+        str(rate.name),
         amount(rate.flows),
         amount(rate.active),
         byte_size(rate.client_bytes),

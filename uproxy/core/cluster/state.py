@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -208,6 +208,11 @@ class ClusterState:
         return {
             name for objects in self._objects.values() for kind, name in objects if kind is Service
         }
+
+    def service_labels(self) -> dict[ObjectName, Mapping[str, str]]:
+        """The labels of all Services. Walks every object, like `service_names`."""
+        found = ((name, self._find(Service, name)) for name in self.service_names())
+        return {name: each.metadata.labels or {} for name, each in found if each is not None}
 
     def slices_of(self, service: ObjectName) -> Sequence[EndpointSlice]:
         """The EndpointSlices of a Service in the order of their names. If it has none, its legacy

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
+from uproxy.core.cluster.label_syntax import parse_selector
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.counters import Counters
 from uproxy.core.report.load_balancer_format import LoadBalancerView, load_balancer_view
@@ -98,6 +99,13 @@ class StatusView(_View):
     load_balancer: LoadBalancerView | None = None
 
 
+class ServiceNamesView(_View):
+    """What /api/v1/services shows."""
+
+    services: list[str]
+    """NAMESPACE/NAME of every Service that is known, served or not, in order."""
+
+
 class Filter(NamedTuple):
     """Which part of the status is asked for; "" is everything."""
 
@@ -106,6 +114,8 @@ class Filter(NamedTuple):
     """Name of a Service, without its namespace."""
     state: str = ""
     """Of frontends; a FrontendState."""
+    labels: str = ""
+    """A selector of Services; see `parse_selector`."""
 
     def selects(self, service: ObjectName) -> bool:
         return self.namespace in ("", service.namespace) and self.service in ("", service.name)
@@ -119,19 +129,22 @@ def parse_filter(query: Mapping[str, str]) -> Filter:
     wanted = Filter(**{name: query[name] for name in Filter._fields if name in query})
     if wanted.state and wanted.state not in list(FrontendState):
         raise ValueError(f"unknown state {wanted.state!r}: use one of {', '.join(FrontendState)}")
+    parse_selector(wanted.labels)
     return wanted
 
 
 def status_view(status: Status, wanted: Filter) -> StatusView:
-    """The selected part of the status. Objects, workers and readiness are always in it."""
+    """The selected part of the status. Objects, workers and readiness are always in it. Raises
+    ValueError if the labels of the filter are not a selector."""
+    selects = _selection(status, wanted)
     return StatusView(
         node=status.node,
         synced=status.synced,
-        frontends=_frontends(status, wanted),
+        frontends=_frontends(status, wanted.state, selects),
         services=[
             ServiceView(str(each.service), each.reason)
             for each in sorted(status.services, key=_by_service)
-            if wanted.selects(each.service)
+            if selects(each.service)
         ],
         objects=sorted(status.objects, key=lambda each: (each.where, each.field, each.reason)),
         workers=sorted(status.workers, key=lambda each: each.index),
@@ -140,7 +153,7 @@ def status_view(status: Status, wanted: Filter) -> StatusView:
                 str(each.service), each.port, dict(sorted(each.counts.items())), each.reason
             )
             for each in sorted(status.health_checks, key=_by_service)
-            if wanted.selects(each.service)
+            if selects(each.service)
         ],
         not_ready=list(status.not_ready),
         client_address_reason=status.client_address_reason,
@@ -150,7 +163,7 @@ def status_view(status: Status, wanted: Filter) -> StatusView:
         load_balancer=(
             None
             if status.load_balancer is None
-            else load_balancer_view(status.load_balancer, wanted.selects)
+            else load_balancer_view(status.load_balancer, selects)
         ),
     )
 
@@ -159,21 +172,32 @@ def _by_service(each: ServiceStatus | HealthCheckStatus) -> tuple[ObjectName, st
     return each.service, each.reason
 
 
-def _frontends(status: Status, wanted: Filter) -> list[FrontendView]:
+def _selection(status: Status, wanted: Filter) -> Callable[[ObjectName], bool]:
+    if not wanted.labels:
+        return wanted.selects
+    selector = parse_selector(wanted.labels)
+
+    def selects(service: ObjectName) -> bool:
+        labels = status.service_labels.get(service, {})
+        return wanted.selects(service) and selector.matches(labels)
+
+    return selects
+
+
+def _frontends(
+    status: Status, state: str, selects: Callable[[ObjectName], bool]
+) -> list[FrontendView]:
     chosen = sorted(
-        (each for each in status.frontends if _selects(wanted, each)),
+        (
+            each
+            for each in status.frontends
+            if state in ("", each.state)
+            and selects(ObjectName(each.owner.namespace, each.owner.name))
+        ),
         key=lambda each: (each.owner, each.kind, each.frontend),
     )
     written = _Written(status.counters)
     return [_frontend(each, written) for each in chosen]
-
-
-def _selects(wanted: Filter, each: FrontendStatus) -> bool:
-    return (
-        wanted.state in ("", each.state)
-        and wanted.namespace in ("", each.owner.namespace)
-        and wanted.service in ("", each.owner.name)
-    )
 
 
 def _frontend(each: FrontendStatus, written: _Written) -> FrontendView:
