@@ -16,6 +16,7 @@ from uproxy.control.load_balancer.route_announcer import ExportCalls, RouteAnnou
 from uproxy.control.load_balancer.served import Served
 from uproxy.core.announcing.candidates import EXCLUDED
 from uproxy.core.cluster.objects import (
+    TO_BE_DELETED_TAINT,
     Node,
     NodeCondition,
     NodeSpec,
@@ -26,7 +27,6 @@ from uproxy.core.cluster.objects import (
     Taint,
 )
 from uproxy.core.cluster.state import ClusterState
-from uproxy.core.report.health import TO_BE_DELETED_TAINT
 from uproxy.core.route import Route
 
 PATIENCE = 15.0

@@ -8,6 +8,7 @@ from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.cluster.load_balancer import ASSIGNED
 from uproxy.core.cluster.objects import (
     NETWORK_UNAVAILABLE,
+    TO_BE_DELETED_TAINT,
     Node,
     NodeCondition,
     NodeStatus,
@@ -51,6 +52,14 @@ class Wanted:
 
 def test_in_a_cluster_nodes_without_a_node_object_announce_nothing() -> None:
     assert Wanted(*WEB).by() == ([], "there are no nodes")
+
+
+def test_a_node_that_is_about_to_be_removed_comes_last() -> None:
+    deleted = node("n1", deleted="2026-01-01T00:00:00Z")
+    scaled_down = node("n2", taints=[TO_BE_DELETED_TAINT])
+    wanted = Wanted(*WEB, deleted, scaled_down, node("n3", taints=["other"]))
+    nodes = wanted.wanted.current()[ADDRESS].candidates.nodes
+    assert {name: each.weight for name, each in nodes.items()} == {"n1": -1, "n2": -1, "n3": 0}
 
 
 def test_manifests_need_no_node_object() -> None:

@@ -121,6 +121,14 @@ def test_adding_node_exclude_balancers_label() -> None:
     assert not each.exclusion_ignored
 
 
+def test_a_node_that_is_about_to_be_removed_comes_last_whatever_is_preferred() -> None:
+    everywhere = LabelSelector()
+    ad = replace(ALL, preferred=(PreferredNodes(everywhere, 50),))
+    nodes = {**NODES, "n1": ClusterNode(NODES["n1"].labels, leaving=True)}
+    each = found(ads=[ad], nodes=nodes)[IP].candidates
+    assert {name: of.weight for name, of in each.nodes.items()} == {"n1": -1, "n2": 50, "n3": 50}
+
+
 def test_the_label_is_ignored_where_all_nodes_have_it() -> None:
     nodes = {name: ClusterNode({EXCLUDED: "true"}) for name in NODES}
     each = found(nodes=nodes)[IP].candidates

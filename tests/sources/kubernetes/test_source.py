@@ -17,7 +17,7 @@ from tests.fake_api.store import ApiError
 from tests.fake_api.watching import Watching, WatchList, line
 from tests.sources.kubernetes.cluster import FAST, endpointslice, followed, in_step, node, service
 from uproxy.core.backoff import Backoff
-from uproxy.core.cluster.objects import Node, ObjectName
+from uproxy.core.cluster.objects import TO_BE_DELETED_TAINT, Node, ObjectName
 from uproxy.sources.kubernetes.resources import resources
 from uproxy.sources.kubernetes.retry_schedule import Spacing
 from uproxy.sources.kubernetes.timing import Timing
@@ -117,6 +117,17 @@ async def test_labels_of_other_nodes_and_whether_their_network_is_there() -> Non
                 seen.append((kept.metadata.labels, kept.network_unavailable))
     assert sink.calls == ["apply node there"] * 2, "a heartbeat is no change"
     assert seen == [({"zone": "b"}, False), ({"zone": "b"}, True)]
+
+
+async def test_that_other_nodes_are_about_to_go() -> None:
+    tainted = {**node("there"), "spec": {"taints": [{"key": TO_BE_DELETED_TAINT}]}}
+    deleted = node("other")
+    deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    async with FakeApi() as server:
+        server.apply(node("here"), tainted, deleted, node("usual"))
+        async with followed(server) as (sink, _):
+            nodes = [each for each in sink.state.all_objects() if isinstance(each, Node)]
+    assert {each.key.name for each in nodes if each.leaving} == {"there", "other"}
 
 
 async def test_a_node_that_does_not_exist_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -79,7 +79,9 @@ class WantedAddresses:
             if found is None:
                 nodes.pop(name, None)
             else:
-                nodes[name] = ClusterNode(found.metadata.labels or {}, found.network_unavailable)
+                nodes[name] = ClusterNode(
+                    found.metadata.labels or {}, found.network_unavailable, found.leaving
+                )
         self._nodes = {**_by_itself(self._own_node), **nodes}
 
 

@@ -45,9 +45,9 @@ def candidates(
         elif node.network_unavailable:
             refused[name] = "its network is unavailable (condition NetworkUnavailable)"
         elif EXCLUDED in node.labels:
-            excluded[name] = _allowance(ads, node.labels)
+            excluded[name] = _allowance(ads, node)
         else:
-            allowed[name] = _allowance(ads, node.labels)
+            allowed[name] = _allowance(ads, node)
     if not allowed:
         return Candidates(
             pool=pool, nodes=excluded, refused=refused, exclusion_ignored=bool(excluded)
@@ -68,9 +68,11 @@ def only_at(of: Candidates, nodes: frozenset[str], otherwise: str) -> Candidates
     )
 
 
-def _allowance(ads: Sequence[Advertisement], labels: Mapping[str, str]) -> Allowance:
+def _allowance(ads: Sequence[Advertisement], node: ClusterNode) -> Allowance:
     preferred = (each for ad in ads for each in ad.preferred)
-    weight = sum(each.weight for each in preferred if each.selector.matches(labels))
+    weight = sum(each.weight for each in preferred if each.selector.matches(node.labels))
+    if node.leaving:
+        weight = -1
     if not all(ad.interfaces for ad in ads):
         return Allowance(weight)
     names = dict.fromkeys(name for ad in ads for name in ad.interfaces)

@@ -15,13 +15,16 @@ class ClusterNode(NamedTuple):
     labels: Mapping[str, str]
     network_unavailable: bool = False
     """Whether its condition NetworkUnavailable is True."""
+    leaving: bool = False
+    """Whether it is about to be removed from the cluster."""
 
 
 class Allowance(NamedTuple):
     """What the cluster's objects allow one node for one address."""
 
     weight: int = 0
-    """The sum of the weights of all preferences that match the node; the highest comes first."""
+    """The sum of the weights of all preferences that match the node; the highest comes first. It is
+    negative for a node that is about to be removed, which has an address only if no other can."""
     interfaces: tuple[str, ...] = ()
     """The only interfaces to announce on. Empty: whichever has a subnet with the address."""
 

@@ -16,6 +16,8 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 """0 stands for "not set", as in Go."""
 NETWORK_UNAVAILABLE: Final = "NetworkUnavailable"
+TO_BE_DELETED_TAINT: Final = "ToBeDeletedByClusterAutoscaler"
+"""The taint that the cluster autoscaler puts on a node which it is about to remove (KEP-3836)."""
 """The one condition of Nodes that matters for announcing."""
 
 TrafficPolicy = Literal["Cluster", "Local"]
@@ -286,6 +288,12 @@ class Node(ApiObject, frozen=True):
             each.type == NETWORK_UNAVAILABLE and each.status == "True"
             for each in self.status.conditions or ()
         )
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is being deleted, or is about to be removed by the autoscaler."""
+        taints = (each.key for each in self.spec.taints or ())
+        return self.metadata.deletion_timestamp is not None or TO_BE_DELETED_TAINT in taints
 
     @property
     def key(self) -> ObjectName:

@@ -14,14 +14,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.cluster.objects import TO_BE_DELETED_TAINT, ObjectName
 from uproxy.core.cluster.state import NodeFacts
 from uproxy.core.ip import Family
 from uproxy.core.printable import printable_json
 from uproxy.core.report.readiness import Reason, ReasonKind
-
-TO_BE_DELETED_TAINT = "ToBeDeletedByClusterAutoscaler"
-"""The taint that the cluster autoscaler puts on a node which it is about to remove (KEP-3836)."""
 
 _NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time, for a family that has never been updated."""

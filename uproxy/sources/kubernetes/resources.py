@@ -11,10 +11,12 @@ import msgspec
 
 from uproxy.core.cluster.objects import (
     NETWORK_UNAVAILABLE,
+    TO_BE_DELETED_TAINT,
     ApiObject,
     EndpointSlice,
     Node,
     NodeCondition,
+    NodeSpec,
     ObjectMeta,
     Service,
 )
@@ -100,9 +102,9 @@ def resources(
 
 
 def _without_details(own: str, labels: bool, node: Node) -> Node:
-    """Other Nodes are kept with their name, addresses and perhaps labels only: 5,000 of them would
-    take 50 MB with their annotations. Of the conditions, which change with each heartbeat or when
-    a disk is full, only the one that matters is kept."""
+    """Other Nodes are kept with their name, addresses, whether they are about to go, and perhaps
+    their labels only: 5,000 of them would take 50 MB with their annotations. Of the conditions,
+    which change with each heartbeat or when a disk is full, only the one that matters is kept."""
     status = msgspec.structs.replace(
         node.status, conditions=tuple(filter(_matters, node.status.conditions or ())) or None
     )
@@ -112,8 +114,10 @@ def _without_details(own: str, labels: bool, node: Node) -> Node:
         name=node.metadata.name,
         resource_version=node.metadata.resource_version,
         labels=node.metadata.labels if labels else None,
+        deletion_timestamp=node.metadata.deletion_timestamp,
     )
-    return Node(metadata=known, status=status)
+    taints = tuple(each for each in node.spec.taints or () if each.key == TO_BE_DELETED_TAINT)
+    return Node(metadata=known, spec=NodeSpec(taints=taints or None), status=status)
 
 
 def _matters(condition: NodeCondition) -> bool:
