@@ -512,6 +512,7 @@ def test_alone_it_leaves_what_another_machine_answers_for() -> None:
     step = driver.run(20.0)
     assert step.announce == {}
     assert "another machine" in step.states[IP].reason
+    assert driver.events == ["addressConflict"]
     driver.answers.clear()
     assert driver.run(10.0).announce == {IP: "eth0"}
 
@@ -522,6 +523,16 @@ def test_alone_it_gives_way_to_another_machine() -> None:
     driver.answers[IP] = MAC
     driver.election.heard(IP, MAC, driver.now)
     assert driver.run(5.0).announce == {}
+    assert driver.events == ["nodeAssigned", "addressConflict"]
+
+
+def test_alone_no_machine_is_blamed_for_a_pause() -> None:
+    driver = alone()
+    driver.run(1.0)
+    driver.now += 60.0
+    assert driver.step().announce == {}
+    assert driver.run(5.0).announce == {IP: "eth0"}
+    assert driver.events == ["nodeAssigned"]
 
 
 def test_missing_interfaces_are_an_event() -> None:

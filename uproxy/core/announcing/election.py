@@ -145,6 +145,8 @@ class Election:
         self._dirty |= self._holdings.expire_claims(now, self._succession.retry_at)
         lease = self._write(now)
         announce = self._holdings.announced()
+        if self._alone:
+            self._reports.elsewhere(self._elsewhere(), self._standing)
         self._schedule.keep(announce, now)
         self._schedule.doubt(self._outlook.doubtful(now), now)
         return Step(
@@ -260,6 +262,12 @@ class Election:
             epoch = min(self._peers.epochs.get(address, 0) + 1, LARGEST_EPOCH)
             self._holdings.claim(address, epoch, orphan, now, alone=self._alone)
             self._dirty |= self._alone
+
+    def _elsewhere(self) -> frozenset[str]:
+        """The addresses that are not announced because another machine has them."""
+        silenced = self._holdings.silenced()
+        lost = (a for a, each in silenced if self._wire.answered_since(a, each.silent_since))
+        return frozenset((*lost, *self._succession.waiting))
 
     def _circumstances(self) -> Circumstances:
         own = self._standing.own

@@ -29,6 +29,7 @@ class Reports:
         self._told: set[tuple[ObjectName, str, str]] = set()
         """Events by Service, reason and text, so that each is sent once as long as it is true."""
         self._events: list[AnnounceEvent] = []
+        self._elsewhere: frozenset[str] = frozenset()
 
     def update(self, standing: Standing, holdings: Holdings, outlook: Outlook, now: float) -> None:
         """Take note of what has changed."""
@@ -53,6 +54,16 @@ class Reports:
                 for address, each in self._states.items()
             }
         return self._states
+
+    def elsewhere(self, addresses: frozenset[str], standing: Standing) -> None:
+        """Take which addresses are not announced because another machine has them, where no Lease
+        could say that this is as it should be. Each is told once."""
+        for address in sorted(addresses - self._elsewhere):
+            if each := (standing.wanted or {}).get(address):
+                note = f"another machine has {address}, so that this one does not announce it"
+                event = AnnounceEvent(each.services, "Warning", "addressConflict", note)
+                self._events.append(event)
+        self._elsewhere = addresses
 
     def take_events(self) -> tuple[AnnounceEvent, ...]:
         events, self._events = tuple(self._events), []

@@ -57,6 +57,10 @@ class WireEvidence:
         silent = self._silent.get(address, -inf)
         return silent > since and silent >= self._answered.get(address, -inf)
 
+    def answered_since(self, address: str, since: float) -> bool:
+        """Whether another machine was heard to have an address."""
+        return self._answered.get(address, -inf) >= since
+
     def keep(self, addresses: Collection[str]) -> None:
         """Forget all other addresses."""
         for each in (self._asked, self._answered, self._silent):
