@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.builders import port
 from tests.core.allocation.world import World, balancer, changed, pool, sharing, written
 from uproxy.core.allocation.allocator import Allocator
-from uproxy.core.cluster.load_balancer import ASSIGNED
+from uproxy.core.cluster.load_balancer import ASSIGNED, assigned_addresses
 from uproxy.core.cluster.objects import LoadBalancerIngress, ObjectName, Service
 
 POOL = pool("a", "192.0.2.0/29")
@@ -252,6 +253,21 @@ def test_who_waits_is_not_told_again_after_a_restart() -> None:
     assert world.events == []
     world.put(balancer("c", created="2026-02-01T00:00:00Z"))
     assert [name for name, _ in world.events] == ["c"]
+
+
+def test_who_removes_the_annotation_takes_no_address_away() -> None:
+    """As `kubectl replace` does, and Terraform. The address is announced all the time."""
+    world = World(POOL)
+    world.put(balancer("web"))
+    replaced = changed(world["web"], annotations=None)
+    assert assigned_addresses(replaced) == ("192.0.2.0",)
+    overwritten = balancer("web", ingress=["192.0.2.1"])
+    conditions = replaced.status.conditions
+    status = msgspec.structs.replace(overwritten.status, conditions=conditions)
+    assert assigned_addresses(msgspec.structs.replace(overwritten, status=status)) == ()
+    world.put(replaced)
+    assert (world["web"].metadata.annotations or {})[ASSIGNED] == "192.0.2.0"
+    assert world.ips("web") == ("192.0.2.0",)
 
 
 def test_marks_go_when_a_service_is_not_for_uproxy_any_more() -> None:

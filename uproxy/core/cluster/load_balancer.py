@@ -59,9 +59,22 @@ def is_ours(service: Service) -> bool:
 
 
 def recorded_addresses(service: Service) -> tuple[str, ...]:
-    """What the annotation says that uproxy has assigned, in canonical form."""
-    text = (service.metadata.annotations or {}).get(ASSIGNED, "")
+    """What the annotation says that uproxy has assigned, in canonical form.
+
+    `kubectl replace`, and tools that know all annotations of their objects, remove it, but cannot
+    touch the status. Then those of its addresses are meant that the condition names.
+    """
+    text = (service.metadata.annotations or {}).get(ASSIGNED)
+    if text is None:
+        return tuple(each for each in status_addresses(service) if _is_named(each, service))
     return tuple(filter(None, (parse_ip(each.strip()) for each in text.split(","))))
+
+
+def _is_named(address: str, service: Service) -> bool:
+    return any(
+        each.type == CONDITION and each.status == "True" and f'"{address}"' in each.message
+        for each in service.status.conditions or ()
+    )
 
 
 def status_addresses(service: Service) -> tuple[str, ...]:
