@@ -638,6 +638,16 @@ def test_an_endpoint_that_comes_back_finds_the_address_where_it_was_at_once() ->
     assert driver.step().announce.keys() == set(addresses)
 
 
+def test_the_last_holder_does_not_wait_even_if_it_has_left_the_announcers_meanwhile() -> None:
+    driver = Driver()
+    assert driver.start().announce == {IP: "eth0"}
+    driver.want = wanted(reason="no endpoint of default/web is ready")
+    driver.run(4.0)
+    assert driver.written[-1].released
+    driver.want = wanted()
+    assert driver.step().announce == {IP: "eth0"}
+
+
 @pytest.mark.parametrize("others", [(), ("n1", "n2")])
 def test_the_reason_names_the_subnet_that_is_missing(others: tuple[str, ...]) -> None:
     address = "203.0.113.9"

@@ -28,7 +28,7 @@ class Circumstances:
     live: Sequence[Peer]
     watched_since: float
     settled_at: float
-    """From when on this node takes addresses that no node has held."""
+    """From when on this node takes addresses that it has not held itself, and no other node has."""
     probes: bool
     announces: bool
     """Whether announcements of this node reach others (CAP_NET_RAW)."""
@@ -48,6 +48,8 @@ class Orphan:
     """Since when it is known to have no holder."""
     rank: int = 0
     """How many other nodes should rather take it."""
+    ours: bool = False
+    """Whether this node had it last."""
 
 
 class Succession:
@@ -77,8 +79,9 @@ class Succession:
         """Work out who should take each of them."""
         for address, orphan in self.orphans.items():
             others = [peer for peer in where.live if _can_succeed(peer, orphan.holder, where)]
-            order = ranking(orphan.each, where.node, others, last_holders.get(address, ""))
-            orphan.rank = order.index(where.node)
+            last = last_holders.get(address, "")
+            order = ranking(orphan.each, where.node, others, last)
+            orphan.rank, orphan.ours = order.index(where.node), last == where.node
 
     def take(self, where: Circumstances, now: float) -> Sequence[Orphan]:
         """The addresses to claim now."""
@@ -103,7 +106,7 @@ class Succession:
         if orphan.holder is not None:
             at = orphan.holder.expires_at(where.watched_since)
         else:
-            at = max(orphan.since, where.settled_at)
+            at = orphan.since if orphan.ours else max(orphan.since, where.settled_at)
         return max(at + orphan.rank * pace.STAND_IN, self.retry_at.get(orphan.each.address, -inf))
 
     def _unused(self, orphan: Orphan, where: Circumstances, now: float) -> bool:
