@@ -262,7 +262,9 @@ def test_who_removes_the_annotation_takes_no_address_away() -> None:
     replaced = changed(world["web"], annotations=None)
     assert assigned_addresses(replaced) == ("192.0.2.0",)
     overwritten = balancer("web", ingress=["192.0.2.1"])
-    conditions = replaced.status.conditions
+    [condition] = replaced.status.conditions or ()
+    more = f'{condition.message}; port TCP/80 is already in use on "192.0.2.1" by default/x'
+    conditions = (msgspec.structs.replace(condition, message=more),)
     status = msgspec.structs.replace(overwritten.status, conditions=conditions)
     assert assigned_addresses(msgspec.structs.replace(overwritten, status=status)) == ()
     world.put(replaced)

@@ -71,10 +71,13 @@ def recorded_addresses(service: Service) -> tuple[str, ...]:
 
 
 def _is_named(address: str, service: Service) -> bool:
-    return any(
-        each.type == CONDITION and each.status == "True" and f'"{address}"' in each.message
+    """Whether the condition begins by naming an address. Its rest may quote those of others."""
+    assigned = (
+        each.message.partition("]")[0]
         for each in service.status.conditions or ()
+        if each.type == CONDITION and each.status == "True"
     )
+    return any(f'"{address}"' in each for each in assigned)
 
 
 def status_addresses(service: Service) -> tuple[str, ...]:
