@@ -45,6 +45,11 @@ def test_pool(text: str, expected: PoolRanges) -> None:
         pytest.param("a=", '"a=" has no addresses', id="name-only"),
         pytest.param("A=192.0.2.1", '"A" is not the name of a pool; give lower-case', id="name"),
         pytest.param("=192.0.2.1", '"" is not the name of a pool', id="empty-name"),
+        pytest.param(
+            "a=192.0.2.1,b=192.0.2.9",
+            '"a=192.0.2.1,b=192.0.2.9" has two names; give each pool by itself',
+            id="two-pools",
+        ),
         pytest.param("192.0.2", '"192.0.2" is not a range; write FIRST-LAST', id="range"),
         pytest.param(
             "0.0.0.0/8", '"0.0.0.0/8" contains the unspecified address; give a range', id="zero"

@@ -31,6 +31,8 @@ def parse_pool(text: str) -> PoolRanges:
     """ "[NAME=]RANGE[,RANGE...]", where a range is FIRST-LAST, a CIDR or an address."""
     name, named, ranges = text.rpartition("=")
     name = name.strip() if named else DEFAULT_POOL
+    if "=" in name:
+        raise ValueError(f'"{text}" has two names; give each pool by itself')
     if not _NAME.fullmatch(name):
         raise ValueError(
             f'"{name}" is not the name of a pool; give lower-case letters, digits, "-" and "."'
