@@ -81,10 +81,13 @@ def test_one_serves_and_the_other_says_which(lan: Segment, family: int) -> None:
 def test_the_commands_say_it(lan: Segment) -> None:
     here, there = sides(lan, WEB[0])
     text = printed(here, "explain", "web")
-    assert f"{WEB[0]} from pool default; {here.name} (this node) on eth0 since " in text
+    assert (
+        f"{WEB[0]} from pool default; {here.name} (this node) has announced it on eth0 since "
+        in text
+    )
     assert "Fail-over  if a node dies" in text
     text = printed(there, "explain", "web")
-    assert f"clients of {WEB[0]}" in text
+    assert f"Clients of {WEB[0]}" in text
     rows = [line.split() for line in printed(there, "status").splitlines()]
     assert any(row[:3] == [WEB[0], here.name, "since"] for row in rows)
 
