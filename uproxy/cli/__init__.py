@@ -24,6 +24,7 @@ _COMMANDS = {
     "status": "Show what a running uproxy serves.",
     "top": "Show flows and bytes of a running uproxy, live.",
     "explain": "Explain how a Service is served, or why it is not.",
+    "check": "Check manifests before they are served.",
     "doctor": "Check what this machine allows.",
     "cleanup": "Remove what a killed uproxy has left behind in the kernel.",
     "completion": "Print a script that completes commands and names in your shell.",

@@ -23,6 +23,7 @@ from uproxy.control.load_balancer.load_balancer import LoadBalancer
 from uproxy.control.load_balancer.served import Served
 from uproxy.control.local_pods import LocalPods
 from uproxy.control.machine import Machine, routing_options
+from uproxy.control.manifests import follow_manifests
 from uproxy.control.program_status import ProgramStatus
 from uproxy.control.reconciler import Reconciler
 from uproxy.control.service_addresses import ServiceAddresses
@@ -255,8 +256,7 @@ class Daemon:
         if self.cluster_client is not None:
             await self.cluster_client.run()
         else:
-            sink, balancer = self.reconciler.sink, self.load_balancer
-            await self.manifests.run(balancer.sink(sink) if balancer is not None else sink)
+            await follow_manifests(self.manifests, self.reconciler, self.load_balancer)
 
     async def _maintain_claims(self) -> None:
         await self.service_addresses.maintain(self.reconciler.claims_available)

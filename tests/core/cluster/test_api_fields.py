@@ -163,34 +163,49 @@ def test_unknown_fields(document: dict[str, Any], expected: list[str]) -> None:
     assert found == expected
 
 
-SERVICE = 'Kubernetes has no such kind, so it is ignored; did you mean "Service"?'
+def no_kind(kind: str, meant: str = "") -> str:
+    advice = f'; did you mean "{meant}"?' if meant else ""
+    return f'"{kind}" is not a kind that Kubernetes has, so it is ignored{advice}'
 
 
 @pytest.mark.parametrize(
     ("version", "kind", "expected"),
     [
-        pytest.param("v1", "Services", Misspelt("kind", SERVICE, is_used=True), id="plural"),
-        pytest.param("v1", "service", Misspelt("kind", SERVICE, is_used=True), id="lower case"),
+        pytest.param(
+            "v1",
+            "Services",
+            Misspelt("kind", no_kind("Services", "Service"), is_used=True),
+            id="plural",
+        ),
+        pytest.param(
+            "v1",
+            "service",
+            Misspelt("kind", no_kind("service", "Service"), is_used=True),
+            id="lower case",
+        ),
         pytest.param(
             "discovery.k8s.io/v1",
             "EndpointSlices",
-            Misspelt("kind", SERVICE.replace("Service", "EndpointSlice"), is_used=True),
+            Misspelt("kind", no_kind("EndpointSlices", "EndpointSlice"), is_used=True),
             id="plural of a slice",
         ),
         pytest.param(
             "apps/v1",
             "Deploymnet",
-            Misspelt("kind", SERVICE.replace("Service", "Deployment"), is_used=False),
+            Misspelt("kind", no_kind("Deploymnet", "Deployment"), is_used=False),
             id="of no use",
         ),
         *(
             pytest.param(
                 "v1",
                 kind,
-                Misspelt("kind", "Kubernetes has no such kind, so it is ignored", is_used=False),
+                Misspelt("kind", no_kind(shown), is_used=False),
                 id=name,
             )
-            for name, kind in {"like none": "Foo", "long": "Service" * 40_000}.items()
+            for name, kind, shown in (
+                ("like none", "Foo", "Foo"),
+                ("long", "x" * 40_000, "x" * 250 + "..."),
+            )
         ),
         *(
             pytest.param(

@@ -88,8 +88,8 @@ ROWS = [
     pytest.param(
         "apiVersion: apps/v1\nkind: Deploymnet\nmetadata: {name: a}\n",
         [
-            "x.yaml:2: warning: Deploymnet default/a: kind: Kubernetes has no such kind, so it is "
-            'ignored; did you mean "Deployment"?'
+            'x.yaml:2: warning: Deploymnet default/a: kind: "Deploymnet" is not a kind that '
+            'Kubernetes has, so it is ignored; did you mean "Deployment"?'
         ],
         id="a kind",
     ),

@@ -29,6 +29,8 @@ _COLOURS: Final = {
     "ok": "green",
     "warn": "yellow",
     "fail": "red",
+    "error": "red",
+    "warning": "yellow",
 }
 
 

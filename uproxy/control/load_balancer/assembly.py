@@ -109,7 +109,7 @@ def new_load_balancer(
     )
     allocation = Allocation(
         state,
-        _supply(config, state, catalog, occupied),
+        supply_of(config, state, catalog, occupied),
         writer,
         leading=lambda: leader.leading and ip_mode.known,
         usage_changed=pool_status.usage_changed,
@@ -163,7 +163,7 @@ def _in_memory(
     calls: AnnouncerCalls,
 ) -> LoadBalancer:
     catalog = Catalog(config.lb_pools)
-    memory = InMemoryAllocation(state, _supply(config, state, catalog, occupied))
+    memory = InMemoryAllocation(state, supply_of(config, state, catalog, occupied))
     routes = _route_announcers(config, state, served)
     announcers = tuple(
         new_announcer(config, state, catalog, served, log_events, calls)
@@ -194,7 +194,8 @@ def _in_memory(
     )
 
 
-def _supply(config: Config, state: ClusterState, catalog: Catalog, occupied: Occupied) -> Supply:
+def supply_of(config: Config, state: ClusterState, catalog: Catalog, occupied: Occupied) -> Supply:
+    """Where addresses come from, as the settings want it."""
     if Assigning(config.lb_mode).from_pools:
         # Where uproxy announces nothing itself, addresses of pools may be on interfaces: a provider
         # that moves a floating address does not put it there, so its owner does.

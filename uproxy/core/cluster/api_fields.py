@@ -129,7 +129,7 @@ is of that type, or a list of such. A field without a type is not looked into: i
 mapping with keys of any name, or nothing that a Service depends on."""
 
 _NOT_ADVISED: Final = frozenset({"status", "ownerReferences"})
-"""Fields in which nobody who writes a manifest looks for another."""
+"""Fields in which the author of a manifest looks for no other."""
 
 
 class UnknownField(NamedTuple):
@@ -167,7 +167,7 @@ def _unknown(
 
 
 def _advice(name: str, type_: str, kind: str) -> str:
-    # Somebody who has written spec.nodeport knows the field, and not its place.
+    # Whoever writes spec.nodeport knows the field, and not its place.
     elsewhere = _places(kind).get(name.lower())
     if elsewhere is None or any(each.lower() == name.lower() for each in types()[type_]):
         return did_you_mean(name, types()[type_])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from uproxy.core.brief import brief_name
 from uproxy.core.suggestions import closest, did_you_mean
 
 _TABLE: Final = """
@@ -64,5 +65,6 @@ def misspelt(version: str, kind: str) -> Misspelt | None:
     meant = closest(kind, USED if group else (*USED, *KINDS))
     if not meant and group not in _GROUPS:
         return None
-    reason = f"Kubernetes has no such kind, so it is ignored{did_you_mean(kind, KINDS)}"
+    shown = f'"{brief_name(kind)}" is not a kind that Kubernetes has'
+    reason = f"{shown}, so it is ignored{did_you_mean(kind, KINDS)}"
     return Misspelt("kind", reason, is_used=meant in USED)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from uproxy.core.brief import brief
+from uproxy.core.cluster.objects import Object, ObjectName
 
 _LOGGED: Final = 20
 """How many findings that come at the same time are logged one by one."""
@@ -36,22 +37,39 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=Fals
     field: str = ""
     """As "spec.ports[0].nodePort"; "": the object as a whole."""
     reason: str
+    see: str = ""
+    """Another place that matters, as "FILE:LINE"; "": none."""
 
     @property
     def where(self) -> str:
         """The file and the line."""
-        return f"{self.file}:{self.line}" if self.line else self.file
+        return str(Place(self.file, self.line))
 
     @property
     def text(self) -> str:
         """Everything but the place."""
-        return ": ".join(filter(None, (self.object, self.field, self.reason)))
+        see = f" (see {self.see})" if self.see else ""
+        return ": ".join(filter(None, (self.object, self.field, self.reason))) + see
 
     @property
     def identity(self) -> tuple[str, ...]:
         """What two findings have in common that are the same one, although the lines above it have
         changed."""
         return (self.severity, self.file, self.object, self.field, self.reason)
+
+
+class Place(NamedTuple):
+    """Where a manifest says something."""
+
+    file: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+Locate = Callable[[type[Object], ObjectName, str], Place]
+"""Returns the place of a field of an object, or that of the object where it has no such field."""
 
 
 def finding(
@@ -62,6 +80,7 @@ def finding(
     line: int = 0,
     obj: str = "",
     field: str = "",
+    see: str = "",
 ) -> Finding:
     """A finding whose texts, which may quote a file, are short enough to be shown."""
     return Finding(
@@ -71,6 +90,7 @@ def finding(
         object=brief(obj),
         field=brief(field),
         reason=brief(reason),
+        see=see,
     )
 
 

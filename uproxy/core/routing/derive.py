@@ -38,6 +38,7 @@ _DEFAULT_AFFINITY: Final = 10800
 _NAMED: Final = 3
 """How many ports a reason names, if it holds for many."""
 
+NOWHERE: Final = "it has no clusterIP, externalIP, load-balancer IP or nodePort to listen on"
 _BAD_ENDPOINT: Final = "not a host address of its slice's addressType; it is left out"
 
 
@@ -90,7 +91,7 @@ def derive(
         reasons += service_limits.left_out_reasons(_total(service, by_family, options), most)
     reasons += [f'endpoint address "{text}" is {_BAD_ENDPOINT}' for text in merged.unparsable]
     if not routes and not reasons:
-        reasons.append("it has no clusterIP, externalIP, load-balancer IP or nodePort to listen on")
+        reasons.append(NOWHERE)
     return ServiceRoutes(
         service=service.key,
         created=created,

@@ -48,8 +48,8 @@ class Addresses:
             self.found.append((kind, address))
 
 
-def skip_reason(service: Service, options: RoutingOptions) -> str:
-    """Why a Service is not served at all, as kube-proxy decides it; "" if it is served."""
+def left_to_others(service: Service, options: RoutingOptions) -> str:
+    """Why a Service is meant not to be served by this proxy; "" if it is not meant so."""
     spec = service.spec
     proxy = (service.metadata.labels or {}).get(_PROXY_NAME)
     # kube-proxy leaves every Service with this label alone, even if the value is empty.
@@ -62,6 +62,14 @@ def skip_reason(service: Service, options: RoutingOptions) -> str:
         return "type is ExternalName; clients reach it through DNS"
     if _HEADLESS in _cluster_ips(service):
         return "it is headless (clusterIP None); clients reach its endpoints through DNS"
+    return ""
+
+
+def skip_reason(service: Service, options: RoutingOptions) -> str:
+    """Why a Service is not served at all, as kube-proxy decides it; "" if it is served."""
+    others = left_to_others(service, options)
+    if others:
+        return others
     if not _cluster_ips(service) and not options.serve_unallocated:
         return "it has no clusterIP yet; the API server assigns one"
     return "" if service.ports else "spec.ports is empty"

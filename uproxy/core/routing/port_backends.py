@@ -7,7 +7,7 @@ externalTrafficPolicy concerns NodePorts, external IPs and load-balancer IPs onl
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from uproxy.core.cluster.objects import Service, ServicePort
 from uproxy.core.cluster.state import NodeFacts
@@ -23,6 +23,11 @@ from uproxy.core.routing.topology import (
     Usable,
     categorize,
 )
+
+NO_ENDPOINTS: Final = "no endpoints"
+NOT_READY: Final = "no ready endpoints"
+NOT_LOCAL: Final = "TrafficPolicy is Local and this node has no"
+"""A part of the reason where this node lacks endpoints that other nodes have."""
 
 AddressesByFamily = Mapping[Family, list[tuple[FrontendKind, str]]]
 """Where clients reach a Service apart from NodePorts, in each of its families."""
@@ -53,15 +58,15 @@ class PortBackends(NamedTuple):
     def reason(self, kind: FrontendKind) -> str:
         """Why a frontend's set, or its set for clients from outside, is empty; "" if it is not."""
         if not self.candidates:
-            return "no endpoints"
+            return NO_ENDPOINTS
         if not self.usable.anywhere:
-            return "no ready endpoints"
+            return NOT_READY
         internal = kind is FrontendKind.CLUSTER_IP
         wants_local = self.policies.internal_local if internal else self.policies.external_local
         if not wants_local or self.usable.local:
             return ""
         ready = "ready " if any(each.local for each in self.candidates) else ""
-        lack = f"TrafficPolicy is Local and this node has no {ready}endpoint"
+        lack = f"{NOT_LOCAL} {ready}endpoint"
         if internal:
             return f"internal{lack}"
         return f"external{lack}; only this node and its pods are served"

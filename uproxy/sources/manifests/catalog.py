@@ -9,8 +9,8 @@ from heapq import nsmallest
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from uproxy.core.cluster.objects import Object
-from uproxy.core.report.findings import Finding
+from uproxy.core.cluster.objects import Object, ObjectName
+from uproxy.core.report.findings import Finding, Place, Severity
 from uproxy.core.report.status import ObjectStatus
 from uproxy.core.report.unusable_objects import MOST, first_few
 from uproxy.sources.manifests.file import FileContent, Key, Located, file_error
@@ -38,6 +38,19 @@ def difference(before: Mapping[str, S], after: Mapping[str, S]) -> tuple[list[st
     """The files to read, because they are new or different, and the files that are gone."""
     to_read = [path for path, stamp in after.items() if before.get(path) != stamp]
     return to_read, [path for path in before if path not in after]
+
+
+def as_finding(path: str, error: ObjectStatus) -> Finding:
+    """What is wrong in a file, with its line apart."""
+    name = printable_name(path)
+    line = error.where.removeprefix(f"{name}:")
+    return Finding(
+        severity=Severity.ERROR,
+        file=name,
+        line=int(line) if line.isdecimal() else 0,
+        field=error.field,
+        reason=error.reason,
+    )
 
 
 class Catalog:
@@ -77,6 +90,28 @@ class Catalog:
         """What is odd at present, by file: the first few findings."""
         paths = nsmallest(MOST, self._with_warnings)
         return list(islice((each for path in paths for each in self._files[path].warnings), MOST))
+
+    def findings(self) -> Iterator[Finding]:
+        """All that is wrong or odd, by file."""
+        contested: dict[str, list[ObjectStatus]] = {}
+        for key in self._contested:
+            for path, status in self._losers(key):
+                contested.setdefault(path, []).append(status)
+        for path in sorted(self._files):
+            file = self._files[path]
+            for status in (*file.errors, *contested.get(path, ())):
+                yield as_finding(path, status)
+            yield from file.warnings
+
+    def locate(self, kind: type[Object], name: ObjectName, field: str) -> Place:
+        """See uproxy.core.report.findings.Locate. It may be called while another thread updates."""
+        key = Key(kind, name)
+        try:
+            path, *_ = self._holders[key]
+            located = self._files[path].objects[key]
+        except (KeyError, ValueError):
+            return Place()
+        return Place(printable_name(path), located.lines.get(field, located.line))
 
     def update(self, readings: Mapping[str, FileContent | None]) -> list[Change]:
         """Take over the new content of files; None: the file is gone.

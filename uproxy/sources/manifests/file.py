@@ -12,7 +12,8 @@ import msgspec
 from uproxy.core.brief import brief, brief_name
 from uproxy.core.cluster.api_kinds import misspelt
 from uproxy.core.cluster.decode import DecodeError, from_data, kind_of
-from uproxy.core.cluster.objects import Node, Object, ObjectName
+from uproxy.core.cluster.load_balancer import PREFIX
+from uproxy.core.cluster.objects import Node, Object, ObjectName, Service
 from uproxy.core.report.findings import Finding, Severity, finding
 from uproxy.core.report.status import ObjectStatus
 from uproxy.sources.manifests.spelling import MOST, spelling
@@ -48,6 +49,8 @@ class Located(NamedTuple):
 
     obj: Object
     line: int
+    lines: Mapping[str, int] = {}
+    """The lines of those fields of a Service that findings may be about."""
 
 
 class FileContent(NamedTuple):
@@ -59,6 +62,8 @@ class FileContent(NamedTuple):
     """How many objects were ignored, because a proxy does not need their kinds."""
     warnings: tuple[Finding, ...] = ()
     """What is odd, but can be used."""
+    readable: bool = True
+    """Whether its text could be read, whatever is in it."""
 
 
 class _Item(NamedTuple):
@@ -89,7 +94,7 @@ def read_manifest(path: str, raw: bytes) -> FileContent:
 
 def unreadable(path: str, reason: str) -> FileContent:
     """The content of a file whose text cannot be read."""
-    return FileContent(errors=(file_error(path, 0, "", reason),))
+    return FileContent(errors=(file_error(path, 0, "", reason),), readable=False)
 
 
 def file_error(path: str, line: int, field: str, reason: str) -> ObjectStatus:
@@ -163,7 +168,8 @@ class _Reader:
 
     def _add(self, key: Key, obj: Object, item: _Item) -> None:
         if key not in self._objects:
-            self._objects[key] = Located(obj, item.document.locate(item.prefix))
+            line = item.document.locate(item.prefix)
+            self._objects[key] = Located(obj, line, dict(_lines(obj, item)))
         elif self._room():
             first = self._objects[key].line
             reason = f"{key} is already defined in line {first}; remove one of them"
@@ -187,6 +193,16 @@ def _items(data: Any, prefix: Parts, document: Document) -> Iterator[_Item]:
             # Items of a ServiceList have no kind of their own when the API server writes them.
             each = {**typed, **each}
         yield from _items(each, (*prefix, "items", index), document)
+
+
+def _lines(obj: Object, item: _Item) -> Iterator[tuple[str, int]]:
+    if not isinstance(obj, Service):
+        return
+    fields: list[Parts] = [("spec", "ports", index) for index in range(len(obj.ports))]
+    names = obj.metadata.annotations or ()
+    fields += [("metadata", "annotations", name) for name in names if name.startswith(PREFIX)]
+    for field in fields:
+        yield join_parts(field), item.document.locate((*item.prefix, *field))
 
 
 def _kind_of(data: Any) -> type[Object] | None:

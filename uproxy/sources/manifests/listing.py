@@ -87,12 +87,13 @@ def list_files(
 
 def without_manifests(roots: Iterable[str], listing: Listing) -> list[str]:
     """The directories among `roots` that have no manifest, nor have those below them."""
-    listed = set(listing.directories.values())
-    empty = (root for root in roots if root in listed)
+    # One of them may be below another, and is listed under the name that it has there.
+    listed = {root: listing.directories.get(os.path.realpath(root)) for root in roots}
     return [
         root
-        for root in empty
-        if not any(path.startswith(os.path.join(root, "")) for path in listing.files)
+        for root, path in listed.items()
+        if path is not None
+        and not any(file.startswith(os.path.join(path, "")) for file in listing.files)
     ]
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from uproxy.core.backoff import Backoff
+from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.errors import SourceError
-from uproxy.core.report.findings import Finding, Severity, finding, new_lines
+from uproxy.core.report.findings import Finding, Place, Severity, finding, new_lines
 from uproxy.core.report.status import ObjectStatus
 from uproxy.sources.manifests.catalog import Catalog, Change, difference
 from uproxy.sources.manifests.changes import FileMonitor, PossibleChanges
@@ -67,13 +68,19 @@ class ManifestSource:
     ) -> None:
         """All but the paths and the name are for tests."""
         for path in paths:
-            _check(path)
+            check_readable(path)
         self.name = name
         self._roots = [str(path) for path in paths]
         self._read = read or read_file
         self._use_inotify = use_inotify
         self._backoff = backoff
         self._new_catalog = catalog
+        self._catalog = catalog()
+        """What was read; a new one after an unexpected error."""
+
+    def locate(self, kind: type[Object], name: ObjectName, field: str) -> Place:
+        """See uproxy.core.report.findings.Locate."""
+        return self._catalog.locate(kind, name, field)
 
     async def run(self, sink: Sink) -> None:
         """Deliver everything, then every change, until cancelled."""
@@ -83,12 +90,10 @@ class ManifestSource:
             try:
                 while True:
                     began = time.monotonic()
+                    self._catalog = self._new_catalog()
+                    store = _Store(monitor, self._read, stopping, self._catalog)
                     try:
-                        await self._follow(
-                            monitor,
-                            _Store(monitor, self._read, stopping, self._new_catalog()),
-                            sink,
-                        )
+                        await self._follow(monitor, store, sink)
                     except Exception as error:
                         failures = 1 if time.monotonic() - began > _LASTED else failures + 1
                         self._fail(error, sink, first=failures == 1)
@@ -259,7 +264,8 @@ def _below(path: str, listing: Listing) -> bool:
     return any(path == each or path.startswith(f"{each}/") for each in listing.unknown)
 
 
-def _check(path: Path) -> None:
+def check_readable(path: Path) -> None:
+    """Raises SourceError where a path cannot be read now."""
     trouble = ""
     try:
         mode = path.stat().st_mode
