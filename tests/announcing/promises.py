@@ -41,6 +41,20 @@ def failover(seed: int) -> str:
     return "" if took <= WITHIN else f"no node answers for {took:.2f} s"
 
 
+def lagging(seed: int) -> str:
+    """Another node answers in time, also if all list Leases anew from caches that are behind."""
+    cluster = settled(seed)
+    died_at = cluster.time.now
+    _first(cluster).power_off()
+    for _ in range(4):
+        cluster.run(0.6)
+        for name in cluster.nodes:
+            cluster.api.relist(name)
+    cluster.run(10.0)
+    took = longest_gap(cluster, died_at)
+    return cluster.unrest() or ("" if took <= WITHIN else f"no node answers for {took:.2f} s")
+
+
 def restart(seed: int) -> str:
     """A process that is back within two seconds has lost nothing."""
     cluster = settled(seed)
@@ -160,7 +174,18 @@ def chaos(seed: int) -> str:
 
 ALL: Final[Mapping[str, Callable[[int], str]]] = {
     each.__name__: each
-    for each in (failover, restart, outage, split, cutoff, comeback, rivals, preference, chaos)
+    for each in (
+        failover,
+        lagging,
+        restart,
+        outage,
+        split,
+        cutoff,
+        comeback,
+        rivals,
+        preference,
+        chaos,
+    )
 }
 
 
