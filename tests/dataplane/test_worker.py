@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tests.dataplane.peers import OWNER, Peer, Server, eventually
 from tests.ports import free_port
@@ -373,3 +374,17 @@ async def test_affinity_knows_whether_clients_come_to_any_worker() -> None:
         tell(Close(other.frontend, 0.0))
         tell(Update(route))
         assert seen[-1]
+
+
+async def test_settings_that_come_again_are_for_flows_that_exist_too() -> None:
+    """The configuration was reloaded."""
+    async with controlled_worker() as made:
+        route = made.route(free_port())
+        made.open(route)
+        client, backend = await made.connect(route)
+        made.worker.handle(replace(SETTINGS, tcp_idle_timeout=0.1, max_flows=1), None)
+        waiting = Peer(socket.create_connection((route.frontend.address, route.frontend.port)))
+        assert await client.was_reset(), "without other settings it would never end"
+        admitted = await made.server.accept()
+        for peer in (client, backend, waiting, admitted):
+            peer.close()

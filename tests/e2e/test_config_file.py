@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from tests.e2e.program import PATIENCE
+import pytest
+
+from tests.e2e.pods import pod, read_line
+from tests.e2e.program import PATIENCE, Program, endpoints, program, service, wait_for, write
+from tests.ports import free_port
 
 KUBE_PROXY = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
 OWN = "apiVersion: uproxy.dev/v1alpha1\nkind: UproxyConfiguration\n"
@@ -59,3 +68,84 @@ def test_a_variable_that_is_no_option_is_told(tmp_path: Path) -> None:
     )
     (warning,) = (line for line in done.stderr.splitlines() if "WARNING" in line)
     assert warning.endswith("did you mean UPROXY_WORKERS?")
+
+
+class Configured:
+    """A uproxy with a configuration file, which serves one NodePort."""
+
+    def __init__(self, uproxy: Program, path: Path, node_port: int) -> None:
+        self.uproxy = uproxy
+        self.path = path
+        self.node_port = node_port
+        self._head = path.read_text()
+
+    def reload(self, text: str) -> str:
+        """Change the file, and return what is logged about it."""
+        self.path.write_text(self._head + text)
+        before = len(self.uproxy.log)
+        self.uproxy.process.send_signal(signal.SIGHUP)
+        wait_for("an answer", lambda: "\n" in self.uproxy.log[before:])
+        return self.uproxy.log[before:]
+
+    def setting(self, name: str) -> tuple[Any, str]:
+        """A value in effect, and where it comes from."""
+        found = json.loads(self.uproxy.get(self.uproxy.metrics, "/configz")[1])
+        return found["uproxy.dev"][name], found["origins"][name]
+
+
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Configured]:
+    directory = tmp_path_factory.mktemp("configured")
+    manifests, path, node_port = directory / "manifests", directory / "c.yaml", free_port()
+    manifests.mkdir()
+    path.write_text(f"{OWN}manifests: [manifests]\n")
+    ports = [{"name": "main", "port": 80, "nodePort": node_port}]
+    with pod("a") as a:
+        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
+        source = ["--config", str(path)]
+        with program(manifests, "--busy-poll", "never", workers=1, source=source) as uproxy:
+            yield Configured(uproxy, path, node_port)
+
+
+def test_a_hangup_changes_what_can_change(configured: Configured) -> None:
+    """Here, addresses of NodePorts in the control process, and a timeout in a worker."""
+    uproxy, path, port = configured.uproxy, configured.path, configured.node_port
+    assert configured.setting("maxFlows") == (65536, "default")
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as idle:
+        assert read_line(idle) == "a"
+        said = configured.reload("tcpIdleTimeout: 100ms\nmaxFlows: 9\n---\n" + KUBE_PROXY)
+        assert f"{path}: changed maxFlows from 65536 to 9\n" in said
+        assert f"{path}: changed tcpIdleTimeout from 24h to 100ms\n" in said
+        assert configured.setting("maxFlows") == (9, f"maxFlows in {path}:5")
+        with pytest.raises(ConnectionResetError):
+            idle.recv(1)
+    localhost = f"---\n{KUBE_PROXY}nodePortAddresses: [localhost]\n"
+    assert "changed nodePortAddresses from [] to [localhost]" in configured.reload(localhost)
+    wait_for("localhost", lambda: uproxy.frontend(f"127.0.0.1:{port}/TCP"))
+    assert uproxy.frontend(f"0.0.0.0:{port}/TCP") == {}
+    assert configured.setting("maxFlows") == (65536, "default"), "the file says it no more"
+
+
+def test_a_hangup_says_what_cannot_change(configured: Configured) -> None:
+    said = configured.reload("ioUring: never\nworkers: 7\nbusyPoll: auto\n")
+    assert f"{configured.path}: restart uproxy to change ioUring from auto to never\n" in said
+    assert "workers" not in said, "the flag wins over the file"
+    assert configured.setting("ioUring") == ("auto", "default")
+    notes = configured.uproxy.status()["notes"]
+    assert notes == ["restart uproxy to put into effect: ioUring"]
+    configured.reload("")
+    assert configured.uproxy.status()["notes"] == []
+
+
+def test_a_file_that_cannot_be_used_changes_nothing(configured: Configured) -> None:
+    configured.reload("maxFlows: 9\n")
+    for text, reason in (
+        ("maxFlow: 10\n", ':4: maxFlow: unknown field; did you mean "maxFlows"?\n'),
+        ("minSyncPeriod: 1h\n", ":4: minSyncPeriod: 1h is longer than the sync period (30s);"),
+    ):
+        said = configured.reload(text)
+        assert said.count("\n") == 1
+        assert f"the configuration stays as it is: --config: {configured.path}{reason}" in said
+        assert configured.setting("maxFlows")[0] == 9
+    configured.reload("")
+    assert configured.reload("").endswith(f"{configured.path} was read again; it changes nothing\n")

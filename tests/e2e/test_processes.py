@@ -9,11 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.e2e.pods import ask, pod, read_line, visit
 from tests.e2e.program import PATIENCE, Program, endpoints, program, service, wait_for, write
@@ -222,16 +220,15 @@ def test_a_second_signal_hurries(manifests: Path) -> None:
             assert uproxy.stop() == 0
 
 
-@pytest.mark.parametrize("source", ["manifests", "config"])
-def test_a_closed_terminal_drains(manifests: Path, tmp_path: Path, source: str) -> None:
-    """SIGHUP, however the program was told what to serve, and however often: a shell that ends
-    sends one, and the kernel another when the shell is gone."""
+def test_a_closed_terminal_drains(manifests: Path) -> None:
+    """SIGHUP, however often: a shell that ends sends one, and the kernel another when the shell is
+    gone."""
     port = free_port()
     ports = [{"name": "main", "port": 80, "nodePort": port}]
     with pod("a") as a:
         write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
         with (
-            hung_up(manifests, tmp_path, source) as uproxy,
+            program(manifests, "--drain-timeout", "10m") as uproxy,
             socket.create_connection((HERE, port)) as client,
         ):
             assert read_line(client) == "a"
@@ -245,21 +242,6 @@ def test_a_closed_terminal_drains(manifests: Path, tmp_path: Path, source: str) 
             client.close()
             assert uproxy.process.wait(20) == 0
             assert not any(map(alive, pids))
-
-
-def hung_up(manifests: Path, tmp_path: Path, source: str) -> AbstractContextManager[Program]:
-    """A program that drains for long; told so by flags, or by a file."""
-    if source == "manifests":
-        return program(manifests, "--drain-timeout", "10m")
-    settings = {
-        "apiVersion": "uproxy.dev/v1alpha1",
-        "kind": "UproxyConfiguration",
-        "manifests": [str(manifests)],
-        "drainTimeout": "10m",
-    }
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return program(manifests, source=["--config", str(path)])
 
 
 @pytest.mark.parametrize("name", ["INT", "HUP"])
@@ -276,9 +258,14 @@ def test_a_signal_that_was_ignored_at_the_start_stays_so(manifests: Path, name: 
         assert uproxy.log.count("draining") == 1
 
 
-def test_a_terminal_that_is_really_closed(manifests: Path) -> None:
-    """What is written to it from then on fails, which harms nobody."""
+@pytest.mark.parametrize("source", ["manifests", "config"])
+def test_a_terminal_that_is_really_closed(manifests: Path, tmp_path: Path, source: str) -> None:
+    """What is written to it from then on fails, which harms nobody. With a configuration file, the
+    SIGHUP that comes of it is no request to read the file again."""
     port = free_port()
+    config = tmp_path / "config.yaml"
+    config.write_text("apiVersion: uproxy.dev/v1alpha1\nkind: UproxyConfiguration\n")
+    more = ["--config", str(config)] if source == "config" else []
     ports = [{"name": "main", "port": 80, "nodePort": port}]
     with pod("a") as a:
         write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
@@ -287,7 +274,7 @@ def test_a_terminal_that_is_really_closed(manifests: Path) -> None:
         command = [sys.executable, "-m", "uproxy.cli", "run", "--manifests", str(manifests)]
         command += ["--healthz-bind-address", f"{HERE}:{health}", "--workers", "1"]
         command += ["--metrics-bind-address", f"{HERE}:{metrics}", "--claim-addresses", "never"]
-        command += ["--preserve-client-ip", "never", "--hostname-override", "here"]
+        command += ["--preserve-client-ip", "never", "--hostname-override", "here", *more]
         with subprocess.Popen(
             # The program is the leader of a session whose terminal this is, as a shell would be.
             ["setsid", "--ctty", *command],

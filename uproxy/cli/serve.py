@@ -1,17 +1,16 @@
-"""Runs the control process in the foreground, for `run` and `demo`: signals and a clean end."""
+"""Runs the control process in the foreground, for `run` and `demo`, with a clean end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import click
 import uvloop
 
+from uproxy.cli.signals import stop_signals
 from uproxy.cli.startup_progress import log_while_waiting
 from uproxy.config.settings import Config
 from uproxy.control.daemon import Daemon
@@ -47,12 +46,18 @@ def _first_of(group: ExceptionGroup[Exception]) -> Exception:
 
 
 async def serve(
-    config: Config, when_served: Callable[[Daemon], Awaitable[None]] | None = None
+    config: Config,
+    when_served: Callable[[Daemon], Awaitable[None]] | None = None,
+    reload: Callable[[Daemon], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second signal ends the draining."""
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the draining. SIGHUP calls
+    `reload`; without it, SIGHUP is a signal to stop, too."""
     start = Start()
-    with _stop_signals() as (stop, stop_now):
+    with stop_signals(reload is not None) as signals:
         async with log_while_waiting(lambda: start.waiting_for()), running(config, start) as daemon:
+            if reload is not None:
+                signals.when_hung_up(lambda: reload(daemon))
+            stop = signals.stop
             if (
                 when_served is not None
                 and await _first_to_finish(daemon.served(), stop.wait()) == 0
@@ -60,39 +65,10 @@ async def serve(
                 await when_served(daemon)
             await stop.wait()
             start.waiting_for = tuple
-            log.info("draining for up to %g s", config.drain_timeout)
-            await _first_to_finish(daemon.drain(), stop_now.wait())
+            log.info("draining for up to %g s", daemon.config.drain_timeout)
+            await _first_to_finish(daemon.drain(), signals.stop_now.wait())
             left = daemon.workers.active_flows
             log.info("stopped; flows that were cut: %d", left)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
-    """Two events: the first signal that asks uproxy to stop sets one, the second signal the other.
-
-    A second SIGHUP does not count: when a terminal is closed, its shell sends one SIGHUP and the
-    kernel another. A signal that was ignored at the start stays ignored: SIGHUP under nohup(1),
-    and SIGINT in the background of a script, where Ctrl-C is meant for other processes.
-    """
-    stop, stop_now = asyncio.Event(), asyncio.Event()
-
-    def on_signal(number: signal.Signals) -> None:
-        if not stop.is_set():
-            stop.set()
-        elif number is not signal.SIGHUP:
-            stop_now.set()
-
-    loop = asyncio.get_running_loop()
-    others = (signal.SIGINT, signal.SIGHUP)
-    not_ignored = [each for each in others if signal.getsignal(each) is not signal.SIG_IGN]
-    numbers = [signal.SIGTERM, *not_ignored]
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal, number)
-    try:
-        yield stop, stop_now
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 async def _first_to_finish(*waits: Coroutine[Any, Any, object]) -> int:

@@ -113,7 +113,7 @@ class Daemon:
             call_later=asyncio.get_running_loop().call_later,
             calls=environment.sockets,
         )
-        self.watchdog = ClaimWatchdog(kubernetes, self._facts_changed)
+        self.watchdog = ClaimWatchdog(kubernetes, self.facts_changed)
         self.service_addresses = ServiceAddresses(self.claims, self.watchdog.claimed)
         self.client_ip = ClientIPPreservation(
             config.preserve_client_ip,
@@ -293,7 +293,7 @@ class Daemon:
         return self.health_servers.reasons
 
     def _machine_changed(self, appeared: frozenset[str]) -> None:
-        self._facts_changed()
+        self.facts_changed()
         self.reconciler.addresses_appeared(appeared)
         if self.load_balancer is not None:
             self.load_balancer.changed()
@@ -306,7 +306,7 @@ class Daemon:
             if self.reconciler.served_once.is_set():
                 log_node(self._node, self.state.node)
             self._node = self.state.node
-            self._facts_changed()
+            self.facts_changed()
 
     async def _prepare(self, table: RoutingTable) -> None:
         """Before anything is opened for a table: whose addresses backends can be shown."""
@@ -315,11 +315,11 @@ class Daemon:
 
     def _synced(self) -> None:
         if self.cluster_client is not None and self.cluster_client.synced():
-            self._facts_changed()
+            self.facts_changed()
         if self.load_balancer is not None:
             self.load_balancer.changed()
 
-    def _facts_changed(self) -> None:
+    def facts_changed(self) -> None:
         self.reconciler.set_options(self._options())
         self.local_pods.clusters_changed()
         self._send_local_clients()

@@ -98,7 +98,7 @@ class Listeners:
         self._claimed = claimed
         """Addresses that are local by a route of ours, though no interface has them; it is asked
         anew for each frontend."""
-        self._grace = grace
+        self.grace = grace
         """Seconds that TCP flows of a closed frontend get to end by themselves."""
         self._listeners: dict[Frontend, Listener] = {}
         self._by_port: dict[tuple[str, int], set[Frontend]] = {}
@@ -164,7 +164,7 @@ class Listeners:
             # If it fails, clients are refused as soon as all workers have closed theirs.
             with contextlib.suppress(Exception):
                 self._pause(listener)
-        self._send_to_all(Close(frontend, self._grace if grace is None else grace))
+        self._send_to_all(Close(frontend, self.grace if grace is None else grace))
         self._release(listener)
 
     async def empty_queues(self) -> None:

@@ -57,6 +57,8 @@ class ProgramStatus:
     last_known_notes: Callable[[], Sequence[str]]
     """Says which objects come from the last-known state on disk."""
     draining: bool = False
+    restart_for: Sequence[str] = ()
+    """Fields of the configuration file that were changed, and take effect after a restart."""
 
     def now(self) -> Status:
         """Everything that can be said at this moment."""
@@ -106,6 +108,9 @@ class ProgramStatus:
             reasons += [(ReasonKind.CLUSTER, f"cannot watch {name}: {why}") for name, why in lost]
         reasons += [(ReasonKind.MACHINE, self.machine.trouble)]
         reasons += [(ReasonKind.MACHINE, self._no_primary_address())]
+        if self.restart_for:
+            text = f"restart uproxy to put into effect: {', '.join(self.restart_for)}"
+            reasons += [(ReasonKind.SETTINGS, text)]
         reasons += [(ReasonKind.UNEXPECTED, text) for text in self.supervisor.reasons]
         reasons += [
             (ReasonKind.HTTP_SERVER, f"{e.name}: {e.reason}") for e in self.servers if e.reason

@@ -101,7 +101,7 @@ class Reconciler:
         self.sink = StateUpdater(state, self._sync_metrics, self._queue)
         """Where the sources deliver."""
         self._serve_health_checks = serve_health_checks
-        self._min_sync_period = min_sync_period
+        self.min_sync_period = min_sync_period
         self._before_sync = before_sync
         self._prepare = prepare
         self._after_sync = after_sync
@@ -160,7 +160,7 @@ class Reconciler:
             await self._attempt()
             # Changes that arrive meanwhile are taken together. The pause comes after the sync, so
             # that a change after a quiet time never waits.
-            await asyncio.sleep(self._min_sync_period)
+            await asyncio.sleep(self.min_sync_period)
 
     async def _attempt(self) -> None:
         """Sync; after an unexpected error, schedule another attempt."""

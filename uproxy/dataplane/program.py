@@ -98,10 +98,10 @@ class _Process:
         if self._worker is not None and self._worker.has_unserved:
             self._spare.release()
         for message, descriptor in self._channel.receive():
-            if isinstance(message, Settings):
+            if self._worker is None:
+                assert isinstance(message, Settings)
                 self._begin(message)
             else:
-                assert self._worker is not None
                 self._worker.handle(message, descriptor)
         self._spare.refill()
 

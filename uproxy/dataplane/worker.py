@@ -172,7 +172,17 @@ class Worker:
                 # At once, since a worker without flows has drained by this.
                 self.report()
             case Settings():
-                raise AssertionError("Settings is the first message, and comes only once")
+                self._change(message)
+
+    def _change(self, settings: Settings) -> None:
+        """The configuration was reloaded."""
+        context = self._context
+        context.settings = settings
+        context.reactor.allow_busy_poll(settings.busy_poll)
+        context.capacity.allow(settings.max_flows)
+        context.queue.resume_if_room()
+        self._tcp.set_timeouts(settings)
+        self._udp.set_timeout(settings.udp_timeout)
 
     def _open(self, route: Route, descriptor: int | None) -> None:
         kernel = self._context.reactor.kernel

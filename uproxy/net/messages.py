@@ -23,7 +23,8 @@ from uproxy.core.route import Backend, Frontend, Route, ServicePortName
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
-    """Control to worker: the first message, sent once."""
+    """Control to worker: the first message. When the configuration is reloaded, it is sent again,
+    with the same `worker`, `workers` and `report_interval`."""
 
     worker: int
     """Index of the worker, from 0."""

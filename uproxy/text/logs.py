@@ -25,6 +25,11 @@ def set_up(style: str, *, verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(style))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    set_level(verbose=verbose)
+
+
+def set_level(*, verbose: bool) -> None:
+    """Log what an operator wants to see, or all details."""
     logging.getLogger("uproxy").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.control.workers.world import FAST, WEB, Played, eventually, route, world
 from uproxy.control.workers.liveness import CRASH_LOOP
@@ -446,3 +447,20 @@ async def test_everything_said_in_one_turn_goes_together_and_in_order() -> None:
             made.workers.send(0, message)  # type: ignore[arg-type]
         await eventually(lambda: len(made.processes[0].heard) == 5)
         assert made.processes[0].heard[2:] == said
+
+
+async def test_new_settings_are_told_to_workers_that_run_and_those_that_start_later() -> None:
+    async with world() as made:
+        await eventually(lambda: made.processes and told(made.processes[0], LocalClients))
+        (first,) = made.processes
+        before = first.heard[0]
+        assert isinstance(before, Settings)
+        changed = replace(before, udp_timeout=7.0)
+        made.workers.set_settings(lambda _: changed)
+        made.workers.set_settings(lambda _: changed)
+        made.workers.send(0, Drain())
+        await eventually(lambda: told(first, Drain))
+        assert [each for each in first.heard if isinstance(each, Settings)] == [before, changed]
+        first.end(-signal.SIGKILL)
+        await eventually(lambda: len(made.processes) == 2 and made.processes[1].heard)
+        assert made.processes[1].heard[0] == changed

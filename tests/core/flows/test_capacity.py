@@ -137,3 +137,13 @@ class TestRunningOut:
         made.ran_out(5.0)
         assert not made.is_short
         assert (made.tcp_room(5.0), made.udp_room(5.0)) == (747, 749)
+
+
+def test_another_number_of_flows_may_be_allowed() -> None:
+    made = capacity(10, serves="TCP")
+    made.tcp = 8
+    assert made.tcp_room(0.0) == 2
+    made.allow(100)
+    assert (made.tcp_room(0.0), made.flow_limit) == (92, 100)
+    made.allow(5)
+    assert made.tcp_room(0.0) == -3

@@ -381,3 +381,13 @@ def pickled(table: FlowTable[Named]) -> int:
 )
 def test_stale_flows(serving: list[Backend], expected: list[Backend]) -> None:
     assert [flow.backend for flow in stale([Flow(A), Flow(B)], serving)] == expected
+
+
+def test_a_new_timeout_is_for_flows_that_exist_too() -> None:
+    flows = table("0+a 3<a 4>a 4+b", 120)
+    flows.set_timeout(10)
+    assert names(flows.expire(13.9)) == ""
+    assert sorted(names(flows.expire(14.0))) == ["a", "b"]
+    flows.set_timeout(1000)
+    flows.admit(Named("c", 20.0))
+    assert flows.next_deadline() == 50.0, "what was never answered gets no more than before"

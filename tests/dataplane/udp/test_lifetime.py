@@ -46,6 +46,14 @@ class TestEndOfFlows:
             assert server.received[0][1] != server.received[1][1]
             assert w.counters.flows == 2
 
+    async def test_a_shorter_timeout_ends_flows_that_exist(self) -> None:
+        async with world(udp_timeout=3600.0) as w:
+            listener = w.listen(w.server().backend)
+            await w.client(listener).ask(b"hello")
+            assert len(listener.flows) == 1
+            w.all_flows.set_timeout(0.05)
+            await eventually(lambda: not listener.flows)
+
     async def test_a_reply_makes_a_flow_last_longer(self) -> None:
         table: FlowTable[EndableFlow] = FlowTable(60.0, unreplied=0.05)
         async with world(all_flows=partial(UdpFlows, table=table)) as w:

@@ -42,8 +42,10 @@ def command(ctx: click.Context, /, **_: Any) -> None:
         _write(config, ctx.params["write_config_to"], ctx)
         return
     with log_while_busy("Python to load the program"):
+        from uproxy.cli.reloading import Reloading
         from uproxy.cli.serve import run_async, serve
-    run_async(serve(config, _advise))
+    reload = Reloading(ctx) if ctx.params["config"] is not None else None
+    run_async(serve(config, _advise, reload))
 
 
 def _write(config: Config, path: Path, ctx: click.Context) -> None:

@@ -154,6 +154,13 @@ class Workers:
         sent."""
         self._workers[worker].tell(message, sock)
 
+    def set_settings(self, settings: Callable[[int], Settings]) -> None:
+        """Tell all workers, also those that start later, what is new in their settings."""
+        before, self._settings = self._settings, settings
+        for worker in self._workers:
+            if settings(worker.index) != before(worker.index):
+                worker.tell(settings(worker.index))
+
     def set_local_clients(self, clients: LocalClients) -> None:
         """Tell all workers, also those that start later, which clients count as this node or as
         pods."""

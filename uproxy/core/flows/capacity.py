@@ -76,6 +76,11 @@ class Capacity:
         self._growth_mark = _UNCHECKED
         self._divide()
 
+    def allow(self, max_flows: int) -> None:
+        """From now on the user allows so many flows. None ends because of it."""
+        self._max_flows = max_flows
+        self._divide()
+
     def opened(self, protocol: str) -> None:
         """Note that a listener was opened, which has a descriptor."""
         self._listening[protocol] += 1

@@ -74,7 +74,7 @@ class FlowTable(Generic[F]):
     """
 
     __slots__ = ("_brief", "_brief_timeout", "_established", "_established_count",
-                 "_established_timeout", "_flows", "_numbers", "_unanswered",
+                 "_established_timeout", "_flows", "_longest", "_numbers", "_unanswered",
                  "_unanswered_count", "_unanswered_timeout")  # fmt: skip
 
     def __init__(
@@ -85,9 +85,8 @@ class FlowTable(Generic[F]):
         late. Raises ValueError."""
         if unreplied > brief:
             raise ValueError("an answer must not shorten the life of a flow")
-        self._unanswered_timeout = min(unreplied, timeout)
-        self._brief_timeout = min(brief, timeout)
-        self._established_timeout = timeout
+        self._longest = unreplied, brief
+        self.set_timeout(timeout)
         self._flows: dict[int, F] = {}
         self._unanswered: _Heap = []
         self._brief: _Heap = []
@@ -95,6 +94,13 @@ class FlowTable(Generic[F]):
         self._unanswered_count = 0
         self._established_count = 0
         self._numbers = count(1)
+
+    def set_timeout(self, timeout: float) -> None:
+        """From now on flows may be silent for so long, also those that are in the table."""
+        unreplied, brief = self._longest
+        self._unanswered_timeout = min(unreplied, timeout)
+        self._brief_timeout = min(brief, timeout)
+        self._established_timeout = timeout
 
     def __len__(self) -> int:
         return len(self._flows)

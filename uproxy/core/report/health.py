@@ -72,7 +72,7 @@ class ProxyHealth:
         self._starting = starting
         self._unavailable_workers = unavailable_workers
         self._needs_restart = needs_restart
-        self._timeout = 2 * sync_period
+        self.sync_period = sync_period
         self._pending_since: dict[Family, float] = {}
         self._last_updated: dict[Family, float] = {}
 
@@ -118,7 +118,7 @@ class ProxyHealth:
 
     def _late(self, family: Family, now: float) -> bool:
         since = self._pending_since.get(family)
-        return since is not None and now - since >= self._timeout
+        return since is not None and now - since >= 2 * self.sync_period
 
     def _answer(
         self, good: bool, healthy: bool, *, now: float, wall: float, node_eligible: bool | None

@@ -17,6 +17,7 @@ from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.tcp.movers import Movers
 from uproxy.dataplane.tcp.shortage import Shortage
 from uproxy.net.listening import KEEPALIVE_COUNT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL
+from uproxy.net.messages import Settings
 
 SHORTEST_SWEEP, LONGEST_SWEEP = 0.05, 30.0
 """Seconds between two sweeps over all flows; within these bounds, a quarter of the shortest
@@ -51,14 +52,11 @@ class TcpFlows:
         )
         self._context = context
         self._reactor = context.reactor
-        self._idle_timeout = context.settings.tcp_idle_timeout or float("inf")
-        self._half_close_timeout = min(
-            context.settings.half_close_timeout or float("inf"), self._idle_timeout
-        )
-        self._interval = min(max(self._half_close_timeout / 4, SHORTEST_SWEEP), LONGEST_SWEEP)
         self._timer: asyncio.TimerHandle | None = None
+        """None during a sweep."""
         self._unswept: Iterator[Flow] = iter(())
         self._closed = False
+        self._set_timeouts(context.settings)
         self._schedule_sweep()
 
     @property
@@ -70,6 +68,13 @@ class TcpFlows:
             for flow in listener.flows
             if flow.mover is not None
         )
+
+    def set_timeouts(self, settings: Settings) -> None:
+        """From now on flows may be idle for so long."""
+        self._set_timeouts(settings)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._schedule_sweep()
 
     def collect(self) -> None:
         """Bring the byte counters of all ports up to date (measured: 5 ms for 50,000
@@ -96,11 +101,19 @@ class TcpFlows:
         # After the flows: by then all pipes have been given back, which the pool has to close.
         self.movers.close()
 
+    def _set_timeouts(self, settings: Settings) -> None:
+        self._idle_timeout = settings.tcp_idle_timeout or float("inf")
+        self._half_close_timeout = min(
+            settings.half_close_timeout or float("inf"), self._idle_timeout
+        )
+        self._interval = min(max(self._half_close_timeout / 4, SHORTEST_SWEEP), LONGEST_SWEEP)
+
     def _schedule_sweep(self) -> None:
         if not self._closed:
             self._timer = self._reactor.call_later(self._interval, self._begin_sweep)
 
     def _begin_sweep(self) -> None:
+        self._timer = None
         # A copy, since flows begin and end during the sweep. One that has ended has no mover.
         self._unswept = iter([flow for listener in self.listeners for flow in listener.flows])
         self._sweep()

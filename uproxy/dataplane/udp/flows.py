@@ -76,6 +76,13 @@ class UdpFlows:
         self._due = float("inf")
         """When the timer goes off, in the reactor's time: a loop may have a clock of its own."""
 
+    def set_timeout(self, timeout: float) -> None:
+        """From now on flows may be silent for so long."""
+        self.table.set_timeout(timeout)
+        now, deadline = self._context.reactor.now, self.table.next_deadline()
+        if deadline is not None and deadline + self._resolution < self._due:
+            self._arm(max(deadline, now + self._resolution), now)
+
     def make_room(self) -> bool:
         """Whether another flow may begin; if need be, the one that matters least ends for it.
 

@@ -1,0 +1,48 @@
+"""Reads the configuration file again when uproxy is asked to, with SIGHUP."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from uproxy.cli.effective_config import resolve
+from uproxy.config.reload import Reload, reload
+from uproxy.control.daemon import Daemon
+from uproxy.control.reconfiguration import reconfigure
+from uproxy.text import logs
+
+log = logging.getLogger(__name__)
+
+
+class Reloading:
+    """Called with the running program. Flags and variables are those of the start, and still win
+    over the file."""
+
+    def __init__(self, ctx: click.Context) -> None:
+        self._ctx = ctx
+
+    def __call__(self, daemon: Daemon) -> None:
+        """Put into effect what can change while uproxy runs. If the file cannot be used, nothing
+        changes."""
+        path = self._ctx.params["config"]
+        try:
+            wanted, warnings = resolve(self._ctx)
+        except click.UsageError as error:
+            log.error("the configuration stays as it is: %s", error.format_message())
+            return
+        found = reload(daemon.config, wanted)
+        logs.set_level(verbose=found.config.verbosity > 0)
+        reconfigure(daemon, found)
+        for warning in warnings:
+            log.warning("%s", warning)
+        _report(found, str(path))
+
+
+def _report(found: Reload, path: str) -> None:
+    if not found.live and not found.waiting:
+        log.info("%s was read again; it changes nothing", path)
+    for change in found.live:
+        log.info("%s: changed %s", path, change)
+    for change in found.waiting:
+        log.warning("%s: restart uproxy to change %s", path, change)
