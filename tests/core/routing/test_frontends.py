@@ -345,6 +345,24 @@ def test_partly_served(given: Service, frontends: set[str], reason: str) -> None
             },
             id="ipFamilies decide first",
         ),
+        *(
+            pytest.param(
+                {"ip_family_policy": policy},
+                "IPv4",
+                {
+                    *("0.0.0.0:30080/TCP", "192.0.2.7:80/TCP"),
+                    *("[::]:30080/TCP", "[2001:db8::7]:80/TCP"),
+                },
+                id=f"{policy}: both, as an address of a load balancer is assigned for both",
+            )
+            for policy in ("PreferDualStack", "RequireDualStack")
+        ),
+        pytest.param(
+            {"ip_family_policy": "SingleStack"},
+            "IPv6",
+            {"[::]:30080/TCP", "[2001:db8::7]:80/TCP"},
+            id="SingleStack",
+        ),
         pytest.param(
             {}, None, {"0.0.0.0:30080/TCP", "192.0.2.7:80/TCP"}, id="IPv4 when nothing tells"
         ),

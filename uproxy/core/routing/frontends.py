@@ -17,6 +17,7 @@ from uproxy.core.routing.reserved import why_reserved
 
 _PROXY_NAME: Final = "service.kubernetes.io/service-proxy-name"
 _HEADLESS: Final = "None"
+_DUAL_STACK: Final = ("PreferDualStack", "RequireDualStack")
 
 
 @dataclass(slots=True)
@@ -172,8 +173,12 @@ def _cluster_ips(service: Service) -> tuple[str, ...]:
 
 
 def _unallocated_families(service: Service, slices: Iterable[EndpointSlice]) -> tuple[Family, ...]:
-    """The families of a Service without a clusterIP: those of ipFamilies, else of its endpoints."""
-    named = service.spec.ip_families or {each.address_type for each in slices}
+    """The families of a Service without a clusterIP: those of ipFamilies, else both if its policy
+    says so, else those of its endpoints."""
+    spec = service.spec
+    if not spec.ip_families and spec.ip_family_policy in _DUAL_STACK:
+        return FAMILIES
+    named = spec.ip_families or {each.address_type for each in slices}
     return tuple(family for family in FAMILIES if family in named) or ("IPv4",)
 
 
