@@ -153,6 +153,7 @@ def test_json(uproxy: Check) -> None:
     [
         pytest.param([], "give the PATH of a file or directory with manifests", id="no path"),
         pytest.param(["nope"], "nope: no such file or directory", id="no such file"),
+        pytest.param(["/dev/null"], "a directory; for standard input, give -", id="a device"),
         pytest.param(["-o", "xml", "."], "'xml' is not one of", id="no such format"),
         pytest.param(["."], "", id="a file that cannot be read"),
     ],

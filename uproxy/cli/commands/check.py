@@ -94,6 +94,7 @@ def _checked(config: Config, ctx: click.Context) -> tuple[Report, bool]:
     from uproxy.control.dry_run import dry_run
     from uproxy.core.report.service_findings import service_findings
     from uproxy.sources.manifests.file import MAX_FILE
+    from uproxy.sources.manifests.source import NO_FILE
     from uproxy.sources.manifests.survey import survey
 
     # What parts of uproxy would log is said by the findings.
@@ -102,7 +103,8 @@ def _checked(config: Config, ctx: click.Context) -> tuple[Report, bool]:
     try:
         read: Survey = survey([each for each in config.manifests if each != _STDIN], stdin)
     except SourceError as error:
-        raise click.UsageError(str(error), ctx) from None
+        pipe = "; for standard input, give -" if NO_FILE in str(error) else ""
+        raise click.UsageError(f"{error}{pipe}", ctx) from None
     state, table = asyncio.run(dry_run(config, read.catalog.objects()))
     found = [*read.findings]
     for each in service_findings(state, table, read.catalog.locate):

@@ -40,6 +40,8 @@ from uproxy.text.files import error_reason, printable_name
 
 _log = logging.getLogger(__name__)
 
+NO_FILE: Final = "neither a file nor a directory"
+"""Said of pipes and devices."""
 _BACKOFF: Final = Backoff(initial=1.0, maximum=60.0)
 """Before all files are read again after an unexpected error."""
 _LASTED: Final = 60.0
@@ -274,7 +276,7 @@ def check_readable(path: Path) -> None:
         elif stat.S_ISREG(mode):
             os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         else:
-            trouble = "neither a file nor a directory"
+            trouble = NO_FILE
     except OSError as error:
         trouble = error_reason(error)
     except ValueError:
