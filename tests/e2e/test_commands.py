@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
-import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import termios
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +22,7 @@ from tests.e2e.pods import Pod, pod, visit
 from tests.e2e.program import PATIENCE, Program, endpoints, program, service, wait_for, write
 from tests.nasty import NASTY, is_fit_to_print
 from tests.ports import free_port
+from tests.terminal import terminal
 from uproxy.core.printable import printable
 
 HERE = "127.0.0.1"
@@ -341,52 +335,3 @@ def test_doctor() -> None:
     assert done.returncode == 0, "the tests run here, so uproxy does"
     found = {each["check"]: each for each in json.loads(done.stdout)}
     assert {found[name]["result"] for name in ("python", "uvloop", "epoll")} == {"ok"}
-
-
-class Screen:
-    """The output of a program on a descriptor."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self.text = ""
-        self._seen = 0
-
-    def wait_for(self, text: str) -> None:
-        """Read until a text appears after the one that was found last."""
-        deadline = time.monotonic() + PATIENCE
-        while (at := self.text.find(text, self._seen)) < 0:
-            assert self._read(deadline), f"waited in vain for {text!r}: {self.text}"
-        self._seen = at + len(text)
-
-    def to_the_end(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while self._read(deadline):
-            pass
-
-    def _read(self, deadline: float) -> bool:
-        ready, _, _ = select.select([self._fd], [], [], max(0, deadline - time.monotonic()))
-        assert ready, f"silent, after: {self.text}"
-        try:
-            data = os.read(self._fd, 65536)
-        except OSError:  # EIO: the other end of a terminal is closed.
-            return False
-        self.text += data.decode(errors="replace")
-        return bool(data)
-
-
-@contextmanager
-def terminal(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], Screen]]:
-    """A program on a terminal of 80 columns and 24 lines."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    unset = {"NO_COLOR", "COLUMNS", "LINES"}
-    environ = {name: value for name, value in os.environ.items() if name not in unset}
-    environ["TERM"] = "xterm-256color"
-    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environ)
-    os.close(theirs)
-    try:
-        yield process, Screen(ours)
-    finally:
-        os.close(ours)
-        process.kill()
-        process.wait()

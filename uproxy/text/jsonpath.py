@@ -1,8 +1,7 @@
 """kubectl's JSONPath templates: `{range .frontends[*]}{.service}{"\\n"}{end}`.
 
 Text outside of braces is printed as it is. Inside there are paths, quoted texts, `range` and `end`.
-Paths are left to python-jsonpath, which understands all of kubectl's but escaped dots, and needs
-no other package. Only this module uses it; no library knows kubectl's templates.
+Paths are left to python-jsonpath (decision 0020). Only this module uses it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ from typing import Final
 import click
 
 from uproxy.cli.documents import Output, OutputType, document
+from uproxy.cli.live.explained import explain
+from uproxy.cli.live.listing import Page
+from uproxy.cli.live.status_page import SORTS, StatusContent
 from uproxy.cli.live_display import print_again, show_live
 from uproxy.cli.output.columns import terminal
 from uproxy.cli.output.services import services_of
@@ -17,7 +20,6 @@ from uproxy.cli.output.status import (
     frontend_table,
     overview,
     readiness,
-    urgency,
 )
 from uproxy.cli.selection import (
     all_namespaces_option,
@@ -87,7 +89,10 @@ def command(
     status, body = fetch_both(url, wanted)
     require(url, wanted, status)
     if follow and output.is_table:
-        show_live(lambda: _problems_first(url, wanted, output), interval=_PERIOD)
+        page = Page(
+            lambda: _content(url, wanted, output), lambda service: explain(url, service), SORTS
+        )
+        show_live(page, interval=_PERIOD)
     elif follow:
         print_again(
             lambda: document(output, *fetch_both(url, wanted), wanted, one_line=True),
@@ -110,11 +115,26 @@ def _print(text: str, *, ends_line: bool = True) -> None:
         click.echo(text, nl=ends_line or (on_terminal and not text.endswith("\n")))
 
 
-def _problems_first(url: str, wanted: Filter, output: Output) -> list[str]:
+def _content(url: str, wanted: Filter, output: Output) -> StatusContent:
     status = fetch(url, wanted)
-    # Only the first lines fit on a screen.
-    status.frontends.sort(key=urgency)
-    return _lines(status, wanted, output)
+    return StatusContent(
+        status,
+        paint=terminal()[1],
+        wide=output.is_wide,
+        only_frontends=bool(wanted.state) or _none_is_selected(status, wanted),
+        nothing=_nothing(status, wanted),
+    )
+
+
+def _none_is_selected(status: StatusView, wanted: Filter) -> bool:
+    return bool(wanted.labels) and not services_of(status)
+
+
+def _nothing(status: StatusView, wanted: Filter) -> str:
+    """What is said in place of a table without rows."""
+    if _none_is_selected(status, wanted):
+        return printable(f"No Service has labels that match {wanted.labels}.")
+    return f"No frontend has the state {wanted.state}."
 
 
 def _lines(status: StatusView, wanted: Filter, output: Output) -> list[str]:
@@ -122,9 +142,7 @@ def _lines(status: StatusView, wanted: Filter, output: Output) -> list[str]:
     wide = output.is_wide
     if wide:
         width = None  # The terminal breaks long lines, so that nothing is cut off.
-    if wanted.labels and not services_of(status):
-        return [printable(f"No Service has labels that match {wanted.labels}.")]
-    if wanted.state:
+    if wanted.state or _none_is_selected(status, wanted):
         table = list(frontend_table(status.frontends, wide=wide, width=width, paint=paint))
-        return table[1:] or [f"No frontend has the state {wanted.state}."]
+        return table[1:] or [_nothing(status, wanted)]
     return list(overview(status, wide=wide, width=width, paint=paint))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Final
 
 import click
 import msgspec
 
+from uproxy.cli.live.explained import explain
+from uproxy.cli.live.listing import Order, Page
+from uproxy.cli.live.top_page import TopContent, sorts_from
 from uproxy.cli.live_display import print_again, show_live
 from uproxy.cli.output.columns import terminal
-from uproxy.cli.output.top import SORT_KEYS, Sample, rates, rates_document, sample, table
+from uproxy.cli.output.top import SORT_KEYS, Sample, sample
 from uproxy.cli.selection import (
     all_namespaces_option,
     namespace_option,
@@ -68,43 +70,43 @@ def command(
     were not served; "uproxy explain" says why.
     """
     wanted = select(ctx, service, namespace, everywhere=everywhere, labels=labels)
-    meter = _RateMeter(url, wanted, sort)
+    meter = _RateMeter(url, wanted)
     if output == "table" and not once:
-        show_live(meter.table, interval=_PERIOD)
+        page = Page(meter.sample, lambda name: explain(url, name), sorts_from(sort))
+        show_live(page, interval=_PERIOD)
         return
-    meter.table()
+    meter.sample()
     time.sleep(_PERIOD)
-    if output == "table":
-        click.echo("\n".join(meter.table()))
-    elif once:
-        click.echo(msgspec.json.format(meter.document(), indent=2))
+    if output == "json":
+        _print_json(meter, sort, once=once)
     else:
-        print_again(lambda: meter.document().decode(), interval=_PERIOD)
+        width, _ = terminal()
+        click.echo("\n".join(meter.sample().listing(Order(sort), width).lines()))
+
+
+def _print_json(meter: _RateMeter, sort: str, *, once: bool) -> None:
+    def document() -> bytes:
+        return printable_json(msgspec.json.encode(meter.sample().document(sort)))
+
+    if once:
+        click.echo(msgspec.json.format(document(), indent=2))
+    else:
+        print_again(lambda: document().decode(), interval=_PERIOD)
 
 
 class _RateMeter:
     """Keeps the last sample, to tell from the next one how fast counts grow."""
 
-    def __init__(self, url: str, wanted: Filter, sort: str) -> None:
+    def __init__(self, url: str, wanted: Filter) -> None:
         self._url = url
         self._wanted = wanted
-        self._sort = sort
         self._last: Sample | None = None
 
-    def table(self) -> Sequence[str]:
-        """The table of rates since the last call. Raises NoStatus; the first call NotFound, too."""
-        width, _ = terminal()
-        return list(table(rates(*self._samples(), sort=self._sort), width=width))
-
-    def document(self) -> bytes:
-        """The same as JSON on one line."""
-        found = rates_document(*self._samples(), sort=self._sort)
-        return printable_json(msgspec.json.encode(found))
-
-    def _samples(self) -> tuple[Sample, Sample]:
+    def sample(self) -> TopContent:
+        """What has happened since the last call. Raises NoStatus; the first call NotFound, too."""
         status = fetch(self._url, self._wanted)
         now = sample(time.monotonic(), status.frontends)
         if self._last is None:
             require(self._url, self._wanted, status)
         before, self._last = self._last or now, now
-        return before, now
+        return TopContent(before, now)

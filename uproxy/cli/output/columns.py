@@ -84,17 +84,28 @@ def grouped(
 ) -> Iterator[str]:
     """Like `columns`; if the lines are too long, the first cell gets a line of its own above the
     rows that share it."""
+    for block in grouped_blocks(head, rows, width=width, paint=paint, right=right):
+        yield from block
+
+
+def grouped_blocks(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    width: int | None = None,
+    paint: Paint = plain,
+    right: frozenset[int] = frozenset(),
+) -> Iterator[list[str]]:
+    """The lines of `grouped`: first those of the head, then those of each row."""
     lines = [head, *rows]
     if width is None or _indent(_widths(lines)) + len(head[-1]) <= width:
-        yield from columns(head, rows, width=width, paint=paint, right=right)
+        yield from map(list, _blocks(lines, width, paint, right))
         return
     below = _blocks([["", *line[1:]] for line in lines], width, paint, right)
     before = None
     for line, block in zip(lines, below, strict=True):
-        if line[0] != before:
-            yield line[0]
+        yield [*([line[0]] if line[0] != before else []), *block]
         before = line[0]
-        yield from block
 
 
 def paragraph(text: str, *, width: int | None, indent: str = "") -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from uproxy.cli.output.columns import Paint, columns, grouped, paragraph, plain
+from uproxy.cli.output.columns import Paint, columns, grouped_blocks, paragraph, plain
 from uproxy.cli.output.load_balancer import sections
 from uproxy.cli.output.numbers import amount, counted
 from uproxy.core.report.status import ApiServerStatus, FrontendState
@@ -24,6 +24,13 @@ def overview(
     status: StatusView, *, wide: bool = False, width: int | None = None, paint: Paint = plain
 ) -> Iterator[str]:
     """Everything: a summary, the frontends, and what is not served or needs attention."""
+    yield from beginning(status, width)
+    yield from frontend_table(status.frontends, wide=wide, width=width, paint=paint)
+    yield from ending(status, width)
+
+
+def beginning(status: StatusView, width: int | None) -> Iterator[str]:
+    """The summary, and why uproxy is not ready or needs attention."""
     yield from paragraph(summary(status), width=width)
     for title, reasons in (
         ("Not ready", status.not_ready),
@@ -31,7 +38,10 @@ def overview(
         ("Notes", status.notes),
     ):
         yield from _section(title, [("", each) for each in _first_few(reasons)], width)
-    yield from frontend_table(status.frontends, wide=wide, width=width, paint=paint)
+
+
+def ending(status: StatusView, width: int | None) -> Iterator[str]:
+    """What follows the frontends."""
     yield from _section(
         "Not served, or only in part",
         [("", each.service, each.reason) for each in status.services],
@@ -58,16 +68,28 @@ def frontend_table(
 ) -> Iterator[str]:
     """An empty line and the table, or nothing if there are no frontends."""
     if frontends:
-        rows = [(_wide_row if wide else _row)(each) for each in frontends]
         yield ""
-        head = _WIDE if wide else _HEAD
-        yield from grouped(head, rows, width=width, paint=paint, right=_NUMBERS)
+        for block in frontend_blocks(frontends, wide=wide, width=width, paint=paint):
+            yield from block
+
+
+def frontend_blocks(
+    frontends: Sequence[FrontendView],
+    *,
+    wide: bool = False,
+    width: int | None = None,
+    paint: Paint = plain,
+) -> Iterator[list[str]]:
+    """The lines of the table's head, then those of each frontend."""
+    rows = [cells(each, wide=wide) for each in frontends]
+    head = _WIDE if wide else _HEAD
+    return grouped_blocks(head, rows, width=width, paint=paint, right=_NUMBERS)
 
 
 def frontend_rows(frontends: Sequence[FrontendView], *, wide: bool = False) -> Iterator[str]:
     """The table without its head: a line for each frontend, however long."""
     if frontends:
-        rows = [(_wide_row if wide else _row)(each) for each in frontends]
+        rows = [cells(each, wide=wide) for each in frontends]
         yield from columns((), rows, right=_NUMBERS)
 
 
@@ -106,6 +128,11 @@ def health_check(each: HealthCheckView) -> tuple[str, ...]:
     count = sum(each.counts.values())
     answer = f"answers {200 if count else 503}: {counted(count, 'local endpoint')}"
     return "", each.service, f"port {each.port}", each.reason or answer
+
+
+def cells(each: FrontendView, *, wide: bool = False) -> tuple[str, ...]:
+    """The row of a frontend."""
+    return _wide_row(each) if wide else _row(each)
 
 
 def _row(each: FrontendView) -> tuple[str, ...]:

@@ -102,9 +102,12 @@ def rates_document(before: Sample, after: Sample, *, sort: str) -> dict[str, obj
     }
 
 
-def table(found: Sequence[Rate], *, width: int | None = None) -> Iterator[str]:
-    """The total, then a line for each; long names lose their middle if there is no room."""
-    lines = [total(found), *found]
+def table(
+    found: Sequence[Rate], *, width: int | None = None, sums: Rate | None = None
+) -> Iterator[str]:
+    """The head, the total, then a line for each; long names lose their middle if there is no room.
+    `sums` is the total, where `found` are not all Service ports."""
+    lines = [sums or total(found), *found]
     cells = [(*_cells(rate), "") for rate in lines]
     if width is not None:
         others = sum(
