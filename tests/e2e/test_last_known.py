@@ -250,7 +250,8 @@ def test_a_health_port_that_is_taken_is_told_of_the_node_and_tried_again(
             assert events(api)[name]["regarding"]["kind"] == "Node"
             assert f"TCP port {taken} on 127.0.0.1 is already in use" in events(api)[name]["note"]
             assert running.get(metrics, "/readyz")[0] == 200, "clients are served all the same"
-            assert "already in use" in running.get(metrics, "/readyz")[1]
+            has = "has the port of the health address"
+            wait_for("who has it", lambda: has in running.get(metrics, "/readyz")[1])
             other.close()
             wait_for("the port", lambda: running.get(taken, "/readyz") == (200, "ok"))
             wait_for("the end of it", lambda: "Recovered" in events(api))

@@ -152,15 +152,24 @@ def test_a_restart_after_kill_takes_over_the_ports(manifests: Path) -> None:
 
 
 def test_two_instances_do_not_share_a_port_silently(manifests: Path) -> None:
-    port = free_port()
-    ports = [{"name": "main", "port": 80, "nodePort": port}]
+    """One line says so for all ports, with whom to stop, and so do the notes of the status."""
+    port, *others = (free_port() for _ in range(4))
+    ports = [{"name": str(each), "port": 80, "nodePort": each} for each in (port, *others)]
     with pod("a") as a:
-        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
-        with program(manifests), program(manifests, ready=False) as second:
+        slices = [each for p in (port, *others) for each in endpoints("web", [a], port=str(p))]
+        write(manifests, "web.yaml", service("web", ports=ports), *slices)
+        with program(manifests) as first, program(manifests, ready=False) as second:
             wait_for("status", lambda: second.get(second.metrics, "/healthz")[0] == 200)
             frontend = f"0.0.0.0:{port}/TCP"
             wait_for("failed", lambda: second.frontend(frontend).get("state") == "failed")
             assert "already in use" in second.frontend(frontend)["reason"]
+            wait_for("a note", lambda: second.status()["notes"])
+            (note,) = second.status()["notes"]
+            assert note.startswith(
+                f"another uproxy (process {first.process.pid}) has the ports of 4"
+            )
+            assert second.log.count(note) == 1
+            assert "already in use" not in second.log
 
 
 def test_sigterm_drains(manifests: Path) -> None:

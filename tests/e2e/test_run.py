@@ -224,7 +224,12 @@ def test_a_port_in_use_is_one_frontends_trouble(manifests: Path) -> None:
             )
             wanted = f"default/web: 0.0.0.0:{taken}/TCP is not open"
             wait_for("its reason", lambda: wanted in uproxy.get(uproxy.metrics, "/readyz")[1])
-            assert uproxy.get(uproxy.health, "/readyz") == (503, "frontend not open: 1\n")
+            who = (
+                f"(process {os.getpid()}) has the port of 0.0.0.0:{taken}/TCP for default/web:main;"
+            )
+            wait_for("who has it", lambda: who in uproxy.get(uproxy.metrics, "/readyz")[1])
+            told = "frontend not open: 1\nports in use by another process: 1\n"
+            assert uproxy.get(uproxy.health, "/readyz") == (503, told)
             other.close()
             uproxy.wait_ready()
             assert visit(HERE, taken) == "a"

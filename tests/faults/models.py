@@ -49,6 +49,8 @@ def environment(
         snapshots=SnapshotFiles(disk.load, disk.save),
         garbage=Mock(),
         find_other_proxies=tuple,
+        find_port_holders=lambda ports: {},
+        service_proxy_at=lambda host, port: "",
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +20,7 @@ from uproxy.control.machine import MachineCalls
 from uproxy.control.workers import Process
 from uproxy.host.claims import ClaimCalls
 from uproxy.host.other_proxies import find_other_proxies
+from uproxy.host.port_holders import Holder, Port, find_port_holders, service_proxy_at
 from uproxy.http.server import HttpServer
 from uproxy.net.sockets import LINUX, SocketCalls
 
@@ -39,6 +40,10 @@ class Environment:
     garbage: Garbage = gc
     find_other_proxies: Callable[[], Sequence[str]] = find_other_proxies
     """Names the programs that serve Services on this node besides this one."""
+    find_port_holders: Callable[[Collection[Port]], Mapping[Port, Holder]] = find_port_holders
+    """Says which processes have ports."""
+    service_proxy_at: Callable[[str, int], str] = service_proxy_at
+    """Says which service proxy answers at a metrics address."""
 
 
 LOCAL: Final = Environment()

@@ -32,6 +32,7 @@ from uproxy.core.report.readiness import Reason, ReasonKind, not_ready, texts
 from uproxy.core.report.status import ApiServerStatus, FrontendStatus, ObjectStatus, Status
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.server import HttpServer
+from uproxy.net.listening import is_taken
 from uproxy.sources.kubernetes.source import KubernetesSource
 
 
@@ -57,6 +58,8 @@ class ProgramStatus:
     last_known_notes: Callable[[], Sequence[str]]
     """Says which objects come from the last-known state on disk."""
     draining: bool = False
+    port_conflicts: Callable[[], Sequence[str]] = tuple
+    """Says which other processes have ports that this program needs."""
     restart_for: Sequence[str] = ()
     """Fields of the configuration file that were changed, and take effect after a restart."""
 
@@ -112,8 +115,12 @@ class ProgramStatus:
             text = f"restart uproxy to put into effect: {', '.join(self.restart_for)}"
             reasons += [(ReasonKind.SETTINGS, text)]
         reasons += [(ReasonKind.UNEXPECTED, text) for text in self.supervisor.reasons]
+        conflicts = self.port_conflicts()
+        reasons += [(ReasonKind.PORTS_TAKEN, text) for text in conflicts]
         reasons += [
-            (ReasonKind.HTTP_SERVER, f"{e.name}: {e.reason}") for e in self.servers if e.reason
+            (ReasonKind.HTTP_SERVER, f"{e.name}: {e.reason}")
+            for e in self.servers
+            if e.reason and not (conflicts and is_taken(e.reason))
         ]
         return [Reason(kind, text) for kind, text in reasons if text]
 

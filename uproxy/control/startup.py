@@ -17,6 +17,7 @@ from uproxy.config.settings import Config
 from uproxy.control.daemon import Daemon
 from uproxy.control.environment import LOCAL, Environment
 from uproxy.control.machine import Machine
+from uproxy.control.port_conflicts import PortConflicts
 from uproxy.core.errors import SourceError
 from uproxy.core.report.telemetry import RequestTelemetry
 from uproxy.http.server import HttpServer
@@ -82,6 +83,9 @@ async def running(
                 tasks.create_task(_keep_trying(server, daemon), name=server.name)
                 for server in daemon.servers
             ]
+            conflicts = PortConflicts(daemon, environment)
+            daemon.status.port_conflicts = lambda: conflicts.notes
+            background.append(tasks.create_task(conflicts.run(), name="port conflicts"))
             background.append(tasks.create_task(daemon.run(), name="daemon"))
             daemon.stop_following = background[-1].cancel
             try:

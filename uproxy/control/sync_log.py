@@ -11,6 +11,7 @@ from uproxy.core.flows.backend_reachability import Changes
 from uproxy.core.route import Frontend, Route
 from uproxy.core.routing.plan import Plan
 from uproxy.core.routing.retries import Failure
+from uproxy.net.listening import is_taken
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,13 @@ def log_node(before: NodeFacts, after: NodeFacts) -> None:
 
 def log_failures(new: Mapping[Frontend, Failure], owners: Mapping[Frontend, Route]) -> None:
     """Log frontends that cannot be opened, when that is new."""
-    faults = {each: failure for each, failure in new.items() if not failure.absent}
-    elsewhere = len(new) - len(faults)
+    absent = [each for each, failure in new.items() if failure.absent]
+    # Ports that others have are told by `port_conflicts`, in one line for each of those.
+    faults = {
+        each: failure
+        for each, failure in new.items()
+        if not failure.absent and not is_taken(failure.reason)
+    }
     if len(faults) > _MANY:
         first = next(iter(faults.values()))
         log.warning(
@@ -65,8 +71,8 @@ def log_failures(new: Mapping[Frontend, Failure], owners: Mapping[Frontend, Rout
         for frontend, failure in faults.items():
             owner = owners[frontend].owner
             log.warning("cannot serve %s for %s: %s; retrying", frontend, owner, failure.reason)
-    if elsewhere:
-        log.info("%d frontends have addresses that are not on this node", elsewhere)
+    if absent:
+        log.info("%d frontends have addresses that are not on this node", len(absent))
 
 
 def log_recovered(frontends: Sequence[Frontend]) -> None:
@@ -81,7 +87,7 @@ def log_recovered(frontends: Sequence[Frontend]) -> None:
 def log_health_checks(before: Mapping[ObjectName, str], now: Mapping[ObjectName, str]) -> None:
     """Log health check node ports that cannot be opened, when that is new."""
     for name, reason in now.items():
-        if before.get(name) != reason:
+        if before.get(name) != reason and not is_taken(reason):
             log.warning("health check of %s: %s; retrying", name, reason)
     for name in before.keys() - now.keys():
         log.info("health check of %s works now", name)

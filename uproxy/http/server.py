@@ -17,7 +17,7 @@ from uproxy.core.backoff import Backoff
 from uproxy.core.protocols import TCP
 from uproxy.core.route import Frontend
 from uproxy.http.connections import Connection, ConnectionLimit, Timeouts
-from uproxy.net.listening import explain
+from uproxy.net.listening import explain, is_taken
 
 CreateServer = Callable[..., socket.socket]
 """As socket.create_server."""
@@ -92,7 +92,9 @@ class HttpServer:
         try:
             await self.open()
         except ServeError as error:
-            _log.warning("%s: %s", self.name, error)
+            # Ports that others have are told by `control.port_conflicts`, all at once.
+            level = logging.DEBUG if is_taken(self.reason) else logging.WARNING
+            _log.log(level, "%s: %s", self.name, error)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -43,6 +43,8 @@ _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_DETACH_REUSEPORT_BPF = 68
 
+_TAKEN: Final = "is already in use by"
+
 RESERVED_DESCRIPTORS = 200
 """Descriptors that frontends must leave free: for probes, scrapes, files and new workers. Without
 them nothing could tell an operator why frontends are missing."""
@@ -160,6 +162,11 @@ def stop_steering(sock: socket.socket) -> None:
     _detach(sock, _SO_DETACH_REUSEPORT_BPF)
 
 
+def is_taken(reason: str) -> bool:
+    """Whether a reason is that another process has the port."""
+    return _TAKEN in reason
+
+
 def explain(error: OSError, frontend: Frontend, *, everywhere: bool = False) -> str:
     """What a failed bind means for a person. `everywhere`: the port is in use at addresses that
     nothing can listen at by name."""
@@ -171,7 +178,7 @@ def explain(error: OSError, frontend: Frontend, *, everywhere: bool = False) -> 
                 holder += ", or by a flow whose backend sees a pod's address"
             if everywhere:
                 holder += ", which listens at every address of this node"
-            return f"{where} on {frontend.address} is already in use by {holder}"
+            return f"{where} on {frontend.address} {_TAKEN} {holder}"
         case errno.EADDRNOTAVAIL:
             return f"address {frontend.address} is not on this node"
         case errno.EACCES | errno.EPERM:

@@ -28,6 +28,7 @@ class ReasonKind(StrEnum):
     LAST_KNOWN = "last-known state served"
     MACHINE = "addresses of this machine not known"
     UNEXPECTED = "unexpected error"
+    PORTS_TAKEN = "ports in use by another process"
     SETTINGS = "settings not in effect"
     HTTP_SERVER = "health or metrics address not open"
 

@@ -1,0 +1,125 @@
+"""Says which other process has ports that uproxy needs: once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from uproxy.config.settings import Address, Config
+from uproxy.control.daemon import Daemon
+from uproxy.control.environment import Environment
+from uproxy.control.http_servers import HEALTH, METRICS
+from uproxy.core.protocols import TCP
+from uproxy.core.report.port_conflicts import Taken, conflict_text
+from uproxy.host.port_holders import UPROXY, Holder, Port
+from uproxy.net.listening import is_taken
+
+log = logging.getLogger(__name__)
+
+_LOOK: Final = 0.5
+"""Seconds between two looks at what has failed."""
+_START: Final = 2.0
+"""Seconds that a start gets to try everything, so that one line has it all."""
+_PAUSE: Final = 5.0
+"""Seconds after a search, which reads /proc: 0.1 s of CPU with 10,000 descriptors in use."""
+
+
+class _Need(NamedTuple):
+    """Something that cannot listen."""
+
+    port: Port
+    name: str
+    is_frontend: bool
+
+
+class PortConflicts:
+    """`notes` has a line for each process that is in the way."""
+
+    def __init__(self, daemon: Daemon, environment: Environment) -> None:
+        self._daemon = daemon
+        self._find = environment.find_port_holders
+        self._ask = environment.service_proxy_at
+        self._known: frozenset[_Need] = frozenset()
+        self.notes: Sequence[str] = ()
+
+    async def run(self) -> None:
+        """Look at what has failed until cancelled."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_START):
+                await self._daemon.reconciler.served_once.wait()
+        while True:
+            needs = frozenset(self._needs())
+            if needs == self._known:
+                await asyncio.sleep(_LOOK)
+                continue
+            news = needs - self._known
+            self._known = needs
+            await self._explain(needs, news)
+            await asyncio.sleep(_PAUSE)
+
+    async def _explain(self, needs: frozenset[_Need], news: frozenset[_Need]) -> None:
+        try:
+            holders = await asyncio.to_thread(self._holders, needs)
+        except Exception:
+            log.exception("cannot find out who has the ports that are in use")
+            return
+        by_holder: dict[Holder, list[_Need]] = {}
+        for need in sorted(needs):
+            by_holder.setdefault(holders.get(need.port, Holder()), []).append(need)
+        self.notes = [_text(holder, theirs) for holder, theirs in by_holder.items()]
+        for text, theirs in zip(self.notes, by_holder.values(), strict=True):
+            if not news.isdisjoint(theirs):
+                log.warning("%s", text)
+
+    def _holders(self, needs: frozenset[_Need]) -> Mapping[Port, Holder]:
+        """Also those of which the process is not known, but which answer as service proxies do."""
+        found = {need.port: Holder() for need in needs}
+        found |= self._find(found)
+        address = self._daemon.config.metrics_address
+        metrics = Port(TCP, address.port) if address is not None else None
+        if address is None or metrics not in found or found[metrics].program:
+            return found
+        program = self._ask(_reachable(address), address.port)
+        servers = {need.port for need in needs if not need.is_frontend}
+        for port, holder in found.items():
+            # A kube-proxy opens no ports of Services.
+            if not holder.program and (program == UPROXY or port in servers):
+                found[port] = holder._replace(program=program)
+        return found
+
+    def _needs(self) -> Iterator[_Need]:
+        reconciler = self._daemon.reconciler
+        for frontend, failure in reconciler.failures.items():
+            route = reconciler.table.routes.get(frontend)
+            if is_taken(failure.reason) and route is not None:
+                port = Port(frontend.protocol, frontend.port)
+                yield _Need(port, f"{frontend} for {route.owner}", is_frontend=True)
+        for name, reason in reconciler.health_check_failures.items():
+            check = reconciler.table.health_checks.get(name)
+            if is_taken(reason) and check is not None:
+                yield _Need(Port(TCP, check.port), f"the health check of {name}", is_frontend=False)
+        for server in self._daemon.servers:
+            address = _addresses(self._daemon.config)[server.name]
+            if is_taken(server.reason) and address is not None:
+                yield _Need(
+                    Port(TCP, address.port), f"the {server.name} address", is_frontend=False
+                )
+
+
+def _text(holder: Holder, needs: Sequence[_Need]) -> str:
+    taken = Taken(
+        [each.name for each in needs if each.is_frontend],
+        [each.name for each in needs if not each.is_frontend],
+    )
+    return conflict_text(*holder, taken)
+
+
+def _addresses(config: Config) -> Mapping[str, Address | None]:
+    return {HEALTH: config.healthz_address, METRICS: config.metrics_address}
+
+
+def _reachable(address: Address) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
