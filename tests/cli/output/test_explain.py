@@ -98,6 +98,11 @@ def test_failures_are_counted_and_explained() -> None:
     assert "  Dropped   1 newer" in lines
 
 
+def test_a_reason_that_ends_with_a_question_gets_no_full_stop() -> None:
+    view = status(frontends=[frontend()], services=[not_served(WEB, "x is odd; did you mean y?")])
+    assert list(explanation(view, WEB))[1] == "But: x is odd; did you mean y?"
+
+
 def test_a_service_that_is_served_in_part_says_why() -> None:
     view = status(
         frontends=[frontend()],
@@ -257,6 +262,13 @@ SLICES = "kubectl get endpointslices -n default -l kubernetes.io/service-name=we
             ),
             ["set the policy to Cluster", SLICES],
             id="internal policy Local",
+        ),
+        pytest.param(
+            frontend(
+                state="paused", reason="annotation uproxy.dev/proxy-protocol has a wrong value"
+            ),
+            ["v1 or v2", "kubectl annotate -n default service web --overwrite uproxy.dev/proxy"],
+            id="an annotation",
         ),
         pytest.param(
             frontend(local_backends=[]), ["only pods on other nodes"], id="external policy Local"

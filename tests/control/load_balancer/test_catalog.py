@@ -130,6 +130,18 @@ def test_what_was_usable_before_stays_in_effect(caplog: pytest.LogCaptureFixture
     assert caplog.text.count("is not a range") == 1
 
 
+def test_an_annotation_that_is_not_known_is_said_of_a_pool_that_is_in_effect() -> None:
+    cluster = Cluster()
+    made = pool("a", "192.0.2.0/28")
+    made["metadata"]["annotations"] = {"uproxy.dev/drained": "true", "example.com/drained": "true"}
+    cluster.apply(made)
+    assert cluster.pools == {"a": ["192.0.2.0-192.0.2.15"]}
+    assert cluster.errors == [
+        "IPAddressPool metallb-system/a: metadata.annotations[uproxy.dev/drained]: is not known, "
+        'so it is ignored; did you mean "uproxy.dev/drain"?'
+    ]
+
+
 def test_a_pool_that_was_never_usable_lets_services_keep_what_can_be_read() -> None:
     cluster = Cluster()
     wrong = pool("a", "192.0.2.0/28", "x", "192.0.2.8/29")

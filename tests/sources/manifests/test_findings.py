@@ -100,6 +100,15 @@ ROWS = [
         ],
         id="beside an error",
     ),
+    pytest.param(
+        "apiVersion: metallb.io/v1beta1\nkind: IPAddressPool\nmetadata:\n  name: a\n"
+        '  annotations: {a: b, uproxy.dev/drain: "true", uproxy.dev/reserved: 192.0.2.1}\n',
+        [
+            "x.yaml:5: warning: IPAddressPool default/a: metadata.annotations[uproxy.dev/reserved]"
+            ': is not known, so it is ignored; did you mean "uproxy.dev/reserve"?'
+        ],
+        id="an annotation of a pool",
+    ),
     pytest.param("# nothing\n", ["x.yaml: warning: there is no object in it"], id="a comment"),
     pytest.param("", ["x.yaml: warning: there is no object in it"], id="an empty file"),
     pytest.param("apiVersion: v1\nkind: ConfigMap\nx: y\n", [], id="a known kind"),

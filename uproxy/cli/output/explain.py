@@ -31,7 +31,8 @@ def explanation(
     yield from paragraph(verdict(status, service), width=width)
     served = any(each.state == FrontendState.SERVING for each in status.frontends)
     for reason in [each.reason for each in status.services if status.frontends]:
-        yield from paragraph(f"{'But' if served else 'Also'}: {reason}.", width=width)
+        end = "" if reason.endswith("?") else "."
+        yield from paragraph(f"{'But' if served else 'Also'}: {reason}{end}", width=width)
     yield from _unusable_version(status.objects, service, width)
     rows = list(service_rows(status, service))
     if rows:

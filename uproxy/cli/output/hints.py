@@ -10,6 +10,7 @@ from uproxy.core.flows.counters import DropReason
 from uproxy.core.protocols import TCP, UDP
 from uproxy.core.report.status import FrontendState
 from uproxy.core.report.status_format import FrontendView, HealthCheckView
+from uproxy.core.routing.annotations import PROXY_PROTOCOL
 
 _DROPS: Final = {
     DropReason.NO_BACKEND: "there was no backend that the client may use, for example because "
@@ -136,6 +137,11 @@ def _paused(namespace: str, name: str, each: FrontendView) -> Iterator[str]:
         yield (
             "spec.internalTrafficPolicy is Local, so the ClusterIP leads only to pods on this "
             f"node: run one here, or set the policy to Cluster; {slices} -o wide"
+        )
+    elif each.reason.startswith(f"annotation {PROXY_PROTOCOL}"):
+        yield (
+            "set the annotation to v1 or v2, as the backends expect it, or remove it: "
+            f"kubectl annotate -n {namespace} service {name} --overwrite {PROXY_PROTOCOL}=v2"
         )
     elif each.reason.startswith("no ready"):
         yield f"the pods are not ready: kubectl get pods -n {namespace} -o wide; {slices}"

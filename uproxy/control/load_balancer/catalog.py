@@ -9,7 +9,12 @@ from dataclasses import replace
 from typing import Generic, NamedTuple, TypeVar
 
 from uproxy.control.load_balancer.objects import LoadBalancerObjects
-from uproxy.core.allocation.ip_address_pools import MAX_RANGES, IPAddressPool, pool_from_object
+from uproxy.core.allocation.ip_address_pools import (
+    MAX_RANGES,
+    IPAddressPool,
+    misspelt_annotations,
+    pool_from_object,
+)
 from uproxy.core.allocation.pools import Pool, without_overlaps
 from uproxy.core.allocation.ranges import AddressRange, RangeSet
 from uproxy.core.announcing.advertisements import EVERYWHERE, Advertisement
@@ -116,6 +121,7 @@ class Catalog:
             names = frozenset(each.name for each in self._flags)
             announced.append(replace(EVERYWHERE, pools=names))
         errors += (*unusable, *(_clash(pool, reason) for pool, reason in refused))
+        errors += _misspelt(self._objects.pools)
         return InEffect((*pools, *_remains(pools, refused)), tuple(announced), tuple(errors))
 
 
@@ -146,6 +152,17 @@ class _LastGood(Generic[T, V]):
                 where=brief(f"{type(obj).__name__} {name}"),
                 field=brief(error.path),
                 reason=brief(error.what),
+            )
+
+
+def _misspelt(pools: Mapping[ObjectName, IPAddressPool]) -> Iterator[ObjectStatus]:
+    """Annotations that have no effect. Their pools have."""
+    for name, pool in sorted(pools.items()):
+        for annotation, reason in misspelt_annotations(pool.metadata.annotations or ()):
+            yield ObjectStatus(
+                where=brief(f"IPAddressPool {name}"),
+                field=brief(f"metadata.annotations[{annotation}]"),
+                reason=reason,
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -12,10 +13,11 @@ from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.cluster.decode import DecodeError
 from uproxy.core.cluster.labels import LabelSelector
 from uproxy.core.cluster.objects import ApiObject
+from uproxy.core.cluster.own_annotations import PREFIX, Unknown, unknown_annotations
 
-RESERVE: Final = "uproxy.dev/reserve"
+RESERVE: Final = f"{PREFIX}reserve"
 """Annotation: what --lb-reserve is for pools of flags, in the same syntax."""
-DRAIN: Final = "uproxy.dev/drain"
+DRAIN: Final = f"{PREFIX}drain"
 """Annotation: "true" stops handing out addresses of this pool. Their holders keep them."""
 
 MAX_RANGES: Final = 10_000
@@ -64,6 +66,11 @@ def pool_from_object(obj: IPAddressPool) -> Pool:
         drained=ranges if _drained(annotations.get(DRAIN, "")) else (),
         labels=tuple(sorted((obj.metadata.labels or {}).items())),
     )
+
+
+def misspelt_annotations(names: Iterable[str]) -> Iterator[Unknown]:
+    """Those annotations of a pool that have no effect."""
+    return unknown_annotations(names, (RESERVE.removeprefix(PREFIX), DRAIN.removeprefix(PREFIX)))
 
 
 def limited(selectors: tuple[LabelSelector, ...] | None, path: str) -> tuple[LabelSelector, ...]:

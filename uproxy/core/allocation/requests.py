@@ -8,8 +8,9 @@ from typing import Final, Literal, NamedTuple
 
 from uproxy.core.allocation.ranges import quoted
 from uproxy.core.allocation.sharing import Sharing
-from uproxy.core.cluster.load_balancer import ADDRESS_POOL, ADDRESSES, PREFIX, SHARING
+from uproxy.core.cluster.load_balancer import ADDRESS_POOL, ADDRESSES, SHARING
 from uproxy.core.cluster.objects import ObjectName, Service, ServiceSpec
+from uproxy.core.cluster.own_annotations import PREFIX
 from uproxy.core.ip import FAMILIES, Family, family_of, parse_ip
 
 PREFIXES: Final = (PREFIX, "metallb.io/", "metallb.universe.tf/")

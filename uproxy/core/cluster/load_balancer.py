@@ -8,8 +8,6 @@ from typing import Final
 from uproxy.core.cluster.objects import Service
 from uproxy.core.ip import parse_ip
 
-PREFIX: Final = "uproxy.dev/"
-"""Of the names of uproxy's own annotations and labels."""
 ADDRESSES: Final = "loadBalancerIPs"
 """Annotation, with one of several prefixes: the addresses that a Service asks for."""
 ADDRESS_POOL: Final = "address-pool"

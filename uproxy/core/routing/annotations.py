@@ -7,11 +7,11 @@ from enum import StrEnum
 from typing import Final, NamedTuple, TypeVar
 
 from uproxy.core.brief import LONGEST_NAME, brief_name
-from uproxy.core.cluster.load_balancer import ADDRESS_POOL, ADDRESSES, ASSIGNED, PREFIX, SHARING
+from uproxy.core.cluster.load_balancer import ADDRESS_POOL, ADDRESSES, ASSIGNED, SHARING
 from uproxy.core.cluster.objects import Service
+from uproxy.core.cluster.own_annotations import PREFIX, unknown_annotations
 from uproxy.core.protocols import TRANSPORTS
 from uproxy.core.route import BalancerKind, ClientIPMode, ProxyProtocol
-from uproxy.core.suggestions import closest
 
 BALANCER: Final = f"{PREFIX}balancer"
 """How backends are chosen; its value is a BalancerKind."""
@@ -20,13 +20,13 @@ PROXY_PROTOCOL: Final = f"{PREFIX}proxy-protocol"
 PRESERVE_CLIENT_IP: Final = f"{PREFIX}preserve-client-ip"
 """Which clients' addresses backends see; its value is a ClientIPMode."""
 
-_SUGGESTED: Final = (
+_KNOWN: Final = (
     *(name.removeprefix(PREFIX) for name in (BALANCER, PROXY_PROTOCOL, PRESERVE_CLIENT_IP)),
     *(ADDRESSES, ADDRESS_POOL, SHARING),
 )
-"""The names, without the prefix, that people write."""
-_KNOWN: Final = frozenset({ASSIGNED, *(f"{PREFIX}{name}" for name in _SUGGESTED)})
-"""All that Services have."""
+"""The names, without the prefix, that people write on Services."""
+_WRITTEN: Final = (ASSIGNED.removeprefix(PREFIX),)
+"""Those that uproxy writes."""
 
 C = TypeVar("C", bound=StrEnum)
 
@@ -73,9 +73,10 @@ def annotated(service: Service) -> Annotated:
         # The author wanted some clients not to be shown: the annotation can do nothing else.
         given = PRESERVE_CLIENT_IP in annotations
         client_ip = ClientIPMode.NEVER if given else ClientIPMode.AUTO
-    for name in annotations:
-        if name.startswith(PREFIX) and name not in _KNOWN:
-            problems.append(_unknown(name))
+    problems += [
+        Problem(name, f"annotation {brief_name(name)} {reason}")
+        for name, reason in unknown_annotations(annotations, _KNOWN, _WRITTEN)
+    ]
     no_header = f"annotation {PROXY_PROTOCOL} has a wrong value" if refuses else ""
     return Annotated(balancer, header, client_ip, no_header, tuple(problems))
 
@@ -109,10 +110,3 @@ def _without_effect(service: Service, version: ProxyProtocol | None) -> Iterator
                 label = f'port "{port.name or port.port}"'
                 reason = f"{label}: annotation {PROXY_PROTOCOL} has no effect on {port.protocol}"
                 yield Problem(PROXY_PROTOCOL, reason)
-
-
-def _unknown(name: str) -> Problem:
-    # The prefix, which all of them share, would make any two names alike.
-    meant = closest(name.removeprefix(PREFIX), _SUGGESTED)
-    advice = f'; did you mean "{PREFIX}{meant}"?' if meant else ""
-    return Problem(name, f"annotation {brief_name(name)} is not known, so it is ignored{advice}")

@@ -12,8 +12,8 @@ import msgspec
 from uproxy.core.brief import brief, brief_name
 from uproxy.core.cluster.api_kinds import misspelt
 from uproxy.core.cluster.decode import DecodeError, from_data, kind_of
-from uproxy.core.cluster.load_balancer import PREFIX
 from uproxy.core.cluster.objects import Node, Object, ObjectName, Service
+from uproxy.core.cluster.own_annotations import PREFIX
 from uproxy.core.report.findings import Finding, Severity, finding
 from uproxy.core.report.status import ObjectStatus
 from uproxy.sources.manifests.spelling import MOST, spelling

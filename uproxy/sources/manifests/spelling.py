@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from uproxy.core.allocation.ip_address_pools import misspelt_annotations
 from uproxy.core.brief import brief_name
 from uproxy.core.cluster.api_fields import unknown_fields
 from uproxy.core.cluster.api_kinds import misspelt
 from uproxy.core.report.findings import Finding, Severity, finding
-from uproxy.text.document import Document, Parts, join_parts
+from uproxy.text.document import Document, Parts, join_parts, value_at
 from uproxy.text.files import printable_name
 
+_POOL: Final = ("metallb.io/v1beta1", "IPAddressPool")
 MOST: Final = 100
 """Warnings of one file. To formulate one takes 0.2 ms, and a file may have a million fields."""
 
@@ -27,6 +29,11 @@ def spelling(path: str, data: Any, prefix: Parts, document: Document) -> Iterato
         yield _warning(path, (*prefix, odd.field), odd.reason, obj, document)
     for field, advice in unknown_fields(data):
         yield _warning(path, (*prefix, *field), f"unknown field{advice}", obj, document)
+    if (version, kind) == _POOL:
+        # Those of Services are told from the routing table.
+        for name, reason in misspelt_annotations(_annotations(data)):
+            field = (*prefix, "metadata", "annotations", name)
+            yield _warning(path, field, reason, obj, document)
 
 
 def _warning(path: str, field: Parts, reason: str, obj: str, document: Document) -> Finding:
@@ -38,6 +45,11 @@ def _warning(path: str, field: Parts, reason: str, obj: str, document: Document)
         obj=obj,
         field=join_parts(field),
     )
+
+
+def _annotations(data: dict[str, Any]) -> Sequence[str]:
+    found = value_at(data, ("metadata", "annotations"))
+    return list(found) if isinstance(found, dict) else ()
 
 
 def _object_name(data: dict[str, Any]) -> str:
