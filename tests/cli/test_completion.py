@@ -15,6 +15,7 @@ from click.shell_completion import ShellComplete
 
 from tests.cli.test_status_client import answering
 from tests.ports import free_port
+from tests.terminal import terminal
 from uproxy.cli import uproxy
 
 Shell = Callable[[str, str], list[str]]
@@ -155,3 +156,29 @@ def test_a_shell_completes_commands_and_flags(shell: Shell) -> None:
 def test_a_shell_completes_names(shell: Shell) -> None:
     with answering(200, msgspec.json.encode({"services": NAMES}), []) as url:
         assert shell(f"explain --url {url}", "kube") == ["kube-system/kube-dns"]
+
+
+def test_tab_in_bash(tmp_path: Path) -> None:
+    """bash itself divides the line into words, at colons too."""
+    program = tmp_path / "uproxy"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m uproxy.cli "$@"\n')
+    program.chmod(0o755)
+    variables = {
+        "PS1": "READY> ",
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "HISTFILE": str(tmp_path / "history"),
+        "INPUTRC": "/dev/null",
+    }
+    with (
+        answering(200, msgspec.json.encode({"services": NAMES}), []) as url,
+        terminal(["bash", "--norc", "--noprofile", "-i"], variables=variables) as (_, screen),
+    ):
+        screen.wait_for("READY> ")
+        screen.type('eval "$(uproxy completion bash)"\r')
+        screen.wait_for("READY> ")
+        screen.type(f"uproxy status --url {url} -l 'a in (b)' kube\t")
+        screen.wait_for("kube-system/kube-dns ")
+        screen.type("--state=pau\t")
+        screen.wait_for("--state=paused ")
+        screen.type(f"\x15uproxy run --manifests {tmp_path}/upr\t")
+        screen.wait_for(f"{tmp_path}/uproxy ")

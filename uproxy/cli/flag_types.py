@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from uproxy.config import syntax
 
@@ -38,6 +39,12 @@ class PathType(FlagType):
     """A path; in a variable, several paths are separated by ":"."""
 
     envvar_list_splitter = os.path.pathsep
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """The shell itself knows files."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 DURATION: Final = FlagType("duration", syntax.parse_duration)

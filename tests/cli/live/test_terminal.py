@@ -161,6 +161,15 @@ def test_without_a_keyboard_it_only_refreshes(url: str) -> None:
         assert screen.text.endswith(RESTORED)
 
 
+def test_without_stdin_it_only_refreshes(url: str) -> None:
+    line = " ".join(command("top", url=url))
+    with terminal(["sh", "-c", f"exec {line} <&-"]) as (process, screen):
+        screen.wait_for("default/web-00:http/TCP")
+        screen.type("\x03")
+        screen.wait_for(RESTORED)
+        assert process.wait(PATIENCE) == 0
+
+
 def test_a_terminal_that_can_do_nothing(url: str) -> None:
     with terminal(command("top", url=url), variables={"TERM": "dumb"}) as (process, screen):
         screen.wait_for("default/web-00:http/TCP")

@@ -51,7 +51,8 @@ class Terminal:
     """The terminal on stdout; its keys come from stdin, if that is a terminal, too."""
 
     def __init__(self) -> None:
-        self.has_keys = sys.stdin.isatty()
+        # A program may be started without stdin.
+        self.has_keys = sys.stdin is not None and sys.stdin.isatty()
         self._console = Console()
         self._stack = ExitStack()
         self._unread = b""
