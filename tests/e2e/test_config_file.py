@@ -107,6 +107,13 @@ def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Configured]
             yield Configured(uproxy, path, node_port)
 
 
+def test_the_first_lines_say_what_is_served_and_where_the_page_is(configured: Configured) -> None:
+    first, second, *_ = configured.uproxy.log.splitlines()
+    manifests = configured.path.parent / "manifests"
+    assert f" serves the Services of the manifests in {manifests} on node here" in first
+    assert second.endswith(f"the status page is at http://127.0.0.1:{configured.uproxy.metrics}/")
+
+
 def test_a_hangup_changes_what_can_change(configured: Configured) -> None:
     """Here, addresses of NodePorts in the control process, and a timeout in a worker."""
     uproxy, path, port = configured.uproxy, configured.path, configured.node_port

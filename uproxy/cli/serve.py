@@ -16,6 +16,7 @@ from uproxy.config.settings import Config
 from uproxy.control.daemon import Daemon
 from uproxy.control.startup import Start, StartError, running
 from uproxy.core.errors import SourceError
+from uproxy.sources.manifests.source import check_readable
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +49,19 @@ def _first_of(group: ExceptionGroup[Exception]) -> Exception:
 async def serve(
     config: Config,
     when_served: Callable[[Daemon], Awaitable[None]] | None = None,
+    *,
+    when_started: Callable[[Daemon], None] = lambda _: None,
     reload: Callable[[Daemon], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the draining. SIGHUP calls
-    `reload`; without it, SIGHUP is a signal to stop, too."""
+    `reload`; without it, SIGHUP is a signal to stop, too. `when_started` is called before anything
+    is read or served."""
+    for path in config.manifests:
+        check_readable(path)
     start = Start()
     with stop_signals(reload is not None) as signals:
         async with log_while_waiting(lambda: start.waiting_for()), running(config, start) as daemon:
+            when_started(daemon)
             if reload is not None:
                 signals.when_hung_up(lambda: reload(daemon))
             stop = signals.stop

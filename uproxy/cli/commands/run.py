@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from uproxy.cli.effective_config import resolve
+from uproxy.cli.first_lines import first_lines
 from uproxy.cli.flags import config_options
 from uproxy.cli.startup_progress import log_while_busy
 from uproxy.cli.variables import unknown_variables
@@ -45,7 +46,7 @@ def command(ctx: click.Context, /, **_: Any) -> None:
         from uproxy.cli.reloading import Reloading
         from uproxy.cli.serve import run_async, serve
     reload = Reloading(ctx) if ctx.params["config"] is not None else None
-    run_async(serve(config, _advise, reload))
+    run_async(serve(config, _advise, when_started=_introduce, reload=reload))
 
 
 def _write(config: Config, path: Path, ctx: click.Context) -> None:
@@ -56,6 +57,13 @@ def _write(config: Config, path: Path, ctx: click.Context) -> None:
         reason = error.strerror or str(error)
         raise click.UsageError(f"--write-config-to: {path}: {reason}", ctx) from None
     log.info("the configuration is in %s", path)
+
+
+def _introduce(daemon: Daemon) -> None:
+    access = daemon.kubernetes.api.access if daemon.kubernetes is not None else None
+    listening = any(each.name == "metrics" and each.bound for each in daemon.servers)
+    for line in first_lines(daemon.config, access, listening=listening):
+        log.info("%s", line)
 
 
 async def _advise(daemon: Daemon) -> None:
