@@ -15,22 +15,33 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from tests.flow_records import record
 from tests.http.client import fetch
 from tests.http.statuses import EMPTY, FULL
 from tests.nasty import NASTY, is_fit_to_print
 from uproxy.config.settings import Address
 from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.cluster.pod_history import Place
 from uproxy.core.printable import printable
+from uproxy.core.report.flow_format import Ended, FlowFilter, FlowsView, flow_view
 from uproxy.core.report.readiness import Reason, ReasonKind
 from uproxy.core.report.status import FrontendState, Status
 from uproxy.core.report.telemetry import Telemetry
+from uproxy.core.route import ServicePortName
 from uproxy.http.allowed_hosts import known_names
 from uproxy.http.api import api_app
 from uproxy.http.server import HttpServer
 
 JSON_TEXTS = {name: text for name, text in NASTY.items() if name != "surrogate"}
 PATHS = ["/", "/metrics", "/proxyMode", "/configz", "/healthz", "/readyz"]
-PATHS += ["/api/v1/routes", "/api/v1/services"]
+PATHS += ["/api/v1/routes", "/api/v1/services", "/api/v1/flows"]
+
+
+async def _flows(wanted: FlowFilter) -> FlowsView:
+    """One flow, from whatever is asked for."""
+    owner = ServicePortName(wanted.namespace, wanted.service, "http", "TCP")
+    flow = flow_view(Ended(record(7, owner=owner), worker=1), Place("web-0", "node-7"))
+    return FlowsView([flow], "1-4711-7", wanted.limit, [])
 
 
 @asynccontextmanager
@@ -47,6 +58,7 @@ async def serving(
         not_ready=lambda: not_ready,
         notes=lambda: notes,
         settings=lambda: {"hostnameOverride": "node-7"},
+        flows=_flows,
         version="1.2.3",
     )
     async with HttpServer(app, [Address("127.0.0.1", 0)], name="metrics") as server:
@@ -73,6 +85,21 @@ async def test_names_of_services() -> None:
         answer = await fetch(address, "/api/v1/services")
     assert answer.json == {"services": ["default/kubia", "prod/web"]}
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_flows() -> None:
+    async with serving() as address:
+        answer = await fetch(address, "/api/v1/flows?namespace=prod&service=web&bad=true&limit=3")
+    (flow,) = answer.json["flows"]
+    assert (flow["service"], flow["pod"], flow["number"]) == ("prod/web", "web-0", 7)
+    assert (answer.json["cursor"], answer.json["leftOut"]) == ("1-4711-7", 3)
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_flows_that_cannot_be_asked_for() -> None:
+    async with serving() as address:
+        answer = await fetch(address, "/api/v1/flows?limit=many")
+    assert (answer.status, answer.body) == (400, b"limit is 'many': use a number from 1 to 10000\n")
 
 
 async def test_settings() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from uproxy.config.settings import Config
@@ -14,6 +13,7 @@ from uproxy.control.backend_reachability import BackendReachability
 from uproxy.control.claim_watchdog import ClaimWatchdog
 from uproxy.control.client_ip_preservation import ClientIPPreservation
 from uproxy.control.cluster_client import ClusterClient
+from uproxy.control.ended_flows import EndedFlows
 from uproxy.control.environment import LOCAL, Environment
 from uproxy.control.garbage import freeze_after
 from uproxy.control.http_servers import http_servers, server_problems
@@ -44,7 +44,7 @@ from uproxy.core.routing.table import RoutingTable
 from uproxy.host.claims import Claims
 from uproxy.http.health import ServiceHealthServers
 from uproxy.http.server import HttpServer
-from uproxy.net.messages import LocalClients, Open, Report
+from uproxy.net.messages import LocalClients, Report
 from uproxy.sources.kubernetes.resources import SOURCES
 from uproxy.sources.kubernetes.source import KubernetesSource
 from uproxy.sources.manifests.source import ManifestSource
@@ -90,12 +90,14 @@ class Daemon:
         self.backend_reachability = BackendReachability(
             lambda port: self.reconciler.table.backends_of(port), self._reachability_changed
         )
+        self.ended_flows = EndedFlows(self.state, lambda: self.workers)
         self.workers = Workers(
             partial(worker_settings, config),
             config.workers,
-            self._state_of_worker,
+            lambda worker: self.listeners.opens_for(worker),
             wanted=self._is_wanted,
             reported=self._reported,
+            recorded=self.ended_flows.recorded,
             start=partial(
                 start_worker,
                 ring=config.io_uring != "never",
@@ -154,6 +156,7 @@ class Daemon:
             reconciler=self.reconciler,
             client_ip=self.client_ip,
             backend_reachability=self.backend_reachability,
+            ended_flows=self.ended_flows,
             supervisor=self.supervisor,
             servers=self.servers,
             load_balancer=self.load_balancer,
@@ -260,9 +263,6 @@ class Daemon:
 
     async def _maintain_claims(self) -> None:
         await self.service_addresses.maintain(self.reconciler.claims_available)
-
-    def _state_of_worker(self, worker: int) -> Iterator[tuple[Open, socket.socket]]:
-        return self.listeners.opens_for(worker)
 
     def _is_wanted(self, port: ServicePortName) -> bool:
         return self.reconciler.table.has_port(port)

@@ -11,6 +11,7 @@ from aiohttp import web
 from uproxy.config.as_file import as_file, origins
 from uproxy.config.settings import Address, Config
 from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.report.flow_format import FlowFilter, FlowsView
 from uproxy.core.report.health import ProxyHealth
 from uproxy.core.report.problems import HEALTH_SERVER, METRICS_SERVER
 from uproxy.core.report.readiness import Reason
@@ -40,6 +41,7 @@ class Program(Protocol):
     def node_eligible(self) -> bool: ...
     def reasons_not_ready(self) -> Sequence[Reason]: ...
     def notes(self) -> Sequence[Reason]: ...
+    async def flows(self, wanted: FlowFilter, /) -> FlowsView: ...
 
 
 def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
@@ -56,6 +58,7 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
             not_ready=program.reasons_not_ready,
             notes=program.notes,
             settings=lambda: shown(program.config),
+            flows=program.flows,
         )
         yield _server(METRICS, config.metrics_address, app)
 

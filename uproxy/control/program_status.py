@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from uproxy.config.settings import Config
 from uproxy.control.backend_reachability import BackendReachability
 from uproxy.control.client_ip_preservation import ClientIPPreservation
+from uproxy.control.ended_flows import EndedFlows
 from uproxy.control.listeners import Listeners
 from uproxy.control.load_balancer.load_balancer import LoadBalancer
 from uproxy.control.machine import Machine
@@ -20,6 +21,7 @@ from uproxy.control.reconciler import Reconciler
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.control.workers import Workers
 from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.report.flow_format import FlowFilter, FlowsView
 from uproxy.core.report.health import ProxyHealth, not_eligible
 from uproxy.core.report.load_balancer import AddressStatus
 from uproxy.core.report.overview import (
@@ -51,6 +53,7 @@ class ProgramStatus:
     reconciler: Reconciler
     client_ip: ClientIPPreservation
     backend_reachability: BackendReachability
+    ended_flows: EndedFlows
     supervisor: TaskSupervisor
     servers: Sequence[HttpServer]
     load_balancer: LoadBalancer | None
@@ -92,6 +95,10 @@ class ProgramStatus:
     def service_names(self) -> Iterable[ObjectName]:
         """Those of all Services that are known, served or not."""
         return self.reconciler.state.service_names()
+
+    async def flows(self, wanted: FlowFilter) -> FlowsView:
+        """Flows that have ended, as far as workers answer."""
+        return await self.ended_flows.find(wanted)
 
     def reasons_not_healthy(self) -> Sequence[Reason]:
         """Why /healthz fails; empty: it succeeds."""

@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler, Middleware
 import uproxy
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.printable import printable, printable_json
+from uproxy.core.report.flow_format import FlowFilter, FlowsView, parse_flow_filter
 from uproxy.core.report.readiness import Reason, texts
 from uproxy.core.report.status import Status
 from uproxy.core.report.status_format import ServiceNamesView, parse_filter, status_view
@@ -25,6 +26,7 @@ from uproxy.http.metrics import metrics_page
 from uproxy.http.readyz import Notes, readyz_page
 
 Page = Callable[[web.Request], Awaitable[web.Response]]
+FindFlows = Callable[[FlowFilter], Awaitable[FlowsView]]
 
 _LONGEST_NAME = 253
 """Characters of a DNS name; a longer name is cut off where it is repeated to the client."""
@@ -39,6 +41,10 @@ _PAGE_POLICY = {
 """The page loads nothing from elsewhere, and talks to its own server only."""
 
 
+async def _no_flows(_: FlowFilter) -> FlowsView:
+    return FlowsView([], "", 0, [])
+
+
 def api_app(
     status: Callable[[], Status],
     telemetry: Telemetry,
@@ -48,6 +54,7 @@ def api_app(
     not_ready: Callable[[], Sequence[Reason]] = tuple,
     notes: Notes = tuple,
     settings: Callable[[], Mapping[str, Any]] = dict,
+    flows: FindFlows = _no_flows,
     version: str = uproxy.__version__,
 ) -> web.Application:
     """The application, which answers at any time, also before the first sync.
@@ -55,6 +62,7 @@ def api_app(
     `status` and `service_names` are called for each request. /readyz is that of the health port,
     but with the text of each reason. `names`: host names by which requests may address this
     server, besides IP addresses; see `allowed_hosts`. `settings`: what /configz shows.
+    `flows` asks the workers for flows that have ended.
     """
     one_at_a_time = _OneAtATime()
     app = web.Application(middlewares=[_only_for(names)])
@@ -67,6 +75,8 @@ def api_app(
         ("/readyz", readyz_page(not_ready, notes, lines_of=texts)),
         ("/api/v1/routes", one_at_a_time(_routes(status))),
         ("/api/v1/services", one_at_a_time(_services(service_names))),
+        # Not behind the others: a worker that hangs takes the patience of whoever asks.
+        ("/api/v1/flows", _OneAtATime()(_flows(flows))),
     ):
         app.router.add_get(path, page)
     return app
@@ -141,6 +151,17 @@ def _routes(status: Callable[[], Status]) -> Page:
         except ValueError as error:
             return web.Response(status=400, text=f"{error}\n", headers=_NOSNIFF)
         return _answer(status_view(status(), wanted))
+
+    return page
+
+
+def _flows(find: FindFlows) -> Page:
+    async def page(request: web.Request) -> web.Response:
+        try:
+            wanted = parse_flow_filter(request.query)
+        except ValueError as error:
+            return web.Response(status=400, text=f"{error}\n", headers=_NOSNIFF)
+        return _answer(await find(wanted))
 
     return page
 

@@ -194,6 +194,9 @@ class Records(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """That of the `RecordsWanted` which this answers; 0: they are for the flow log."""
     last: bool = True
     """Whether no more of this answer follow."""
+    left_out: int = 0
+    """Records that were not sent to the flow log since its last message, as there were too
+    many."""
 
 
 FromWorker = Report | Ready | Unserved | Drained | Records

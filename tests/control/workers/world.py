@@ -15,7 +15,7 @@ from uproxy.control.workers.liveness import Timeouts
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route, ServicePortName
 from uproxy.net.channel import Channel
-from uproxy.net.messages import Open, Ready, Report, Settings, ToWorker
+from uproxy.net.messages import Open, Ready, Records, Report, Settings, ToWorker
 
 PATIENCE = 15.0
 """Seconds until a condition counts as never met."""
@@ -124,7 +124,16 @@ class World:
         """What a process does first."""
         self.wrap: Callable[[socket.socket], socket.socket] = lambda sock: sock
         """Puts something else in the place of our end of a channel."""
-        self.workers = Workers(self._settings, count, self._state, start=self._start, **settings)
+        self.recorded: Callable[[int, Records], None] = lambda *_: None
+        """Takes the records of flows that workers send."""
+        self.workers = Workers(
+            self._settings,
+            count,
+            self._state,
+            recorded=lambda *each: self.recorded(*each),
+            start=self._start,
+            **settings,
+        )
 
     def opens(self) -> list[Open]:
         return [Open(each) for each in self.routes]

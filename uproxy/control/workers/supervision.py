@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from uproxy.net.messages import (
     LocalClients,
     Open,
     Ready,
+    Records,
     Report,
     Settings,
     ToWorker,
@@ -68,6 +69,7 @@ class Workers:
         *,
         wanted: Callable[[ServicePortName], bool] = lambda _: True,
         reported: Callable[[Report], None] = lambda _: None,
+        recorded: Callable[[int, Records], None] = lambda *_: None,
         start: Callable[[], Awaitable[Started]] = start_worker,
         timeouts: Timeouts = _TIMEOUTS,
         periods: Periods = _PERIODS,
@@ -75,8 +77,10 @@ class Workers:
         calls: SocketCalls = LINUX,
     ) -> None:
         """`wanted`: whether a Service port still exists; the counters of others are removed.
-        `reported` is called with the reports of workers. `start` starts a process."""
+        `reported` is called with the reports of workers, `recorded` with the index of a worker and
+        records of its flows. `start` starts a process."""
         self._reported = reported
+        self._recorded = recorded
         self._settings = settings
         self._state = state
         self._wanted = wanted
@@ -94,6 +98,11 @@ class Workers:
     @property
     def count(self) -> int:
         return len(self._workers)
+
+    @property
+    def running(self) -> Mapping[int, int]:
+        """The ids of the processes that have started, by the index of the worker."""
+        return {each.index: each.pid for each in self._workers if each.ready.is_set()}
 
     @property
     def active_flows(self) -> int:
@@ -249,6 +258,8 @@ class Workers:
                 self._note_flow_limit(message.flow_limit)
                 self._reported(message)
                 self._totals.add(worker.index, ports)
+            case Records():
+                self._recorded(worker.index, message)
             case Unserved(frontends):
                 self._open_again(worker, frontends)
             case Drained():
