@@ -33,6 +33,10 @@ def services(found: Listing) -> list[str]:
     return [row.service for row in found.rows if row.service]
 
 
+def frontends(found: Listing) -> list[str]:
+    return [each for each in services(found) if each != "default/odd"]
+
+
 @pytest.mark.parametrize(
     ("order", "shown"),
     [
@@ -48,7 +52,7 @@ def services(found: Listing) -> list[str]:
     ],
 )
 def test_orders_and_filters_of_status(order: Order, shown: list[str]) -> None:
-    assert services(listing(order)) == shown
+    assert frontends(listing(order)) == shown
 
 
 @pytest.mark.parametrize("width", [None, 200, 80, 40])
@@ -63,13 +67,18 @@ def test_it_says_what_status_says(status: StatusView, width: int | None) -> None
     assert said == [line for line in overview(status, width=width) if line]
 
 
+def test_services_without_frontends_can_be_explained_and_searched_for() -> None:
+    found = listing(Order("problems", filter="odd"))
+    assert [row.lines for row in found.rows if row.service] == [["  default/odd  no ports"]]
+    assert services(found) == ["default/odd"]
+
+
 def test_sections_cannot_be_explained_and_are_no_part_of_a_search() -> None:
     lines = [
         line for row in listing(Order("problems")).rows if not row.service for line in row.lines
     ]
-    assert "  default/odd  no ports" in lines
-    found = listing(Order("problems", filter="odd"))
-    assert found.rows == []
+    assert "Workers:" in lines
+    assert listing(Order("problems", filter="workers")).rows == []
 
 
 def test_one_state_only() -> None:
@@ -86,7 +95,7 @@ def test_keys_of_rows_differ() -> None:
 
 
 def test_every_order_of_status_is_known() -> None:
-    assert [len(services(listing(Order(each)))) for each in SORTS] == [3] * len(SORTS)
+    assert [len(frontends(listing(Order(each)))) for each in SORTS] == [3] * len(SORTS)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,14 @@ def test_the_first_row_is_whichever_comes_first() -> None:
     assert selected_row(after(keys.DOWN, keys.UP), turned) == 0
 
 
+def test_a_title_above_the_first_row_is_not_selected() -> None:
+    titled = Scene([Row("title", ["", "Not served:"]), *TEN], 4, SORTS)
+    assert selected_row(START, titled.rows) == 1
+    state = after(keys.UP, keys.UP, scene=titled)
+    assert (selected_row(state, titled.rows), state.top) == (1, 0)
+    assert after(keys.ENTER, scene=titled).explained == "default/0"
+
+
 def test_when_the_selected_row_is_gone_its_place_is_selected() -> None:
     state = after(keys.DOWN, keys.DOWN)
     left = Scene([*TEN[:2], *TEN[3:]], 4, SORTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from uproxy.cli.live.listing import Listing
@@ -50,7 +51,7 @@ def divide(
 
 def listing_lines(frame: Frame, state: ViewState, listing: Listing, help_line: str) -> list[Line]:
     """A screen with a listing."""
-    body = list(_body(state, listing))[state.top : state.top + frame.height]
+    body = list(islice(_body(state, listing), state.top, state.top + frame.height))
     if not listing.rows and state.order.filter:
         body = [Line(f"Nothing contains {state.order.filter}.")][: frame.height]
     return _screen(frame, body, help_line)
@@ -80,9 +81,12 @@ def help_line(state: ViewState, position: str = "") -> str:
 
 def position_of(state: ViewState, listing: Listing) -> str:
     """Which of the rows that can be explained is selected, as "3/17"; "" if none of them is."""
-    total = sum(bool(row.service) for row in listing.rows)
-    selected = selected_row(state, listing.rows)
-    return f"{selected + 1:,}/{total:,}" if selected < total else ""
+    rows = listing.rows
+    selected = selected_row(state, rows)
+    if not rows or not rows[selected].service:
+        return ""
+    before = sum(bool(row.service) for row in rows[:selected])
+    return f"{before + 1:,}/{sum(bool(row.service) for row in rows):,}"
 
 
 def fit_to_height(lines: Sequence[str], height: int) -> Sequence[str]:

@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Lines that stay at the top, and rows that scroll. Those about Services come first."""
+    """Lines that stay at the top, and rows that scroll."""
 
     summary: Sequence[str]
     """Cut short where there is little room."""

@@ -7,7 +7,14 @@ from typing import Any, Final
 
 from uproxy.cli.live.listing import Listing, Order, Row
 from uproxy.cli.output.columns import Paint
-from uproxy.cli.output.status import beginning, cells, ending, frontend_blocks, urgency
+from uproxy.cli.output.status import (
+    beginning,
+    cells,
+    frontend_blocks,
+    remaining,
+    unserved_blocks,
+    urgency,
+)
 from uproxy.core.report.status_format import FrontendView, StatusView
 
 SORTS: Final = ("problems", "service", "flows", "address")
@@ -54,19 +61,31 @@ class StatusContent:
         blocks = frontend_blocks(found, wide=self._wide, width=around, paint=self._paint)
         head, *rest = blocks if found else [[]]
         rows = list(map(_row, found, rest))
-        if not order.filter:
-            below = [self._nothing] if not frontends else []
-            if not self._only_frontends:
-                below = list(ending(self._status, width))
-            rows += _section_rows(below)
+        if not self._only_frontends:
+            rows += self._below(order, width)
+        elif not frontends and not order.filter:
+            rows += _lines([self._nothing], "nothing")
         return Listing(summary, head, rows)
+
+    def _below(self, order: Order, width: int | None) -> Iterator[Row]:
+        """What follows the frontends. Only Services can be searched for, and explained."""
+        services = [
+            each for each in self._status.services if order.matches(each.service, each.reason)
+        ]
+        blocks = list(unserved_blocks(services, width))
+        yield from _lines([line for block in blocks[:1] for line in block], "title")
+        for number, (each, lines) in enumerate(zip(services, blocks[1:], strict=True)):
+            yield Row(f"{number} {each.service}", lines, each.service)
+        if not order.filter:
+            yield from _lines(remaining(self._status, width), "section")
 
 
 def _row(each: FrontendView, lines: Sequence[str]) -> Row:
-    return Row(f"{each.frontend} {each.service}:{each.service_port}", lines, each.service)
+    key = f"{each.frontend} {each.kind} {each.service}:{each.service_port}"
+    return Row(key, lines, each.service)
 
 
-def _section_rows(lines: Iterable[str]) -> Iterator[Row]:
+def _lines(lines: Iterable[str], part: str) -> Iterator[Row]:
     """What cannot be explained can still be scrolled to."""
     for number, line in enumerate(lines):
-        yield Row(f"line {number}", [line])
+        yield Row(f"{part} {number}", [line])

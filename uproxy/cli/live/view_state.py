@@ -17,7 +17,7 @@ class ViewState(NamedTuple):
 
     order: Order
     selected: str = ""
-    """Key of the selected row; "": the first row, whichever it is at the time."""
+    """Key of the selected row; "": the first row about a Service, whichever it is at the time."""
     position: int = 0
     """Where the selected row was; if it is gone, the row that is there now takes its place."""
     top: int = 0
@@ -83,11 +83,16 @@ def settled(state: ViewState, scene: Scene) -> ViewState:
 def selected_row(state: ViewState, rows: Sequence[Row]) -> int:
     """The index of the selected row; 0 if there are no rows."""
     if not state.selected:
-        return 0
+        return _first(rows)
     for index, row in enumerate(rows):
         if row.key == state.selected:
             return index
     return _between(0, state.position, len(rows) - 1)
+
+
+def _first(rows: Sequence[Row]) -> int:
+    """The first row that can be explained, as there may be titles above it."""
+    return next((index for index, row in enumerate(rows) if row.service), 0)
 
 
 def _while_explaining(state: ViewState, key: str, scene: Scene) -> ViewState:
@@ -167,7 +172,7 @@ def _by_page(direction: int) -> Callable[[ViewState, Scene], ViewState]:
 
 def _select(state: ViewState, scene: Scene, position: int) -> ViewState:
     position = _between(0, position, len(scene.rows) - 1)
-    selected = scene.rows[position].key if position else ""
+    selected = scene.rows[position].key if position > _first(scene.rows) else ""
     return settled(state._replace(selected=selected, position=position), scene)
 
 

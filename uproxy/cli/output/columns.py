@@ -70,8 +70,26 @@ def columns(
     on further lines: in its own column or, if that is too narrow, with an indentation. Columns in
     `right` are aligned to the right.
     """
-    for block in _blocks([head, *rows] if head else rows, width, paint, right):
+    for block in column_blocks([head, *rows] if head else rows, width, paint, right):
         yield from block
+
+
+def column_blocks(
+    lines: Sequence[Sequence[str]],
+    width: int | None,
+    paint: Paint = plain,
+    right: frozenset[int] = frozenset(),
+) -> Iterator[Iterator[str]]:
+    """The lines of `columns`, for each row those that it takes on the screen."""
+    widths = _widths(lines)
+    indent = _indent(widths)
+    for line in lines:
+        cells = [
+            cell.rjust(size) if column in right else cell.ljust(size)
+            for column, (cell, size) in enumerate(zip(line, widths, strict=False))
+        ]
+        start = "".join(paint(cell) + _GAP for cell in cells)
+        yield _with_text(start, line[-1], indent, width)
 
 
 def grouped(
@@ -99,9 +117,9 @@ def grouped_blocks(
     """The lines of `grouped`: first those of the head, then those of each row."""
     lines = [head, *rows]
     if width is None or _indent(_widths(lines)) + len(head[-1]) <= width:
-        yield from map(list, _blocks(lines, width, paint, right))
+        yield from map(list, column_blocks(lines, width, paint, right))
         return
-    below = _blocks([["", *line[1:]] for line in lines], width, paint, right)
+    below = column_blocks([["", *line[1:]] for line in lines], width, paint, right)
     before = None
     for line, block in zip(lines, below, strict=True):
         yield [*([line[0]] if line[0] != before else []), *block]
@@ -120,21 +138,6 @@ def paragraph(text: str, *, width: int | None, indent: str = "") -> Iterator[str
             break_on_hyphens=False,
             break_long_words=False,
         )
-
-
-def _blocks(
-    lines: Sequence[Sequence[str]], width: int | None, paint: Paint, right: frozenset[int]
-) -> Iterator[Iterator[str]]:
-    """For each row, the lines that it takes on the screen."""
-    widths = _widths(lines)
-    indent = _indent(widths)
-    for line in lines:
-        cells = [
-            cell.rjust(size) if column in right else cell.ljust(size)
-            for column, (cell, size) in enumerate(zip(line, widths, strict=False))
-        ]
-        start = "".join(paint(cell) + _GAP for cell in cells)
-        yield _with_text(start, line[-1], indent, width)
 
 
 def _widths(lines: Sequence[Sequence[str]]) -> list[int]:

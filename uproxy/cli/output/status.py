@@ -6,11 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from uproxy.cli.output.columns import Paint, columns, grouped_blocks, paragraph, plain
+from uproxy.cli.output.columns import (
+    Paint,
+    column_blocks,
+    columns,
+    grouped_blocks,
+    paragraph,
+    plain,
+)
 from uproxy.cli.output.load_balancer import sections
 from uproxy.cli.output.numbers import amount, counted
 from uproxy.core.report.status import ApiServerStatus, FrontendState
-from uproxy.core.report.status_format import FrontendView, HealthCheckView, StatusView
+from uproxy.core.report.status_format import FrontendView, HealthCheckView, ServiceView, StatusView
 
 READY: Final = "ready"
 _HEAD: Final = ("SERVICE", "KIND", "FRONTEND", "STATE", "BACKENDS", "FLOWS", "REASON")
@@ -42,11 +49,22 @@ def beginning(status: StatusView, width: int | None) -> Iterator[str]:
 
 def ending(status: StatusView, width: int | None) -> Iterator[str]:
     """What follows the frontends."""
-    yield from _section(
-        "Not served, or only in part",
-        [("", each.service, each.reason) for each in status.services],
-        width,
-    )
+    for block in unserved_blocks(status.services, width):
+        yield from block
+    yield from remaining(status, width)
+
+
+def unserved_blocks(services: Sequence[ServiceView], width: int | None) -> Iterator[Sequence[str]]:
+    """The title above Services that are not served, then the lines of each; nothing if there are
+    none."""
+    if services:
+        yield ["", "Not served, or only in part:"]
+        rows = [("", each.service, each.reason) for each in services]
+        yield from map(list, column_blocks(rows, width))
+
+
+def remaining(status: StatusView, width: int | None) -> Iterator[str]:
+    """What is about no single Service, or about what is not one yet."""
     yield from _section(
         "Cannot be used",
         [("", f"{each.where}:", _problem(each.field, each.reason)) for each in status.objects],
