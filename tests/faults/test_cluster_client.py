@@ -78,8 +78,7 @@ class World:
             config,
             reconciler,
             self.supervisor,
-            unreachable=dict,
-            servers=dict,
+            problems=lambda: None,
             files=SnapshotFiles(save=self._save),
         )
 

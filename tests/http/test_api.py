@@ -24,7 +24,9 @@ from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.pod_history import Place
 from uproxy.core.printable import printable
 from uproxy.core.report.flow_format import Ended, FlowFilter, FlowsView, flow_view
+from uproxy.core.report.history import HistoryView, Sample
 from uproxy.core.report.readiness import Reason, ReasonKind
+from uproxy.core.report.recent_events import EventView
 from uproxy.core.report.status import FrontendState, Status
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.route import ServicePortName
@@ -33,8 +35,10 @@ from uproxy.http.api import api_app
 from uproxy.http.server import HttpServer
 
 JSON_TEXTS = {name: text for name, text in NASTY.items() if name != "surrogate"}
+EVENTS = [EventView(5.0, "Warning", "PortConflict", "Service shop/web", "\u202etaken")]
 PATHS = ["/", "/metrics", "/proxyMode", "/configz", "/healthz", "/readyz"]
 PATHS += ["/api/v1/routes", "/api/v1/services", "/api/v1/flows"]
+PATHS += ["/api/v1/summary", "/api/v1/history"]
 
 
 async def _flows(wanted: FlowFilter) -> FlowsView:
@@ -59,6 +63,8 @@ async def serving(
         notes=lambda: notes,
         settings=lambda: {"hostnameOverride": "node-7"},
         flows=_flows,
+        history=lambda after: HistoryView(2.0, [Sample(after + 1, 2.5, 3, 4, 5, 6)], EVENTS),
+        started=77.5,
         version="1.2.3",
     )
     async with HttpServer(app, [Address("127.0.0.1", 0)], name="metrics") as server:
@@ -140,6 +146,53 @@ async def test_routes() -> None:
         ]
         narrow = await fetch(address, "/api/v1/routes?namespace=default&service=kubia&state=failed")
         assert [each["state"] for each in narrow.json["frontends"]] == ["failed"]
+
+
+async def test_summary() -> None:
+    async with serving() as address:
+        answer = await fetch(address, "/api/v1/summary")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "application/json"
+    assert (answer.json["node"], answer.json["version"], answer.json["started"]) == (
+        "node-1",
+        "1.2.3",
+        77.5,
+    )
+    assert [each["service"] for each in answer.json["ports"]] == [
+        "default/kubia",
+        "kube-system/dns",
+    ]
+
+
+async def test_a_summary_that_has_not_changed_is_not_sent_again() -> None:
+    async with serving() as address:
+        first = await fetch(address, "/api/v1/summary")
+        second = await fetch(address, "/api/v1/summary", If_None_Match=first.headers["Etag"])
+        other = await fetch(address, "/api/v1/summary", If_None_Match='W/"0123"')
+    assert first.headers["Cache-Control"] == second.headers["Cache-Control"] == "no-cache"
+    assert (second.status, second.body) == (304, b"")
+    assert second.headers["Etag"] == first.headers["Etag"]
+    assert (other.status, other.body) == (200, first.body)
+
+
+async def test_history() -> None:
+    async with serving() as address:
+        answer = await fetch(address, "/api/v1/history?after=1000.5")
+        wrong = await fetch(address, "/api/v1/history?after=x")
+    assert answer.json["period"] == 2.0
+    assert answer.json["samples"] == [
+        {
+            "time": 1001.5,
+            "flows": 2.5,
+            "activeFlows": 3,
+            "clientBytes": 4.0,
+            "backendBytes": 5.0,
+            "failures": 6.0,
+        }
+    ]
+    assert answer.json["events"][0]["regarding"] == "Service shop/web"
+    assert is_fit_to_print(answer.body.decode())
+    assert (wrong.status, wrong.body) == (400, b"after='x' is not a Unix time in seconds\n")
 
 
 async def test_routes_before_the_first_sync() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,10 +14,8 @@ from uproxy.control.event_sender import EventSender
 from uproxy.control.reconciler import Reconciler
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.core.cluster.objects import EndpointSlice, Node, Object, ObjectName, Service
-from uproxy.core.flows.backend_reachability import FailedAttempts
 from uproxy.core.report.event_log import EventRequest
-from uproxy.core.report.problems import Event, Problems, Reference, problems, starting
-from uproxy.core.route import ServicePortName
+from uproxy.core.report.problems import Event, Problems, Reference, starting
 from uproxy.host.threads import run_to_completion
 from uproxy.sources.kubernetes.resources import NODE, SERVICES, SLICES
 from uproxy.sources.kubernetes.source import KubernetesSource
@@ -50,14 +48,10 @@ class ClusterClient:
         reconciler: Reconciler,
         supervisor: TaskSupervisor,
         *,
-        unreachable: Callable[[], Mapping[ServicePortName, FailedAttempts]],
-        servers: Callable[[], Mapping[str, str]],
+        problems: Callable[[], Problems | None],
         files: SnapshotFiles = _FILES,
     ) -> None:
-        """`unreachable`: ports of which no backend answers. `servers`: what is wrong with those of
-        this program, by the reasons of Events."""
-        self._unreachable = unreachable
-        self._servers = servers
+        """`problems`: what the cluster is told of; see EventSender."""
         self._source = source
         self._supervisor = supervisor
         self._node = config.node_name
@@ -75,7 +69,7 @@ class ClusterClient:
                 save=files.save,
             )
         self._events = EventSender(
-            self._send, node=config.node_name, problems=self._problems, uid=self._uid
+            self._send, node=config.node_name, problems=problems, uid=self._uid
         )
 
     @property
@@ -115,19 +109,6 @@ class ClusterClient:
         async with self._source.api.send(sent) as answer:
             await answer.read(_MAX_EVENT)
             return answer.status
-
-    def _problems(self) -> Problems | None:
-        reconciler = self._reconciler
-        if not reconciler.served_once.is_set():
-            return None
-        return problems(
-            self._node,
-            reconciler.table,
-            reconciler.failures,
-            reconciler.health_check_failures,
-            unreachable=self._unreachable(),
-            servers=self._servers(),
-        )
 
     def _uid(self, regarding: Reference) -> str | None:
         if regarding.kind == "Node":

@@ -16,7 +16,7 @@ from uproxy.control.cluster_client import ClusterClient
 from uproxy.control.ended_flows import EndedFlows
 from uproxy.control.environment import LOCAL, Environment
 from uproxy.control.garbage import freeze_after
-from uproxy.control.http_servers import http_servers, server_problems
+from uproxy.control.http_servers import http_servers
 from uproxy.control.listeners import Listeners
 from uproxy.control.load_balancer.assembly import new_load_balancer
 from uproxy.control.load_balancer.load_balancer import LoadBalancer
@@ -178,8 +178,7 @@ class Daemon:
             self.config,
             self.reconciler,
             self.supervisor,
-            unreachable=lambda: self.backend_reachability.unreachable,
-            servers=lambda: server_problems(self.servers),
+            problems=lambda: self.status.problems(),
             files=self._environment.snapshots,
         )
 
@@ -191,7 +190,7 @@ class Daemon:
             state=self.state,
             supervisor=self.supervisor,
             calls=self._environment.announcing,
-            send_events=client.send if client is not None else lambda _: None,
+            send_events=lambda events: self.status.happened(events, client),
             find_other_proxies=self._environment.find_other_proxies,
             occupied=self.machine.occupied,
             served=Served(

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from uproxy.config.as_file import as_file, origins
 from uproxy.config.settings import Address, Config
+from uproxy.control.recording import Recording
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.report.flow_format import FlowFilter, FlowsView
 from uproxy.core.report.health import ProxyHealth
@@ -36,6 +37,8 @@ class Program(Protocol):
     def health(self) -> ProxyHealth: ...
     @property
     def telemetry(self) -> Telemetry: ...
+    @property
+    def recording(self) -> Recording: ...
     def now(self) -> Status: ...
     def service_names(self) -> Iterable[ObjectName]: ...
     def node_eligible(self) -> bool: ...
@@ -59,6 +62,8 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
             notes=program.notes,
             settings=lambda: shown(program.config),
             flows=program.flows,
+            history=program.recording.view,
+            started=program.recording.started,
         )
         yield _server(METRICS, config.metrics_address, app)
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from uproxy.config.settings import Config
 from uproxy.control.backend_reachability import BackendReachability
 from uproxy.control.client_ip_preservation import ClientIPPreservation
+from uproxy.control.cluster_client import ClusterClient
 from uproxy.control.ended_flows import EndedFlows
+from uproxy.control.http_servers import server_problems
 from uproxy.control.listeners import Listeners
 from uproxy.control.load_balancer.load_balancer import LoadBalancer
 from uproxy.control.machine import Machine
 from uproxy.control.reconciler import Reconciler
+from uproxy.control.recording import Recording
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.control.workers import Workers
 from uproxy.core.cluster.objects import ObjectName
@@ -30,6 +33,7 @@ from uproxy.core.report.overview import (
     service_statuses,
     unserved,
 )
+from uproxy.core.report.problems import Event, Problems, Reference, problems
 from uproxy.core.report.readiness import Reason, ReasonKind, not_ready, texts
 from uproxy.core.report.status import ApiServerStatus, FrontendStatus, ObjectStatus, Status
 from uproxy.core.report.telemetry import Telemetry
@@ -65,6 +69,16 @@ class ProgramStatus:
     """Says which other processes have ports that this program needs."""
     restart_for: Sequence[str] = ()
     """Fields of the configuration file that were changed, and take effect after a restart."""
+    recording: Recording = field(init=False)
+    """The recent past."""
+
+    def __post_init__(self) -> None:
+        self.recording = Recording(
+            self.config.node_name,
+            counters=self.workers.counters,
+            problems=self.problems,
+            exists=self._exists,
+        )
 
     def now(self) -> Status:
         """Everything that can be said at this moment."""
@@ -99,6 +113,27 @@ class ProgramStatus:
     async def flows(self, wanted: FlowFilter) -> FlowsView:
         """Flows that have ended, as far as workers answer."""
         return await self.ended_flows.find(wanted)
+
+    def problems(self) -> Problems | None:
+        """What Events are about; None: it is too early to say."""
+        reconciler = self.reconciler
+        if not reconciler.served_once.is_set():
+            return None
+        return problems(
+            self.config.node_name,
+            reconciler.table,
+            reconciler.failures,
+            reconciler.health_check_failures,
+            unreachable=self.backend_reachability.unreachable,
+            servers=server_problems(self.servers),
+        )
+
+    def happened(self, events: Iterable[Event], cluster: ClusterClient | None) -> None:
+        """Show Events here, and send them to the cluster."""
+        happened = tuple(events)
+        self.recording.happened(happened)
+        if cluster is not None:
+            cluster.send(happened)
 
     def reasons_not_healthy(self) -> Sequence[Reason]:
         """Why /healthz fails; empty: it succeeds."""
@@ -151,6 +186,10 @@ class ProgramStatus:
         if missing:
             found.append(f"{missing} of {self.config.workers} workers to start")
         return found
+
+    def _exists(self, regarding: Reference) -> bool:
+        name = ObjectName(regarding.namespace, regarding.name)
+        return regarding.kind == "Node" or self.reconciler.state.service(name) is not None
 
     def _no_primary_address(self) -> str:
         """Why NodePorts are missing that are wanted at the primary addresses; "": none is."""

@@ -86,6 +86,8 @@ async def running(
             conflicts = PortConflicts(daemon, environment)
             daemon.status.port_conflicts = lambda: conflicts.notes
             background.append(tasks.create_task(conflicts.run(), name="port conflicts"))
+            recording = daemon.supervisor.run("recording", daemon.status.recording.run)
+            background.append(tasks.create_task(recording, name="recording"))
             background.append(tasks.create_task(daemon.run(), name="daemon"))
             daemon.stop_following = background[-1].cancel
             try:

@@ -17,11 +17,14 @@ import uproxy
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.printable import printable, printable_json
 from uproxy.core.report.flow_format import FlowFilter, FlowsView, parse_flow_filter
+from uproxy.core.report.history import PERIOD, HistoryView, parse_after
 from uproxy.core.report.readiness import Reason, texts
 from uproxy.core.report.status import Status
 from uproxy.core.report.status_format import ServiceNamesView, parse_filter, status_view
+from uproxy.core.report.summary import summary_view
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.allowed_hosts import answers_to
+from uproxy.http.etags import if_changed
 from uproxy.http.metrics import metrics_page
 from uproxy.http.readyz import Notes, readyz_page
 
@@ -32,6 +35,8 @@ _LONGEST_NAME = 253
 """Characters of a DNS name; a longer name is cut off where it is repeated to the client."""
 _NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 _FRESH = {"Cache-Control": "no-store"}
+_IF_CHANGED = {"Cache-Control": "no-cache"}
+"""A client may keep the answer, and asks each time whether it is still the same."""
 _PAGE_POLICY = {
     "Content-Security-Policy": (
         "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; "
@@ -45,6 +50,10 @@ async def _no_flows(_: FlowFilter) -> FlowsView:
     return FlowsView([], "", 0, [])
 
 
+def _no_history(_: float) -> HistoryView:
+    return HistoryView(PERIOD, [], [])
+
+
 def api_app(
     status: Callable[[], Status],
     telemetry: Telemetry,
@@ -55,6 +64,8 @@ def api_app(
     notes: Notes = tuple,
     settings: Callable[[], Mapping[str, Any]] = dict,
     flows: FindFlows = _no_flows,
+    history: Callable[[float], HistoryView] = _no_history,
+    started: float = 0.0,
     version: str = uproxy.__version__,
 ) -> web.Application:
     """The application, which answers at any time, also before the first sync.
@@ -62,7 +73,8 @@ def api_app(
     `status` and `service_names` are called for each request. /readyz is that of the health port,
     but with the text of each reason. `names`: host names by which requests may address this
     server, besides IP addresses; see `allowed_hosts`. `settings`: what /configz shows.
-    `flows` asks the workers for flows that have ended.
+    `flows` asks the workers for flows that have ended. `history` is given a Unix time, after which
+    samples are wanted; `started` is one, too.
     """
     one_at_a_time = _OneAtATime()
     app = web.Application(middlewares=[_only_for(names)])
@@ -74,6 +86,8 @@ def api_app(
         ("/healthz", _text("ok")),
         ("/readyz", readyz_page(not_ready, notes, lines_of=texts)),
         ("/api/v1/routes", one_at_a_time(_routes(status))),
+        ("/api/v1/summary", one_at_a_time(_summary(status, version, started))),
+        ("/api/v1/history", _history(history)),
         ("/api/v1/services", one_at_a_time(_services(service_names))),
         # Not behind the others: a worker that hangs takes the patience of whoever asks.
         ("/api/v1/flows", _OneAtATime()(_flows(flows))),
@@ -166,6 +180,25 @@ def _flows(find: FindFlows) -> Page:
     return page
 
 
+def _summary(status: Callable[[], Status], version: str, started: float) -> Page:
+    async def page(request: web.Request) -> web.Response:
+        view = summary_view(status(), version=version, started=started)
+        return if_changed(request, _answer(view, _IF_CHANGED))
+
+    return page
+
+
+def _history(history: Callable[[float], HistoryView]) -> Page:
+    async def page(request: web.Request) -> web.Response:
+        try:
+            after = parse_after(request.query)
+        except ValueError as error:
+            return web.Response(status=400, text=f"{error}\n", headers=_NOSNIFF)
+        return _answer(history(after))
+
+    return page
+
+
 def _services(service_names: Callable[[], Iterable[ObjectName]]) -> Page:
     async def page(_: web.Request) -> web.Response:
         return _answer(ServiceNamesView(sorted(map(str, service_names()))))
@@ -173,11 +206,11 @@ def _services(service_names: Callable[[], Iterable[ObjectName]]) -> Page:
     return page
 
 
-def _answer(view: msgspec.Struct) -> web.Response:
+def _answer(view: msgspec.Struct, caching: Mapping[str, str] = _FRESH) -> web.Response:
     response = web.Response(
         body=printable_json(msgspec.json.encode(view)),
         content_type="application/json",
-        headers=_NOSNIFF | _FRESH,
+        headers={**_NOSNIFF, **caching},
     )
     response.enable_compression()
     return response

@@ -149,9 +149,7 @@ def status_view(status: Status, wanted: Filter) -> StatusView:
         objects=sorted(status.objects, key=lambda each: (each.where, each.field, each.reason)),
         workers=sorted(status.workers, key=lambda each: each.index),
         health_checks=[
-            HealthCheckView(
-                str(each.service), each.port, dict(sorted(each.counts.items())), each.reason
-            )
+            health_check_view(each)
             for each in sorted(status.health_checks, key=_by_service)
             if selects(each.service)
         ],
@@ -165,6 +163,13 @@ def status_view(status: Status, wanted: Filter) -> StatusView:
             if status.load_balancer is None
             else load_balancer_view(status.load_balancer, selects)
         ),
+    )
+
+
+def health_check_view(each: HealthCheckStatus) -> HealthCheckView:
+    """One health check port."""
+    return HealthCheckView(
+        str(each.service), each.port, dict(sorted(each.counts.items())), each.reason
     )
 
 

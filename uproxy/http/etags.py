@@ -1,0 +1,20 @@
+"""Entity tags: a client that has an answer already gets "not modified" in its place."""
+
+from __future__ import annotations
+
+import hashlib
+
+from aiohttp import ETag, hdrs, web
+
+
+def if_changed(request: web.Request, response: web.Response) -> web.Response:
+    """The response with a tag of its content, or 304 (Not Modified) if the client has that content.
+    It must have a Cache-Control header that lets clients keep it."""
+    assert isinstance(response.body, bytes)
+    tag = hashlib.blake2b(response.body, digest_size=16).hexdigest()
+    # Weak, since the content may be compressed on its way (RFC 9110, 8.8.3.3).
+    response.etag = ETag(value=tag, is_weak=True)
+    if all(each.value != tag for each in request.if_none_match or ()):
+        return response
+    headers = {name: response.headers[name] for name in (hdrs.ETAG, hdrs.CACHE_CONTROL)}
+    return web.Response(status=304, headers=headers)
