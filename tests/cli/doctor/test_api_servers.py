@@ -12,7 +12,8 @@ from tests.fake_api.threads import in_thread
 from tests.ports import free_port
 from uproxy.apiserver.candidates import ServerAddress
 from uproxy.cli.doctor.api_servers import ask_api_servers
-from uproxy.cli.doctor.checks import Result, api_servers
+from uproxy.cli.doctor.checks import api_servers
+from uproxy.cli.doctor.findings import Result
 from uproxy.core.errors import SourceError
 
 READY = ServerAddress("https://192.0.2.1:6443", "kubelet's kubeconfig k")

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from uproxy.cli.commands.doctor import report
-from uproxy.cli.doctor.checks import Finding, Load, Result, check, failed
+from uproxy.cli.doctor.checks import check
 from uproxy.cli.doctor.facts import CAPABILITIES, Machine, capabilities, examine, strict_interfaces
+from uproxy.cli.doctor.findings import Finding, Result, failed
+from uproxy.cli.doctor.limits import Load
 from uproxy.cli.output.columns import plain
 
 GOOD: dict[str, Any] = {

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.views import frontend, status
 from uproxy.cli.doctor import load_balancer_facts as facts
-from uproxy.cli.doctor.checks import Finding, Result
+from uproxy.cli.doctor.findings import Finding, Result
 from uproxy.cli.doctor.load_balancer import check_load_balancer
 from uproxy.cli.doctor.load_balancer_facts import Announcing, InterfaceAddress
 from uproxy.core.allocation.pool_syntax import parse_pool

@@ -12,7 +12,7 @@ from tests.fake_api.kinds import ADVERTISEMENTS, POOLS
 from tests.fake_api.kubeconfigs import write_kubeconfig
 from tests.fake_api.server import FakeApi
 from tests.fake_api.threads import ThreadedApi, in_thread
-from uproxy.cli.doctor.checks import Finding, Result
+from uproxy.cli.doctor.findings import Finding, Result
 from uproxy.cli.doctor.metallb import MetalLBObjects, ask_metallb, check_metallb
 from uproxy.core.errors import SourceError
 

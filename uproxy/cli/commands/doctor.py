@@ -10,16 +10,10 @@ from typing import Final
 import click
 import msgspec
 
-from uproxy.cli.doctor.checks import (
-    Finding,
-    Load,
-    Result,
-    api_servers,
-    check,
-    failed,
-    fit_to_print,
-)
+from uproxy.cli.doctor.checks import api_servers, check
 from uproxy.cli.doctor.facts import examine
+from uproxy.cli.doctor.findings import Finding, Result, failed, fit_to_print
+from uproxy.cli.doctor.limits import Load
 from uproxy.cli.doctor.load_balancer import check_load_balancer
 from uproxy.cli.doctor.load_balancer_facts import examine_load_balancer
 from uproxy.cli.flag_types import number

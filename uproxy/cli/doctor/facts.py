@@ -96,6 +96,11 @@ class Machine:
     taken_ports: Mapping[int, str]
     """HEALTHZ_PORT and METRICS_PORT if they are taken, with what /proxyMode says there, or ""."""
 
+    def number(self, sysctl: str, otherwise: int = 0) -> int:
+        """The value of a sysctl, or `otherwise` if it is not known."""
+        text = self.sysctls.get(sysctl, "")
+        return int(text) if text.isdecimal() else otherwise
+
 
 def examine() -> Machine:
     """Find all facts. This takes a second at most, if the program on a port does not answer."""

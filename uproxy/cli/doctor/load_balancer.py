@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from uproxy.cli.doctor.checks import Finding, Result, fit_to_print
+from uproxy.cli.doctor.findings import Finding, Result, fit_to_print
 from uproxy.cli.doctor.load_balancer_facts import Announcing
 from uproxy.core.allocation.ranges import AddressRange
 from uproxy.host.segments import Segment

@@ -14,7 +14,7 @@ from uproxy.apiserver.client import ApiClient
 from uproxy.apiserver.discovery import find_access
 from uproxy.apiserver.request import ApiServer, Request
 from uproxy.apiserver.unreachable import ApiUnreachable
-from uproxy.cli.doctor.checks import Finding, Result, fit_to_print
+from uproxy.cli.doctor.findings import Finding, Result, fit_to_print
 from uproxy.core.allocation.ip_address_pools import IPAddressPool, pool_from_object
 from uproxy.core.allocation.pools import Pool, without_overlaps
 from uproxy.core.announcing.advertisements import Advertisement

@@ -1,0 +1,28 @@
+"""Other programs that serve Services on this machine."""
+
+from __future__ import annotations
+
+from uproxy.cli.doctor.facts import HEALTHZ_PORT, METRICS_PORT, Machine
+from uproxy.cli.doctor.findings import Finding, Result
+
+
+def other_proxy(machine: Machine) -> Finding:
+    """kube-proxy has the same default ports, and its rules take packets before sockets get them."""
+    name = "other proxies"
+    cleanup = "stop it, and remove its rules: kube-proxy --cleanup"
+    if machine.proxies:
+        text = f"{'; '.join(machine.proxies)}: its rules take packets before uproxy does"
+        return Finding(name, Result.WARN, text, cleanup)
+    if not machine.taken_ports:
+        text = f"ports {METRICS_PORT} and {HEALTHZ_PORT} are free"
+        return Finding(name, Result.OK, text)
+    mode = next(filter(None, machine.taken_ports.values()), "")
+    if mode == "userspace":
+        return Finding(name, Result.OK, "uproxy is running here; see: uproxy status")
+    if mode:
+        text = f"kube-proxy runs here in mode {mode}; its rules take packets before uproxy does"
+        return Finding(name, Result.WARN, text, cleanup)
+    ports = "port " if len(machine.taken_ports) == 1 else "ports "
+    ports += " and ".join(map(str, machine.taken_ports))
+    advice = "choose other ports with --metrics-bind-address and --healthz-bind-address"
+    return Finding(name, Result.WARN, f"another program listens on {ports}", advice)
