@@ -9,8 +9,16 @@ import pytest
 
 from uproxy.cli.commands.doctor import report
 from uproxy.cli.doctor.checks import check
-from uproxy.cli.doctor.facts import CAPABILITIES, Machine, capabilities, examine, strict_interfaces
+from uproxy.cli.doctor.facts import (
+    CAPABILITIES,
+    Machine,
+    capabilities,
+    examine,
+    has_pods,
+    strict_interfaces,
+)
 from uproxy.cli.doctor.findings import Finding, Result, failed
+from uproxy.cli.doctor.io_uring_facts import IoUring
 from uproxy.cli.doctor.limits import Load
 from uproxy.cli.output.columns import plain
 
@@ -33,11 +41,12 @@ GOOD: dict[str, Any] = {
     "descriptors": 1048576,
     "epoll": True,
     "splice": "",
-    "io_uring": "",
+    "io_uring": IoUring(),
     "reuse_port": "",
     "ipv6": "",
     "transparent": "",
     "nft": True,
+    "has_pods": True,
     "bridges": ("cni0",),
     "bridge_rules": "",
     "masqueraded": {},
@@ -94,6 +103,30 @@ def test_why_pods_see_the_node() -> None:
             "clients' addresses",
             "pods see those that their Services ask for",
             id="a uproxy",
+        ),
+        pytest.param(
+            {"bridges": ()}, "br_netfilter", "this machine has no bridge", id="nothing to filter"
+        ),
+        pytest.param(
+            {"has_pods": False}, "pods behind a bridge", "this machine has no pods", id="no pods"
+        ),
+        pytest.param(
+            {"has_pods": False, "nft": False},
+            "nft",
+            "not found; it only shows pods the client's address, and this machine has no pods",
+            id="no nft, and no pods",
+        ),
+        pytest.param(
+            {},
+            "tcp_migrate_req",
+            "off, and not needed: clients in the queue of a worker wait for the next worker",
+            id="no migration",
+        ),
+        pytest.param(
+            {"sysctls": {"net.ipv4.tcp_migrate_req": "1"}},
+            "tcp_migrate_req",
+            "on; uproxy works with it and without it",
+            id="migration",
         ),
     ],
 )
@@ -153,19 +186,6 @@ NOBODY: dict[str, Any] = {"capabilities": frozenset()}
             {"splice": "Invalid argument"}, "splice", "warn", "speed", id="splice does not work"
         ),
         pytest.param(
-            {"io_uring": "Function not implemented"}, "io_uring", "warn", "6.1", id="no io_uring"
-        ),
-        pytest.param(
-            {
-                "io_uring": "Operation not permitted",
-                "sysctls": {"kernel.io_uring_disabled": "2"},
-            },
-            "io_uring",
-            "warn",
-            "sysctl kernel.io_uring_disabled=0",
-            id="io_uring switched off",
-        ),
-        pytest.param(
             NOBODY | {"sysctls": {"fs.pipe-user-pages-soft": "1024"}},
             "pipes",
             "warn",
@@ -206,6 +226,62 @@ NOBODY: dict[str, Any] = {"capabilities": frozenset()}
             id="no IP_TRANSPARENT",
         ),
         pytest.param({"nft": False}, "nft", "warn", "nftables", id="no nft"),
+        pytest.param({"nft": False, "has_pods": False}, "nft", "ok", "", id="no nft, and no pods"),
+        pytest.param(
+            {"transparent": "Operation not permitted", "has_pods": False},
+            "IP_TRANSPARENT",
+            "ok",
+            "",
+            id="no IP_TRANSPARENT, and no pods",
+        ),
+        pytest.param(
+            {"bridge_rules": "nft: Operation not supported", "has_pods": False},
+            "pods behind a bridge",
+            "ok",
+            "",
+            id="a bridge, and no pods",
+        ),
+        pytest.param(
+            {"proxies": ("kube-proxy in mode iptables (chain KUBE-SERVICES)",)},
+            "br_netfilter",
+            "warn",
+            "modprobe br_netfilter; sysctl net.bridge.bridge-nf-call-iptables=1",
+            id="kube-proxy without br_netfilter",
+        ),
+        pytest.param(
+            {
+                "taken_ports": {10249: "ipvs"},
+                "sysctls": {"net.bridge.bridge-nf-call-iptables": "0"},
+            },
+            "br_netfilter",
+            "warn",
+            "modprobe br_netfilter",
+            id="kube-proxy with br_netfilter switched off",
+        ),
+        pytest.param(
+            {
+                "taken_ports": {10249: "ipvs"},
+                "sysctls": {"net.bridge.bridge-nf-call-iptables": "1"},
+            },
+            "br_netfilter",
+            "ok",
+            "",
+            id="kube-proxy with br_netfilter",
+        ),
+        pytest.param(
+            {"proxies": ("Cilium (interface cilium_host)",)},
+            "br_netfilter",
+            "ok",
+            "",
+            id="Cilium without br_netfilter",
+        ),
+        pytest.param(
+            {"taken_ports": {10249: "userspace"}},
+            "br_netfilter",
+            "ok",
+            "",
+            id="uproxy without br_netfilter",
+        ),
         pytest.param(
             {"strict_interfaces": ("eth0", "eth1")},
             "rp_filter",
@@ -357,6 +433,24 @@ def test_strict_interfaces(
         (tmp_path / name).mkdir()
         (tmp_path / name / "rp_filter").write_text(f"{value}\n")
     assert list(strict_interfaces(tmp_path)) == names
+
+
+@pytest.mark.parametrize(
+    ("environ", "path", "found"),
+    [
+        pytest.param({}, "etc/hosts", False, id="a laptop"),
+        pytest.param({}, "etc/cni/net.d/.keep", False, id="no network plugin yet"),
+        pytest.param({}, "etc/cni/net.d/10-flannel.conflist", True, id="a network plugin"),
+        pytest.param({}, "var/lib/kubelet/config.yaml", True, id="a kubelet"),
+        pytest.param({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, "etc/hosts", True, id="a Pod"),
+    ],
+)
+def test_which_machines_have_pods(
+    tmp_path: Path, environ: dict[str, str], path: str, found: bool
+) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).touch()
+    assert has_pods(environ, tmp_path) is found
 
 
 def test_this_machine_can_be_examined() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,37 @@ def test_a_good_machine_needs_no_advice(announce: str) -> None:
             id="Wi-Fi",
         ),
         pytest.param(
+            {"segments": {"eth0": replace(ETH0, carrier=False)}},
+            "carrier",
+            "eth0 has no carrier: this node announces no address there until it has",
+            "ip link set eth0 up",
+            id="no carrier",
+        ),
+        pytest.param(
+            {"segments": {"eth0": ETH0, "eth1": replace(ETH0, index=7)}},
+            "one interface",
+            "eth0 and eth1 are both in 192.0.2.0/24",
+            "bond, or: sysctl net.ipv4.conf.all.arp_ignore=1",
+            id="two interfaces",
+        ),
+        pytest.param(
+            {
+                "segments": {"eth0": ETH0, "eth1": replace(ETH0, index=7)},
+                "arp_ignore": {"eth0": 1, "eth1": 0},
+            },
+            "one interface",
+            "either answers for an address",
+            "arp_announce=2",
+            id="two interfaces, one of which answers for all",
+        ),
+        pytest.param(
+            {"programs": ("k3s ServiceLB (a pod svclb-...)",)},
+            "other announcers",
+            "k3s ServiceLB (a pod svclb-...) runs here",
+            "stop it",
+            id="k3s ServiceLB",
+        ),
+        pytest.param(
             {"arp_ignore": {"eth0": 2}}, "ARP", "arp_ignore is 2", "to 0 or 1", id="silent to all"
         ),
         pytest.param({"arp_ignore": {"eth0": 8}}, "ARP", "to no machine", "to 0 or 1", id="silent"),
@@ -228,6 +260,22 @@ def test_findings(parts: dict[str, Any], name: str, text: str, advice: str) -> N
         pytest.param({"leased": {"203.0.113.7": "eth1"}}, "DHCP", id="DHCP on another interface"),
         pytest.param({"without_ipv6": frozenset(("eth0",))}, "IPv6 of pools", id="IPv4 pools"),
         pytest.param({"segments": {"eth0": ETH0, "wlan0": WLAN0}}, "wireless", id="Wi-Fi beside"),
+        pytest.param(
+            {"segments": {"eth0": ETH0, "eth1": replace(WLAN0, carrier=False)}},
+            "carrier",
+            id="no carrier elsewhere",
+        ),
+        pytest.param(
+            {"segments": {"eth0": ETH0, "eth1": WLAN0}}, "one interface", id="two subnets"
+        ),
+        pytest.param(
+            {
+                "segments": {"eth0": ETH0, "eth1": replace(ETH0, index=7)},
+                "arp_ignore": {"eth0": 1, "eth1": 2},
+            },
+            "one interface",
+            id="two interfaces that answer for their own",
+        ),
     ],
 )
 def test_what_is_well(parts: dict[str, Any], name: str) -> None:
@@ -299,18 +347,34 @@ class TestFacts:
         assert dict(facts.arp_ignore(tmp_path)) == {"eth0": 2, "eth1": 1}
         assert list(facts.without_ipv6(tmp_path)) == ["eth0"]
 
-    def test_programs(self, tmp_path: Path) -> None:
-        for number, name, command in (
-            ("1", "speaker", "/speaker\0--port=7472\0--log-level=info"),
-            ("2", "speaker", "speaker\0-volume\x007"),
-            ("3", "kube-vip", "/kube-vip\0manager"),
-            ("4", "bash", "bash"),
-        ):
-            (tmp_path / number).mkdir()
-            (tmp_path / number / "comm").write_text(f"{name}\n")
-            (tmp_path / number / "cmdline").write_text(command)
-        (tmp_path / "5").mkdir()
-        assert sorted(facts.programs(tmp_path)) == ["MetalLB's speaker", "kube-vip"]
+    @pytest.mark.parametrize(
+        ("comm", "command", "environ", "found"),
+        [
+            pytest.param(
+                "speaker", "/speaker\0--port=7472\0", "", ["MetalLB's speaker"], id="MetalLB"
+            ),
+            pytest.param("speaker", "speaker\0-volume\x007", "", [], id="a loudspeaker"),
+            pytest.param("kube-vip", "/kube-vip\0manager", "", ["kube-vip"], id="kube-vip"),
+            pytest.param("bash", "bash", "", [], id="a shell"),
+            pytest.param(
+                "entry",
+                "/bin/sh\0/usr/bin/entry\0",
+                "PATH=/bin\0SRC_PORT=80\0DEST_PORT=80\0",
+                ["k3s ServiceLB (a pod svclb-...)"],
+                id="k3s ServiceLB",
+            ),
+            pytest.param("entry", "/bin/sh\0/usr/bin/entry\0", "", [], id="another script"),
+        ],
+    )
+    def test_programs(
+        self, tmp_path: Path, comm: str, command: str, environ: str, found: list[str]
+    ) -> None:
+        (tmp_path / "7").mkdir()
+        (tmp_path / "7" / "comm").write_text(f"{comm}\n")
+        (tmp_path / "7" / "cmdline").write_text(command)
+        (tmp_path / "7" / "environ").write_text(environ)
+        (tmp_path / "8").mkdir()
+        assert list(facts.programs(tmp_path)) == found
 
     @pytest.mark.parametrize(
         ("interfaces", "in_pod", "expected"),

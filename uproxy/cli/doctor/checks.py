@@ -8,12 +8,13 @@ from typing import Final
 from uproxy.apiserver.candidates import ServerAddress
 from uproxy.cli.doctor.facts import Machine
 from uproxy.cli.doctor.findings import Finding, Result, fit_to_print
+from uproxy.cli.doctor.io_uring import io_uring
 from uproxy.cli.doctor.limits import Load, descriptors, inotify
-from uproxy.cli.doctor.network import backlog, ipv6, node_ports, rp_filter, time_wait
+from uproxy.cli.doctor.network import accept_queues, backlog, ipv6, node_ports, rp_filter, time_wait
 from uproxy.cli.doctor.other_programs import other_proxy
-from uproxy.cli.doctor.pods import bridges, client_addresses
+from uproxy.cli.doctor.pods import bridge_filter, bridges, client_addresses
 from uproxy.cli.doctor.privileges import claims, low_ports, nft, transparent
-from uproxy.cli.doctor.runtime import epoll, io_uring, pipes, python, reuse_port, splice, uvloop
+from uproxy.cli.doctor.runtime import epoll, pipes, python, reuse_port, splice, uvloop
 
 _CHECKS: Final[tuple[Callable[[Machine], Finding], ...]] = (
     python,
@@ -29,9 +30,11 @@ _CHECKS: Final[tuple[Callable[[Machine], Finding], ...]] = (
     transparent,
     nft,
     bridges,
+    bridge_filter,
     client_addresses,
     rp_filter,
     backlog,
+    accept_queues,
     node_ports,
     time_wait,
     inotify,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import http.client
 import importlib.metadata
 import os
@@ -12,19 +10,19 @@ import platform
 import resource
 import select
 import shutil
-import socket
-import struct
 import sys
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from uproxy.cli.doctor import attempts
+from uproxy.cli.doctor.io_uring_facts import DISABLED, GROUP, IoUring, examine_io_uring
 from uproxy.core.report.status_format import StatusView
 from uproxy.host.bridge_rules import bridge_rules_error
 from uproxy.host.other_proxies import find_other_proxies
@@ -33,19 +31,19 @@ SYSCTLS: Final = (
     "fs.inotify.max_user_instances",
     "fs.inotify.max_user_watches",
     "fs.pipe-user-pages-soft",
-    "kernel.io_uring_disabled",
+    DISABLED,
+    GROUP,
+    "net.bridge.bridge-nf-call-iptables",
     "net.core.somaxconn",
     "net.ipv4.ip_local_port_range",
     "net.ipv4.ip_local_reserved_ports",
     "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.tcp_migrate_req",
     "net.ipv4.tcp_tw_reuse",
 )
 
 CAPABILITIES: Final = {"NET_BIND_SERVICE": 10, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_RESOURCE": 24}
 """Bits as in linux/capability.h."""
-
-_RING_FLAGS: Final = 1 << 12 | 1 << 13
-"""SINGLE_ISSUER, DEFER_TASKRUN."""
 
 _NET: Final = Path("/sys/class/net")
 _MOST: Final = 1 << 26
@@ -77,13 +75,15 @@ class Machine:
     """Hard limit of open files per process; uproxy raises the soft one to it."""
     epoll: bool
     splice: str
-    """Why splice(2) does not work; "" if it does. The next four fields are alike."""
-    io_uring: str
+    """Why splice(2) does not work; "" if it does. The next three fields are alike."""
     reuse_port: str
     ipv6: str
     transparent: str
     """IP_TRANSPARENT, for sockets that have addresses of other machines."""
+    io_uring: IoUring
     nft: bool
+    has_pods: bool
+    """Whether pods run on this machine, or may."""
     bridges: tuple[str, ...]
     """Linux bridges, by name."""
     bridge_rules: str
@@ -104,28 +104,33 @@ class Machine:
 
 def examine() -> Machine:
     """Find all facts. This takes a second at most, if the program on a port does not answer."""
+    sysctls = {name: value for name in SYSCTLS if (value := _sysctl(name))}
+    status = _read("/proc/self/status")
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         python=tuple(sys.version_info[:3]),
         uvloop=_version("uvloop"),
         cpus=len(os.sched_getaffinity(0)),
-        capabilities=capabilities(_read("/proc/self/status")),
-        sysctls={name: value for name in SYSCTLS if (value := _sysctl(name))},
+        capabilities=capabilities(status),
+        sysctls=sysctls,
         strict_interfaces=tuple(strict_interfaces(Path("/proc/sys/net/ipv4/conf"))),
         descriptors=_descriptors(),
         epoll=hasattr(select, "epoll"),
-        splice=_failure(_try_splice),
-        io_uring=_failure(_try_io_uring),
-        reuse_port=_failure(_try_reuse_port),
-        ipv6=_failure(_try_ipv6),
-        transparent=_failure(_try_transparent),
+        splice=attempts.failure(attempts.try_splice),
+        io_uring=examine_io_uring(sysctls, status),
+        reuse_port=attempts.failure(attempts.try_reuse_port),
+        ipv6=attempts.failure(attempts.try_ipv6),
+        transparent=attempts.failure(attempts.try_transparent),
         nft=shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None,
+        has_pods=has_pods(os.environ),
         bridges=tuple(sorted(each.parent.name for each in _NET.glob("*/bridge"))),
         bridge_rules=bridge_rules_error(),
         masqueraded=masqueraded(METRICS_PORT),
         proxies=find_other_proxies(),
         taken_ports={
-            port: proxy_mode(port) for port in (HEALTHZ_PORT, METRICS_PORT) if _is_taken(port)
+            port: proxy_mode(port)
+            for port in (HEALTHZ_PORT, METRICS_PORT)
+            if attempts.is_taken(port)
         },
     )
 
@@ -149,6 +154,12 @@ def masqueraded(port: int) -> Mapping[str, int]:
         if each.client_address_reason
     }
     return Counter(found.values())
+
+
+def has_pods(environ: Mapping[str, str], root: Path = Path("/")) -> bool:
+    """Whether this is a Pod, or a machine with a kubelet or a network plugin."""
+    plugins = any((root / "etc/cni/net.d").glob("*.conf*"))
+    return "KUBERNETES_SERVICE_HOST" in environ or plugins or (root / "var/lib/kubelet").is_dir()
 
 
 def capabilities(status: str) -> frozenset[str]:
@@ -194,66 +205,6 @@ def _version(package: str) -> str:
 def _descriptors() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
-
-
-def _failure(attempt: Callable[[], object]) -> str:
-    """Why something does not work; "" if it does."""
-    try:
-        attempt()
-    except (OSError, AttributeError) as error:
-        return getattr(error, "strerror", None) or str(error)
-    return ""
-
-
-def _try_splice() -> None:
-    reader, writer = os.pipe()
-    left, right = socket.socketpair()
-    with left, right:
-        try:
-            left.send(b"x")
-            os.splice(right.fileno(), writer, 1)
-        finally:
-            os.close(reader)
-            os.close(writer)
-
-
-def _try_io_uring() -> None:
-    """Call io_uring_setup(2) with the newest flags that workers need (Linux 6.1)."""
-    parameters = ctypes.create_string_buffer(
-        struct.pack("=III", 0, 0, _RING_FLAGS).ljust(120, b"\0")
-    )
-    made = ctypes.CDLL(None, use_errno=True).syscall(425, 1, parameters)
-    if made < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    os.close(made)
-
-
-def _try_reuse_port() -> None:
-    with socket.socket() as first, socket.socket() as second:
-        for sock in (first, second):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        first.bind(("127.0.0.1", 0))
-        second.bind(first.getsockname())
-
-
-def _try_ipv6() -> None:
-    with socket.socket(socket.AF_INET6) as sock:
-        sock.bind(("::1", 0))
-
-
-def _try_transparent() -> None:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TRANSPARENT, 1)
-
-
-def _is_taken(port: int) -> bool:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("0.0.0.0", port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
 
 
 def proxy_mode(port: int) -> str:

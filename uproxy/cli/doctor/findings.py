@@ -41,4 +41,5 @@ def fit_to_print(finding: Finding) -> Finding:
 
 
 def few(names: Sequence[str]) -> str:
+    """The first three."""
     return f"{', '.join(names[:3])}{' ...' * (len(names) > 3)}"

@@ -6,6 +6,7 @@ Nothing here is a failure: without announcing, everything else is served.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
 from typing import Final
 
 from uproxy.cli.doctor.findings import Finding, Result, fit_to_print
@@ -27,7 +28,8 @@ def check_load_balancer(facts: Announcing) -> Iterator[Finding]:
     """The findings of all checks that concern this machine."""
     checks = [network_namespace, programs, statuses, overlaps]
     if facts.pools and facts.announce == "l2":
-        checks = [capabilities, network_namespace, subnets, wireless, arp, ipv6, dhcp, *checks[1:]]
+        wire = [carrier, wireless, arp, one_interface, ipv6, dhcp]
+        checks = [capabilities, network_namespace, subnets, *wire, *checks[1:]]
     elif facts.pools and facts.announce == "routes":
         checks.insert(0, route_capability)
     for each in checks:
@@ -86,6 +88,16 @@ def subnets(facts: Announcing) -> Finding:
     return Finding(name, Result.WARN, text, advice)
 
 
+def carrier(facts: Announcing) -> Finding:
+    name = "carrier"
+    found = [interface for interface, each in _used(facts) if not each.carrier]
+    if not found:
+        return Finding(name, Result.OK, "the interfaces of these subnets are up and connected")
+    text = f"{_some(found)} has no carrier: this node announces no address there until it has"
+    advice = f"connect its cable or virtual network, or: ip link set {found[0]} up"
+    return Finding(name, Result.WARN, text, advice)
+
+
 def wireless(facts: Announcing) -> Finding:
     name = "wireless"
     used = dict(_used(facts))
@@ -121,6 +133,26 @@ def arp(facts: Announcing) -> Finding:
         )
         return Finding(name, Result.WARN, text, advice)
     return Finding(name, Result.OK, "answered for the addresses that this node has")
+
+
+def one_interface(facts: Announcing) -> Finding:
+    """The kernel answers ARP on every interface for all addresses of the machine, unless arp_ignore
+    says otherwise. Then neighbours take either interface for the one that has an address."""
+    name = "one interface"
+    found = [
+        f"{first} and {second} are both in {subnet}"
+        for (first, one), (second, other) in combinations(_used(facts), 2)
+        for subnet in sorted({*one.subnets} & {*other.subnets})
+        if not (facts.arp_ignore.get(first, 0) and facts.arp_ignore.get(second, 0))
+    ]
+    if not found:
+        return Finding(name, Result.OK, "one interface answers for an address")
+    text = f"{_some(found)}: either answers for an address, and neighbours may take the wrong one"
+    advice = (
+        "join them in a bond, or: sysctl net.ipv4.conf.all.arp_ignore=1 "
+        "net.ipv4.conf.all.arp_announce=2"
+    )
+    return Finding(name, Result.WARN, text, advice)
 
 
 def ipv6(facts: Announcing) -> Finding:

@@ -33,6 +33,7 @@ _PROGRAMS: Final = {
     "openelb-speaker": "OpenELB",
 }
 """Programs that announce addresses of load balancers, by the names of their processes."""
+_KLIPPER: Final = "k3s ServiceLB (a pod svclb-...)"
 
 T = TypeVar("T")
 
@@ -172,14 +173,26 @@ def arp_ignore(directory: Path) -> Iterator[tuple[str, int]]:
     yield from ((name, max(everywhere, value)) for name, value in values.items())
 
 
-def programs(directory: Path) -> Iterator[str]:
+def programs(root: Path) -> Iterator[str]:
     """Programs that announce addresses too, from a directory like /proc."""
-    for each in directory.glob("[0-9]*/comm"):
-        name = _read(each).strip()
-        # Other programs are called "speaker", too. MetalLB's is started with its own flags.
-        command = _read(each.parent / "cmdline")
-        if name in _PROGRAMS and (name != "speaker" or "--port=" in command):
+    for each in root.glob("[0-9]*/comm"):
+        name, directory = _read(each).strip(), each.parent
+        if name in _PROGRAMS and (name != "speaker" or _is_metallb(directory)):
             yield _PROGRAMS[name]
+        elif name == "entry" and _is_klipper(directory):
+            yield _KLIPPER
+
+
+def _is_metallb(process: Path) -> bool:
+    """Other programs are called "speaker", too. MetalLB's is started with its own flags."""
+    return "--port=" in _read(process / "cmdline")
+
+
+def _is_klipper(process: Path) -> bool:
+    """The pods of k3s ServiceLB run a script, /usr/bin/entry, which makes rules and then waits. Its
+    variables say for which port; reading them takes the same user or CAP_SYS_PTRACE."""
+    variables = {each.partition("=")[0] for each in _read(process / "environ").split("\0")}
+    return "/usr/bin/entry" in _read(process / "cmdline") and {"SRC_PORT", "DEST_PORT"} <= variables
 
 
 def in_pod_network(interfaces: Iterable[str], variables: Mapping[str, str]) -> bool:

@@ -38,6 +38,17 @@ def backlog(machine: Machine) -> Finding:
     return Finding("backlog", Result.WARN, text, f"sysctl net.core.somaxconn={BACKLOG}")
 
 
+def accept_queues(machine: Machine) -> Finding:
+    """With tcp_migrate_req, the kernel moves clients that wait in the queue of a socket that is
+    closed to another one of its SO_REUSEPORT group. The control process keeps all sockets of a
+    group open, and closes them together once their queues are empty."""
+    name = "tcp_migrate_req"
+    if machine.number("net.ipv4.tcp_migrate_req"):
+        return Finding(name, Result.OK, "on; uproxy works with it and without it")
+    text = "off, and not needed: clients in the queue of a worker wait for the next worker"
+    return Finding(name, Result.OK, text)
+
+
 def node_ports(machine: Machine) -> Finding:
     """Outgoing connections take local ports at random, which may be those of NodePorts."""
     ephemeral = machine.sysctls.get("net.ipv4.ip_local_port_range", "32768 60999")

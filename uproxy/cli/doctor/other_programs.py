@@ -6,6 +6,12 @@ from uproxy.cli.doctor.facts import HEALTHZ_PORT, METRICS_PORT, Machine
 from uproxy.cli.doctor.findings import Finding, Result
 
 
+def kube_proxy(machine: Machine) -> bool:
+    """Whether a kube-proxy runs here, or its rules are left."""
+    modes = {mode for mode in machine.taken_ports.values() if mode not in ("", "userspace")}
+    return bool(modes) or any("kube-proxy" in each for each in machine.proxies)
+
+
 def other_proxy(machine: Machine) -> Finding:
     """kube-proxy has the same default ports, and its rules take packets before sockets get them."""
     name = "other proxies"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from uproxy.cli.doctor.facts import Machine
 from uproxy.cli.doctor.findings import Finding, Result
+
+_NO_PODS: Final = "it only shows pods the client's address, and this machine has no pods"
 
 
 def low_ports(machine: Machine) -> Finding:
@@ -27,6 +31,9 @@ def claims(machine: Machine) -> Finding:
 
 
 def transparent(machine: Machine) -> Finding:
+    if machine.transparent and not machine.has_pods:
+        text = f"{machine.transparent}; {_NO_PODS}"
+        return Finding("IP_TRANSPARENT", Result.OK, text)
     if machine.transparent:
         text = f"{machine.transparent}: pods see this node's address instead of the client's"
         advice = "grant CAP_NET_ADMIN, or use the PROXY protocol if the pods support it"
@@ -37,5 +44,7 @@ def transparent(machine: Machine) -> Finding:
 def nft(machine: Machine) -> Finding:
     if machine.nft:
         return Finding("nft", Result.OK, "installed")
+    if not machine.has_pods:
+        return Finding("nft", Result.OK, f"not found; {_NO_PODS}")
     text = "not found; it is needed only to show pods the client's address"
     return Finding("nft", Result.WARN, text, "install the package nftables")

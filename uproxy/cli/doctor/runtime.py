@@ -48,16 +48,6 @@ def splice(machine: Machine) -> Finding:
     return Finding("splice", Result.OK, "works")
 
 
-def io_uring(machine: Machine) -> Finding:
-    if not machine.io_uring:
-        return Finding("io_uring", Result.OK, "works")
-    text = f"{machine.io_uring}: requests and datagrams cost a quarter more CPU"
-    advice = "use Linux 6.1 or newer, and a sandbox or seccomp profile that allows it"
-    if machine.number("kernel.io_uring_disabled"):
-        advice = "sysctl kernel.io_uring_disabled=0"
-    return Finding("io_uring", Result.WARN, text, advice)
-
-
 def pipes(machine: Machine) -> Finding:
     pages = machine.number("fs.pipe-user-pages-soft")
     if not pages or pages >= _PIPE_PAGES or "SYS_RESOURCE" in machine.capabilities:
