@@ -76,7 +76,8 @@ def uproxy(
             "apiVersion: v1\nkind: ConfigMap\n",
             ["--strict"],
             0,
-            "1 file: no Services; 1 object of kinds that uproxy does not use. Nothing is wrong.",
+            "1 file: no Services; 1 object of kinds that uproxy does not use. Nothing is wrong, "
+            "and nothing is served.",
             id="other kinds",
         ),
         pytest.param(
@@ -165,6 +166,30 @@ def test_what_cannot_be_read_gives_2(uproxy: Check, words: list[str], message: s
     assert message in done.err
     if not message:
         assert "web.yaml: error: cannot be read: " in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        pytest.param([], "--healthz-bind-address", id="health"),
+        pytest.param(
+            ["--healthz-bind-address", "", "--metrics-bind-address", "127.0.0.1:10256"],
+            "--metrics-bind-address",
+            id="metrics",
+        ),
+        pytest.param(["--healthz-bind-address", "[::1]:10256"], "", id="the other family"),
+        pytest.param(["--healthz-bind-address", ""], "", id="switched off"),
+    ],
+)
+def test_a_port_of_uproxy_itself(uproxy: Check, options: list[str], option: str) -> None:
+    uproxy.write(web=SERVED.replace("30080", "10256"))
+    done = uproxy("web.yaml", "--nodeport-addresses", "0.0.0.0/0", *options)
+    line = (
+        "web.yaml:4: error: Service default/web: spec.ports[0]: "
+        f"0.0.0.0:10256/TCP is a port of uproxy itself ({option})"
+    )
+    assert (line in done.out.splitlines()) == bool(option)
+    assert done.code == bool(option)
 
 
 def test_flags_and_the_file_decide_what_is_served(uproxy: Check) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,8 @@ from uproxy.cli.variables import unknown_variables
 from uproxy.config.settings import Config
 from uproxy.core.errors import SourceError
 from uproxy.core.printable import printable, printable_json
+from uproxy.core.protocols import TCP
+from uproxy.core.route import Frontend
 
 if TYPE_CHECKING:
     from uproxy.sources.manifests.survey import Survey
@@ -107,6 +110,14 @@ def _checked(config: Config, ctx: click.Context) -> tuple[Report, bool]:
         raise click.UsageError(f"{error}{pipe}", ctx) from None
     state, table = asyncio.run(dry_run(config, read.catalog.objects()))
     found = [*read.findings]
-    for each in service_findings(state, table, read.catalog.locate):
+    for each in service_findings(state, table, read.catalog.locate, _own_ports(config)):
         found += each
     return report(found, files=read.files, kinds=read.kinds, ignored=read.ignored), read.readable
+
+
+def _own_ports(config: Config) -> Mapping[Frontend, str]:
+    own = {
+        "--healthz-bind-address": config.healthz_address,
+        "--metrics-bind-address": config.metrics_address,
+    }
+    return {Frontend(TCP, *each): option for option, each in own.items() if each is not None}

@@ -64,7 +64,7 @@ def _summary(summary: Summary) -> str:
         text += f"; {_count(summary.other_objects, 'object')} of kinds that uproxy does not use"
     errors, warnings = summary.errors, summary.warnings
     if not errors and not warnings:
-        return f"{text}. Nothing is wrong."
+        return f"{text}. Nothing is wrong{'' if found else ', and nothing is served'}."
     return f"{text}. {_count(errors, 'error')}, {_count(warnings, 'warning')}."
 
 

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from uproxy.core.cluster.load_balancer import CONDITION, Assigning
 from uproxy.core.cluster.objects import ObjectName, Service
 from uproxy.core.cluster.state import ClusterState
+from uproxy.core.ip import family_of
 from uproxy.core.report.endpoint_findings import no_endpoints_reason, orphan
 from uproxy.core.report.findings import Finding, Locate, Severity, finding
-from uproxy.core.route import Route, ServicePortName
+from uproxy.core.route import Frontend, Route, ServicePortName
 from uproxy.core.routing.annotations import PROXY_PROTOCOL, annotated
 from uproxy.core.routing.derive import NOWHERE
 from uproxy.core.routing.frontend_requests import HEALTH_CHECK_PORT, FrontendRequest
 from uproxy.core.routing.frontends import left_to_others
+from uproxy.core.routing.nodeports import ANY
 from uproxy.core.routing.options import RoutingOptions
 from uproxy.core.routing.port_backends import NO_ENDPOINTS, NOT_LOCAL, NOT_READY
 from uproxy.core.routing.table import RoutingTable
 
+_WILDCARDS: Final = frozenset(ANY.values())
 _ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 
 
 def service_findings(
-    state: ClusterState, table: RoutingTable, locate: Locate
+    state: ClusterState,
+    table: RoutingTable,
+    locate: Locate,
+    own_ports: Mapping[Frontend, str] = MappingProxyType({}),
 ) -> Iterator[Sequence[Finding]]:
     """What is to be said about each Service, EndpointSlice and Endpoints, one after the other. Of
     most of them, nothing.
 
-    Objects may come and go meanwhile; the table may not change.
+    `own_ports` are those at which uproxy itself listens, each with the option that says so. Objects
+    may come and go meanwhile; the table may not change.
     """
     options = table.options or RoutingOptions()
     lost = _lost(table)
@@ -42,6 +50,7 @@ def service_findings(
                 *about.whole(),
                 *about.annotations(),
                 *about.ports(),
+                *about.taken(own_ports),
                 *about.conflicts(lost.get(name, ())),
             )
     for obj in state.all_objects():
@@ -141,6 +150,14 @@ class _About:
         for port, those in routes.items():
             yield from self._port(port, those)
 
+    def taken(self, own_ports: Mapping[Frontend, str]) -> Iterator[Finding]:
+        """Frontends at ports of uproxy's own."""
+        for route in self._wanted.routes if self._wanted is not None and own_ports else ():
+            for own, option in own_ports.items():
+                if _meet(route.frontend, own):
+                    reason = f"{route.frontend} is a port of uproxy itself ({option})"
+                    yield self._finding(_ERROR, reason, _port_field(self._service, route.owner))
+
     def _port(self, port: ServicePortName, routes: Sequence[Route]) -> Iterator[Finding]:
         by_reason: dict[str, list[Route]] = {}
         for route in routes:
@@ -192,6 +209,15 @@ def _field_of(request: FrontendRequest, state: ClusterState) -> str:
     if service is None or not isinstance(request.want, Route):
         return ""
     return _port_field(service, request.owner)
+
+
+def _meet(one: Frontend, other: Frontend) -> bool:
+    """Whether only one of two listeners can be opened."""
+    if (one.protocol, one.port) != (other.protocol, other.port):
+        return False
+    if family_of(one.address) != family_of(other.address):
+        return False
+    return one.address == other.address or not {one.address, other.address}.isdisjoint(_WILDCARDS)
 
 
 def _port_field(service: Service, port: ServicePortName) -> str:
