@@ -185,6 +185,7 @@ class World:
                 udp_timeout=60.0,
                 tcp_idle_timeout=merged["tcp_idle_timeout"],
                 half_close_timeout=merged["half_close_timeout"],
+                flow_log_every=int(merged.get("flow_log_every", 0)),
             ),
             lambda: 0.5,
         )

@@ -52,7 +52,7 @@ SETTINGS = Settings(
 class ControlledWorker:
     """A worker, to which the test is the control process."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings = SETTINGS) -> None:
         ours, theirs = socket.socketpair()
         kind: type[FromWorker] = FromWorker  # type: ignore[assignment]
         other: type[ToWorker] = ToWorker  # type: ignore[assignment]
@@ -61,7 +61,7 @@ class ControlledWorker:
         self.server = Server()
         engine = choose_engine(asyncio.get_running_loop())
         self.reactor = engine.reactor
-        context = Context(self.reactor, SETTINGS, lambda: 0.5, 10000)
+        self.context = context = Context(self.reactor, settings, lambda: 0.5, 10000)
         self.worker = Worker(self.theirs, context, engine)
         self.sockets: list[socket.socket] = []
 
@@ -78,6 +78,9 @@ class ControlledWorker:
         if not self.sockets:
             self.sockets = open_listeners(route.frontend, 1)
         self.worker.handle(Open(route), os.dup(self.sockets[0].fileno()))
+
+    def has_recorded(self, number: int) -> bool:
+        return self.context.records.number == number
 
     def messages(self) -> list[FromWorker]:
         """What it reports now."""
@@ -100,8 +103,8 @@ class ControlledWorker:
 
 
 @asynccontextmanager
-async def controlled_worker() -> AsyncIterator[ControlledWorker]:
-    made = ControlledWorker()
+async def controlled_worker(settings: Settings = SETTINGS) -> AsyncIterator[ControlledWorker]:
+    made = ControlledWorker(settings)
     try:
         yield made
     finally:

@@ -19,6 +19,20 @@ from tests.simulation.mutation import (
 
 FURTHER: Final = (
     one(
+        "blames-the-other-end",
+        "The record of a flow that was reset names the end that has not done it.",
+        FLOW,
+        "end = Ender.CLIENT if broken is self.client_sock else Ender.BACKEND",
+        "end = Ender.BACKEND if broken is self.client_sock else Ender.CLIENT",
+    ),
+    one(
+        "recorded-before-the-last-bytes",
+        "The record of a flow has the bytes that were counted before it ended.",
+        FLOW,
+        "        self.account()\n        self._record(code, reason)\n",
+        "        self._record(code, reason)\n        self.account()\n",
+    ),
+    one(
         "not-counted-for-the-backend",
         "What a client has sent counts for the port, and not for the backend that got it.",
         FLOW,
@@ -156,12 +170,12 @@ FURTHER: Final = (
         "end-in-place-of-a-reset",
         "A broken flow ends with a FIN.",
         FLOW,
-        """            self._let_go()
+        """            self._let_go(ender + self._phase, reason)
             reset(self.client_sock)
             if self.sock is not None:
                 reset(self.sock)
 """,
-        """            self._let_go()
+        """            self._let_go(ender + self._phase, reason)
             self.client_sock.close()
             if self.sock is not None:
                 self.sock.close()
@@ -251,7 +265,7 @@ FURTHER: Final = (
         "A flow that makes room for another one stays in its listener.",
         "dataplane.udp.flows",
         """            flow.counters.drop(DropReason.CAPACITY)
-            flow.close()
+            flow.close(Ender.RESOURCES, DropReason.CAPACITY.value)
 """,
         """            flow.counters.drop(DropReason.CAPACITY)
             self.discard(flow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from tests.simulation import count_invariants, udp_invariants
+from tests.simulation import count_invariants, record_invariants, udp_invariants
 from tests.simulation.files import File
 from tests.simulation.headers import header_of, is_part_of_header, length_of_header
 from tests.simulation.network import Reply
@@ -162,9 +162,10 @@ def violations(simulation: Simulation) -> list[str]:
         for peer in server.peers:
             found += _of_direction(simulation, peer)
     found += _replaced(simulation)
+    total, udp_total = _total(simulation, "TCP"), _total(simulation, "UDP")
     if simulation.udp_servers:
-        found += udp_invariants.violations(simulation, _total(simulation, "UDP"))
-    total = _total(simulation, "TCP")
+        found += udp_invariants.violations(simulation, udp_total)
+    found += record_invariants.violations(simulation, {"TCP": total, "UDP": udp_total})
     found += _miscounted(simulation, total)
     found += count_invariants.violations(simulation)
     found += _blamed(simulation, total)

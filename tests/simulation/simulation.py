@@ -11,7 +11,7 @@ from functools import partial
 from random import Random
 from typing import Any, cast
 
-from tests.simulation import direction_invariants, invariants, udp_invariants
+from tests.simulation import direction_invariants, invariants, record_invariants, udp_invariants
 from tests.simulation.backends import Backend as Server
 from tests.simulation.control import Control
 from tests.simulation.detaching import Detaching
@@ -260,7 +260,7 @@ class Simulation:
         self.world.after(client.at + 1e-6, lambda: self._connect(number, peer, target))
 
     def _connect(self, number: int, peer: Peer, target: Address) -> None:
-        address = (f"198.51.100.{number + 1}", 40_000 + number)
+        address = (f"198.51.100.{number + 1}", record_invariants.FIRST_PORT + number)
         if self.machine.network.connect(peer.stream, address, target) is None:
             self.refused.append(number)
             peer.finish("is refused")

@@ -79,6 +79,10 @@ class Socket:
         if (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR):
             code, file.error = file.error, 0
             return code
+        if (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO):
+            if self._world.chance(Fault.OPTION_FAILS):
+                raise fail(errno.ENOBUFS)
+            return bytes(size)
         assert (level, option) == (socket.SOL_SOCKET, _SO_MEMINFO)
         numbers = (
             len(file.inbox),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from uproxy.core.flows.capacity import Capacity
 from uproxy.dataplane.capacity_queue import CapacityQueue
 from uproxy.dataplane.client_address import PodPorts
+from uproxy.dataplane.flow_records import FlowRecords
 from uproxy.dataplane.locality import Locality
 from uproxy.dataplane.ports import Ports
 from uproxy.dataplane.reactor import Reactor
@@ -39,8 +40,8 @@ class Context:
         self.locality = Locality()
         self.pod_ports = PodPorts(random)
         self.return_paths = ReturnPaths(reactor, self.pod_ports, self.locality)
-        self.clock_offset = 0.0
-        """From monotonic to Unix seconds, as of the last report: the latter may be set."""
+        self.records = FlowRecords(settings.flow_log_every, reactor.kernel.monotonic)
+        """Of flows that have ended."""
         self.read_clock()
 
     @property
@@ -49,6 +50,6 @@ class Context:
         return self.capacity.tcp + self.capacity.udp
 
     def read_clock(self) -> None:
-        """Bring `clock_offset` up to date."""
+        """Notice that the clock of this machine was set."""
         kernel = self.reactor.kernel
-        self.clock_offset = kernel.time() - kernel.monotonic()
+        self.records.clock_offset = kernel.time() - kernel.monotonic()

@@ -23,9 +23,10 @@ class Port:
     """State of one ServicePortName, shared by its frontends: pins and cursor follow the client
     from ClusterIP to NodePort, as kube-proxy's affinity does."""
 
-    __slots__ = ("balancer", "counters")
+    __slots__ = ("balancer", "counters", "name")
 
-    def __init__(self, balancer: Balancer) -> None:
+    def __init__(self, name: ServicePortName, balancer: Balancer) -> None:
+        self.name = name
         self.balancer = balancer
         self.counters = Counters()
 
@@ -62,7 +63,7 @@ class Ports:
         found = self._ports.get(name)
         if found is None:
             balancer = Balancer(offset=self._offset, random=self._random)
-            found = self._ports[name] = Port(balancer)
+            found = self._ports[name] = Port(name, balancer)
         return found
 
     def forget(self, names: set[ServicePortName]) -> None:

@@ -13,6 +13,7 @@ from uproxy.core.route import Backend, Frontend, Route, ServicePortName
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.count_reports import CountReports
 from uproxy.dataplane.engine import Engine
+from uproxy.dataplane.record_answers import RecordAnswers
 from uproxy.dataplane.tcp.flows import TcpFlows
 from uproxy.dataplane.tcp.listener import TcpListener
 from uproxy.dataplane.udp.flows import UdpFlows
@@ -25,6 +26,7 @@ from uproxy.net.messages import (
     Drained,
     LocalClients,
     Open,
+    RecordsWanted,
     Report,
     Settings,
     ToWorker,
@@ -73,6 +75,7 @@ class Worker:
         self._unsteered: set[Frontend] = set()
         """Frontends at which a client may come to any worker, though it has session affinity."""
         self._count_reports = CountReports(context.ports)
+        self._record_answers = RecordAnswers(channel, context.records, context.reactor)
         self._unserved = UnservedFrontends()
         self._unchanged = 0
         """Reports in a row that had nothing to say."""
@@ -106,6 +109,9 @@ class Worker:
             # message, so that the channel never holds more than the first.
             return
         self._report_counts()
+        logged = self._context.records.take_log()
+        if logged is not None:
+            channel.post(logged)
         wanted = self._unserved.next_request()
         if wanted is not None:
             channel.post(Unserved(wanted))
@@ -124,7 +130,7 @@ class Worker:
         busy = (name for name, _ in changes)
         self._context.ports.forget_clients(busy, self._context.reactor.now)
         paths = self._context.return_paths.take_news()
-        backends = self._count_reports.backends(self._context.clock_offset)
+        backends = self._count_reports.backends(self._context.records.clock_offset)
         same = not changes and not backends and not any(paths) and flow_limit == self._flow_limit
         self._unchanged = self._unchanged + 1 if same else 0
         if self._unchanged % _SIGN_OF_LIFE == 0:
@@ -143,6 +149,7 @@ class Worker:
         for listener in self._listeners.values():
             listener.close(0)
         self._listeners.clear()
+        self._record_answers.close()
         # This also closes listeners that are no longer among these, but have flows in their grace.
         self._tcp.close()
         self._udp.close()
@@ -171,6 +178,8 @@ class Worker:
                 self.stop_accepting()
                 # At once, since a worker without flows has drained by this.
                 self.report()
+            case RecordsWanted():
+                self._record_answers.answer(message)
             case Settings():
                 self._change(message)
 

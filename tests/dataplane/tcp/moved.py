@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from _socket import socket as Socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from tests.dataplane.peers import Peer, descriptors, eventually, pattern
 from uproxy.dataplane.engine import choose_engine
@@ -31,6 +32,9 @@ class Moved:
     def __init__(self, movers: Movers, successors: Movers, *, keep: bool = False) -> None:
         self.ended = False
         self.asked: list[str] = []
+        self.blamed = ""
+        """The end whose socket was broken."""
+        self.code: int | None = 0
         self.rests: list[Detached] = []
         """How the mover was detached."""
         self.keeps = keep
@@ -112,7 +116,9 @@ class Moved:
         self.near_client.close()
         self.near_backend.close()
 
-    def abort(self) -> None:
+    def abort(self, broken: Socket | None = None, code: int | None = 0) -> None:
+        ends = {self.near_client: "client", self.near_backend: "backend", None: ""}
+        self.blamed, self.code = ends[cast("socket.socket | None", broken)], code
         self._end("abort")
         reset(self.near_client)
         reset(self.near_backend)

@@ -10,6 +10,7 @@ leaves the ring does not return, so each mover is continued by epoll, with splic
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 from typing import get_args
@@ -24,6 +25,9 @@ from uproxy.dataplane.tcp.epoll_direction import ROUNDS, EpollDirection
 from uproxy.dataplane.tcp.mover import Detached, DetachedDirection
 from uproxy.dataplane.tcp.ring_mover import RingMover
 from uproxy.dataplane.tcp.shared_buffers import BUFFER
+
+RESET = (0, errno.ECONNRESET, errno.EPIPE)
+"""What a socket says that was reset; 0: the owner of the flow has to ask it."""
 
 
 async def settled(flow: Moved) -> None:
@@ -134,6 +138,8 @@ class Rows:
             flow.peer(end).reset()
             assert await flow.peer("backend" if end == "client" else "client").was_reset()
             assert flow.asked == ["abort"]
+            assert flow.blamed == end
+            assert flow.code in RESET
 
     @pytest.mark.parametrize("end", ENDS)
     async def test_slow_receiver(self, kind: Kind, end: End) -> None:
@@ -151,6 +157,8 @@ class Rows:
             flow.peer(end).close()
             assert await flow.peer(other).was_reset()
             assert flow.asked == ["abort"]
+            assert flow.blamed == end
+            assert flow.code in RESET
 
     @pytest.mark.parametrize("successor", get_args(Successor))
     @pytest.mark.parametrize("state", STATES)
@@ -257,6 +265,7 @@ class TestByRing(Rows):
             await eventually(lambda: reactor.failures == 1)
             reactor.failures = 0
             assert flow.asked == ["abort"]
+            assert (flow.blamed, flow.code) == ("", 0)
             assert await flow.client.was_reset()
             assert await flow.backend.was_reset()
 
@@ -310,14 +319,15 @@ class TestGoingOn:
             flow.go_on()
             await flow.check_all_arrives()
 
-    @pytest.mark.parametrize("fault", ["broken", "rejected"])
-    async def test_a_flow_that_has_failed_is_aborted(self, fault: str) -> None:
+    @pytest.mark.parametrize(("fault", "end"), [("broken", "client"), ("rejected", "backend")])
+    async def test_a_flow_that_has_failed_is_aborted(self, fault: str, end: End) -> None:
         async with moved("epoll", keep=True) as flow:
             await flow.detach()
-            failed = DetachedDirection(**{fault: True})  # type: ignore[arg-type]
+            failed = DetachedDirection(**{fault: errno.ECONNRESET})  # type: ignore[arg-type]
             flow.rests.append(Detached(from_client=failed, from_backend=DetachedDirection()))
             flow.go_on()
             assert flow.asked == ["abort"]
+            assert (flow.blamed, flow.code) == (end, errno.ECONNRESET)
             assert await flow.client.was_reset()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from _socket import socket as Socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
@@ -65,7 +66,7 @@ class Relaying:
     def finish(self) -> None:
         self.asked.append("finish")
 
-    def abort(self) -> None:
+    def abort(self, broken: Socket | None = None, code: int | None = 0) -> None:
         self.asked.append("abort")
 
     def turn_until(self, condition: Callable[[], bool]) -> None:

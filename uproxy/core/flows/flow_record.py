@@ -6,11 +6,14 @@ state at disconnection"): who ended the flow, and in which phase.
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
+from uproxy.core.errors import RESOURCE_ERRORS
+from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Frontend, ServicePortName
 
 KEPT: Final = 10_000
@@ -28,13 +31,15 @@ class Ender(StrEnum):
     """The backend: it has refused, did not answer, or has reset the connection (S for server, as in
     HAProxy)."""
     PROXY = "P"
-    """uproxy itself: the flow would have led back to it, or there was an error in it."""
+    """uproxy itself: it has refused the client, the flow would have led back to it, or there was an
+    error in it."""
     RESOURCES = "R"
     """uproxy, for lack of descriptors, memory or room for flows."""
     KILLED = "K"
     """uproxy, because its Service was removed, its backend is gone (UDP) or uproxy stops."""
     IDLE = "I"
-    """uproxy, because nothing was transferred for too long."""
+    """uproxy, because nothing was transferred for too long. A UDP flow: its backend has never
+    replied."""
 
 
 class Phase(StrEnum):
@@ -50,8 +55,30 @@ class Phase(StrEnum):
     """One direction had ended, and the other one had not."""
 
 
-GOOD: Final = frozenset({"--", "K-"})
+ENDERS: Final = {
+    DropReason.NO_BACKEND: Ender.PROXY,
+    DropReason.DIAL_FAILED: Ender.BACKEND,
+    DropReason.SOURCE_REFUSED: Ender.PROXY,
+    DropReason.DESCRIPTORS: Ender.RESOURCES,
+    DropReason.CAPACITY: Ender.RESOURCES,
+    DropReason.LOOP: Ender.PROXY,
+    DropReason.IDLE: Ender.IDLE,
+}
+"""Who has ended a flow that was dropped, by the reason for which it was."""
+
+COMPLETE: Final = Ender.BOTH + Phase.COMPLETE
+GOOD: Final = frozenset({COMPLETE, Ender.KILLED + Phase.COMPLETE})
 """Codes of flows that have ended as they should. All others are bad."""
+
+_OWN_ERRORS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF})
+"""A call was wrong, or the kernel refuses it whatever the other end does."""
+
+
+def ender_of(end: Ender, code: int) -> Ender:
+    """Who has ended a flow, if a call on the socket of that end has failed with this errno."""
+    if code in RESOURCE_ERRORS:
+        return Ender.RESOURCES
+    return Ender.PROXY if code in _OWN_ERRORS else end
 
 
 class FlowRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -62,6 +89,7 @@ class FlowRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     start: float
     """Unix time of the accepted connection, or of the first datagram."""
     duration: float
+    """A UDP flow lasts until its last datagram."""
     client: str
     """IP address."""
     client_port: int
@@ -74,7 +102,8 @@ class FlowRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     backend_bytes: int
     """Bytes received from the backend and given to the client."""
     dial_time: float
-    """From the first attempt to the answer of the backend, or to the end."""
+    """From the start until the backend has accepted the connection or, for UDP, has replied. If
+    it never did, to the end."""
     attempts: int
     """How often a backend was dialed."""
     code: str
@@ -82,7 +111,8 @@ class FlowRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reason: str = ""
     """More about a bad end: a DropReason, or the name of an errno; "": nothing is known."""
     client_rtt: int = 0
-    """Smoothed round-trip time at the end, in microseconds (TCP_INFO); 0: not known."""
+    """Smoothed round-trip time at the end, in microseconds (TCP_INFO); 0: not known, as of UDP and
+    of most short flows that are not in the flow log (docs/decisions/0021-flow-records.md)."""
     backend_rtt: int = 0
     client_retransmits: int = 0
     """Segments sent again to the client, over all its connection (TCP_INFO)."""

@@ -23,6 +23,12 @@ class DialedFlow(WaitingFlow, Protocol):
     """Those that the client may reach."""
     backend: Backend | None
     """The one that is dialed."""
+    dialed: Backend | None
+    """The one that was dialed last."""
+    answered: float
+    """When it has answered, in monotonic seconds."""
+    error: int
+    """The errno of the last attempt that has failed."""
     tally: BackendTally
     """Of the backend that was dialed last."""
     sock: Socket | None

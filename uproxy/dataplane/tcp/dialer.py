@@ -90,7 +90,7 @@ class Dialer:
         flow.sock = sock
         # In this order: a flow that has a backend takes itself from its tally when it ends.
         flow.tally = flow.port.balancer.begin(backend)
-        flow.backend = backend
+        flow.backend = flow.dialed = backend
         try:
             # Nagle's algorithm (tcp(7)) would keep a small message back until the backend has
             # acknowledged the one before. The client's socket has this option from its listener.
@@ -133,8 +133,9 @@ class Dialer:
         until = self._queues[attempt].pop(flow)
         assert flow.backend is not None
         flow.port.counters.dials += 1
-        flow.tally.connected(self._reactor.now - until + TIMEOUTS[attempt])
-        flow.port.balancer.succeeded(flow.route, flow.backend, flow.client, self._reactor.now)
+        flow.answered = now = self._reactor.now
+        flow.tally.connected(now - until + TIMEOUTS[attempt])
+        flow.port.balancer.succeeded(flow.route, flow.backend, flow.client, now)
         if flow.preserving:
             self._answered(flow, flow.backend)
 
@@ -278,6 +279,7 @@ class Dialer:
             self._next(flow)
             return
         flow.port.counters.dial_failures += 1
+        flow.error = code
         flow.port.balancer.tally(backend).failed(error_name(code), self._reactor.now)
         if _untried(flow):
             self._next(flow)
@@ -316,6 +318,7 @@ class Dialer:
 
     def _blame(self, flow: DialedFlow, backend: Backend, code: int) -> None:
         flow.port.counters.dial_failures += 1
+        flow.error = code
         flow.port.balancer.failed(backend, self._reactor.now, error_name(code))
 
 

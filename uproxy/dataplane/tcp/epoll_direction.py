@@ -149,8 +149,8 @@ class EpollDirection:
             count = self.recv_into(self.buffer, 0, RECV_FLAGS)
         except BlockingIOError:
             return
-        except OSError:
-            self.owner.abort()
+        except OSError as error:
+            self.owner.abort(self.sock, error.errno)
             return
         if 0 < count < BUFFER:
             # A short read has emptied the socket (tcp_recvmsg stops early only at the urgent mark,
@@ -184,7 +184,7 @@ class EpollDirection:
             # Nothing is read now. EPOLLHUP means that both ends are shut. Ours is shut only when
             # the peer's stream has ended, and both of them ended would be the flow's end: a reset.
             if mask & (SHUT if self.eof else BROKEN):
-                self.owner.abort()
+                self.owner.abort(self.sock)
         elif mask & READ and not self.deferred:
             self._pump()
 
@@ -195,8 +195,8 @@ class EpollDirection:
                 sent = self.send(self.held, SEND_FLAGS)
             except BlockingIOError:
                 return
-            except OSError:
-                self.reject()
+            except OSError as error:
+                self.reject(error.errno)
                 return
             if sent < len(self.held):
                 self.held = self.held[sent:]
@@ -248,8 +248,8 @@ class EpollDirection:
             count = self.recv_into(self.buffer, 0, RECV_FLAGS)
         except BlockingIOError:
             return False
-        except OSError:
-            self.owner.abort()
+        except OSError as error:
+            self.owner.abort(self.sock, error.errno)
             return False
         return self._received(count)
 
@@ -276,7 +276,7 @@ class EpollDirection:
             self._hold(0, count)
         else:
             self.total -= count
-            self.reject()
+            self.reject(error.errno)
 
     def _hold(self, sent: int, count: int) -> None:
         """Keep what the peer did not take. The kernel reports an edge of EPOLLOUT when a third of
@@ -287,10 +287,10 @@ class EpollDirection:
     def _block(self) -> None:
         self.slow_path = self.peer.slow_path = self.peer.peer_blocked = True
 
-    def reject(self) -> None:
+    def reject(self, code: int | None) -> None:
         """The peer's socket has failed."""
         pass_on_last_reply(self.peer)
-        self.owner.abort()
+        self.owner.abort(self.peer.sock, code)
 
     def _ended(self) -> None:
         """The end of this direction's stream, all of which was delivered."""
@@ -301,8 +301,8 @@ class EpollDirection:
         self._stop_splicing()
         try:
             self.peer.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.owner.abort()
+        except OSError as error:
+            self.owner.abort(self.peer.sock, error.errno)
 
     def _change_to_splice(self) -> Splice | None:
         if self.full_reads >= self.shared.splice_after and self.splices:
@@ -321,8 +321,8 @@ class EpollDirection:
             count = splice.fill()
         except BlockingIOError:
             return False
-        except OSError:
-            self.owner.abort()
+        except OSError as error:
+            self.owner.abort(self.sock, error.errno)
             return False
         if not count:
             # recv has the last word on the end of the stream: splice also returns 0 at the
@@ -343,7 +343,7 @@ class EpollDirection:
         except BlockingIOError:
             self._block()
             return False
-        except OSError:
-            self.reject()
+        except OSError as error:
+            self.reject(error.errno)
             return False
         return True

@@ -83,11 +83,12 @@ class EpollMover:
         # Not in one loop: `reject` delivers what the peer holds, which it has to know by then.
         for direction, left in pairs:
             if left.rejected:
-                direction.reject()
+                direction.reject(left.rejected)
                 return
-        if rest.from_client.broken or rest.from_backend.broken:
-            self._owner.abort()
-            return
+        for direction, left in pairs:
+            if left.broken:
+                self._owner.abort(direction.sock, left.broken)
+                return
         # What is readable or writable now is reported by the registration, also an urgent byte that
         # was not read yet: nothing of the sockets' state has to be handed over.
         self._register()

@@ -5,23 +5,38 @@ from __future__ import annotations
 import errno
 import select
 import struct
-from _socket import SO_LINGER, SOL_SOCKET
+from _socket import SO_ERROR, SO_LINGER, SOL_SOCKET
 from _socket import socket as Socket
 from contextlib import suppress
 from typing import Final, Protocol
 
+from uproxy.core.errors import error_name
 from uproxy.core.flows.backend_counts import BackendTally
 from uproxy.core.flows.counters import DropReason
+from uproxy.core.flows.flow_record import (
+    COMPLETE,
+    ENDERS,
+    KEPT,
+    Ender,
+    FlowRecord,
+    Phase,
+    ender_of,
+)
 from uproxy.core.route import Backend, Route
 from uproxy.dataplane.context import Context
+from uproxy.dataplane.flow_records import COMPLETED
 from uproxy.dataplane.ports import Port
 from uproxy.dataplane.tcp.dialer import Dialer
 from uproxy.dataplane.tcp.mover import Detached, Mover
 from uproxy.dataplane.tcp.movers import Movers
+from uproxy.dataplane.tcp.tcp_info import path_quality
 
 _FAILED: Final = select.EPOLLERR | select.EPOLLHUP
 _LINGER: Final = struct.pack("ii", 1, 0)
 """struct linger, on and 0 seconds: close(2) sends RST and leaves no TIME_WAIT."""
+_PACK, _SIZE = COMPLETED.pack_into, COMPLETED.size
+LONG: Final = 1.0
+"""Seconds. Of a flow that took so long, the kernel is always asked for the quality of its path."""
 
 
 def reset(sock: Socket) -> None:
@@ -50,34 +65,80 @@ class Flow:
     """A client that was admitted: first waiting for a backend, then relayed.
 
     It ends by `finish` (both streams ended), `drop` (no backend served it, or it was idle for too
-    long) or `abort` (all else), and then has no sockets and no reference cycles left. Ending it
-    twice is fine.
+    long), `kill` (its listener is closed) or `abort` (a connection is broken), and then has no
+    sockets and no reference cycles left. Ending it twice is fine.
     """
 
-    __slots__ = ("attempt", "backend", "backends", "client", "client_sock", "ended", "from_pod",
-                 "listener", "mover", "port", "preserving", "progress", "quiet_since", "refused",
-                 "route", "sock", "suspect", "tally", "tried")  # fmt: skip
+    __slots__ = (
+        "address",
+        "answered",
+        "attempt",
+        "backend",
+        "backends",
+        "began",
+        "client",
+        "client_sock",
+        "dialed",
+        "ended",
+        "error",
+        "from_pod",
+        "listener",
+        "mover",
+        "port",
+        "preserving",
+        "progress",
+        "quiet_since",
+        "refused",
+        "route",
+        "sock",
+        "suspect",
+        "tally",
+        "tried",
+    )  # fmt: skip
 
+    client: str
+    """IP address."""
+    address: tuple[str, int]
+    """That and the port, as accept(2) gives them."""
+    began: float
+    """Monotonic seconds."""
+    answered: float
+    """When a backend has answered; 0: none has."""
+    dialed: Backend | None
+    """The backend that was dialed last."""
     tally: BackendTally
-    """Of the backend that was dialed last, once there is one."""
+    """Of that backend, once there is one."""
+    error: int
+    """The errno of the last attempt that has failed."""
+    progress: int
+    """Bytes read and delivered, when that was last looked at."""
+    quiet_since: float
+    """Monotonic seconds of the first look at the present progress."""
 
     def __init__(
-        self, listener: FlowListener, sock: Socket, client: str, backends: tuple[Backend, ...]
+        self,
+        listener: FlowListener,
+        sock: Socket,
+        address: tuple[str, int],
+        backends: tuple[Backend, ...],
     ) -> None:
         self.listener = listener
         self.route: Route = listener.route
         self.port = listener.port
         """As of the beginning: a frontend may change its owner while its flows live on."""
-        self.client = client
-        """IP address."""
+        self.client = address[0]
+        self.address = address
+        self.began = listener.context.reactor.now
+        self.answered = self.quiet_since = 0.0
         self.client_sock = sock
         self.backends = backends
         """Those the client may reach."""
         self.backend: Backend | None = None
         """The one that is dialed or relayed to."""
+        self.dialed = None
         self.sock: Socket | None = None
         """Towards the backend."""
-        self.attempt = 0
+        self.attempt = self.error = 0
         self.tried: tuple[Backend, ...] = ()
         """Backends not to dial next."""
         self.refused: tuple[Backend, ...] = ()
@@ -91,9 +152,6 @@ class Flow:
         self.mover: Mover | None = None
         """Set while relaying."""
         self.progress = -1
-        """Bytes read and delivered, when that was last looked at."""
-        self.quiet_since = 0.0
-        """Monotonic seconds of the first look at the present progress."""
         self.ended = False
         counters = self.port.counters
         counters.flows += 1
@@ -171,27 +229,52 @@ class Flow:
         """Both streams ended and were delivered. Nothing is unread, so close() sends no RST; what
         is still in the kernel's send buffers goes out before the FIN."""
         if not self.ended:
-            self._let_go()
+            self._let_go(COMPLETE)
             self.client_sock.close()
             if self.sock is not None:
                 self.sock.close()
             self.listener.flow_ended(self)
 
-    def abort(self) -> None:
+    def abort(self, broken: Socket | None = None, code: int | None = 0) -> None:
+        """One of the sockets is broken (see Owner.abort), or a callback of the flow has raised."""
+        if self.ended:
+            return
+        if broken is None:
+            self._reset(Ender.PROXY, "error")
+            return
+        with suppress(OSError):
+            code = code or broken.getsockopt(SOL_SOCKET, SO_ERROR)
+        end = Ender.CLIENT if broken is self.client_sock else Ender.BACKEND
+        self._reset(ender_of(end, code or 0), error_name(code) if code else "")
+
+    def kill(self) -> None:
+        """The listener is closed, and the flow has had the time that it was given."""
+        self._reset(Ender.KILLED)
+
+    def drop(self, reason: DropReason) -> None:
+        """Reset both connections, and count why."""
+        if not self.ended:
+            self.port.counters.drop(reason)
+            failed = reason is DropReason.DIAL_FAILED and self.error
+            self._reset(ENDERS[reason], error_name(self.error) if failed else reason.value)
+
+    def _reset(self, ender: Ender, reason: str = "") -> None:
         """Reset both connections. A FIN would tell both ends that they have received everything
         (end-in-place-of-a-reset)."""
         if not self.ended:
-            self._let_go()
+            self._let_go(ender + self._phase, reason)
             reset(self.client_sock)
             if self.sock is not None:
                 reset(self.sock)
             self.listener.flow_ended(self)
 
-    def drop(self, reason: DropReason) -> None:
-        """Abort, and count why."""
-        if not self.ended:
-            self.port.counters.drop(reason)
-            self.abort()
+    @property
+    def _phase(self) -> Phase:
+        mover = self.mover
+        if mover is None:
+            return Phase.CONNECTING
+        half_closed = mover.from_client.eof or mover.from_backend.eof
+        return Phase.LAST if half_closed else Phase.DATA
 
     def account(self) -> None:
         """Bring the byte counters of the port, and of its backend, up to date."""
@@ -205,13 +288,14 @@ class Flow:
             counters.backend_bytes += count
             tally.backend_bytes += count
 
-    def _let_go(self) -> None:
-        """Let go of everything but the sockets."""
+    def _let_go(self, code: str, reason: str = "") -> None:
+        """Let go of everything but the sockets. `code` and `reason`: see FlowRecord."""
         # In this order. Bytes whose fate is open count once the flow has ended, since it will never
         # be known. And a mover that is closed has forgotten what it had not delivered, which would
         # count as delivered.
         self.ended = True
         self.account()
+        self._record(code, reason)
         if self.backend is not None:
             self.tally.active -= 1
         reactor = self.listener.context.reactor
@@ -225,3 +309,38 @@ class Flow:
         else:
             self.listener.dialer.forget(self)
         self.port.counters.active -= 1
+
+    def _record(self, code: str, reason: str) -> None:
+        """Keep a record. A flow that has ended as most do leaves only what is needed to make one
+        (docs/decisions/0021-flow-records.md)."""
+        records, mover = self.listener.context.records, self.mover
+        number = records.number = records.number + 1
+        now = records.monotonic()
+        if (
+            code is COMPLETE
+            and mover is not None
+            and number < records.next_logged
+            and now - self.began < LONG
+        ):
+            at, route = number % KEPT, self.route
+            records.entries[at], records.owners[at] = route.frontend, route.owner
+            records.backends[at] = self.dialed
+            _PACK(
+                records.completed, at * _SIZE, self.began, now, self.answered,
+                mover.from_client.reported, mover.from_backend.reported, self.address[1],
+                self.attempt, self.client.encode(),
+            )  # fmt: skip
+            return
+        client_bytes = backend_bytes = backend_rtt = backend_retransmits = 0
+        if mover is not None:
+            client_bytes, backend_bytes = mover.from_client.reported, mover.from_backend.reported
+        client_rtt, client_retransmits = path_quality(self.client_sock)
+        if self.answered and self.sock is not None:
+            backend_rtt, backend_retransmits = path_quality(self.sock)
+        route = self.route
+        records.add(FlowRecord(
+            number, self.began + records.clock_offset, now - self.began, self.client,
+            self.address[1], route.frontend, route.owner, self.dialed, client_bytes, backend_bytes,
+            (self.answered or now) - self.began, 0 if self.dialed is None else self.attempt + 1,
+            code, reason, client_rtt, backend_rtt, client_retransmits, backend_retransmits,
+        ))  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 from _socket import socket as Socket
 from typing import Final
@@ -37,7 +38,7 @@ class HeaderFlow(Flow):
         try:
             client, server = self._ends()
         except OSError:
-            self.abort()  # The client has reset its connection.
+            self.abort(self.client_sock, errno.ECONNRESET)
             return
         self.unsent, self.events = header(version, client, server), 0
         self._send(mask)

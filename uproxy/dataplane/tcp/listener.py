@@ -13,6 +13,7 @@ from typing import Final
 from uproxy.core.errors import RESOURCE_ERRORS
 from uproxy.core.flows.capacity import BACKLOG
 from uproxy.core.flows.counters import DropReason
+from uproxy.core.flows.flow_record import Ender, FlowRecord, Phase
 from uproxy.core.protocols import TCP
 from uproxy.core.route import Route
 from uproxy.dataplane.context import Context
@@ -24,6 +25,8 @@ from uproxy.dataplane.tcp.header_flow import HeaderFlow
 
 ACCEPT_BATCH: Final = 64
 """Connections accepted in one go, about 2 ms of work, before flows are served."""
+
+_REFUSED: Final = Ender.PROXY + Phase.CONNECTING
 
 _CLIENT_ERRORS: Final = frozenset(
     {
@@ -175,7 +178,7 @@ class TcpListener:
         try:
             for _ in range(min(room, batch)):
                 fd, address = accept()
-                self._begin(self._socket(self._family, NON_BLOCKING, 0, fd), address[0])
+                self._begin(self._socket(self._family, NON_BLOCKING, 0, fd), address)
             # As many as expected: perhaps more wait. The registration is level-triggered, so if
             # there are more, the next poll reports the socket again, after other flows' events.
             self._batch = min(2 * batch, ACCEPT_BATCH)
@@ -193,11 +196,11 @@ class TcpListener:
             if not self._accepting or self._batch < ACCEPT_BATCH:
                 return
 
-    def _begin(self, sock: Socket, client: str) -> None:
+    def _begin(self, sock: Socket, address: tuple[str, int]) -> None:
         """Admit a client, or refuse it by RST before any backend hears of it."""
         if self._unrestricted:
-            flow = self._flow(self, sock, client, self._unrestricted)
-        elif (admitted := self._admit(sock, client)) is not None:
+            flow = self._flow(self, sock, address, self._unrestricted)
+        elif (admitted := self._admit(sock, address)) is not None:
             flow = admitted
         else:
             return
@@ -209,8 +212,8 @@ class TcpListener:
             logger.exception("%r could not be started", flow)
             flow.abort()
 
-    def _admit(self, sock: Socket, client: str) -> Flow | None:
-        route = self.route
+    def _admit(self, sock: Socket, address: tuple[str, int]) -> Flow | None:
+        route, client = self.route, address[0]
         outside = self.context.locality.is_outside(route, client)
         backends = (route.local_backends or ()) if outside else route.backends
         if self._allowed is not None and client not in self._allowed:
@@ -218,7 +221,7 @@ class TcpListener:
         elif not backends:
             reason = DropReason.NO_BACKEND
         else:
-            flow = self._flow(self, sock, client, backends)
+            flow = self._flow(self, sock, address, backends)
             if outside:
                 flow.preserving = self._preserves_outside
             elif self._preserves_pods and self.context.locality.is_pod_here(client):
@@ -226,7 +229,29 @@ class TcpListener:
             return flow
         self.port.counters.drop(reason)
         reset(sock)
+        self._record_refusal(address, reason)
         return None
+
+    def _record_refusal(self, address: tuple[str, int], reason: DropReason) -> None:
+        records, now, route = self.context.records, self.context.reactor.now, self.route
+        records.number += 1
+        record = FlowRecord(
+            number=records.number,
+            start=now + records.clock_offset,
+            duration=0.0,
+            client=address[0],
+            client_port=address[1],
+            frontend=route.frontend,
+            owner=route.owner,
+            backend=None,
+            client_bytes=0,
+            backend_bytes=0,
+            dial_time=0.0,
+            attempts=0,
+            code=_REFUSED,
+            reason=reason.value,
+        )
+        records.add(record)
 
     def _could_not_accept(self, error: OSError) -> None:
         if error.errno in RESOURCE_ERRORS:
@@ -256,7 +281,7 @@ class TcpListener:
 
     def _abort_flows(self) -> None:
         for flow in list(self.flows):
-            flow.abort()
+            flow.kill()
         self._gone()
 
     def _gone(self) -> None:

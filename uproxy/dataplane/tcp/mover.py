@@ -3,7 +3,7 @@
 A mover is started with the two sockets of a flow, and then moves bytes in both directions until its
 owner closes it. `EpollMover` calls recv, send and splice when epoll reports an event; `RingMover`
 has io_uring do it. Three things are left to the owner: what to do when both streams have ended,
-when a socket is broken, and when the mover has detached itself.
+when a socket is broken (which one, and why), and when the mover has detached itself.
 
 `detach` takes a living flow out of a mover, as a value: all bytes that were read and not delivered,
 wherever they are (a buffer of the process or of the ring, a pipe), and how far both streams are.
@@ -53,10 +53,10 @@ class DetachedDirection:
     """The last of the bytes read, which the receiver has not taken."""
     ended: bool = False
     """Whether the end of the stream was read. If nothing is undelivered, it was passed on, too."""
-    broken: bool = False
-    """Whether reading has failed."""
-    rejected: bool = False
-    """Whether the receiver's socket has failed when it was given bytes."""
+    broken: int = 0
+    """The errno with which reading has failed."""
+    rejected: int = 0
+    """The errno with which the receiver's socket has failed when it was given bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +76,9 @@ class Owner(Protocol):
     def finish(self) -> None:
         """Both streams have ended, and everything was delivered."""
 
-    def abort(self) -> None:
-        """One of the sockets is broken: reset both."""
+    def abort(self, broken: Socket | None = None, code: int | None = 0) -> None:
+        """One of the sockets is broken: reset both. `code`: the errno; 0: the socket knows it. None
+        of them is broken if an error in uproxy is the reason."""
 
     def detached(self, rest: Detached) -> None:
         """The mover is closed, and nothing of it is under way: go on from there."""

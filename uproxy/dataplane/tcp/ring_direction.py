@@ -74,10 +74,10 @@ class RingDirection:
         self.slow_path = False
         """Whether anything but "send what comes" may have to be done. `_arrived` looks at no other
         state for each message."""
-        self.broken = False
-        """Whether receiving has failed."""
-        self.rejected = False
-        """Whether sending to the peer's socket has failed."""
+        self.broken = 0
+        """The errno with which receiving has failed."""
+        self.rejected = 0
+        """The errno with which sending to the peer's socket has failed."""
         self.closed = False
         self.turn = -1
         """Of the ring, when an operation of this direction was queued last."""
@@ -261,7 +261,7 @@ class RingDirection:
             if self._waiting or self.broken or self._ending:
                 self._ring.call_after_turn(self._send_next)
         elif self.broken:
-            self._mover.owner.abort()
+            self._mover.owner.abort(self.sock, self.broken)
         elif self._ending:
             self._ending = False
             self._ended()
@@ -294,8 +294,8 @@ class RingDirection:
         self.eof = self.slow_path = True
         try:
             self.peer.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._mover.owner.abort()
+        except OSError as error:
+            self._mover.owner.abort(self.peer.sock, error.errno)
             return
         self._mover.half_closed.add(self)
 
@@ -308,10 +308,10 @@ class RingDirection:
             if not self.detaching:
                 self._ring.call_after_turn(self._rearm)
         elif not self.detaching:
-            self.broken = True
+            self.broken = code
             self._ring.call_after_turn(self._send_next)
         elif code != errno.ECANCELED:
-            self.broken = True
+            self.broken = code
 
     def _rearm(self) -> None:
         """Receive more, once everything received so far is delivered."""
@@ -326,7 +326,7 @@ class RingDirection:
     def _unsent(self, completion: int) -> None:
         """The peer's socket did not take all of the last send: it is full or broken."""
         code = errno_of(completion)
-        self.rejected = code not in (0, errno.EAGAIN)
+        self.rejected = 0 if code == errno.EAGAIN else code
         sent = 0 if code else completion & CQE_RES
         rest = self._ring.buffers.view(self._last >> CQE_BUFFER_SHIFT, sent, self._last & CQE_RES)
         self.held = bytearray(rest) + self.held

@@ -9,8 +9,9 @@ from functools import partial
 from math import inf
 from typing import Protocol
 
-from uproxy.core.errors import RESOURCE_ERRORS
+from uproxy.core.errors import RESOURCE_ERRORS, error_name
 from uproxy.core.flows.counters import DropReason
+from uproxy.core.flows.flow_record import ENDERS, Ender, FlowRecord, Phase
 from uproxy.dataplane.udp.flow_backend import SILENCE, FlowBackend, Reaching
 from uproxy.dataplane.udp.keys import Address, Key
 from uproxy.net import pktinfo
@@ -74,6 +75,7 @@ class UdpFlow(FlowBackend):
         "_inspecting",
         "_kept",
         "_key",
+        "_replied",
         "_sent_after_reply",
         "answered",
         "began",
@@ -101,12 +103,16 @@ class UdpFlow(FlowBackend):
         self._kept: list[bytes] = []
         """What the client has sent, as long as the backend has not replied."""
         self.began = self.last = self._reactor.now
+        self._replied = 0.0
+        """When a backend has replied first."""
         self.answered = self.established = False
 
     def begin(self) -> bool:
         """Connect to a backend, and enter the tables. Returns False where that was impossible; the
         reason is counted."""
-        if not self._connect():
+        reason = self._connect()
+        if reason is not None:
+            self._record(*self._why(reason))
             return False
         listener = self._listener
         listener.flows[self._key] = self
@@ -132,8 +138,9 @@ class UdpFlow(FlowBackend):
         if self._inspecting:
             self._inspect(data)
 
-    def close(self) -> None:
-        """End the flow. The client's next datagram begins another."""
+    def close(self, ender: Ender = Ender.KILLED, reason: str = "") -> None:
+        """End the flow. The client's next datagram begins another. By default the reason is a
+        change of what is served."""
         if self._listener.flows.get(self._key) is not self:
             return
         # From here on, another call does nothing.
@@ -141,9 +148,32 @@ class UdpFlow(FlowBackend):
         self._disconnect()
         self._listener.all_flows.discard(self)
         self.counters.active -= 1
+        self._record(ender, reason)
 
-    abort = close
-    """The reactor calls this when a callback of the flow has raised."""
+    def abort(self) -> None:
+        """The reactor calls this when a callback of the flow has raised."""
+        self.close(Ender.PROXY, "error")
+
+    def _why(self, reason: DropReason) -> tuple[Ender, str]:
+        """Who has ended a flow without a backend, and more about it."""
+        failed = reason is DropReason.DIAL_FAILED
+        return ENDERS[reason], error_name(self.error) if failed else reason.value
+
+    def _record(self, ender: Ender, reason: str) -> None:
+        """Keep a record."""
+        listener, records = self._listener, self._listener.context.records
+        if ender is Ender.BOTH or (ender is Ender.KILLED and self.answered):
+            code = ender + Phase.COMPLETE
+        else:
+            code = ender + (Phase.DATA if self.answered else Phase.CONNECTING)
+        records.number += 1
+        record = FlowRecord(
+            records.number, self.began + records.clock_offset, self.last - self.began,
+            self._client[0], self._client[1], listener.route.frontend, self._port.name, self.dialed,
+            self.total_client_bytes, self.total_backend_bytes,
+            (self._replied or records.monotonic()) - self.began, self.attempts, code, reason,
+        )  # fmt: skip
+        records.add(record)
 
     def _to_client(self, data: memoryview) -> None:
         """Send a reply, by a system call, through the socket that the client has sent to: it takes
@@ -169,6 +199,7 @@ class UdpFlow(FlowBackend):
     def _first_reply(self, now: float) -> None:
         """The present backend is alive."""
         self._confirmed = True
+        self._replied = self._replied or now
         self._inspecting = self._sent_after_reply < CONVERSATION
         self._listener.all_flows.table.answer(self)
         # If this backend refuses later, any other one may be tried again. What was sent before this
@@ -221,8 +252,9 @@ class UdpFlow(FlowBackend):
         try:
             self._connect_to(backend)
         except OSError:
-            if not self._connect():
-                self.close()
+            unconnected = self._connect()
+            if unconnected is not None:
+                self.close(*self._why(unconnected))
                 return
         with suppress(OSError):
             self._send(data)
@@ -274,7 +306,8 @@ class UdpFlow(FlowBackend):
         self._disconnect()
         self._confirmed = False
         self._inspecting = True
-        if self._connect():
+        reason = self._connect()
+        if reason is None:
             return True
-        self.close()
+        self.close(*self._why(reason))
         return False

@@ -45,9 +45,10 @@ class FlowBackend(ABC):
     """One backend at a time, and the next one if it cannot be reached."""
 
     __slots__ = ("_client", "_doubts_from", "_listener", "_masqueraded", "_port", "_preserving",
-                 "_reactor", "_send", "_sock", "_tally", "_tried", "backend", "backend_bytes",
-                 "backend_datagrams", "client_bytes", "client_datagrams", "counters",
-                 "number")  # fmt: skip
+                 "_reactor", "_send", "_sock", "_tally", "_tried", "attempts", "backend",
+                 "backend_bytes", "backend_datagrams", "client_bytes", "client_datagrams",
+                 "counters", "dialed", "error", "number", "total_backend_bytes",
+                 "total_client_bytes")  # fmt: skip
 
     backend: Backend
     _listener: Reaching
@@ -76,6 +77,14 @@ class FlowBackend(ABC):
         """Relayed since the last `account`, as are those of the backend. It may be negative: the
         ring takes back what the kernel has refused."""
         self.backend_bytes = self.backend_datagrams = 0
+        self.total_client_bytes = self.total_backend_bytes = 0
+        """Those before."""
+        self.dialed: Backend | None = None
+        """The one that was tried last."""
+        self.attempts = 0
+        """How often a backend was connected to."""
+        self.error = 0
+        """The errno of the last attempt that has failed."""
         self.number = 0
         """The number that the table of the worker knows the flow by; 0 until it is admitted."""
 
@@ -92,6 +101,8 @@ class FlowBackend(ABC):
         counters.backend_datagrams += self.backend_datagrams
         tally.client_bytes += self.client_bytes
         tally.backend_bytes += self.backend_bytes
+        self.total_client_bytes += self.client_bytes
+        self.total_backend_bytes += self.backend_bytes
         self.client_bytes = self.client_datagrams = 0
         self.backend_bytes = self.backend_datagrams = 0
 
@@ -105,11 +116,13 @@ class FlowBackend(ABC):
 
     def _blame(self, backend: Backend, code: int) -> None:
         self._tried.append(backend)
+        self.error = code
         self.counters.dial_failures += 1
         self._port.balancer.failed(backend, self._reactor.now, error_name(code))
 
-    def _connect(self) -> bool:
-        """Connect to a backend. Returns False if that is impossible; the reason is counted."""
+    def _connect(self) -> DropReason | None:
+        """Connect to a backend. Returns why that is impossible, which was counted; None: it is
+        connected."""
         freed = False
         while len(self._tried) < ATTEMPTS:
             backend = self._pick()
@@ -126,13 +139,14 @@ class FlowBackend(ABC):
                         freed = True
                         continue
                     self.counters.drop(DropReason.DESCRIPTORS)
-                    return False
+                    return DropReason.DESCRIPTORS
                 self._blame(backend, error.errno or 0)
             else:
                 self._tally.flows += 1
-                return True
-        self.counters.drop(self._why_no_backend())
-        return False
+                return None
+        reason = self._why_no_backend()
+        self.counters.drop(reason)
+        return reason
 
     def _why_no_backend(self) -> DropReason:
         if self._listener.all_flows.loops.found:
@@ -156,6 +170,8 @@ class FlowBackend(ABC):
 
     def _connect_to(self, backend: Backend) -> None:
         context = self._listener.context
+        self.attempts += 1
+        self.dialed = backend
         sock = self._socket_towards(backend)
         # First of all: if epoll takes no more, there is nothing to take back but the socket.
         try:

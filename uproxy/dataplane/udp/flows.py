@@ -16,6 +16,7 @@ from functools import partial
 from typing import Protocol
 
 from uproxy.core.flows.counters import Counters, DropReason
+from uproxy.core.flows.flow_record import Ender
 from uproxy.core.flows.udp_table import FlowTable, TimedFlow
 from uproxy.core.route import Backend
 from uproxy.dataplane.context import Context
@@ -49,7 +50,7 @@ class EndableFlow(TimedFlow, Protocol):
 
     def account(self) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, ender: Ender = ..., reason: str = ...) -> None: ...
 
 
 class UdpFlows:
@@ -107,16 +108,20 @@ class UdpFlows:
         backend = loops.proven_by(self.table.get(loops.bait), client)
         if backend is None:
             return False
-        self.end([flow for flow in self.table if flow.backend == backend])
+        flows = [flow for flow in self.table if flow.backend == backend]
+        self.end(flows, Ender.PROXY, DropReason.LOOP.value)
         return True
 
-    def end(self, flows: Sequence[EndableFlow]) -> None:
+    def end(
+        self, flows: Sequence[EndableFlow], ender: Ender = Ender.KILLED, reason: str = ""
+    ) -> None:
         """End flows: a chunk now, and the others after everything else that is ready. Some may have
         ended by then, and are left alone."""
         for flow in flows[: self._chunk]:
-            flow.close()
+            flow.close(ender, reason)
         if len(flows) > self._chunk:
-            self._context.reactor.defer(partial(self.end, flows[self._chunk :]))
+            rest = flows[self._chunk :]
+            self._context.reactor.defer(partial(self.end, rest, ender, reason))
 
     def free_descriptor(self) -> bool:
         """Note that a new flow got no descriptor; if UDP has all that it may have, end another
@@ -170,7 +175,7 @@ class UdpFlows:
             # It is no longer in the table, but still in its listener, and its socket is open:
             # `close` is needed all the same (udp-evicted-and-forgotten).
             flow.counters.drop(DropReason.CAPACITY)
-            flow.close()
+            flow.close(Ender.RESOURCES, DropReason.CAPACITY.value)
         return True
 
     def _arm(self, due: float, now: float) -> None:
@@ -183,7 +188,7 @@ class UdpFlows:
         now = self._context.reactor.tick()
         over = self.table.expire(now, self._chunk)
         for flow in over:
-            flow.close()
+            flow.close(Ender.BOTH if flow.answered else Ender.IDLE)
         if len(over) == self._chunk:
             # So that `admit` sets no timer beside the deferred call.
             self._due = now
