@@ -57,7 +57,10 @@ async def serving(
     app = api_app(
         lambda: status,
         telemetry,
-        service_names=lambda: [ObjectName("prod", "web"), ObjectName("default", "kubia")],
+        service_labels=lambda: {
+            ObjectName("prod", "web"): {},
+            ObjectName("default", "kubia"): {"app": "kubia"},
+        },
         names=known_names("node-7"),
         not_ready=lambda: not_ready,
         notes=lambda: notes,
@@ -106,6 +109,14 @@ async def test_flows_that_cannot_be_asked_for() -> None:
     async with serving() as address:
         answer = await fetch(address, "/api/v1/flows?limit=many")
     assert (answer.status, answer.body) == (400, b"limit is 'many': use a number from 1 to 10000\n")
+
+
+async def test_routes_by_labels() -> None:
+    async with serving() as address:
+        kubia = await fetch(address, "/api/v1/routes?labels=app+in+(kubia)")
+        others = await fetch(address, "/api/v1/routes?labels=!app")
+    assert {each["service"] for each in kubia.json["frontends"]} == {"default/kubia"}
+    assert {each["service"] for each in others.json["frontends"]} == {"kube-system/dns"}
 
 
 async def test_settings() -> None:

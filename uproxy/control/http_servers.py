@@ -11,12 +11,12 @@ from aiohttp import web
 from uproxy.config.as_file import as_file, origins
 from uproxy.config.settings import Address, Config
 from uproxy.control.recording import Recording
-from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.report.flow_format import FlowFilter, FlowsView
 from uproxy.core.report.health import ProxyHealth
 from uproxy.core.report.problems import HEALTH_SERVER, METRICS_SERVER
 from uproxy.core.report.readiness import Reason
 from uproxy.core.report.status import Status
+from uproxy.core.report.status_format import ServiceLabels
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.allowed_hosts import known_names
 from uproxy.http.api import api_app
@@ -40,7 +40,7 @@ class Program(Protocol):
     @property
     def recording(self) -> Recording: ...
     def now(self) -> Status: ...
-    def service_names(self) -> Iterable[ObjectName]: ...
+    def service_labels(self) -> ServiceLabels: ...
     def node_eligible(self) -> bool: ...
     def reasons_not_ready(self) -> Sequence[Reason]: ...
     def notes(self) -> Sequence[Reason]: ...
@@ -56,7 +56,7 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
         app = api_app(
             program.now,
             program.telemetry,
-            service_names=program.service_names,
+            service_labels=program.service_labels,
             names=names,
             not_ready=program.reasons_not_ready,
             notes=program.notes,

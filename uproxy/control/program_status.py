@@ -36,6 +36,7 @@ from uproxy.core.report.overview import (
 from uproxy.core.report.problems import Event, Problems, Reference, problems
 from uproxy.core.report.readiness import Reason, ReasonKind, not_ready, texts
 from uproxy.core.report.status import ApiServerStatus, FrontendStatus, ObjectStatus, Status
+from uproxy.core.report.status_format import ServiceLabels
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.server import HttpServer
 from uproxy.net.listening import is_taken
@@ -97,7 +98,6 @@ class ProgramStatus:
                 health_check_statuses(table.health_checks, self.reconciler.health_check_failures)
             ),
             counters=self.workers.counters(),
-            service_labels=self.reconciler.state.service_labels(),
             not_ready=tuple(texts(self._not_ready(frontends))),
             not_healthy=tuple(texts(self.reasons_not_healthy())),
             notes=tuple(texts(self.notes())),
@@ -106,9 +106,9 @@ class ProgramStatus:
             load_balancer=load_balancer,
         )
 
-    def service_names(self) -> Iterable[ObjectName]:
+    def service_labels(self) -> ServiceLabels:
         """Those of all Services that are known, served or not."""
-        return self.reconciler.state.service_names()
+        return self.reconciler.state.service_labels()
 
     async def flows(self, wanted: FlowFilter) -> FlowsView:
         """Flows that have ended, as far as workers answer."""

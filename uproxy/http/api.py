@@ -5,7 +5,7 @@ as JSON and as a page. Only GET and HEAD are answered, and nothing is ever chang
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from importlib import resources
 from typing import Any
 
@@ -14,13 +14,17 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 import uproxy
-from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.printable import printable, printable_json
 from uproxy.core.report.flow_format import FlowFilter, FlowsView, parse_flow_filter
 from uproxy.core.report.history import PERIOD, HistoryView, parse_after
 from uproxy.core.report.readiness import Reason, texts
 from uproxy.core.report.status import Status
-from uproxy.core.report.status_format import ServiceNamesView, parse_filter, status_view
+from uproxy.core.report.status_format import (
+    ServiceLabels,
+    ServiceNamesView,
+    parse_filter,
+    status_view,
+)
 from uproxy.core.report.summary import summary_view
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.allowed_hosts import answers_to
@@ -58,7 +62,7 @@ def api_app(
     status: Callable[[], Status],
     telemetry: Telemetry,
     *,
-    service_names: Callable[[], Iterable[ObjectName]] = tuple,
+    service_labels: Callable[[], ServiceLabels] = dict,
     names: Set[str] = frozenset(),
     not_ready: Callable[[], Sequence[Reason]] = tuple,
     notes: Notes = tuple,
@@ -70,11 +74,11 @@ def api_app(
 ) -> web.Application:
     """The application, which answers at any time, also before the first sync.
 
-    `status` and `service_names` are called for each request. /readyz is that of the health port,
-    but with the text of each reason. `names`: host names by which requests may address this
-    server, besides IP addresses; see `allowed_hosts`. `settings`: what /configz shows.
-    `flows` asks the workers for flows that have ended. `history` is given a Unix time, after which
-    samples are wanted; `started` is one, too.
+    `status` is called for each request, and `service_labels` for those that need it. /readyz is
+    that of the health port, but with the text of each reason. `names`: host names by which
+    requests may address this server, besides IP addresses; see `allowed_hosts`. `settings`: what
+    /configz shows. `flows` asks the workers for flows that have ended. `history` is given a Unix
+    time, after which samples are wanted; `started` is one, too.
     """
     one_at_a_time = _OneAtATime()
     app = web.Application(middlewares=[_only_for(names)])
@@ -85,10 +89,10 @@ def api_app(
         ("/configz", _json(settings)),
         ("/healthz", _text("ok")),
         ("/readyz", readyz_page(not_ready, notes, lines_of=texts)),
-        ("/api/v1/routes", one_at_a_time(_routes(status))),
+        ("/api/v1/routes", one_at_a_time(_routes(status, service_labels))),
         ("/api/v1/summary", one_at_a_time(_summary(status, version, started))),
         ("/api/v1/history", _history(history)),
-        ("/api/v1/services", one_at_a_time(_services(service_names))),
+        ("/api/v1/services", one_at_a_time(_services(service_labels))),
         # Not behind the others: a worker that hangs takes the patience of whoever asks.
         ("/api/v1/flows", _OneAtATime()(_flows(flows))),
     ):
@@ -158,13 +162,14 @@ def _file(name: str, content_type: str) -> Page:
     return page
 
 
-def _routes(status: Callable[[], Status]) -> Page:
+def _routes(status: Callable[[], Status], service_labels: Callable[[], ServiceLabels]) -> Page:
     async def page(request: web.Request) -> web.Response:
         try:
             wanted = parse_filter(request.query)
         except ValueError as error:
             return web.Response(status=400, text=f"{error}\n", headers=_NOSNIFF)
-        return _answer(status_view(status(), wanted))
+        labels = service_labels() if wanted.labels else {}
+        return _answer(status_view(status(), wanted, labels))
 
     return page
 
@@ -199,9 +204,9 @@ def _history(history: Callable[[float], HistoryView]) -> Page:
     return page
 
 
-def _services(service_names: Callable[[], Iterable[ObjectName]]) -> Page:
+def _services(service_labels: Callable[[], ServiceLabels]) -> Page:
     async def page(_: web.Request) -> web.Response:
-        return _answer(ServiceNamesView(sorted(map(str, service_names()))))
+        return _answer(ServiceNamesView(sorted(map(str, service_labels()))))
 
     return page
 

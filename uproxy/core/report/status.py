@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
@@ -125,8 +124,6 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     workers: tuple[WorkerStatus, ...]
     health_checks: tuple[HealthCheckStatus, ...]
     counters: dict[ServicePortName, Counters]
-    service_labels: Mapping[ObjectName, Mapping[str, str]] = {}
-    """The labels of all Services that are known, served or not."""
     not_ready: tuple[str, ...]
     """Why /readyz fails; empty if it succeeds."""
     not_healthy: tuple[str, ...] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -133,10 +134,18 @@ def parse_filter(query: Mapping[str, str]) -> Filter:
     return wanted
 
 
-def status_view(status: Status, wanted: Filter) -> StatusView:
+ServiceLabels = Mapping[ObjectName, Mapping[str, str]]
+"""The labels of all Services that are known, served or not."""
+
+_NO_LABELS: Final[ServiceLabels] = MappingProxyType({})
+
+
+def status_view(
+    status: Status, wanted: Filter, service_labels: ServiceLabels = _NO_LABELS
+) -> StatusView:
     """The selected part of the status. Objects, workers and readiness are always in it. Raises
     ValueError if the labels of the filter are not a selector."""
-    selects = _selection(status, wanted)
+    selects = _selection(wanted, service_labels)
     return StatusView(
         node=status.node,
         synced=status.synced,
@@ -177,14 +186,13 @@ def _by_service(each: ServiceStatus | HealthCheckStatus) -> tuple[ObjectName, st
     return each.service, each.reason
 
 
-def _selection(status: Status, wanted: Filter) -> Callable[[ObjectName], bool]:
+def _selection(wanted: Filter, service_labels: ServiceLabels) -> Callable[[ObjectName], bool]:
     if not wanted.labels:
         return wanted.selects
     selector = parse_selector(wanted.labels)
 
     def selects(service: ObjectName) -> bool:
-        labels = status.service_labels.get(service, {})
-        return wanted.selects(service) and selector.matches(labels)
+        return wanted.selects(service) and selector.matches(service_labels.get(service, {}))
 
     return selects
 
