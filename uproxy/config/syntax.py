@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Final
 
 from uproxy.config.settings import Address
 from uproxy.core.ip import Network, parse_ip, parse_network
+from uproxy.core.suggestions import closest
 
 MAX_WORKERS: Final = 64
 MAX_FLOWS: Final = 10_000_000
@@ -201,8 +201,8 @@ def parse_choice(text: str, choices: Sequence[str]) -> str:
     word = text.strip().lower()
     if word in choices:
         return word
-    meant = get_close_matches(word, choices, n=1)
-    hint = f"; did you mean {meant[0]}?" if meant else ""
+    meant = closest(word, choices)
+    hint = f"; did you mean {meant}?" if meant else ""
     raise ValueError(f'"{text}" is not {", ".join(choices[:-1])} or {choices[-1]}{hint}')
 
 

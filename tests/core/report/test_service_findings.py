@@ -150,8 +150,8 @@ ROWS = [
         + endpoints(addresses="{addresses: [10.0.0.1], nodeName: there}"),
         [
             f"8 warning {PORT}: externalTrafficPolicy is Local and this node has no endpoint; "
-            "only this node and its pods are served "
-            "(--hostname-override says which node this is: here)"
+            "only this node and its pods are served; "
+            "this is node here, unless you set --hostname-override"
         ],
         id="policy Local, and another node",
     ),

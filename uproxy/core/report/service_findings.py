@@ -168,19 +168,18 @@ class _About:
             passing = reason == NOT_READY or NOT_LOCAL in reason
             yield self._finding(
                 _WARNING if served or passing else _ERROR,
-                self._port_reason(port, reason) + _at(those, routes),
+                self._port_reason(port, reason, _at(those, routes)),
                 _port_field(self._service, port),
             )
 
-    def _port_reason(self, port: ServicePortName, reason: str) -> str:
+    def _port_reason(self, port: ServicePortName, reason: str, where: str) -> str:
         if reason == NO_ENDPOINTS:
             slices = self._state.slices_of(self._service.key)
-            return no_endpoints_reason(self._service, port, slices)
+            return no_endpoints_reason(self._service, port, slices) + where
         if NOT_LOCAL in reason:
-            return (
-                f"{reason} (--hostname-override says which node this is: {self._state.node.name})"
-            )
-        return reason
+            name = self._state.node.name
+            return f"{reason}{where}; this is node {name}, unless you set --hostname-override"
+        return reason + where
 
     def conflicts(self, lost: Iterable[_Lost]) -> Iterator[Finding]:
         """Frontends that another Service port has, one of each pair of ports."""
