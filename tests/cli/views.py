@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from uproxy.core.report.port_format import CountsView
 from uproxy.core.report.status import FrontendState, FrontendStatus, Status, WorkerStatus
 from uproxy.core.report.status_format import (
     AffinityView,
-    CountsView,
     Filter,
     FrontendView,
     HealthCheckView,

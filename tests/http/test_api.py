@@ -17,19 +17,21 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from tests.flow_records import record
 from tests.http.client import fetch
-from tests.http.statuses import EMPTY, FULL
+from tests.http.statuses import DNS, EMPTY, FULL, KUBIA
 from tests.nasty import NASTY, is_fit_to_print
 from uproxy.config.settings import Address
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.pod_history import Place
+from uproxy.core.flows.backend_counts import BackendCounts
 from uproxy.core.printable import printable
+from uproxy.core.report.backends import BackendState, BackendStatus, PortStatus
 from uproxy.core.report.flow_format import Ended, FlowFilter, FlowsView, flow_view
 from uproxy.core.report.history import HistoryView, Sample
 from uproxy.core.report.readiness import Reason, ReasonKind
 from uproxy.core.report.recent_events import EventView
 from uproxy.core.report.status import FrontendState, Status
 from uproxy.core.report.telemetry import Telemetry
-from uproxy.core.route import ServicePortName
+from uproxy.core.route import Backend, ServicePortName
 from uproxy.http.allowed_hosts import known_names
 from uproxy.http.api import api_app
 from uproxy.http.server import HttpServer
@@ -48,6 +50,20 @@ async def _flows(wanted: FlowFilter) -> FlowsView:
     return FlowsView([flow], "1-4711-7", wanted.limit, [])
 
 
+def ports_of(service: ObjectName, now: float) -> list[PortStatus]:
+    """A backend of each port, and a port that has no frontend."""
+    assert now > 0
+    names = [each for each in (KUBIA, DNS) if ObjectName(*each[:2]) == service]
+    backend = BackendStatus(
+        backend=Backend("127.0.1.1", 8080),
+        pod="kubia-1",
+        state=BackendState.USED,
+        counts=BackendCounts(failures={"ECONNREFUSED": 48}),
+    )
+    ports = [PortStatus(each, 80, [backend]) for each in names]
+    return [*ports, PortStatus(KUBIA._replace(port="unserved"), 81, [])]
+
+
 @asynccontextmanager
 async def serving(
     status: Status = FULL, not_ready: Sequence[Reason] = (), notes: Sequence[Reason] = ()
@@ -61,6 +77,7 @@ async def serving(
             ObjectName("prod", "web"): {},
             ObjectName("default", "kubia"): {"app": "kubia"},
         },
+        ports_of=ports_of,
         names=known_names("node-7"),
         not_ready=lambda: not_ready,
         notes=lambda: notes,
@@ -206,6 +223,26 @@ async def test_history() -> None:
     assert (wrong.status, wrong.body) == (400, b"after='x' is not a Unix time in seconds\n")
 
 
+async def test_backends_only_where_they_are_asked_for() -> None:
+    async with serving() as address:
+        without = await fetch(address, "/api/v1/routes")
+        answer = await fetch(address, "/api/v1/routes?backends=1")
+        narrow = await fetch(address, "/api/v1/routes?backends=1&state=paused")
+        wrong = await fetch(address, "/api/v1/routes?backends=2")
+    assert (without.json["ports"], without.json["connectBuckets"]) == (None, None)
+    ports = answer.json["ports"]
+    assert [(each["service"], each["servicePort"], each["port"]) for each in ports] == [
+        ("default/kubia", "http", 80),
+        ("kube-system/dns", "", 80),
+    ]
+    assert ports[0]["counts"]["flows"] == 7, "those of the port"
+    ((backend,), _) = (each["backends"] for each in ports)
+    assert (backend["pod"], backend["failures"]) == ("kubia-1", {"ECONNREFUSED": 48})
+    assert len(answer.json["connectBuckets"]) == 13
+    assert [each["service"] for each in narrow.json["ports"]] == ["kube-system/dns"]
+    assert wrong.status == 400
+
+
 async def test_routes_before_the_first_sync() -> None:
     async with serving(EMPTY) as address:
         answer = await fetch(address, "/api/v1/routes")
@@ -217,7 +254,10 @@ async def test_routes_with_a_wrong_parameter() -> None:
     async with serving() as address:
         answer = await fetch(address, "/api/v1/routes?stat=failed")
     assert answer.status == 400
-    assert answer.body == b"unknown parameter 'stat': use namespace, service, state, labels\n"
+    assert (
+        answer.body
+        == b"unknown parameter 'stat': use namespace, service, state, labels, backends\n"
+    )
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from uproxy.config.settings import Config
-from uproxy.control.backend_reachability import BackendReachability
+from uproxy.control.backends import Backends
 from uproxy.control.claim_watchdog import ClaimWatchdog
 from uproxy.control.client_ip_preservation import ClientIPPreservation
 from uproxy.control.cluster_client import ClusterClient
@@ -87,9 +87,7 @@ class Daemon:
         names = SOURCES if kubernetes is not None else (_MANIFESTS,)
         self.state = ClusterState(names, node_name=config.node_name)
         self._node = self.state.node
-        self.backend_reachability = BackendReachability(
-            lambda port: self.reconciler.table.backends_of(port), self._reachability_changed
-        )
+        self.backends = Backends(self.state, lambda: self.reconciler.table, self._backends_changed)
         self.ended_flows = EndedFlows(self.state, lambda: self.workers)
         self.workers = Workers(
             partial(worker_settings, config),
@@ -98,6 +96,7 @@ class Daemon:
             wanted=self._is_wanted,
             reported=self._reported,
             recorded=self.ended_flows.recorded,
+            ended=self.backends.totals.ended,
             start=partial(
                 start_worker,
                 ring=config.io_uring != "never",
@@ -155,7 +154,7 @@ class Daemon:
             listeners=self.listeners,
             reconciler=self.reconciler,
             client_ip=self.client_ip,
-            backend_reachability=self.backend_reachability,
+            backends=self.backends,
             ended_flows=self.ended_flows,
             supervisor=self.supervisor,
             servers=self.servers,
@@ -219,7 +218,7 @@ class Daemon:
                 ),
                 ("claim watchdog", self.watchdog.run),
                 ("claim maintenance", self._maintain_claims),
-                ("backend reachability", self.backend_reachability.run),
+                ("backends", self.backends.run),
                 ("client address rules", self.client_ip.run),
                 ("pods of this node", self.local_pods.run),
             ):
@@ -266,12 +265,12 @@ class Daemon:
     def _is_wanted(self, port: ServicePortName) -> bool:
         return self.reconciler.table.has_port(port)
 
-    def _reachability_changed(self) -> None:
+    def _backends_changed(self) -> None:
         if self.cluster_client is not None:
             self.cluster_client.changed()
 
-    def _reported(self, report: Report) -> None:
-        self.backend_reachability.reported(report)
+    def _reported(self, worker: int, report: Report) -> None:
+        self.backends.reported(worker, report)
         self.client_ip.reported(report, self._is_wanted)
 
     def _services_with_flows(self) -> frozenset[ObjectName]:

@@ -11,6 +11,8 @@ from aiohttp import web
 from uproxy.config.as_file import as_file, origins
 from uproxy.config.settings import Address, Config
 from uproxy.control.recording import Recording
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.report.backends import PortStatus
 from uproxy.core.report.flow_format import FlowFilter, FlowsView
 from uproxy.core.report.health import ProxyHealth
 from uproxy.core.report.problems import HEALTH_SERVER, METRICS_SERVER
@@ -41,6 +43,7 @@ class Program(Protocol):
     def recording(self) -> Recording: ...
     def now(self) -> Status: ...
     def service_labels(self) -> ServiceLabels: ...
+    def ports_of(self, service: ObjectName, now: float) -> Iterable[PortStatus]: ...
     def node_eligible(self) -> bool: ...
     def reasons_not_ready(self) -> Sequence[Reason]: ...
     def notes(self) -> Sequence[Reason]: ...
@@ -57,6 +60,7 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
             program.now,
             program.telemetry,
             service_labels=program.service_labels,
+            ports_of=program.ports_of,
             names=names,
             not_ready=program.reasons_not_ready,
             notes=program.notes,

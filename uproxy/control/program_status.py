@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from uproxy.config.settings import Config
-from uproxy.control.backend_reachability import BackendReachability
+from uproxy.control.backends import Backends
 from uproxy.control.client_ip_preservation import ClientIPPreservation
 from uproxy.control.cluster_client import ClusterClient
 from uproxy.control.ended_flows import EndedFlows
@@ -24,6 +24,7 @@ from uproxy.control.recording import Recording
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.control.workers import Workers
 from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.report.backends import PortStatus
 from uproxy.core.report.flow_format import FlowFilter, FlowsView
 from uproxy.core.report.health import ProxyHealth, not_eligible
 from uproxy.core.report.load_balancer import AddressStatus
@@ -57,7 +58,7 @@ class ProgramStatus:
     listeners: Listeners
     reconciler: Reconciler
     client_ip: ClientIPPreservation
-    backend_reachability: BackendReachability
+    backends: Backends
     ended_flows: EndedFlows
     supervisor: TaskSupervisor
     servers: Sequence[HttpServer]
@@ -124,7 +125,7 @@ class ProgramStatus:
             reconciler.table,
             reconciler.failures,
             reconciler.health_check_failures,
-            unreachable=self.backend_reachability.unreachable,
+            failing=self.backends.failing,
             servers=server_problems(self.servers),
         )
 
@@ -134,6 +135,10 @@ class ProgramStatus:
         self.recording.happened(happened)
         if cluster is not None:
             cluster.send(happened)
+
+    def ports_of(self, service: ObjectName, now: float) -> Iterator[PortStatus]:
+        """The ports of a Service, with their backends."""
+        return self.backends.ports_of(service, now)
 
     def reasons_not_healthy(self) -> Sequence[Reason]:
         """Why /healthz fails; empty: it succeeds."""
@@ -222,9 +227,9 @@ class ProgramStatus:
         table = self.reconciler.table
         actual = self.listeners.actual(table.routes)
         clients = self.client_ip.shown
-        failures, unreachable = self.reconciler.failures, self.backend_reachability.unreachable
+        failures, failing = self.reconciler.failures, self.backends.failing
         return list(
-            frontend_statuses(table, actual, failures, clients, unreachable, announced=announced)
+            frontend_statuses(table, actual, failures, clients, failing, announced=announced)
         )
 
     def _not_eligible(self) -> Iterator[Reason]:

@@ -97,7 +97,7 @@ def log_reachability(changes: Changes) -> None:
     """Log Service ports of which no backend answers, and those of which one answers again."""
     if len(changes.degraded) > _MANY:
         log.warning(
-            "%d Service ports have no backend that answers; see: uproxy status",
+            "%d Service ports have backends that do not answer; see: uproxy status",
             len(changes.degraded),
         )
     else:

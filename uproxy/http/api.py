@@ -30,6 +30,7 @@ from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.allowed_hosts import answers_to
 from uproxy.http.etags import if_changed
 from uproxy.http.metrics import metrics_page
+from uproxy.http.ports import PortsOf, add_ports
 from uproxy.http.readyz import Notes, readyz_page
 
 Page = Callable[[web.Request], Awaitable[web.Response]]
@@ -63,6 +64,7 @@ def api_app(
     telemetry: Telemetry,
     *,
     service_labels: Callable[[], ServiceLabels] = dict,
+    ports_of: PortsOf = lambda *_: (),
     names: Set[str] = frozenset(),
     not_ready: Callable[[], Sequence[Reason]] = tuple,
     notes: Notes = tuple,
@@ -74,11 +76,11 @@ def api_app(
 ) -> web.Application:
     """The application, which answers at any time, also before the first sync.
 
-    `status` is called for each request, and `service_labels` for those that need it. /readyz is
-    that of the health port, but with the text of each reason. `names`: host names by which
-    requests may address this server, besides IP addresses; see `allowed_hosts`. `settings`: what
-    /configz shows. `flows` asks the workers for flows that have ended. `history` is given a Unix
-    time, after which samples are wanted; `started` is one, too.
+    `status` is called for each request, `service_labels` and `ports_of` for those that need them.
+    /readyz is that of the health port, but with the text of each reason. `names`: host names by
+    which requests may address this server, besides IP addresses; see `allowed_hosts`. `settings`:
+    what /configz shows. `flows` asks the workers for flows that have ended. `history` is given a
+    Unix time, after which samples are wanted; `started` is one, too.
     """
     one_at_a_time = _OneAtATime()
     app = web.Application(middlewares=[_only_for(names)])
@@ -89,7 +91,7 @@ def api_app(
         ("/configz", _json(settings)),
         ("/healthz", _text("ok")),
         ("/readyz", readyz_page(not_ready, notes, lines_of=texts)),
-        ("/api/v1/routes", one_at_a_time(_routes(status, service_labels))),
+        ("/api/v1/routes", one_at_a_time(_routes(status, service_labels, ports_of))),
         ("/api/v1/summary", one_at_a_time(_summary(status, version, started))),
         ("/api/v1/history", _history(history)),
         ("/api/v1/services", one_at_a_time(_services(service_labels))),
@@ -162,14 +164,20 @@ def _file(name: str, content_type: str) -> Page:
     return page
 
 
-def _routes(status: Callable[[], Status], service_labels: Callable[[], ServiceLabels]) -> Page:
+def _routes(
+    status: Callable[[], Status], service_labels: Callable[[], ServiceLabels], ports_of: PortsOf
+) -> Page:
     async def page(request: web.Request) -> web.Response:
         try:
             wanted = parse_filter(request.query)
         except ValueError as error:
             return web.Response(status=400, text=f"{error}\n", headers=_NOSNIFF)
         labels = service_labels() if wanted.labels else {}
-        return _answer(status_view(status(), wanted, labels))
+        found = status()
+        view = status_view(found, wanted, labels)
+        if wanted.backends:
+            await add_ports(view, found.counters, ports_of)
+        return _answer(view)
 
     return page
 

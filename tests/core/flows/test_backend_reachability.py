@@ -1,4 +1,4 @@
-"""When a Service port that is open counts as one without a backend that answers."""
+"""When backends count as not answering."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 import pytest
 
-from uproxy.core.flows.backend_reachability import LEAST, QUIET, WINDOW, Attempts, Reachability
-from uproxy.core.flows.counters import Counters
+from uproxy.core.flows.backend_counts import BackendCounts
+from uproxy.core.flows.backend_reachability import LEAST, QUIET, WINDOW, Failing, Reachability
+from uproxy.core.flows.backend_totals import BackendReport
 from uproxy.core.route import Backend, ServicePortName
 
 WEB = ServicePortName("default", "web", "http", "TCP")
@@ -20,22 +21,28 @@ def both(_: ServicePortName) -> Collection[Backend]:
 
 
 def failed(
-    times: int = 1, *failing: Backend, port: ServicePortName = WEB, dials: int = 0
-) -> Attempts:
-    return Attempts(port, Counters(dial_failures=times, dials=dials), failing or (A, B))
+    times: int = 1,
+    backend: Backend = A,
+    *,
+    port: ServicePortName = WEB,
+    dials: int = 0,
+    error: str = "ECONNREFUSED",
+) -> BackendReport:
+    counts = BackendCounts(failures={error: times}, connect_times=[dials] if dials else [])
+    return port, backend, counts
 
 
 def worked(
-    port: ServicePortName = WEB,
+    backend: Backend = A,
     *,
+    port: ServicePortName = WEB,
     dials: int = 0,
+    flows: int = 0,
     backend_bytes: int = 0,
-    backend_datagrams: int = 0,
-) -> Attempts:
-    counters = Counters(
-        dials=dials, backend_bytes=backend_bytes, backend_datagrams=backend_datagrams
-    )
-    return Attempts(port, counters)
+) -> BackendReport:
+    times = [dials] if dials else []
+    counts = BackendCounts(flows=flows, connect_times=times, backend_bytes=backend_bytes)
+    return port, backend, counts
 
 
 class Told:
@@ -44,13 +51,16 @@ class Told:
     def __init__(self) -> None:
         self.reachability = Reachability()
 
-    def at(self, now: float, *attempts: Attempts) -> str:
-        """What changes: "-" nothing, "degraded", "recovered"."""
-        self.reachability.record(attempts, now)
+    def at(self, now: float, *reports: BackendReport) -> str:
+        """What changes: "-" nothing, "all" or "some" fail, "recovered"."""
+        self.reachability.record(reports, now)
         changes = self.reachability.check(both, now)
         if not changes:
             return "-"
-        return "recovered" if changes.recovered else "degraded"
+        if changes.recovered:
+            return "recovered"
+        (failing,) = changes.degraded.values()
+        return "all" if failing.none_answers else "some"
 
 
 @pytest.mark.parametrize(
@@ -60,12 +70,12 @@ class Told:
         pytest.param([(0, failed(1)), (60, failed(1))], ["-", "-"], id="nor do two attempts"),
         pytest.param(
             [(0, failed(1)), (5, failed(1)), (WINDOW, failed(1))],
-            ["-", "-", "degraded"],
+            ["-", "-", "all"],
             id="nothing but failures for a while",
         ),
         pytest.param(
             [(0, failed(4)), (60, failed(4)), (90, failed(4))],
-            ["-", "degraded", "-"],
+            ["-", "all", "-"],
             id="a client a minute, told once",
         ),
         pytest.param(
@@ -76,53 +86,89 @@ class Told:
                 (21, failed(9)),
                 (22, failed(9)),
             ],
-            ["-", "-", "-", "-", "degraded"],
+            ["-", "-", "-", "-", "all"],
             id="a success begins the count anew",
         ),
         pytest.param(
             [(second, failed(9, dials=1)) for second in range(0, 60, 5)],
             ["-"] * 12,
-            id="some succeed",
+            id="a backend that answers now and then",
+        ),
+        pytest.param(
+            [(second, failed(9), worked(B, dials=5)) for second in range(0, 15, 5)],
+            ["-", "-", "some"],
+            id="one of two",
+        ),
+        pytest.param(
+            [
+                *((second, failed(9), worked(B, dials=5)) for second in range(0, 15, 5)),
+                (20, failed(9), failed(9, B)),
+                (31, failed(9), failed(9, B)),
+            ],
+            ["-", "-", "some", "-", "all"],
+            id="first one, then both",
+        ),
+        pytest.param(
+            [
+                (0, failed(9), failed(9, B)),
+                (10, failed(9), failed(9, B)),
+                (11, worked(dials=1)),
+                (12, worked(B, dials=1)),
+            ],
+            ["-", "all", "some", "recovered"],
+            id="both, and one after the other answers again",
         ),
         pytest.param(
             [(0, failed(9)), (10, failed(9)), (11, worked(dials=1))],
-            ["-", "degraded", "recovered"],
+            ["-", "all", "recovered"],
             id="the first success is enough",
         ),
         pytest.param(
             [(0, failed(9)), (10, failed(9)), (60, worked(backend_bytes=9))],
-            ["-", "degraded", "-"],
+            ["-", "all", "-"],
             id="bytes of an old connection are no success",
         ),
         pytest.param(
             [(0, failed(9)), (10, failed(9)), (9 + QUIET,), (10 + QUIET,)],
-            ["-", "degraded", "-", "recovered"],
+            ["-", "all", "-", "recovered"],
             id="no attempt for long",
         ),
         pytest.param(
-            [(0, failed(9, port=DNS)), (10, failed(9, port=DNS)), (11, worked(DNS))],
-            ["-", "degraded", "-"],
+            [(now, failed(9, error="EADDRNOTAVAIL")) for now in (0, 10)],
+            ["-", "-"],
+            id="this node is out of ports",
+        ),
+        pytest.param(
+            [
+                (0, failed(9, port=DNS)),
+                (10, failed(9, port=DNS)),
+                (11, worked(port=DNS, flows=1)),
+            ],
+            ["-", "all", "-"],
             id="UDP",
         ),
         pytest.param(
             [
                 (0, failed(9, port=DNS)),
                 (10, failed(9, port=DNS)),
-                (11, worked(DNS, backend_datagrams=1)),
+                (11, worked(port=DNS, backend_bytes=1)),
             ],
-            ["-", "degraded", "recovered"],
+            ["-", "all", "recovered"],
             id="UDP with an answer",
         ),
         pytest.param(
-            [(0, failed(9), failed(9, port=DNS)), (10, failed(9), worked(DNS, backend_bytes=1))],
-            ["-", "degraded"],
+            [
+                (0, failed(9), failed(9, port=DNS)),
+                (10, failed(9), worked(port=DNS, backend_bytes=1)),
+            ],
+            ["-", "all"],
             id="each port by itself",
         ),
     ],
 )
-def test_stories(story: list[tuple[float, *tuple[Attempts, ...]]], told: list[str]) -> None:
+def test_stories(story: list[tuple[float, *tuple[BackendReport, ...]]], told: list[str]) -> None:
     teller = Told()
-    assert [teller.at(now, *attempts) for now, *attempts in story] == told
+    assert [teller.at(now, *reports) for now, *reports in story] == told
 
 
 def test_the_reason_names_backends() -> None:
@@ -133,24 +179,35 @@ def test_the_reason_names_backends() -> None:
     assert port.reason == "no backend answers: 10.0.0.1:80, 10.0.0.2:80"
 
 
+def test_the_reason_names_pods() -> None:
+    reachability = Reachability()
+    for now in (0, WINDOW):
+        reachability.record([failed(9, A), worked(B, dials=1)], now)
+    changes = reachability.check(both, WINDOW, lambda _: {"10.0.0.1": "web-7"})
+    assert changes.degraded[WEB].reason == "1 of 2 backends does not answer: web-7 (10.0.0.1:80)"
+    assert reachability.degraded == changes.degraded
+    assert not reachability.check(both, WINDOW, lambda _: {})
+
+
 def test_the_reason_has_a_length() -> None:
     many = tuple(Backend(f"10.0.{high}.{low}", 80) for high in range(4) for low in range(250))
     reachability = Reachability()
     for now in (0, WINDOW):
-        reachability.record([failed(1000, *many)], now)
+        reachability.record([failed(1, each) for each in many], now)
         reachability.check(lambda _: many, now)
     (port,) = reachability.degraded.values()
     assert port.reason.endswith("10.0.0.4:80 and 995 more")
+    assert Failing(many, 2000, none_answers=False).reason.startswith("1,000 of 2,000 backends do")
 
 
 def test_failures_of_backends_that_have_left_say_nothing() -> None:
     reachability = Reachability()
     reachability.record([failed(9, A)], 0)
     reachability.record([failed(9, A)], 10)
-    assert reachability.check(lambda _: (B,), 10) == ({}, set())
-    reachability.record([failed(9, A, B)], 20)
-    reachability.record([failed(9, A, B)], 30)
+    assert reachability.check(lambda _: (B,), 10) == ({}, [])
+    for now in (20, 30):
+        reachability.record([failed(9, A), failed(9, B)], now)
     assert list(reachability.check(both, 30).degraded) == [WEB]
     changes = reachability.check(lambda _: (), 31)
-    assert changes.recovered == {WEB}, "a Service that is gone is not kept"
+    assert changes.recovered == [WEB], "a Service that is gone is not kept"
     assert reachability.degraded == {}

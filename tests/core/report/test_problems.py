@@ -11,7 +11,7 @@ import pytest
 
 from tests.builders import SOURCE, cluster, endpoint_slice, port, service, table
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.flows.backend_reachability import FailedAttempts
+from uproxy.core.flows.backend_reachability import Failing
 from uproxy.core.report.problems import (
     Event,
     Problem,
@@ -149,8 +149,7 @@ def test_a_health_check_that_cannot_listen_gets_the_event_of_kube_proxy() -> Non
 
 
 def test_backends_that_do_not_answer_make_an_event() -> None:
-    port = FailedAttempts(0.0)
-    port.backends = {Backend("10.0.0.1", 80): None}
+    port = Failing((Backend("10.0.0.1", 80),), 1, none_answers=True, pods={"10.0.0.1": "web-1"})
     names = [ServicePortName("default", "web", port, "TCP") for port in ("http", "")]
     found = problems("n1", web(), {}, NOTHING, dict.fromkeys(names, port))
     assert found == {
@@ -159,10 +158,12 @@ def test_backends_that_do_not_answer_make_an_event() -> None:
             "Warning",
             "BackendsUnreachable",
             "Listen",
-            "node n1: port http/TCP: no backend answers: 10.0.0.1:80; "
-            "port (unnamed)/TCP: no backend answers: 10.0.0.1:80",
+            "node n1: port http/TCP: no backend answers: web-1 (10.0.0.1:80); "
+            "port (unnamed)/TCP: no backend answers: web-1 (10.0.0.1:80)",
         )
     }
+    some = port._replace(none_answers=False)
+    assert not problems("n1", web(), {}, NOTHING, dict.fromkeys(names, some))
 
 
 def test_health_and_metrics_ports_that_are_taken_make_events_of_the_node() -> None:

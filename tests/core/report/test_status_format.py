@@ -153,6 +153,8 @@ def test_everything_in_its_order() -> None:
         ("notes", []),
         ("apiServers", [_api_server(each) for each in FULL.api_servers]),
         ("loadBalancer", None),
+        ("ports", None),
+        ("connectBuckets", None),
     ]
 
 
@@ -195,6 +197,8 @@ def test_before_the_first_sync() -> None:
         "notes": [],
         "apiServers": [],
         "loadBalancer": None,
+        "ports": None,
+        "connectBuckets": None,
     }
 
 
@@ -290,8 +294,11 @@ def test_parse_filter(query: dict[str, str], wanted: Filter) -> None:
     [
         pytest.param(
             {"stat": "failed"},
-            "unknown parameter 'stat': use namespace, service, state, labels",
+            "unknown parameter 'stat': use namespace, service, state, labels, backends",
             id="parameter",
+        ),
+        pytest.param(
+            {"backends": "yes"}, "backends=yes makes no sense: use backends=1", id="backends"
         ),
         pytest.param(
             {"state": "broken"},
@@ -306,6 +313,6 @@ def test_parse_filter(query: dict[str, str], wanted: Filter) -> None:
     ],
 )
 def test_parse_filter_says_what_is_right(query: dict[str, str], message: str) -> None:
-    with pytest.raises(ValueError, match=r"unknown|not a label") as caught:
+    with pytest.raises(ValueError, match=r"unknown|not a label|no sense") as caught:
         parse_filter(query)
     assert str(caught.value) == message

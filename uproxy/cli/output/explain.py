@@ -17,8 +17,9 @@ from uproxy.cli.output.load_balancer import (
 from uproxy.cli.output.numbers import amount, byte_size, counted
 from uproxy.cli.output.status import backend_count, health_check
 from uproxy.core.protocols import TRANSPORTS
+from uproxy.core.report.port_format import CountsView
 from uproxy.core.report.status import FrontendState, ObjectStatus
-from uproxy.core.report.status_format import CountsView, FrontendView, ServiceView, StatusView
+from uproxy.core.report.status_format import FrontendView, ServiceView, StatusView
 
 _HEAD: Final = ("", "FRONTEND", "KIND", "STATE", "BACKENDS", "REASON")
 _MAX_BACKENDS: Final = 20

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 from uproxy.cli.output.columns import columns
 from uproxy.cli.output.numbers import amount, byte_size
-from uproxy.core.report.status_format import CountsView, FrontendView
+from uproxy.core.report.port_format import CountsView
+from uproxy.core.report.status_format import FrontendView
 
 _HEAD: Final = (
     "SERVICE PORT",

@@ -68,7 +68,8 @@ class Workers:
         state: Callable[[int], Iterable[tuple[Open, socket.socket]]],
         *,
         wanted: Callable[[ServicePortName], bool] = lambda _: True,
-        reported: Callable[[Report], None] = lambda _: None,
+        reported: Callable[[int, Report], None] = lambda *_: None,
+        ended: Callable[[int], None] = lambda _: None,
         recorded: Callable[[int, Records], None] = lambda *_: None,
         start: Callable[[], Awaitable[Started]] = start_worker,
         timeouts: Timeouts = _TIMEOUTS,
@@ -77,9 +78,10 @@ class Workers:
         calls: SocketCalls = LINUX,
     ) -> None:
         """`wanted`: whether a Service port still exists; the counters of others are removed.
-        `reported` is called with the reports of workers, `recorded` with the index of a worker and
-        records of its flows. `start` starts a process."""
+        `reported` is called with the index of a worker and its report, `recorded` with records of
+        its flows, and `ended` when its process has ended. `start` starts a process."""
         self._reported = reported
+        self._ended = ended
         self._recorded = recorded
         self._settings = settings
         self._state = state
@@ -211,6 +213,7 @@ class Workers:
                 log.exception("worker %d: unexpected error", worker.index)
                 ending = f"could not be supervised ({error!r})"
             self._totals.ended(worker.index)
+            self._ended(worker.index)
             worker.liveness.ended(ending)
             if self._draining.is_set():
                 break
@@ -256,7 +259,7 @@ class Workers:
                 log.info("worker %d uses %s", worker.index, engine)
             case Report(ports):
                 self._note_flow_limit(message.flow_limit)
-                self._reported(message)
+                self._reported(worker.index, message)
                 self._totals.add(worker.index, ports)
             case Records():
                 self._recorded(worker.index, message)

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.flows.backend_reachability import FailedAttempts
+from uproxy.core.flows.backend_reachability import Failing
 from uproxy.core.report.client_addresses import ClientAddresses, ShownClients
 from uproxy.core.report.load_balancer import AddressStatus, elsewhere
 from uproxy.core.report.status import (
@@ -25,7 +25,7 @@ from uproxy.core.routing.retries import Failure
 from uproxy.core.routing.service_routes import HealthCheck
 from uproxy.core.routing.table import RoutingTable
 
-_NONE: Final[Mapping[ServicePortName, FailedAttempts]] = MappingProxyType({})
+_NONE: Final[Mapping[ServicePortName, Failing]] = MappingProxyType({})
 _NOT_ANNOUNCED: Final[Mapping[str, AddressStatus]] = MappingProxyType({})
 _NO_CLIENTS: Final = ClientAddresses()
 _NODE: Final = ShownClients("node")
@@ -36,22 +36,22 @@ def frontend_statuses(
     actual: Mapping[Frontend, Actual],
     failures: Mapping[Frontend, Failure],
     clients: ClientAddresses = _NO_CLIENTS,
-    unreachable: Mapping[ServicePortName, FailedAttempts] = _NONE,
+    failing: Mapping[ServicePortName, Failing] = _NONE,
     announced: Mapping[str, AddressStatus] = _NOT_ANNOUNCED,
 ) -> Iterator[FrontendStatus]:
     """The status of every frontend that a Service wants: first those that it has, then those that
     another Service has instead.
 
     `clients` says which clients' addresses backends can be shown.
-    `unreachable` are the Service ports none of whose backends answers.
+    `failing` are the Service ports with backends that do not answer.
     `announced` says who announces which address.
     """
     for frontend, route in table.routes.items():
         state, reason = _state(route, actual.get(frontend), failures.get(frontend))
         status = _status(route, state, reason, clients.shown(route))
-        port = unreachable.get(route.owner)
+        port = failing.get(route.owner)
         if port is not None and state is FrontendState.SERVING:
-            status = _degraded(status, port)
+            status = _degraded(status, route, port)
         yield _where_announced(status, route, announced)
     for conflict in table.conflicts.values():
         for route in _losing_routes(conflict):
@@ -129,10 +129,16 @@ def _status(
     )
 
 
-def _degraded(status: FrontendStatus, port: FailedAttempts) -> FrontendStatus:
+def _degraded(status: FrontendStatus, route: Route, port: Failing) -> FrontendStatus:
+    """The status of a frontend that leads to backends which do not answer. A policy may keep it
+    from leading to any of these."""
+    used = {*route.backends, *(route.local_backends or ())}
+    failing = tuple(each for each in port.backends if each in used)
+    if not failing:
+        return status
     reason = f"{status.reason}; {port.reason}" if status.reason else port.reason
     return msgspec.structs.replace(
-        status, state=FrontendState.DEGRADED, reason=reason, failing=tuple(port.backends)
+        status, state=FrontendState.DEGRADED, reason=reason, failing=failing
     )
 
 

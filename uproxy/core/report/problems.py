@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.flows.backend_reachability import FailedAttempts
+from uproxy.core.flows.backend_reachability import Failing
 from uproxy.core.route import Frontend, ServicePortName
 from uproxy.core.routing.frontends import not_allowed_reason
 from uproxy.core.routing.retries import Failure
@@ -83,12 +83,13 @@ def problems(
     table: RoutingTable,
     failures: Mapping[Frontend, Failure],
     health_check_failures: Mapping[ObjectName, str],
-    unreachable: Mapping[ServicePortName, FailedAttempts] = _NOTHING,
+    failing: Mapping[ServicePortName, Failing] = _NOTHING,
     servers: Mapping[str, str] = _NOTHING,
 ) -> Problems:
     """Everything that is wrong at this moment.
 
-    `unreachable` has the Service ports none of whose backends answers. `servers` says why one of
+    `failing` has the Service ports with backends that do not answer; it is a problem of the Service
+    if none does. `servers` says why one of
     the program's own HTTP servers cannot listen, by the reason that the Event gets.
 
     Addresses of Services that are not on this node are a single problem of the Node. A node
@@ -100,7 +101,7 @@ def problems(
         (CONFLICT, _conflicts(table)),
         (FAILED, _failures(table, failures)),
         (NOT_ALLOWED, _not_allowed(table)),
-        (UNREACHABLE, _unreachable(unreachable)),
+        (UNREACHABLE, _unreachable(failing)),
     ):
         for name, lines in concerned.items():
             _put(found, _service(name), reason, f"node {node}: {_some(lines)}")
@@ -162,12 +163,13 @@ def _not_allowed(table: RoutingTable) -> dict[ObjectName, list[str]]:
     }
 
 
-def _unreachable(ports: Mapping[ServicePortName, FailedAttempts]) -> dict[ObjectName, list[str]]:
+def _unreachable(failing: Mapping[ServicePortName, Failing]) -> dict[ObjectName, list[str]]:
     found = dict[ObjectName, list[str]]()
-    for name, port in ports.items():
-        found.setdefault(ObjectName(name.namespace, name.name), []).append(
-            f"port {name.port or '(unnamed)'}/{name.protocol}: {port.reason}"
-        )
+    for name, port in failing.items():
+        if port.none_answers:
+            found.setdefault(ObjectName(name.namespace, name.name), []).append(
+                f"port {name.port or '(unnamed)'}/{name.protocol}: {port.reason}"
+            )
     return found
 
 

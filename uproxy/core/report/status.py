@@ -19,7 +19,7 @@ class FrontendState(StrEnum):
     SERVING = "serving"
     """Open, with at least one backend."""
     DEGRADED = "degraded"
-    """Open, but no backend has answered for a while."""
+    """Open, but some or all backends have not answered for a while."""
     PAUSED = "paused"
     """The port is kept and clients are refused, because no backend is usable."""
     PENDING = "pending"

@@ -12,6 +12,7 @@ from uproxy.core.cluster.label_syntax import parse_selector
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.counters import Counters
 from uproxy.core.report.load_balancer_format import LoadBalancerView, load_balancer_view
+from uproxy.core.report.port_format import CountsView, PortView, counts_view
 from uproxy.core.report.status import (
     ApiServerStatus,
     FrontendState,
@@ -31,21 +32,6 @@ class _View(msgspec.Struct, rename="camel", gc=False):
 
 class AffinityView(_View):
     timeout_seconds: int
-
-
-class CountsView(_View):
-    """Counts of the Service port; its frontends share them."""
-
-    flows: int
-    active_flows: int
-    client_bytes: int
-    backend_bytes: int
-    client_datagrams: int
-    backend_datagrams: int
-    dial_failures: int
-    retries: int
-    masqueraded: int
-    dropped: dict[str, int]
 
 
 class FrontendView(_View):
@@ -98,6 +84,10 @@ class StatusView(_View):
     notes: list[str] = []
     api_servers: list[ApiServerStatus] = []
     load_balancer: LoadBalancerView | None = None
+    ports: list[PortView] | None = None
+    """None: backends were not asked for."""
+    connect_buckets: list[float] | None = None
+    """Upper bounds of the connect times of backends, in seconds; None: as for `ports`."""
 
 
 class ServiceNamesView(_View):
@@ -117,6 +107,8 @@ class Filter(NamedTuple):
     """Of frontends; a FrontendState."""
     labels: str = ""
     """A selector of Services; see `parse_selector`."""
+    backends: str = ""
+    """"1": with `ports` and their backends."""
 
     def selects(self, service: ObjectName) -> bool:
         return self.namespace in ("", service.namespace) and self.service in ("", service.name)
@@ -130,6 +122,8 @@ def parse_filter(query: Mapping[str, str]) -> Filter:
     wanted = Filter(**{name: query[name] for name in Filter._fields if name in query})
     if wanted.state and wanted.state not in list(FrontendState):
         raise ValueError(f"unknown state {wanted.state!r}: use one of {', '.join(FrontendState)}")
+    if wanted.backends not in ("", "1"):
+        raise ValueError(f"backends={wanted.backends} makes no sense: use backends=1")
     parse_selector(wanted.labels)
     return wanted
 
@@ -261,21 +255,6 @@ class _Written:
     def counts(self, each: FrontendStatus) -> CountsView:
         view = self._counts.get(each.owner)
         if view is None:
-            view = _counts(self._counters.get(each.owner) or Counters())
+            view = counts_view(self._counters.get(each.owner) or Counters())
             self._counts[each.owner] = view
         return view
-
-
-def _counts(counters: Counters) -> CountsView:
-    return CountsView(
-        flows=counters.flows,
-        active_flows=counters.active,
-        client_bytes=counters.client_bytes,
-        backend_bytes=counters.backend_bytes,
-        client_datagrams=counters.client_datagrams,
-        backend_datagrams=counters.backend_datagrams,
-        dial_failures=counters.dial_failures,
-        retries=counters.retries,
-        masqueraded=counters.masqueraded,
-        dropped=dict(sorted(counters.dropped.items())),
-    )

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from uproxy.core import protocols
 from uproxy.core.cluster.objects import Endpoint, EndpointSlice
 from uproxy.core.ip import FAMILIES, Family, family_of, is_host_address, parse_ip
 from uproxy.core.route import Backend
+
+_UNKNOWN: Final = Endpoint()
 
 
 class PortKey(NamedTuple):
@@ -46,6 +48,8 @@ class Candidate(NamedTuple):
     """hints.forZones: the zones that should use it."""
     nodes: tuple[str, ...] = ()
     """hints.forNodes: the nodes that should use it."""
+    endpoint: Endpoint = _UNKNOWN
+    """What the EndpointSlice says about it."""
 
     @property
     def serving_terminating(self) -> bool:
@@ -219,6 +223,7 @@ def _candidate(endpoint: Endpoint, address: str, node_name: str) -> Candidate:
         bool(node_name) and endpoint.node_name == node_name,
         tuple(each.name for each in zones) if zones else (),
         tuple(each.name for each in nodes) if nodes else (),
+        endpoint,
     )
 
 
