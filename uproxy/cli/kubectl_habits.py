@@ -11,6 +11,11 @@ VERBS: Final = ("get", "describe", "logs")
 _SERVICES: Final = frozenset(
     ("svc", "service", "services", "ep", "endpoints", "endpointslice", "endpointslices", "all")
 )
+_OTHERS: Final = frozenset(
+    ("po", "pod", "pods", "no", "node", "nodes", "ns", "namespace", "namespaces", "ing", "ingress")
+)
+"""Of what uproxy knows nothing by these names."""
+
 _LOGS: Final = (
     'there is no "logs" here: uproxy writes its log to stderr; in a cluster, use '
     '"kubectl logs -n kube-system daemonset/uproxy"'
@@ -26,7 +31,11 @@ def advice(words: Sequence[str]) -> str:
         rest = rest[1:]
     asks_for_help = not {"-h", "--help"}.isdisjoint(rest)
     named = bool(rest) and not rest[0].startswith("-")
-    if asks_for_help or (verb == "describe" and not named):
+    if (
+        asks_for_help
+        or (named and rest[0].partition("/")[0] in _OTHERS)
+        or (verb == "describe" and not named)
+    ):
         rest = []
     command = "explain" if verb == "describe" else "status"
     if command == "explain" and not rest:

@@ -53,7 +53,11 @@ _PERIOD: Final = 1.0
 @click.option("-o", "--output", type=OutputType(), default="table", help="Output format.")
 @click.option("--no-headers", is_flag=True, help="Print only the rows of the table, for scripts.")
 @click.option(
-    "-w", "--watch", "follow", is_flag=True, help="Refresh every second, with problems first."
+    "-w",
+    "--watch",
+    "follow",
+    is_flag=True,
+    help="Refresh every second, with problems first. On a terminal, the last line names keys.",
 )
 @click.option("--check", is_flag=True, help="Exit with 1 unless uproxy is ready and healthy.")
 @click.pass_context

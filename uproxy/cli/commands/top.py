@@ -68,6 +68,8 @@ def command(
 
     IN is what clients send, and OUT is what backends answer. DROP counts flows and datagrams that
     were not served; "uproxy explain" says why.
+
+    On a terminal, keys move, sort, filter and explain; the last line names them.
     """
     wanted = select(ctx, service, namespace, everywhere=everywhere, labels=labels)
     meter = _RateMeter(url, wanted)
