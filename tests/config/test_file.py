@@ -290,7 +290,8 @@ def test_other_ways_to_recognise_pods_are_named_in_a_warning() -> None:
         pytest.param("a: b: c", "c.yaml:3: not YAML: mapping values are not allowed", id="syntax"),
         pytest.param(
             "workers: 1\n---\na: b",
-            "c.yaml:5: kind: is missing; expected KubeProxyConfiguration or UproxyConfiguration",
+            'c.yaml:5: apiVersion and kind are missing; begin with "apiVersion: '
+            'uproxy.dev/v1alpha1" and "kind: UproxyConfiguration"',
             id="unknown-document",
         ),
         pytest.param(
@@ -300,12 +301,12 @@ def test_other_ways_to_recognise_pods_are_named_in_a_warning() -> None:
         ),
         pytest.param(
             "mode: ipvs\nworkers: 2",
-            "c.yaml:4: workers: belongs into a document of the kind UproxyConfiguration; put ---",
+            "c.yaml:4: workers: is a field of UproxyConfiguration; put it into a document of that",
             id="field-of-uproxy",
         ),
         pytest.param(
             "workers: 2\nclusterCIDR: 10.0.0.0/8",
-            "c.yaml:4: clusterCIDR: belongs into a document of the kind KubeProxyConfiguration;",
+            "c.yaml:4: clusterCIDR: is a field of KubeProxyConfiguration; put it into a document",
             id="field-of-kube-proxy",
         ),
         pytest.param(
@@ -423,6 +424,17 @@ def test_what_is_refused(text: str, message: str) -> None:
         ),
         pytest.param(
             HEAD.replace("v1alpha1", "v1"), 'c.yaml:1: apiVersion: is "kubeproxy', id="version"
+        ),
+        pytest.param(
+            "clusterCIDR: 10.0.0.0/8",
+            'c.yaml:1: apiVersion and kind are missing; begin with "apiVersion: kubeproxy.config',
+            id="nothing",
+        ),
+        pytest.param(
+            OWN.replace("tion\n", "ton\n"),
+            'c.yaml:2: kind: is "UproxyConfiguraton"; expected KubeProxyConfiguration or '
+            'UproxyConfiguration; did you mean "UproxyConfiguration"?',
+            id="misspelt-kind",
         ),
         pytest.param(HEAD.replace("KubeProxyC", "C"), 'c.yaml:2: kind: is "Config', id="kind"),
     ],

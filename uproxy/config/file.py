@@ -18,13 +18,14 @@ import msgspec
 
 from uproxy.config import syntax
 from uproxy.config.field_types import Duration, Fields, PositiveDuration, parse_field
-from uproxy.config.fields import KIND_NAMES, KINDS, KUBE_PROXY, SWITCHES, Kind
+from uproxy.config.fields import KIND_NAMES, KINDS, KUBE_PROXY, SWITCHES, UPROXY, Kind
 from uproxy.config.given import Given, Options, Source
 from uproxy.config.kube_proxy_fields import KubeProxyConfiguration
 from uproxy.config.uproxy_fields import UproxyConfiguration
 from uproxy.core.allocation import pool_syntax
 from uproxy.core.brief import brief, brief_name
 from uproxy.core.cluster.decode import explain
+from uproxy.core.suggestions import did_you_mean
 from uproxy.text.advice import advise
 from uproxy.text.document import Document, Malformed, Parts, decode_text, join_parts
 from uproxy.text.files import printable_name, read_any
@@ -114,10 +115,11 @@ def _kind_of(data: Any, others: list[Kind]) -> Kind:
     if not isinstance(data, dict):
         raise _Wrong((), "a mapping is expected, with apiVersion and kind")
     if "kind" not in data:
-        raise _Wrong(("kind",), f"is missing; expected {KIND_NAMES}")
+        raise _Wrong((), f"apiVersion and kind are missing; begin with {_first_lines(data)}")
     kind = KINDS.get(str(data["kind"]))
     if kind is None:
-        raise _Wrong(("kind",), f'is "{data["kind"]}"; expected {KIND_NAMES}')
+        hint = did_you_mean(str(data["kind"]), KINDS)
+        raise _Wrong(("kind",), f'is "{data["kind"]}"; expected {KIND_NAMES}{hint}')
     version = data.get("apiVersion")
     if version != kind.api_version:
         found = "is missing" if version is None else f'is "{version}"'
@@ -127,12 +129,20 @@ def _kind_of(data: Any, others: list[Kind]) -> Kind:
     return kind
 
 
+def _first_lines(data: Mapping[str, Any]) -> str:
+    """What is missing in a document, judged by its fields."""
+    kind = KUBE_PROXY if KUBE_PROXY.field_names & data.keys() else UPROXY
+    return " and ".join(f'"{name}: {value}"' for name, value in kind.head.items())
+
+
 def _options(kind: Kind, data: Any, directory: Path) -> Iterator[tuple[str, Any]]:
     for name in data:
         for other in KINDS.values():
             if name in other.field_names and name not in kind.field_names:
                 raise _Wrong(
-                    (name,), f"belongs into a document of the kind {other.name}; put --- between"
+                    (name,),
+                    f"is a field of {other.name}; put it into a document of that kind, below a "
+                    "line with ---",
                 )
     try:
         document: Fields = msgspec.convert(data, kind.type, dec_hook=parse_field)

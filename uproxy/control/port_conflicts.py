@@ -1,4 +1,5 @@
-"""Says which other process has ports that uproxy needs: once for all of them."""
+"""Says which other process has ports that uproxy needs, once for all of them, and whether a
+kube-proxy has rules that take packets."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from uproxy.control.daemon import Daemon
 from uproxy.control.environment import Environment
 from uproxy.control.http_servers import HEALTH, METRICS
 from uproxy.core.protocols import TCP
-from uproxy.core.report.port_conflicts import Taken, conflict_text
-from uproxy.host.port_holders import UPROXY, Holder, Port
+from uproxy.core.report.port_conflicts import Taken, conflict_text, rules_text
+from uproxy.host.port_holders import KUBE_PROXY, UPROXY, Holder, Port
 from uproxy.net.listening import is_taken
 
 log = logging.getLogger(__name__)
@@ -36,20 +37,30 @@ class _Need(NamedTuple):
 
 
 class PortConflicts:
-    """`notes` has a line for each process that is in the way."""
+    """Looks for what is in the way while it runs."""
 
     def __init__(self, daemon: Daemon, environment: Environment) -> None:
         self._daemon = daemon
         self._find = environment.find_port_holders
         self._ask = environment.service_proxy_at
+        self._find_rules = environment.find_other_proxies
+        self._rules: Sequence[str] = ()
+        """What is said of the rules of a kube-proxy, as they were at the start."""
         self._known: frozenset[_Need] = frozenset()
-        self.notes: Sequence[str] = ()
+        self._conflicts: Sequence[str] = ()
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """One line for each process that is in the way, and for rules that are."""
+        return (*self._conflicts, *self._rules)
 
     async def run(self) -> None:
         """Look at what has failed until cancelled."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_START):
                 await self._daemon.reconciler.served_once.wait()
+        if not self._daemon.config.service_proxy_name:  # Otherwise each serves its own.
+            await self._look_for_rules()
         while True:
             needs = frozenset(self._needs())
             if needs == self._known:
@@ -69,10 +80,20 @@ class PortConflicts:
         by_holder: dict[Holder, list[_Need]] = {}
         for need in sorted(needs):
             by_holder.setdefault(holders.get(need.port, Holder()), []).append(need)
-        self.notes = [_text(holder, theirs) for holder, theirs in by_holder.items()]
-        for text, theirs in zip(self.notes, by_holder.values(), strict=True):
+        apart = bool(self._daemon.config.service_proxy_name)
+        self._conflicts = [
+            _text(holder, theirs, apart=apart) for holder, theirs in by_holder.items()
+        ]
+        for text, theirs in zip(self._conflicts, by_holder.values(), strict=True):
             if not news.isdisjoint(theirs):
                 log.warning("%s", text)
+
+    async def _look_for_rules(self) -> None:
+        """Once: those of a kube-proxy, also of one that has stopped."""
+        found = await asyncio.to_thread(self._find_rules)
+        self._rules = [rules_text(each) for each in found if each.startswith(KUBE_PROXY)]
+        for text in self._rules:
+            log.warning("%s", text)
 
     def _holders(self, needs: frozenset[_Need]) -> Mapping[Port, Holder]:
         """Also those of which the process is not known, but which answer as service proxies do."""
@@ -109,12 +130,12 @@ class PortConflicts:
                 )
 
 
-def _text(holder: Holder, needs: Sequence[_Need]) -> str:
+def _text(holder: Holder, needs: Sequence[_Need], *, apart: bool) -> str:
     taken = Taken(
         [each.name for each in needs if each.is_frontend],
         [each.name for each in needs if not each.is_frontend],
     )
-    return conflict_text(*holder, taken)
+    return conflict_text(*holder, taken, apart=apart)
 
 
 def _addresses(config: Config) -> Mapping[str, Address | None]:

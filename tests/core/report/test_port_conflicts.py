@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from uproxy.core.report.port_conflicts import Taken, conflict_text
+from uproxy.core.report.port_conflicts import Taken, conflict_text, rules_text
 
 MANY = [f"127.0.0.1:{port}/TCP for default/web" for port in range(20)]
 HEALTH, METRICS = "the health address", "the metrics address"
+
+
+def test_a_kube_proxy_that_leaves_our_services_alone_is_like_any_program() -> None:
+    text = conflict_text("kube-proxy", 7, "root", Taken([], [HEALTH]), apart=True)
+    assert "rules" not in text
+    assert "use other addresses (--healthz-bind-address" in text
+
+
+def test_rules_that_are_in_the_way() -> None:
+    assert rules_text("kube-proxy in mode ipvs (interface kube-ipvs0)") == (
+        "kube-proxy in mode ipvs (interface kube-ipvs0) serves Services on this node, too; its "
+        "rules take the packets of Services before uproxy gets them: stop it, and remove them with "
+        "kube-proxy --cleanup"
+    )
 
 
 @pytest.mark.parametrize(

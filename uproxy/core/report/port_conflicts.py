@@ -9,6 +9,10 @@ _FEW = 2
 """So many frontends are named, and more are counted."""
 
 _ADDRESSES = ("--nodeport-addresses", "--healthz-bind-address", "--metrics-bind-address")
+_RULES = (
+    "its rules take the packets of Services before uproxy gets them: stop it, and remove them with "
+    "kube-proxy --cleanup"
+)
 
 
 class Taken(NamedTuple):
@@ -20,9 +24,20 @@ class Taken(NamedTuple):
     """Such as "the health address"."""
 
 
-def conflict_text(program: str, process: int, user: str, taken: Taken) -> str:
-    """Who has the ports, of what, and what to do. `program`: "" if it is not known."""
-    return f"{_who(program, process, user)} has {_what(taken)}; {_advice(program, taken)}"
+def conflict_text(
+    program: str, process: int, user: str, taken: Taken, *, apart: bool = False
+) -> str:
+    """Who has the ports, of what, and what to do. `program`: "" if it is not known. `apart`: uproxy
+    serves Services that a kube-proxy leaves alone."""
+    has = f"{_who(program, process, user)} has {_what(taken)}"
+    if program == "kube-proxy" and not apart:
+        return f"{has}; {_RULES}"
+    return f"{has}; {_advice(program, taken)}"
+
+
+def rules_text(found: str) -> str:
+    """A kube-proxy, or what one has left, that was found by its rules."""
+    return f"{found} serves Services on this node, too; {_RULES}"
 
 
 def _who(program: str, process: int, user: str) -> str:
@@ -51,11 +66,6 @@ def _advice(program: str, taken: Taken) -> str:
         if taken.frontends:
             own = f"Services (--service-proxy-name) or {own}"
         return f"stop it, or give each {own} of its own"
-    if program == "kube-proxy":
-        return (
-            "its rules take the packets of Services before uproxy gets them: stop it, and remove "
-            "them with kube-proxy --cleanup"
-        )
     if not program:
         return "as root, ss -ltnup says which process has them; uproxy keeps trying"
     if taken.frontends:
