@@ -9,6 +9,8 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from uproxy.cli.early_hangup import hangup_received
+
 _STANDARD_STREAMS = (0, 1, 2)
 
 
@@ -76,6 +78,8 @@ def stop_signals(reloads: bool) -> Iterator[Signals]:
     loop = asyncio.get_running_loop()
     for number in handled:
         loop.add_signal_handler(number, signals.on_signal, number)
+    if hangup_received():
+        signals.on_signal(signal.SIGHUP)
     try:
         yield signals
     finally:
