@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from tests.config.test_as_file import CHANGED
 from uproxy.config.combine import setting_of
+from uproxy.config.fields import FIELDS
 from uproxy.config.reload import LIVE, reload
 from uproxy.config.settings import Address, Config
+from uproxy.text.document import join_parts
 
 RUNNING = Config(workers=2, max_flows=10, origins={"workers": "flag", "maxFlows": "c.yaml:3"})
 
@@ -63,3 +66,9 @@ def test_every_change_is_told() -> None:
     assert {each.option for each in live} == LIVE
     again = reload(config, CHANGED)
     assert (again.live, again.waiting) == ((), waiting)
+
+
+def test_the_documentation_lists_what_changes_at_once() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    table = text.partition("| takes effect at once |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`([\w.]+)`", table)) == {join_parts(FIELDS[each]) for each in LIVE}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from uproxy.config import syntax
 from uproxy.config.settings import Address
@@ -37,6 +39,15 @@ def test_durations(text: str, seconds: float) -> None:
 def test_durations_are_written_shortly(seconds: float, text: str) -> None:
     assert syntax.format_duration(seconds) == text
     assert syntax.parse_duration(text) == seconds
+
+
+@given(st.floats(1e-9, 9e9) | st.integers(1, 2_000_000).map(lambda hours: hours * 3600.0))
+@example(1234567.0)
+@example(1e-9)
+def test_any_duration_that_is_written_can_be_read(seconds: float) -> None:
+    """A number with an exponent, such as 1.23457e+06s, cannot."""
+    text = syntax.format_duration(seconds)
+    assert syntax.positive_duration(text) == pytest.approx(seconds, rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize(

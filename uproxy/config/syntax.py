@@ -82,11 +82,11 @@ def positive_duration(text: str) -> float:
 def format_duration(seconds: float) -> str:
     """A duration, written in the shortest way with one unit: "24h", "90s", "10ms"."""
     if seconds < 1:
-        return f"{seconds * 1000:g}ms" if seconds else "0"
+        return f"{_decimal(seconds * 1000)}ms" if seconds else "0"
     for unit in ("h", "m"):
         if seconds % _UNITS[unit] == 0:
-            return f"{seconds / _UNITS[unit]:g}{unit}"
-    return f"{seconds:g}s"
+            return f"{_decimal(seconds / _UNITS[unit])}{unit}"
+    return f"{_decimal(seconds)}s"
 
 
 def parse_address(text: str, default_port: int | None = None) -> Address | None:
@@ -225,6 +225,11 @@ def node_name(override: str, environ: Mapping[str, str], hostname: str) -> str:
 
 def _candidates(override: str, environ: Mapping[str, str], hostname: str) -> Iterable[str]:
     return override, environ.get("NODE_NAME", ""), hostname
+
+
+def _decimal(number: float) -> str:
+    """A number without an exponent, which Go's durations do not have, to six places."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")
 
 
 def _network(text: str, words: Sequence[str] = ()) -> Network:
