@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-from uproxy.core.report.port_format import CountsView
+from uproxy.core.flows.backend_counts import BackendCounts
+from uproxy.core.report.backends import BackendState, BackendStatus, Moment, PortStatus
+from uproxy.core.report.port_format import BackendView, CountsView, PortView, port_view
 from uproxy.core.report.status import FrontendState, FrontendStatus, Status, WorkerStatus
 from uproxy.core.report.status_format import (
     AffinityView,
@@ -27,6 +29,7 @@ _WEB = FrontendStatus(
     backends=(Backend("10.0.0.1", 8080),),
     balancer="round-robin",
 )
+_NOON = Moment(monotonic=0.0, wall=0.0)
 _NODE = Status(
     node="node-1",
     synced=True,
@@ -58,6 +61,24 @@ def frontend(service: str = "default/web", **parts: Any) -> FrontendView:
 def counts(**parts: Any) -> CountsView:
     """All zero, but for what is given."""
     return msgspec.structs.replace(frontend().counts, **parts)
+
+
+def backend(address: str, **parts: Any) -> BackendView:
+    """A backend that is used and has had no flow, but for what is given."""
+    host, _, number = address.rpartition(":")
+    found = BackendStatus(
+        backend=Backend(host.strip("[]"), int(number)),
+        state=BackendState.USED,
+        counts=BackendCounts(),
+    )
+    view = port_view(PortStatus(_WEB.owner, 80, [found]), None, _NOON).backends[0]
+    return msgspec.structs.replace(view, **parts)
+
+
+def port(*backends: BackendView, **parts: Any) -> PortView:
+    """The port of `frontend`, with these backends."""
+    view = port_view(PortStatus(_WEB.owner, 80, []), None, _NOON)
+    return msgspec.structs.replace(view, **({"backends": list(backends)} | parts))
 
 
 def affinity(seconds: int) -> AffinityView:

@@ -60,7 +60,13 @@ def endpoints(
             },
             "addressType": "IPv4",
             "ports": [{"name": port, "port": pod.port, "protocol": protocol}],
-            "endpoints": [{"addresses": [pod.address], "nodeName": node}],
+            "endpoints": [
+                {
+                    "addresses": [pod.address],
+                    "nodeName": node,
+                    "targetRef": {"kind": "Pod", "name": pod.name, "namespace": "default"},
+                }
+            ],
         }
         for pod in pods
     ]

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.cli.views import affinity, counts, frontend, health_check, not_served, status
+from tests.cli.views import (
+    affinity,
+    backend,
+    counts,
+    frontend,
+    health_check,
+    not_served,
+    port,
+    status,
+)
 from uproxy.cli.output.explain import explanation, verdict
 from uproxy.cli.output.hints import drop_meaning, hints
 from uproxy.core.flows.counters import DropReason
@@ -15,6 +24,7 @@ from uproxy.core.report.status_format import FrontendView
 
 WEB = "default/web"
 TWO = ["10.0.0.1:8080", "10.0.0.2:8080"]
+ONE_OF_3 = "1 of 3 backends does not answer: web-1 (10.0.0.1:8080)"
 
 
 def test_a_service_that_is_served() -> None:
@@ -23,7 +33,8 @@ def test_a_service_that_is_served() -> None:
         frontends=[
             frontend(kind="ClusterIP", address="10.96.0.7", port=80, backends=TWO, counts=busy),
             frontend(backends=TWO, counts=busy),
-        ]
+        ],
+        ports=[port(*map(backend, TWO))],
     )
     assert list(explanation(view, WEB)) == [
         "default/web is served on all of its 2 frontends.",
@@ -38,9 +49,9 @@ def test_a_service_that_is_served() -> None:
         "  Clients   backends see this node's address",
         "  Flows     12 so far, 2 active; 1.2 kB from clients, 34 kB to them",
         "",
-        "  Backends",
-        "    10.0.0.1:8080",
-        "    10.0.0.2:8080",
+        "  ADDRESS        STATE  FLOWS  ACTIVE  FAILED  REMARKS",
+        "  10.0.0.1:8080  used       0       0       0",
+        "  10.0.0.2:8080  used       0       0       0",
     ]
 
 
@@ -52,18 +63,13 @@ def test_external_traffic_policy_local() -> None:
             frontend(backends=TWO, local_backends=TWO[:1], session_affinity=affinity(600)),
         ],
         health_checks=[check],
+        ports=[port(backend(TWO[0]), backend(TWO[1], state="inside only", reason="elsewhere"))],
     )
     text = "\n".join(explanation(view, WEB))
     assert "NodePort   serving       1/2\n" in text
     assert (
-        "  Backends of 10.96.0.7:80/TCP\n"
-        "    10.0.0.1:8080\n"
-        "    10.0.0.2:8080\n"
-        "\n"
-        "  Backends of 127.0.0.1:30080/TCP\n"
-        "    10.0.0.1:8080  on this node\n"
-        "    10.0.0.2:8080  on another node: "
-        "not for clients from outside (externalTrafficPolicy Local)\n"
+        "  10.0.0.1:8080  used             0       0       0\n"
+        "  10.0.0.2:8080  inside only      0       0       0  elsewhere\n"
         "\n"
         "Health check:  port 32000  answers 200: 1 local endpoint"
     ) in text
@@ -134,14 +140,24 @@ def test_a_service_that_is_served_in_part_says_why() -> None:
             id="in part",
         ),
         pytest.param(
-            {"frontends": [frontend(state="degraded")]},
+            {"frontends": [frontend(state="degraded", none_answers=True)]},
             "default/web is open, but no backend answers on its only frontend.",
             id="nobody answers",
         ),
         pytest.param(
-            {"frontends": [frontend(state="degraded"), frontend(state="serving")]},
+            {
+                "frontends": [
+                    frontend(state="degraded", none_answers=True),
+                    frontend(state="serving"),
+                ]
+            },
             "default/web is open, but no backend answers on 1 of its 2 frontends.",
             id="nobody answers on one of two ports",
+        ),
+        pytest.param(
+            {"frontends": [frontend(state="degraded", reason=ONE_OF_3)] * 2},
+            f"default/web is served on all of its 2 frontends, but {ONE_OF_3}.",
+            id="one of three does not answer",
         ),
         pytest.param(
             {"frontends": [frontend(state="paused")]},
@@ -162,21 +178,48 @@ def test_verdict(parts: dict[str, Any], sentence: str) -> None:
 def test_backends_that_do_not_answer_are_named() -> None:
     """They come first, because not all backends may be shown."""
     many = [f"10.0.0.{number}:8080" for number in range(100)]
-    degraded = frontend(state="degraded", backends=many, failing=["10.0.0.98:8080"])
-    lines = list(explanation(status(frontends=[degraded]), WEB))
-    assert [line.split(maxsplit=1) for line in lines if "does not answer" in line] == [
-        ["10.0.0.98:8080", "does not answer"]
+    degraded = frontend(
+        state="degraded", backends=many, failing=["10.0.0.98:8080"], none_answers=True
+    )
+    view = status(frontends=[degraded], ports=[port(*map(backend, many))])
+    lines = list(explanation(view, WEB))
+    assert [line.split() for line in lines if "does not answer" in line] == [
+        ["10.0.0.98:8080", "used", "0", "0", "0", "does", "not", "answer"]
     ]
     advice = "\n".join(lines[lines.index("What to do:") :])
     assert "Do the pods listen on port 8080" in advice
     assert "nc -zv 10.0.0.98 8080" in advice
 
 
+def test_the_pod_that_fails_is_named() -> None:
+    failing = backend(
+        "10.0.0.1:8080", pod="web-1", failures={"ECONNREFUSED": 48}, last_error="ECONNREFUSED"
+    )
+    degraded = frontend(
+        state="degraded",
+        backends=["10.0.0.1:8080", "10.0.0.2:8080"],
+        failing=["10.0.0.1:8080"],
+        counts=counts(dial_failures=48, retries=40),
+    )
+    ports = [port(failing, backend("10.0.0.2:8080", pod="web-2"))]
+    lines = list(explanation(status(frontends=[degraded], ports=ports), WEB))
+    text = "\n".join(lines)
+    assert "48 failed dials (web-1: 48), 40 retried" in text
+    assert "kubectl describe pod -n default web-1. Try it from this node: nc -zv 10.0.0.1" in text
+
+
+def test_names_of_pods_in_suggested_commands_are_quoted() -> None:
+    degraded = frontend(state="degraded", failing=["10.0.0.1:8080"])
+    ports = [port(backend("10.0.0.1:8080", pod="$(reboot)"))]
+    text = "\n".join(explanation(status(frontends=[degraded], ports=ports), WEB))
+    assert "kubectl describe pod -n default '$(reboot)'" in text
+
+
 def test_names_in_suggested_commands_are_quoted() -> None:
     """A name may be meant to do harm in a shell."""
     odd = "de;fault/$(reboot)"
     paused = frontend(odd, state="paused", reason="no ready endpoints")
-    degraded = frontend(odd, state="degraded", failing=["`reboot`:80;reboot"])
+    degraded = frontend(odd, state="degraded", failing=["`reboot`:80;reboot"], none_answers=True)
     text = "\n".join(explanation(status(frontends=[paused, degraded]), odd))
     assert "kubectl get pods -n 'de;fault' -o wide" in text
     assert "-l kubernetes.io/service-name='$(reboot)'" in text
@@ -185,9 +228,10 @@ def test_names_in_suggested_commands_are_quoted() -> None:
 
 def test_many_backends_are_cut_short() -> None:
     many = [f"10.0.{number // 250}.{number % 250}:80" for number in range(1000)]
-    lines = list(explanation(status(frontends=[frontend(backends=many)]), WEB))
+    ports = [port(*map(backend, many))]
+    lines = list(explanation(status(frontends=[frontend(backends=many)], ports=ports), WEB))
     assert len(lines) < 40
-    assert lines[-1] == "    ... and 980 more: -o json"
+    assert lines[-1] == "  ... and 980 more: -o json"
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ FAILED = {
     "proxyProtocol": None,
     "counts": KUBIA_COUNTS,
     "failing": [],
+    "noneAnswers": False,
     "clientAddressReason": "replies did not come back",
 }
 SERVING = {
@@ -72,6 +73,7 @@ SERVING = {
     "proxyProtocol": "v2",
     "counts": KUBIA_COUNTS,
     "failing": [],
+    "noneAnswers": False,
     "clientAddressReason": "",
 }
 PAUSED = {
@@ -92,6 +94,7 @@ PAUSED = {
     "proxyProtocol": None,
     "counts": ZERO | {"flows": 1, "clientDatagrams": 11, "backendDatagrams": 12},
     "failing": [],
+    "noneAnswers": False,
     "clientAddressReason": "",
 }
 KUBIA_SERVICE = {"service": "default/kubia", "reason": "no ports"}

@@ -33,7 +33,7 @@ def command(ctx: click.Context, /, service: str, url: str, namespace: str, outpu
     Exit code: 0 on success, 1 if there is no such Service, 2 if no uproxy answers.
     """
     wanted = select(ctx, service, namespace)
-    wanted = wanted._replace(namespace=wanted.namespace or "default")
+    wanted = wanted._replace(namespace=wanted.namespace or "default", backends="1")
     status, body = fetch_both(url, wanted)
     require(url, wanted, status)
     if output == "json":

@@ -12,6 +12,6 @@ from uproxy.core.report.status_format import Filter
 def explain(url: str, service: str) -> Explanation:
     """Ask uproxy about a Service, NAMESPACE/NAME. Raises NoStatus."""
     namespace, _, name = service.partition("/")
-    status = fetch(url, Filter(namespace=namespace, service=name))
+    status = fetch(url, Filter(namespace=namespace, service=name, backends="1"))
     _, paint = terminal()
     return lambda width: list(explanation(status, service, width=width, paint=paint))

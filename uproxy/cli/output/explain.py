@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from uproxy.cli.output.backends import backend_table, failed_dials, pod_names
 from uproxy.cli.output.columns import Paint, columns, paragraph, plain
 from uproxy.cli.output.hints import drop_meaning, hints
 from uproxy.cli.output.load_balancer import (
@@ -17,12 +18,11 @@ from uproxy.cli.output.load_balancer import (
 from uproxy.cli.output.numbers import amount, byte_size, counted
 from uproxy.cli.output.status import backend_count, health_check
 from uproxy.core.protocols import TRANSPORTS
-from uproxy.core.report.port_format import CountsView
+from uproxy.core.report.port_format import CountsView, PortView
 from uproxy.core.report.status import FrontendState, ObjectStatus
 from uproxy.core.report.status_format import FrontendView, ServiceView, StatusView
 
 _HEAD: Final = ("", "FRONTEND", "KIND", "STATE", "BACKENDS", "REASON")
-_MAX_BACKENDS: Final = 20
 
 
 def explanation(
@@ -30,7 +30,8 @@ def explanation(
 ) -> Iterator[str]:
     """How a Service is served, or why it is not. `status` is that of this Service only."""
     yield from paragraph(verdict(status, service), width=width)
-    served = any(each.state == FrontendState.SERVING for each in status.frontends)
+    states = (FrontendState.SERVING, FrontendState.DEGRADED)
+    served = any(each.state in states for each in status.frontends)
     for reason in [each.reason for each in status.services if status.frontends]:
         end = "" if reason.endswith("?") else "."
         yield from paragraph(f"{'But' if served else 'Also'}: {reason}{end}", width=width)
@@ -40,15 +41,17 @@ def explanation(
         yield ""
         yield "Load balancer"
         yield from columns((), rows, width=width)
-    for port in _by_port(status.frontends):
-        yield from _port(port, status.client_address_reason, width, paint)
+    ports = {(each.service_port, each.protocol): each for each in status.ports or ()}
+    for key, frontends in _by_port(status.frontends).items():
+        yield from _port(frontends, status, ports.get(key), width, paint)
     if status.health_checks:
         yield ""
         checks = [("Health check:", *health_check(each)[2:]) for each in status.health_checks]
         yield from columns((), checks, width=width)
     elsewhere = {each.frontend for each in served_elsewhere(status)}
     here = [each for each in status.frontends if each.frontend not in elsewhere]
-    found = hints(service, here, status.health_checks, unannounced(status, service))
+    pods = pod_names(status.ports or ())
+    found = hints(service, here, status.health_checks, unannounced(status, service), pods)
     if found:
         yield ""
         yield "What to do:"
@@ -79,11 +82,14 @@ def _verdict(
     if not total:
         reasons = "; ".join(each.reason for each in services)
         return f"{service} is not served: {reasons or 'it has no frontends'}."
-    degraded = sum(each.state == FrontendState.DEGRADED for each in frontends)
-    serving = sum(each.state == FrontendState.SERVING for each in frontends)
-    if degraded:
-        where = _all(total) if degraded == total else f"{degraded} of its {total} frontends"
+    unanswered = sum(each.none_answers for each in frontends)
+    if unanswered:
+        where = _all(total) if unanswered == total else f"{unanswered} of its {total} frontends"
         return f"{service} is open, but no backend answers on {where}."
+    degraded = [each for each in frontends if each.state == FrontendState.DEGRADED]
+    serving = sum(each.state == FrontendState.SERVING for each in frontends) + len(degraded)
+    failing = dict.fromkeys(each.reason for each in degraded)
+    but += "".join(f", but {reason}" for reason in failing)
     if serving == total:
         return f"{service} is served on {_all(total)}{but}."
     if serving:
@@ -95,15 +101,19 @@ def _all(total: int) -> str:
     return "its only frontend" if total == 1 else f"all of its {total} frontends"
 
 
-def _by_port(frontends: Iterable[FrontendView]) -> Iterator[list[FrontendView]]:
+def _by_port(frontends: Iterable[FrontendView]) -> dict[tuple[str, str], list[FrontendView]]:
     ports: dict[tuple[str, str], list[FrontendView]] = {}
     for each in frontends:
         ports.setdefault((each.service_port, each.protocol), []).append(each)
-    yield from ports.values()
+    return ports
 
 
 def _port(
-    frontends: Sequence[FrontendView], not_preserved: str, width: int | None, paint: Paint
+    frontends: Sequence[FrontendView],
+    status: StatusView,
+    port: PortView | None,
+    width: int | None,
+    paint: Paint,
 ) -> Iterator[str]:
     first = frontends[0]
     yield ""
@@ -114,11 +124,16 @@ def _port(
     ]
     yield from columns(_HEAD, rows, width=width, paint=paint, right=frozenset({4}))
     yield ""
-    yield from columns((), list(_facts(frontends, not_preserved)), width=width)
-    yield from _backends(frontends)
+    yield from columns((), list(_facts(frontends, port, status.client_address_reason)), width=width)
+    if port is not None:
+        failing = {each for frontend in frontends for each in frontend.failing}
+        workers = len(status.workers)
+        yield from backend_table(port, failing, workers=workers, width=width, paint=paint)
 
 
-def _facts(frontends: Sequence[FrontendView], not_preserved: str) -> Iterator[tuple[str, str, str]]:
+def _facts(
+    frontends: Sequence[FrontendView], port: PortView | None, not_preserved: str
+) -> Iterator[tuple[str, str, str]]:
     each = frontends[0]
     yield "", "Balancer", each.balancer
     affinity = "none"
@@ -127,7 +142,7 @@ def _facts(frontends: Sequence[FrontendView], not_preserved: str) -> Iterator[tu
         affinity = f"ClientIP: a client keeps its backend until {seconds} s after its last flow"
     yield "", "Affinity", affinity
     yield "", "Clients", _clients(frontends, not_preserved)
-    yield "", "Flows", _flows(each.counts, datagrams=_has_datagrams(each.protocol))
+    yield "", "Flows", _flows(each.counts, port, datagrams=_has_datagrams(each.protocol))
     for reason, count in each.counts.dropped.items():
         meaning = drop_meaning(reason)
         text = f"{amount(count)} {reason}" + (f": {meaning}" if meaning else "")
@@ -167,7 +182,7 @@ def _clients(frontends: Sequence[FrontendView], not_preserved: str) -> str:
     return text
 
 
-def _flows(counts: CountsView, *, datagrams: bool) -> str:
+def _flows(counts: CountsView, port: PortView | None, *, datagrams: bool) -> str:
     text = f"{amount(counts.flows)} so far, {amount(counts.active_flows)} active; "
     text += (
         f"{byte_size(counts.client_bytes)} from clients, {byte_size(counts.backend_bytes)} to them"
@@ -177,47 +192,10 @@ def _flows(counts: CountsView, *, datagrams: bool) -> str:
         text += " datagrams)"
     if counts.dial_failures or counts.retries:
         text += f"; {counted(counts.dial_failures, 'failed dial')}"
+        by_backend = failed_dials(port) if port is not None else ""
+        text += f" ({by_backend})" if by_backend else ""
         text += f", {amount(counts.retries)} retried"
     return text
-
-
-def _backends(frontends: Sequence[FrontendView]) -> Iterator[str]:
-    """Each set of backends once, with the frontends that use it."""
-    sets: dict[tuple[object, ...], list[FrontendView]] = {}
-    for each in frontends:
-        local = each.local_backends
-        key = (tuple(each.backends), None if local is None else tuple(local))
-        sets.setdefault(key, []).append(each)
-    for having in sets.values():
-        backends, local = having[0].backends, having[0].local_backends
-        if not backends and not local:
-            continue
-        of = "" if len(sets) == 1 else f" of {', '.join(each.frontend for each in having)}"
-        yield ""
-        yield f"  Backends{of}"
-        shown = list(dict.fromkeys([*(local or ()), *backends]))
-        failing = frozenset(having[0].failing)
-        shown.sort(key=lambda each: each not in failing)
-        rows = [
-            ("  ", each, _remarks(_place(each, local), each in failing))
-            for each in shown[:_MAX_BACKENDS]
-        ]
-        yield from columns((), rows)
-        if len(shown) > _MAX_BACKENDS:
-            yield f"    ... and {len(shown) - _MAX_BACKENDS:,} more: -o json"
-
-
-def _remarks(place: str, failing: bool) -> str:
-    return ", ".join(filter(None, ("does not answer" if failing else "", place)))
-
-
-def _place(backend: str, local: list[str] | None) -> str:
-    """Where a backend is, if externalTrafficPolicy Local makes that matter."""
-    if local is None:
-        return ""
-    if backend in local:
-        return "on this node"
-    return "on another node: not for clients from outside (externalTrafficPolicy Local)"
 
 
 def _unusable_version(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from shlex import quote
 from typing import Final
 
@@ -34,6 +34,8 @@ _DROPS: Final = {
     "after one side had closed",
 }
 
+_NO_PODS: Final[Mapping[str, str]] = {}
+
 _NC_OPTION: Final = {TCP: "", UDP: "u"}
 _SS_OPTION: Final = {TCP: "t", UDP: "u"}
 """How nc and ss are told a protocol. Another version of uproxy may know others."""
@@ -52,9 +54,10 @@ def hints(
     frontends: Iterable[FrontendView],
     checks: Iterable[HealthCheckView],
     unannounced: Collection[str] = (),
+    pods: Mapping[str, str] = _NO_PODS,
 ) -> list[str]:
     """What to check and what to do, each once; nothing if all is well. `unannounced` are addresses
-    that some node should announce, and none does."""
+    that some node should announce, and none does. `pods` are names of pods by ADDRESS:PORT."""
     # People copy commands from here, so names in them are quoted.
     namespace, name = map(quote, service.partition("/")[::2])
     frontends = tuple(frontends)
@@ -71,7 +74,9 @@ def hints(
         for each in frontends
         if each.state != FrontendState.ELSEWHERE or each.address not in unannounced
     )
-    found += [hint for each in others for hint in _frontend_hints(namespace, name, each) if hint]
+    found += [
+        hint for each in others for hint in _frontend_hints(namespace, name, each, pods) if hint
+    ]
     found += [
         f"health check port {each.port} is not open; find out which process has it: "
         f"{_port_owner_command(TCP, each.port)}"
@@ -81,7 +86,9 @@ def hints(
     return list(dict.fromkeys(found))
 
 
-def _frontend_hints(namespace: str, name: str, each: FrontendView) -> Iterator[str]:
+def _frontend_hints(
+    namespace: str, name: str, each: FrontendView, pods: Mapping[str, str]
+) -> Iterator[str]:
     match each.state:
         case FrontendState.PAUSED:
             yield from _paused(namespace, name, each)
@@ -102,11 +109,17 @@ def _frontend_hints(namespace: str, name: str, each: FrontendView) -> Iterator[s
                 "only pods on other nodes are ready: with externalTrafficPolicy Local, clients "
                 "from outside are refused here, and the health check tells load balancers so"
             )
-    if each.state == FrontendState.DEGRADED:
+    if each.state == FrontendState.DEGRADED and each.none_answers:
         yield (
             f"no backend answers. Do the pods listen on {_target_port(each)}, and on their own "
             "address rather than on localhost? Does a NetworkPolicy forbid it? Try it from this "
             f"node: {_dial_command(each)}"
+        )
+    elif each.state == FrontendState.DEGRADED:
+        yield (
+            "other pods answer, so look for what is different about those that do not: "
+            f"{_describe_command(namespace, each, pods)}. Try it from this node: "
+            f"{_dial_command(each)}"
         )
     if each.state == FrontendState.SERVING and each.counts.dial_failures:
         yield (
@@ -123,6 +136,13 @@ def _frontend_hints(namespace: str, name: str, each: FrontendView) -> Iterator[s
 def _target_port(each: FrontendView) -> str:
     ports = sorted({backend.rpartition(":")[2] for backend in each.failing})
     return f"port {ports[0]}" if len(ports) == 1 else "targetPort"
+
+
+def _describe_command(namespace: str, each: FrontendView, pods: Mapping[str, str]) -> str:
+    named = [pods[address] for address in each.failing if address in pods]
+    if named:
+        return f"kubectl describe pod -n {namespace} {quote(named[0])}"
+    return f"kubectl get pods -n {namespace} -o wide"
 
 
 def _dial_command(each: FrontendView) -> str:

@@ -31,3 +31,9 @@ def counted(number: int, noun: str) -> str:
 
 def _wants_decimal(value: float, letter: str) -> bool:
     return abs(value) < 9.95 and (bool(letter) or round(value, 1) != round(value))
+
+
+def duration(seconds: float) -> str:
+    """A short time: 0.5 ms, 12 ms, 1.3 s."""
+    value, unit = (seconds, "s") if seconds >= 0.9995 else (seconds * 1000, "ms")
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"

@@ -138,7 +138,11 @@ def _degraded(status: FrontendStatus, route: Route, port: Failing) -> FrontendSt
         return status
     reason = f"{status.reason}; {port.reason}" if status.reason else port.reason
     return msgspec.structs.replace(
-        status, state=FrontendState.DEGRADED, reason=reason, failing=failing
+        status,
+        state=FrontendState.DEGRADED,
+        reason=reason,
+        failing=failing,
+        none_answers=port.none_answers,
     )
 
 

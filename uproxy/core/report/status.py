@@ -45,6 +45,8 @@ class FrontendStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     local_backends: tuple[Backend, ...] | None = None
     failing: tuple[Backend, ...] = ()
     """Backends that have not answered, if it is degraded."""
+    none_answers: bool = False
+    """Whether all attempts have failed for a while, at whatever backend."""
     affinity_timeout: int = 0
     balancer: str = ""
     client_address: ShownAddress = "node"

@@ -54,6 +54,8 @@ class FrontendView(_View):
     failing: list[str] = []
     """Backends that do not answer, where it is degraded. Older versions do not say this, nor what
     follows."""
+    none_answers: bool = False
+    """Whether no backend answers at all, where it is degraded."""
     client_address_reason: str = ""
 
 
@@ -231,6 +233,7 @@ def _frontend(each: FrontendStatus, written: _Written) -> FrontendView:
         proxy_protocol=each.proxy_protocol or None,
         counts=written.counts(each),
         failing=written.backends(each.failing),
+        none_answers=each.none_answers,
     )
 
 
