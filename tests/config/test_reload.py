@@ -11,8 +11,10 @@ import pytest
 from tests.config.test_as_file import CHANGED
 from uproxy.config.combine import setting_of
 from uproxy.config.fields import FIELDS
-from uproxy.config.reload import LIVE, reload
+from uproxy.config.reload import LIVE, POOLS, reload
 from uproxy.config.settings import Address, Config
+from uproxy.core.allocation.pools import Pool
+from uproxy.core.allocation.ranges import AddressRange
 from uproxy.text.document import join_parts
 
 RUNNING = Config(workers=2, max_flows=10, origins={"workers": "flag", "maxFlows": "c.yaml:3"})
@@ -68,7 +70,26 @@ def test_every_change_is_told() -> None:
     assert (again.live, again.waiting) == ((), waiting)
 
 
+def pools(mode: str, *addresses: str) -> Config:
+    ranges = tuple(map(AddressRange.parse, addresses))
+    return Config(lb_mode=mode, lb_pools=(Pool(name="default", ranges=ranges),) if ranges else ())
+
+
+def test_pools_change_at_once_if_addresses_come_from_pools_already() -> None:
+    before, after = pools("metallb"), pools("metallb", "192.0.2.1")
+    assert reload(before, after)[0] == after
+    config, live, waiting = reload(pools("pools", "192.0.2.1"), pools("pools", "192.0.2.2"))
+    assert config == pools("pools", "192.0.2.2")
+    assert list(map(str, live)) == ["lbPools from [default=192.0.2.1] to [default=192.0.2.2]"]
+    assert waiting == ()
+    config, live, waiting = reload(pools("never"), after)
+    assert (config, live) == (pools("never"), ())
+    assert [each.field for each in waiting] == ["lb", "lbPools"]
+
+
 def test_the_documentation_lists_what_changes_at_once() -> None:
     text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     table = text.partition("| takes effect at once |")[2].partition("\n\n")[0]
-    assert set(re.findall(r"`([\w.]+)`", table)) == {join_parts(FIELDS[each]) for each in LIVE}
+    assert set(re.findall(r"`([\w.]+)`", table)) == {
+        join_parts(FIELDS[each]) for each in LIVE | POOLS
+    }

@@ -156,3 +156,27 @@ def test_a_file_that_cannot_be_used_changes_nothing(configured: Configured) -> N
         assert configured.setting("maxFlows")[0] == 9
     configured.reload("")
     assert configured.reload("").endswith(f"{configured.path} was read again; it changes nothing\n")
+
+
+def test_a_hangup_changes_pools(tmp_path: Path) -> None:
+    """A Service that waits for an address gets one of the new range, and none loses its own."""
+    manifests, path, port = tmp_path / "manifests", tmp_path / "c.yaml", free_port()
+    manifests.mkdir()
+    path.write_text(f"{OWN}lbPools: [127.51.0.1]\nannounce: never\n")
+    ports = [{"name": "main", "port": port}]
+    for name in ("one", "two"):
+        write(manifests, f"{name}.yaml", service(name, type="LoadBalancer", ports=ports))
+    with program(manifests, "--config", str(path), workers=1) as uproxy:
+
+        def addresses() -> dict[str, str]:
+            found = uproxy.status()["loadBalancer"]["services"]
+            return {each["service"]: each["addresses"][0] for each in found if each["addresses"]}
+
+        wait_for("one address", addresses)
+        before = addresses()
+        assert list(before.values()) == ["127.51.0.1"]
+        path.write_text(path.read_text().replace("0.1]", "0.1-127.51.0.2]"))
+        uproxy.process.send_signal(signal.SIGHUP)
+        wait_for("another", lambda: len(addresses()) == 2)
+        assert addresses().items() > before.items()
+        wait_for("its frontend", lambda: uproxy.frontend(f"127.51.0.2:{port}/TCP"))

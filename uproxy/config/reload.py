@@ -10,6 +10,7 @@ from uproxy.config.as_file import as_file
 from uproxy.config.combine import setting_of
 from uproxy.config.fields import FIELDS
 from uproxy.config.settings import Config
+from uproxy.core.cluster.load_balancer import Assigning
 from uproxy.text.document import join_parts, value_at
 
 LIVE: Final = frozenset(
@@ -20,8 +21,10 @@ LIVE: Final = frozenset(
         *("min_sync_period", "sync_period", "verbosity"),
     }
 )
-"""Options that take effect at once. The others are what sockets, processes and claims of addresses
-were made with at the start."""
+"""Options that take effect at once, besides POOLS. Others are what sockets, processes and claims
+of addresses were made with at the start."""
+POOLS: Final = frozenset({"lb_pool", "lb_reserve", "lb_drain"})
+"""Options that take effect at once if addresses come from pools before and after."""
 
 
 class Change(NamedTuple):
@@ -50,14 +53,17 @@ class Reload(NamedTuple):
 def reload(running: Config, wanted: Config) -> Reload:
     """Compare the configuration in effect with a new one."""
     changes = tuple(_changes(running, wanted))
-    waiting = tuple(each for each in changes if each.option not in LIVE)
+    live = LIVE
+    if running.lb_mode == wanted.lb_mode and Assigning(running.lb_mode).from_pools:
+        live |= POOLS
+    waiting = tuple(each for each in changes if each.option not in live)
     keep = {join_parts(FIELDS[each.option]) for each in waiting}
     origins = {name: each for name, each in wanted.origins.items() if name not in keep}
     origins |= {name: each for name, each in running.origins.items() if name in keep}
-    settings: dict[str, Any] = {setting_of(name): _setting(wanted, name) for name in LIVE}
+    settings: dict[str, Any] = {setting_of(name): _setting(wanted, name) for name in live}
     return Reload(
         replace(running, **settings, origins=origins),
-        tuple(each for each in changes if each.option in LIVE),
+        tuple(each for each in changes if each.option in live),
         waiting,
     )
 

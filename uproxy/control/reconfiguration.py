@@ -19,4 +19,6 @@ def reconfigure(daemon: Daemon, reload: Reload) -> None:
     daemon.listeners.grace = config.drain_timeout
     daemon.reconciler.min_sync_period = config.min_sync_period
     daemon.workers.set_settings(partial(worker_settings, config))
+    if daemon.load_balancer is not None:
+        daemon.load_balancer.set_pools(config.lb_pools)
     daemon.facts_changed()

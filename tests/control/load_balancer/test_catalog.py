@@ -79,6 +79,17 @@ def test_pools_of_flags_alone() -> None:
     assert (catalog.namespaces, catalog.complete, catalog.errors) == ({}, True, ())
 
 
+def test_pools_of_the_configuration_file_may_change() -> None:
+    cluster = Cluster(FLAG)
+    before = cluster.catalog.pools
+    cluster.catalog.set_flags([FLAG])
+    assert (cluster.changes, cluster.catalog.pools) == (0, before)
+    other = Pool(name="other", ranges=(AddressRange.parse("192.0.2.0/30"),))
+    cluster.catalog.set_flags([FLAG, other])
+    assert (cluster.changes, set(cluster.pools)) == (1, {"flag", "other"})
+    assert cluster.catalog.flags == (FLAG, other)
+
+
 def test_objects_and_flags() -> None:
     cluster = Cluster(FLAG)
     seen = [cluster.catalog.complete]

@@ -151,6 +151,7 @@ def new_load_balancer(
         status=status,
         errors=lambda: catalog.errors,
         held=lambda: _held(announcers),
+        set_pools=catalog.set_flags,
     )
 
 
@@ -164,6 +165,7 @@ def _in_memory(
 ) -> LoadBalancer:
     catalog = Catalog(config.lb_pools)
     memory = InMemoryAllocation(state, supply_of(config, state, catalog, occupied))
+    catalog.observe(memory.changed)
     routes = _route_announcers(config, state, served)
     announcers = tuple(
         new_announcer(config, state, catalog, served, log_events, calls)
@@ -190,6 +192,7 @@ def _in_memory(
         supervisor,
         status=status,
         held=lambda: _held(announcers),
+        set_pools=catalog.set_flags,
         sink=memory.sink,
     )
 
@@ -247,7 +250,7 @@ def _pools(
     allocation: Allocation,
     services: Sequence[ServiceAddresses],
 ) -> tuple[PoolStatus, ...]:
-    flags = {each.name for each in config.lb_pools}
+    flags = {each.name for each in catalog.flags}
     origins = {
         each.name: f"IPAddressPool {each.name}" for each in catalog.pools if each.name not in flags
     }

@@ -50,7 +50,7 @@ class Catalog:
     """
 
     def __init__(self, flags: Sequence[Pool], objects: LoadBalancerObjects | None = None) -> None:
-        """`flags`: the pools that come from them."""
+        """`flags`: the pools that come from flags, or from the configuration file."""
         self._flags = tuple(flags)
         self._objects = objects
         self._pools = _LastGood(pool_from_object)
@@ -60,6 +60,17 @@ class Catalog:
         self._logged: tuple[ObjectStatus, ...] = ()
         if objects is not None:
             objects.observe(self._changed)
+
+    def set_flags(self, flags: Sequence[Pool]) -> None:
+        """The configuration was reloaded."""
+        if tuple(flags) != self._flags:
+            self._flags = tuple(flags)
+            self._changed()
+
+    @property
+    def flags(self) -> tuple[Pool, ...]:
+        """Those that no object describes."""
+        return self._flags
 
     def observe(self, changed: Callable[[], None]) -> None:
         """Have `changed` called when something may have changed. It must not raise."""

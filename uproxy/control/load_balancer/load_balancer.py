@@ -9,6 +9,7 @@ from typing import Final
 
 from uproxy.control.load_balancer.part import Part, Task
 from uproxy.control.task_supervisor import TaskSupervisor
+from uproxy.core.allocation.pools import Pool
 from uproxy.core.cluster.state import ClusterState
 from uproxy.core.report.load_balancer import LoadBalancerStatus
 from uproxy.core.report.status import ObjectStatus
@@ -35,6 +36,7 @@ class LoadBalancer:
         errors: Callable[[], Sequence[ObjectStatus]] = tuple,
         held: Callable[[], frozenset[str]] = frozenset,
         sink: Callable[[Sink], Sink] = lambda behind: behind,
+        set_pools: Callable[[Sequence[Pool]], None] = lambda _: None,
     ) -> None:
         """`tasks` need not be told anything."""
         self.errors = errors
@@ -45,6 +47,8 @@ class LoadBalancer:
         """Returns what can be said at this moment."""
         self.sink = sink
         """Returns where manifests are delivered, in the place of a Sink."""
+        self.set_pools = set_pools
+        """Changes the pools that come from flags or the configuration file."""
         self._parts = parts
         self._tasks = tasks
         self._supervisor = supervisor
