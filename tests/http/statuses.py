@@ -98,6 +98,8 @@ FULL = Status(
         DNS: Counters(flows=1, client_datagrams=11, backend_datagrams=12),
     },
     not_ready=("10.96.0.7:80/TCP: address 10.96.0.7 is not on this node",),
+    problems={"frontend not open": 1, "last-known state served": 2},
+    max_flows=1001,
     api_servers=(
         ApiServerStatus(
             address="https://192.0.2.1:6443",

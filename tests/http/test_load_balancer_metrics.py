@@ -23,6 +23,7 @@ from uproxy.http.metrics import samples
 
 NAMES = [ObjectName("default", each) for each in ("a", "b", "c", "d")]
 STATUS = LoadBalancerStatus(
+    announce="l2",
     allocating=True,
     pools=(
         PoolStatus(
@@ -37,6 +38,7 @@ STATUS = LoadBalancerStatus(
         AddressStatus(address="192.0.2.1", node="here", here=True, conflict="02:00:00:00:00:01"),
         AddressStatus(address="192.0.2.2", node="here", here=True),
         AddressStatus(address="192.0.2.3", node="there"),
+        AddressStatus(address="192.0.2.4", reason="no node may announce it"),
     ),
     services=(
         ServiceAddresses(service=NAMES[0], addresses=("192.0.2.1",)),
@@ -68,6 +70,7 @@ def values() -> Values:
         ("allocating", {}, 1),
         ("announced_addresses", {}, 2),
         ("contradicted_addresses", {}, 1),
+        ("unannounced_addresses", {}, 1),
         ("transitions_total", {}, 4),
         ("announcements_total", {}, 20),
         ("contradictions_total", {}, 1),
@@ -76,6 +79,11 @@ def values() -> Values:
 )
 def test_values(values: Values, name: str, labels: dict[str, str], expected: float) -> None:
     assert value(values, f"uproxy_load_balancer_{name}", **labels) == expected
+
+
+def test_where_each_node_announces_for_itself_no_address_lacks_a_node() -> None:
+    found = flat(load_balancer_metrics(msgspec.structs.replace(STATUS, announce="routes")))
+    assert value(found, "uproxy_load_balancer_unannounced_addresses") == 0
 
 
 def test_without_load_balancing_there_are_none() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 from prometheus_client.core import Metric
 
 from tests.http.statuses import DNS_PORT, EMPTY, FULL
-from uproxy.core.report.status import Status
+from uproxy.core.report.status import Status, WorkerStatus
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.route import ServicePortName
 from uproxy.http.metrics import samples
@@ -115,7 +116,15 @@ HOST = {"host": "192.0.2.1:6443"}
         ("uproxy_worker_restarts_total", {}, 3),
         ("uproxy_worker_active_flows", {"worker": "0"}, 4),
         ("uproxy_worker_active_flows", {"worker": "1"}, 5),
+        ("uproxy_worker_max_flows", {"worker": "0"}, 501),
+        ("uproxy_worker_max_flows", {"worker": "1"}, 500),
         ("uproxy_build_info", {"version": "1.2.3"}, 1),
+        ("uproxy_ready", {}, 0),
+        ("uproxy_healthy", {}, 1),
+        ("uproxy_problems", {"kind": "frontend not open"}, 1),
+        ("uproxy_problems", {"kind": "last-known state served"}, 2),
+        ("uproxy_problems", {"kind": "changes not applied"}, 0),
+        ("uproxy_unusable_objects", {}, 2),
     ],
 )
 def test_values(name: str, labels: dict[str, str], expected: float) -> None:
@@ -133,6 +142,16 @@ def test_nothing_has_happened_yet() -> None:
     assert value(values, "uproxy_worker_restarts_total") == 0
     assert value(values, "uproxy_frontends", state="serving") == 0
     assert not [name for name, labels in values if dict(labels).get("ip_family")]
+
+
+def test_what_a_worker_uses() -> None:
+    worker = WorkerStatus(index=3, pid=os.getpid(), restarts=0, active_flows=0, most_flows=9)
+    values = taken(msgspec.structs.replace(EMPTY, workers=(worker,)), Telemetry())
+    assert value(values, "uproxy_worker_max_flows", worker="3") == 9
+    cpu = value(values, "uproxy_worker_cpu_seconds_total", worker="3")
+    memory = value(values, "uproxy_worker_resident_memory_bytes", worker="3")
+    assert cpu
+    assert memory
 
 
 def test_every_metric_is_explained_and_named_once() -> None:

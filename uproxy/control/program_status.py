@@ -35,7 +35,7 @@ from uproxy.core.report.overview import (
     unserved,
 )
 from uproxy.core.report.problems import Event, Problems, Reference, problems
-from uproxy.core.report.readiness import Reason, ReasonKind, not_ready, texts
+from uproxy.core.report.readiness import Reason, ReasonKind, count_kinds, not_ready, texts
 from uproxy.core.report.status import ApiServerStatus, FrontendStatus, ObjectStatus, Status
 from uproxy.core.report.status_format import ServiceLabels
 from uproxy.core.report.telemetry import Telemetry
@@ -88,6 +88,8 @@ class ProgramStatus:
         load_balancer = self.load_balancer.status() if self.load_balancer is not None else None
         announced = load_balancer.announced() if load_balancer is not None else {}
         frontends = tuple(self._frontends(announced))
+        unready, unhealthy = self._not_ready(frontends), self.reasons_not_healthy()
+        notes = self.notes()
         return Status(
             node=self.config.node_name,
             synced=self.reconciler.state.synced,
@@ -99,9 +101,11 @@ class ProgramStatus:
                 health_check_statuses(table.health_checks, self.reconciler.health_check_failures)
             ),
             counters=self.workers.counters(),
-            not_ready=tuple(texts(self._not_ready(frontends))),
-            not_healthy=tuple(texts(self.reasons_not_healthy())),
-            notes=tuple(texts(self.notes())),
+            not_ready=tuple(texts(unready)),
+            not_healthy=tuple(texts(unhealthy)),
+            notes=tuple(texts(notes)),
+            problems=count_kinds((*unready, *unhealthy, *notes)),
+            max_flows=self.config.max_flows,
             api_servers=tuple(self._api_servers()),
             client_address_reason=self.client_ip.shown.reason,
             load_balancer=load_balancer,

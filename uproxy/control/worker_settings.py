@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from uproxy.config.settings import Config
+from uproxy.core.flows.capacity import share_of_flows
 from uproxy.host import processors
 from uproxy.net.messages import Settings
 
 
 def worker_settings(config: Config, worker: int) -> Settings:
     """The settings of one worker. The flows that are allowed are divided among all of them."""
-    share = config.max_flows // config.workers + (worker < config.max_flows % config.workers)
     return Settings(
         worker=worker,
         workers=config.workers,
-        max_flows=max(1, share),
+        max_flows=share_of_flows(config.max_flows, config.workers, worker),
         udp_timeout=config.udp_timeout,
         tcp_idle_timeout=config.tcp_idle_timeout,
         half_close_timeout=config.half_close_timeout,

@@ -9,11 +9,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from uproxy.core.printable import printable
 from uproxy.core.report.load_balancer import (
     AddressCounts,
+    AddressStatus,
     AnnouncingCounts,
     LoadBalancerStatus,
     PoolStatus,
     ServiceAddresses,
 )
+from uproxy.core.route import Announced
 
 _PREFIX = "uproxy_load_balancer_"
 
@@ -33,11 +35,22 @@ def load_balancer_metrics(status: LoadBalancerStatus) -> Iterator[Metric]:
         value=sum(each.here for each in status.addresses),
     )
     yield GaugeMetricFamily(
+        f"{_PREFIX}unannounced_addresses",
+        "Addresses of Services that one node has to announce by ARP or NDP, and that none does.",
+        value=sum(_is_unannounced(each) for each in status.addresses)
+        if status.announce == Announced.L2
+        else 0,
+    )
+    yield GaugeMetricFamily(
         f"{_PREFIX}contradicted_addresses",
         "Addresses for which another machine was heard to answer as well.",
         value=sum(bool(each.conflict) for each in status.addresses),
     )
     yield from _counts(status.counts)
+
+
+def _is_unannounced(address: AddressStatus) -> bool:
+    return not address.node and not address.here
 
 
 def _pools(pools: Iterable[PoolStatus]) -> Iterator[Metric]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
 from prometheus_client import ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
@@ -23,12 +23,13 @@ from uproxy.core import protocols
 from uproxy.core.flows.counters import Counters
 from uproxy.core.printable import printable
 from uproxy.core.report.client_addresses import Masquerade
-from uproxy.core.report.status import FrontendState, Status, WorkerStatus
+from uproxy.core.report.status import FrontendState, Status
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.route import ServicePortName
-from uproxy.host.process_usage import process_usage
+from uproxy.http.health_metrics import health_metrics
 from uproxy.http.load_balancer_metrics import load_balancer_metrics
 from uproxy.http.telemetry_metrics import telemetry_metrics
+from uproxy.http.worker_metrics import worker_metrics
 
 
 def metrics_page(
@@ -74,6 +75,8 @@ def samples(telemetry: Telemetry, status: Status, *, version: str) -> list[Metri
         *telemetry_metrics(telemetry),
         *_traffic(status.counters),
         *_program(status, version),
+        *health_metrics(status),
+        *worker_metrics(status),
         *(load_balancer_metrics(status.load_balancer) if status.load_balancer is not None else ()),
     ]
 
@@ -191,42 +194,8 @@ def _program(status: Status, version: str) -> Iterator[Metric]:
         frontends.add_metric([state.value], states[state])
     yield frontends
     yield _masqueraded(status)
-    yield CounterMetricFamily(
-        "uproxy_worker_restarts_total",
-        "Worker processes that ended unexpectedly and were replaced.",
-        value=sum(worker.restarts for worker in status.workers),
-    )
-    flows = GaugeMetricFamily(
-        "uproxy_worker_active_flows",
-        "Flows that a worker process is serving now.",
-        labels=["worker"],
-    )
-    for worker in status.workers:
-        flows.add_metric([str(worker.index)], worker.active_flows)
-    yield flows
-    yield from _used_by_workers(status.workers)
     build = GaugeMetricFamily(
         "uproxy_build_info", "Always 1; the version is the label.", labels=["version"]
     )
     build.add_metric([version], 1)
     yield build
-
-
-def _used_by_workers(workers: Iterable[WorkerStatus]) -> Iterator[Metric]:
-    """The metrics process_* are of the control process, which moves no bytes."""
-    cpu = CounterMetricFamily(
-        "uproxy_worker_cpu_seconds_total",
-        "User and system CPU time that a worker process has used.",
-        labels=["worker"],
-    )
-    memory = GaugeMetricFamily(
-        "uproxy_worker_resident_memory_bytes",
-        "Resident memory of a worker process.",
-        labels=["worker"],
-    )
-    for worker in workers:
-        used = process_usage(worker.pid)
-        if used is not None:
-            cpu.add_metric([str(worker.index)], used.cpu_seconds)
-            memory.add_metric([str(worker.index)], used.resident_bytes)
-    yield from (cpu, memory)

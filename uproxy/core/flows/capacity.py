@@ -40,6 +40,11 @@ _GROWTH: Final = 4
 from."""
 
 
+def share_of_flows(max_flows: int, workers: int, worker: int) -> int:
+    """How many flows one of the workers may have, if all of them together may have `max_flows`."""
+    return max(1, max_flows // workers + (worker < max_flows % workers))
+
+
 class Capacity:
     """The number of flows of a worker, and how many more may begin.
 

@@ -46,6 +46,11 @@ def kinds(reasons: Iterable[Reason]) -> list[str]:
     return [f"{kind}: {counts[kind]}" for kind in ReasonKind if kind in counts]
 
 
+def count_kinds(reasons: Iterable[Reason]) -> dict[str, int]:
+    """How many different reasons there are of each kind that occurs."""
+    return dict(Counter(kind.value for kind, _ in set(reasons)))
+
+
 def texts(reasons: Iterable[Reason]) -> list[str]:
     """A line for each reason."""
     return [reason.text for reason in reasons]

@@ -130,6 +130,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Why /readyz fails; empty if it succeeds."""
     not_healthy: tuple[str, ...] = ()
     """Why /healthz fails; empty if it succeeds."""
+    problems: dict[str, int] = {}
+    """How many reasons and notes there are of each ReasonKind; a missing one has none."""
+    max_flows: int = 0
+    """What --max-flows allows all workers together."""
     notes: tuple[str, ...] = ()
     """What needs attention, but makes neither of them fail."""
     api_servers: tuple[ApiServerStatus, ...] = ()
