@@ -40,7 +40,7 @@ def record(number: int, code: str = "--", service: str = "web") -> FlowRecord:
 
 
 def shown(records: FlowRecords, wanted: RecordsWanted) -> list[FlowRecord]:
-    return records.records(records.find(wanted))
+    return records.records(records.find(wanted).numbers)
 
 
 def complete(records: FlowRecords, number: int, client: str = "192.0.2.1") -> None:
@@ -265,9 +265,38 @@ class TestKept:
     def test_what_is_overwritten_meanwhile_is_left_out(self) -> None:
         records = FlowRecords()
         add(records, "--", "--")
-        numbers = records.find(RecordsWanted(request=1, after=0, most=9))
+        numbers = records.find(RecordsWanted(request=1, after=0, most=9)).numbers
         add(records, *["--"] * (KEPT - 1))
         assert [each.number for each in records.records(numbers)] == [2]
+
+    @pytest.mark.parametrize(
+        ("service", "numbers"),
+        [
+            (("default", "web"), [1]),
+            (("", "web"), [1]),
+            (("default", ""), [1, 2]),
+            (("prod", ""), []),
+            (("", ""), [1, 2]),
+        ],
+    )
+    def test_a_part_of_the_name_of_a_service(
+        self, service: tuple[str, str], numbers: list[int]
+    ) -> None:
+        records = FlowRecords()
+        for number, name in enumerate(("web", "dns"), 1):
+            records.number = number
+            records.add(record(number, service=name))
+        assert records.find(RecordsWanted(1, 0, 9, service=service)).numbers == numbers
+
+    def test_what_is_left_out_is_counted(self) -> None:
+        records = FlowRecords()
+        add(records, "--", "SC", "--", "SC", "SC")
+        assert records.find(RecordsWanted(1, 0, most=2)) == ([4, 5], 3)
+        assert records.find(RecordsWanted(1, 0, most=2, only_bad=True)) == ([4, 5], 1)
+        assert records.find(RecordsWanted(1, 3, most=2)) == ([4, 5], 0)
+        add(records, *["--"] * KEPT)
+        assert records.find(RecordsWanted(1, 3, most=KEPT)).left_out == 2
+        assert records.find(RecordsWanted(1, 0, most=KEPT)).left_out == 0
 
 
 class TestLog:

@@ -21,7 +21,7 @@ def violations(simulation: Simulation, totals: dict[str, Counters]) -> list[str]
     """`totals`: the sums of all counters, by protocol."""
     kept = simulation.context.records
     wanted = RecordsWanted(request=1, after=0, most=KEPT)
-    records, found = kept.records(kept.find(wanted)), []
+    records, found = kept.records(kept.find(wanted).numbers), []
     if [each.number for each in records] != list(range(1, len(records) + 1)):
         found.append("records are not numbered one by one")
     for protocol, total in totals.items():

@@ -23,6 +23,7 @@ _COMMANDS = {
     "demo": "Serve a small cluster on loopback addresses.",
     "status": "Show what a running uproxy serves.",
     "top": "Show flows and bytes of a running uproxy, live.",
+    "flows": "Show flows that have ended, and how.",
     "explain": "Explain how a Service is served, or why it is not.",
     "check": "Check manifests before they are served.",
     "doctor": "Check what this machine allows.",

@@ -7,18 +7,20 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import click
 import msgspec
 
 from uproxy.core.printable import printable, printable_json
+from uproxy.core.report.flow_format import FlowFilter, FlowsView
 from uproxy.core.report.status_format import Filter, ServiceNamesView, StatusView
 
 DEFAULT_URL: Final = "http://127.0.0.1:10249"
 _STATUS: Final = "/api/v1/routes"
 _NAMES: Final = "/api/v1/services"
+_FLOWS: Final = "/api/v1/flows"
 _TIMEOUT: Final = 10.0
 """Seconds without a byte. A status of 10,000 Services takes well below one second."""
 _MAX_SECONDS: Final = 60.0
@@ -28,6 +30,7 @@ _MAX_BYTES: Final = 512 * 1024 * 1024
 _CHUNK: Final = 1024 * 1024
 
 EVERYTHING: Final = Filter()
+View = TypeVar("View", bound=msgspec.Struct)
 
 
 class _Patience(NamedTuple):
@@ -85,24 +88,31 @@ def fetch_both(url: str, wanted: Filter) -> tuple[StatusView, bytes]:
     """
     given = {name: value for name, value in wanted._asdict().items() if value}
     body = _fetch_json(url, _STATUS, given, _Patience())
-    try:
-        view = msgspec.json.decode(body, type=StatusView)
-        if not _is_plain(body):
-            view = msgspec.convert(_fit_to_print(msgspec.json.decode(body)), StatusView)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _not_uproxy(url, str(error)) from None
-    return view, printable_json(body)
+    return _decoded(url, body, StatusView), printable_json(body)
 
 
 def fetch_service_names(url: str, *, patience: float) -> list[str]:
     """NAMESPACE/NAME of all Services that uproxy knows, if it answers within `patience` seconds.
     Raises NoStatus."""
     body = _fetch_json(url, _NAMES, {}, _Patience(patience, patience))
+    return [printable(each) for each in _decoded(url, body, ServiceNamesView).services]
+
+
+def fetch_flows(url: str, wanted: FlowFilter) -> FlowsView:
+    """Flows that have ended, safe to print on a terminal. Raises NoStatus."""
+    given = {name: str(value) for name, value in wanted._asdict().items() if value}
+    return _decoded(url, _fetch_json(url, _FLOWS, given, _Patience()), FlowsView)
+
+
+def _decoded(url: str, body: bytes, kind: type[View]) -> View:
+    """An answer whose texts are safe to print on a terminal. Raises NoStatus."""
     try:
-        found = msgspec.json.decode(body, type=ServiceNamesView).services
+        view = msgspec.json.decode(body, type=kind)
+        if not _is_plain(body):
+            view = msgspec.convert(_fit_to_print(msgspec.json.decode(body)), kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _not_uproxy(url, str(error)) from None
-    return [printable(each) for each in found]
+    return view
 
 
 def _is_plain(body: bytes) -> bool:

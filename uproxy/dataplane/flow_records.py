@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from uproxy.core.flows.flow_record import COMPLETE, KEPT, FlowRecord
 from uproxy.core.route import Backend, Frontend, ServicePortName
@@ -21,6 +20,14 @@ COMPLETED: Final = struct.Struct("=dddqqHB56s")
 """What is particular to one TCP flow that both ends have closed: when it began, ended and got its
 backend, in monotonic seconds; the bytes of client and backend; the client's port; the index of the
 attempt that has succeeded; the client's address, which has up to 55 characters with a zone."""
+
+
+class Found(NamedTuple):
+    """What is there of the records that are wanted."""
+
+    numbers: list[int]
+    left_out: int
+    """See Records.left_out."""
 
 
 class FlowRecords:
@@ -78,15 +85,21 @@ class FlowRecords:
         self._bad_room = self._good_room = LOGGED
         return taken
 
-    def find(self, wanted: RecordsWanted) -> list[int]:
+    def find(self, wanted: RecordsWanted) -> Found:
         """The numbers of the records that are wanted, in order: 2 ms of work."""
-        first = max(self.number - KEPT, wanted.after) + 1
-        found: Iterable[int] = range(first, self.number + 1)
+        gone = max(self.number - KEPT, 0)
+        found: Iterable[int] = range(max(gone, wanted.after) + 1, self.number + 1)
         if wanted.only_bad:
             found = (each for each in found if self._is_bad(each))
         if wanted.service is not None:
-            found = (each for each in found if self._owner(each)[:2] == wanted.service)
-        return list(deque(found, maxlen=wanted.most))
+            namespace, name = wanted.service
+            found = (each for each in found if self._is_of(each, namespace, name))
+        numbers = list(found)
+        shown = numbers[max(len(numbers) - wanted.most, 0) :]
+        left_out = len(numbers) - len(shown)
+        if wanted.after and not wanted.only_bad and wanted.service is None:
+            left_out += max(gone - wanted.after, 0)
+        return Found(shown, left_out)
 
     def records(self, numbers: Sequence[int]) -> list[FlowRecord]:
         """The records with these numbers that are still kept."""
@@ -95,6 +108,10 @@ class FlowRecords:
     def _is_bad(self, number: int) -> bool:
         entry = self.entries[number % KEPT]
         return isinstance(entry, FlowRecord) and entry.is_bad
+
+    def _is_of(self, number: int, namespace: str, name: str) -> bool:
+        owner = self._owner(number)
+        return namespace in ("", owner.namespace) and name in ("", owner.name)
 
     def _owner(self, number: int) -> ServicePortName:
         entry = self.entries[number % KEPT]

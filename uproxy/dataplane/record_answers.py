@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from uproxy.dataplane.flow_records import FlowRecords
+from uproxy.dataplane.flow_records import FlowRecords, Found
 from uproxy.dataplane.reactor import Reactor
 from uproxy.net.channel import Channel
 from uproxy.net.messages import Records, RecordsWanted, ToWorker
@@ -25,8 +25,8 @@ class RecordAnswers:
         self._channel = channel
         self._records = records
         self._reactor = reactor
-        self._waiting: deque[tuple[int, list[int]]] = deque()
-        """The numbers that are left of each answer, with that of its request."""
+        self._waiting: deque[tuple[int, Found]] = deque()
+        """What is left of each answer, with the number of its request."""
 
     def answer(self, wanted: RecordsWanted) -> None:
         """Send what is there now."""
@@ -46,10 +46,12 @@ class RecordAnswers:
             self._reactor.call_later(PAUSE, self._send)
             return
         request, found = self._waiting.popleft()
-        rest = found[CHUNK:]
-        records = self._records.records(found[:CHUNK])
-        self._channel.post(Records(records, request, last=not rest))
+        rest = found.numbers[CHUNK:]
+        records = self._records.records(found.numbers[:CHUNK])
+        self._channel.post(
+            Records(records, request, last=not rest, left_out=0 if rest else found.left_out)
+        )
         if rest:
-            self._waiting.appendleft((request, rest))
+            self._waiting.appendleft((request, Found(rest, found.left_out)))
         if self._waiting:
             self._reactor.defer(self._send)

@@ -138,7 +138,7 @@ class RecordsWanted(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The latest so many."""
     only_bad: bool = False
     service: tuple[str, str] | None = None
-    """Namespace and name; None: all."""
+    """Namespace and name, of which "" is any; None: all."""
 
 
 ToWorker = Settings | LocalClients | Open | Update | Close | Drain | RecordsWanted
@@ -195,8 +195,9 @@ class Records(msgspec.Struct, frozen=True, array_like=True, tag=True):
     last: bool = True
     """Whether no more of this answer follow."""
     left_out: int = 0
-    """Records that were not sent to the flow log since its last message, as there were too
-    many."""
+    """For the flow log: records that it did not get since the last message, as there were too
+    many. With the last message of an answer: earlier ones that were wanted too, as far as they can
+    be counted."""
 
 
 FromWorker = Report | Ready | Unserved | Drained | Records

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 _LETTERS: Final = ("", "k", "M", "G", "T", "P")
+_UNITS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
+"""Seconds, and those of the next smaller unit."""
 
 
 def amount(number: float) -> str:
@@ -34,6 +36,10 @@ def _wants_decimal(value: float, letter: str) -> bool:
 
 
 def duration(seconds: float) -> str:
-    """A short time: 0.5 ms, 12 ms, 1.3 s."""
-    value, unit = (seconds, "s") if seconds >= 0.9995 else (seconds * 1000, "ms")
-    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+    """A time in one or two units: 0.5 ms, 12 ms, 1.3 s, 45 s, 3m20s, 5h2m, 3d4h."""
+    for size, unit, part, small_unit in _UNITS:
+        if seconds >= size - part / 2:
+            whole, rest = divmod(round(seconds / part), size // part)
+            return f"{whole}{unit}{rest}{small_unit}" if rest else f"{whole}{unit}"
+    value, unit = (seconds, "s") if seconds >= 0.9995 else (max(seconds, 0) * 1000, "ms")
+    return f"{value:.1f} {unit}" if 0.05 <= value < 9.95 else f"{value:.0f} {unit}"
