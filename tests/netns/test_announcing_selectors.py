@@ -350,6 +350,21 @@ class TestPreferredNode:
         lan.serve("web", vip(22))
         check_holders(lan, 22, "n1")
 
+    def test_disjoint_sets_of_nodes(self, lan: Segment) -> None:
+        """Each advertisement prefers a node of its own; the greater weight decides between them."""
+        lan.apply(
+            advertisement(
+                "one", nodeSelectors=[at("n1")], preferredNodeSelectors=[prefer("n1", weight=20)]
+            ),
+            advertisement(
+                "other",
+                nodeSelectors=[at("n2", "n3")],
+                preferredNodeSelectors=[prefer("n3", weight=50)],
+            ),
+        )
+        lan.serve("web", vip(26))
+        check_holders(lan, 26, "n3")
+
     def test_weights_add_up(self, lan: Segment) -> None:
         lan.apply(
             advertisement("one", preferredNodeSelectors=[prefer("n1", "n2", weight=60)]),
