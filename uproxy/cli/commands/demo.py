@@ -1,46 +1,68 @@
-"""`uproxy demo`: pods, manifests and Services on loopback addresses, served as `run` would."""
+"""`uproxy demo`: pods, manifests and Services on loopback addresses, served as `run` would.
+
+With --backends the manifests are those of the user, and only the pods are the demo's.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
 from uproxy.cli.flag_types import POSITIVE_DURATION, number
+from uproxy.cli.output.columns import Paint, grouped, paragraph, terminal
 from uproxy.cli.serve import CannotStart, run_async, serve
 from uproxy.cli.status_client import DEFAULT_URL
 from uproxy.config import syntax
 from uproxy.config.settings import Address, Config
+from uproxy.control import manifests
 from uproxy.control.daemon import Daemon
 from uproxy.control.startup import StartError
-from uproxy.core.cluster.decode import from_data, kind_of
-from uproxy.core.cluster.objects import Object
+from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Node, Object
+from uproxy.core.cluster.state import ClusterState
+from uproxy.core.errors import SourceError
+from uproxy.core.printable import printable
 from uproxy.core.protocols import TCP
 from uproxy.core.report.status import Status
 from uproxy.core.route import Frontend
 from uproxy.demo import backends, cluster, instructions
+from uproxy.sources.manifests.survey import survey
 from uproxy.text import logs
-from uproxy.text.document import Malformed
-from uproxy.text.yaml_text import yaml_documents
 
 _OTHER_PORTS = "choose other ports, for example with: uproxy demo --port-offset 1000"
+_NODE = "demo-node"
+_WITH_ENDPOINTS = (Endpoints, EndpointSlice)
+log = logging.getLogger(__name__)
 
 
 @click.command("demo")
+@click.option(
+    "--backends",
+    "given",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="PATH",
+    help="Serve the manifests at PATH instead of the demo's own, with a backend for each of their "
+    "endpoints on an address of this machine. Can be given several times.",
+)
 @click.option(
     "--port-offset",
     type=number("number", -1023, 30000, "--port-offset 1000"),
     default=0,
     metavar="N",
-    help="Add N to every port, if the usual ones are taken.",
+    help="Add N to every port, if the usual ones are taken; with --backends only to uproxy's own, "
+    "for status and health.",
 )
 @click.option(
     "--exit-after",
@@ -57,17 +79,27 @@ _OTHER_PORTS = "choose other ports, for example with: uproxy demo --port-offset 
     help="Number of worker processes, which relay the traffic.",
 )
 @click.option("-v", "--verbose", count=True, help="Log more details.")
-def command(port_offset: int, exit_after: float | None, workers: int, verbose: int) -> None:
+def command(
+    given: tuple[Path, ...],
+    port_offset: int,
+    exit_after: float | None,
+    workers: int,
+    verbose: int,
+) -> None:
     """Serve a small cluster on loopback addresses, without root and without Kubernetes.
 
     The demo starts a backend for each pod, writes manifests for Services of every kind, and
     serves them until Ctrl-C.
     """
     with tempfile.TemporaryDirectory(prefix="uproxy-demo-") as directory:
-        manifests = cluster.write(Path(directory), port_offset)
+        try:
+            paths = given or (cluster.write(Path(directory), port_offset),)
+            objects = survey(paths).catalog.objects()
+        except SourceError as error:
+            raise CannotStart(str(error)) from None
         config = Config(
-            manifests=(manifests,),
-            node_name="demo-node",
+            manifests=paths,
+            node_name=_node_name(objects) if given else _NODE,
             nodeport_addresses=("localhost",),
             healthz_address=Address("127.0.0.1", 10256 + port_offset),
             metrics_address=Address("127.0.0.1", 10249 + port_offset),
@@ -83,34 +115,115 @@ def command(port_offset: int, exit_after: float | None, workers: int, verbose: i
             verbosity=verbose,
         )
         logs.set_up(config.log_format, verbose=config.verbosity > 0)
-        if not verbose:
-            logging.getLogger("uproxy").setLevel(logging.WARNING)  # The table says more.
+        if not verbose:  # The table says more.
+            logging.getLogger("uproxy").setLevel(logging.ERROR if given else logging.WARNING)
+            logging.getLogger(manifests.__name__).setLevel(logging.ERROR)
         try:
-            run_async(_demonstrate(config, exit_after))
+            run_async(_Demo(config, objects, exit_after, own=not given).run())
         except CannotStart as error:
             raise CannotStart(f"{error.message}; {_OTHER_PORTS}") from None
 
 
-async def _demonstrate(config: Config, exit_after: float | None) -> None:
-    objects = list(_objects(config.manifests[0].read_text()))
-    taken = cluster.first_taken([*cluster.frontends(objects), *_own_ports(config)])
-    if taken is not None:
-        raise StartError(taken)
-    try:
-        async with backends.running(backends.pods(objects)):
-            await serve(config, lambda daemon: _show(daemon, exit_after))
-    except backends.BackendError as error:
-        raise StartError(str(error)) from None
+def _node_name(objects: Sequence[Object]) -> str:
+    """The only Node among the objects is this one, so that its endpoints are local."""
+    nodes = [each.metadata.name for each in objects if isinstance(each, Node)]
+    return nodes[0] if len(nodes) == 1 else syntax.node_name("", os.environ, socket.gethostname())
 
 
-def _objects(manifests: str) -> Iterator[Object]:
-    """The objects in manifests of our own, which have no errors."""
-    for document in yaml_documents(manifests):
-        if isinstance(document, Malformed):
-            raise document
-        kind = kind_of(document.data)
-        if kind is not None:
-            yield from_data(document.data, kind)
+class _Demo:
+    def __init__(
+        self, config: Config, objects: Sequence[Object], exit_after: float | None, *, own: bool
+    ) -> None:
+        """`own`: whether the manifests are those of the demo."""
+        self._config = config
+        self._objects = objects
+        self._exit_after = exit_after
+        self._own = own
+        self._backends = backends.Backends()
+        self._follower: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        frontends = cluster.frontends(self._objects) if self._own else ()
+        taken = cluster.first_taken([*frontends, *_own_ports(self._config)])
+        if taken is not None:
+            raise StartError(taken)
+        async with self._backends, asyncio.TaskGroup() as tasks:
+            await self._backends.run(backends.pods(self._objects))
+            for pod, missing in self._backends.missing.items() if self._own else ():
+                raise StartError(_unusable(pod, missing))
+            await serve(self._config, partial(self._show, tasks))
+            if self._follower is not None:
+                self._follower.cancel()
+
+    async def _show(self, tasks: asyncio.TaskGroup, daemon: Daemon) -> None:
+        self._follower = tasks.create_task(self._follow(daemon.state))
+        width, paint = terminal()
+        for line in self._instructions(daemon.status.now(), width, paint):
+            click.echo(line)
+        if self._exit_after is None:
+            click.echo("Ctrl-C ends the demo.")
+        else:
+            click.echo(f"The demo ends after {self._exit_after:g} s, or with Ctrl-C.")
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._exit_after, os.kill, os.getpid(), signal.SIGTERM)
+        # From now on the log shows what happens, above all when manifests are edited.
+        if not self._config.verbosity:
+            logging.getLogger("uproxy").setLevel(logging.INFO)
+
+    async def _follow(self, state: ClusterState) -> None:
+        """Start and stop backends as the manifests change."""
+        changed = asyncio.Event()
+        state.observe(lambda kind, name: changed.set() if kind in _WITH_ENDPOINTS else None)
+        while True:
+            before = self._backends.missing.keys()
+            await self._backends.run(backends.pods(state.all_objects()))
+            missing = self._backends.missing
+            new = {pod: missing[pod] for pod in missing.keys() - before}
+            for line in instructions.without_backends(new):
+                log.warning("%s", printable(line))
+            await changed.wait()
+            # What was wrong from the start is in the table.
+            logging.getLogger(manifests.__name__).setLevel(logging.NOTSET)
+            changed.clear()
+
+    def _instructions(self, status: Status, width: int | None, paint: Paint) -> Iterator[str]:
+        rows, more = instructions.first_rows(status)
+        cells = [tuple(map(printable, row)) for row in rows]
+        yield from grouped(instructions.HEAD, cells, width=width, paint=paint)
+        if more:
+            yield f"... and {more:,} more; uproxy status shows all"
+        yield ""
+        missing = instructions.without_backends(self._backends.missing)
+        for line in (*instructions.not_served(status), *missing):
+            yield from paragraph(printable(line), width=width, indent="  ")
+        yield ""
+        yield "Try:"
+        yield from map(printable, instructions.command_lines(instructions.suggestions(status)))
+        yield ""
+        if self._own:
+            yield from instructions.notes(status)
+            yield ""
+        yield from map(printable, self._where_to_look(status))
+        yield ""
+
+    def _where_to_look(self, status: Status) -> Iterator[str]:
+        metrics = self._config.metrics_address
+        assert metrics is not None
+        url = f"http://{metrics.host}:{metrics.port}"
+        program = "uproxy" if shutil.which("uproxy") else os.path.relpath(sys.argv[0])
+        option = "" if url == DEFAULT_URL else f" --url {url}"
+        yield f"Look:  {program} status{option}"
+        service = instructions.service_to_explain(status)
+        if service:
+            yield f"       {program} explain {service}{option}"
+        yield f"       {url}/ in a browser"
+        paths = ", ".join(map(str, self._config.manifests))
+        yield f"Edit:  {paths} (changes take effect at once)"
+
+
+def _unusable(pod: backends.Pod, missing: backends.Missing) -> str:
+    reason = "is taken" if missing.error == errno.EADDRINUSE else f"({missing.reason})"
+    return f"{pod.protocol} port {pod.port} on {pod.address} {reason}"
 
 
 def _own_ports(config: Config) -> Iterator[tuple[Frontend, str]]:
@@ -120,38 +233,3 @@ def _own_ports(config: Config) -> Iterator[tuple[Frontend, str]]:
     ):
         if address is not None:
             yield Frontend(TCP, address.host, address.port), purpose
-
-
-async def _show(daemon: Daemon, exit_after: float | None) -> None:
-    metrics = daemon.config.metrics_address
-    assert metrics is not None
-    url = f"http://{metrics.host}:{metrics.port}"
-    for line in _instructions(daemon.status.now(), daemon.config.manifests[0], url):
-        click.echo(line)
-    if exit_after is None:
-        click.echo("Ctrl-C ends the demo.")
-    else:
-        click.echo(f"The demo ends after {exit_after:g} s, or with Ctrl-C.")
-        asyncio.get_running_loop().call_later(exit_after, os.kill, os.getpid(), signal.SIGTERM)
-    # From now on the log shows what happens, above all when manifests are edited.
-    if not daemon.config.verbosity:
-        logging.getLogger("uproxy").setLevel(logging.INFO)
-
-
-def _instructions(status: Status, manifests: Path, url: str) -> Iterator[str]:
-    yield from instructions.table(instructions.rows(status))
-    yield ""
-    yield from instructions.not_served(status)
-    yield ""
-    yield "Try:"
-    yield from instructions.command_lines(instructions.suggestions(status))
-    yield ""
-    yield from instructions.notes(status)
-    yield ""
-    program = "uproxy" if shutil.which("uproxy") else os.path.relpath(sys.argv[0])
-    option = "" if url == DEFAULT_URL else f" --url {url}"
-    yield f"Look:  {program} status{option}"
-    yield f"       {program} explain default/svc-local{option}"
-    yield f"       {url}/ in a browser"
-    yield f"Edit:  {manifests} (changes take effect at once)"
-    yield ""
