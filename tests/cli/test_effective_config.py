@@ -196,6 +196,8 @@ def test_defaults_are_those_of_config() -> None:
         ),
         pytest.param(["--workers", "3"], "workers", 3, id="workers"),
         pytest.param(["--balancer", "random"], "balancer", BalancerKind.RANDOM, id="balancer"),
+        pytest.param(["--metrics-per-backend"], "metrics_per_backend", 1000, id="per-backend"),
+        pytest.param(["--metrics-per-backend=7"], "metrics_per_backend", 7, id="few-backends"),
         pytest.param(["--max-flows", "1000"], "max_flows", 1000, id="max-flows"),
         pytest.param(["--udp-timeout", "1m30s"], "udp_timeout", 90.0, id="udp-timeout"),
         pytest.param(["--tcp-idle-timeout", "0"], "tcp_idle_timeout", 0.0, id="tcp-never"),

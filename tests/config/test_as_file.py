@@ -65,6 +65,7 @@ CHANGED = Config(
     healthz_address=Address("::", 1),
     metrics_address=Address("192.0.2.1", 2),
     metrics_allowed_hosts=("a.example",),
+    metrics_per_backend=500,
     bind_address_hard_fail=True,
     workers=3,
     balancer=BalancerKind.RANDOM,

@@ -185,6 +185,7 @@ def test_each_value_knows_its_line() -> None:
             ("node7.example.com", "*"),
             id="metrics-hosts",
         ),
+        pytest.param("metricsPerBackend: 500", "metrics_per_backend", 500, id="per-backend"),
         pytest.param("claimAddresses: never", "claim_addresses", "never", id="claims"),
         pytest.param("strictSourceRanges: true", "strict_source_ranges", True, id="strict"),
         pytest.param(

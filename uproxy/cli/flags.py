@@ -222,6 +222,16 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         "to prevent DNS rebinding.",
     ),
     option(
+        "--metrics-per-backend",
+        kind=number("number", 0, syntax.MAX_METRICS_PER_BACKEND, "--metrics-per-backend 1000"),
+        is_flag=False,
+        flag_value="1000",
+        default=_DEFAULTS.metrics_per_backend,
+        metavar="[N]",
+        help="Give up to N backends metrics of their own, with pod, node and zone: 1000 without a "
+        "number. Each has about 25 time series. Default: 0, which means none.",
+    ),
+    option(
         "--bind-address-hard-fail",
         kind=FlagType("boolean", syntax.parse_boolean),
         is_flag=False,

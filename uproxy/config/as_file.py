@@ -73,6 +73,7 @@ def _uproxy(config: Config) -> Mapping[str, Any]:
         "serveHealthz": config.healthz_address is not None,
         "serveMetrics": config.metrics_address is not None,
         "metricsAllowedHosts": list(config.metrics_allowed_hosts),
+        "metricsPerBackend": config.metrics_per_backend,
         "workers": config.workers,
         "balancer": config.balancer.value,
         "maxFlows": config.max_flows,

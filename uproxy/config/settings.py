@@ -93,6 +93,8 @@ class Config:
     metrics_allowed_hosts: tuple[str, ...] = ()
     """Host names that requests to the metrics address may use, besides IP addresses, localhost, the
     host's name and the node's; "*": any."""
+    metrics_per_backend: int = 0
+    """How many backends have metrics of their own; 0: none."""
     bind_address_hard_fail: bool = False
     """Whether the program exits if a health or metrics port is taken; otherwise it tries again."""
     workers: int = 1

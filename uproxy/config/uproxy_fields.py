@@ -45,6 +45,9 @@ class UproxyConfiguration(Fields, frozen=True):
     service_proxy_name: LabelValue | None = None
     tls_relaxed_x509: bool | None = msgspec.field(default=None, name="tlsRelaxedX509")
     metrics_allowed_hosts: tuple[HostName, ...] | None = None
+    metrics_per_backend: (
+        Annotated[int, msgspec.Meta(ge=0, le=syntax.MAX_METRICS_PER_BACKEND)] | None
+    ) = None
     external_ip_cidrs: tuple[Cidr, ...] | None = msgspec.field(default=None, name="externalIPCIDRs")
     claim_addresses: Literal["", "auto", "never"] | None = None
     preserve_client_ip: Literal["", "auto", "local", "never"] | None = msgspec.field(

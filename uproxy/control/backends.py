@@ -16,7 +16,9 @@ from uproxy.core.cluster.state import ClusterState
 from uproxy.core.flows.backend_reachability import Failing, Reachability
 from uproxy.core.flows.backend_totals import BackendTotals
 from uproxy.core.report.backends import (
+    CountedBackends,
     PortStatus,
+    counted_backends,
     endpoints_of,
     pods_by_address,
     port_statuses,
@@ -77,6 +79,11 @@ class Backends:
         if found is not None:
             slices, node = self._state.slices_of(service), self._state.node.name
             yield from port_statuses(found, slices, self._table(), self.totals, now, node=node)
+
+    def counted(self, most: int) -> CountedBackends:
+        """The backends that have had a flow, as far as there is room for them."""
+        slices_of, now = self._state.slices_of, time.monotonic()
+        return counted_backends(self.totals, slices_of, most=most, now=now)
 
     async def run(self) -> None:
         """Check which backends answer, and forget those that are gone, until cancelled."""

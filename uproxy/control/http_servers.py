@@ -12,7 +12,7 @@ from uproxy.config.as_file import as_file, origins
 from uproxy.config.settings import Address, Config
 from uproxy.control.recording import Recording
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.report.backends import PortStatus
+from uproxy.core.report.backends import CountedBackends, PortStatus
 from uproxy.core.report.flow_format import FlowFilter, FlowsView
 from uproxy.core.report.health import ProxyHealth
 from uproxy.core.report.problems import HEALTH_SERVER, METRICS_SERVER
@@ -44,6 +44,7 @@ class Program(Protocol):
     def now(self) -> Status: ...
     def service_labels(self) -> ServiceLabels: ...
     def ports_of(self, service: ObjectName, now: float) -> Iterable[PortStatus]: ...
+    def counted_backends(self) -> CountedBackends | None: ...
     def node_eligible(self) -> bool: ...
     def reasons_not_ready(self) -> Sequence[Reason]: ...
     def notes(self) -> Sequence[Reason]: ...
@@ -61,6 +62,7 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
             program.telemetry,
             service_labels=program.service_labels,
             ports_of=program.ports_of,
+            counted_backends=program.counted_backends,
             names=names,
             not_ready=program.reasons_not_ready,
             notes=program.notes,

@@ -24,7 +24,7 @@ from uproxy.control.recording import Recording
 from uproxy.control.task_supervisor import TaskSupervisor
 from uproxy.control.workers import Workers
 from uproxy.core.cluster.objects import ObjectName
-from uproxy.core.report.backends import PortStatus
+from uproxy.core.report.backends import CountedBackends, PortStatus
 from uproxy.core.report.flow_format import FlowFilter, FlowsView
 from uproxy.core.report.health import ProxyHealth, not_eligible
 from uproxy.core.report.load_balancer import AddressStatus
@@ -143,6 +143,11 @@ class ProgramStatus:
     def ports_of(self, service: ObjectName, now: float) -> Iterator[PortStatus]:
         """The ports of a Service, with their backends."""
         return self.backends.ports_of(service, now)
+
+    def counted_backends(self) -> CountedBackends | None:
+        """The backends that have metrics of their own; None: it is not asked for."""
+        most = self.config.metrics_per_backend
+        return self.backends.counted(most) if most else None
 
     def reasons_not_healthy(self) -> Sequence[Reason]:
         """Why /healthz fails; empty: it succeeds."""

@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 import uproxy
 from uproxy.core.printable import printable, printable_json
+from uproxy.core.report.backends import CountedBackends
 from uproxy.core.report.flow_format import FlowFilter, FlowsView, parse_flow_filter
 from uproxy.core.report.history import PERIOD, HistoryView, parse_after
 from uproxy.core.report.readiness import Reason, texts
@@ -65,6 +66,7 @@ def api_app(
     *,
     service_labels: Callable[[], ServiceLabels] = dict,
     ports_of: PortsOf = lambda *_: (),
+    counted_backends: Callable[[], CountedBackends | None] = lambda: None,
     names: Set[str] = frozenset(),
     not_ready: Callable[[], Sequence[Reason]] = tuple,
     notes: Notes = tuple,
@@ -76,17 +78,22 @@ def api_app(
 ) -> web.Application:
     """The application, which answers at any time, also before the first sync.
 
-    `status` is called for each request, `service_labels` and `ports_of` for those that need them.
+    `status` is called for each request; `service_labels`, `ports_of` and `counted_backends`, which
+    are those with metrics of their own, for those that need them.
     /readyz is that of the health port, but with the text of each reason. `names`: host names by
     which requests may address this server, besides IP addresses; see `allowed_hosts`. `settings`:
     what /configz shows. `flows` asks the workers for flows that have ended. `history` is given a
     Unix time, after which samples are wanted; `started` is one, too.
     """
     one_at_a_time = _OneAtATime()
+    metrics = metrics_page(telemetry, status, counted_backends, version=version)
     app = web.Application(middlewares=[_only_for(names)])
     for path, page in (
         ("/", _file("page.html", "text/html")),
-        ("/metrics", one_at_a_time(metrics_page(telemetry, status, version=version))),
+        (
+            "/metrics",
+            one_at_a_time(metrics),
+        ),
         ("/proxyMode", _text("userspace")),
         ("/configz", _json(settings)),
         ("/healthz", _text("ok")),

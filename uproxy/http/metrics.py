@@ -22,10 +22,12 @@ from prometheus_client.samples import Sample
 from uproxy.core import protocols
 from uproxy.core.flows.counters import Counters
 from uproxy.core.printable import printable
+from uproxy.core.report.backends import CountedBackends
 from uproxy.core.report.client_addresses import Masquerade
 from uproxy.core.report.status import FrontendState, Status
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.route import ServicePortName
+from uproxy.http.backend_metrics import backend_metrics
 from uproxy.http.health_metrics import health_metrics
 from uproxy.http.load_balancer_metrics import load_balancer_metrics
 from uproxy.http.telemetry_metrics import telemetry_metrics
@@ -33,13 +35,18 @@ from uproxy.http.worker_metrics import worker_metrics
 
 
 def metrics_page(
-    telemetry: Telemetry, status: Callable[[], Status], *, version: str
+    telemetry: Telemetry,
+    status: Callable[[], Status],
+    counted_backends: Callable[[], CountedBackends | None],
+    *,
+    version: str,
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     """What serves /metrics, in the text format that the Accept header asks for."""
     process = ProcessCollector(registry=None)
 
     async def metrics(request: web.Request) -> web.Response:
-        scrape = _Scrape(samples(telemetry, status(), version=version), process)
+        families = samples(telemetry, status(), counted_backends(), version=version)
+        scrape = _Scrape(families, process)
         encode, content_type = _encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
         body = await asyncio.to_thread(encode, scrape)
         response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
@@ -69,8 +76,14 @@ class _Scrape(Collector):
         yield from self._process.collect()
 
 
-def samples(telemetry: Telemetry, status: Status, *, version: str) -> list[Metric]:
-    """Everything but the metrics of the process."""
+def samples(
+    telemetry: Telemetry,
+    status: Status,
+    backends: CountedBackends | None = None,
+    *,
+    version: str,
+) -> list[Metric]:
+    """Everything but the metrics of the process. `backends`: None without --metrics-per-backend."""
     return [
         *telemetry_metrics(telemetry),
         *_traffic(status.counters),
@@ -78,6 +91,7 @@ def samples(telemetry: Telemetry, status: Status, *, version: str) -> list[Metri
         *health_metrics(status),
         *worker_metrics(status),
         *(load_balancer_metrics(status.load_balancer) if status.load_balancer is not None else ()),
+        *(backend_metrics(backends) if backends is not None else ()),
     ]
 
 

@@ -22,6 +22,7 @@ from uproxy.core.flows.backend_counts import BackendCounts
 from uproxy.core.flows.backend_totals import BackendTotals
 from uproxy.core.report.backends import (
     PortStatus,
+    counted_backends,
     endpoints_of,
     pods_by_address,
     port_statuses,
@@ -162,6 +163,7 @@ def test_who_and_where_it_is_and_what_was_counted() -> None:
     gone = Backend("10.0.0.9", 8080)
     totals.add(0, [(WEB, Backend("10.0.0.1", 8080), BackendCounts(flows=3, aside_until=9.0))])
     totals.add(1, [(WEB, gone, BackendCounts(flows=4, active=1))])
+    totals.look_at(WEB, {gone: "web-9"}, 0.0)
     (status,) = ports_of(
         service("web"),
         pod("10.0.0.1", "web-1"),
@@ -176,7 +178,7 @@ def test_who_and_where_it_is_and_what_was_counted() -> None:
     assert (second.pod, second.state, second.counts.flows) == ("web-2", "used", 0)
     assert (third.backend, third.pod, third.state, third.counts.active) == (
         gone,
-        "",
+        "web-9",
         "removed",
         1,
     )
@@ -219,3 +221,33 @@ def test_endpoints_of_ports() -> None:
         WEB: {Backend("10.0.0.1", 8080): "web-1", Backend("10.0.0.2", 8080): ""},
         other: {},
     }
+
+
+def test_counted_backends_are_those_that_had_their_flows_first() -> None:
+    totals = BackendTotals()
+    other = ServicePortName("default", "other", "", "TCP")
+    a, b, gone = (Backend(f"10.0.0.{n}", 8080) for n in (1, 2, 9))
+    aside = BackendCounts(flows=3, aside_until=9.0)
+    totals.add(0, [(WEB, a, aside), (WEB, gone, BackendCounts(flows=1)), (WEB, b, aside)])
+    totals.add(0, [(other, a, BackendCounts()), (other, b, BackendCounts())])
+    totals.look_at(WEB, {gone: "web-9"}, 0.0)
+    slices = [endpoint_slice("web", pod("10.0.0.1", "web-1"), pod("10.0.0.2", "web-2"))]
+
+    def counted(most: int) -> tuple[list[tuple[str, str, str, int]], int]:
+        found, left_out = counted_backends(
+            totals, lambda name: slices if name.name == "web" else (), most=most, now=5.0
+        )
+        shown = [(str(each.port), each.pod, each.node, each.aside_workers) for each in found]
+        return shown, left_out
+
+    everything = [
+        ("default/web", "web-1", "n7", 1),
+        ("default/web", "web-9", "", 0),
+        ("default/web", "web-2", "n7", 1),
+        ("default/other", "", "", 0),
+        ("default/other", "", "", 0),
+    ]
+    assert counted(10) == (everything, 0)
+    assert counted(5) == (everything, 0)
+    assert counted(4) == (everything[:4], 1)
+    assert counted(2) == (everything[:2], 3)

@@ -53,6 +53,11 @@ class BackendTotals:
         `active` is the sum over all workers, and `aside_until` means nothing: see `exclusions`."""
         return self._ports.get(port, _NOTHING)
 
+    def pod(self, port: ServicePortName, backend: Backend) -> str:
+        """The name of the pod whose counts these are, as far as `look_at` knows it; "": it does
+        not."""
+        return self._pods.get(port, {}).get(backend, "")
+
     def exclusions(self, port: ServicePortName, now: float) -> dict[Backend, Exclusion]:
         """The backends of a port that are set aside."""
         found: dict[Backend, Exclusion] = {}

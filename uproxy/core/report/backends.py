@@ -3,13 +3,14 @@ become of that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
 
-from uproxy.core.cluster.objects import Endpoint, EndpointSlice, Service
+from uproxy.core.cluster.objects import Endpoint, EndpointSlice, ObjectName, Service
 from uproxy.core.flows.backend_counts import BackendCounts
 from uproxy.core.flows.backend_totals import BackendTotals, Exclusion
 from uproxy.core.ip import FAMILIES, parse_ip
@@ -19,6 +20,7 @@ from uproxy.core.routing.table import RoutingTable
 from uproxy.core.routing.topology import Candidate, PortKey, merge
 
 _NO_COUNTS: Final = BackendCounts()
+_UNKNOWN: Final = Endpoint()
 
 
 class BackendState(StrEnum):
@@ -68,6 +70,26 @@ class PortStatus(NamedTuple):
     backends: Sequence[BackendStatus]
 
 
+class CountedBackend(NamedTuple):
+    """A backend that has had a flow."""
+
+    port: ServicePortName
+    backend: Backend
+    pod: str
+    node: str
+    zone: str
+    aside_workers: int
+    counts: BackendCounts
+
+
+class CountedBackends(NamedTuple):
+    """Some backends that have had a flow."""
+
+    found: Sequence[CountedBackend]
+    left_out: int = 0
+    """How many more there are."""
+
+
 class _Uses(NamedTuple):
     """Which backends of a port are for which clients."""
 
@@ -111,22 +133,69 @@ def port_statuses(
         ]
         there = {each.backend for each in candidates}
         found += [
-            BackendStatus(backend=backend, state=BackendState.REMOVED, counts=total)
+            BackendStatus(
+                backend=backend,
+                pod=totals.pod(name, backend),
+                state=BackendState.REMOVED,
+                counts=total,
+            )
             for backend, total in counts.items()
             if backend not in there
         ]
         yield PortStatus(name, port.port, found)
 
 
+def counted_backends(
+    totals: BackendTotals,
+    slices_of: Callable[[ObjectName], Sequence[EndpointSlice]],
+    *,
+    most: int,
+    now: float,
+) -> CountedBackends:
+    """The backends that have had a flow, but no more than `most`: those that had it first, so that
+    each is in all answers, or in none, until it is gone."""
+    found: list[CountedBackend] = []
+    left_out = 0
+    known: dict[ObjectName, dict[str, Endpoint]] = {}
+    for port in totals.ports:
+        counts, room = totals.of(port), most - len(found)
+        left_out += max(len(counts) - room, 0)
+        service = ObjectName(port.namespace, port.name)
+        if room and service not in known:
+            known[service] = endpoints_by_address(slices_of(service))
+        exclusions = totals.exclusions(port, now) if room else {}
+        for backend, each in islice(counts.items(), room):
+            endpoint = known[service].get(backend.address, _UNKNOWN)
+            exclusion = exclusions.get(backend)
+            found.append(
+                CountedBackend(
+                    port=port,
+                    backend=backend,
+                    pod=pod_name(endpoint) or totals.pod(port, backend),
+                    node=endpoint.node_name or "",
+                    zone=endpoint.zone or "",
+                    aside_workers=exclusion.workers if exclusion is not None else 0,
+                    counts=each,
+                )
+            )
+    return CountedBackends(found, left_out)
+
+
 def pods_by_address(slices: Sequence[EndpointSlice]) -> dict[str, str]:
-    """The names of pods by their addresses in canonical form. One that does not terminate comes
-    before one that does."""
-    found: dict[str, str] = {}
-    ending: dict[str, str] = {}
+    """The names of pods by their addresses in canonical form."""
+    found = endpoints_by_address(slices).items()
+    return {address: pod_name(each) for address, each in found if pod_name(each)}
+
+
+def endpoints_by_address(slices: Sequence[EndpointSlice]) -> dict[str, Endpoint]:
+    """Endpoints by their addresses in canonical form. One that does not terminate comes before one
+    that does."""
+    found: dict[str, Endpoint] = {}
+    ending: dict[str, Endpoint] = {}
     for endpoint in (each for slice_ in slices for each in slice_.endpoints or ()):
-        address, pod = parse_ip((endpoint.addresses or ("",))[0]), pod_name(endpoint)
-        if address is not None and pod:
-            (ending if endpoint.conditions.terminating else found)[address] = pod
+        address = parse_ip((endpoint.addresses or ("",))[0])
+        if address is not None:
+            (ending if endpoint.conditions.terminating else found)[address] = endpoint
     return ending | found
 
 
