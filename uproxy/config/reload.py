@@ -18,7 +18,7 @@ LIVE: Final = frozenset(
         *("nodeport_addresses", "cluster_cidr", "external_ip_cidrs", "strict_source_ranges"),
         *("balancer", "max_flows", "busy_poll"),
         *("udp_timeout", "tcp_idle_timeout", "half_close_timeout", "drain_timeout"),
-        *("min_sync_period", "sync_period", "verbosity"),
+        *("min_sync_period", "sync_period", "verbosity", "metrics_allowed_hosts"),
     }
 )
 """Options that take effect at once, besides POOLS. Others are what sockets, processes and claims

@@ -56,14 +56,13 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
     if config.healthz_address is not None:
         yield _server(HEALTH, config.healthz_address, _health(program))
     if config.metrics_address is not None:
-        names = known_names(socket.gethostname(), config.node_name, *config.metrics_allowed_hosts)
         app = api_app(
             program.now,
             program.telemetry,
             service_labels=program.service_labels,
             ports_of=program.ports_of,
             counted_backends=program.counted_backends,
-            names=names,
+            names=_Names(program),
             not_ready=program.reasons_not_ready,
             notes=program.notes,
             settings=lambda: shown(program.config),
@@ -72,6 +71,18 @@ def http_servers(config: Config, program: Program) -> Iterator[HttpServer]:
             started=program.recording.started,
         )
         yield _server(METRICS, config.metrics_address, app)
+
+
+class _Names:
+    """The host names that requests may use now: those that are allowed may change."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._host = socket.gethostname()
+
+    def __contains__(self, name: object) -> bool:
+        config = self._program.config
+        return name in known_names(self._host, config.node_name, *config.metrics_allowed_hosts)
 
 
 def shown(config: Config) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ by a name that is known.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Container, Iterable
 from typing import Final
 
 from uproxy.core.ip import parse_ip
@@ -26,7 +26,7 @@ def known_names(*names: str) -> frozenset[str]:
     return frozenset({"localhost", *map(_canonical, names)} - {""})
 
 
-def answers_to(hosts: Iterable[str], names: Set[str]) -> bool:
+def answers_to(hosts: Iterable[str], names: Container[str]) -> bool:
     """Whether a request with these Host headers is meant for a server with these names.
 
     A request without the header is answered: browsers always send it, clients of HTTP/1.0 do not.
@@ -34,7 +34,7 @@ def answers_to(hosts: Iterable[str], names: Set[str]) -> bool:
     return ANY in names or all(_is_known(host, names) for host in hosts)
 
 
-def _is_known(host: str, names: Set[str]) -> bool:
+def _is_known(host: str, names: Container[str]) -> bool:
     name = _without_port(host.strip())
     return parse_ip(name) is not None or _canonical(name) in names
 

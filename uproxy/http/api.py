@@ -5,7 +5,7 @@ as JSON and as a page. Only GET and HEAD are answered, and nothing is ever chang
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -67,7 +67,7 @@ def api_app(
     service_labels: Callable[[], ServiceLabels] = dict,
     ports_of: PortsOf = lambda *_: (),
     counted_backends: Callable[[], CountedBackends | None] = lambda: None,
-    names: Set[str] = frozenset(),
+    names: Container[str] = frozenset(),
     not_ready: Callable[[], Sequence[Reason]] = tuple,
     notes: Notes = tuple,
     settings: Callable[[], Mapping[str, Any]] = dict,
@@ -126,7 +126,7 @@ class _OneAtATime:
         return queued
 
 
-def _only_for(names: Set[str]) -> Middleware:
+def _only_for(names: Container[str]) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         hosts = request.headers.getall(hdrs.HOST, ())
