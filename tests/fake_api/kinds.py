@@ -47,6 +47,8 @@ LEASES: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 SLICES: Final = Kind(
     "discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", counts_generations=True
 )
+DAEMON_SETS: Final = Kind("apps", "v1", "daemonsets", "DaemonSet", short=("ds",))
+DEPLOYMENTS: Final = Kind("apps", "v1", "deployments", "Deployment", short=("deploy",))
 POOLS: Final = Kind(
     "metallb.io",
     "v1beta1",
@@ -84,6 +86,8 @@ KINDS: Final = (
     EVENTS,
     LEASES,
     SLICES,
+    DAEMON_SETS,
+    DEPLOYMENTS,
     POOLS,
     ADVERTISEMENTS,
     L2_STATUSES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -76,11 +77,14 @@ def command(
 
     Exit code: 0 if uproxy can work here, 1 if it cannot.
     """
+    balancer = examine_load_balancer(lb_pool)
+    assigns = balancer is not None or metallb_namespace is not None
     findings = [
         *check(examine(), Load(max_flows, workers)),
-        *_load_balancer(lb_pool),
+        *(check_load_balancer(balancer) if balancer is not None else ()),
         *_metallb(metallb_namespace),
         *_api_servers(apiserver_address, kubelet_kubeconfig),
+        *_cluster(apiserver_address, kubelet_kubeconfig, assigns=assigns),
     ]
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2))
@@ -89,11 +93,6 @@ def command(
         click.echo("\n".join(report(findings, width=width, paint=paint)))
     if failed(findings):
         ctx.exit(1)
-
-
-def _load_balancer(given: Sequence[PoolRanges]) -> Iterator[Finding]:
-    facts = examine_load_balancer(given)
-    return check_load_balancer(facts) if facts is not None else iter(())
 
 
 def _metallb(namespace: str | None) -> Iterator[Finding]:
@@ -118,6 +117,23 @@ def _api_servers(given: Sequence[str], kubelet_kubeconfig: Path) -> Iterator[Fin
         yield from api_servers(ask_api_servers(given, kubelet_kubeconfig))
     except SourceError as error:
         yield Finding("API server", Result.FAIL, str(error))
+
+
+def _cluster(given: Sequence[str], kubelet_kubeconfig: Path, *, assigns: bool) -> Iterator[Finding]:
+    """Nothing without a cluster: ~/.kube/config alone may be that of any cluster."""
+    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+    if not (given or in_pod or os.environ.get("KUBECONFIG")):
+        return
+    from uproxy.cli.doctor.cluster import check_cluster, clock_of_certificates
+    from uproxy.cli.doctor.cluster_facts import ask_cluster
+
+    try:
+        yield from check_cluster(ask_cluster(given, kubelet_kubeconfig), assigns=assigns)
+    except SourceError as error:
+        yield from clock_of_certificates(str(error), time.time())
+        if not (given or in_pod):  # Otherwise there is a finding about it already.
+            text = f"cannot be asked: {error}"
+            yield fit_to_print(Finding("cluster", Result.WARN, text, "is it the right KUBECONFIG?"))
 
 
 def report(findings: Sequence[Finding], *, width: int | None, paint: Paint) -> Iterator[str]:
