@@ -143,6 +143,20 @@ async def test_a_kube_proxy_is_too_but_it_has_no_ports_of_services() -> None:
     )
 
 
+async def test_a_kube_proxy_that_has_ports_is_not_told_again_for_its_rules(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    around = Around()
+    around.rules = [RULES]
+    around.servers[0].reason = TAKEN
+    around.holders[10256] = Holder("kube-proxy", 7, "root")
+    async with around.conflicts() as made:
+        await eventually(lambda: made.notes)
+        around.fail(1)
+        await eventually(lambda: len(made.notes) == 2)
+    assert [each.split()[0] for each in caplog.messages] == ["kube-proxy", "another"]
+
+
 async def test_a_health_check_port() -> None:
     around = Around()
     around.reconciler.health_check_failures = {"default/web": TAKEN, "default/gone": TAKEN}

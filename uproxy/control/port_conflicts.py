@@ -48,6 +48,7 @@ class PortConflicts:
         """What is said of the rules of a kube-proxy, as they were at the start."""
         self._known: frozenset[_Need] = frozenset()
         self._conflicts: Sequence[str] = ()
+        self._kube_proxy_told = False
 
     @property
     def notes(self) -> Sequence[str]:
@@ -59,17 +60,23 @@ class PortConflicts:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_START):
                 await self._daemon.reconciler.served_once.wait()
-        if not self._daemon.config.service_proxy_name:  # Otherwise each serves its own.
+        await self._look()
+        # With a name of its own, uproxy serves what a kube-proxy leaves alone.
+        if not self._daemon.config.service_proxy_name and not self._kube_proxy_told:
             await self._look_for_rules()
         while True:
-            needs = frozenset(self._needs())
-            if needs == self._known:
-                await asyncio.sleep(_LOOK)
-                continue
-            news = needs - self._known
-            self._known = needs
-            await self._explain(needs, news)
-            await asyncio.sleep(_PAUSE)
+            searched = await self._look()
+            await asyncio.sleep(_PAUSE if searched else _LOOK)
+
+    async def _look(self) -> bool:
+        """Whether there was something new to explain."""
+        needs = frozenset(self._needs())
+        if needs == self._known:
+            return False
+        news = needs - self._known
+        self._known = needs
+        await self._explain(needs, news)
+        return True
 
     async def _explain(self, needs: frozenset[_Need], news: frozenset[_Need]) -> None:
         try:
@@ -80,6 +87,7 @@ class PortConflicts:
         by_holder: dict[Holder, list[_Need]] = {}
         for need in sorted(needs):
             by_holder.setdefault(holders.get(need.port, Holder()), []).append(need)
+        self._kube_proxy_told = any(each.program == KUBE_PROXY for each in by_holder)
         apart = bool(self._daemon.config.service_proxy_name)
         self._conflicts = [
             _text(holder, theirs, apart=apart) for holder, theirs in by_holder.items()

@@ -85,7 +85,8 @@ async def running(
             ]
             conflicts = PortConflicts(daemon, environment)
             daemon.status.port_conflicts = lambda: conflicts.notes
-            background.append(tasks.create_task(conflicts.run(), name="port conflicts"))
+            explained = daemon.supervisor.run("port conflicts", conflicts.run)
+            background.append(tasks.create_task(explained, name="port conflicts"))
             recording = daemon.supervisor.run("recording", daemon.status.recording.run)
             background.append(tasks.create_task(recording, name="recording"))
             background.append(tasks.create_task(daemon.run(), name="daemon"))
