@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import quote
@@ -29,7 +28,7 @@ from uproxy.core.report.flow_format import Ended, FlowFilter, FlowsView, flow_vi
 from uproxy.core.report.history import HistoryView, Sample
 from uproxy.core.report.readiness import Reason, ReasonKind
 from uproxy.core.report.recent_events import EventView
-from uproxy.core.report.status import FrontendState, Status
+from uproxy.core.report.status import Status
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.route import Backend, ServicePortName
 from uproxy.http.allowed_hosts import known_names
@@ -393,41 +392,6 @@ async def test_label_values_are_escaped() -> None:
     async with serving(msgspec.structs.replace(FULL, counters=counters)) as address:
         answer = await fetch(address, "/metrics")
     assert rb'service="a\"b\\c\\nd"' in answer.body
-
-
-async def test_page_is_whole_and_may_load_nothing_else() -> None:
-    async with serving(EMPTY) as address:
-        answer = await fetch(address, "/")
-    text = answer.body.decode()
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    assert text.startswith("<!doctype html>")
-    assert text.rstrip().endswith("</html>")
-    assert 'fetch("api/v1/routes")' in text
-    assert not re.search(r"https?://|<script src|<img|@import|url\(", text)
-
-
-async def test_page_knows_every_state() -> None:
-    async with serving(EMPTY) as address:
-        text = (await fetch(address, "/")).body.decode()
-    for state in FrontendState:
-        assert f"<option>{state}</option>" in text
-        assert re.search(rf"^.*\.{state}\b.*{{ color: ", text, re.MULTILINE)
-
-
-async def test_page_never_makes_markup_of_text() -> None:
-    async with serving(EMPTY) as address:
-        text = (await fetch(address, "/")).body.decode()
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text)
-
-
-async def test_page_puts_text_into_itself_in_one_place() -> None:
-    """Where characters are escaped that turn the order of letters round."""
-    async with serving(EMPTY) as address:
-        text = (await fetch(address, "/")).body.decode()
-    assert re.findall(r"^.*textContent\s*=[^=].*$", text, re.MULTILINE) == [
-        "  node.textContent = printable(text);"
-    ]
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/x"])

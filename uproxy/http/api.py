@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import msgspec
@@ -31,6 +30,7 @@ from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.allowed_hosts import answers_to
 from uproxy.http.etags import if_changed
 from uproxy.http.metrics import metrics_page
+from uproxy.http.page_files import page_files
 from uproxy.http.ports import PortsOf, add_ports
 from uproxy.http.readyz import Notes, readyz_page
 
@@ -43,13 +43,6 @@ _NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 _FRESH = {"Cache-Control": "no-store"}
 _IF_CHANGED = {"Cache-Control": "no-cache"}
 """A client may keep the answer, and asks each time whether it is still the same."""
-_PAGE_POLICY = {
-    "Content-Security-Policy": (
-        "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; "
-        "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
-    )
-}
-"""The page loads nothing from elsewhere, and talks to its own server only."""
 
 
 async def _no_flows(_: FlowFilter) -> FlowsView:
@@ -89,7 +82,7 @@ def api_app(
     metrics = metrics_page(telemetry, status, counted_backends, version=version)
     app = web.Application(middlewares=[_only_for(names)])
     for path, page in (
-        ("/", _file("page.html", "text/html")),
+        *page_files(),
         (
             "/metrics",
             one_at_a_time(metrics),
@@ -153,20 +146,6 @@ def _json(content: Callable[[], Mapping[str, Any]]) -> Page:
     async def page(_: web.Request) -> web.Response:
         body = printable_json(msgspec.json.encode(content()))
         return web.Response(body=body, content_type="application/json", headers=_NOSNIFF)
-
-    return page
-
-
-def _file(name: str, content_type: str) -> Page:
-    body = resources.files(__package__).joinpath(name).read_bytes()
-
-    async def page(_: web.Request) -> web.Response:
-        return web.Response(
-            body=body,
-            content_type=content_type,
-            charset="utf-8",
-            headers=_NOSNIFF | _FRESH | _PAGE_POLICY,
-        )
 
     return page
 

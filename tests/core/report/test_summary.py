@@ -85,7 +85,8 @@ def test_all_else_that_the_page_shows() -> None:
     assert [each.port for each in view.health_checks] == [32000]
     assert len(view.ports) == 2
     assert view.ports[0].flows == FULL.counters[KUBIA].flows
-    assert {each.where for each in view.objects} == {"a.yaml:9", "b.yaml:3"}
+    assert [each.where for each in view.objects] == ["a.yaml:9", "b.yaml:3"]
+    assert [each.service for each in view.services] == ["default/kubia", "kube-system/sctp"]
     assert [each.in_use for each in view.api_servers] == [False, True, False]
     assert view.not_ready == list(FULL.not_ready)
 

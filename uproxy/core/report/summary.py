@@ -19,7 +19,9 @@ from uproxy.core.report.status import (
     ApiServerStatus,
     FrontendState,
     FrontendStatus,
+    HealthCheckStatus,
     ObjectStatus,
+    ServiceStatus,
     Status,
     WorkerStatus,
 )
@@ -96,10 +98,15 @@ def summary_view(status: Status, *, version: str, started: float) -> SummaryView
         started=started,
         synced=status.synced,
         ports=port_rows(status.frontends, status.counters),
-        services=[ServiceView(str(each.service), each.reason) for each in status.services],
-        objects=list(status.objects),
+        services=[
+            ServiceView(str(each.service), each.reason)
+            for each in sorted(status.services, key=_by_service)
+        ],
+        objects=sorted(status.objects, key=lambda each: (each.where, each.field)),
         workers=sorted(status.workers, key=lambda each: each.index),
-        health_checks=[health_check_view(each) for each in status.health_checks],
+        health_checks=[
+            health_check_view(each) for each in sorted(status.health_checks, key=_by_service)
+        ],
         not_ready=list(status.not_ready),
         not_healthy=list(status.not_healthy),
         notes=list(status.notes),
@@ -157,6 +164,10 @@ def _backends(frontends: Sequence[FrontendStatus]) -> list[str]:
         for backends in (each.backends, each.local_backends or ()):
             distinct[id(backends)] = backends
     return [str(each) for each in dict.fromkeys(one for some in distinct.values() for one in some)]
+
+
+def _by_service(each: ServiceStatus | HealthCheckStatus) -> tuple[ObjectName, str]:
+    return each.service, each.reason
 
 
 def _every(_: ObjectName) -> bool:

@@ -1,0 +1,43 @@
+"""What the metrics address answers about a status that a test makes up, served by a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from uproxy.config.settings import Address
+from uproxy.core.report.history import HistoryView
+from uproxy.core.report.recent_events import EventView
+from uproxy.core.report.status import Status
+from uproxy.core.report.telemetry import Telemetry
+from uproxy.http.api import api_app
+from uproxy.http.server import HttpServer
+
+_PATIENCE = 20.0
+
+
+@contextmanager
+def serving(status: Status, events: list[EventView], port: int = 0) -> Iterator[int]:
+    """The port that answers, until the end."""
+    started: list[int] = []
+    ready, ended = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        app = api_app(
+            lambda: status, Telemetry(), history=lambda _: HistoryView(2.0, [], events), version="1"
+        )
+        async with HttpServer(app, [Address("127.0.0.1", port)], name="metrics") as server:
+            started.extend(each.port for each in server.bound)
+            ready.set()
+            await asyncio.to_thread(ended.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    thread.start()
+    try:
+        assert ready.wait(_PATIENCE)
+        yield started[0]
+    finally:
+        ended.set()
+        thread.join(_PATIENCE)

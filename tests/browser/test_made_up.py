@@ -1,0 +1,191 @@
+"""The page in a real browser, with statuses that a test makes up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from tests.browser.devtools import Browser, Page
+from tests.browser.server import serving
+from tests.http.statuses import FULL, KUBIA, NODE_PORT
+from tests.nasty import MARKUP, NASTY, is_fit_to_print
+from tests.ports import free_port
+from uproxy.cli.output.numbers import amount, byte_size, counted
+from uproxy.core.cluster.objects import ObjectName
+from uproxy.core.flows.counters import Counters
+from uproxy.core.report.recent_events import EventView
+from uproxy.core.report.status import FrontendState, FrontendStatus, ObjectStatus, ServiceStatus
+from uproxy.core.route import Backend, Frontend, ServicePortName
+
+ROWS = "document.querySelectorAll('#ports .port').length"
+JSON_TEXTS = [text for name, text in NASTY.items() if name != "surrogate"]
+MANY = 10_000
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with browser.page() as shown:
+        yield shown
+
+
+def open_page(page: Page, port: int, path: str = "/") -> None:
+    page.open(f"http://127.0.0.1:{port}{path}")
+    page.wait_for(ROWS)
+
+
+def frontend(name: str, number: int = 0) -> FrontendStatus:
+    address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+    return msgspec.structs.replace(
+        NODE_PORT,
+        owner=ServicePortName("default", name, "http", "TCP"),
+        frontend=Frontend("TCP", address, 80),
+        state=FrontendState.PAUSED if number % 1000 == 999 else FrontendState.SERVING,
+        backends=tuple(Backend(f"127.1.{number & 255}.{last}", 8080) for last in range(3)),
+    )
+
+
+def test_hostile_names_stay_text(page: Page) -> None:
+    """Whoever may write a Service or a manifest must not be able to write on the page."""
+    markup = f"<img src=x onerror=alert(1)>{MARKUP}"
+    texts = [markup, *JSON_TEXTS]
+    status = msgspec.structs.replace(
+        FULL,
+        node=markup,
+        frontends=tuple(
+            msgspec.structs.replace(frontend(text, number), state=FrontendState.FAILED, reason=text)
+            for number, text in enumerate(texts)
+        ),
+        services=tuple(
+            ServiceStatus(service=ObjectName(each, each), reason=each) for each in texts
+        ),
+        objects=tuple(ObjectStatus(where=each, field=each, reason=each) for each in texts),
+        not_ready=tuple(texts),
+    )
+    events = [EventView(1.0, text, text, text, text) for text in texts]
+    with serving(status, events) as port:
+        open_page(page, port)
+        page.run("document.querySelectorAll('#ports .open').forEach((each) => each.click())")
+        page.wait_for("document.querySelectorAll('.detail table').length > 3")
+        text = page.run("document.body.textContent")
+        elements = page.run("document.querySelectorAll('img, main script, main a').length")
+    assert markup in text
+    assert elements == 0
+    assert is_fit_to_print(text)
+    assert list(page.console) == []
+
+
+NUMBERS = sorted(
+    {
+        base * 10**power + extra
+        for base in (0, 1, 2.5, 4.5, 9.949, 9.95, 9.96, 12.5, 99.5, 999.4, 999.5, 999.6)
+        for power in range(-1, 17, 2)
+        for extra in (0, 0.05, 0.15, 0.25, 0.35, 0.5, 0.75)
+    }
+)
+
+
+def test_numbers_are_those_of_the_command_line(page: Page) -> None:
+    with serving(FULL, []) as port:
+        open_page(page, port)
+        script = f"""
+            import('/page/numbers.js').then((n) => {NUMBERS}.map((each) =>
+                [n.amount(each), n.byteSize(each), n.counted(Math.round(each), 'flow')]))
+        """
+        found = page.run(script)
+    for number, (shown, size, count) in zip(NUMBERS, found, strict=True):
+        assert (number, shown, size) == (number, amount(number), byte_size(number))
+        if number < 1e15 and number % 1 == 0:
+            assert count == counted(int(number), "flow")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (11999, "3 h 19 min"),
+        (86400, "1 d"),
+        (180000, "2 d 2 h"),
+    ],
+)
+def test_durations(page: Page, seconds: float, text: str) -> None:
+    with serving(FULL, []) as port:
+        open_page(page, port)
+        assert page.run(f"import('/page/numbers.js').then((n) => n.duration({seconds}))") == text
+
+
+def test_ten_thousand_services(page: Page) -> None:
+    """Only one page of the table is in the document, and all of them can be found."""
+    ports = [frontend(f"web-{number:04}", number) for number in range(MANY)]
+    status = msgspec.structs.replace(FULL, frontends=tuple(ports), counters={})
+    names = "[...document.querySelectorAll('#ports .open')].map((each) => each.textContent)"
+    with serving(status, []) as port:
+        open_page(page, port)
+        assert page.run(ROWS) == 100
+        assert page.run(names)[:11] == [
+            *(f"default/web-{thousand}999:http/TCP" for thousand in range(10)),
+            "default/web-0000:http/TCP",
+        ]
+        assert page.run("document.querySelector('#range').textContent") == "1 to 100 of 10,000"
+        assert page.run("document.querySelectorAll('*').length") < 5000
+        page.run("document.querySelector('#next').click()")
+        assert page.run("location.search") == "?page=2"
+        assert page.run("document.querySelector('#range').textContent") == "101 to 200 of 10,000"
+        page.press("/", "/")
+        page.type("127.1.7.2:8080 web-76")
+        page.wait_for(f"{ROWS} < 100")
+        assert page.run(names) == ["default/web-7687:http/TCP"]
+        assert page.run("document.querySelector('#pager').hidden") is True
+    assert list(page.console) == []
+
+
+def test_what_has_not_changed_is_neither_sent_nor_parsed_again(page: Page) -> None:
+    asked = """
+        import('/page/polling.js').then(async ({ ask }) => {
+            const first = await ask('api/v1/summary?');
+            const second = await ask('api/v1/summary?');
+            return [first.changed, second.changed, first.content === second.content];
+        })
+    """
+    with serving(FULL, []) as port:
+        open_page(page, port)
+        assert page.run(asked) == [True, False, True]
+
+
+def test_the_server_goes_and_comes_back(page: Page) -> None:
+    port = free_port()
+    with serving(FULL, [], port):
+        open_page(page, port)
+        assert page.run("document.querySelector('#gone').hidden") is True
+    page.wait_for("!document.querySelector('#gone').hidden")
+    text = page.run("document.querySelector('#gone').innerText")
+    opacity = page.run("getComputedStyle(document.querySelector('#ports')).opacity")
+    assert "uproxy does not answer since " in text
+    assert float(opacity) < 1
+    assert page.run(ROWS) == 2, "what was known is still shown"
+    changed = Counters(flows=4321)
+    after = msgspec.structs.replace(FULL, counters={KUBIA: changed}, node="node-2")
+    with serving(after, [], port):
+        page.wait_for("document.querySelector('#gone').hidden")
+        assert float(page.run("getComputedStyle(document.querySelector('#ports')).opacity")) == 1
+        assert "node-2" in page.text()
+
+
+@pytest.mark.parametrize("state", list(FrontendState))
+def test_states_have_a_colour_and_a_word(page: Page, state: FrontendState) -> None:
+    status = msgspec.structs.replace(
+        FULL, frontends=(msgspec.structs.replace(NODE_PORT, state=state),)
+    )
+    pill = "document.querySelector('#ports .stateColumn .pill')"
+    with serving(status, []) as port:
+        open_page(page, port, f"/?state={state}")
+        assert page.run(f"{pill}.innerText") == state
+        red, green, _ = map(int, page.run(f"getComputedStyle({pill}).color")[4:-1].split(","))
+    good, bad = state == "serving", state in ("failed", "degraded", "conflict")
+    assert (green > red) is good or state == "elsewhere"
+    assert (red > 3 * green) is bad

@@ -1,0 +1,137 @@
+// What is below an open row: the frontends of a Service port, and its pods.
+
+import { amount, byteSize, clock, counted } from "./numbers.js";
+import { address, element, pill } from "./text.js";
+import { portName } from "./model.js";
+
+/** A small table; each column is [title, className, what is in a cell]. Empty columns are left out. */
+function table(title, all, rows) {
+  const columns = all.filter(([, , content]) => rows.some((each) => content(each) !== ""));
+  const made = element("table");
+  made.setAttribute("aria-label", title);
+  // Phones show rows as blocks, which are still a table for screen readers.
+  made.setAttribute("role", "table");
+  const head = element("thead");
+  const body = element("tbody");
+  head.setAttribute("role", "rowgroup");
+  body.setAttribute("role", "rowgroup");
+  head.append(row(columns, "columnheader", ([name, className]) => {
+    const cell = element("th", name, className);
+    cell.scope = "col";
+    return cell;
+  }));
+  body.append(...rows.map((each) => row(columns, "cell", ([name, className, content]) => {
+    const cell = element("td", undefined, className);
+    const inside = content(each);
+    if (inside !== "") cell.append(inside);
+    if (className === "number") cell.dataset.label = name;
+    return cell;
+  })));
+  made.append(head, body);
+  return made;
+}
+
+function row(columns, role, cell) {
+  const made = element("tr");
+  made.setAttribute("role", "row");
+  for (const column of columns) {
+    const inside = cell(column);
+    inside.setAttribute("role", role);
+    made.append(inside);
+  }
+  return made;
+}
+
+function text(content, className) {
+  return content === "" ? "" : element("span", content, className);
+}
+
+const FRONTENDS = [
+  ["Frontend", "", (each) => address(each.frontend)],
+  ["Kind", "", (each) => text(each.kind)],
+  ["State", "", (each) => pill(each.state)],
+  ["Reason", "name", (each) => text(each.reason, "soft")],
+];
+
+/** "2 ECONNREFUSED, 1 ETIMEDOUT". */
+function failures(backend) {
+  return Object.entries(backend.failures).map(([name, count]) => `${amount(count)} ${name}`).join(", ");
+}
+
+function lastError(backend) {
+  if (!backend.lastError) return "";
+  return `${backend.lastError} at ${clock(Date.parse(backend.lastErrorAt) / 1000)}`;
+}
+
+function milliseconds(seconds) {
+  return seconds === null || seconds === undefined ? "" : `${amount(seconds * 1000)} ms`;
+}
+
+const PODS = [
+  ["Pod", "name", (each) => text(each.pod)],
+  ["Address", "", (each) => address(each.address)],
+  ["Node", "name", (each) => text([each.node, each.zone].filter(Boolean).join(", "))],
+  ["State", "", (each) => pill(each.state, each.state.replaceAll(" ", "-"))],
+  ["Flows", "number", (each) => text(amount(each.flows))],
+  ["Active", "number", (each) => text(amount(each.activeFlows))],
+  ["In", "number", (each) => text(byteSize(each.clientBytes))],
+  ["Out", "number", (each) => text(byteSize(each.backendBytes))],
+  ["Connect", "number", (each) => text(milliseconds(each.connectP50))],
+  ["Failed", "name", (each) => text(failures(each), "trouble")],
+  ["Last error", "name", (each) => text([lastError(each), each.reason].filter(Boolean).join("; "), "soft")],
+];
+
+const ADDRESSES = [
+  ["Backend", "", (each) => address(each.address)],
+  ["", "", (each) => text(each.note, "soft")],
+];
+
+/** Of an answer without pods: the addresses that the frontends have. */
+function backends(frontends) {
+  const local = new Set(frontends.flatMap((each) => each.localBackends ?? []));
+  const failing = new Set(frontends.flatMap((each) => each.failing));
+  const all = new Set(frontends.flatMap((each) => each.backends).concat([...local]));
+  return [...all].map((one) => ({
+    address: one,
+    note: [local.has(one) ? "for clients from outside" : "", failing.has(one) ? "does not answer" : ""]
+      .filter(Boolean).join(", "),
+  }));
+}
+
+function facts(port, frontends) {
+  const [first] = frontends;
+  const shown = element("p", undefined, "facts");
+  const found = [
+    ["since the start", `${counted(port.flows, "flow")}, ${byteSize(port.clientBytes)} in, ` +
+      `${byteSize(port.backendBytes)} out, ${counted(port.failures, "failure")}`],
+    ["balancer", first?.balancer],
+    ["session affinity", first?.sessionAffinity ? `${first.sessionAffinity.timeoutSeconds} s` : ""],
+    ["PROXY protocol", first?.proxyProtocol ?? ""],
+    ["clients' addresses", port.masqueradeReason],
+  ];
+  for (const [name, value] of found) {
+    if (!value) continue;
+    const fact = element("span", `${name} `);
+    fact.append(element("b", value));
+    shown.append(fact);
+  }
+  return shown;
+}
+
+/** Everything about a port, from the answer of /api/v1/routes for its Service. */
+export function details(port, answer) {
+  const name = portName(port);
+  const mine = (each) => portName({ service: each.service, port: each.servicePort, protocol: each.protocol }) === name;
+  const frontends = answer.frontends.filter(mine);
+  const pods = (answer.ports ?? []).filter(mine).flatMap((each) => each.backends);
+  const parts = [facts(port, frontends), table(`Frontends of ${name}`, FRONTENDS, frontends)];
+  if (pods.length) parts.push(table(`Pods of ${name}`, PODS, pods));
+  else if (port.backends.length) parts.push(table(`Backends of ${name}`, ADDRESSES, backends(frontends)));
+  return parts;
+}
+
+/** The query for what `details` needs. */
+export function detailsUrl(port) {
+  const [namespace, service] = port.service.split("/");
+  return `api/v1/routes?${new URLSearchParams({ namespace, service, backends: "1" })}`;
+}

@@ -1,0 +1,36 @@
+// The only place where text enters the page: always as text, never as markup.
+
+/** Escapes marks that turn the order of letters round, and whatever else is not to be seen. */
+export function printable(text) {
+  return String(text).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (odd) => `\\u{${odd.codePointAt(0).toString(16)}}`);
+}
+
+/** Replaces what a node shows, unless it shows that already: selections survive. */
+export function write(node, text) {
+  const shown = printable(text);
+  if (node.textContent !== shown) node.textContent = shown;
+}
+
+/** A new element with text and classes. */
+export function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) write(made, text);
+  if (className) made.className = className;
+  return made;
+}
+
+/** An address, which is never broken: the style sheet needs to know how long it is. */
+export function address(text) {
+  const made = element("span", text, "address");
+  made.style.setProperty("--characters", String(made.textContent.length));
+  return made;
+}
+
+/** A state, by colour and by word. */
+export function pill(word, className = word) {
+  return element("span", word, `pill ${className}`);
+}
+
+export function byId(id) {
+  return document.getElementById(id);
+}
