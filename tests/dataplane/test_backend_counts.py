@@ -7,6 +7,7 @@ import errno
 from tests.dataplane.peers import eventually, refusing, world
 from tests.dataplane.udp import world as udp
 from uproxy.core.flows.backend_counts import BackendCounts
+from uproxy.core.flows.ejection import FAILURES
 from uproxy.core.route import Backend, ServicePortName
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.count_reports import CountReports
@@ -153,7 +154,9 @@ class TestReports:
     def test_until_when_a_backend_is_set_aside(self) -> None:
         ports = Ports(lambda: 0.5)
         backend = Backend("10.0.0.1", 80)
-        ports.get(NAME).balancer.failed(backend, 100.0, "ECONNREFUSED")
+        backends = (backend, Backend("10.0.0.2", 80))
+        for _ in range(FAILURES):
+            ports.get(NAME).balancer.failed(backend, backends, 100.0, "ECONNREFUSED")
         ((_, _, counts),) = CountReports(ports).backends(OFFSET)
         assert (counts.ejections, counts.aside_until) == (1, 101.0)
         assert counts.last_error_at == 100.0 + OFFSET

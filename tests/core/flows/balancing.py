@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from uproxy.core.flows.balancer import Balancer
+from uproxy.core.flows.ejection import FAILURES
 from uproxy.core.route import (
     Backend,
     BalancerKind,
@@ -35,6 +36,11 @@ def route(
         affinity_timeout=timeout,
         balancer=kind,
     )
+
+
+def set_aside(subject: Balancer, backend: Backend, backends: tuple[Backend, ...]) -> None:
+    for _ in range(FAILURES):
+        subject.failed(backend, backends, 0.0, "ECONNREFUSED")
 
 
 def balancer(offset: float = 0.0) -> Balancer:

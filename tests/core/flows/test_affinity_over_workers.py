@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.core.flows.balancing import BACKENDS, NAMES, balancer, route
 from uproxy.core.flows.balancer import Balancer
+from uproxy.core.flows.ejection import FAILURES
 from uproxy.core.route import Backend, BalancerKind
 
 TIMEOUT = 10
@@ -61,7 +62,8 @@ class Clients:
         worker, client = self.workers[number % len(self.workers)], f"192.0.2.{step.client}"
         picked = [self._pick(worker, client) for _ in range(step.flows)]
         if step.refused:
-            worker.failed(picked[0], self.now, "ECONNREFUSED")
+            for _ in range(FAILURES):
+                worker.failed(picked[0], self.route.backends, self.now, "ECONNREFUSED")
             picked = [self._pick(worker, client, [each]) for each in picked]
         for each in picked:
             worker.succeeded(self.route, each, client, self.now)

@@ -6,13 +6,15 @@ import re
 import pytest
 
 from tests.core.flows.balancing import BACKENDS, CLIENT, LETTERS, NAMES, balancer, route, some
+from uproxy.core.flows.ejection import FAILURES
 from uproxy.core.route import Backend, BalancerKind
 
 
 class Play:
     """One ServicePortName. Words of a script: `=abc` the backends are now a, b and c; `sticky` and
     `plain` switch affinity (10 s); `+5` five seconds pass; `3>a` client 3 is sent to a, which
-    answers; `3>a!` to a, which fails, so client 3 excludes it until it succeeds; `3>-` to none.
+    answers; `3>a!` to a, which fails, so client 3 excludes it until it succeeds; `3>-` to none;
+    `a!2` flows of others to a fail twice.
     """
 
     def __init__(self) -> None:
@@ -30,8 +32,14 @@ class Play:
             self.route = route("".join(NAMES[each] for each in self.route.backends), timeout)
         elif word.startswith("+"):
             self.now += float(word[1:])
+        elif match := re.fullmatch(r"([a-z])!(\d)", word):
+            for _ in range(int(match[2])):
+                self.fail(BACKENDS[match[1]])
         else:
             self.check_flow(word)
+
+    def fail(self, backend: Backend) -> None:
+        self.balancer.failed(backend, self.route.backends, self.now, "ECONNREFUSED")
 
     def check_flow(self, word: str) -> None:
         match = re.fullmatch(r"(\d+)>([a-z-])(!?)", word)
@@ -43,7 +51,7 @@ class Play:
         if picked is None:
             return
         if failure:
-            self.balancer.failed(picked, self.now, "ECONNREFUSED")
+            self.fail(picked)
             tried.append(picked)
         else:
             self.balancer.succeeded(self.route, picked, client, self.now)
@@ -146,16 +154,24 @@ def test_rotation_goes_on_when_backends_change(script: str) -> None:
 @pytest.mark.parametrize(
     "script",
     [
-        pytest.param("=abc 1>a! 1>b 1>c 1>b 1>c", id="a failed one is left out, without bias"),
-        pytest.param("=abc 1>a! 2>b 2>c 2>b", id="for other clients as well"),
-        pytest.param("=ab 1>a! 1>b +0.99 2>b 2>b +0.01 2>a 2>b", id="for a second"),
-        pytest.param("=ab 1>a! 1>b +1 2>a! 2>b +1.9 3>b 3>b +0.1 3>a", id="then for two"),
-        pytest.param("=ab 1>a! 1>b +1 2>a +1 3>b 3>a! +1 4>b 4>a", id="success makes up for it"),
+        pytest.param("=abc a!3 1>b 1>c 1>b 1>c", id="left out after three failures, without bias"),
+        pytest.param("=abc a!2 1>a 1>b 1>c 1>a", id="but not after two"),
+        pytest.param("=abc 1>a! 1>b 2>c 2>a 2>b", id="one failure concerns its own flow"),
+        pytest.param("=ab a!2 1>a a!2 1>b 1>a", id="a success in between starts over"),
+        pytest.param("=ab a!3 1>b +0.99 2>b 2>b +0.01 2>a 2>b", id="for a second"),
+        pytest.param("=ab a!3 +1 a!1 2>b +1.9 3>b 3>b +0.1 3>a", id="after one more, for two"),
+        pytest.param("=ab a!9 +1 2>a 2>b", id="failures while it is aside do not count"),
+        pytest.param("=ab a!3 +1 2>a a!2 3>b 3>a", id="success makes up for it"),
         pytest.param("=ab 1>a! 1>b! 1>-", id="all tried"),
-        pytest.param("=ab 1>a! 1>b! 2>a! 2>b", id="never all of them set aside"),
-        pytest.param("=a 1>a! 2>a! 3>a", id="the only one is always used"),
-        pytest.param("=ab 1>a! =b 2>b =ab 2>b 2>a", id="one that comes back is another pod"),
-        pytest.param("=ab 1>a! +1 2>b! 3>a 3>a", id="the others' failures are their own"),
+        pytest.param("=ab a!3 1>b! 1>a 2>b", id="one aside is used if there is no other left"),
+        pytest.param("=ab a!3 b!9 2>b 2>b", id="of two one"),
+        pytest.param("=abc a!3 b!9 1>b 1>c 1>b", id="of three one"),
+        pytest.param("=abcd a!3 b!3 c!9 1>c 1>d 1>c", id="of four two"),
+        pytest.param("=ab a!3 b!5 +1 b!1 1>a 1>a", id="when it is back, the other may be"),
+        pytest.param("=a a!9 2>a 3>a", id="never the last"),
+        pytest.param("=abcd a!3 +0.5 b!3 =ab 1>a 1>a", id="half of those that are left"),
+        pytest.param("=ab a!3 =b 2>b =ab 2>b 2>a", id="one that comes back is another pod"),
+        pytest.param("=ab a!3 +1 b!3 3>a 3>a", id="the others' failures are their own"),
     ],
 )
 def test_backends_that_fail_are_set_aside(script: str) -> None:
@@ -173,7 +189,7 @@ def test_backends_that_fail_are_set_aside(script: str) -> None:
         pytest.param("=abd 1>a sticky 1>d plain 1>b 1>d", id="switched on and off, live"),
         pytest.param("sticky =ab 1>b plain 1>a sticky =abd 1>d", id="off forgets the pins"),
         pytest.param("sticky =abc 1>b! 1>c +1 1>c", id="no way back after a recovery"),
-        pytest.param("sticky =abc 1>b 6>b! 6>a 1>c 1>c", id="set aside: pinned clients move"),
+        pytest.param("sticky =abc 1>b b!3 1>c 1>c", id="set aside: pinned clients move"),
         pytest.param("sticky =a 1>a! 1>- 2>a", id="the only one is always used"),
     ],
 )
@@ -188,7 +204,7 @@ def test_affinity(script: str) -> None:
         pytest.param("sticky =abc 1>b 2>c +10 1>a 2>b 1>a 2>b", id="and so do others"),
         pytest.param("sticky =abc 1>b +10 5>c 1>a 5>c", id="a new client does not"),
         pytest.param("sticky =abc 1>b +10 1>a! 1>b 1>b +9 1>b", id="one that fails is passed over"),
-        pytest.param("sticky =abc 2>c +10 4>a! 2>b 2>b", id="one that is set aside, too"),
+        pytest.param("sticky =abc 2>c +10 a!3 2>b 2>b", id="one that is set aside, too"),
         pytest.param("sticky =abc 1>b +10 =ac 1>c", id="its backend left: by the hash, as before"),
         pytest.param("sticky =abc 1>b +10 =ac =abc 1>b", id="even if it returned"),
         pytest.param("sticky =abc 1>b +10 = =abc 1>a", id="kubernetes#25314: an outage meanwhile"),
@@ -208,7 +224,8 @@ def test_flows_that_a_returning_client_begins_at_once_go_to_one_backend() -> Non
     picks = {subject.pick(sticky, sticky.backends, CLIENT, 10.0) for _ in range(6)}
     assert picks == {BACKENDS["a"]}
     # All of them fail, which pins the client nowhere.
-    subject.failed(BACKENDS["a"], 10.0, "ECONNREFUSED")
+    for _ in range(FAILURES):
+        subject.failed(BACKENDS["a"], sticky.backends, 10.0, "ECONNREFUSED")
     picks = {subject.pick(sticky, sticky.backends, CLIENT, 10.5) for _ in range(6)}
     assert picks == {BACKENDS["b"]}
     assert subject.pick(sticky, some("cd"), CLIENT, 10.5) in some("cd")
@@ -315,7 +332,7 @@ def test_offset_is_where_the_rotation_starts(offset: float, expected: str) -> No
 def test_many_flows_that_fail_at_once_count_as_one_failure() -> None:
     subject, plain = balancer(), route("ab")
     for _ in range(100):
-        subject.failed(BACKENDS["a"], 0.0, "ECONNREFUSED")
+        subject.failed(BACKENDS["a"], plain.backends, 0.0, "ECONNREFUSED")
     picks = {subject.pick(plain, plain.backends, CLIENT, 1.0) for _ in range(2)}
     assert picks == set(some("ab"))
 
@@ -323,8 +340,10 @@ def test_many_flows_that_fail_at_once_count_as_one_failure() -> None:
 def test_setting_aside_grows_to_half_a_minute() -> None:
     subject, plain = balancer(), route("ab")
     now, pauses = 0.0, []
+    for _ in range(FAILURES - 1):
+        subject.failed(BACKENDS["a"], plain.backends, now, "ECONNREFUSED")
     for _ in range(7):
-        subject.failed(BACKENDS["a"], now, "ECONNREFUSED")
+        subject.failed(BACKENDS["a"], plain.backends, now, "ECONNREFUSED")
         start = now
         while BACKENDS["a"] not in [
             subject.pick(plain, plain.backends, CLIENT, now) for _ in range(2)
@@ -332,3 +351,23 @@ def test_setting_aside_grows_to_half_a_minute() -> None:
             now += 0.5
         pauses.append(now - start)
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_what_is_reported_of_a_backend_that_is_set_aside() -> None:
+    subject, plain = balancer(), route("abcd")
+    a, b = some("ab")
+    for number, backend in enumerate([a, a, a, b, b, b]):
+        subject.failed(backend, plain.backends, 10.0 + number, "ETIMEDOUT")
+    first = subject.take_counts(a, 1e9)
+    assert first is not None
+    assert (first.ejections, first.aside_until) == (1, 13.0)
+    assert (first.failures, first.last_error) == ({"ETIMEDOUT": 3}, "ETIMEDOUT")
+    assert first.last_error_at == 1e9 + 12.0
+    subject.retain(set(plain.backends[:2]))
+    # Half of the two that are left is one: the first one is back before its time.
+    early = subject.take_counts(a, 1e9)
+    assert early is not None
+    assert early.aside_until == 0.0
+    second = subject.take_counts(b, 1e9)
+    assert second is not None
+    assert (second.ejections, second.aside_until) == (1, 16.0)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tests.core.flows.balancing import BACKENDS, CLIENT, NAMES, balancer, route, some
+from tests.core.flows.balancing import BACKENDS, CLIENT, NAMES, balancer, route, set_aside, some
 from uproxy.core.flows.balancer import Balancer
 from uproxy.core.route import Backend, BalancerKind
 
@@ -29,7 +29,7 @@ class TestRandom:
         given = numbers(0.0, 0.999)
         subject = Balancer(random=lambda: next(given))
         plain = route("abcd", kind=BalancerKind.RANDOM)
-        subject.failed(BACKENDS["a"], 0.0, "ECONNREFUSED")
+        set_aside(subject, BACKENDS["a"], plain.backends)
         picks = [
             subject.pick(plain, plain.backends, CLIENT, 0.5, [BACKENDS["d"]]) for _ in range(2)
         ]
@@ -67,7 +67,7 @@ class TestLeastConnections:
     def test_not_one_that_failed_or_was_tried(self) -> None:
         subject = balancer()
         subject.begin(BACKENDS["c"])
-        subject.failed(BACKENDS["a"], 0.0, "ECONNREFUSED")
+        set_aside(subject, BACKENDS["a"], self.ROUTE.backends)
         assert self.pick(subject, "b") == "c"
 
 

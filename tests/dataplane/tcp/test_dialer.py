@@ -22,6 +22,7 @@ from tests.dataplane.peers import (
 from uproxy.core.flows.backend_counts import BackendTally
 from uproxy.core.flows.balancer import Balancer
 from uproxy.core.flows.counters import DropReason
+from uproxy.core.flows.ejection import FAILURES
 from uproxy.core.route import Backend
 from uproxy.dataplane.kernel import Kernel
 from uproxy.dataplane.tcp.dialer import TIMEOUTS
@@ -59,18 +60,21 @@ class TestRetries:
             assert await backend.rest() == b"early"
             assert (w.counters.dial_failures, w.counters.retries) == (1, 1)
 
-    async def test_backend_that_failed_is_set_aside(self) -> None:
+    async def test_backend_that_failed_three_times_is_set_aside(self) -> None:
         async with world() as w:
             hole, server = w.black_hole(), w.server()
             listener = w.listen(hole.backend, server.backend)
-            w.connect(listener)
-            await server.accept()
+            for _ in range(2 * FAILURES):
+                w.connect(listener)
+            for _ in range(2 * FAILURES):
+                await server.accept()
             began = now()
             for _ in range(4):
                 w.connect(listener)
                 await server.accept()
             assert now() - began < TIMEOUTS[0]
-            assert w.counters.dial_failures == 1
+            assert w.counters.dial_failures == FAILURES
+            assert w.context.ports.get(OWNER).balancer.tally(hole.backend).ejections == 1
 
     async def test_all_refuse(self) -> None:
         async with world() as w:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.dataplane.udp.world import eventually, rerouted, unused_backend, world
 from uproxy.core.flows.counters import Counters, DropReason
+from uproxy.core.flows.ejection import FAILURES
 from uproxy.core.route import Backend, BalancerKind, Route
 from uproxy.dataplane.kernel import Kernel
 
@@ -109,12 +110,12 @@ class TestRefusal:
             assert await client.ask(b"3") == b"b3"
             assert w.counters.flows == 1
 
-    async def test_new_flows_avoid_a_backend_that_refused(self) -> None:
+    async def test_new_flows_avoid_a_backend_that_refused_three_times(self) -> None:
         async with world() as w:
             listener = w.listen(unused_backend(), w.server(b"b").backend)
-            for _ in range(5):
+            for _ in range(3 * FAILURES):
                 assert await w.client(listener).ask(b"") == b"b"
-            assert w.counters.dial_failures == 1
+            assert w.counters.dial_failures == FAILURES
 
     async def test_when_all_refuse_the_flow_ends_and_the_next_datagram_begins_another(self) -> None:
         async with world() as w:

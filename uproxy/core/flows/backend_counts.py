@@ -96,6 +96,10 @@ class BackendTally:
         self._failures[error] = self._failures.get(error, 0) + 1
         self._last_error, self._last_error_at = error, now
 
+    def no_longer_aside(self) -> None:
+        """It was set aside, and comes back earlier than was reported."""
+        self._reported_aside = -1.0
+
     def take(self, aside_until: float, clock_offset: float) -> BackendCounts | None:
         """What is to be reported, which is nothing twice. None: nothing. `clock_offset`: from
         monotonic to Unix seconds."""

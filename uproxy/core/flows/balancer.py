@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence, Set
 
-from uproxy.core.backoff import Backoff
 from uproxy.core.flows.affinity import Affinity, digest, rendezvous
 from uproxy.core.flows.backend_counts import BackendCounts, BackendTally
+from uproxy.core.flows.ejection import Ejections
 from uproxy.core.route import Backend, BalancerKind, Route
-
-SET_ASIDE = Backoff(initial=1.0, maximum=30.0)
-"""How long a backend that has failed gets no new flows: long enough that not every client loses
-time on a dead pod, short enough that one lost SYN hardly matters."""
 
 _REMEMBERED = 64
 """Tuples of backends whose rotation is remembered. Every message to a worker brings tuples of its
@@ -33,8 +29,8 @@ class Balancer:
     seconds of a monotonic clock.
     """
 
-    __slots__ = ("_affinity", "_aside", "_aside_until", "_known", "_last", "_offset",
-                 "_random", "_rotations", "steered", "tallies")  # fmt: skip
+    __slots__ = ("_affinity", "_ejections", "_known", "_last", "_offset", "_random",
+                 "_rotations", "steered", "tallies")  # fmt: skip
 
     def __init__(self, *, offset: float = 0.0, random: Callable[[], float]) -> None:
         self._offset = offset
@@ -47,10 +43,7 @@ class Balancer:
         self._last: _Rotation | None = None
         self.tallies: dict[Backend, BackendTally] = {}
         """Of backends that have flows, or counts that were not reported yet."""
-        self._aside: dict[Backend, tuple[int, float]] = {}
-        """Backends that have failed, with the failures in a row and the end of their exclusion."""
-        self._aside_until = float("-inf")
-        """When the last of these exclusions ends."""
+        self._ejections = Ejections()
         self._affinity = Affinity()
         self.steered = True
         """Whether each client always comes to the same worker. If clients come to any worker, all
@@ -75,7 +68,7 @@ class Balancer:
         if rotation is None:
             rotation = self._enter(backends)
         self._last = rotation
-        if tried or now < self._aside_until:
+        if tried or now < self._ejections.until:
             excluded = self._excluded(rotation, now, tried)
             if excluded is None:
                 return None
@@ -87,30 +80,28 @@ class Balancer:
             return rotation.advance(excluded)
         return self._pick_by_kind(route.balancer, rotation, excluded)
 
-    def failed(self, backend: Backend, now: float, error: str) -> None:
-        """Set a backend aside, for longer with each failure. Failures while it is aside do not
-        count, since they are of flows that began before. `error`: the name of the errno."""
+    def failed(
+        self, backend: Backend, backends: tuple[Backend, ...], now: float, error: str
+    ) -> None:
+        """Note that an attempt has failed, which may set the backend aside. `backends` is the set
+        that it was picked from, and `error` the name of the errno."""
         tally = self.tally(backend)
         tally.failed(error, now)
-        failures, until = self._aside.get(backend, (0, now))
-        if now < until:
-            return
-        until = now + SET_ASIDE.delay(failures + 1)
-        tally.ejections += 1
-        self._aside[backend] = (failures + 1, until)
-        self._aside_until = max(self._aside_until, until)
+        # Mostly the set that was just picked from, whose members are known.
+        rotation = self._rotations.get(id(backends))
+        members = frozenset(backends) if rotation is None else rotation.members
+        if self._ejections.failed(backend, members, now):
+            tally.ejections += 1
 
     def failing(self) -> tuple[Backend, ...]:
         """The backends that failed last and have not answered since, 8 at most."""
-        return tuple(self._aside)[-_NAMED:]
+        return self._ejections.failing[-_NAMED:]
 
     def succeeded(self, route: Route, backend: Backend, client: str, now: float) -> None:
         """Note that a backend has answered. It is no longer set aside, and with session affinity
         the client stays with it."""
-        if backend in self._aside:
-            del self._aside[backend]
-            ends = (until for _, until in self._aside.values())
-            self._aside_until = max(ends, default=float("-inf"))
+        if backend in self._ejections.streaks:
+            self._ejections.succeeded(backend)
         self.pin(route, backend, client, now)
 
     def pin(self, route: Route, backend: Backend, client: str, now: float) -> None:
@@ -153,8 +144,7 @@ class Balancer:
         """What is to be reported of a backend that has a tally, see BackendTally.take. A tally that
         is not needed any more is dropped."""
         tally = self.tallies[backend]
-        _, until = self._aside.get(backend, (0, 0.0))
-        taken = tally.take(until, clock_offset)
+        taken = tally.take(self._ejections.until_of(backend), clock_offset)
         if not tally.active:
             del self.tallies[backend]
         return taken
@@ -165,8 +155,8 @@ class Balancer:
         Flows are still counted until they end. If no backend is left at all, pins stay: this is an
         outage, after which clients should find their sessions again (kubernetes#25314).
         """
-        for backend in self._aside.keys() - backends:
-            del self._aside[backend]
+        for backend in self._ejections.retain(backends):
+            self.tally(backend).no_longer_aside()
         # If endpoints change all the time, old sets would otherwise pile up in every worker.
         for key in [k for k, each in self._rotations.items() if not each.members <= backends]:
             del self._known[key], self._rotations[key]
@@ -195,7 +185,7 @@ class Balancer:
     ) -> Collection[Backend] | None:
         """The backends not to pick: those that were tried and, unless no other is left, those that
         were set aside. None if all were tried."""
-        aside = {backend for backend, (_, until) in self._aside.items() if now < until}
+        aside = self._ejections.aside(now)
         aside.update(tried)
         if not rotation.members <= aside:
             return aside

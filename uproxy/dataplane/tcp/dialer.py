@@ -319,7 +319,8 @@ class Dialer:
     def _blame(self, flow: DialedFlow, backend: Backend, code: int) -> None:
         flow.port.counters.dial_failures += 1
         flow.error = code
-        flow.port.balancer.failed(backend, self._reactor.now, error_name(code))
+        now = self._reactor.now
+        flow.port.balancer.failed(backend, flow.backends, now, error_name(code))
 
 
 def _untried(flow: DialedFlow) -> bool:

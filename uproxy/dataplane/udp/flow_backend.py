@@ -118,7 +118,8 @@ class FlowBackend(ABC):
         self._tried.append(backend)
         self.error = code
         self.counters.dial_failures += 1
-        self._port.balancer.failed(backend, self._reactor.now, error_name(code))
+        backends = self._usable()
+        self._port.balancer.failed(backend, backends, self._reactor.now, error_name(code))
 
     def _connect(self) -> DropReason | None:
         """Connect to a backend. Returns why that is impossible, which was counted; None: it is
@@ -162,11 +163,16 @@ class FlowBackend(ABC):
 
     def _pick(self) -> Backend | None:
         context, route, ip = self._listener.context, self._listener.route, self._client[0]
-        backends = context.locality.backends_for(route, ip)
+        backends = self._usable()
         tried = self._tried
         if self._listener.all_flows.loops.found:
             tried = [*tried, *self._listener.all_flows.loops.avoided()]
         return self._port.balancer.pick(route, backends, ip, context.reactor.now, tried)
+
+    def _usable(self) -> tuple[Backend, ...]:
+        """The backends that the client may reach now."""
+        listener = self._listener
+        return listener.context.locality.backends_for(listener.route, self._client[0])
 
     def _connect_to(self, backend: Backend) -> None:
         context = self._listener.context
