@@ -10,10 +10,12 @@ import msgspec
 
 from uproxy.cli.live.explained import explain
 from uproxy.cli.live.listing import Order, Page
-from uproxy.cli.live.top_page import TopContent, sorts_from
+from uproxy.cli.live.top_backends_page import BACKEND_SORTS, TopBackendsContent
+from uproxy.cli.live.top_page import SORTS, TopContent, sorts_from
 from uproxy.cli.live_display import print_again, show_live
 from uproxy.cli.output.columns import terminal
-from uproxy.cli.output.top import SORT_KEYS, Sample, sample
+from uproxy.cli.output.top import Sample, sample
+from uproxy.cli.output.top_backends import BackendSample, backend_sample
 from uproxy.cli.selection import (
     all_namespaces_option,
     namespace_option,
@@ -38,11 +40,12 @@ _PERIOD: Final = 1.0
 @selector_option
 @click.option(
     "--sort",
-    type=click.Choice(list(SORT_KEYS)),
+    type=click.Choice(list(dict.fromkeys((*SORTS, *BACKEND_SORTS)))),
     default="flows",
     show_default=True,
     help="Column to sort by, highest values first.",
 )
+@click.option("--backends", is_flag=True, help="Show a row for each pod of the Services.")
 @click.option(
     "-o",
     "--output",
@@ -61,6 +64,7 @@ def command(
     everywhere: bool,
     labels: str,
     sort: str,
+    backends: bool,
     output: str,
     once: bool,
 ) -> None:
@@ -69,12 +73,21 @@ def command(
     IN is what clients send, and OUT is what backends answer. DROP counts flows and datagrams that
     were not served; "uproxy explain" says why.
 
+    With --backends there is a row for each pod. FAIL counts attempts to reach it that failed, and
+    CONNECT is the time within which half of the others succeeded.
+
     On a terminal, keys move, sort, filter and explain; the last line names them.
     """
+    sorts = BACKEND_SORTS if backends else SORTS
+    if sort not in sorts:
+        which = "with" if backends else "without"
+        raise click.UsageError(
+            f"--sort {sort} makes no sense {which} --backends; use {', '.join(sorts)}", ctx
+        )
     wanted = select(ctx, service, namespace, everywhere=everywhere, labels=labels)
-    meter = _RateMeter(url, wanted)
+    meter = _BackendMeter(url, wanted) if backends else _RateMeter(url, wanted)
     if output == "table" and not once:
-        page = Page(meter.sample, lambda name: explain(url, name), sorts_from(sort))
+        page = Page(meter.sample, lambda name: explain(url, name), sorts_from(sorts, sort))
         show_live(page, interval=_PERIOD)
         return
     meter.sample()
@@ -86,7 +99,7 @@ def command(
         click.echo("\n".join(meter.sample().listing(Order(sort), width).lines()))
 
 
-def _print_json(meter: _RateMeter, sort: str, *, once: bool) -> None:
+def _print_json(meter: _RateMeter | _BackendMeter, sort: str, *, once: bool) -> None:
     def document() -> bytes:
         return printable_json(msgspec.json.encode(meter.sample().document(sort)))
 
@@ -112,3 +125,21 @@ class _RateMeter:
             require(self._url, self._wanted, status)
         before, self._last = self._last or now, now
         return TopContent(before, now)
+
+
+class _BackendMeter:
+    """The same for backends."""
+
+    def __init__(self, url: str, wanted: Filter) -> None:
+        self._url = url
+        self._wanted = wanted._replace(backends="1")
+        self._last: BackendSample | None = None
+
+    def sample(self) -> TopBackendsContent:
+        """What has happened since the last call. Raises NoStatus; the first call NotFound, too."""
+        status = fetch(self._url, self._wanted)
+        now = backend_sample(time.monotonic(), status.ports or ())
+        if self._last is None:
+            require(self._url, self._wanted, status)
+        before, self._last = self._last or now, now
+        return TopBackendsContent(before, now)

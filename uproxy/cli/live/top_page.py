@@ -36,7 +36,7 @@ class TopContent:
         return rates_document(self._before, self._after, sort=sort)
 
 
-def sorts_from(first: str) -> Sequence[str]:
+def sorts_from(sorts: Sequence[str], first: str) -> Sequence[str]:
     """The orders, beginning with one of them."""
-    at = SORTS.index(first)
-    return SORTS[at:] + SORTS[:at]
+    at = sorts.index(first)
+    return [*sorts[at:], *sorts[:at]]

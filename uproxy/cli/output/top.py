@@ -116,7 +116,7 @@ def table(
             for column in range(1, 7)
         )
         room = max(width - others, _MIN_NAME)
-        cells = [(_shortened(name, room), *rest) for name, *rest in cells]
+        cells = [(shortened(name, room), *rest) for name, *rest in cells]
     return columns(_HEAD, cells, right=frozenset(range(1, 7)))
 
 
@@ -163,7 +163,8 @@ def _cells(rate: Rate) -> tuple[str, ...]:
     )
 
 
-def _shortened(name: str, room: int) -> str:
+def shortened(name: str, room: int) -> str:
+    """A name without its middle, if it is longer than that."""
     if len(name) <= room:
         return name
     end = room // 2 - 1
