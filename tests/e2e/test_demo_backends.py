@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import pty
 import re
 import shutil
+import struct
 import subprocess
+import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +20,7 @@ import pytest
 import yaml
 
 from tests.e2e.program import service, wait_for
-from tests.e2e.test_demo import HERE, Demo, get, running, start
+from tests.e2e.test_demo import HERE, Demo, free_offset, get, running, start
 from tests.nasty import NASTY, is_fit_to_print
 from tests.ports import free_port
 from uproxy.demo import cluster
@@ -146,6 +153,34 @@ def test_names_that_harm_terminals(tmp_path: Path, manifests: Manifests) -> None
     with running(tmp_path, "--backends", str(manifests.directory)) as demo:
         assert is_fit_to_print(manifests.visit())
         assert is_fit_to_print(demo.text)
+
+
+def test_it_fits_on_a_narrow_terminal(tmp_path: Path, manifests: Manifests) -> None:
+    manifests.endpoints("192.0.2.7", "192.0.2.8", "192.0.2.9")
+    many = {"type": "ExternalName", "externalName": "x"}
+    manifests.write("more", [service(f"external-{n}", ports=[], **many) for n in range(3)])
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    offset = str(free_offset(tmp_path))
+    options = ("--backends", str(manifests.directory), "--port-offset", offset)
+    environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    command = [sys.executable, "-m", "uproxy.cli", "demo", *options, "--exit-after", "1ms"]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL, env=environ
+    ) as process:
+        os.close(theirs)
+        text = ""
+        with contextlib.suppress(OSError):  # EIO: the terminal has no other end any more.
+            while some := os.read(ours, 65536):
+                text += some.decode()
+        os.close(ours)
+        assert process.wait(60) == 0
+    lines = text.splitlines()
+    assert "SERVICE" in lines[0]
+    assert any("external-2 is not served" in line for line in lines)
+    assert any(line.startswith("No backend for 192.0.2.7") for line in lines)
+    about_paths = ("Edit:", "Look:", "       ")
+    assert max(len(line) for line in lines if not line.startswith(about_paths)) <= 80
 
 
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ def notes(status: Status) -> Iterator[str]:
     if any(check.service == _LOCAL for check in status.health_checks):
         yield (
             f"{_LOCAL} has externalTrafficPolicy Local, with one pod on this node and"
-            " one on another.\nA client on this machine counts as the node itself and may reach"
-            " both; a client from\noutside would reach only svc-local-here."
+            " one on another. A client on this machine counts as the node itself and may reach"
+            " both; a client from outside would reach only svc-local-here."
         )
 
     balancer = status.load_balancer

@@ -42,6 +42,8 @@ from uproxy.text import logs
 
 _OTHER_PORTS = "choose other ports, for example with: uproxy demo --port-offset 1000"
 _NODE = "demo-node"
+_WIDE = 110
+"""Characters of a line of explanations where there is no terminal."""
 _WITH_ENDPOINTS = (Endpoints, EndpointSlice)
 log = logging.getLogger(__name__)
 
@@ -201,7 +203,8 @@ class _Demo:
         yield from map(printable, instructions.command_lines(instructions.suggestions(status)))
         yield ""
         if self._own:
-            yield from instructions.notes(status)
+            for line in instructions.notes(status):
+                yield from paragraph(line, width=width or _WIDE)
             yield ""
         yield from map(printable, self._where_to_look(status))
         yield ""
