@@ -77,6 +77,8 @@ CHANGED = Config(
     min_sync_period=1.0,
     sync_period=3600.0,
     state_dir=Path("/s"),
+    flow_log="/f",
+    flow_log_every=100,
     log_format="json",
     verbosity=2,
 )

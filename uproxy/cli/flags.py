@@ -304,6 +304,24 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="Directory for the last-known state of the cluster. Default: the state is not kept.",
     ),
     option(
+        "--flow-log",
+        kind=FlagType("path", str),
+        default="",
+        metavar="FILE",
+        help="Write a line of JSON for each flow that has ended to a file, or to standard output "
+        "(-). The file is opened again when it was moved, and on SIGHUP. Lines have the addresses "
+        "of clients.",
+    ),
+    option(
+        "--flow-log-every",
+        kind=number("number", 0, syntax.MAX_EVERY, "--flow-log-every 100"),
+        default=_DEFAULTS.flow_log_every,
+        show_default=True,
+        metavar="N",
+        help="Write one of N flows that have ended well. Those that have not are always written; "
+        "0 writes only these.",
+    ),
+    option(
         "--log-format",
         kind=choice("format", ("text", "json")),
         default=_DEFAULTS.log_format,

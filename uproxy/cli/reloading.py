@@ -1,4 +1,5 @@
-"""Reads the configuration file again when uproxy is asked to, with SIGHUP."""
+"""Reads the configuration file again when uproxy is asked to, with SIGHUP, and opens the flow log
+again."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ class Reloading:
     def __call__(self, daemon: Daemon) -> None:
         """Put into effect what can change while uproxy runs. If the file cannot be used, nothing
         changes."""
+        daemon.ended_flows.reopen_log()
         path = self._ctx.params["config"]
+        if path is None:
+            return
         try:
             wanted, warnings = resolve(self._ctx)
         except click.UsageError as error:

@@ -84,11 +84,17 @@ def _uproxy(config: Config) -> Mapping[str, Any]:
         "minSyncPeriod": format_duration(config.min_sync_period),
         "syncPeriod": format_duration(config.sync_period),
         "stateDir": _path(config.state_dir),
+        "flowLog": _log_path(config.flow_log),
+        "flowLogEvery": config.flow_log_every,
     }
 
 
 def _path(path: Path | None) -> str:
     return str(path.absolute()) if path is not None else ""
+
+
+def _log_path(path: str) -> str:
+    return str(Path(path).absolute()) if path not in ("", "-") else path
 
 
 def _address(address: Address | None) -> str:

@@ -217,6 +217,8 @@ def _plain(option: str, value: Any, directory: Path) -> Any:
     """The value as a flag would give it."""
     if option in _PATHS:
         return directory / value
+    if option == "flow_log":
+        return value if value == "-" else str(directory / value)
     if option == "manifests":
         return tuple(directory / each for each in value)
     if option == "lb_pool":

@@ -16,7 +16,7 @@ from uproxy.text.document import join_parts, value_at
 LIVE: Final = frozenset(
     {
         *("nodeport_addresses", "cluster_cidr", "external_ip_cidrs", "strict_source_ranges"),
-        *("balancer", "max_flows", "busy_poll"),
+        *("balancer", "max_flows", "busy_poll", "flow_log_every"),
         *("udp_timeout", "tcp_idle_timeout", "half_close_timeout", "drain_timeout"),
         *("min_sync_period", "sync_period", "verbosity", "metrics_allowed_hosts"),
     }

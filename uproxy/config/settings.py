@@ -121,6 +121,12 @@ class Config:
     kube-proxy."""
     state_dir: Path | None = None
     """Where the last-known state of the cluster is kept; None: nowhere."""
+    flow_log: str = ""
+    """File that gets a line for each flow that has ended; "-": standard output; "": there is
+    none."""
+    flow_log_every: int = 1
+    """The flow log has one of so many flows that have ended well, and all that have not; 0: only
+    the latter."""
     log_format: str = "text"
     """"text" or "json"."""
     verbosity: int = 0

@@ -18,6 +18,8 @@ MAX_WORKERS: Final = 64
 MAX_FLOWS: Final = 10_000_000
 MAX_METRICS_PER_BACKEND: Final = 10_000
 """Backends with metrics of their own: 250,000 time series."""
+MAX_EVERY: Final = 1_000_000_000
+"""Of flows, one of which is logged."""
 _API_SERVER_PORT: Final = 6443
 """The default of kube-apiserver's --secure-port."""
 

@@ -75,3 +75,5 @@ class UproxyConfiguration(Fields, frozen=True):
     sync_period: PositiveDuration | None = None
     min_sync_period: Duration | None = None
     state_dir: str | None = None
+    flow_log: str | None = None
+    flow_log_every: Annotated[int, msgspec.Meta(ge=0, le=syntax.MAX_EVERY)] | None = None

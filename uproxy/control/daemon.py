@@ -88,7 +88,7 @@ class Daemon:
         self.state = ClusterState(names, node_name=config.node_name)
         self._node = self.state.node
         self.backends = Backends(self.state, lambda: self.reconciler.table, self._backends_changed)
-        self.ended_flows = EndedFlows(self.state, lambda: self.workers)
+        self.ended_flows = EndedFlows(self.state, lambda: self.workers, config.flow_log)
         self.workers = Workers(
             partial(worker_settings, config),
             config.workers,

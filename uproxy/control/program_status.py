@@ -109,6 +109,7 @@ class ProgramStatus:
             api_servers=tuple(self._api_servers()),
             client_address_reason=self.client_ip.shown.reason,
             load_balancer=load_balancer,
+            flow_log=self.ended_flows.log.counts if self.ended_flows.log is not None else None,
         )
 
     def service_labels(self) -> ServiceLabels:

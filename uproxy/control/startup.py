@@ -70,6 +70,8 @@ async def running(
             await stack.enter_async_context(server)
             if server.reason and config.bind_address_hard_fail:
                 raise StartError(server.reason)
+        if daemon.ended_flows.log is not None:
+            await stack.enter_async_context(daemon.ended_flows.log)
         start.waits_for("claims that an earlier uproxy has left")
         await stack.enter_async_context(daemon.claims)
         if daemon.kubernetes is not None:

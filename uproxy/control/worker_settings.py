@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from uproxy.config.settings import Config
 from uproxy.core.flows.capacity import share_of_flows
 from uproxy.host import processors
@@ -17,5 +19,13 @@ def worker_settings(config: Config, worker: int) -> Settings:
         udp_timeout=config.udp_timeout,
         tcp_idle_timeout=config.tcp_idle_timeout,
         half_close_timeout=config.half_close_timeout,
+        flow_log_every=_log_every(config),
         busy_poll=config.busy_poll != "never" and processors.has_spare_processor(),
     )
+
+
+def _log_every(config: Config) -> int:
+    if not config.flow_log:
+        return 0
+    # No worker lives that long, so only bad ends are logged.
+    return config.flow_log_every or sys.maxsize

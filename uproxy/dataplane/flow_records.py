@@ -50,12 +50,17 @@ class FlowRecords:
         self.backends: list[Backend | None] = [None] * KEPT
         self.completed = bytearray(KEPT * COMPLETED.size)
         """See COMPLETED."""
-        self.next_logged = every or sys.maxsize
+        self.next_logged = sys.maxsize
         """The first good record from this number on goes to the log."""
-        self._every = every
+        self.log_every(every)
         self._bad_room = self._good_room = LOGGED
         self._left_out = 0
         self._log: list[FlowRecord] = []
+
+    def log_every(self, every: int) -> None:
+        """Choose from now on one of so many good flows for the log; 0: there is no log."""
+        self._every = every
+        self.next_logged = self.number + every if every else sys.maxsize
 
     def add(self, record: FlowRecord) -> None:
         """Keep a record, and see whether it goes to the log."""

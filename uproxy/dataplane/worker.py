@@ -190,6 +190,7 @@ class Worker:
         context.reactor.allow_busy_poll(settings.busy_poll)
         context.capacity.allow(settings.max_flows)
         context.queue.resume_if_room()
+        context.records.log_every(settings.flow_log_every)
         self._tcp.set_timeouts(settings)
         self._udp.set_timeout(settings.udp_timeout)
 

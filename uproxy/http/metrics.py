@@ -28,6 +28,7 @@ from uproxy.core.report.status import FrontendState, Status
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.route import ServicePortName
 from uproxy.http.backend_metrics import backend_metrics
+from uproxy.http.flow_log_metrics import flow_log_metrics
 from uproxy.http.health_metrics import health_metrics
 from uproxy.http.load_balancer_metrics import load_balancer_metrics
 from uproxy.http.telemetry_metrics import telemetry_metrics
@@ -90,6 +91,7 @@ def samples(
         *_program(status, version),
         *health_metrics(status),
         *worker_metrics(status),
+        *(flow_log_metrics(status.flow_log) if status.flow_log is not None else ()),
         *(load_balancer_metrics(status.load_balancer) if status.load_balancer is not None else ()),
         *(backend_metrics(backends) if backends is not None else ()),
     ]

@@ -105,12 +105,14 @@ def command(
     if not found.flows and (selected.namespace or selected.service):
         require(url, selected, fetch(url, selected))
     printer = _Printer(output, follow=follow)
-    printer.print(found)
-    if follow:
-        try:
-            _follow(url, wanted, found.cursor, printer)
-        except KeyboardInterrupt:
-            return
+    if not follow:
+        printer.print(found)
+        return
+    try:
+        printer.print(found)
+        _follow(url, wanted, found.cursor, printer)
+    except KeyboardInterrupt:
+        return
 
 
 def _follow(url: str, wanted: FlowFilter, cursor: str, printer: _Printer) -> None:

@@ -36,7 +36,7 @@ def command(ctx: click.Context, /, **_: Any) -> None:
     kubeconfig names. With --manifests they are read from files: Services, EndpointSlices,
     Endpoints and Nodes, in YAML or JSON. Changes take effect while uproxy runs.
     """
-    if ctx.params["config"] is not None:
+    if _reloads(ctx):
         expect_hangups()
     config, warnings = resolve(ctx)
     logs.set_up(config.log_format, verbose=config.verbosity > 0)
@@ -48,8 +48,13 @@ def command(ctx: click.Context, /, **_: Any) -> None:
     with log_while_busy("Python to load the program"):
         from uproxy.cli.reloading import Reloading
         from uproxy.cli.serve import run_async, serve
-    reload = Reloading(ctx) if ctx.params["config"] is not None else None
+    reload = Reloading(ctx) if _reloads(ctx) else None
     run_async(serve(config, _advise, when_started=_introduce, reload=reload))
+
+
+def _reloads(ctx: click.Context) -> bool:
+    """Whether SIGHUP has a meaning: there is a file to read again, or to open again."""
+    return ctx.params["config"] is not None or ctx.params["flow_log"] not in ("", "-")
 
 
 def _write(config: Config, path: Path, ctx: click.Context) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.counters import Counters
 from uproxy.core.report.client_addresses import Masquerade, ShownAddress
+from uproxy.core.report.flow_log import FlowLogCounts
 from uproxy.core.report.load_balancer import LoadBalancerStatus
 from uproxy.core.route import Backend, Frontend, FrontendKind, ServicePortName
 
@@ -142,3 +143,5 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Why client addresses cannot be preserved in one of the families; "" if they can."""
     load_balancer: LoadBalancerStatus | None = None
     """None: uproxy gives Services no addresses."""
+    flow_log: FlowLogCounts | None = None
+    """None: there is none."""

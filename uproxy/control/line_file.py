@@ -1,0 +1,96 @@
+"""A file to which whole lines are appended, whatever is done to it meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+from typing import Final
+
+STDOUT: Final = "-"
+_MODE: Final = 0o640
+"""Lines name clients, which is nothing for every user of the machine."""
+_WAIT: Final = 1000
+"""Milliseconds between two looks at a standard output that takes nothing."""
+
+
+class LineFile:
+    """Standard output, or a file that is opened again when it was moved or removed, as logrotate
+    does. Its calls block."""
+
+    def __init__(self, path: str, stdout: int = 1) -> None:
+        """`path`: STDOUT for the descriptor `stdout`."""
+        self._path = path
+        self._stdout = stdout
+        self._file = stdout if path == STDOUT else -1
+        self._rest = b""
+        """Of a line that has begun in this file."""
+
+    def __str__(self) -> str:
+        return "standard output" if self._path == STDOUT else self._path
+
+    def open(self) -> None:
+        """Open the file, unless it is open. Raises OSError; a pipe needs a reader (ENXIO)."""
+        if self._file >= 0:
+            return
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        self._file = os.open(self._path, flags, _MODE)
+        if stat.S_ISFIFO(os.fstat(self._file).st_mode):
+            os.set_blocking(self._file, True)
+
+    def close(self) -> None:
+        """What is written next goes to the file that has the name by then."""
+        if self._path != STDOUT and self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+            self._rest = b""
+
+    def write(self, lines: bytes) -> tuple[int, OSError | None]:
+        """Append lines. If that fails: how many were lost, and why. A line that has begun, as on a
+        disk that became full, is completed first by the next call."""
+        try:
+            if self._was_moved():
+                self.close()
+            self.open()
+        except OSError as error:
+            return lines.count(b"\n"), error
+        rest = memoryview(self._rest + lines)
+        before = len(self._rest)
+        done = 0
+        try:
+            while done < len(rest):
+                done += self._write(rest[done:])
+        except OSError as error:
+            return self._lost(bytes(rest), before, done), error
+        self._rest = b""
+        return 0, None
+
+    def _write(self, data: memoryview) -> int:
+        try:
+            return os.write(self._file, data)
+        except BlockingIOError:
+            # Whoever made the other end of standard output may have made it so for both.
+            poll = select.poll()
+            poll.register(self._file, select.POLLOUT)
+            poll.poll(_WAIT)
+            return 0
+
+    def _lost(self, data: bytes, before: int, done: int) -> int:
+        """Keep the rest of a line that has begun, and count the lines behind it."""
+        begun = done > 0 and data[done - 1 : done] != b"\n"
+        if done < before:
+            begun = True
+        end = data.index(b"\n", done) + 1 if begun else done
+        self._rest = data[done:end]
+        return data.count(b"\n", end)
+
+    def _was_moved(self) -> bool:
+        if self._path == STDOUT or self._file < 0:
+            return False
+        try:
+            there = os.stat(self._path)
+        except OSError as error:
+            return error.errno in (errno.ENOENT, errno.ENOTDIR)
+        mine = os.fstat(self._file)
+        return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
