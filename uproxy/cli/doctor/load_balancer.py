@@ -121,11 +121,11 @@ def arp(facts: Announcing) -> Finding:
     if silent:
         return Finding(name, Result.WARN, _some(silent), "set arp_ignore to 0 or 1")
     ipvs = any(_IPVS in each for each in facts.proxies)
-    everybody = [name for name, _ in _used(facts) if not facts.arp_ignore.get(name, 0)]
-    if ipvs and everybody:
+    answering = [name for name, _ in _used(facts) if not facts.arp_ignore.get(name, 0)]
+    if ipvs and answering:
         text = (
-            f"{_IPVS} has the addresses of all Services, and {_some(everybody)} answers for them: "
-            "every node does, whichever announces an address"
+            f"{_IPVS} has the addresses of all Services, and the kernel answers for them on "
+            f"{_some(answering)}: every node does, whichever announces an address"
         )
         advice = (
             "kube-proxy --ipvs-strict-arp, or: sysctl net.ipv4.conf.all.arp_ignore=1 "
