@@ -133,6 +133,16 @@ def test_standard_output_stays_open() -> None:
     os.close(write)
 
 
+def test_a_program_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be that of a socket."""
+    monkeypatch.setattr("sys.__stdout__", None)
+    file = LineFile("-")
+    with pytest.raises(OSError, match="it is closed"):
+        file.open()
+    lost, _ = file.write(b"a\n")
+    assert lost == 1
+
+
 def test_standard_output_that_does_not_block() -> None:
     """A terminal that the reader has made so, for example."""
     read, write = os.pipe()

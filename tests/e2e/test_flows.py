@@ -301,22 +301,29 @@ def test_the_log_is_opened_again_on_sighup(world: World) -> None:
     assert oct(world.log.stat().st_mode & 0o777) in ("0o640", "0o600")
 
 
+def test_a_log_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "flows.log"
+    with program(tmp_path, "--flow-log", str(path), ready=False) as running:
+        assert running.process.wait(PATIENCE) == 2
+        assert running.log == f"uproxy: --flow-log: {path}: no such file or directory\n"
+
+
 def test_sampling_keeps_every_bad_end(tmp_path: Path) -> None:
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     good, bad = free_port(), free_port()
-    log = tmp_path / "flows.log"
     with pod("web-0") as web:
         for name, port, to in (("good", good, web), ("bad", bad, Place("x", HERE, free_port()))):
             ports = [{"name": "main", "port": 80, "nodePort": port}]
             slices = endpoints(name, [to])  # type: ignore[list-item]
             write(manifests, f"{name}.yaml", service(name, ports=ports), *slices)
-        options = ["--nodeport-addresses", "localhost", "--flow-log", str(log)]
+        options = ["--nodeport-addresses", "localhost", "--flow-log", "-"]
         with program(manifests, *options, "--flow-log-every", "5", workers=1) as running:
             for _ in range(20):
                 visit(HERE, good)
                 knock(bad)
             assert running.stop() == 0
-    codes = [json.loads(each)["code"] for each in log.read_text().splitlines()]
+            lines = [each for each in running.log.splitlines() if each.startswith("{")]
+    codes = [json.loads(each)["code"] for each in lines]
     assert codes.count("SC") == 20
     assert 4 <= codes.count("--") <= 8

@@ -41,9 +41,14 @@ class FlowLog:
     """An async context manager; lines are written while it is open."""
 
     def __init__(
-        self, path: str, *, stdout: int = 1, room: int = _ROOM, patience: float = _PATIENCE
+        self,
+        path: str,
+        *,
+        stdout: int | None = None,
+        room: int = _ROOM,
+        patience: float = _PATIENCE,
     ) -> None:
-        """`path`: a file, or "-" for the descriptor `stdout`."""
+        """`path`: a file, or "-" for the descriptor `stdout`; None: that of this process."""
         self.counts = FlowLogCounts()
         self._file = LineFile(path, stdout)
         self._room = room

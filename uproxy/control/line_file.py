@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import stat
+import sys
 from typing import Final
 
 STDOUT: Final = "-"
@@ -19,11 +20,12 @@ class LineFile:
     """Standard output, or a file that is opened again when it was moved or removed, as logrotate
     does. Its calls block."""
 
-    def __init__(self, path: str, stdout: int = 1) -> None:
-        """`path`: STDOUT for the descriptor `stdout`."""
+    def __init__(self, path: str, stdout: int | None = None) -> None:
+        """`path`: STDOUT for the descriptor `stdout`; None: that of this process."""
         self._path = path
-        self._stdout = stdout
-        self._file = stdout if path == STDOUT else -1
+        self._file = -1
+        if path == STDOUT:
+            self._file = _standard_output() if stdout is None else stdout
         self._rest = b""
         """Of a line that has begun in this file."""
 
@@ -34,6 +36,8 @@ class LineFile:
         """Open the file, unless it is open. Raises OSError; a pipe needs a reader (ENXIO)."""
         if self._file >= 0:
             return
+        if self._path == STDOUT:
+            raise OSError(errno.EBADF, "it is closed")
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         self._file = os.open(self._path, flags, _MODE)
         if stat.S_ISFIFO(os.fstat(self._file).st_mode):
@@ -94,3 +98,9 @@ class LineFile:
             return error.errno in (errno.ENOENT, errno.ENOTDIR)
         mine = os.fstat(self._file)
         return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
+
+
+def _standard_output() -> int:
+    """Its descriptor; -1 if the program was started without one. The number then belongs to
+    whatever was opened first, which may be a socket."""
+    return 1 if sys.__stdout__ is not None else -1
