@@ -20,6 +20,7 @@ from uproxy.core.cluster.objects import Endpoint, Endpoints, EndpointSlice, Obje
 from uproxy.core.ip import is_host_address, parse_ip
 from uproxy.core.printable import printable
 from uproxy.core.route import Backend, Frontend
+from uproxy.demo.proxy_header import WithoutHeader
 
 MOST: Final = 1000
 """Backends at a time. Each takes a descriptor of this process, which flows do not need."""
@@ -183,11 +184,16 @@ async def _http(pod: Pod) -> AsyncIterator[None]:
     async def hit(request: web.BaseRequest) -> web.Response:
         return web.Response(text=greeting(pod))
 
-    runner = web.ServerRunner(web.Server(hit, access_log=None), shutdown_timeout=0)
+    answering = web.Server(hit, access_log=None)
+    runner = web.ServerRunner(answering, shutdown_timeout=0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, pod.address, pod.port).start()
-        yield
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: WithoutHeader(answering()), pod.address, pod.port)
+        try:
+            yield
+        finally:
+            server.close()
     finally:
         await runner.cleanup()
 
