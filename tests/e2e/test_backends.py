@@ -137,7 +137,7 @@ def test_the_counts_of_pods_add_up_to_those_of_their_port(served: Served) -> Non
 def test_a_pod_that_failed_is_set_aside_and_said_to_be(served: Served) -> None:
     def aside() -> bool:
         served.visit()
-        return served.backends()["refuses"]["asideWorkers"] > 0
+        return bool(served.backends()["refuses"]["asideWorkers"])
 
     wait_for("it fails again", aside)
     bad = served.backends()["refuses"]

@@ -23,7 +23,7 @@ from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.pod_history import Place
 from uproxy.core.flows.backend_counts import BackendCounts
 from uproxy.core.printable import printable
-from uproxy.core.report.backends import BackendState, BackendStatus, PortStatus
+from uproxy.core.report.backends import BackendState, BackendStatus, CountedBackends, PortStatus
 from uproxy.core.report.flow_format import Ended, FlowFilter, FlowsView, flow_view
 from uproxy.core.report.history import HistoryView, Sample
 from uproxy.core.report.readiness import Reason, ReasonKind
@@ -65,7 +65,10 @@ def ports_of(service: ObjectName, now: float) -> list[PortStatus]:
 
 @asynccontextmanager
 async def serving(
-    status: Status = FULL, not_ready: Sequence[Reason] = (), notes: Sequence[Reason] = ()
+    status: Status = FULL,
+    not_ready: Sequence[Reason] = (),
+    notes: Sequence[Reason] = (),
+    counted: CountedBackends | None = None,
 ) -> AsyncIterator[Address]:
     telemetry = Telemetry()
     telemetry.sync_done("IPv4", 0.25, 1000.0, full=True)
@@ -77,6 +80,7 @@ async def serving(
             ObjectName("default", "kubia"): {"app": "kubia"},
         },
         ports_of=ports_of,
+        counted_backends=lambda: counted,
         names=known_names("node-7"),
         not_ready=lambda: not_ready,
         notes=lambda: notes,
@@ -299,6 +303,15 @@ async def test_metrics_are_fit_to_print(text: str, accept: str) -> None:
     parse = parse_openmetrics if "openmetrics" in accept else parse_text
     (flows,) = [each for each in parse(answer.body.decode()) if each.name == "uproxy_flows"]
     assert flows.samples[0].labels["port"] == printable(text)
+
+
+async def test_metrics_of_backends_only_where_they_are_asked_for() -> None:
+    async with serving() as address:
+        without = await fetch(address, "/metrics")
+    assert b"per_backend" not in without.body
+    async with serving(counted=CountedBackends([], left_out=7)) as address:
+        answer = await fetch(address, "/metrics")
+    assert b"\nuproxy_per_backend_left_out 7.0\n" in answer.body
 
 
 async def test_metrics_in_the_plain_format() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
@@ -9,14 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from tests.http.statuses import DNS, FULL, KUBIA
+from tests.http.statuses import DNS, KUBIA
 from tests.nasty import NASTY, is_fit_to_print
 from uproxy.core.flows.backend_counts import BackendCounts
 from uproxy.core.report.backends import CountedBackend, CountedBackends
-from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.route import Backend
 from uproxy.http.backend_metrics import backend_metrics
-from uproxy.http.metrics import samples
 
 A = CountedBackend(
     port=KUBIA,
@@ -42,24 +42,21 @@ PREFIX = "uproxy_per_backend_"
 
 
 class _Families(Collector):
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
+    def __init__(self, backends: CountedBackends) -> None:
+        self._backends = backends
 
-    def collect(self) -> list[Metric]:
-        return self._families
+    def collect(self) -> Iterator[Metric]:
+        return backend_metrics(self._backends)
 
 
-def scraped(backends: CountedBackends | None) -> list[Sample]:
-    """All samples of these metrics, through the text format."""
-    families = samples(Telemetry(), FULL, backends, version="1")
-    text = generate_latest(_Families(families)).decode()
+def scraped(backends: CountedBackends) -> list[Sample]:
+    """All samples, through the text format."""
+    text = generate_latest(_Families(backends)).decode()
     assert is_fit_to_print(text.replace("\n", ""))
-    found = [each for family in parse_text(text) for each in family.samples]
-    return [each for each in found if each.name.startswith(PREFIX)]
+    return [each for family in parse_text(text) for each in family.samples]
 
 
-def test_there_are_none_unless_they_are_asked_for() -> None:
-    assert scraped(None) == []
+def test_without_backends() -> None:
     assert [each[:3] for each in scraped(CountedBackends([]))] == [(f"{PREFIX}left_out", {}, 0)]
 
 

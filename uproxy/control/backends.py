@@ -13,7 +13,7 @@ from uproxy.control import sync_log
 from uproxy.control.time_slices import TimeSlices
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.cluster.state import ClusterState
-from uproxy.core.flows.backend_reachability import Failing, Reachability
+from uproxy.core.flows.backend_reachability import Changes, Failing, Reachability
 from uproxy.core.flows.backend_totals import BackendTotals
 from uproxy.core.report.backends import (
     CountedBackends,
@@ -40,9 +40,9 @@ class Periods(NamedTuple):
 
 
 _PERIODS: Final = Periods()
-_REST: Final = 50
-"""After each comparison there is a pause of at least this many times as long as it took: with
-100,000 backends it takes a second."""
+_REST: Final = 20
+"""After each of them there is a pause of at least this many times as long as it took: the counts of
+100,000 backends take a second or two, and so do as many backends none of which answers."""
 
 
 class Backends:
@@ -92,14 +92,25 @@ class Backends:
             tasks.create_task(self._tidy())
 
     async def _check(self) -> None:
+        pause = self._periods.check
         while True:
-            await asyncio.sleep(self._periods.check)
-            changes = self._reachability.check(
-                self._table().backends_of, time.monotonic(), self._pods
-            )
+            await asyncio.sleep(pause)
+            began = time.monotonic()
+            changes = await self._changes(began)
             if changes:
                 sync_log.log_reachability(changes)
                 self._changed()
+            pause = max(self._periods.check, _REST * (time.monotonic() - began))
+
+    async def _changes(self, now: float) -> Changes:
+        slices = TimeSlices()
+        degraded, recovered = dict[ServicePortName, Failing](), list[ServicePortName]()
+        for port in list(self._reachability.ports):
+            found = self._reachability.check([port], self._table().backends_of, now, self._pods)
+            degraded.update(found.degraded)
+            recovered.extend(found.recovered)
+            await slices.pause_if_due()
+        return Changes(degraded, recovered)
 
     async def _tidy(self) -> None:
         pause = self._periods.tidy

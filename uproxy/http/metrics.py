@@ -46,8 +46,8 @@ def metrics_page(
     process = ProcessCollector(registry=None)
 
     async def metrics(request: web.Request) -> web.Response:
-        families = samples(telemetry, status(), counted_backends(), version=version)
-        scrape = _Scrape(families, process)
+        families = samples(telemetry, status(), version=version)
+        scrape = _Scrape(families, counted_backends(), process)
         encode, content_type = _encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
         body = await asyncio.to_thread(encode, scrape)
         response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
@@ -66,25 +66,26 @@ def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
 
 
 class _Scrape(Collector):
-    """The samples of one scrape, and those of this process."""
+    """The samples of one scrape, and those of this process. Those of backends are made while they
+    are encoded: there may be 250,000."""
 
-    def __init__(self, families: list[Metric], process: Collector) -> None:
+    def __init__(
+        self, families: list[Metric], backends: CountedBackends | None, process: Collector
+    ) -> None:
+        """`backends`: None without --metrics-per-backend."""
         self._families = families
+        self._backends = backends
         self._process = process
 
     def collect(self) -> Iterator[Metric]:
         yield from self._families
+        if self._backends is not None:
+            yield from backend_metrics(self._backends)
         yield from self._process.collect()
 
 
-def samples(
-    telemetry: Telemetry,
-    status: Status,
-    backends: CountedBackends | None = None,
-    *,
-    version: str,
-) -> list[Metric]:
-    """Everything but the metrics of the process. `backends`: None without --metrics-per-backend."""
+def samples(telemetry: Telemetry, status: Status, *, version: str) -> list[Metric]:
+    """Everything but the metrics of the process and of backends."""
     return [
         *telemetry_metrics(telemetry),
         *_traffic(status.counters),
@@ -93,7 +94,6 @@ def samples(
         *worker_metrics(status),
         *(flow_log_metrics(status.flow_log) if status.flow_log is not None else ()),
         *(load_balancer_metrics(status.load_balancer) if status.load_balancer is not None else ()),
-        *(backend_metrics(backends) if backends is not None else ()),
     ]
 
 

@@ -18,7 +18,7 @@ from uproxy.core.route import ServicePortName
 PortsOf = Callable[[ObjectName, float], Iterable[PortStatus]]
 """The ports of a Service with their backends, at a monotonic time."""
 
-_AT_ONCE: Final = 32
+_AT_ONCE: Final = 16
 """Services that are looked at before other tasks of the event loop run, about 5 ms if each has 10
 backends."""
 

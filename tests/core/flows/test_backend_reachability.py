@@ -54,7 +54,7 @@ class Told:
     def at(self, now: float, *reports: BackendReport) -> str:
         """What changes: "-" nothing, "all" or "some" fail, "recovered"."""
         self.reachability.record(reports, now)
-        changes = self.reachability.check(both, now)
+        changes = self.reachability.check(list(self.reachability.ports), both, now)
         if not changes:
             return "-"
         if changes.recovered:
@@ -183,10 +183,10 @@ def test_the_reason_names_pods() -> None:
     reachability = Reachability()
     for now in (0, WINDOW):
         reachability.record([failed(9, A), worked(B, dials=1)], now)
-    changes = reachability.check(both, WINDOW, lambda _: {"10.0.0.1": "web-7"})
+    changes = reachability.check([WEB], both, WINDOW, lambda _: {"10.0.0.1": "web-7"})
     assert changes.degraded[WEB].reason == "1 of 2 backends does not answer: web-7 (10.0.0.1:80)"
     assert reachability.degraded == changes.degraded
-    assert not reachability.check(both, WINDOW, lambda _: {})
+    assert not reachability.check([WEB], both, WINDOW, lambda _: {})
 
 
 def test_the_reason_has_a_length() -> None:
@@ -194,7 +194,7 @@ def test_the_reason_has_a_length() -> None:
     reachability = Reachability()
     for now in (0, WINDOW):
         reachability.record([failed(1, each) for each in many], now)
-        reachability.check(lambda _: many, now)
+        reachability.check([WEB], lambda _: many, now)
     (port,) = reachability.degraded.values()
     assert port.reason.endswith("10.0.0.4:80 and 995 more")
     assert Failing(many, 2000, none_answers=False).reason.startswith("1,000 of 2,000 backends do")
@@ -204,10 +204,11 @@ def test_failures_of_backends_that_have_left_say_nothing() -> None:
     reachability = Reachability()
     reachability.record([failed(9, A)], 0)
     reachability.record([failed(9, A)], 10)
-    assert reachability.check(lambda _: (B,), 10) == ({}, [])
+    assert reachability.check([WEB], lambda _: (B,), 10) == ({}, [])
     for now in (20, 30):
         reachability.record([failed(9, A), failed(9, B)], now)
-    assert list(reachability.check(both, 30).degraded) == [WEB]
-    changes = reachability.check(lambda _: (), 31)
+    assert list(reachability.check([WEB], both, 30).degraded) == [WEB]
+    changes = reachability.check([WEB], lambda _: (), 31)
     assert changes.recovered == [WEB], "a Service that is gone is not kept"
     assert reachability.degraded == {}
+    assert not reachability.ports

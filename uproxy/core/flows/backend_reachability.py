@@ -135,6 +135,11 @@ class Reachability:
         found = ((name, port.failing) for name, port in self._ports.items())
         return {name: failing for name, failing in found if failing is not None}
 
+    @property
+    def ports(self) -> Collection[ServicePortName]:
+        """Ports of which something is remembered."""
+        return self._ports.keys()
+
     def record(
         self, reports: Iterable[tuple[ServicePortName, Backend, BackendCounts]], now: float
     ) -> None:
@@ -150,17 +155,18 @@ class Reachability:
 
     def check(
         self,
+        ports: Iterable[ServicePortName],
         backends: Callable[[ServicePortName], Collection[Backend]],
         now: float,
         pods: Callable[[ServicePortName], Mapping[str, str]] = lambda _: _NO_PODS,
     ) -> Changes:
-        """What has changed since the last call. `backends` gives the backends that a port has now:
-        failures of former backends say nothing about it. `pods` gives the names of its pods by
-        their addresses."""
+        """What has changed at some ports since the last call. `backends` gives the backends that a
+        port has now: failures of former backends say nothing about it. `pods` gives the names of
+        its pods by their addresses."""
         degraded: dict[ServicePortName, Failing] = {}
         recovered: list[ServicePortName] = []
-        for name, port in list(self._ports.items()):
-            left = backends(name)
+        for name in ports:
+            port, left = self._ports[name], backends(name)
             port.forget(left, now)
             before, failing = port.failing, port.judged(len(left))
             if failing is None:

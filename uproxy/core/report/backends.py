@@ -153,7 +153,7 @@ def counted_backends(
     now: float,
 ) -> CountedBackends:
     """The backends that have had a flow, but no more than `most`: those that had it first, so that
-    each is in all answers, or in none, until it is gone."""
+    each is in all answers, or in none, until it is gone. Their counts are copies."""
     found: list[CountedBackend] = []
     left_out = 0
     known: dict[ObjectName, dict[str, Endpoint]] = {}
@@ -175,7 +175,7 @@ def counted_backends(
                     node=endpoint.node_name or "",
                     zone=endpoint.zone or "",
                     aside_workers=exclusion.workers if exclusion is not None else 0,
-                    counts=each,
+                    counts=msgspec.structs.replace(each, failures=dict(each.failures)),
                 )
             )
     return CountedBackends(found, left_out)
