@@ -43,11 +43,15 @@ class Asking:
         pid = self.made.workers.running[worker]
         return next(each for each in self.made.processes if each.pid == pid)
 
-    async def answer(self, worker: int, *chunks: list[FlowRecord], count: int = 1) -> None:
+    async def answer(
+        self, worker: int, *chunks: list[FlowRecord], count: int = 1, seen: int = 0
+    ) -> None:
         wanted = await self.heard(worker, count)
         for at, chunk in enumerate(chunks):
             last = at == len(chunks) - 1
-            self.process(worker).channel.post(Records(chunk, wanted.request, last))
+            seen = max((each.number for each in chunk), default=seen)
+            answer = Records(chunk, wanted.request, last, seen=seen if last else 0)
+            self.process(worker).channel.post(answer)
 
 
 async def collected(made: World, tasks: asyncio.TaskGroup, patience: float = 15.0) -> Asking:
@@ -108,12 +112,22 @@ async def test_the_cursor_leads_to_what_comes_later() -> None:
         task = asked.ask(after=first.cursor)
         assert (await asked.heard(0, 2)).after == 9
         assert (await asked.heard(1, 2)).after == 0
-        await asked.answer(0, [], count=2)
+        await asked.answer(0, [], count=2, seen=9)
         await asked.answer(1, records([3]), count=2)
         second = await task
         task = asked.ask(after=second.cursor)
         assert (await asked.heard(0, 3)).after == 9
         assert (await asked.heard(1, 3)).after == 3
+        task.cancel()
+
+
+async def test_records_that_are_not_wanted_are_not_looked_at_again() -> None:
+    async with world(1) as made, asyncio.TaskGroup() as tasks:
+        asked = await collected(made, tasks)
+        task = asked.ask(bad=True)
+        await asked.answer(0, [], seen=9000)
+        task = asked.ask(bad=True, after=(await task).cursor)
+        assert (await asked.heard(0, 2)).after == 9000
         task.cancel()
 
 

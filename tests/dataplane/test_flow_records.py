@@ -291,9 +291,9 @@ class TestKept:
     def test_what_is_left_out_is_counted(self) -> None:
         records = FlowRecords()
         add(records, "--", "SC", "--", "SC", "SC")
-        assert records.find(RecordsWanted(1, 0, most=2)) == ([4, 5], 3)
-        assert records.find(RecordsWanted(1, 0, most=2, only_bad=True)) == ([4, 5], 1)
-        assert records.find(RecordsWanted(1, 3, most=2)) == ([4, 5], 0)
+        assert records.find(RecordsWanted(1, 0, most=2)) == ([4, 5], 3, 5)
+        assert records.find(RecordsWanted(1, 0, most=2, only_bad=True)) == ([4, 5], 1, 5)
+        assert records.find(RecordsWanted(1, 3, most=2)) == ([4, 5], 0, 5)
         add(records, *["--"] * KEPT)
         assert records.find(RecordsWanted(1, 3, most=KEPT)).left_out == 2
         assert records.find(RecordsWanted(1, 0, most=KEPT)).left_out == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import struct
@@ -299,6 +300,18 @@ def test_the_log_is_opened_again_on_sighup(world: World) -> None:
     visit(HERE, world.ports["web"])
     wait_for("a line in it", lambda: world.logged("web"))
     assert oct(world.log.stat().st_mode & 0o777) in ("0o640", "0o600")
+
+
+def test_a_worker_that_hangs(world: World) -> None:
+    """It is named, and the flows of the other one are shown."""
+    pid = world.program.worker_pids()[0]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        found = world.call("--limit", "3")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert found.returncode == 0
+    assert "uproxy: worker 0 has not answered within 2 s" in found.stderr
 
 
 def test_a_log_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ class _Answer:
     pid: int
     records: list[FlowRecord] = field(default_factory=list)
     left_out: int = 0
+    seen: int = 0
+    """The number of the last record that the worker has."""
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -88,8 +90,8 @@ class RecentFlows:
         answer = self._asked.get((worker, records.request))
         if answer is not None:
             answer.records += records.records
-            answer.left_out += records.left_out
             if records.last:
+                answer.left_out, answer.seen = records.left_out, records.seen
                 answer.complete.set()
 
     async def _wait_for(self, answers: Mapping[int, _Answer]) -> None:
@@ -149,8 +151,7 @@ def _after(before: Cursor, worker: int, pid: int) -> int:
 
 
 def _cursor(before: Cursor, answers: Mapping[int, _Answer]) -> Cursor:
-    cursor = dict(before)
-    for worker, answer in answers.items():
-        last = answer.records[-1].number if answer.records else _after(before, worker, answer.pid)
-        cursor[worker] = Position(answer.pid, last)
-    return cursor
+    return {
+        **before,
+        **{worker: Position(answer.pid, answer.seen) for worker, answer in answers.items()},
+    }

@@ -28,6 +28,8 @@ class Found(NamedTuple):
     numbers: list[int]
     left_out: int
     """See Records.left_out."""
+    seen: int
+    """See Records.seen."""
 
 
 class FlowRecords:
@@ -104,7 +106,7 @@ class FlowRecords:
         left_out = len(numbers) - len(shown)
         if wanted.after and not wanted.only_bad and wanted.service is None:
             left_out += max(gone - wanted.after, 0)
-        return Found(shown, left_out)
+        return Found(shown, left_out, self.number)
 
     def records(self, numbers: Sequence[int]) -> list[FlowRecord]:
         """The records with these numbers that are still kept."""

@@ -48,10 +48,10 @@ class RecordAnswers:
         request, found = self._waiting.popleft()
         rest = found.numbers[CHUNK:]
         records = self._records.records(found.numbers[:CHUNK])
-        self._channel.post(
-            Records(records, request, last=not rest, left_out=0 if rest else found.left_out)
-        )
         if rest:
-            self._waiting.appendleft((request, Found(rest, found.left_out)))
+            self._channel.post(Records(records, request, last=False))
+            self._waiting.appendleft((request, found._replace(numbers=rest)))
+        else:
+            self._channel.post(Records(records, request, left_out=found.left_out, seen=found.seen))
         if self._waiting:
             self._reactor.defer(self._send)

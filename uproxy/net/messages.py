@@ -198,6 +198,9 @@ class Records(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """For the flow log: records that it did not get since the last message, as there were too
     many. With the last message of an answer: earlier ones that were wanted too, as far as they can
     be counted."""
+    seen: int = 0
+    """With the last message of an answer: the number of the last record that there was, wanted or
+    not. So the same ones need not be looked at again."""
 
 
 FromWorker = Report | Ready | Unserved | Drained | Records
