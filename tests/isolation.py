@@ -42,6 +42,11 @@ def own_network() -> bool:
     return True
 
 
+def in_own_network() -> bool:
+    """Whether this process has moved. Then its sysctls below net concern nothing else."""
+    return _outside is not None
+
+
 @contextlib.contextmanager
 def network_of_the_machine() -> Iterator[None]:
     """This thread makes sockets, and starts processes, where the test process was started."""

@@ -9,13 +9,17 @@ import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
 
 import pytest
 
+from tests import isolation
 from tests.ports import free_port
 from uproxy.core.route import Frontend
 from uproxy.net import listening, pktinfo
 
+MIGRATION: Final = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 Opener = Callable[..., list[socket.socket]]
 
 
@@ -33,6 +37,18 @@ def opened() -> Iterator[Opener]:
             return found
 
         yield open_listeners
+
+
+@pytest.fixture(params=["0", "1"], ids=["closed", "moved"])
+def migration(request: pytest.FixtureRequest) -> Iterator[None]:
+    """net.ipv4.tcp_migrate_req: whether clients in the queue of a socket that closes move to
+    another one of its group. `uproxy doctor` says that either will do."""
+    if not (isolation.in_own_network() and MIGRATION.exists()):
+        pytest.skip("this takes a network of its own")
+    before = MIGRATION.read_text()
+    MIGRATION.write_text(request.param)
+    yield
+    MIGRATION.write_text(before)
 
 
 def tcp(address: str = "127.0.0.1") -> Frontend:
@@ -131,6 +147,7 @@ def test_connections_of_a_previous_run_do_not_hold_the_port(opened: Opener) -> N
     assert opened(frontend, 2)
 
 
+@pytest.mark.usefixtures("migration")
 def test_paused_is_refused_and_still_ours(opened: Opener) -> None:
     frontend = tcp()
     group = opened(frontend, 2)
@@ -150,6 +167,7 @@ def test_paused_is_refused_and_still_ours(opened: Opener) -> None:
     connect(frontend).close()
 
 
+@pytest.mark.usefixtures("migration")
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_new_clients_are_ignored_and_those_that_wait_stay(opened: Opener, address: str) -> None:
     frontend = tcp(address)
@@ -170,6 +188,7 @@ def test_new_clients_are_ignored_and_those_that_wait_stay(opened: Opener, addres
         assert newcomer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
 
 
+@pytest.mark.usefixtures("migration")
 def test_new_clients_are_accepted_again(opened: Opener) -> None:
     frontend = tcp()
     (sock,) = opened(frontend, 1)
@@ -184,6 +203,7 @@ def test_new_clients_are_accepted_again(opened: Opener) -> None:
             assert peer == client.getsockname()
 
 
+@pytest.mark.usefixtures("migration")
 def test_pausing_leaves_accepted_connections_alone(opened: Opener) -> None:
     frontend = tcp()
     (sock,) = opened(frontend, 1)

@@ -41,7 +41,8 @@ def backlog(machine: Machine) -> Finding:
 def accept_queues(machine: Machine) -> Finding:
     """With tcp_migrate_req, the kernel moves clients that wait in the queue of a socket that is
     closed to another one of its SO_REUSEPORT group. The control process keeps all sockets of a
-    group open, and closes them together once their queues are empty."""
+    group open, and closes them together once their queues are empty (the tests of listening sockets
+    run with both values)."""
     name = "tcp_migrate_req"
     if machine.number("net.ipv4.tcp_migrate_req"):
         return Finding(name, Result.OK, "on; uproxy works with it and without it")
