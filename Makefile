@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PLOTTING := $(VENV)/.plotting
 INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage check format simulate simulate-mutations faults announcing bench bench-quick bench-scale clean
+.PHONY: demo test coverage check format simulate simulate-mutations faults announcing bench bench-quick bench-scale screenshots clean
 
 demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
@@ -60,6 +60,10 @@ bench-quick: $(READY)
 
 bench-scale: $(READY)
 	$(BIN)/python -m bench.scale $(ARGS)
+
+# The pictures of the status page in docs/images, after SECONDS (300) of traffic.
+screenshots: $(PLOTTING)
+	$(BIN)/python -m tests.browser $(if $(SECONDS),--seconds $(SECONDS))
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

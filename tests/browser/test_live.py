@@ -24,7 +24,7 @@ BEYOND_THE_EDGE = """
         .map((each) => each.outerHTML.slice(0, 120))
 """
 BROKEN_ADDRESSES = """
-    [...document.querySelectorAll('.address')]
+    [...document.querySelectorAll('.address, .whole')]
         .filter((each) => {
             const range = document.createRange();
             range.selectNodeContents(each);

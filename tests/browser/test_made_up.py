@@ -100,23 +100,23 @@ def test_numbers_are_those_of_the_command_line(page: Page) -> None:
             assert count == counted(int(number), "flow")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.4, "0 s"),
-        (59.9, "59 s"),
-        (60, "1 min"),
-        (3599, "59 min"),
-        (3600, "1 h"),
-        (11999, "3 h 19 min"),
-        (86400, "1 d"),
-        (180000, "2 d 2 h"),
-    ],
-)
-def test_durations(page: Page, seconds: float, text: str) -> None:
+DURATIONS = {
+    0.4: "0 s",
+    59.9: "59 s",
+    60: "1 min",
+    3599: "59 min",
+    3600: "1 h",
+    11999: "3 h 19 min",
+    86400: "1 d",
+    180000: "2 d 2 h",
+}
+
+
+def test_durations(page: Page) -> None:
     with serving(FULL, []) as port:
         open_page(page, port)
-        assert page.run(f"import('/page/numbers.js').then((n) => n.duration({seconds}))") == text
+        script = f"import('/page/numbers.js').then((n) => {list(DURATIONS)}.map(n.duration))"
+        assert page.run(script) == list(DURATIONS.values())
 
 
 def test_ten_thousand_services(page: Page) -> None:
@@ -176,16 +176,55 @@ def test_the_server_goes_and_comes_back(page: Page) -> None:
         assert "node-2" in page.text()
 
 
-@pytest.mark.parametrize("state", list(FrontendState))
-def test_states_have_a_colour_and_a_word(page: Page, state: FrontendState) -> None:
-    status = msgspec.structs.replace(
-        FULL, frontends=(msgspec.structs.replace(NODE_PORT, state=state),)
+def test_states_have_a_colour_and_a_word(page: Page) -> None:
+    frontends = [
+        msgspec.structs.replace(frontend(state), state=FrontendState(state))
+        for state in FrontendState
+    ]
+    pills = """[...document.querySelectorAll('#ports .stateColumn .pill')].map((pill) =>
+        [pill.innerText, ...getComputedStyle(pill).color.match(/\\d+/g).map(Number)])"""
+    with serving(msgspec.structs.replace(FULL, frontends=tuple(frontends)), []) as port:
+        open_page(page, port)
+        found = page.run(pills)
+    assert [word for word, *_ in found] == [
+        "failed",
+        "conflict",
+        "degraded",
+        "paused",
+        "pending",
+        "elsewhere",
+        "serving",
+    ]
+    for word, red, green, _ in found:
+        assert (red > 3 * green) is (word in ("failed", "conflict", "degraded"))
+        assert (green > 3 * red) is (word == "serving")
+
+
+@pytest.mark.parametrize("width", [360, 800, 1280, 1920])
+def test_the_longest_names_fit(browser: Browser, width: int) -> None:
+    label = "x" * 63
+    long = msgspec.structs.replace(
+        NODE_PORT,
+        owner=ServicePortName(label, label, "p" * 15, "TCP"),
+        frontend=Frontend("TCP", "2001:db8:1111:2222:3333:4444:5555:6666", 65535),
+        state=FrontendState.FAILED,
+        reason="y" * 300,
     )
-    pill = "document.querySelector('#ports .stateColumn .pill')"
-    with serving(status, []) as port:
-        open_page(page, port, f"/?state={state}")
-        assert page.run(f"{pill}.innerText") == state
-        red, green, _ = map(int, page.run(f"getComputedStyle({pill}).color")[4:-1].split(","))
-    good, bad = state == "serving", state in ("failed", "degraded", "conflict")
-    assert (green > red) is good or state == "elsewhere"
-    assert (red > 3 * green) is bad
+    status = msgspec.structs.replace(
+        FULL,
+        node="n" * 253,
+        frontends=(long,),
+        services=(ServiceStatus(service=ObjectName(label, label), reason="z" * 300),),
+        not_ready=("r" * 500,),
+    )
+    events = [EventView(1.0, "Warning", "R" * 60, f"Service {label}/{label}", "w" * 1000)]
+    with serving(status, events) as port, browser.page(width=width) as page:
+        open_page(page, port)
+        page.run("document.querySelector('#ports .open').click()")
+        page.wait_for("document.querySelectorAll('.detail table').length")
+        scroll, client = page.run(
+            "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        assert scroll <= client <= width
+        addresses = "[...document.querySelectorAll('.detail .address')]"
+        assert set(page.run(f"{addresses}.map((each) => each.getClientRects().length)")) == {1}

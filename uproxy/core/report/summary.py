@@ -5,7 +5,6 @@ The page asks for this again and again. Everything about one Service is in /api/
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -134,14 +133,14 @@ def port_rows(
 def _row(owner: ServicePortName, frontends: Sequence[FrontendStatus], counts: Counters) -> PortRow:
     ordered = sorted(frontends, key=lambda each: (_RANK[each.state], each.kind, each.frontend))
     worst = ordered[0]
-    alike = Counter(each.state for each in ordered)[worst.state]
+    alike = [each for each in ordered if each.state == worst.state]
     return PortRow(
         service=f"{owner.namespace}/{owner.name}",
         port=owner.port,
         protocol=owner.protocol,
         state=worst.state,
-        reason=next((each.reason for each in ordered[:alike] if each.reason), ""),
-        concerned=alike,
+        reason=next((each.reason for each in alike if each.reason), ""),
+        concerned=len(alike),
         frontends=[str(each.frontend) for each in ordered],
         kinds=list(dict.fromkeys(each.kind for each in ordered)),
         backends=_backends(ordered),

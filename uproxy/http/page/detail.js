@@ -1,10 +1,13 @@
 // What is below an open row: the frontends of a Service port, and its pods.
 
 import { amount, byteSize, clock, counted } from "./numbers.js";
-import { address, element, pill } from "./text.js";
+import { address, element, pill, sentence } from "./text.js";
 import { portName } from "./model.js";
 
-/** A small table; each column is [title, className, what is in a cell]. Empty columns are left out. */
+/**
+ * A small table; each column is [title, className, what is in a cell, a limit]. Empty columns are
+ * left out. Up to the limit of characters a cell is not broken in favour of other columns.
+ */
 function table(title, all, rows) {
   const columns = all.filter(([, , content]) => rows.some((each) => content(each) !== ""));
   const made = element("table");
@@ -20,10 +23,11 @@ function table(title, all, rows) {
     cell.scope = "col";
     return cell;
   }));
-  body.append(...rows.map((each) => row(columns, "cell", ([name, className, content]) => {
+  body.append(...rows.map((each) => row(columns, "cell", ([name, className, content, limit]) => {
     const cell = element("td", undefined, className);
     const inside = content(each);
     if (inside !== "") cell.append(inside);
+    if (limit) cell.style.minWidth = `${Math.min(limit, cell.textContent.length + 2)}ch`;
     if (className === "number") cell.dataset.label = name;
     return cell;
   })));
@@ -43,7 +47,10 @@ function row(columns, role, cell) {
 }
 
 function text(content, className) {
-  return content === "" ? "" : element("span", content, className);
+  if (content === "") return "";
+  const made = element("span", undefined, className);
+  made.append(...sentence(content));
+  return made;
 }
 
 const FRONTENDS = [
@@ -63,21 +70,31 @@ function lastError(backend) {
   return `${backend.lastError} at ${clock(Date.parse(backend.lastErrorAt) / 1000)}`;
 }
 
-function milliseconds(seconds) {
-  return seconds === null || seconds === undefined ? "" : `${amount(seconds * 1000)} ms`;
+/** Within which half of the attempts have succeeded, and 99 % of them. */
+function connectTimes(backend) {
+  if (backend.connectP50 === null) return "";
+  return `${amount(backend.connectP50 * 1000)} / ${amount(backend.connectP99 * 1000)} ms`;
+}
+
+function state(backend) {
+  const made = element("span");
+  made.append(pill(backend.state, backend.state.replaceAll(" ", "-")));
+  if (backend.asideUntil) made.append(` until ${clock(Date.parse(backend.asideUntil) / 1000)}`);
+  return made;
 }
 
 const PODS = [
-  ["Pod", "name", (each) => text(each.pod)],
+  ["Pod", "name", (each) => text(each.pod), 22],
   ["Address", "", (each) => address(each.address)],
-  ["Node", "name", (each) => text([each.node, each.zone].filter(Boolean).join(", "))],
-  ["State", "", (each) => pill(each.state, each.state.replaceAll(" ", "-"))],
+  ["Node", "name", (each) => text([each.node, each.zone].filter(Boolean).join(", ")), 14],
+  ["State", "", state, 10],
   ["Flows", "number", (each) => text(amount(each.flows))],
   ["Active", "number", (each) => text(amount(each.activeFlows))],
   ["In", "number", (each) => text(byteSize(each.clientBytes))],
   ["Out", "number", (each) => text(byteSize(each.backendBytes))],
-  ["Connect", "number", (each) => text(milliseconds(each.connectP50))],
-  ["Failed", "name", (each) => text(failures(each), "trouble")],
+  ["Retries", "number", (each) => text(each.retries ? amount(each.retries) : "")],
+  ["Connect 50/99 %", "number", (each) => text(connectTimes(each))],
+  ["Failed", "name", (each) => text(failures(each), "trouble"), 20],
   ["Last error", "name", (each) => text([lastError(each), each.reason].filter(Boolean).join("; "), "soft")],
 ];
 

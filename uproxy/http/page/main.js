@@ -1,12 +1,12 @@
 // The page: asks for the state of the program every 2 s, and shows it.
 
-import { clock, counted, duration } from "./numbers.js";
+import { clock, duration } from "./numbers.js";
 import { details, detailsUrl } from "./detail.js";
 import { ORDERS, Rates, chosen, portName, sorted } from "./model.js";
 import { ask, repeat } from "./polling.js";
 import { makeSections, showEvents, showFlows, showSummary } from "./sections.js";
 import { PAGE, detailOf, makeHead, showOrder, showRows } from "./table.js";
-import { byId, element, write } from "./text.js";
+import { byId, element, sentence, write } from "./text.js";
 import { showTraffic, showWorkers } from "./tiles.js";
 
 const SPAN = 300;           // Seconds of samples.
@@ -122,7 +122,7 @@ function showState() {
   const wrong = [["Not ready", summary.notReady], ["Not healthy", summary.notHealthy], ["Notes", summary.notes]]
     .filter(([, reasons]) => reasons.length)
     .flatMap(([title, reasons]) => [
-      element("h3", title), ...reasons.slice(0, 20).map((reason) => element("p", reason)),
+      element("h3", title), ...reasons.slice(0, 20).map(paragraph),
       ...(reasons.length > 20 ? [element("p", `and ${reasons.length - 20} more`)] : []),
     ]);
   byId("notes").hidden = wrong.length === 0;
@@ -130,16 +130,18 @@ function showState() {
   if (before !== wrong.map((each) => each.textContent).join("")) byId("notes").replaceChildren(...wrong);
 }
 
+function paragraph(text) {
+  const made = element("p");
+  made.append(...sentence(text));
+  return made;
+}
+
 function showAge() {
-  if (summary) {
-    const uptime = duration(Date.now() / 1000 - summary.started);
-    write(byId("about"), `uproxy ${summary.version}, up ${uptime}`);
-  }
-  const age = Math.floor((performance.now() - updated) / 1000);
-  if (updated) {
-    const uptime = `${summary.version} · up ${duration(Date.now() / 1000 - summary.started)}`;
-    write(byId("updated"), `${uptime} · updated ${duration(age)} ago`);
-  }
+  if (!updated) return;
+  const age = (performance.now() - updated) / 1000;
+  const uptime = Date.now() / 1000 - summary.started;
+  write(byId("updated"),
+    `${summary.version} · up ${duration(uptime)} · updated ${duration(age)} ago`);
 }
 
 async function askHistory() {

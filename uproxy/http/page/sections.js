@@ -2,7 +2,7 @@
 
 import { amount, byteSize, clock, counted, duration } from "./numbers.js";
 import { portName } from "./model.js";
-import { address, byId, element, pill, printable, write } from "./text.js";
+import { address, byId, element, pill, sentence } from "./text.js";
 
 /** Lines of a list: more would make the page slow, and nobody would read them. */
 const MOST = 200;
@@ -41,8 +41,8 @@ function show(id, items) {
   section.hidden = items.length === 0;
   const lines = items.slice(0, MOST).map((item) => {
     const line = element("li");
-    if (typeof item === "string") write(line, item);
-    else line.append(...item.map((part) => typeof part === "string" ? printable(part) : part));
+    const parts = typeof item === "string" ? [item] : item;
+    line.append(...parts.flatMap((part) => typeof part === "string" ? sentence(part) : [part]));
     return line;
   });
   if (items.length > MOST) lines.push(element("li", `and ${items.length - MOST} more`));
@@ -59,8 +59,8 @@ function time(seconds) {
 
 export function showEvents(events) {
   show("events", events.map((each) => [
-    time(each.time), " ", pill(each.reason, each.type), ` `, element("b", each.regarding), " ",
-    element("span", each.note),
+    time(each.time), " ", pill(each.reason, each.type), " ", element("b", each.regarding),
+    ` ${each.note}`,
   ]));
 }
 
@@ -127,7 +127,7 @@ function announced(each) {
     : each.here ? "exported as a route by this node" : "";
   const other = each.conflict ? `${each.conflict} answers for it as well` : "";
   const rest = [each.services.join(", "), node, each.reason, other].filter(Boolean).join("; ");
-  return [address(each.address), element("span", `: ${rest}`)];
+  return [address(each.address), `: ${rest}`];
 }
 
 function pending(balancer) {

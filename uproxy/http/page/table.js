@@ -2,7 +2,7 @@
 
 import { amount, byteSize } from "./numbers.js";
 import { ORDERS, portName } from "./model.js";
-import { address, byId, element, pill, printable, write } from "./text.js";
+import { address, byId, element, pill, printable, sentence, write } from "./text.js";
 
 /** Rows at a time: a browser lays out thousands of them only slowly, and people do not read them. */
 export const PAGE = 100;
@@ -10,7 +10,7 @@ export const PAGE = 100;
 const COLUMNS = [
   { key: "state", title: "State", className: "stateColumn" },
   { key: "name", title: "Service port" },
-  { title: "Frontend", className: "medium" },
+  { title: "Frontend", className: "frontend medium" },
   { key: "backends", title: "Backends", className: "number narrow" },
   { key: "flows", title: "Flows/s", className: "number" },
   { key: "active", title: "Active", className: "number narrow" },
@@ -117,7 +117,7 @@ function fill({ row, detail }, port, open) {
   const button = name.querySelector("button");
   button.setAttribute("aria-expanded", String(open));
   detail.hidden = !open;
-  write(name.querySelector(".reason"), reason(port));
+  showReason(name.querySelector(".reason"), reason(port));
   showFrontend(frontend, port);
   const { rates } = port;
   const shown = [
@@ -132,6 +132,10 @@ function fill({ row, detail }, port, open) {
 
 function showPill(cell, state) {
   if (cell.textContent !== state) cell.replaceChildren(pill(state));
+}
+
+function showReason(place, text) {
+  if (place.textContent !== printable(text)) place.replaceChildren(...sentence(text));
 }
 
 function reason(port) {

@@ -19,6 +19,20 @@ export function element(tag, text, className) {
   return made;
 }
 
+const ADDRESS = /\[[\da-f:.]+\](?::\d+)?(?:\/\w+)?|\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?:\/\w+)?/gi;
+
+/** A sentence as nodes and texts: the addresses in it are not broken at the end of a line. */
+export function sentence(text) {
+  const shown = printable(text);
+  const parts = [];
+  let end = 0;
+  for (const found of shown.matchAll(ADDRESS)) {
+    parts.push(shown.slice(end, found.index), element("span", found[0], "whole"));
+    end = found.index + found[0].length;
+  }
+  return [...parts, shown.slice(end)];
+}
+
 /** An address, which is never broken: the style sheet needs to know how long it is. */
 export function address(text) {
   const made = element("span", text, "address");
