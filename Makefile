@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PLOTTING := $(VENV)/.plotting
 INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage check format simulate simulate-mutations faults announcing bench bench-quick bench-scale screenshots clean
+.PHONY: demo test coverage check format documents simulate simulate-mutations faults announcing bench bench-quick bench-scale screenshots clean
 
 demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
@@ -31,6 +31,11 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Documents that are written by the code; tests fail if they are not up to date.
+documents: $(READY)
+	$(BIN)/python -m tests.http.metrics_document > docs/metrics.md
+	$(BIN)/python -m uproxy.cli.config_schema > docs/uproxy-config.schema.json
 
 # Simulated kernels: SEEDS=100000 of them on all processors, or SEED=123 MODE=ring with its trace.
 simulate: $(READY)
