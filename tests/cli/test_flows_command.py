@@ -134,9 +134,17 @@ def test_what_cannot_be_asked_for(words: tuple[str, ...], says: str) -> None:
     assert says in found.stderr
 
 
-def test_no_flow() -> None:
-    found = run(Server(answer()), "web")
-    assert (found.exit_code, found.stdout) == (0, "No such flow has ended yet.\n")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "No flow has ended yet.\n"),
+        (("default/web",), "No flow of default/web has ended yet.\n"),
+        (("--bad", "web"), "No bad flow of web has ended yet.\n"),
+    ],
+)
+def test_no_flow(words: tuple[str, ...], says: str) -> None:
+    found = run(Server(answer()), *words)
+    assert (found.exit_code, found.stdout) == (0, says)
 
 
 @pytest.mark.parametrize("words", [("wbe",), ("-n", "prod"), ("-f", "wbe")])

@@ -267,7 +267,7 @@ def test_the_command(world: World) -> None:
     assert "pod-of-sampled" in table.stdout.splitlines()[1]
     document = json.loads(world.call("--service", "sampled", "-o", "json").stdout)
     assert document["flows"] == world.flows("sampled")
-    assert world.call("sampled", "--bad").stdout == "No such flow has ended yet.\n"
+    assert world.call("sampled", "--bad").stdout == "No bad flow of sampled has ended yet.\n"
     nothing = world.call("-n", "prod")
     assert (nothing.returncode, nothing.stdout) == (1, "")
     assert "prod" in nothing.stderr

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from uproxy.core.cluster import pod_history
 from uproxy.core.cluster.objects import (
     Endpoint,
     EndpointAddress,
+    EndpointConditions,
     EndpointPort,
     Endpoints,
     EndpointSlice,
@@ -113,6 +116,21 @@ def test_other_changes_of_a_slice_are_no_change_of_pods() -> None:
     world.has("web-1")
     assert world.at(250).pod == "web-0"
     assert world.at(350).pod == "web-1"
+
+
+def test_a_pod_that_ends_does_not_hide_its_successor() -> None:
+    """On the network of a node, both have the node's address."""
+    world = World()
+    world.has("web-0")
+    ending = Endpoint(
+        addresses=("10.0.0.1",),
+        conditions=EndpointConditions(terminating=True),
+        target_ref=TargetRef(kind="Pod", name="web-1"),
+    )
+    (slice_,) = world.state.slices_of(WEB)
+    endpoints = (*(slice_.endpoints or ()), ending)
+    world.state.apply("source", msgspec.structs.replace(slice_, endpoints=endpoints))
+    assert world.at(100).pod == "web-0"
 
 
 def test_legacy_endpoints() -> None:

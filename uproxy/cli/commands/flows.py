@@ -104,7 +104,7 @@ def command(
     found = fetch_flows(url, wanted)
     if not found.flows and (selected.namespace or selected.service):
         require(url, selected, fetch(url, selected))
-    printer = _Printer(output, follow=follow)
+    printer = _Printer(output, wanted, follow=follow)
     if not follow:
         printer.print(found)
         return
@@ -131,11 +131,18 @@ def _follow(url: str, wanted: FlowFilter, cursor: str, printer: _Printer) -> Non
         printer.print(found)
 
 
+def _kind(wanted: FlowFilter) -> str:
+    """What is looked for, in words."""
+    where = "/".join(filter(None, (wanted.namespace, wanted.service)))
+    return ("bad flow" if wanted.bad else "flow") + (f" of {where}" if where else "")
+
+
 class _Printer:
     """Prints flows in one of the formats; what is not a flow goes to stderr."""
 
-    def __init__(self, output: str, *, follow: bool) -> None:
+    def __init__(self, output: str, wanted: FlowFilter, *, follow: bool) -> None:
         self._json = output == "json"
+        self._kind = _kind(wanted)
         self._follow = follow
         self._width, paint = terminal()
         self._on_terminal = self._width is not None
@@ -176,7 +183,7 @@ class _Printer:
         if self._follow:
             return
         if not found.flows:
-            click.echo("No such flow has ended yet.")
+            click.echo(f"No {self._kind} has ended yet.")
         if self._on_terminal:
             for line in legend(found.flows, width=self._width):
                 click.echo(line)

@@ -206,6 +206,12 @@ class Endpoint(_Object, frozen=True):
     hints: EndpointHints | None = None
     target_ref: TargetRef | None = None
 
+    @property
+    def pod(self) -> str:
+        """The name of its pod; "" if it is none, or not known."""
+        target = self.target_ref
+        return target.name if target is not None and target.kind == "Pod" else ""
+
 
 class EndpointPort(_Object, frozen=True):
     name: str | None = None

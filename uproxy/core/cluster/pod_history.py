@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from uproxy.core.cluster.objects import Endpoints, EndpointSlice, Object, ObjectName
@@ -59,10 +59,7 @@ class PodHistory:
     def _places(self, service: ObjectName) -> dict[Backend, Place]:
         found = self._present.get(service)
         if found is None:
-            found = {}
-            for each in self._state.slices_of(service):
-                found.update(_endpoints(each))
-            self._present[service] = found
+            found = self._present[service] = _by_backend(self._state.slices_of(service))
             if len(self._present) > _SERVICES:
                 self._present.popitem(last=False)
         else:
@@ -85,9 +82,9 @@ class PodHistory:
     def _remember(
         self, service: ObjectName, before: EndpointSlice, after: EndpointSlice | None
     ) -> None:
-        still = dict(_endpoints(after)) if after is not None else {}
+        still = _by_backend([after]) if after is not None else {}
         now = self._clock()
-        for backend, place in _endpoints(before):
+        for backend, place in _by_backend([before]).items():
             if still.get(backend) != place:
                 key = service, backend
                 former = (*self._former.pop(key, ()), _Former(now, place))
@@ -96,15 +93,20 @@ class PodHistory:
             self._former.popitem(last=False)
 
 
-def _endpoints(of: EndpointSlice) -> Iterator[tuple[Backend, Place]]:
-    for endpoint in of.endpoints or ():
-        # kube-proxy uses the first address only.
-        address = parse_ip(endpoint.addresses[0]) if endpoint.addresses else None
-        if address is None:
-            continue
-        target = endpoint.target_ref
-        pod = target.name if target is not None and target.kind == "Pod" else ""
-        place = Place(pod, endpoint.node_name or "")
-        for port in of.ports or ():
-            if port.port:
-                yield Backend(address, port.port), place
+def _by_backend(slices: Iterable[EndpointSlice]) -> dict[Backend, Place]:
+    """A pod that does not terminate comes before one that does: on the network of a host, both may
+    have the same address."""
+    found: dict[Backend, Place] = {}
+    ending: dict[Backend, Place] = {}
+    for of in slices:
+        for endpoint in of.endpoints or ():
+            # kube-proxy uses the first address only.
+            address = parse_ip(endpoint.addresses[0]) if endpoint.addresses else None
+            if address is None:
+                continue
+            place = Place(endpoint.pod, endpoint.node_name or "")
+            places = ending if endpoint.conditions.terminating else found
+            for port in of.ports or ():
+                if port.port:
+                    places[Backend(address, port.port)] = place
+    return ending | found

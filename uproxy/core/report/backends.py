@@ -171,7 +171,7 @@ def counted_backends(
                 CountedBackend(
                     port=port,
                     backend=backend,
-                    pod=pod_name(endpoint) or totals.pod(port, backend),
+                    pod=endpoint.pod or totals.pod(port, backend),
                     node=endpoint.node_name or "",
                     zone=endpoint.zone or "",
                     aside_workers=exclusion.workers if exclusion is not None else 0,
@@ -184,7 +184,7 @@ def counted_backends(
 def pods_by_address(slices: Sequence[EndpointSlice]) -> dict[str, str]:
     """The names of pods by their addresses in canonical form."""
     found = endpoints_by_address(slices).items()
-    return {address: pod_name(each) for address, each in found if pod_name(each)}
+    return {address: each.pod for address, each in found if each.pod}
 
 
 def endpoints_by_address(slices: Sequence[EndpointSlice]) -> dict[str, Endpoint]:
@@ -199,12 +199,6 @@ def endpoints_by_address(slices: Sequence[EndpointSlice]) -> dict[str, Endpoint]
     return ending | found
 
 
-def pod_name(endpoint: Endpoint) -> str:
-    """The name of an endpoint's pod; "" if it is none, or not known."""
-    target = endpoint.target_ref
-    return target.name if target is not None and target.kind == "Pod" else ""
-
-
 def endpoints_of(
     slices: Sequence[EndpointSlice], ports: Sequence[ServicePortName]
 ) -> dict[ServicePortName, dict[Backend, str]]:
@@ -212,7 +206,7 @@ def endpoints_of(
     merged = merge(slices, "").ports
     return {
         name: {
-            each.backend: pod_name(each.endpoint)
+            each.backend: each.endpoint.pod
             for family in FAMILIES
             for each in merged.get(PortKey(family, name.port, name.protocol), ())
         }
@@ -252,7 +246,7 @@ def _status(
     state, reason = _state(each, uses, exclusion)
     return BackendStatus(
         backend=each.backend,
-        pod=pod_name(each.endpoint),
+        pod=each.endpoint.pod,
         node=each.endpoint.node_name or "",
         zone=each.endpoint.zone or "",
         state=state,
