@@ -212,6 +212,9 @@ def test_doctor(uproxy: Call, monkeypatch: pytest.MonkeyPatch, output: str, text
         strict_interfaces=(text, text),
         transparent=text,
         splice=text,
+        bridges=(text,),
+        bridge_rules=text,
+        has_pods=True,
     )
     monkeypatch.setattr(doctor, "examine", lambda: machine)
     done = uproxy("doctor", "-o", output)

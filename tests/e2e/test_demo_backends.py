@@ -146,6 +146,16 @@ def test_what_has_no_backend_is_said(tmp_path: Path, manifests: Manifests) -> No
         assert line in demo.text.splitlines()
 
 
+def test_what_is_wrong_with_manifests_is_said(tmp_path: Path, manifests: Manifests) -> None:
+    (manifests.directory / "service.yaml").write_text("apiVersion: v1\nkind: Services\n")
+    (manifests.directory / "odd.yaml").write_text("[")
+    with running(tmp_path, "--backends", str(manifests.directory)) as demo:
+        assert "No Service of these manifests can be served." in demo.text
+        assert f"{manifests.directory}/odd.yaml:" in demo.text
+        assert 'kind: "Services" is not a kind that Kubernetes has' in demo.text
+        assert not {"Try:", "SERVICE"} & set(demo.text.split())
+
+
 def test_names_that_harm_terminals(tmp_path: Path, manifests: Manifests) -> None:
     manifests.endpoints("127.0.9.1", name=NASTY["escape sequence"])
     ports = [{"name": NASTY["escape sequence"], "port": 80, "nodePort": free_port()}]

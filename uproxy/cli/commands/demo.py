@@ -34,10 +34,11 @@ from uproxy.core.cluster.state import ClusterState
 from uproxy.core.errors import SourceError
 from uproxy.core.printable import printable
 from uproxy.core.protocols import TCP
+from uproxy.core.report.findings import new_lines
 from uproxy.core.report.status import Status
 from uproxy.core.route import Frontend
 from uproxy.demo import backends, cluster, instructions
-from uproxy.sources.manifests.survey import survey
+from uproxy.sources.manifests.survey import Survey, survey
 from uproxy.text import logs
 
 _OTHER_PORTS = "choose other ports, for example with: uproxy demo --port-offset 1000"
@@ -96,12 +97,12 @@ def command(
     with tempfile.TemporaryDirectory(prefix="uproxy-demo-") as directory:
         try:
             paths = given or (cluster.write(Path(directory), port_offset),)
-            objects = survey(paths).catalog.objects()
+            read = survey(paths)
         except SourceError as error:
             raise CannotStart(str(error)) from None
         config = Config(
             manifests=paths,
-            node_name=_node_name(objects) if given else _NODE,
+            node_name=_node_name(read.catalog.objects()) if given else _NODE,
             nodeport_addresses=("localhost",),
             healthz_address=Address("127.0.0.1", 10256 + port_offset),
             metrics_address=Address("127.0.0.1", 10249 + port_offset),
@@ -121,7 +122,7 @@ def command(
             logging.getLogger("uproxy").setLevel(logging.ERROR if given else logging.WARNING)
             logging.getLogger(manifests.__name__).setLevel(logging.ERROR)
         try:
-            run_async(_Demo(config, objects, exit_after, own=not given).run())
+            run_async(_Demo(config, read, exit_after, own=not given).run())
         except CannotStart as error:
             raise CannotStart(f"{error.message}; {_OTHER_PORTS}") from None
 
@@ -134,11 +135,12 @@ def _node_name(objects: Sequence[Object]) -> str:
 
 class _Demo:
     def __init__(
-        self, config: Config, objects: Sequence[Object], exit_after: float | None, *, own: bool
+        self, config: Config, read: Survey, exit_after: float | None, *, own: bool
     ) -> None:
         """`own`: whether the manifests are those of the demo."""
         self._config = config
-        self._objects = objects
+        self._objects = read.catalog.objects()
+        self._findings = read.findings
         self._exit_after = exit_after
         self._own = own
         self._backends = backends.Backends()
@@ -191,23 +193,33 @@ class _Demo:
     def _instructions(self, status: Status, width: int | None, paint: Paint) -> Iterator[str]:
         rows, more = instructions.first_rows(status)
         cells = [tuple(map(printable, row)) for row in rows]
-        yield from grouped(instructions.HEAD, cells, width=width, paint=paint)
-        if more:
-            yield f"... and {more:,} more; uproxy status shows all"
-        yield ""
-        missing = instructions.without_backends(self._backends.missing)
-        for line in (*instructions.not_served(status), *missing):
+        if rows:
+            yield from grouped(instructions.HEAD, cells, width=width, paint=paint)
+            if more:
+                yield f"... and {more:,} more; uproxy status shows all"
+            yield ""
+        for line in self._remarks(status):
             yield from paragraph(printable(line), width=width, indent="  ")
         yield ""
-        yield "Try:"
-        yield from map(printable, instructions.command_lines(instructions.suggestions(status)))
-        yield ""
+        suggestions = instructions.suggestions(status)
+        if suggestions:
+            yield "Try:"
+            yield from map(printable, instructions.command_lines(suggestions))
+            yield ""
         if self._own:
             for line in instructions.notes(status):
                 yield from paragraph(line, width=width or _WIDE)
             yield ""
         yield from map(printable, self._where_to_look(status))
         yield ""
+
+    def _remarks(self, status: Status) -> Iterator[str]:
+        """What is not as one may expect it, or wrong."""
+        if not (status.frontends or status.health_checks):
+            yield "No Service of these manifests can be served."
+        yield from new_lines((), self._findings)
+        yield from instructions.not_served(status)
+        yield from instructions.without_backends(self._backends.missing)
 
     def _where_to_look(self, status: Status) -> Iterator[str]:
         metrics = self._config.metrics_address
