@@ -26,7 +26,7 @@ have changed without the end of a flow."""
 
 
 class CapacityQueue:
-    """Counts the TCP flows of a worker, and has the listeners that wait for room."""
+    """The listeners of a worker that wait for room."""
 
     def __init__(self, reactor: Reactor, capacity: Capacity) -> None:
         self.waiting: dict[Callable[[], None], None] = {}
@@ -39,14 +39,6 @@ class CapacityQueue:
         self.resumed = RESUMED
         self.pause = PAUSE
         self._timer: asyncio.TimerHandle | None = None
-
-    def tcp_flow_began(self) -> None:
-        self._capacity.tcp += 1
-
-    def tcp_flow_ended(self) -> None:
-        self._capacity.tcp -= 1
-        if self.waiting:
-            self.resume_if_room()
 
     def descriptor_refused(self) -> None:
         """A descriptor, or memory for one, was refused."""

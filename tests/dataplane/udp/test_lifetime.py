@@ -193,12 +193,13 @@ class TestEndOfFlows:
     async def test_tcp_uses_up_the_capacity(self) -> None:
         async with world(max_flows=1) as w:
             listener = w.listen(w.server().backend)
-            w.context.queue.tcp_flow_began()
+            w.context.capacity.tcp += 1
             client = w.client(listener)
             client.send(b"anybody?")
             await eventually(lambda: w.dropped(DropReason.CAPACITY) == 1)
             assert w.counters.flows == 0
-            w.context.queue.tcp_flow_ended()
+            w.context.capacity.tcp -= 1
+            w.context.queue.resume_if_room()
             assert await client.ask(b"now?") == b"now?"
 
     async def test_closing_the_listener(self) -> None:

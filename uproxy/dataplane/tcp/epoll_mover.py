@@ -55,6 +55,7 @@ class EpollMover:
 
     __slots__ = ("_owner", "_shared", "from_backend", "from_client")
 
+    uses_epoll = True
     from_client: EpollDirection
     from_backend: EpollDirection
 

@@ -154,7 +154,10 @@ class TcpListener:
     def flow_ended(self, flow: Flow) -> None:
         """One of `flows` is over."""
         self.flows.discard(flow)
-        self.context.queue.tcp_flow_ended()
+        context = self.context
+        context.capacity.tcp -= 1
+        if context.queue.waiting:
+            context.queue.resume_if_room()
         if self._closed and not self.flows:
             self._gone()
 

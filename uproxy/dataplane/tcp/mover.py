@@ -87,6 +87,9 @@ class Owner(Protocol):
 class Mover(Protocol):
     """Moves the bytes of one flow."""
 
+    uses_epoll: bool
+    """Whether it has the sockets registered with the reactor, which its owner has to end."""
+
     @property
     def from_client(self) -> Progress:
         """The direction from the client to the backend; there is one once the mover is started."""

@@ -69,6 +69,7 @@ class RingMover:
     __slots__ = ("_backend", "_ring", "_silent", "from_backend", "from_client", "half_closed",
                  "owner")  # fmt: skip
 
+    uses_epoll = False
     from_client: RingDirection
     from_backend: RingDirection
 
