@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from tests.builders import endpoint, endpoint_slice, node, port, service
 from tests.ports import free_port
-from uproxy.config.settings import Config
+from uproxy.config.settings import Address, Config
 from uproxy.control.daemon import Daemon
 from uproxy.control.machine import Machine
 from uproxy.core.cluster.objects import Object
@@ -64,3 +64,19 @@ async def test_the_first_sync_knows_the_node() -> None:
     first = next(index for index, each in enumerate(told) if isinstance(each, Open))
     networks = [each.networks for each in told[:first] if isinstance(each, LocalClients)]
     assert networks[-1:] == [("10.0.0.0/24",)]
+
+
+async def test_no_status_is_healthy_while_probes_get_no_answer() -> None:
+    """Whatever else has their port says nothing about this program."""
+    with socket.create_server((_ADDRESS, 0)) as taken:
+        health = Address(*taken.getsockname())
+        daemon = Daemon(Config(healthz_address=health, metrics_address=None), None, Machine())
+        (server,) = daemon.servers
+        async with server:
+            (said,) = [each for each in daemon.status.now().not_healthy if "/healthz" in each]
+            assert said.startswith("/healthz and /readyz do not answer: ")
+            assert str(health.port) in said
+            assert said not in daemon.status.now().notes, "it is said once"
+            taken.close()
+            await server.open()
+            assert not [each for each in daemon.status.now().not_healthy if "/healthz" in each]

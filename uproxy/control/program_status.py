@@ -15,7 +15,7 @@ from uproxy.control.backends import Backends
 from uproxy.control.client_ip_preservation import ClientIPPreservation
 from uproxy.control.cluster_client import ClusterClient
 from uproxy.control.ended_flows import EndedFlows
-from uproxy.control.http_servers import server_problems
+from uproxy.control.http_servers import HEALTH, server_problems
 from uproxy.control.listeners import Listeners
 from uproxy.control.load_balancer.load_balancer import LoadBalancer
 from uproxy.control.machine import Machine
@@ -88,8 +88,9 @@ class ProgramStatus:
         load_balancer = self.load_balancer.status() if self.load_balancer is not None else None
         announced = load_balancer.announced() if load_balancer is not None else {}
         frontends = tuple(self._frontends(announced))
-        unready, unhealthy = self._not_ready(frontends), self.reasons_not_healthy()
-        notes = self.notes()
+        unready = self._not_ready(frontends)
+        unhealthy = (*self.reasons_not_healthy(), *self._unanswered_probes())
+        notes = [each for each in self.notes() if each not in unhealthy]
         return Status(
             node=self.config.node_name,
             synced=self.reconciler.state.synced,
@@ -154,6 +155,12 @@ class ProgramStatus:
         """Why /healthz fails; empty: it succeeds."""
         return (*self.health.problems(time.monotonic()), *self._not_eligible())
 
+    def _unanswered_probes(self) -> Iterator[Reason]:
+        """Why no probe gets an answer of this program, whatever that would be."""
+        for each in self.servers:
+            if each.name == HEALTH and each.reason:
+                yield _closed(each)
+
     def reasons_not_ready(self) -> Sequence[Reason]:
         """Why /readyz fails; empty: it succeeds."""
         reconciler = self.reconciler
@@ -175,9 +182,7 @@ class ProgramStatus:
         conflicts = self.port_conflicts()
         reasons += [(ReasonKind.PORTS_TAKEN, text) for text in conflicts]
         reasons += [
-            (ReasonKind.HTTP_SERVER, f"{e.name}: {e.reason}")
-            for e in self.servers
-            if e.reason and not (conflicts and is_taken(e.reason))
+            _closed(e) for e in self.servers if e.reason and not (conflicts and is_taken(e.reason))
         ]
         return [Reason(kind, text) for kind, text in reasons if text]
 
@@ -261,3 +266,9 @@ class ProgramStatus:
             text = f"cannot apply changes: {self.reconciler.trouble}"
             reasons.append(Reason(ReasonKind.NOT_APPLIED, text))
         return reasons
+
+
+def _closed(server: HttpServer) -> Reason:
+    """That a server of the program itself could not be opened."""
+    what = "/healthz and /readyz do not answer" if server.name == HEALTH else server.name
+    return Reason(ReasonKind.HTTP_SERVER, f"{what}: {server.reason}")

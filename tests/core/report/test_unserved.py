@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.builders import port, service, table
-from uproxy.core.report.overview import unserved
+from uproxy.core.report.overview import frontend_statuses, unserved
 from uproxy.core.report.readiness import kinds, not_ready, texts
 from uproxy.core.route import Frontend
+from uproxy.core.routing.plan import Actual
 from uproxy.core.routing.retries import Failure
 
 ONE, TWO = Frontend("TCP", "10.96.0.1", 80), Frontend("TCP", "10.96.0.1", 81)
@@ -34,6 +35,10 @@ def test_reasons(
 ) -> None:
     missing = unserved(TABLE, opened.__contains__, failures)
     assert texts(not_ready(missing, waiting_for=(), draining=False)) == reasons
+    actual = {each: Actual(route=TABLE.routes[each], paused=False) for each in opened}
+    shown = list(frontend_statuses(TABLE, actual, failures))
+    told = texts(not_ready(shown, waiting_for=(), draining=False))
+    assert told == reasons, "the status says what /readyz says"
 
 
 def test_at_the_start_one_line_says_it_all() -> None:
