@@ -86,6 +86,9 @@ def test_a_start_without_an_api_server(api: ThreadedApi, tmp_path: Path) -> None
             assert re.search(r"\nserving the last-known state of \S+Z: the API .*\n", text)
             assert "cannot watch services: connection refused\n" in text
             assert "serving the last-known state of" in second.log
+            _, text = second.get(second.metrics, "/metrics")
+            assert 'uproxy_problems{kind="last-known state served"} 1.0\n' in text
+            assert "\nuproxy_ready 1.0\n" in text
             with socket.create_connection((WEB, port), 5) as flow:
                 assert read_line(flow) == "a"
                 api.call(lambda server: server.delete(SERVICES, "gone"))
@@ -107,6 +110,9 @@ def test_a_damaged_file_is_ignored(api: ThreadedApi, tmp_path: Path) -> None:
     with pod("a") as a, following(api, tmp_path, ready=False) as running:
         wait_for("the message", lambda: "the last-known state is ignored" in running.log)
         assert running.get(running.health, "/readyz")[0] == 503
+        _, text = running.get(running.metrics, "/metrics")
+        assert 'uproxy_problems{kind="starting"} 1.0\n' in text
+        assert "\nuproxy_ready 0.0\n" in text
         api.start()
         apply(api, cluster_ip("web", WEB, port), *endpoints("web", [a]))
         wait_for("it is served", lambda: not refused(WEB, port))

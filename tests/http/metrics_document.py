@@ -159,7 +159,7 @@ _SHARED: Final = {
 }
 """What kube-proxy has of that name, by the first word of the name; of the others it has none."""
 
-_VALUES: Final[Mapping[str, tuple[str, type[StrEnum]]]] = {
+LABEL_VALUES: Final[Mapping[str, tuple[str, type[StrEnum]]]] = {
     "uproxy_dropped_total": ("reason", DropReason),
     "uproxy_frontends": ("state", FrontendState),
     "uproxy_problems": ("kind", ReasonKind),
@@ -246,7 +246,7 @@ def _values() -> Iterator[str]:
     yield from _title("Values of labels", "")
     rows = (
         (f"`{label}`", f"`{name}`", ", ".join(f"`{each.value}`" for each in values))
-        for name, (label, values) in _VALUES.items()
+        for name, (label, values) in LABEL_VALUES.items()
     )
     yield from _table(("label", "of", "values"), rows)
 

@@ -73,6 +73,13 @@ def labels_of(expression: str, exported: Mapping[str, frozenset[str]]) -> frozen
     return _OF_TARGETS.union(*(known.get(each, ()) for each in named(expression).metrics))
 
 
+def selected_values(expression: str) -> Iterator[tuple[str, str, str]]:
+    """Metric, label and value, for each that a selector names; those of simple patterns too."""
+    for metric, matchers in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", expression):
+        for label, text in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"([^\"]*)\"", matchers):
+            yield from ((metric, label, value) for value in text.split("|"))
+
+
 def _of_histograms(exported: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[str]]:
     return {
         f"{metric}{suffix}": labels if suffix == "_bucket" else labels - {"le"}

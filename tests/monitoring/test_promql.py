@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.monitoring.promql import labels_of, unknown
+from tests.monitoring.promql import labels_of, selected_values, unknown
 
 EXPORTED = {
     "a_total": frozenset({"reason", "service"}),
@@ -49,3 +49,13 @@ def test_what_is_not_exported_is_found(expression: str, missing: list[str]) -> N
 )
 def test_labels_of_results(expression: str, labels: set[str]) -> None:
     assert labels_of(expression, EXPORTED) == labels
+
+
+def test_selected_values() -> None:
+    found = selected_values('rate(a_total{x=~"1|2", y="z"}[5m]) / sum(b{x!="3"}) * c')
+    assert list(found) == [
+        ("a_total", "x", "1"),
+        ("a_total", "x", "2"),
+        ("a_total", "y", "z"),
+        ("b", "x", "3"),
+    ]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.builders import port, service, table
 from uproxy.core.report.overview import frontend_statuses, unserved
-from uproxy.core.report.readiness import kinds, not_ready, texts
+from uproxy.core.report.readiness import count_kinds, kinds, not_ready, texts
 from uproxy.core.route import Frontend
 from uproxy.core.routing.plan import Actual
 from uproxy.core.routing.retries import Failure
@@ -52,3 +52,4 @@ def test_kinds_are_counted_without_names() -> None:
     found = list(not_ready(missing, waiting_for=(), draining=True))
     assert kinds(found) == ["draining: 1", "frontend not open: 2"]
     assert kinds([]) == []
+    assert count_kinds(found * 2) == {"draining": 1, "frontend not open": 2}
