@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from itertools import islice
 from typing import Final
 
@@ -55,17 +55,6 @@ class CountReports:
         for name in gone:
             self._reported.pop(name, None)
         return changes
-
-    def failing(
-        self, changes: Iterable[tuple[ServicePortName, Counters]]
-    ) -> list[tuple[ServicePortName, tuple[Backend, ...]]]:
-        """Backends that have not answered, of the ports among the changes where some have not."""
-        ports = self._ports.all
-        return [
-            (name, ports[name].balancer.failing())
-            for name, counters in changes
-            if counters.dial_failures and name in ports
-        ]
 
     def backends(self, clock_offset: float, most: int = MOST_BACKENDS) -> list[BackendReport]:
         """What was counted of backends since they were reported, `most` at a time."""

@@ -134,9 +134,8 @@ class Worker:
         same = not changes and not backends and not any(paths) and flow_limit == self._flow_limit
         self._unchanged = self._unchanged + 1 if same else 0
         if self._unchanged % _SIGN_OF_LIFE == 0:
-            failing = self._count_reports.failing(changes)
             active = self._context.active
-            self._channel.post(Report(changes, active, flow_limit, failing, *paths, backends))
+            self._channel.post(Report(changes, active, flow_limit, *paths, backends))
         self._flow_limit = flow_limit
 
     def stop_accepting(self) -> None:

@@ -162,9 +162,6 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=True):
     flow_limit: int = 0
     """The flows that it can have, where its limit of open files allows fewer than its share of
     --max-flows; else 0."""
-    failing: list[tuple[ServicePortName, tuple[Backend, ...]]] = []
-    """Backends that could not be reached and have not answered since; not more than a few of each
-    Service port."""
     astray: list[Astray] = []
     """Each is reported once, and again after it was in `LocalClients.astray` and is no longer."""
     witnesses: list[Witness] = []

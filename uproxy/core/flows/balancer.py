@@ -13,9 +13,6 @@ _REMEMBERED = 64
 """Tuples of backends whose rotation is remembered. Every message to a worker brings tuples of its
 own, so a service port has one for each of its policies and frontends."""
 
-_NAMED = 8
-"""How many failed backends are named in a report."""
-
 _ROUND_ROBIN = BalancerKind.ROUND_ROBIN
 _RANDOM = BalancerKind.RANDOM
 
@@ -92,10 +89,6 @@ class Balancer:
         members = frozenset(backends) if rotation is None else rotation.members
         if self._ejections.failed(backend, members, now):
             tally.ejections += 1
-
-    def failing(self) -> tuple[Backend, ...]:
-        """The backends that failed last and have not answered since, 8 at most."""
-        return self._ejections.failing[-_NAMED:]
 
     def succeeded(self, route: Route, backend: Backend, client: str, now: float) -> None:
         """Note that a backend has answered. It is no longer set aside, and with session affinity

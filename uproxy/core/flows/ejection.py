@@ -33,11 +33,6 @@ class Ejections:
         self.until = float("-inf")
         """When the last backend that is set aside comes back."""
 
-    @property
-    def failing(self) -> tuple[Backend, ...]:
-        """Those that have failed, the first of them first."""
-        return tuple(self.streaks)
-
     def aside(self, now: float) -> set[Backend]:
         """Those that get no new flows now."""
         return {backend for backend, streak in self.streaks.items() if now < streak.until}
