@@ -61,8 +61,23 @@ def nasty_status(text: str) -> StatusView:
         for state in ("serving", "paused", "failed", text)
         for version in (text, None)
     ]
+    backend = views.backend(
+        "10.0.0.1:80",
+        address=text,
+        pod=text,
+        node=text,
+        zone=text,
+        state=text,
+        reason=text,
+        failures={text: 7, "EIO": 1},
+        last_error=text,
+        last_error_at=text,
+        aside_workers=1,
+    )
+    aside = msgspec.structs.replace(backend, aside_until=text)
     return views.status(
         node=text,
+        ports=[views.port(backend, aside, service_port=text, protocol=text)],
         frontends=[*frontends, views.frontend(f"{text}/wob")],
         services=[views.not_served("default/web", text), views.not_served(text, text)],
         objects=[ObjectStatus(where="Service default/web", field=text, reason=text)],
@@ -130,6 +145,7 @@ def uproxy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         ["explain", "default/web"],
         ["explain", "default/wob"],
         ["top", "--once"],
+        ["top", "--backends", "--once"],
         ["status", "--no-headers"],
         ["status", "web"],
         ["status", "-o", "name"],

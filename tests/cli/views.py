@@ -63,7 +63,7 @@ def counts(**parts: Any) -> CountsView:
     return msgspec.structs.replace(frontend().counts, **parts)
 
 
-def backend(address: str, **parts: Any) -> BackendView:
+def backend(address: str, /, **parts: Any) -> BackendView:
     """A backend that is used and has had no flow, but for what is given."""
     host, _, number = address.rpartition(":")
     found = BackendStatus(

@@ -250,6 +250,22 @@ async def test_a_worker_killed_in_the_middle_of_a_frame() -> None:
         assert made.workers.counters() == {WEB: Counters(flows=3)}
 
 
+async def test_reports_and_ends_are_told_with_the_worker_that_they_are_of() -> None:
+    """Counts of backends are kept elsewhere, by worker."""
+    told: list[tuple[str, int]] = []
+    async with world(
+        2,
+        reported=lambda worker, _: told.append(("report", worker)),
+        ended=lambda worker: told.append(("end", worker)),
+    ) as made:
+        await made.workers.ready()
+        await eventually(lambda: {("report", 0), ("report", 1)} <= set(told))
+        assert not [each for each in told if each[0] == "end"]
+        made.processes[1].end(-signal.SIGKILL)
+        await eventually(lambda: ("end", 1) in told)
+        assert ("end", 0) not in told
+
+
 async def test_few_descriptors_are_told_once_for_all_workers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
