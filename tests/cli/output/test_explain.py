@@ -102,6 +102,12 @@ def test_failures_are_counted_and_explained() -> None:
     assert "; 1 failed dial, 3 retried" in text
     assert "  Dropped   2 dial_failed: no backend could be reached" in text
     assert "  Dropped   1 newer" in lines
+    assert "  Bad ends  their clients, pods and reasons: uproxy flows --bad default/web" in lines
+
+
+def test_what_has_no_failures_does_not_lead_to_them() -> None:
+    lines = explanation(status(frontends=[frontend(counts=counts(flows=5))]), WEB)
+    assert not any("uproxy flows" in line for line in lines)
 
 
 def test_a_reason_that_ends_with_a_question_gets_no_full_stop() -> None:

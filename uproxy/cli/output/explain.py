@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from shlex import quote
 from typing import Final
 
 from uproxy.cli.output.backends import backend_table, failed_dials, pod_names
@@ -147,6 +148,12 @@ def _facts(
         meaning = drop_meaning(reason)
         text = f"{amount(count)} {reason}" + (f": {meaning}" if meaning else "")
         yield "", "Dropped", text
+    if each.counts.dropped or each.counts.dial_failures:
+        yield (
+            "",
+            "Bad ends",
+            f"their clients, pods and reasons: uproxy flows --bad {quote(each.service)}",
+        )
 
 
 def _has_datagrams(protocol: str) -> bool:
