@@ -81,6 +81,7 @@ def prometheus(directory: Path, metrics: int, rules: str) -> Iterator[Prometheus
         "scrape_configs": [
             {
                 "job_name": "uproxy",
+                "honor_labels": True,
                 "static_configs": [{"targets": [f"127.0.0.1:{metrics}"]}],
             }
         ],
