@@ -69,7 +69,7 @@ def _services(pods: list[Pod], port: int, broken: int) -> Iterator[dict[str, Any
     far = {"name": "main", "port": 65535, "protocol": "TCP"}
     families = {"clusterIP": "fd00:10:96::77", "ipFamilies": ["IPv6"]}
     yield service("far", type="ClusterIP", ports=[far], externalIPs=[LONGEST], **families)
-    yield endpoint_slice("far", "IPv6", "fd00::77", 8080)
+    yield endpoint_slice("far", "IPv6", LONGEST.replace("7334", "7335"), 65535)
 
 
 def named(slices: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -83,7 +83,7 @@ def named(slices: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def endpoint_slice(name: str, family: str, address: str, port: int) -> dict[str, Any]:
     """An EndpointSlice of one pod that is not there."""
-    pod = {"kind": "Pod", "namespace": "default", "name": f"{name}-0"}
+    pod = {"kind": "Pod", "namespace": "default", "name": f"{name}-7d9f8b6c5d-x2lqz"}
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",

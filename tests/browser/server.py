@@ -6,27 +6,40 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from uproxy.config.settings import Address
 from uproxy.core.report.history import HistoryView
 from uproxy.core.report.recent_events import EventView
 from uproxy.core.report.status import Status
 from uproxy.core.report.telemetry import Telemetry
-from uproxy.http.api import api_app
+from uproxy.http.api import FindFlows, api_app
 from uproxy.http.server import HttpServer
 
 _PATIENCE = 20.0
 
 
 @contextmanager
-def serving(status: Status, events: list[EventView], port: int = 0) -> Iterator[int]:
+def serving(
+    status: Status,
+    events: list[EventView],
+    port: int = 0,
+    *,
+    version: str = "1",
+    flows: FindFlows | None = None,
+) -> Iterator[int]:
     """The port that answers, until the end."""
+    more: dict[str, Any] = {} if flows is None else {"flows": flows}
     started: list[int] = []
     ready, ended = threading.Event(), threading.Event()
 
     async def serve() -> None:
         app = api_app(
-            lambda: status, Telemetry(), history=lambda _: HistoryView(2.0, [], events), version="1"
+            lambda: status,
+            Telemetry(),
+            history=lambda _: HistoryView(2.0, [], events),
+            version=version,
+            **more,
         )
         async with HttpServer(app, [Address("127.0.0.1", port)], name="metrics") as server:
             started.extend(each.port for each in server.bound)

@@ -223,7 +223,7 @@ def test_events_and_bad_flows(browser: Browser, url: str) -> None:
         flows = page.run("document.querySelector('#flows').innerText")
     assert "PortConflict" in events
     assert "is starting" in events
-    assert "SC default/broken:main/TCP from 127.0.0.1 to broken-0" in flows
+    assert "SC default/broken:main/TCP from 127.0.0.1 to broken-7d9f8b6c5d-x2lqz" in flows
     assert "ECONNREFUSED" in flows
 
 

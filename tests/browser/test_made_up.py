@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import msgspec
@@ -15,6 +16,7 @@ from tests.ports import free_port
 from uproxy.cli.output.numbers import amount, byte_size, counted
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.counters import Counters
+from uproxy.core.report.flow_format import FlowFilter, FlowsView
 from uproxy.core.report.recent_events import EventView
 from uproxy.core.report.status import FrontendState, FrontendStatus, ObjectStatus, ServiceStatus
 from uproxy.core.route import Backend, Frontend, ServicePortName
@@ -174,6 +176,29 @@ def test_the_server_goes_and_comes_back(page: Page) -> None:
         page.wait_for("document.querySelector('#gone').hidden")
         assert float(page.run("getComputedStyle(document.querySelector('#ports')).opacity")) == 1
         assert "node-2" in page.text()
+
+
+def test_another_version_brings_its_own_page(page: Page) -> None:
+    port = free_port()
+    with serving(FULL, [], port, version="1"):
+        open_page(page, port)
+        page.run("window.loaded = true")
+        page.wait_for("document.querySelector('#updated').textContent.startsWith('1 · ')")
+    with serving(FULL, [], port, version="2"):
+        page.wait_for("document.querySelector('#updated')?.textContent.startsWith('2 · ')")
+        assert page.run("window.loaded") is None
+
+
+def test_a_worker_that_hangs_does_not_stop_the_page(page: Page) -> None:
+    async def hang(_: FlowFilter) -> FlowsView:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    answers = "performance.getEntriesByName(location.origin + '/api/v1/summary').length"
+    with serving(FULL, [], flows=hang) as port:
+        open_page(page, port)
+        page.wait_for(f"{answers} >= 3")
+        assert page.run("document.querySelector('#gone').hidden") is True
 
 
 def test_states_have_a_colour_and_a_word(page: Page) -> None:

@@ -12,7 +12,7 @@ function table(title, all, rows) {
   const columns = all.filter(([, , content]) => rows.some((each) => content(each) !== ""));
   const made = element("table");
   made.setAttribute("aria-label", title);
-  // Phones show rows as blocks, which are still a table for screen readers.
+  // Where rows are shown as blocks, this is still a table for screen readers.
   made.setAttribute("role", "table");
   const head = element("thead");
   const body = element("tbody");
@@ -53,6 +53,9 @@ function text(content, className) {
   return made;
 }
 
+/** The reason of this state is that attempts have failed, which has a column of its own. */
+const SET_ASIDE = "set aside";
+
 const FRONTENDS = [
   ["Frontend", "", (each) => address(each.frontend)],
   ["Kind", "", (each) => text(each.kind)],
@@ -60,14 +63,11 @@ const FRONTENDS = [
   ["Reason", "name", (each) => text(each.reason, "soft")],
 ];
 
-/** "2 ECONNREFUSED, 1 ETIMEDOUT". */
+/** "2 ECONNREFUSED, 1 ETIMEDOUT, last at 12:34:56". */
 function failures(backend) {
-  return Object.entries(backend.failures).map(([name, count]) => `${amount(count)} ${name}`).join(", ");
-}
-
-function lastError(backend) {
-  if (!backend.lastError) return "";
-  return `${backend.lastError} at ${clock(Date.parse(backend.lastErrorAt) / 1000)}`;
+  const counts = Object.entries(backend.failures).map(([name, count]) => `${amount(count)} ${name}`);
+  if (backend.lastErrorAt) counts.push(`last at ${clock(Date.parse(backend.lastErrorAt) / 1000)}`);
+  return counts.join(", ");
 }
 
 /** Within which half of the attempts have succeeded, and 99 % of them. */
@@ -87,15 +87,15 @@ const PODS = [
   ["Pod", "name", (each) => text(each.pod), 22],
   ["Address", "", (each) => address(each.address)],
   ["Node", "name", (each) => text([each.node, each.zone].filter(Boolean).join(", ")), 14],
-  ["State", "", state, 10],
+  ["State", "line", state],
   ["Flows", "number", (each) => text(amount(each.flows))],
   ["Active", "number", (each) => text(amount(each.activeFlows))],
   ["In", "number", (each) => text(byteSize(each.clientBytes))],
   ["Out", "number", (each) => text(byteSize(each.backendBytes))],
   ["Retries", "number", (each) => text(each.retries ? amount(each.retries) : "")],
-  ["Connect 50/99 %", "number", (each) => text(connectTimes(each))],
-  ["Failed", "name", (each) => text(failures(each), "trouble"), 20],
-  ["Last error", "name", (each) => text([lastError(each), each.reason].filter(Boolean).join("; "), "soft")],
+  ["Connect", "number", (each) => text(connectTimes(each))],
+  ["Failed", "name", (each) => text(failures(each), "trouble"), 19],
+  ["Reason", "name", (each) => text(each.state === SET_ASIDE ? "" : each.reason, "soft")],
 ];
 
 const ADDRESSES = [
@@ -145,6 +145,14 @@ export function details(port, answer) {
   if (pods.length) parts.push(table(`Pods of ${name}`, PODS, pods));
   else if (port.backends.length) parts.push(table(`Backends of ${name}`, ADDRESSES, backends(frontends)));
   return parts;
+}
+
+/** Tables that are too wide for their place show each row as a block: on phones most of them do. */
+export function fit(place) {
+  for (const each of place.querySelectorAll("table")) {
+    each.classList.remove("blocks");
+    each.classList.toggle("blocks", each.offsetWidth > place.clientWidth);
+  }
 }
 
 /** The query for what `details` needs. */

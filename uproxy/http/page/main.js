@@ -1,7 +1,7 @@
 // The page: asks for the state of the program every 2 s, and shows it.
 
 import { clock, duration } from "./numbers.js";
-import { details, detailsUrl } from "./detail.js";
+import { details, detailsUrl, fit } from "./detail.js";
 import { ORDERS, Rates, chosen, portName, sorted } from "./model.js";
 import { ask, repeat } from "./polling.js";
 import { makeSections, showEvents, showFlows, showSummary } from "./sections.js";
@@ -18,7 +18,7 @@ const open = new Set();     // Names of ports whose details are shown.
 let ports = [];
 let summary = null;
 let samples = [];
-let flows = { all: [], cursor: "" };
+const flows = { all: [], cursor: "", asked: false };
 let rounds = 0;
 let updated = 0;            // When the server answered last, in the milliseconds of performance.now().
 let lost = 0;               // When it first did not, in Unix seconds; 0: it does.
@@ -106,7 +106,9 @@ async function showDetails(port) {
   if (!place || (!changed && place.childElementCount)) return;
   const parts = details(port, content);
   const before = [...place.children].map((part) => part.textContent).join("\n");
-  if (before !== parts.map((part) => part.textContent).join("\n")) place.replaceChildren(...parts);
+  if (before === parts.map((part) => part.textContent).join("\n")) return;
+  place.replaceChildren(...parts);
+  fit(place);
 }
 
 // --- What the server says. ---
@@ -157,12 +159,22 @@ async function askHistory() {
 async function askFlows() {
   const query = new URLSearchParams({ bad: "true", limit: FLOWS, after: flows.cursor });
   const { content } = await ask(`api/v1/flows?${query}`);
-  flows = { all: [...content.flows.reverse(), ...flows.all].slice(0, FLOWS), cursor: content.cursor };
+  flows.all = [...content.flows.reverse(), ...flows.all].slice(0, FLOWS);
+  flows.cursor = content.cursor;
   showFlows(flows.all);
+}
+
+/** Nothing waits for flows: a worker that hangs would keep the whole page waiting. */
+function askForFlows() {
+  if (flows.asked) return;
+  flows.asked = true;
+  askFlows().catch(() => {}).finally(() => { flows.asked = false; });
 }
 
 async function askSummary() {
   const { content } = await ask("api/v1/summary");
+  // These files belong to the version that was there before.
+  if (summary && summary.version !== content.version) location.reload();
   summary = content;
   ports = content.ports;
   rates.add(ports, performance.now() / 1000);
@@ -177,9 +189,9 @@ async function round() {
   try {
     await askHistory();
     await askSummary();
-    if (rounds % FLOWS_EVERY === 0) await askFlows();
-    rounds += 1;
     updated = performance.now();
+    if (rounds % FLOWS_EVERY === 0) askForFlows();
+    rounds += 1;
     lost = 0;
   } catch (error) {
     lost ||= Date.now() / 1000;
@@ -214,6 +226,7 @@ function listen() {
       byId("text").blur();
     }
   });
+  addEventListener("resize", () => document.querySelectorAll(".detail .fit").forEach(fit));
   addEventListener("popstate", () => { view = readView(); showControls(); showPorts(); });
 }
 

@@ -2,7 +2,7 @@
 
 import { amount, byteSize } from "./numbers.js";
 import { ORDERS, portName } from "./model.js";
-import { address, byId, element, pill, printable, sentence, write } from "./text.js";
+import { address, byId, element, name, pill, printable, sentence, write } from "./text.js";
 
 /** Rows at a time: a browser lays out thousands of them only slowly, and people do not read them. */
 export const PAGE = 100;
@@ -10,7 +10,7 @@ export const PAGE = 100;
 const COLUMNS = [
   { key: "state", title: "State", className: "stateColumn" },
   { key: "name", title: "Service port" },
-  { title: "Frontend", className: "frontend medium" },
+  { title: "Frontend", className: "line medium" },
   { key: "backends", title: "Backends", className: "number narrow" },
   { key: "flows", title: "Flows/s", className: "number" },
   { key: "active", title: "Active", className: "number narrow" },
@@ -63,7 +63,7 @@ export function showRows(ports, isOpen, toggle) {
   });
   place(byId("ports").tBodies[0], wanted);
   const shown = new Set(ports.map(portName));
-  for (const name of rows.keys()) if (!shown.has(name)) rows.delete(name);
+  for (const key of rows.keys()) if (!shown.has(key)) rows.delete(key);
 }
 
 /** The place for the details of an open port; undefined: it is not shown. */
@@ -83,9 +83,9 @@ function place(parent, wanted) {
 }
 
 function rowOf(port, toggle) {
-  const name = portName(port);
-  if (!rows.has(name)) rows.set(name, newRow(port, toggle));
-  const entry = rows.get(name);
+  const key = portName(port);
+  if (!rows.has(key)) rows.set(key, newRow(port, toggle));
+  const entry = rows.get(key);
   entry.port = port;
   return entry;
 }
@@ -95,7 +95,9 @@ let made = 0;
 function newRow(port, toggle) {
   const entry = { port, row: element("tr", undefined, "port"), detail: element("tr", undefined, "detail") };
   for (const { className } of COLUMNS) entry.row.append(element("td", undefined, className));
-  const open = element("button", portName(port), "open");
+  const open = element("button", undefined, "open");
+  open.append(...name(portName(port)));
+  open.setAttribute("aria-label", open.textContent);
   open.type = "button";
   open.addEventListener("click", () => toggle(entry.port));
   const state = element("span", undefined, "inline-state");
@@ -111,13 +113,13 @@ function newRow(port, toggle) {
 }
 
 function fill({ row, detail }, port, open) {
-  const [state, name, frontend, ...numbers] = row.cells;
+  const [state, title, frontend, ...numbers] = row.cells;
   showPill(state, port.state);
-  showPill(name.querySelector(".inline-state"), port.state);
-  const button = name.querySelector("button");
+  showPill(title.querySelector(".inline-state"), port.state);
+  const button = title.querySelector("button");
   button.setAttribute("aria-expanded", String(open));
   detail.hidden = !open;
-  showReason(name.querySelector(".reason"), reason(port));
+  showReason(title.querySelector(".reason"), reason(port));
   showFrontend(frontend, port);
   const { rates } = port;
   const shown = [

@@ -19,7 +19,8 @@ export function element(tag, text, className) {
   return made;
 }
 
-const ADDRESS = /\[[\da-f:.]+\](?::\d+)?(?:\/\w+)?|\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?:\/\w+)?/gi;
+/** With the brackets and commas next to it, which belong on the same line. */
+const ADDRESS = /\(?(?:\[[\da-f:.]+\]|\d{1,3}(?:\.\d{1,3}){3})(?::\d+)?(?:\/\w+)?[),;:]*/gi;
 
 /** A sentence as nodes and texts: the addresses in it are not broken at the end of a line. */
 export function sentence(text) {
@@ -31,6 +32,11 @@ export function sentence(text) {
     end = found.index + found[0].length;
   }
   return [...parts, shown.slice(end)];
+}
+
+/** A name that is broken after "/" and ":", if it has to be. */
+export function name(text) {
+  return printable(text).split(/(?<=[/:])/).flatMap((part) => [part, document.createElement("wbr")]).slice(0, -1);
 }
 
 /** An address, which is never broken: the style sheet needs to know how long it is. */
