@@ -304,6 +304,19 @@ class TestLog:
         taken = records.take_log()
         return [] if taken is None else [each.code for each in taken.records]
 
+    def test_how_many_can_change(self) -> None:
+        records = FlowRecords(1)
+        add(records, "--", "--")
+        assert self.logged(records) == ["--", "--"]
+        records.log_every(3)
+        add(records, "--", "--")
+        assert self.logged(records) == []
+        add(records, "--", "SC", "--", "--")
+        assert self.logged(records) == ["--", "SC", "--"]
+        records.log_every(0)
+        add(records, "SC", "--")
+        assert self.logged(records) == []
+
     def test_none_without_it(self) -> None:
         records = FlowRecords()
         add(records, "--", "SC")
