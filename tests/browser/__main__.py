@@ -29,7 +29,7 @@ from tests.ports import free_port
 from uproxy.core.protocols import TCP, UDP
 
 IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
-COLOURS: Final = 128
+COLOURS: Final = 256
 NODES: Final = ("node-1", "node-2", "node-3")
 ROW: Final = "shop/checkout:main/TCP"
 

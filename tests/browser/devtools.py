@@ -23,7 +23,7 @@ from typing import Any, Final
 
 PATIENCE: Final = 30.0
 """Seconds until an answer or a condition that does not come fails the test."""
-PROGRAM: Final = shutil.which("chromium") or shutil.which("chromium-browser")
+PROGRAM: Final = shutil.which("chromium") or shutil.which("google-chrome")
 
 _OPTIONS: Final = (
     "--headless=new",

@@ -102,6 +102,28 @@ def test_numbers_are_those_of_the_command_line(page: Page) -> None:
             assert count == counted(int(number), "flow")
 
 
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("10.0.0.1:80/TCP is taken", ["10.0.0.1:80/TCP"]),
+        ("no backend answers: a-0 (10.0.0.1:80), b", ["(10.0.0.1:80),"]),
+        ("[2001:db8::1]:53/UDP and 2001:db8::2", ["[2001:db8::1]:53/UDP", "2001:db8::2"]),
+        ("for default/web:main, not default/face:b", []),
+        ("--nodeport-addresses 10.0.0.0/8", ["10.0.0.0/8"]),
+    ],
+)
+def test_addresses_in_sentences(page: Page, text: str, whole: list[str]) -> None:
+    script = f"""
+        import('/page/text.js').then(({{ sentence }}) => sentence({text!r})
+            .map((part) => [typeof part, part.textContent ?? part]))
+    """
+    with serving(FULL, []) as port:
+        open_page(page, port)
+        parts = page.run(script)
+    assert "".join(part for _, part in parts) == text
+    assert [part for kind, part in parts if kind == "object"] == whole
+
+
 DURATIONS = {
     0.4: "0 s",
     59.9: "59 s",

@@ -20,7 +20,8 @@ export function element(tag, text, className) {
 }
 
 /** With the brackets and commas next to it, which belong on the same line. */
-const ADDRESS = /\(?(?:\[[\da-f:.]+\]|\d{1,3}(?:\.\d{1,3}){3})(?::\d+)?(?:\/\w+)?[),;:]*/gi;
+const ADDRESS =
+  /\(?(?:\[[\da-f:.]+\]|\d{1,3}(?:\.\d{1,3}){3}|(?:[\da-f]{0,4}:){2,7}[\da-f]{0,4})(?::\d+)?(?:\/\w+)?[),;:]*/gi;
 
 /** A sentence as nodes and texts: the addresses in it are not broken at the end of a line. */
 export function sentence(text) {
