@@ -188,7 +188,19 @@ class TestUDP:
             server = w.server()
             server.silent = True
             w.client(w.listen(server.backend)).send(b"question")
-            assert (await last(w.context)).code == "IC"
+            found = await last(w.context)
+            assert (found.code, found.is_bad) == ("IC", False), "syslog has no replies"
+
+    async def test_one_that_was_not_and_whose_frontend_is_closed(self) -> None:
+        async with udp.world() as w:
+            server = w.server()
+            server.silent = True
+            listener = w.listen(server.backend)
+            w.client(listener).send(b"message")
+            await eventually(lambda: len(server.received) == 1)
+            listener.close()
+            found = await last(w.context)
+            assert (found.code, found.is_bad) == ("K-", False)
 
     async def test_one_whose_backends_all_refuse(self) -> None:
         async with udp.world() as w:

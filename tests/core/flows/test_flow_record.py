@@ -16,6 +16,8 @@ from uproxy.core.route import Backend, Frontend, ServicePortName
         (Ender.CLIENT, Phase.DATA, True),
         (Ender.BACKEND, Phase.CONNECTING, True),
         (Ender.IDLE, Phase.LAST, True),
+        (Ender.IDLE, Phase.DATA, True),
+        (Ender.IDLE, Phase.CONNECTING, False),
     ],
 )
 def test_bad_ends(ender: Ender, phase: Phase, bad: bool) -> None:

@@ -67,8 +67,11 @@ ENDERS: Final = {
 """Who has ended a flow that was dropped, by the reason for which it was."""
 
 COMPLETE: Final = Ender.BOTH + Phase.COMPLETE
-GOOD: Final = frozenset({COMPLETE, Ender.KILLED + Phase.COMPLETE})
-"""Codes of flows that have ended as they should. All others are bad."""
+GOOD: Final = frozenset({COMPLETE, Ender.KILLED + Phase.COMPLETE, Ender.IDLE + Phase.CONNECTING})
+"""Codes of flows that have ended as they should. All others are bad.
+
+IC, which only UDP flows have, is among them: syslog and statsd have no replies, and their flows
+would hide those that have failed."""
 
 _OWN_ERRORS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF})
 """A call was wrong, or the kernel refuses it whatever the other end does."""

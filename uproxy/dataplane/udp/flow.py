@@ -162,7 +162,8 @@ class UdpFlow(FlowBackend):
     def _record(self, ender: Ender, reason: str) -> None:
         """Keep a record."""
         listener, records = self._listener, self._listener.context.records
-        if ender is Ender.BOTH or (ender is Ender.KILLED and self.answered):
+        if ender in (Ender.BOTH, Ender.KILLED):
+            # Whatever the client has sent was passed on; not every protocol has replies.
             code = ender + Phase.COMPLETE
         else:
             code = ender + (Phase.DATA if self.answered else Phase.CONNECTING)
