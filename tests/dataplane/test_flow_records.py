@@ -231,7 +231,8 @@ class TestKept:
         [
             pytest.param(RecordsWanted(1, 0, 100), [1, 2, 3, 4, 5], id="all"),
             pytest.param(RecordsWanted(1, 2, 100), [3, 4, 5], id="those that are new"),
-            pytest.param(RecordsWanted(1, 9, 100), [], id="none is new"),
+            pytest.param(RecordsWanted(1, 5, 100), [], id="none is new"),
+            pytest.param(RecordsWanted(1, 6, 100), [1, 2, 3, 4, 5], id="after those of another"),
             pytest.param(RecordsWanted(1, 0, 1), [5], id="the last one"),
             pytest.param(RecordsWanted(1, 0, 0), [], id="none"),
             pytest.param(RecordsWanted(1, 0, 100, only_bad=True), [2, 4], id="bad ones"),

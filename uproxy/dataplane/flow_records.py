@@ -95,7 +95,10 @@ class FlowRecords:
     def find(self, wanted: RecordsWanted) -> Found:
         """The numbers of the records that are wanted, in order: 2 ms of work."""
         gone = max(self.number - KEPT, 0)
-        found: Iterable[int] = range(max(gone, wanted.after) + 1, self.number + 1)
+        # Otherwise it is that of a former process with the same pid, as a container that is started
+        # again has it.
+        after = wanted.after if wanted.after <= self.number else 0
+        found: Iterable[int] = range(max(gone, after) + 1, self.number + 1)
         if wanted.only_bad:
             found = (each for each in found if self._is_bad(each))
         if wanted.service is not None:
@@ -104,8 +107,8 @@ class FlowRecords:
         numbers = list(found)
         shown = numbers[max(len(numbers) - wanted.most, 0) :]
         left_out = len(numbers) - len(shown)
-        if wanted.after and not wanted.only_bad and wanted.service is None:
-            left_out += max(gone - wanted.after, 0)
+        if after and not wanted.only_bad and wanted.service is None:
+            left_out += max(gone - after, 0)
         return Found(shown, left_out, self.number)
 
     def records(self, numbers: Sequence[int]) -> list[FlowRecord]:
