@@ -5,8 +5,17 @@ import re
 
 import pytest
 
-from tests.core.flows.balancing import BACKENDS, CLIENT, LETTERS, NAMES, balancer, route, some
-from uproxy.core.flows.ejection import FAILURES
+from tests.core.flows.balancing import (
+    BACKENDS,
+    CLIENT,
+    LETTERS,
+    NAMES,
+    balancer,
+    route,
+    set_aside,
+    some,
+)
+from uproxy.core.flows.ejection import FAILURES, REMEMBERED
 from uproxy.core.route import Backend, BalancerKind
 
 
@@ -351,6 +360,24 @@ def test_setting_aside_grows_to_half_a_minute() -> None:
             now += 0.5
         pauses.append(now - start)
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_failures_that_are_long_ago_do_not_count() -> None:
+    """A backend of syslog that restarts once a day never shows that it is back."""
+    subject, plain = balancer(), route("ab")
+    for day in range(10 * FAILURES):
+        now = day * 86_400.0
+        subject.failed(BACKENDS["a"], plain.backends, now, "ECONNREFUSED")
+        picks = {subject.pick(plain, plain.backends, CLIENT, now) for _ in range(2)}
+        assert picks == set(some("ab"))
+
+
+def test_a_backend_that_was_set_aside_long_ago_is_one_like_any_other() -> None:
+    subject, plain = balancer(), route("ab")
+    set_aside(subject, BACKENDS["a"], plain.backends)
+    subject.failed(BACKENDS["a"], plain.backends, REMEMBERED, "ECONNREFUSED")
+    picks = {subject.pick(plain, plain.backends, CLIENT, REMEMBERED) for _ in range(2)}
+    assert picks == set(some("ab"))
 
 
 def test_what_is_reported_of_a_backend_that_is_set_aside() -> None:

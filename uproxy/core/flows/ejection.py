@@ -20,6 +20,10 @@ SET_ASIDE: Final = Backoff(initial=1.0, maximum=30.0)
 """How long it then gets no new flows, for each time that this has happened without a success in
 between: long enough that not every client loses time on a dead pod."""
 
+REMEMBERED: Final = 300.0
+"""Seconds after its last failure until a backend is one like any other. That of a UDP protocol
+without replies never shows that it is back."""
+
 
 class Ejections:
     """The backends of one Service port that have failed and not answered since. Times are seconds
@@ -50,10 +54,11 @@ class Ejections:
         Failures while it is aside do not count, since they are of flows that began before.
         """
         streak = self.streaks.get(backend)
-        if streak is None:
+        if streak is None or now - streak.last >= REMEMBERED:
             streak = self.streaks[backend] = _Streak()
         elif now < streak.until:
             return False
+        streak.last = now
         streak.failures += 1
         if streak.failures < FAILURES or 2 * len(self.aside(now) & backends) + 2 > len(backends):
             return False
@@ -87,10 +92,12 @@ class Ejections:
 class _Streak:
     """Failures in a row of one backend."""
 
-    __slots__ = ("ejections", "failures", "until")
+    __slots__ = ("ejections", "failures", "last", "until")
 
     def __init__(self) -> None:
         self.failures = 0
         self.ejections = 0
         """How often it was set aside for them."""
+        self.last = 0.0
+        """When it has failed last, and was not aside."""
         self.until = 0.0
