@@ -168,6 +168,29 @@ def test_ten_thousand_services(page: Page) -> None:
     assert list(page.console) == []
 
 
+@pytest.mark.parametrize("order", ["constructor", "toString", "-__proto__", "-", "--name", "x"])
+def test_an_order_that_there_is_not_is_that_of_problems(page: Page, order: str) -> None:
+    """The URL may come from anyone. The banner would say that the server does not answer."""
+    with serving(FULL, []) as port:
+        open_page(page, port, f"/?sort={order}")
+        page.wait_for("document.querySelector('#updated').textContent.includes('ago')")
+        assert page.run("document.querySelector('#sort').value") == "state"
+        assert page.run("document.querySelector('#gone').hidden") is True
+    assert list(page.console) == []
+
+
+def test_pages_are_turned_from_the_one_that_is_shown(page: Page) -> None:
+    """Also if the URL asks for a later one, for example since Services were removed meanwhile."""
+    ports = tuple(frontend(f"web-{number:03}", number) for number in range(250))
+    status = msgspec.structs.replace(FULL, frontends=ports, counters={})
+    with serving(status, []) as port:
+        open_page(page, port, "/?page=9")
+        assert page.run("document.querySelector('#range').textContent") == "201 to 250 of 250"
+        page.run("document.querySelector('#previous').click()")
+        assert page.run("document.querySelector('#range').textContent") == "101 to 200 of 250"
+        assert page.run("location.search") == "?page=2"
+
+
 def test_what_has_not_changed_is_neither_sent_nor_parsed_again(page: Page) -> None:
     asked = """
         import('/page/polling.js').then(async ({ ask }) => {

@@ -2,7 +2,7 @@
 
 import { clock, duration } from "./numbers.js";
 import { details, detailsUrl, fit } from "./detail.js";
-import { ORDERS, Rates, chosen, portName, sorted } from "./model.js";
+import { ORDERS, Rates, chosen, isOrder, portName, sorted } from "./model.js";
 import { ask, repeat } from "./polling.js";
 import { makeSections, showEvents, showFlows, showSummary } from "./sections.js";
 import { PAGE, detailOf, makeHead, showOrder, showRows } from "./table.js";
@@ -23,6 +23,7 @@ let rounds = 0;
 let updated = 0;            // When the server answered last, in the milliseconds of performance.now().
 let lost = 0;               // When it first did not, in Unix seconds; 0: it does.
 let view = readView();
+let page = 1;               // The one that is shown: the URL may ask for more pages than there are.
 
 // --- What to show is in the URL, so that it can be bookmarked and sent to others. ---
 
@@ -32,7 +33,7 @@ function readView() {
   return {
     words: query.get("filter") ?? "",
     state: query.get("state") ?? "",
-    order: order.replace("-", "") in ORDERS ? order : "state",
+    order: isOrder(order) ? order : "state",
     page: Math.max(1, Number.parseInt(query.get("page") ?? "1", 10) || 1),
   };
 }
@@ -71,7 +72,7 @@ function sortBy(key) {
 function showPorts() {
   const found = sorted(chosen(ports, view), view.order);
   const pages = Math.max(1, Math.ceil(found.length / PAGE));
-  const page = Math.min(view.page, pages);
+  page = Math.min(view.page, pages);
   const first = (page - 1) * PAGE;
   const shown = found.slice(first, first + PAGE);
   showRows(shown, (port) => open.has(portName(port)), toggle);

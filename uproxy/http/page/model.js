@@ -53,6 +53,11 @@ export const ORDERS = {
   total: { title: "flows since the start", value: (port) => port.flows, number: true },
 };
 
+/** Whether there is such an order; "-" before its name turns it round. */
+export function isOrder(order) {
+  return Object.hasOwn(ORDERS, order.replace("-", ""));
+}
+
 /** The ports in an order of ORDERS; "-" before its name turns it round. Equals: by name. */
 export function sorted(ports, order) {
   const turned = order.startsWith("-");
