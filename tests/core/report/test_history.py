@@ -51,6 +51,16 @@ def test_only_samples_after_a_time_are_wanted() -> None:
     assert [each.time for each in history.after(1.0)] == [2.0, 3.0]
 
 
+def test_a_clock_that_was_set_back_hides_no_sample() -> None:
+    """Whoever has samples of the future asks for later ones: it gets those that there are."""
+    history = History()
+    for second in (100.0, 102.0, 104.0, 50.0, 52.0):
+        history.add({}, now=second, wall=second)
+    assert [each.time for each in history.after(104.0)] == [50.0, 52.0]
+    assert [each.time for each in history.after(50.0)] == [52.0]
+    assert history.after(52.0) == []
+
+
 def test_a_failed_dial_is_counted_once_though_it_also_dropped_a_flow() -> None:
     assert failures(4, {"dial_failed": 1, "capacity": 2}) == 6
     assert failures(0, {}) == 0

@@ -63,11 +63,17 @@ class History:
         if self._before is not None:
             since, before = self._before
             active = sum(each.active for each in counters.values())
+            if self.samples and wall <= self.samples[-1].time:
+                self.samples.clear()  # The clock was set back, so their times mean nothing.
             self.samples.append(_sample(before, totals, active, now - since, wall))
         self._before = now, totals
 
     def after(self, time: float) -> list[Sample]:
-        """The samples whose period ended later, in Unix seconds; the oldest comes first."""
+        """The samples whose period ended later, in Unix seconds; the oldest comes first. All of
+        them, if that time has not come yet: whoever has got it from here has seen it before the
+        clock was set back, and would have to wait until then."""
+        if self.samples and time > self.samples[-1].time:
+            return list(self.samples)
         return [each for each in self.samples if each.time > time]
 
 

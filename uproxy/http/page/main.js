@@ -88,7 +88,7 @@ function showPorts() {
 }
 
 function turnPage(step) {
-  change({ page: view.page + step });
+  change({ page: page + step });
   byId("ports-title").scrollIntoView();
 }
 
@@ -150,7 +150,9 @@ function showAge() {
 async function askHistory() {
   const after = samples.length ? samples[samples.length - 1].time : 0;
   const { content } = await ask(`api/v1/history?after=${after}`);
-  samples = [...samples, ...content.samples];
+  // A clock that was set back gives new samples times that older ones have.
+  const begin = content.samples[0]?.time ?? Infinity;
+  samples = [...samples.filter((each) => each.time < begin), ...content.samples];
   const end = samples.length ? samples[samples.length - 1].time : 0;
   samples = samples.filter((each) => each.time > end - SPAN);
   showTraffic(samples);
