@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -449,12 +450,31 @@ def test_a_file_that_is_not_utf8() -> None:
         read_config(Path("c.yaml"), HEAD.encode() + b"\xff")
 
 
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        (OWN + 'flowLog: "a\\0b"', "flowLog"),
+        (OWN + 'manifests: [x, "a\\0b"]', "manifests"),
+        (OWN + 'stateDir: "\\0"', "stateDir"),
+        (HEAD + 'clientConnection: {kubeconfig: "\\0"}', "clientConnection.kubeconfig"),
+    ],
+)
+def test_a_path_that_no_file_can_have(text: str, field: str) -> None:
+    assert refusal(text) == f"c.yaml:3: {field}: contains a NUL character; leave it out"
+
+
 def test_reading_from_disk(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     with pytest.raises(ConfigFileError, match="no such file or directory"):
         load_config(path)
     path.write_text(OWN + "manifests: [.]")
     assert load_config(path).given["manifests"].value == (tmp_path,)
+
+
+def test_a_pipe_into_which_nothing_is_written_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "c.yaml")
+    with pytest.raises(ConfigFileError, match=r"c\.yaml: timed out before the end of the file"):
+        load_config(tmp_path / "c.yaml", patience=0)
 
 
 def test_pools_are_checked_with_their_line() -> None:

@@ -60,6 +60,14 @@ def test_a_configuration_that_cannot_be_written(tmp_path: Path) -> None:
     )
 
 
+def test_a_path_that_yaml_cannot_have(tmp_path: Path) -> None:
+    done = run("--manifests", "\udcff", "--write-config-to", str(tmp_path / "c.yaml"))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith('\\udcff" is not UTF-8, so no YAML can have it; rename the file')
+    assert not (tmp_path / "c.yaml").exists()
+
+
 def test_a_variable_that_is_no_option_is_told(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "uproxy.cli", "run", "--write-config-to", str(tmp_path / "c.yaml")],

@@ -69,6 +69,7 @@ async def serving(
     not_ready: Sequence[Reason] = (),
     notes: Sequence[Reason] = (),
     counted: CountedBackends | None = None,
+    node: str = "node-7",
 ) -> AsyncIterator[Address]:
     telemetry = Telemetry()
     telemetry.sync_done("IPv4", 0.25, 1000.0, full=True)
@@ -84,7 +85,7 @@ async def serving(
         names=known_names("node-7"),
         not_ready=lambda: not_ready,
         notes=lambda: notes,
-        settings=lambda: {"hostnameOverride": "node-7"},
+        settings=lambda: {"hostnameOverride": node},
         flows=_flows,
         history=lambda after: HistoryView(2.0, [Sample(after + 1, 2.5, 3, 4, 5, 6)], EVENTS),
         started=77.5,
@@ -137,6 +138,12 @@ async def test_routes_by_labels() -> None:
         others = await fetch(address, "/api/v1/routes?labels=!app")
     assert {each["service"] for each in kubia.json["frontends"]} == {"default/kubia"}
     assert {each["service"] for each in others.json["frontends"]} == {"kube-system/dns"}
+
+
+async def test_settings_with_a_path_that_is_not_utf8() -> None:
+    async with serving(node="a\udcff") as address:
+        answer = await fetch(address, "/configz")
+    assert (answer.status, answer.body) == (200, rb'{"hostnameOverride": "a\udcff"}')
 
 
 async def test_settings() -> None:

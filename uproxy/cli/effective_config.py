@@ -38,17 +38,21 @@ class Resolved(NamedTuple):
 
 
 def resolve(
-    ctx: click.Context, environ: Mapping[str, str] = os.environ, hostname: str | None = None
+    ctx: click.Context,
+    environ: Mapping[str, str] = os.environ,
+    hostname: str | None = None,
+    *,
+    patience: float = 10.0,
 ) -> Resolved:
     """The configuration of a command that has all flags. It may be called again, and reads the file
-    each time. Raises click.UsageError.
+    each time, waiting for `patience` seconds if it is a pipe. Raises click.UsageError.
 
     Without --manifests, `Config.manifests` is empty; the caller decides what that means.
     """
     here = hostname if hostname is not None else socket.gethostname()
     path = ctx.params["config"]
     try:
-        loaded = load_config(path) if path is not None else Loaded({}, ())
+        loaded = load_config(path, patience) if path is not None else Loaded({}, ())
         combined = combine(loaded.given, dict(_given(ctx)))
         config = _with_defaults(combined, environ, here)
     except ConfigFileError as error:

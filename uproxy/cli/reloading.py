@@ -4,6 +4,7 @@ again."""
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 import click
 
@@ -14,6 +15,9 @@ from uproxy.control.reconfiguration import reconfigure
 from uproxy.text import logs
 
 log = logging.getLogger(__name__)
+
+_PATIENCE: Final = 0.5
+"""Seconds for a file that is a pipe. Nothing else is done meanwhile, and /livez does not answer."""
 
 
 class Reloading:
@@ -31,7 +35,7 @@ class Reloading:
         if path is None:
             return
         try:
-            wanted, warnings = resolve(self._ctx)
+            wanted, warnings = resolve(self._ctx, patience=_PATIENCE)
         except click.UsageError as error:
             log.error("the configuration stays as it is: %s", error.format_message())
             return

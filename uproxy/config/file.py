@@ -58,10 +58,10 @@ class _Wrong(Exception):
         self.reason = reason
 
 
-def load_config(path: Path) -> Loaded:
-    """Read a file. Raises ConfigFileError."""
+def load_config(path: Path, patience: float = 10.0) -> Loaded:
+    """Read a file; a pipe is waited for, for `patience` seconds. Raises ConfigFileError."""
     try:
-        raw = read_any(path)
+        raw = read_any(path, patience=patience)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigFileError(
@@ -86,6 +86,7 @@ def read_config(path: Path, raw: bytes) -> Loaded:
             kind = _kind_of(document.data, kinds)
             for option, value in _options(kind, document.data, path.parent):
                 parts = kind.options[option]
+                _refuse_nul(parts, value)
                 where = f"{name}:{document.locate(parts)}"
                 given[option] = Given(value, Source.FILE, join_parts(parts), where)
         except _Wrong as wrong:
@@ -133,6 +134,12 @@ def _first_lines(data: Mapping[str, Any]) -> str:
     """What is missing in a document, judged by its fields."""
     kind = KUBE_PROXY if KUBE_PROXY.field_names & data.keys() else UPROXY
     return " and ".join(f'"{name}: {value}"' for name, value in kind.head.items())
+
+
+def _refuse_nul(parts: Parts, value: Any) -> None:
+    """YAML can write this character. No file can be named so, and the kernel is never asked."""
+    if any("\0" in str(each) for each in (value if isinstance(value, tuple) else (value,))):
+        raise _Wrong(parts, "contains a NUL character; leave it out")
 
 
 def _options(kind: Kind, data: Any, directory: Path) -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,7 @@ as JSON and as a page. Only GET and HEAD are answered, and nothing is ever chang
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from typing import Any
 
@@ -144,10 +145,18 @@ def _text(text: str) -> Page:
 
 def _json(content: Callable[[], Mapping[str, Any]]) -> Page:
     async def page(_: web.Request) -> web.Response:
-        body = printable_json(msgspec.json.encode(content()))
+        body = printable_json(_encoded(content()))
         return web.Response(body=body, content_type="application/json", headers=_NOSNIFF)
 
     return page
+
+
+def _encoded(content: Mapping[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(content)
+    except UnicodeEncodeError:
+        # A path need not be UTF-8. This escapes what it has instead, and is slower.
+        return json.dumps(content).encode()
 
 
 def _routes(

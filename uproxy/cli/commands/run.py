@@ -17,6 +17,7 @@ from uproxy.cli.startup_progress import log_while_busy
 from uproxy.cli.variables import unknown_variables
 from uproxy.config.as_file import as_file
 from uproxy.config.settings import Config
+from uproxy.core.printable import printable
 from uproxy.text import logs
 from uproxy.text.yaml_output import write_yaml
 
@@ -64,6 +65,12 @@ def _write(config: Config, path: Path, ctx: click.Context) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise click.UsageError(f"--write-config-to: {path}: {reason}", ctx) from None
+    except UnicodeEncodeError as error:
+        name = printable(error.object[:200])
+        raise click.UsageError(
+            f'--write-config-to: "{name}" is not UTF-8, so no YAML can have it; rename the file',
+            ctx,
+        ) from None
     log.info("the configuration is in %s", path)
 
 
