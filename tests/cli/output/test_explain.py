@@ -151,6 +151,11 @@ def test_a_service_that_is_served_in_part_says_why() -> None:
             id="nobody answers",
         ),
         pytest.param(
+            {"frontends": [frontend(state="degraded", none_answers=True)] * 2},
+            "default/web is open, but no backend answers on any of its 2 frontends.",
+            id="nobody answers on two ports",
+        ),
+        pytest.param(
             {
                 "frontends": [
                     frontend(state="degraded", none_answers=True),

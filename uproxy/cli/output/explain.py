@@ -85,7 +85,8 @@ def _verdict(
         return f"{service} is not served: {reasons or 'it has no frontends'}."
     unanswered = sum(each.none_answers for each in frontends)
     if unanswered:
-        where = _all(total) if unanswered == total else f"{unanswered} of its {total} frontends"
+        number = "any" if unanswered == total else unanswered
+        where = _all(total) if total == 1 else f"{number} of its {total} frontends"
         return f"{service} is open, but no backend answers on {where}."
     degraded = [each for each in frontends if each.state == FrontendState.DEGRADED]
     serving = sum(each.state == FrontendState.SERVING for each in frontends) + len(degraded)
