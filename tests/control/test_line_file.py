@@ -109,6 +109,30 @@ def test_a_line_that_has_begun_is_completed_when_there_is_room(path: Path) -> No
 
 
 @pytest.mark.usefixtures("small_files")
+def test_a_line_that_has_begun_is_completed_after_reopening(path: Path) -> None:
+    """SIGHUP comes while the disk is full."""
+    file = LineFile(str(path))
+    assert file.write(b"1234\n") == (0, None)
+    assert file.write(b"abcdef\n")[0] == 0
+    file.reopen()
+    os.truncate(path, 0)
+    assert file.write(b"ok\n") == (0, None)
+    assert path.read_bytes() == b"def\nok\n"
+    file.close()
+
+
+@pytest.mark.usefixtures("small_files")
+def test_the_rest_of_a_line_does_not_go_to_another_file(path: Path) -> None:
+    file = LineFile(str(path))
+    file.write(b"1234\nabcdef\n")
+    path.rename(path.with_suffix(".1"))
+    file.reopen()
+    assert file.write(b"ok\n") == (0, None)
+    assert path.read_bytes() == b"ok\n"
+    file.close()
+
+
+@pytest.mark.usefixtures("small_files")
 def test_a_file_that_is_full_to_the_end_of_a_line(path: Path) -> None:
     file = LineFile(str(path))
     lost, _ = file.write(b"1234567\nabc\n")

@@ -129,7 +129,7 @@ class FlowLog:
 
     def _write(self, batch: Sequence[Line], *, reopen: bool) -> None:
         if reopen:
-            self._file.close()
+            self._file.reopen()
         lost, error = self._file.write(b"".join(line_of(*each) for each in batch))
         self.counts.written += len(batch) - lost
         self.counts.dropped[Missing.WRITE_FAILED] += lost

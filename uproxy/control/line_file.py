@@ -43,6 +43,12 @@ class LineFile:
         if stat.S_ISFIFO(os.fstat(self._file).st_mode):
             os.set_blocking(self._file, True)
 
+    def reopen(self) -> None:
+        """Open the file anew with the next write. If a line has begun in it, it is completed first,
+        unless the name is that of another file by then."""
+        if not self._rest:
+            self.close()
+
     def close(self) -> None:
         """What is written next goes to the file that has the name by then."""
         if self._path != STDOUT and self._file >= 0:
