@@ -82,6 +82,21 @@ def test_a_file_that_cannot_be_opened_is_opened_later(tmp_path: Path) -> None:
     file.close()
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"", b"a\n"), (b"old\n", b"old\na\n"), (b"old\nhal", b"old\nhal\na\n")],
+)
+def test_a_line_of_a_process_that_was_killed_is_ended(
+    path: Path, before: bytes, after: bytes
+) -> None:
+    """Or of one that ended while the disk was full."""
+    path.write_bytes(before)
+    file = LineFile(str(path))
+    assert file.write(b"a\n") == (0, None)
+    assert path.read_bytes() == after
+    file.close()
+
+
 @pytest.fixture
 def small_files() -> Iterator[None]:
     """No file may be longer than eight bytes, which is like a disk that is full."""

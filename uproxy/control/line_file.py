@@ -40,8 +40,12 @@ class LineFile:
             raise OSError(errno.EBADF, "it is closed")
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         self._file = os.open(self._path, flags, _MODE)
-        if stat.S_ISFIFO(os.fstat(self._file).st_mode):
+        status = os.fstat(self._file)
+        if stat.S_ISFIFO(status.st_mode):
             os.set_blocking(self._file, True)
+        elif stat.S_ISREG(status.st_mode) and status.st_size and not self._ends_a_line():
+            # A process has ended in the middle of it. The next line must not be glued to it.
+            self._rest = b"\n"
 
     def reopen(self) -> None:
         """Open the file anew with the next write. If a line has begun in it, it is completed first,
@@ -94,6 +98,16 @@ class LineFile:
         end = data.index(b"\n", done) + 1 if begun else done
         self._rest = data[done:end]
         return data.count(b"\n", end)
+
+    def _ends_a_line(self) -> bool:
+        try:
+            # By way of /proc it is the same file, whatever has the name by now.
+            with open(f"/proc/self/fd/{self._file}", "rb") as file:
+                file.seek(-1, os.SEEK_END)
+                return file.read(1) == b"\n"
+        except OSError:
+            # It may be written only, or has just been truncated.
+            return True
 
     def _was_moved(self) -> bool:
         if self._path == STDOUT or self._file < 0:
