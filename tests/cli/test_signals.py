@@ -81,6 +81,15 @@ def test_a_closed_terminal_is_no_matter_under_nohup() -> None:
         assert (signals.stop.is_set(), calls) == (False, ["reload"])
 
 
+def test_a_hangup_before_the_flags_are_known() -> None:
+    code = (
+        "import os, signal, sys; from uproxy import cli; sys.argv = ['uproxy', 'run'];"
+        "cli.uproxy.main = lambda **_: os.kill(os.getpid(), signal.SIGHUP); cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_hangup_before_there_is_a_loop() -> None:
     code = (
         "import os, signal; from uproxy.cli import early_hangup as early;"

@@ -15,6 +15,7 @@ import click
 
 from uproxy import __version__
 from uproxy.cli import kubectl_habits
+from uproxy.cli.early_hangup import expect_hangups
 from uproxy.core.printable import printable
 from uproxy.host.announced_addresses import hold_over
 
@@ -78,6 +79,7 @@ def uproxy() -> None:
 def main() -> None:
     """Entry point. Bad input gives one line on stderr and exit code 2."""
     if sys.argv[1:2] == ["run"]:
+        expect_hangups()
         # Addresses that a killed predecessor announced last for 3 s after its last renewal, and the
         # imports of `run` take a part of that: 0.4 s. This is 0.035 s after the process started.
         hold_over()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uproxy.cli.early_hangup import expect_hangups
 from uproxy.cli.effective_config import resolve
 from uproxy.cli.first_lines import first_lines
 from uproxy.cli.flags import config_options
@@ -37,8 +36,6 @@ def command(ctx: click.Context, /, **_: Any) -> None:
     kubeconfig names. With --manifests they are read from files: Services, EndpointSlices,
     Endpoints and Nodes, in YAML or JSON. Changes take effect while uproxy runs.
     """
-    if _reloads(ctx):
-        expect_hangups()
     config, warnings = resolve(ctx)
     logs.set_up(config.log_format, verbose=config.verbosity > 0)
     for warning in (*warnings, *unknown_variables(os.environ, ctx.command)):
