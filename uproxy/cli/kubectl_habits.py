@@ -14,7 +14,7 @@ _SERVICES: Final = frozenset(
 _OTHERS: Final = frozenset(
     ("po", "pod", "pods", "no", "node", "nodes", "ns", "namespace", "namespaces", "ing", "ingress")
 )
-"""Of what uproxy knows nothing by these names."""
+"""Resources that uproxy cannot look up by name."""
 
 _LOGS: Final = (
     'there is no "logs" here: uproxy writes its log to stderr; in a cluster, use '

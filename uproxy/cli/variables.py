@@ -1,4 +1,4 @@
-"""Variables in the environment that look like options of uproxy, and are none."""
+"""Variables in the environment that look like options of uproxy, but are not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SERVICE_LINK: Final = re.compile(
 
 
 def unknown_variables(environ: Collection[str], command: click.Command) -> Iterator[str]:
-    """One line for each variable that is named like an option of `command`, but is none."""
+    """One line for each variable that looks like an option of `command`, but is not one."""
     known = _OF_OTHERS.union(_variables(command))
     for name in sorted(environ):
         if not name.startswith(_PREFIX) or name in known or _SERVICE_LINK.fullmatch(name):

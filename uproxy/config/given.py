@@ -22,7 +22,7 @@ class Source(IntEnum):
 
 
 class Given(NamedTuple):
-    """A value, and who gives it."""
+    """A value, and where it comes from."""
 
     value: Any
     source: Source

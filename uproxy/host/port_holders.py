@@ -31,7 +31,7 @@ class Port(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """Who has it."""
+    """The process that has a port."""
 
     program: str = ""
     """UPROXY, KUBE_PROXY, or the name of another program; "": it is not known."""

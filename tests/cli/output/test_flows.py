@@ -133,9 +133,8 @@ def test_the_legend_explains_each_bad_code_once() -> None:
         legend([GOOD, REFUSED, REFUSED, NOT_ALLOWED, flow(code="??", bad=True)], width=None)
     )
     assert lines == [
-        "PC: uproxy has refused it, or had an error, before a backend had answered",
-        "SC: the backend has refused it, did not answer, or has reset it, before a backend had "
-        "answered",
+        "PC: uproxy refused it, or had an error, before any backend had answered",
+        "SC: the backend refused it, did not answer, or reset it, before any backend had answered",
     ]
 
 

@@ -101,7 +101,7 @@ class BackendTally:
         self._reported_aside = -1.0
 
     def take(self, aside_until: float, clock_offset: float) -> BackendCounts | None:
-        """What is to be reported, which is nothing twice. None: nothing. `clock_offset`: from
+        """The counts since the last report; None if nothing has changed. `clock_offset`: from
         monotonic to Unix seconds."""
         client_bytes, backend_bytes = max(self.client_bytes, 0), max(self.backend_bytes, 0)
         if not (

@@ -97,7 +97,7 @@ class _Uses(NamedTuple):
     outside: frozenset[Backend] | None
     """Those for clients from outside; None: the policy makes no difference."""
     cluster_ip: frozenset[Backend] | None
-    """Those for clients of the ClusterIP; None: there is none."""
+    """Those for clients of the ClusterIP; None: the port has no ClusterIP."""
     wanted: frozenset[Backend]
     """Those that the Service would have without loops."""
     local: bool

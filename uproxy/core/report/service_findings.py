@@ -32,8 +32,8 @@ def service_findings(
     locate: Locate,
     own_ports: Mapping[Frontend, str] = MappingProxyType({}),
 ) -> Iterator[Sequence[Finding]]:
-    """What is to be said about each Service, EndpointSlice and Endpoints, one after the other. Of
-    most of them, nothing.
+    """The findings about each Service, EndpointSlice and Endpoints, one object after the other.
+    Most objects have none.
 
     `own_ports` are those at which uproxy itself listens, each with the option that says so. Objects
     may come and go meanwhile; the table may not change.
@@ -75,7 +75,7 @@ def _lost(table: RoutingTable) -> Mapping[ObjectName, Sequence[_Lost]]:
 
 
 class _About:
-    """Says what there is to be said about one Service."""
+    """Finds what is wrong, or odd, with one Service."""
 
     def __init__(
         self, service: Service, state: ClusterState, table: RoutingTable, locate: Locate
