@@ -4,7 +4,6 @@ as JSON and as a page. Only GET and HEAD are answered, and nothing is ever chang
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from typing import Any
@@ -30,12 +29,12 @@ from uproxy.core.report.summary import summary_view
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.allowed_hosts import answers_to
 from uproxy.http.etags import if_changed
+from uproxy.http.long_answers import LongAnswers, Page
 from uproxy.http.metrics import metrics_page
 from uproxy.http.page_files import page_files
 from uproxy.http.ports import PortsOf, add_ports
 from uproxy.http.readyz import Notes, readyz_page
 
-Page = Callable[[web.Request], Awaitable[web.Response]]
 FindFlows = Callable[[FlowFilter], Awaitable[FlowsView]]
 
 _LONGEST_NAME = 253
@@ -79,45 +78,28 @@ def api_app(
     what /configz shows. `flows` asks the workers for flows that have ended. `history` is given a
     Unix time, after which samples are wanted; `started` is one, too.
     """
-    one_at_a_time = _OneAtATime()
+    long = LongAnswers()
     metrics = metrics_page(telemetry, status, counted_backends, version=version)
     app = web.Application(middlewares=[_only_for(names)])
     for path, page in (
         *page_files(),
         (
             "/metrics",
-            one_at_a_time(metrics),
+            long(metrics),
         ),
         ("/proxyMode", _text("userspace")),
         ("/configz", _json(settings)),
         ("/healthz", _text("ok")),
         ("/readyz", readyz_page(not_ready, notes, lines_of=texts)),
-        ("/api/v1/routes", one_at_a_time(_routes(status, service_labels, ports_of))),
-        ("/api/v1/summary", one_at_a_time(_summary(status, version, started))),
+        ("/api/v1/routes", long(_routes(status, service_labels, ports_of))),
+        ("/api/v1/summary", long(_summary(status, version, started))),
         ("/api/v1/history", _history(history)),
-        ("/api/v1/services", one_at_a_time(_services(service_labels))),
+        ("/api/v1/services", long(_services(service_labels))),
         # Not behind the others: a worker that hangs takes the patience of whoever asks.
-        ("/api/v1/flows", _OneAtATime()(_flows(flows))),
+        ("/api/v1/flows", LongAnswers()(_flows(flows))),
     ):
         app.router.add_get(path, page)
     return app
-
-
-class _OneAtATime:
-    """Makes one of the long answers at a time, and runs other tasks in between: with 10,000
-    Services, each of them blocks the event loop for up to half a second."""
-
-    def __init__(self) -> None:
-        self._semaphore = asyncio.Semaphore(1)
-
-    def __call__(self, page: Page) -> Page:
-        async def queued(request: web.Request) -> web.Response:
-            async with self._semaphore:
-                response = await page(request)
-                await asyncio.sleep(0)
-                return response
-
-        return queued
 
 
 def _only_for(names: Container[str]) -> Middleware:
