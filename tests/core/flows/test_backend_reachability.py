@@ -212,3 +212,37 @@ def test_failures_of_backends_that_have_left_say_nothing() -> None:
     assert changes.recovered == [WEB], "a Service that is gone is not kept"
     assert reachability.degraded == {}
     assert not reachability.ports
+
+
+OUTAGE = [(now, failed(port=DNS)) for now in (0.0, 5.0, WINDOW)]
+
+
+def sent(port: ServicePortName = DNS) -> BackendReport:
+    return port, A, BackendCounts(client_bytes=5)
+
+
+@pytest.mark.parametrize(
+    ("story", "told"),
+    [
+        pytest.param([(20, sent()), (29, sent())], ["-", "-"], id="not for long"),
+        pytest.param([(20, sent()), (30, sent())], ["-", "recovered"], id="for a while"),
+        pytest.param(
+            [(20, sent()), (25, failed(port=DNS)), (30, sent()), (39, sent())],
+            ["-", "-", "-", "-"],
+            id="with a refusal in between",
+        ),
+    ],
+)
+def test_datagrams_that_are_not_refused_show_that_a_backend_is_back(
+    story: list[tuple[float, BackendReport]], told: list[str]
+) -> None:
+    """Backends of syslog and statsd show nothing else."""
+    subject = Told()
+    assert [subject.at(now, report) for now, report in OUTAGE] == ["-", "-", "all"]
+    assert [subject.at(now, report) for now, report in story] == told
+
+
+def test_bytes_of_tcp_do_not_show_that_a_backend_is_back() -> None:
+    subject = Told()
+    assert [subject.at(now, failed()) for now in (0.0, 5.0, WINDOW)] == ["-", "-", "all"]
+    assert [subject.at(now, sent(WEB)) for now in (20.0, 30.0)] == ["-", "-"]

@@ -71,15 +71,18 @@ class Changes(NamedTuple):
 class _Attempts:
     """Attempts that have failed since the last success."""
 
-    __slots__ = ("failures", "last", "since")
+    __slots__ = ("failures", "last", "since", "taken_since")
 
     def __init__(self, now: float) -> None:
         self.since = self.last = now
         self.failures = 0
+        self.taken_since: float | None = None
+        """UDP: when bytes were first sent after the last failure, and were not refused."""
 
     def failed(self, failures: int, now: float) -> None:
         self.failures += failures
         self.last = now
+        self.taken_since = None
 
     @property
     def enough(self) -> bool:
@@ -107,6 +110,18 @@ class _Port:
     def succeeded(self, backend: Backend) -> None:
         self.all = None
         self.backends.pop(backend, None)
+
+    def taken(self, backend: Backend, now: float) -> None:
+        """Bytes were sent over UDP, and were not refused. After a while this shows that a backend
+        is back: those of protocols without replies, such as syslog and statsd, show nothing else.
+        """
+        attempts = self.backends.get(backend)
+        if attempts is None:
+            return
+        if attempts.taken_since is None:
+            attempts.taken_since = now
+        elif now - attempts.taken_since >= WINDOW:
+            self.succeeded(backend)
 
     def forget(self, left: Collection[Backend], now: float) -> None:
         self.backends = {
@@ -145,13 +160,16 @@ class Reachability:
     ) -> None:
         """Take in the report of a worker."""
         for name, backend, counts in reports:
+            port = self._ports.get(name)
             if _succeeded(name, counts):
-                port = self._ports.get(name)
                 if port is not None:
                     port.succeeded(backend)
             elif failures := _failures(counts):
-                port = self._ports.setdefault(name, _Port())
+                if port is None:
+                    port = self._ports[name] = _Port()
                 port.failed(backend, failures, now)
+            elif port is not None and _taken(name, counts):
+                port.taken(backend, now)
 
     def check(
         self,
@@ -198,3 +216,7 @@ def _succeeded(name: ServicePortName, counts: BackendCounts) -> bool:
     if TRANSPORTS[name.protocol].has_handshake:
         return bool(counts.connect_times)
     return counts.backend_bytes > 0
+
+
+def _taken(name: ServicePortName, counts: BackendCounts) -> bool:
+    return counts.client_bytes > 0 and not TRANSPORTS[name.protocol].has_handshake
