@@ -247,3 +247,31 @@ def test_a_missing_source_is_one_line(source: str, tmp_path: Path) -> None:
     # A busy machine may have it say what it waits for.
     (line,) = [each for each in done.stderr.splitlines() if " waiting for " not in each]
     assert str(tmp_path / "nothing") in line
+
+
+def test_output_onto_a_disk_that_is_full() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "uproxy.cli", "version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "uproxy: what is printed cannot be written: no space left on device\n",
+    )
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(closed: str) -> None:
+    """No file or socket of uproxy gets their numbers."""
+    code = (
+        "import os, sys; from uproxy import cli; sys.argv = ['uproxy', 'version'];"
+        "cli.uproxy.main = lambda **_: int(os.open('/dev/null', 0) <= 2); cli.main()"
+    )
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", code])
+    assert done.returncode == 0
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "uproxy.cli"]
+    assert subprocess.run([*command, "version"]).returncode == 0

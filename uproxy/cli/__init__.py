@@ -9,7 +9,9 @@ if sys.argv[0] == "-m" and not sys.flags.safe_path:
     del sys.path[0]
 
 import difflib
+import errno
 import importlib
+import os
 
 import click
 
@@ -76,8 +78,20 @@ def uproxy() -> None:
     """Make every Kubernetes Service reachable on this node, from userspace."""
 
 
+def _open_standard_streams() -> None:
+    """Replace those that whoever started uproxy has closed. A socket would get their numbers, and
+    with them what a library writes to stderr."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(opened, True)
+    os.close(opened)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
 def main() -> None:
     """Entry point. Bad input gives one line on stderr and exit code 2."""
+    _open_standard_streams()
     if sys.argv[1:2] == ["run"]:
         expect_hangups()
         # Addresses that a killed predecessor announced last for 3 s after its last renewal, and the
@@ -100,3 +114,10 @@ def main() -> None:
     except click.ClickException as error:
         click.echo(printable(f"uproxy: {error.format_message()}"), err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # What is printed goes to a file that its reader has named. Others are dealt with elsewhere.
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python tries once more when it ends.
+        click.echo("uproxy: what is printed cannot be written: no space left on device", err=True)
+        sys.exit(2)
