@@ -109,10 +109,10 @@ def test_numbers_are_those_of_the_command_line(page: Page) -> None:
         ("no backend answers: a-0 (10.0.0.1:80), b", ["(10.0.0.1:80),"]),
         ("[2001:db8::1]:53/UDP and 2001:db8::2", ["[2001:db8::1]:53/UDP", "2001:db8::2"]),
         ("for default/web:main, not default/face:b", []),
-        ("--nodeport-addresses 10.0.0.0/8", ["10.0.0.0/8"]),
+        ("a--b --lb-pool 10.0.0.0/8; see", ["--lb-pool", "10.0.0.0/8;"]),
     ],
 )
-def test_addresses_in_sentences(page: Page, text: str, whole: list[str]) -> None:
+def test_addresses_and_options_in_sentences(page: Page, text: str, whole: list[str]) -> None:
     script = f"""
         import('/page/text.js').then(({{ sentence }}) => sentence({text!r})
             .map((part) => [typeof part, part.textContent ?? part]))

@@ -19,16 +19,16 @@ export function element(tag, text, className) {
   return made;
 }
 
-/** With the brackets and commas next to it, which belong on the same line. */
-const ADDRESS =
-  /\(?(?:\[[\da-f:.]+\]|\d{1,3}(?:\.\d{1,3}){3}|(?:[\da-f]{0,4}:){2,7}[\da-f]{0,4})(?::\d+)?(?:\/\w+)?[),;:]*/gi;
+/** An address, or an option of uproxy, with the brackets and commas next to it: all of it belongs on one line. */
+const UNBROKEN =
+  /\(?(?:\[[\da-f:.]+\]|\d{1,3}(?:\.\d{1,3}){3}|(?:[\da-f]{0,4}:){2,7}[\da-f]{0,4})(?::\d+)?(?:\/\w+)?[),;:]*|(?<!\S)--[a-z][a-z-]*[),;:]*/gi;
 
-/** A sentence as nodes and texts: the addresses in it are not broken at the end of a line. */
+/** A sentence as nodes and texts: the addresses and options in it are not broken at the end of a line. */
 export function sentence(text) {
   const shown = printable(text);
   const parts = [];
   let end = 0;
-  for (const found of shown.matchAll(ADDRESS)) {
+  for (const found of shown.matchAll(UNBROKEN)) {
     parts.push(shown.slice(end, found.index), element("span", found[0], "whole"));
     end = found.index + found[0].length;
   }
