@@ -104,7 +104,9 @@ async def test_a_pod_that_fails_is_named_and_recovery_is_told(
     assert node.changes == 3
     told = [record.getMessage() for record in caplog.records]
     assert any("web-1 (10.0.0.1:8080); see: uproxy explain default/web" in each for each in told)
-    assert "default/web: backends answer again, or have changed" in told
+    assert (
+        "default/web: backends answer again, have changed, or had no client for 5 minutes" in told
+    )
 
 
 async def test_counts_of_a_pod_go_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

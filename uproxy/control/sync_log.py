@@ -106,11 +106,15 @@ def log_reachability(changes: Changes) -> None:
             log.warning("%s: %s; see: uproxy explain %s", name, port.reason, service)
     if len(changes.recovered) > _MANY:
         log.info(
-            "backends of %d Service ports answer again, or have changed", len(changes.recovered)
+            "backends of %d Service ports answer again, have changed, or had no client for "
+            "5 minutes",
+            len(changes.recovered),
         )
     else:
         for name in sorted(changes.recovered):
-            log.info("%s: backends answer again, or have changed", name)
+            log.info(
+                "%s: backends answer again, have changed, or had no client for 5 minutes", name
+            )
 
 
 def _described(route: Route) -> str:
