@@ -179,6 +179,14 @@ def test_an_order_that_there_is_not_is_that_of_problems(page: Page, order: str) 
     assert list(page.console) == []
 
 
+def test_the_choices_say_what_is_shown(page: Page) -> None:
+    """A state that there is not would show nothing, under a choice without a word."""
+    chosen = "['#state', '#sort'].map((id) => document.querySelector(id).selectedOptions[0]?.text)"
+    with serving(FULL, []) as port:
+        open_page(page, port, "/?state=Serving&sort=-name")
+        assert page.run(chosen) == ["every state", "name"]
+
+
 def test_pages_are_turned_from_the_one_that_is_shown(page: Page) -> None:
     """Also if the URL asks for a later one, for example since Services were removed meanwhile."""
     ports = tuple(frontend(f"web-{number:03}", number) for number in range(250))

@@ -2,7 +2,7 @@
 
 import { clock, duration } from "./numbers.js";
 import { details, detailsUrl, fit } from "./detail.js";
-import { ORDERS, Rates, chosen, isOrder, portName, sorted } from "./model.js";
+import { ORDERS, Rates, chosen, isOrder, isState, portName, sorted } from "./model.js";
 import { ask, repeat } from "./polling.js";
 import { makeSections, showEvents, showFlows, showSummary } from "./sections.js";
 import { PAGE, detailOf, makeHead, showOrder, showRows } from "./table.js";
@@ -32,7 +32,7 @@ function readView() {
   const order = query.get("sort") ?? "state";
   return {
     words: query.get("filter") ?? "",
-    state: query.get("state") ?? "",
+    state: isState(query.get("state")) ? query.get("state") : "",
     order: isOrder(order) ? order : "state",
     page: Math.max(1, Number.parseInt(query.get("page") ?? "1", 10) || 1),
   };
@@ -58,7 +58,7 @@ function change(part) {
 function showControls() {
   if (byId("text").value !== view.words) byId("text").value = view.words;
   byId("state").value = view.state;
-  byId("sort").value = view.order;
+  byId("sort").value = view.order.replace("-", "");
   showOrder(view.order);
 }
 

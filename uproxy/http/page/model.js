@@ -69,6 +69,11 @@ export function sorted(ports, order) {
     byName * (names.get(one) - names.get(other)));
 }
 
+/** Whether ports can be in such a state. */
+export function isState(word) {
+  return URGENCY.includes(word);
+}
+
 /** The ports that contain all words, and are in a state. */
 export function chosen(ports, { words, state }) {
   const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
