@@ -36,6 +36,14 @@ def test_counts_that_were_forgotten_with_their_service_are_no_negative_rate() ->
     assert history.after(0) == [Sample(2.0, 0.0, 0, 0.0, 0.0, 0.0)]
 
 
+def test_counts_that_were_forgotten_hide_nothing_of_other_services() -> None:
+    history = History()
+    long_ago = Counters(flows=10_000, client_bytes=10**9, dropped={"capacity": 5000})
+    history.add({KUBIA: long_ago, DNS: Counters(flows=10)}, now=0.0, wall=0.0)
+    history.add({DNS: Counters(flows=30, client_bytes=4, dial_failures=6)}, now=2.0, wall=2.0)
+    assert history.after(0) == [Sample(2.0, 10.0, 0, 2.0, 0.0, 3.0)]
+
+
 def test_the_oldest_samples_go() -> None:
     history = History()
     for second in range(KEPT + 10):

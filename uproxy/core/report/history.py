@@ -43,11 +43,14 @@ class HistoryView(msgspec.Struct, rename="camel", gc=False):
     """The newest comes first."""
 
 
-class _Totals(NamedTuple):
+class _Counts(NamedTuple):
     flows: int
     client_bytes: int
     backend_bytes: int
     failures: int
+
+
+_NOTHING: Final = _Counts(0, 0, 0, 0)
 
 
 class History:
@@ -55,18 +58,23 @@ class History:
 
     def __init__(self) -> None:
         self.samples: deque[Sample] = deque(maxlen=KEPT)
-        self._before: tuple[float, _Totals] | None = None
+        self._before: tuple[float, dict[ServicePortName, _Counts]] | None = None
 
     def add(self, counters: Mapping[ServicePortName, Counters], *, now: float, wall: float) -> None:
         """Take the counts of this moment: `now` on the monotonic clock, and `wall` in Unix time."""
-        totals = _totals(counters.values())
+        counts = {name: _counts(each) for name, each in counters.items()}
         if self._before is not None:
             since, before = self._before
             active = sum(each.active for each in counters.values())
             if self.samples and wall <= self.samples[-1].time:
                 self.samples.clear()  # The clock was set back, so their times mean nothing.
-            self.samples.append(_sample(before, totals, active, now - since, wall))
-        self._before = now, totals
+            # The counts of a Service are forgotten once it is removed. Without this, they would be
+            # missing in what all others have counted meanwhile.
+            known = [each for name, each in before.items() if name in counts]
+            self.samples.append(
+                _sample(_sum(known), _sum(counts.values()), active, now - since, wall)
+            )
+        self._before = now, counts
 
     def after(self, time: float) -> list[Sample]:
         """The samples whose period ended later, in Unix seconds; the oldest comes first. All of
@@ -96,18 +104,17 @@ def failures(dial_failures: int, dropped: Mapping[str, int]) -> int:
     return dial_failures + sum(dropped.values()) - dropped.get(DropReason.DIAL_FAILED, 0)
 
 
-def _totals(counters: Iterable[Counters]) -> _Totals:
-    flows = client_bytes = backend_bytes = failed = 0
-    for each in counters:
-        flows += each.flows
-        client_bytes += each.client_bytes
-        backend_bytes += each.backend_bytes
-        failed += failures(each.dial_failures, each.dropped)
-    return _Totals(flows, client_bytes, backend_bytes, failed)
+def _counts(each: Counters) -> _Counts:
+    failed = failures(each.dial_failures, each.dropped)
+    return _Counts(each.flows, each.client_bytes, each.backend_bytes, failed)
 
 
-def _sample(before: _Totals, after: _Totals, active: int, seconds: float, wall: float) -> Sample:
-    # The counts of a Service are forgotten once it is removed, so totals can become smaller.
+def _sum(counts: Iterable[_Counts]) -> _Counts:
+    return _Counts(*map(sum, zip(_NOTHING, *counts, strict=True)))
+
+
+def _sample(before: _Counts, after: _Counts, active: int, seconds: float, wall: float) -> Sample:
+    # A Service that was forgotten and is there again counts from 0.
     rates = (
         round(max(0, now - then) / max(seconds, 0.001), 2)
         for then, now in zip(before, after, strict=True)
