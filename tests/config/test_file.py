@@ -445,6 +445,10 @@ def test_files_that_are_something_else(text: str, message: str) -> None:
     assert refusal(text).startswith(message)
 
 
+def test_a_pool_without_text() -> None:
+    assert refusal(OWN + "lbPools: ['']").startswith('c.yaml:3: lbPools: "" has no addresses;')
+
+
 def test_a_file_that_is_not_utf8() -> None:
     with pytest.raises(ConfigFileError, match=r"c\.yaml:3: not UTF-8"):
         read_config(Path("c.yaml"), HEAD.encode() + b"\xff")

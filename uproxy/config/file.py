@@ -210,7 +210,11 @@ def _uproxy_options(
     for option in kind.options:
         value = getattr(file, option)
         if value is not None and value != "":
-            yield option, _plain(option, value, directory)
+            try:
+                plain = _plain(option, value, directory)
+            except ValueError as error:  # A pool whose text is empty.
+                raise _Wrong(kind.options[option], str(error)) from None
+            yield option, plain
 
 
 def _switched_off(document: Document, name: str) -> Iterator[tuple[str, Given]]:
