@@ -195,7 +195,7 @@ def test_explain(here: World) -> None:
     done = here.call("explain", "web")
     assert done.returncode == 0
     assert done.stdout.startswith("default/web is served on its only frontend.\n")
-    assert f"    {here.pod.address}:{here.pod.port}\n" in done.stdout
+    assert f" {here.pod.address}:{here.pod.port} " in done.stdout
     done = here.call("explain", "default/odd")
     assert done.returncode == 0
     assert done.stdout.startswith("default/odd is not served on any frontend.\n")
