@@ -26,7 +26,7 @@ fi
 mkdir -p "$home"
 
 "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-compile \
-  --constraint "$source/constraints.txt" --target "$library" "$source"
+  --constraint "$source/constraints.txt" --target "$library" "$source[cluster]"
 
 # Console scripts name the interpreter that built them; the launcher below finds its own.
 rm -rf "$library/bin"

@@ -4,6 +4,9 @@ Its packages import a class for every type of the Kubernetes API, which takes 1.
 memory. None of them is needed to authenticate and to send requests. So empty packages take the
 place of the three that would load them, and single modules are imported (0.5 s, 30 MiB). If that
 fails with a release of the library, it is imported in the ordinary way.
+
+The library comes with the extra `cluster` only: it takes as much space as everything else that is
+installed, and nothing but a cluster needs it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
+
+from uproxy.core.errors import SourceError
 
 _ROOT = "kubernetes_asyncio"
 _HOLLOW = (_ROOT, f"{_ROOT}.client", f"{_ROOT}.client.models")
@@ -40,11 +45,24 @@ class ClientLibrary(NamedTuple):
     certificate is at fault."""
 
 
+class NotInstalled(SourceError):
+    """The library is not there, so no cluster can be reached until it is installed."""
+
+
+def require() -> None:
+    """Raises NotInstalled where the library is missing. This imports nothing."""
+    # A hollow package has no spec, which `find_spec` takes for a fault.
+    if sys.modules.get(_ROOT) is None and importlib.util.find_spec(_ROOT) is None:
+        advice = "pip install 'uproxy[cluster]'"
+        raise NotInstalled(f"reading a cluster needs {_ROOT}, which is not installed: {advice}")
+
+
 def load(hollow: Sequence[str] = _HOLLOW) -> ClientLibrary:
     """Import what is needed, which takes a while the first time. `hollow` is for tests.
 
-    Raises ImportError where the library is not installed.
+    Raises NotInstalled where the library is missing.
     """
+    require()
     if _ROOT in sys.modules:
         return _classes()
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from uproxy.apiserver import client_library
 from uproxy.apiserver.access import Access
 from uproxy.apiserver.candidates import Candidate, Candidates, candidate_at
 from uproxy.apiserver.kubeconfig import read_kubeconfig, read_server
@@ -32,8 +33,18 @@ def find_access(
     """The access by the kubeconfig or context that is given; else by this Pod's service account;
     else by $KUBECONFIG or ~/.kube/config.
 
-    None: none of these exists. Raises SourceError where one exists that cannot be used.
+    None: none of these exists. Raises SourceError where one exists that cannot be used, or that
+    would be in vain because the library that reaches clusters is not installed.
     """
+    access = _first_access(kubeconfig, context, environ, service_account)
+    if access is not None:
+        client_library.require()
+    return access
+
+
+def _first_access(
+    kubeconfig: Path | None, context: str, environ: Mapping[str, str], service_account: Path
+) -> Access | None:
     if kubeconfig is not None:
         return read_kubeconfig([kubeconfig], context)
     inside = None if context else _in_cluster(environ, service_account)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+from uproxy.apiserver import client_library
 from uproxy.apiserver.client import ApiClient
 from uproxy.apiserver.deferred_client import DeferredClient
 from uproxy.apiserver.discovery import KnownAddresses, find_access, find_addresses
@@ -117,6 +118,9 @@ def _find_cluster(config: Config, requests: RequestTelemetry) -> KubernetesSourc
         return None
     try:
         api = _api(config, requests)
+    except client_library.NotInstalled:
+        # Only an installation mends this, which a process that runs would not notice.
+        raise
     except SourceError as error:
         if config.state_dir is None or not has_snapshot(config.state_dir, config.node_name):
             raise

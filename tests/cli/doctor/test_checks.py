@@ -26,6 +26,7 @@ GOOD: dict[str, Any] = {
     "system": "Linux 6.8.0",
     "python": (3, 12, 1),
     "uvloop": "0.23.0",
+    "kubernetes_asyncio": "36.1.0",
     "cpus": 2,
     "capabilities": frozenset(CAPABILITIES),
     "sysctls": {
@@ -174,6 +175,9 @@ NOBODY: dict[str, Any] = {"capabilities": frozenset()}
         pytest.param({"uvloop": "0.22.1"}, "uvloop", "fail", "0.23", id="old uvloop"),
         pytest.param({"uvloop": "0.23.0.dev1"}, "uvloop", "ok", "", id="early uvloop"),
         pytest.param({"uvloop": "1.0"}, "uvloop", "ok", "", id="later uvloop"),
+        pytest.param(
+            {"kubernetes_asyncio": ""}, "kubernetes_asyncio", "warn", "[cluster]", id="no extra"
+        ),
         pytest.param({"epoll": False}, "epoll", "fail", "Linux", id="no epoll"),
         pytest.param(
             {"reuse_port": "Protocol not available"},

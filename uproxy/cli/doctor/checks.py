@@ -14,11 +14,20 @@ from uproxy.cli.doctor.network import accept_queues, backlog, ipv6, node_ports, 
 from uproxy.cli.doctor.other_programs import other_proxy
 from uproxy.cli.doctor.pods import bridge_filter, bridges, client_addresses
 from uproxy.cli.doctor.privileges import claims, low_ports, nft, transparent
-from uproxy.cli.doctor.runtime import epoll, pipes, python, reuse_port, splice, uvloop
+from uproxy.cli.doctor.runtime import (
+    cluster_library,
+    epoll,
+    pipes,
+    python,
+    reuse_port,
+    splice,
+    uvloop,
+)
 
 _CHECKS: Final[tuple[Callable[[Machine], Finding], ...]] = (
     python,
     uvloop,
+    cluster_library,
     epoll,
     reuse_port,
     splice,

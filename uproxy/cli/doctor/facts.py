@@ -62,6 +62,8 @@ class Machine:
     python: tuple[int, ...]
     uvloop: str
     """Version; "" if it is not installed."""
+    kubernetes_asyncio: str
+    """The same."""
     cpus: int
     """CPUs that this process may use."""
     capabilities: frozenset[str]
@@ -110,6 +112,7 @@ def examine() -> Machine:
         system=f"{platform.system()} {platform.release()}",
         python=tuple(sys.version_info[:3]),
         uvloop=_version("uvloop"),
+        kubernetes_asyncio=_version("kubernetes_asyncio"),
         cpus=len(os.sched_getaffinity(0)),
         capabilities=capabilities(status),
         sysctls=sysctls,

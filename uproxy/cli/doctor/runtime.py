@@ -28,6 +28,14 @@ def uvloop(machine: Machine) -> Finding:
     return Finding("uvloop", Result.OK, machine.uvloop)
 
 
+def cluster_library(machine: Machine) -> Finding:
+    name = "kubernetes_asyncio"
+    if not machine.kubernetes_asyncio:
+        text = "not installed: uproxy can serve manifests, but no cluster"
+        return Finding(name, Result.WARN, text, "pip install 'uproxy[cluster]'")
+    return Finding(name, Result.OK, machine.kubernetes_asyncio)
+
+
 def epoll(machine: Machine) -> Finding:
     if not machine.epoll:
         return Finding("epoll", Result.FAIL, "missing", "uproxy runs on Linux only")
