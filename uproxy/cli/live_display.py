@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 
+from uproxy.cli.live import session
 from uproxy.cli.live.listing import Page
 from uproxy.cli.status_client import NoStatus
 
@@ -24,9 +25,6 @@ def show_live(page: Page, *, interval: float) -> None:
     try:
         content = page.sample()
         if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-            # It takes 0.05 s to import what draws on a terminal.
-            from uproxy.cli.live import session
-
             session.run(page, content, interval=interval, rest=_REST)
             return
         _print("\n".join(content.listing(page.first_order, None).lines()) + "\n")

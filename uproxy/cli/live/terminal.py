@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import sys
 import termios
@@ -18,9 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any, Final, NamedTuple, Self
 
-from rich.console import Console
-from rich.text import Text
-
+from uproxy.cli.live.drawing import LEAVE, TAKE, drawn
 from uproxy.cli.live.frame import Line, Size
 from uproxy.cli.live.keys import at_rest, decode
 
@@ -53,14 +52,13 @@ class Terminal:
     def __init__(self) -> None:
         # A program may be started without stdin.
         self.has_keys = sys.stdin is not None and sys.stdin.isatty()
-        self._console = Console()
         self._stack = ExitStack()
         self._unread = b""
         self._woken_fd = -1
         self._before: list[Any] | None = None
 
     def __repr__(self) -> str:
-        return f"<Terminal {self._console.size}>"
+        return f"<Terminal {self.size}>"
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -76,14 +74,12 @@ class Terminal:
     @property
     def size(self) -> Size:
         """The size that it has now."""
-        return Size(*self._console.size)
+        return Size(*shutil.get_terminal_size())
 
     def show(self, lines: Sequence[Line]) -> None:
         """Show lines as the whole screen; what does not fit into the width is cut off."""
-        width = self.size.width
-        shown = Text("\n", no_wrap=True).join(_text(line, width) for line in lines)
         with _gone_means_ended():
-            self._console.update_screen(shown)
+            _write(drawn(lines, self.size))
 
     def wait(self, other: int, seconds: float | None) -> Woken:
         """Wait for a key, for another descriptor or a change of the size, or until a time has
@@ -136,14 +132,12 @@ class Terminal:
                 self._before = termios.tcgetattr(sys.stdin.fileno())
                 # Keys that were pressed just before are not lost, as by default they would be.
                 tty.setcbreak(sys.stdin.fileno(), termios.TCSADRAIN)
-            self._console.set_alt_screen(True)
-            self._console.show_cursor(False)
+            _write(TAKE)
 
     def _leave(self) -> None:
         # A terminal that was closed has no state any more.
         with suppress(OSError):
-            self._console.show_cursor(True)
-            self._console.set_alt_screen(False)
+            _write(LEAVE)
         with suppress(OSError, termios.error):
             if self._before is not None:
                 termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._before)
@@ -186,9 +180,7 @@ def _only_wake(_: int, __: FrameType | None) -> None:
     """A signal without a handler of Python's writes nothing to the descriptor."""
 
 
-def _text(line: Line, width: int) -> Text:
-    text = Text.from_ansi(line.text, no_wrap=True)
-    text.truncate(width, overflow="ellipsis", pad=line.marked)
-    if line.marked:
-        text.stylize("reverse")
-    return text
+def _write(text: str) -> None:
+    """A terminal that is not in UTF-8 shows what it can."""
+    sys.stdout.buffer.write(text.encode(sys.stdout.encoding, "replace"))
+    sys.stdout.buffer.flush()
