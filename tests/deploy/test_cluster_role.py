@@ -61,7 +61,7 @@ class Permission(NamedTuple):
 
 def granted(*components: str) -> set[Permission]:
     """What the roles allow with these components."""
-    role: dict[str, Any] = yaml.safe_load((KUSTOMIZE / "cluster-role.yaml").read_text())
+    role: dict[str, Any] = yaml.safe_load((KUSTOMIZE / "base" / "cluster-role.yaml").read_text())
     found = {each for rule in role["rules"] for each in permissions(rule)}
     for component in components:
         for patch in json.loads((KUSTOMIZE / component / "cluster-role.json").read_text()):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import Any
 
 import pytest
 
-from tests.deploy.test_kustomize import rendered_objects
-from tests.monitoring.files import ROOT, alerts, dashboard
+from tests.deploy.rendering import kustomized
+from tests.monitoring.files import alerts, dashboard
 from uproxy.config.settings import Config
 
 Objects = dict[tuple[str, str], dict[str, Any]]
@@ -17,14 +16,8 @@ Objects = dict[tuple[str, str], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Objects:
-    """By kind and name, when the line of the component is no comment any more."""
-    copy = tmp_path_factory.mktemp("kustomize") / "deploy"
-    shutil.copytree(ROOT / "deploy", copy)
-    kustomization = copy / "kustomize" / "kustomization.yaml"
-    text = kustomization.read_text()
-    assert "# - ../monitoring\n" in text
-    kustomization.write_text(text.replace("# - ../monitoring\n", "- ../monitoring\n"))
-    found = rendered_objects(copy / "kustomize")
+    """By kind and name."""
+    found = kustomized(tmp_path_factory.mktemp("kustomize"), "replace-kube-proxy", "monitoring")
     assert all(each["metadata"].get("namespace", "kube-system") == "kube-system" for each in found)
     return {(each["kind"], each["metadata"]["name"]): each for each in found}
 
@@ -48,9 +41,7 @@ def test_the_pod_monitor_finds_the_pods(objects: Objects) -> None:
 
 def test_only_the_metrics_are_passed_on_and_the_page_stays_closed(objects: Objects) -> None:
     proxy = sidecar(objects)
-    address = Config().metrics_address
-    assert address is not None
-    assert f"--upstream=http://{address.host}:{address.port}/" in proxy["args"]
+    assert "--upstream=http://$(UPROXY_METRICS_BIND_ADDRESS)/" in proxy["args"]
     assert "--allow-paths=/metrics" in proxy["args"]
     (port,) = proxy["ports"]
     assert f"--secure-listen-address=0.0.0.0:{port['containerPort']}" in proxy["args"]
@@ -59,6 +50,11 @@ def test_only_the_metrics_are_passed_on_and_the_page_stays_closed(objects: Objec
     assert security["runAsNonRoot"]
     uproxy = objects["DaemonSet", "uproxy"]["spec"]["template"]["spec"]["containers"][0]
     assert not [each for each in uproxy["args"] if "metrics" in each]
+    address = Config().metrics_address
+    assert address is not None
+    (source,) = proxy["envFrom"]
+    settings = objects["ConfigMap", source["configMapRef"]["name"]]["data"]
+    assert settings["UPROXY_METRICS_BIND_ADDRESS"] == f"{address.host}:{address.port}"
 
 
 def test_who_may_do_what(objects: Objects) -> None:
