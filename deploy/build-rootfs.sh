@@ -46,3 +46,7 @@ export PYTHONPATH PYTHONDONTWRITEBYTECODE PYTHONSAFEPATH
 exec "${UPROXY_PYTHON:-python3}" -m uproxy.cli "$@"
 LAUNCHER
 chmod 755 "$home/uproxy"
+
+# For the init container in deploy/seccomp.
+mkdir "$home/seccomp"
+cp "$source/deploy/seccomp/install.sh" "$source/deploy/seccomp/uproxy.json" "$home/seccomp"

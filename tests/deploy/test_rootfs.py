@@ -79,6 +79,14 @@ def test_everything_is_compiled_and_nothing_is_left_over(home: Path) -> None:
     assert {"pip", "setuptools", "pytest", "mypy"} & set(os.listdir(library)) == set()
 
 
+@pytest.mark.timeout(300)
+def test_the_seccomp_profile_can_be_put_on_the_node(home: Path, tmp_path: Path) -> None:
+    assert "is there" in run(home, str(tmp_path), name="seccomp/install.sh")
+    assert (tmp_path / "uproxy.json").read_text() == (
+        ROOT / "deploy" / "seccomp" / "uproxy.json"
+    ).read_text()
+
+
 def test_a_directory_that_has_one_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "opt" / "uproxy").mkdir(parents=True)
     done = subprocess.run([SCRIPT, tmp_path], capture_output=True, text=True, check=False)
