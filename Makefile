@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PLOTTING := $(VENV)/.plotting
 INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage check format documents simulate simulate-mutations faults announcing bench bench-quick bench-scale screenshots clean
+.PHONY: demo test coverage check format documents docs simulate simulate-mutations faults announcing bench bench-quick bench-scale screenshots clean
 
 demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
@@ -36,6 +36,12 @@ format: $(READY)
 documents: $(READY)
 	$(BIN)/python -m tests.http.metrics_document > docs/metrics.md
 	$(BIN)/python -m uproxy.cli.config_schema > docs/uproxy-config.schema.json
+
+# The pages as a site, in build/site; a warning (a link that leads nowhere, a page in no table of
+# contents) is an error. Nothing on it comes from another server.
+docs: $(READY)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build/site
+	@echo "build/site/index.html"
 
 # Simulated kernels: SEEDS=100000 of them on all processors, or SEED=123 MODE=ring with its trace.
 simulate: $(READY)
@@ -71,15 +77,15 @@ screenshots: $(PLOTTING)
 	$(BIN)/python -m tests.browser $(if $(SECONDS),--seconds $(SECONDS))
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "uproxy needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --editable '.[dev]'
+	$(INSTALL) --editable '.[dev,docs]'
 	@touch $(READY)
 
 $(PLOTTING): $(READY)
-	$(INSTALL) --editable '.[bench,dev]'
+	$(INSTALL) --editable '.[bench,dev,docs]'
 	@touch $(PLOTTING)

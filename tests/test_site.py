@@ -1,0 +1,101 @@
+"""The site that `make docs` makes: complete, without a warning, and without another server."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.test_documents import ROOT
+
+LOADED: Final = re.compile(r'<(?:script|img|link|source|iframe)\b[^>]*\b(?:src|href)="(\w+:)?//')
+"""What a browser would ask another server for; links that a reader may follow are not."""
+
+IMPORTED: Final = re.compile(r"(?:url\(\s*[\"']?|@import\s+[\"'])(?:\w+:)?//")
+
+
+def build(source: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """What `make docs` does."""
+    options = ("--quiet", "--fail-on-warning", "--keep-going", "--conf-dir", source / "docs")
+    command = (sys.executable, "-m", "sphinx", *options, source, site)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("site")
+    done = build(ROOT, directory)
+    assert (done.returncode, done.stderr) == (0, "")
+    return directory
+
+
+def test_every_page_is_in_the_contents(site: Path) -> None:
+    first = (site / "docs" / "index.html").read_text()
+    pages = [*ROOT.glob("*.md"), *(each for each in (ROOT / "docs").rglob("*.md"))]
+    found = {str(each.relative_to(ROOT).with_suffix(".html")) for each in pages}
+    listed = {
+        str((site / "docs" / link).resolve().relative_to(site.resolve()))
+        for link in re.findall(r'<a class="reference internal" href="([^"#:]+)"', first)
+    }
+    assert found - listed == {"docs/index.html"}
+    assert {"bench/README.html", "deploy/README.html"} <= listed
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    pages, styles = list(site.rglob("*.html")), list(site.rglob("*.css"))
+    assert [each for each in pages if LOADED.search(each.read_text())] == []
+    assert [each for each in styles if IMPORTED.search(each.read_text())] == []
+    assert len(pages) > 40 and styles  # noqa: PT018
+
+
+def test_links_to_files_lead_to_copies(site: Path) -> None:
+    page = (site / "docs" / "cli.html").read_text()
+    (link,) = set(re.findall(r'href="([^"]+/uproxy-config\.schema\.json)"', page))
+    copy = (site / "docs" / link).read_text()
+    assert copy == (ROOT / "docs" / "uproxy-config.schema.json").read_text()
+
+
+def test_there_is_a_first_page_and_an_index_for_searches(site: Path) -> None:
+    assert "url=docs/index.html" in (site / "index.html").read_text()
+    assert "affin" in (site / "searchindex.js").read_text()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A repository with two pages, and the configuration of this one."""
+    shutil.copytree(ROOT / "docs" / "site", tmp_path / "docs" / "site")
+    shutil.copy(ROOT / "docs" / "conf.py", tmp_path / "docs")
+    (tmp_path / "docs" / "index.md").write_text("# One\n\n[two](../README.md#a-heading)\n")
+    (tmp_path / "README.md").write_text("# Two\n\n## A heading\n\n[one](docs/index.md)\n")
+    return tmp_path
+
+
+def test_a_new_page_of_a_folder_is_listed(small: Path) -> None:
+    (small / "docs" / "guides").mkdir()
+    (small / "docs" / "guides" / "new.md").write_text("# A new guide\n")
+    done = build(small, small / "build")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'href="guides/new.html"' in (small / "build" / "docs" / "index.html").read_text()
+
+
+def test_what_fails_the_build(small: Path) -> None:
+    (small / "docs" / "new.md").write_text("# In no section\n")
+    (small / "README.md").write_text("# Two\n\n[x](x.md), [y](docs/)\n")
+    done = build(small, small / "build")
+    assert done.returncode == 1
+    assert [
+        (Path(place.partition(":")[0]).name, kind)
+        for place, kind in re.findall(
+            r"^(.+): WARNING: .+ \[([\w.]+)\]$", done.stderr, re.MULTILINE
+        )
+    ] == [
+        ("new.md", "toc.not_included"),
+        ("README.md", "myst.xref_missing"),
+        ("README.md", "myst.xref_missing"),
+        ("index.md", "myst.xref_missing"),
+    ]
