@@ -1,0 +1,1 @@
+"""The guides in docs/guides, followed command by command."""
