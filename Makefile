@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PLOTTING := $(VENV)/.plotting
 INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage check format documents docs simulate simulate-mutations faults announcing bench bench-quick bench-scale screenshots clean
+.PHONY: demo test coverage check format documents docs simulate simulate-mutations faults announcing bench bench-quick bench-compare bench-scale screenshots clean
 
 demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
@@ -68,6 +68,11 @@ bench: $(PLOTTING)
 
 bench-quick: $(READY)
 	$(BIN)/python -m bench.wire --quick $(ARGS)
+
+# The working tree next to another revision, which must not take over 3 % more CPU: REV=main.
+bench-compare: $(READY)
+	@test -n "$(REV)" || { echo "Name the revision to compare with: make bench-compare REV=main"; exit 2; }
+	$(BIN)/python -m bench.compare $(REV) $(ARGS)
 
 bench-scale: $(READY)
 	$(BIN)/python -m bench.scale $(ARGS)

@@ -6,7 +6,10 @@ import os
 import platform
 import re
 import subprocess
+import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bench.wire.processes import Unavailable, find_program
 from bench.wire.results import Machine
@@ -32,7 +35,27 @@ def machine() -> Machine:
         memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         kernel=platform.release(),
         python=platform.python_version(),
+        build=build_of(sysconfig.get_config_vars()),
     )
+
+
+def line(where: Machine, *, nice: int, load: float) -> str:
+    """Where something was measured, and under what conditions."""
+    return (
+        f"{where.processors} x {where.processor}, Linux {where.kernel}, "
+        f"Python {where.python} ({where.build}), --nice {nice}, load {load:.1f}"
+    )
+
+
+def build_of(settings: Mapping[str, Any]) -> str:
+    """How an interpreter was compiled, which decides what Python costs (sysconfig)."""
+    if settings.get("prefix") == "/usr":
+        # Debian builds with both, and removes that from what sysconfig tells.
+        return "as the distribution builds it"
+    options = settings.get("CONFIG_ARGS") or ""
+    profiled = "--enable-optimizations" in options
+    linked = "--with-lto" in options
+    return f"{'with' if profiled else 'no'} PGO, {'with' if linked else 'no'} LTO"
 
 
 def versions() -> dict[str, str]:

@@ -40,6 +40,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes."""
     kernel: str
     python: str
+    build: str = "unknown build"
+    """How the interpreter was compiled."""
 
 
 class Run(msgspec.Struct, kw_only=True):

@@ -7,7 +7,9 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bench.wire import manifests
 from bench.wire.peers import UDP_TIMEOUT, Setup, Start, Subject
@@ -22,8 +24,30 @@ _PATIENCE = 60.0
 """Seconds until it must have read all manifests and serve them."""
 
 
-def uproxy(bystanders: int = 0) -> Start:
-    """`bystanders`: Services beside those that are measured."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """Files of uproxy, and the interpreter that runs them."""
+
+    interpreter: str
+    """It has the dependencies."""
+    root: Path
+    """The folder in which the package `uproxy` is."""
+
+    def command(self) -> list[str]:
+        """What starts it; with -P, the current directory has no say in what is imported."""
+        return [self.interpreter, "-P", "-m", "uproxy.cli"]
+
+    def environment(self) -> dict[str, str]:
+        return {"PYTHONPATH": str(self.root)}
+
+
+HERE: Final = Program(interpreter=sys.executable, root=Path(__file__).parents[2])
+"""The working tree of this file."""
+
+
+def uproxy(bystanders: int = 0, *options: str, program: Program = HERE) -> Start:
+    """`bystanders`: Services beside those that are measured. `options`: further ones of the command
+    line."""
 
     @contextmanager
     def start(setup: Setup) -> Iterator[Subject]:
@@ -35,7 +59,7 @@ def uproxy(bystanders: int = 0) -> Start:
             manifests.write(objects / f"service-{index}.json", [service])
             manifests.write(objects / f"slice-{index}.json", [endpoints])
         metrics = free_place()
-        with serving(setup, objects, metrics) as process:
+        with serving(setup, objects, metrics, *options, program=program) as process:
             yield Subject(places=places | {METRICS: metrics}, process=process, manifests=objects)
 
     return start
@@ -48,6 +72,7 @@ def serving(
     metrics: Place,
     *options: str,
     wrapper: Sequence[str] = (),
+    program: Program = HERE,
 ) -> Iterator[Running]:
     """uproxy on the manifests of a directory, once it is ready.
 
@@ -55,11 +80,11 @@ def serving(
     must have entered as well.
     """
     health = free_place()
-    command = [*wrapper, sys.executable, "-m", "uproxy.cli", "run", "--manifests", str(objects)]
+    command = [*wrapper, *program.command(), "run", "--manifests", str(objects)]
     command += ["--healthz-bind-address", str(health), "--metrics-bind-address", str(metrics)]
     command += ["--workers", str(setup.workers), "--hostname-override", NODE]
     command += ["--udp-timeout", f"{UDP_TIMEOUT}s", "--drain-timeout", "0s", *options]
-    with running(command, setup.directory / "log") as process:
+    with running(command, setup.directory / "log", program.environment()) as process:
         _wait_until_ready(process, health)
         yield process
 

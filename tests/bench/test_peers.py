@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,10 +15,19 @@ from bench.wire import manifests
 from bench.wire.churn import SERVICES, churning, service_changed_by
 from bench.wire.idle import reachable
 from bench.wire.kernel import buffer_pages, slab_bytes
-from bench.wire.machine import processor_of, version_in
+from bench.wire.machine import build_of, processor_of, version_in
 from bench.wire.peers import Setup, haproxy_config, nftables_rules
 from bench.wire.places import Place, Service, free_place
-from bench.wire.processes import Unavailable, find_program, output_of, running, stat_fields, tree
+from bench.wire.processes import (
+    Unavailable,
+    cpu_nanoseconds,
+    find_program,
+    output_of,
+    pin,
+    running,
+    stat_fields,
+    tree,
+)
 from tests.e2e.program import wait_for
 from uproxy.core.cluster.decode import from_data, kind_of
 from uproxy.core.cluster.state import ClusterState
@@ -194,3 +204,45 @@ def test_program_that_ends_is_noticed(tmp_path: Path) -> None:
         process.process.wait()
         with pytest.raises(Unavailable, match="bye"):
             process.wait_until_accepting([free_place()])
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        pytest.param({"prefix": "/opt", "CONFIG_ARGS": ""}, "no PGO, no LTO", id="plain"),
+        pytest.param({"prefix": "/opt"}, "no PGO, no LTO", id="nothing told"),
+        pytest.param(
+            {"prefix": "/opt", "CONFIG_ARGS": "'--enable-optimizations' '--with-lto=thin'"},
+            "with PGO, with LTO",
+            id="optimized",
+        ),
+        pytest.param(
+            {"prefix": "/usr", "CONFIG_ARGS": ""}, "as the distribution builds it", id="Debian"
+        ),
+    ],
+)
+def test_build_of_the_interpreter(settings: dict[str, str], expected: str) -> None:
+    assert build_of(settings) == expected
+
+
+def test_cpu_time_is_that_of_a_process() -> None:
+    before, own = cpu_nanoseconds(os.getpid()), time.process_time_ns()
+    after = cpu_nanoseconds(os.getpid())
+    assert before <= own <= after
+
+
+def test_pinned_process_stays_on_its_processor() -> None:
+    last = max(os.sched_getaffinity(0))
+    held = subprocess.Popen(["sleep", "30"])
+    try:
+        pin(held.pid, [last])
+        assert os.sched_getaffinity(held.pid) == {last}
+    finally:
+        held.kill()
+        held.wait()
+
+
+def test_process_that_has_ended_takes_no_cpu_time() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert cpu_nanoseconds(ended.pid) == 0

@@ -1,0 +1,1 @@
+"""Compares the CPU cost of two revisions of uproxy in one interleaved run."""
