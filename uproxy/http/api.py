@@ -28,7 +28,6 @@ from uproxy.core.report.status_format import (
 from uproxy.core.report.summary import summary_view
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.allowed_hosts import answers_to
-from uproxy.http.etags import if_changed
 from uproxy.http.long_answers import LongAnswers, Page
 from uproxy.http.metrics import metrics_page
 from uproxy.http.page_files import page_files
@@ -41,8 +40,6 @@ _LONGEST_NAME = 253
 """Characters of a DNS name; a longer name is cut off where it is repeated to the client."""
 _NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 _FRESH = {"Cache-Control": "no-store"}
-_IF_CHANGED = {"Cache-Control": "no-cache"}
-"""A client may keep the answer, and asks each time whether it is still the same."""
 
 
 async def _no_flows(_: FlowFilter) -> FlowsView:
@@ -92,7 +89,7 @@ def api_app(
         ("/healthz", _text("ok")),
         ("/readyz", readyz_page(not_ready, notes, lines_of=texts)),
         ("/api/v1/routes", long(_routes(status, service_labels, ports_of))),
-        ("/api/v1/summary", long(_summary(status, version, started))),
+        ("/api/v1/summary", long.shared(_summary(status, version, started))),
         ("/api/v1/history", _history(history)),
         ("/api/v1/services", long(_services(service_labels))),
         # Not behind the others: a worker that hangs takes the patience of whoever asks.
@@ -170,12 +167,12 @@ def _flows(find: FindFlows) -> Page:
     return page
 
 
-def _summary(status: Callable[[], Status], version: str, started: float) -> Page:
-    async def page(request: web.Request) -> web.Response:
+def _summary(status: Callable[[], Status], version: str, started: float) -> Callable[[], bytes]:
+    def summary() -> bytes:
         view = summary_view(status(), version=version, started=started)
-        return if_changed(request, _answer(view, _IF_CHANGED))
+        return printable_json(msgspec.json.encode(view))
 
-    return page
+    return summary
 
 
 def _history(history: Callable[[float], HistoryView]) -> Page:
@@ -196,11 +193,11 @@ def _services(service_labels: Callable[[], ServiceLabels]) -> Page:
     return page
 
 
-def _answer(view: msgspec.Struct, caching: Mapping[str, str] = _FRESH) -> web.Response:
+def _answer(view: msgspec.Struct) -> web.Response:
     response = web.Response(
         body=printable_json(msgspec.json.encode(view)),
         content_type="application/json",
-        headers={**_NOSNIFF, **caching},
+        headers={**_NOSNIFF, **_FRESH},
     )
     response.enable_compression()
     return response

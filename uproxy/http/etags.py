@@ -7,11 +7,16 @@ import hashlib
 from aiohttp import ETag, hdrs, web
 
 
-def if_changed(request: web.Request, response: web.Response) -> web.Response:
+def tag_of(body: bytes) -> str:
+    """The tag of some content."""
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def if_changed(request: web.Request, response: web.Response, tag: str = "") -> web.Response:
     """The response with a tag of its content, or 304 (Not Modified) if the client has that content.
-    It must have a Cache-Control header that lets clients keep it."""
+    It must have a Cache-Control header that lets clients keep it. `tag`: if it is known already."""
     assert isinstance(response.body, bytes)
-    tag = hashlib.blake2b(response.body, digest_size=16).hexdigest()
+    tag = tag or tag_of(response.body)
     # Weak, since the content may be compressed on its way (RFC 9110, 8.8.3.3).
     response.etag = ETag(value=tag, is_weak=True)
     if all(each.value != tag for each in request.if_none_match or ()):
