@@ -29,7 +29,8 @@ from tests.netns.announcements import Capture, Datagrams, Questions
 from tests.netns.kit import Namespace, Place, namespace
 from tests.netns.node import Node, program, slices, wait_for
 from tests.netns.peers import Pod
-from uproxy.core.announcing.lease_objects import lease_name
+from uproxy.core.announcing.lease_objects import decode, lease_name
+from uproxy.core.announcing.leases import AnnouncerLease
 from uproxy.core.cluster.load_balancer import ASSIGNED
 
 POOL: Final = "192.0.2.192/27,2001:db8:1::f00/120"
@@ -72,6 +73,11 @@ class Machine:
     def running(self) -> Node:
         assert self.program is not None, f"nothing runs on {self.name}"
         return self.program
+
+    @property
+    def log(self) -> str:
+        """The end of what was logged here."""
+        return "" if self.program is None else self.program.log[-4000:]
 
     @property
     def runs(self) -> bool:
@@ -360,7 +366,40 @@ class Segment:
 
     def wait_holders(self, address: str, *names: str) -> None:
         """Wait until exactly these nodes hold an address."""
-        wait_for(f"{address} is on {names}", lambda: self.holders(address) == set(names), 30)
+        found: set[str] = set()
+
+        def agree() -> bool:
+            found.clear()
+            found.update(self.holders(address))
+            return found == set(names)
+
+        try:
+            wait_for(f"{address} is on {names}", agree, 30)
+        except AssertionError as error:
+            logs = "\n".join(f"{each}: {each.log}" for each in self.nodes.values())
+            raise AssertionError(f"{error}; it is on {sorted(found)}\n{logs}") from None
+
+    def wait_named(self, address: str, *, other_than: str) -> Machine:
+        """Wait until exactly that node holds an address which is its holder by the Leases; returns
+        it. It may change while one waits: a machine that is busy enough stops a holder for 3 s."""
+        found: list[str] = []
+
+        def agree() -> bool:
+            found[:] = [self.named(address)]
+            return found != [other_than] and self.holders(address) == set(found)
+
+        wait_for(f"{address} is on one node, other than {other_than!r}, that has it", agree, 30)
+        return self[found[0]]
+
+    def named(self, address: str) -> str:
+        """The node that holds an address by the Leases: that of the highest epoch."""
+        leases = self.api.call(lambda server: server.store.items(LEASES))
+        epochs = {
+            lease.node: lease.holds.get(address, 0)
+            for lease in (decode(dict(each.data)) for each in leases.values())
+            if isinstance(lease, AnnouncerLease)
+        }
+        return max(epochs, key=lambda node: epochs[node], default="")
 
     @contextmanager
     def asking(self, address: str) -> Iterator[Questions]:

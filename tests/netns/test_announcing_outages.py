@@ -153,8 +153,7 @@ def test_if_wire_and_api_are_cut_another_takes_over_and_stays_after_it_is_whole_
         healed = time.monotonic()
         held.node.heal()
         lan.wait_live(held.node)
-        for address, other in zip(held.addresses, others, strict=True):
-            lan.wait_holders(address, other.name)
+        others = [lan.wait_named(each, other_than=held.node.name) for each in held.addresses]
         since = time.monotonic()
         for questions in (first, second):
             wait_for("an answer", partial(questions.answering, since))
