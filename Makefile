@@ -36,6 +36,7 @@ format: $(READY)
 documents: $(READY)
 	$(BIN)/python -m tests.http.metrics_document > docs/metrics.md
 	$(BIN)/python -m uproxy.cli.config_schema > docs/uproxy-config.schema.json
+	$(BIN)/python -m tests.deploy.chart_readme > deploy/helm/uproxy/README.md
 
 # The pages as a site, in build/site; a warning (a link that leads nowhere, a page in no table of
 # contents) is an error. Nothing on it comes from another server.

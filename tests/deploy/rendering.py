@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +18,7 @@ import yaml
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
 KUSTOMIZE: Final = DEPLOY / "kustomize"
+CHART: Final = DEPLOY / "helm" / "uproxy"
 ENTRY: Final = KUSTOMIZE / "kustomization.yaml"
 
 Object = dict[str, Any]
@@ -59,13 +63,32 @@ def rendered(directory: Path) -> list[Object]:
     return list(yaml.load_all(output("kubectl", "kustomize", str(directory)), yaml.CSafeLoader))
 
 
+def charted(values: Mapping[str, Any]) -> list[Object]:
+    """All objects of the chart with these values."""
+    text = output("helm", *template(values))
+    return [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]
+
+
+def template(values: Mapping[str, Any]) -> list[str]:
+    """Arguments of helm."""
+    given = [f"--set-json={name}={json.dumps(value)}" for name, value in values.items()]
+    return ["template", "uproxy", str(CHART), "--namespace=kube-system", *given]
+
+
 def output(program: str, *arguments: str) -> str:
     """What a program prints, which has to succeed."""
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    done = called(program, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def called(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A program of this machine, or of the virtual environment: a package of PyPI contains helm."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    found = shutil.which(program, path=path)
+    if found is None:
+        pytest.skip(f"{program} is not installed")
+    return subprocess.run([found, *arguments], capture_output=True, text=True, check=False)
 
 
 def only(objects: list[Object], kind: str, name: str = "") -> Object:

@@ -52,7 +52,7 @@ def test_it_renders(entry: list[Object]) -> None:
 
 def test_each_component_is_in_the_kustomization() -> None:
     folders = {each.parent.name for each in KUSTOMIZE.glob("*/kustomization.yaml")}
-    assert set(components()) == folders - {"base"} | {"monitoring"}
+    assert set(components()) == folders - {"base"} | {"monitoring", "seccomp"}
     assert [name for name, used in components().items() if used] == ["replace-kube-proxy"]
 
 
@@ -140,7 +140,7 @@ def test_an_ordinary_user_has_no_privileges(tmp_path: Path) -> None:
 
 def test_an_ordinary_user_cannot_replace_kube_proxy(tmp_path: Path) -> None:
     """Kubelet's kubeconfig is for root alone, and ClusterIPs would not be served."""
-    with pytest.raises(AssertionError, match="volumes/0/name"):
+    with pytest.raises(AssertionError, match="volumeMounts/0/name"):
         kustomized(tmp_path, "replace-kube-proxy", "unprivileged")
 
 
