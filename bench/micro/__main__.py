@@ -1,4 +1,6 @@
-"""`python -m bench.micro [WORD ...]`: time the cases whose names contain one of the words."""
+"""`python -m bench.micro [WORD ...]`: time the cases whose names contain one of the words.
+`python -m bench.micro calls`: count the calls that connections and requests take.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from timeit import Timer
 from rich.console import Console
 from rich.table import Table
 
+from bench.micro import calls
 from bench.micro.cases import CASES, Case
 
 _REPEATS = 7
@@ -32,7 +35,18 @@ def timed(step: Callable[[], object]) -> list[float]:
     return [seconds / number * 1e6 for seconds in timer.repeat(_REPEATS, number)]
 
 
-def main(words: Sequence[str]) -> None:
+def count_calls() -> None:
+    """Print what is called, and a table of the sums."""
+    console = Console()
+    found = {}
+    for operation in calls.OPERATIONS:
+        for engine in calls.ENGINES:
+            counted = found[operation, engine] = calls.count(engine, operation)
+            console.print(calls.names_table(operation, engine, counted))
+    console.print(calls.totals_table(found))
+
+
+def time_steps(words: Sequence[str]) -> None:
     """Print a table. The best of the repeats is the one that was disturbed least."""
     table = Table("step", "best, us", "median, us")
     for case in selected(words):
@@ -44,4 +58,7 @@ def main(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1:] == ["calls"]:
+        count_calls()
+    else:
+        time_steps(sys.argv[1:])
