@@ -106,7 +106,10 @@ class TestCluster:
 
         def measure_with_another() -> None:
             with subject.calls["remote"]() as reached:
-                socket.create_connection(reached.places["http"], timeout=15).close()
+                # Its answer shows that the proxy has reached the backend.
+                with socket.create_connection(reached.places["http"], timeout=15) as client:
+                    client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                    assert client.recv(1)
                 # Past the Service, from the pod itself.
                 socket.create_connection((backend.ipv4, HTTP), timeout=15).close()
 
