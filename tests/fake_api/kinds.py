@@ -49,6 +49,27 @@ SLICES: Final = Kind(
 )
 DAEMON_SETS: Final = Kind("apps", "v1", "daemonsets", "DaemonSet", short=("ds",))
 DEPLOYMENTS: Final = Kind("apps", "v1", "deployments", "Deployment", short=("deploy",))
+CONFIG_MAPS: Final = Kind("", "v1", "configmaps", "ConfigMap", short=("cm",))
+SECRETS: Final = Kind("", "v1", "secrets", "Secret")
+SERVICE_ACCOUNTS: Final = Kind("", "v1", "serviceaccounts", "ServiceAccount", short=("sa",))
+_RBAC: Final = ("rbac.authorization.k8s.io", "v1")
+ROLES: Final = Kind(*_RBAC, "roles", "Role")
+ROLE_BINDINGS: Final = Kind(*_RBAC, "rolebindings", "RoleBinding")
+CLUSTER_ROLES: Final = Kind(*_RBAC, "clusterroles", "ClusterRole", namespaced=False)
+CLUSTER_ROLE_BINDINGS: Final = Kind(
+    *_RBAC, "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
+POD_MONITORS: Final = Kind(
+    "monitoring.coreos.com", "v1", "podmonitors", "PodMonitor", custom=True, counts_generations=True
+)
+PROMETHEUS_RULES: Final = Kind(
+    "monitoring.coreos.com",
+    "v1",
+    "prometheusrules",
+    "PrometheusRule",
+    custom=True,
+    counts_generations=True,
+)
 POOLS: Final = Kind(
     "metallb.io",
     "v1beta1",
@@ -88,6 +109,15 @@ KINDS: Final = (
     SLICES,
     DAEMON_SETS,
     DEPLOYMENTS,
+    CONFIG_MAPS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    ROLES,
+    ROLE_BINDINGS,
+    CLUSTER_ROLES,
+    CLUSTER_ROLE_BINDINGS,
+    POD_MONITORS,
+    PROMETHEUS_RULES,
     POOLS,
     ADVERTISEMENTS,
     L2_STATUSES,

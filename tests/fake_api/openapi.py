@@ -30,7 +30,10 @@ def openapi(path: str, kinds: Sequence[Kind]) -> dict[str, Any] | None:
 def _operations(kind: Kind) -> dict[str, Any]:
     return {
         "patch": {
-            "parameters": [{"name": "fieldValidation", "in": "query"}],
+            "parameters": [
+                {"name": "fieldValidation", "in": "query"},
+                {"name": "dryRun", "in": "query"},
+            ],
             "x-kubernetes-group-version-kind": {
                 "group": kind.group,
                 "version": kind.version,

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, Self
 import msgspec
 from aiohttp import web
 
+from tests.fake_api import protobuf
+from tests.fake_api.field_validation import check_fields
 from tests.fake_api.kinds import KINDS, Kind, discovery, kind_of
 from tests.fake_api.openapi import openapi
 from tests.fake_api.selectors import selection
@@ -67,6 +69,8 @@ class FakeApi:
         self.watch_list: WatchList = "served"
         self.forbids = False
         """Whether everything is forbidden, as while a server has not read its roles yet."""
+        self.strict = False
+        """Whether fieldValidation=Strict has an effect. The first time takes seconds."""
         self.gone_as_status = False
         """Whether a watch from a version too old is answered 410, instead of an ERROR event."""
         self.bookmark_period = bookmark_period
@@ -218,12 +222,19 @@ class FakeApi:
                 return await self._watch(request, target)
             return self._list(request, target)
         body = await request.read()
+        store = self.store.scratch() if request.query.get("dryRun") else self.store
+        strict = self.strict and request.query.get("fieldValidation") == "Strict"
         if request.method == "PATCH":
             content_type = request.headers["Content-Type"]
-            item = patch(self.store, target, msgspec.json.decode(body), content_type)
+            data = msgspec.json.decode(body)
+            if strict:
+                check_fields(patch(store.scratch(), target, data, content_type).data)
+            item = patch(store, target, data, content_type)
         else:
-            data = msgspec.json.decode(body or b"{}")
-            item = write(self.store, request.method, target, data)
+            data = _sent(request, body)
+            if strict:
+                check_fields(data)
+            item = write(store, request.method, target, data)
         code = 201 if request.method == "POST" else 200
         if wants_table(request.headers.get("Accept", "")):
             version = item.data["metadata"]["resourceVersion"]
@@ -303,6 +314,16 @@ def _selection(query: Mapping[str, str]) -> Any:
         return selection(query.get("labelSelector", ""), query.get("fieldSelector", ""))
     except ValueError as error:
         raise ApiError(400, "BadRequest", str(error)) from None
+
+
+def _sent(request: web.Request, body: bytes) -> Data:
+    """The object to be written. What else a client sends, such as DeleteOptions, has no effect."""
+    if request.method not in ("POST", "PUT"):
+        return {}
+    if request.content_type == protobuf.CONTENT_TYPE:
+        return protobuf.secret(body)
+    data: Data = msgspec.json.decode(body or b"{}")
+    return data
 
 
 def _is_watch(query: Mapping[str, str]) -> bool:

@@ -128,6 +128,13 @@ class Store:
         self._kinds = {kind: dict(items) for kind, items in backup.kinds.items()}
         self._history.clear()
 
+    def scratch(self) -> Store:
+        """The same objects, for what is to have no effect (dryRun)."""
+        other = Store()
+        other.restore(self.backup())
+        other.missing = self.missing
+        return other
+
     def create(self, kind: Kind, data: Data) -> Item:
         data = copy.deepcopy(data)
         metadata = data.setdefault("metadata", {})
