@@ -11,11 +11,12 @@ from pathlib import Path
 from bench.wire import peers
 from bench.wire.cluster import require_namespaces, uproxy_in_cluster
 from bench.wire.kernel import share_priority
+from bench.wire.measurements import Measured, Terms
 from bench.wire.peers import Setup, Start, Subject
 from bench.wire.places import Service
 from bench.wire.processes import Unavailable, find_program, tree
 from bench.wire.results import Outcome
-from bench.wire.scenarios import Measured, Scenario, Terms
+from bench.wire.scenarios import Scenario
 from bench.wire.statistics import in_turn
 from bench.wire.uproxy_peer import uproxy
 

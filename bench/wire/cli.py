@@ -18,10 +18,11 @@ from bench.wire import charts, kernel, machine, results, tables
 from bench.wire.arena import PEERS, Arena, workspace
 from bench.wire.backends import backends
 from bench.wire.idle import reachable
+from bench.wire.measurements import Terms
 from bench.wire.places import free_place
 from bench.wire.processes import Unavailable
 from bench.wire.results import Run
-from bench.wire.scenarios import QUICK, SCENARIOS, Scenario, Terms
+from bench.wire.scenarios import QUICK, SCENARIOS, Scenario
 from bench.wire.targets import verdicts
 
 RESULTS = Path(__file__).parents[1] / "results"

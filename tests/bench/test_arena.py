@@ -12,10 +12,11 @@ import pytest
 from bench.wire import figures
 from bench.wire.arena import Arena
 from bench.wire.cli import chosen, competitors
+from bench.wire.measurements import Terms
 from bench.wire.peers import Setup, Start, Subject
 from bench.wire.places import Place, Service
 from bench.wire.processes import Unavailable
-from bench.wire.scenarios import SCENARIOS, Scenario, Terms
+from bench.wire.scenarios import SCENARIOS, Scenario
 from tests.netns import kit
 
 HTTP = Service("http", "TCP", Place("127.0.0.1", 1))
