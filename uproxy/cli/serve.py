@@ -10,6 +10,7 @@ from typing import Any
 import click
 import uvloop
 
+from uproxy.cli.service_notices import ServiceNotices
 from uproxy.cli.signals import stop_signals
 from uproxy.cli.startup_progress import log_while_waiting
 from uproxy.config.settings import Config
@@ -62,20 +63,24 @@ async def serve(
     with stop_signals(reload is not None) as signals:
         async with log_while_waiting(lambda: start.waiting_for()), running(config, start) as daemon:
             when_started(daemon)
-            if reload is not None:
-                signals.when_hung_up(lambda: reload(daemon))
-            stop = signals.stop
-            if (
-                when_served is not None
-                and await _first_to_finish(daemon.served(), stop.wait()) == 0
-            ):
-                await when_served(daemon)
-            await stop.wait()
-            start.waiting_for = tuple
-            log.info("draining for up to %g s", daemon.config.drain_timeout)
-            await _first_to_finish(daemon.drain(), signals.stop_now.wait())
+            notices = ServiceNotices.of_this_process(daemon)
+            async with notices.told():
+                if reload is not None:
+                    signals.when_hung_up(lambda: notices.reload(lambda: reload(daemon)))
+                if when_served is not None and await _served_before(signals.stop, daemon):
+                    await when_served(daemon)
+                await signals.stop.wait()
+                start.waiting_for = tuple
+                log.info("draining for up to %g s", daemon.config.drain_timeout)
+                notices.stopping()
+                await _first_to_finish(daemon.drain(), signals.stop_now.wait())
             left = daemon.workers.active_flows
             log.info("stopped; flows that were cut: %d", left)
+
+
+async def _served_before(stop: asyncio.Event, daemon: Daemon) -> bool:
+    """Wait until everything is served, or until the program is to stop."""
+    return await _first_to_finish(daemon.served(), stop.wait()) == 0
 
 
 async def _first_to_finish(*waits: Coroutine[Any, Any, object]) -> int:

@@ -103,10 +103,14 @@ class ProxyHealth:
         good = healthy and node_eligible
         return self._answer(good, healthy, now=now, wall=wall, node_eligible=node_eligible)
 
+    def alive(self, now: float) -> bool:
+        """Whether restarting the proxy could not help."""
+        return not any(self._delays(now)) and not self._needs_restart()
+
     def livez(self, *, now: float, wall: float) -> HealthAnswer:
         """The answer for a livenessProbe: 503 only if restarting the proxy could help
         (KEP-3836)."""
-        good = not any(self._delays(now)) and not self._needs_restart()
+        good = self.alive(now)
         return self._answer(good, good, now=now, wall=wall, node_eligible=None)
 
     def _delays(self, now: float) -> Iterator[Reason]:
