@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -455,6 +456,20 @@ def test_which_machines_have_pods(
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).touch()
     assert has_pods(environ, tmp_path) is found
+
+
+def test_directories_that_only_root_may_look_at_are_there_because_of_pods(tmp_path: Path) -> None:
+    """kubeadm creates /etc/cni/net.d with mode 0700."""
+    (closed := tmp_path / "etc/cni/net.d").mkdir(parents=True)
+    tmp_path.chmod(0)
+    user = os.geteuid()
+    try:
+        os.seteuid(user or 65534)
+        assert has_pods({}, tmp_path)
+    finally:
+        os.seteuid(user)
+        tmp_path.chmod(0o700)
+    assert not has_pods({}, tmp_path), f"{closed} is empty"
 
 
 def test_this_machine_can_be_examined() -> None:
