@@ -23,7 +23,7 @@ from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.spare_descriptors import SpareDescriptors
 from uproxy.dataplane.worker import Worker
 from uproxy.net.channel import Channel
-from uproxy.net.messages import Ready, Settings, ToWorker
+from uproxy.net.messages import End, Ready, Settings, ToWorker
 from uproxy.net.sockets import descriptor_limit
 from uproxy.text.logs import formatter
 from uproxy.uring.loop import new_ring_loop
@@ -90,9 +90,18 @@ class _Process:
     def close(self) -> None:
         if self._worker is not None:
             self._worker.close()
+            self._report_cut_flows(self._worker)
         self._engine.reactor.close()
         self._spare.close()
         self._channel.close()
+
+    def _report_cut_flows(self, worker: Worker) -> None:
+        """Say what became of the flows that this process has ended, if anybody still listens."""
+        try:
+            worker.report()
+            self._channel.flush_for(_LAST_MOMENTS)
+        except Exception:
+            log.exception("cannot report the flows that have ended with this process")
 
     def _receive(self) -> None:
         if self._worker is not None and self._worker.has_unserved:
@@ -101,6 +110,8 @@ class _Process:
             if self._worker is None:
                 assert isinstance(message, Settings)
                 self._begin(message)
+            elif isinstance(message, End):
+                self.ended.set()
             else:
                 self._worker.handle(message, descriptor)
         self._spare.refill()
@@ -115,7 +126,7 @@ class _Process:
 
 
 async def serve(channel: Channel[ToWorker]) -> None:
-    """Run until the control process closes the channel."""
+    """Run until the control process says `End`, or closes the channel."""
     loop = asyncio.get_running_loop()
     process = _Process(channel)
     loop.add_reader(channel.fileno(), process.receive)

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import array
 import errno
+import select
 import socket
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, Generic, TypeVar
@@ -109,6 +111,20 @@ class Channel(Generic[M]):
             rest, self._unsent = self._unsent, bytearray()
             if not self._send(rest, []):
                 self._unsent = rest
+
+    def flush_for(self, seconds: float) -> None:
+        """Send all that was taken, and wait for room for so long at most: for the last words of a
+        process."""
+        room = select.poll()
+        room.register(self._sock, select.POLLOUT)
+        deadline = time.monotonic() + seconds
+        self.flush()
+        while self._unsent and not self.ended:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            room.poll(left * 1000)
+            self.flush()
 
     def receive(self) -> list[tuple[M, int | None]]:
         """Messages that have arrived, each `Open` with its descriptor or, if that was lost, None.

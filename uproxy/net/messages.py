@@ -127,6 +127,11 @@ class Drain(msgspec.Struct, frozen=True, array_like=True, tag=True):
     has ended. It is sent when the program stops."""
 
 
+class End(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Control to worker: end all flows, report them, and end. If the channel ends without this,
+    nothing of that is reported."""
+
+
 class RecordsWanted(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Control to worker: send `Records` of the flows that have ended."""
 
@@ -141,7 +146,7 @@ class RecordsWanted(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Namespace and name, of which "" is any; None: all."""
 
 
-ToWorker = Settings | LocalClients | Open | Update | Close | Drain | RecordsWanted
+ToWorker = Settings | LocalClients | Open | Update | Close | Drain | End | RecordsWanted
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):

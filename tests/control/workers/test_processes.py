@@ -14,9 +14,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.control.workers.world import PATIENCE, WEB, eventually
@@ -25,6 +27,7 @@ from tests.io_uring import needs_io_uring
 from uproxy.control.workers import Periods, Started, Workers, start_worker
 from uproxy.control.workers.liveness import Timeouts
 from uproxy.control.workers.process import reap
+from uproxy.core.flows.flow_record import FlowRecord
 from uproxy.core.route import Backend, Frontend, FrontendKind, Route
 from uproxy.net.channel import Channel
 from uproxy.net.messages import Drain, FromWorker, Open, Settings
@@ -232,6 +235,36 @@ async def test_flows_of_one_that_hangs_do_not_end_as_if_they_were_complete(
                     await reader.read()
             hang.unlink(missing_ok=True)
         await eventually(lambda: workers.status()[0].restarts == 1)
+
+
+@pytest.mark.parametrize("ring", [pytest.param(True, marks=needs_io_uring), False])
+async def test_flows_that_end_with_their_worker_are_reported(ring: bool) -> None:
+    """What they have moved since the last report, and that they were cut."""
+    records: list[FlowRecord] = []
+    async with site() as (made, stack):
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        made.backend = Backend(*silent.getsockname())
+        made.listen(stack, 1)
+        workers = Workers(
+            lambda each: msgspec.structs.replace(settings(each), flow_log_every=sys.maxsize),
+            1,
+            made.state,
+            recorded=lambda _, sent: records.extend(sent.records),
+            start=partial(start_worker, ring=ring),
+            timeouts=CALM,
+        )
+        async with workers:
+            await workers.ready()
+            _, writer = await asyncio.open_connection(*made.opens[0][1].getsockname())
+            stack.callback(writer.close)
+            backend, _ = await asyncio.get_running_loop().run_in_executor(None, silent.accept)
+            stack.enter_context(backend)
+            await eventually(lambda: workers.active_flows == 1)
+            writer.write(b"question")
+            assert await asyncio.to_thread(backend.recv, 8) == b"question"
+        assert workers.counters()[WEB].client_bytes == 8
+        assert workers.counters()[WEB].active == 0
+    assert [(each.client_bytes, each.is_bad) for each in records] == [(8, True)]
 
 
 async def test_a_worker_logs_as_the_control_process_does() -> None:

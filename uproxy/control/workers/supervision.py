@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from uproxy.control.workers.liveness import Timeouts
-from uproxy.control.workers.process import Started, reap, start_worker
+from uproxy.control.workers.process import Process, Started, reap, start_worker
 from uproxy.control.workers.worker import Worker
 from uproxy.core.backoff import Backoff
 from uproxy.core.flows.counter_totals import CounterTotals
@@ -238,11 +238,21 @@ class Workers:
             await worker.ended.wait()
         finally:
             try:
-                worker.disconnect()
+                if worker.ready.is_set():
+                    # A stopped process would end its flows, but could not say so before it goes on.
+                    await worker.end(self._periods.end)
             finally:
-                sock.close()
-                ending = await reap(process, grace=self._periods.end)
+                ending = await self._end(worker, process, sock)
         return worker.why_ended or ending
+
+    async def _end(self, worker: Worker, process: Process, sock: socket.socket) -> str:
+        """Close the channel of a process, and wait for its end."""
+        try:
+            worker.disconnect()
+        finally:
+            sock.close()
+            ending = await reap(process, grace=self._periods.end)
+        return ending
 
     def _connect(self, worker: Worker, sock: socket.socket) -> None:
         worker.connect(sock)

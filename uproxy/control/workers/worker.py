@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -13,7 +14,7 @@ from uproxy.control.workers.liveness import Liveness, Timeouts
 from uproxy.control.workers.outbox import Outbox
 from uproxy.core.report.status import WorkerStatus
 from uproxy.net.channel import Channel
-from uproxy.net.messages import FromWorker, Ready, Report, ToWorker
+from uproxy.net.messages import End, FromWorker, Ready, Report, ToWorker
 from uproxy.net.sockets import LINUX, SocketCalls
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,13 @@ class Worker:
         self.why_ended = ""
         self._channel = Channel(sock, kind, self._calls)
         asyncio.get_running_loop().add_reader(sock, self._receive)
+
+    async def end(self, patience: float) -> None:
+        """Have the process end its flows, and report them, for so many seconds at most."""
+        self.tell(End())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self.ended.wait()
 
     def disconnect(self) -> None:
         """Read what has arrived on the channel, and close it; that makes the process end."""
