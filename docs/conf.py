@@ -2,11 +2,14 @@
 
 The pages are written for a forge, which shows them as they are, so nothing in them is meant for
 Sphinx. The root of the repository is the source directory: links between pages are the same there
-and on the site, and a link to a file that is not a page leads to a copy of it.
+and on the site. A link to a file that is not a page leads to a copy of it, and one to a folder to
+its README.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +20,7 @@ ROOT: Final = Path(__file__).parents[1]
 
 NAVIGATION: Final = {
     "Start": ["README", "docs/tour"],
-    "Install": ["deploy/README", "docs/install/*"],
+    "Install": ["docs/install/*", "deploy/**/README"],
     "Guides": ["docs/guides/*", "docs/load-balancer", "docs/monitoring"],
     "Reference": [
         "docs/cli",
@@ -48,6 +51,8 @@ exclude_patterns = [".*", "build", "uproxy", "tests", "examples"]
 root_doc = "docs/index"
 myst_heading_anchors = 4
 nitpicky = True
+# Forges know more languages than Pygments does; what it does not know is shown without colours.
+suppress_warnings = ["misc.highlighting_failure"]
 # A page that is looked at offline asks no other server for anything.
 html_theme = "furo"
 html_title = "uproxy"
@@ -59,6 +64,8 @@ html_additional_pages = {"index": "redirect.html"}
 templates_path = ["site"]
 pygments_style = "default"
 pygments_dark_style = "github-dark"
+
+TO_FOLDER: Final = re.compile(r"(?<=\]\()[^)\s#:]+/(?=\))")
 
 
 def pages(pattern: str) -> list[str]:
@@ -76,10 +83,21 @@ def navigation() -> str:
     return "\n".join(sections)
 
 
-def add_navigation(app: Sphinx, name: str, source: list[str]) -> None:
+def page_of(link: str, folder: Path) -> str:
+    """Where a link to a folder leads: to its README, as on a forge, or else to the contents."""
+    if not (folder / link).is_dir():
+        return link  # Sphinx says that it leads nowhere.
+    if (folder / link / "README.md").exists():
+        return f"{link}README.md"
+    return os.path.relpath(ROOT / f"{root_doc}.md", folder)
+
+
+def prepare(app: Sphinx, name: str, source: list[str]) -> None:
+    folder = (ROOT / name).parent
+    source[0] = TO_FOLDER.sub(lambda link: page_of(link[0], folder), source[0])
     if name == root_doc:
         source[0] += "\n" + navigation()
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("source-read", add_navigation)
+    app.connect("source-read", prepare)

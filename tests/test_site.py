@@ -70,22 +70,32 @@ def small(tmp_path: Path) -> Path:
     """A repository with two pages, and the configuration of this one."""
     shutil.copytree(ROOT / "docs" / "site", tmp_path / "docs" / "site")
     shutil.copy(ROOT / "docs" / "conf.py", tmp_path / "docs")
-    (tmp_path / "docs" / "index.md").write_text("# One\n\n[two](../README.md#a-heading)\n")
+    (tmp_path / "docs" / "index.md").write_text(
+        "# One\n\n[two](../README.md#a-heading), [z](../)\n"
+    )
     (tmp_path / "README.md").write_text("# Two\n\n## A heading\n\n[one](docs/index.md)\n")
     return tmp_path
 
 
 def test_a_new_page_of_a_folder_is_listed(small: Path) -> None:
     (small / "docs" / "guides").mkdir()
-    (small / "docs" / "guides" / "new.md").write_text("# A new guide\n")
+    (small / "docs" / "guides" / "new.md").write_text("# A new guide\n\n[all](../guides/)\n")
     done = build(small, small / "build")
     assert (done.returncode, done.stderr) == (0, "")
-    assert 'href="guides/new.html"' in (small / "build" / "docs" / "index.html").read_text()
+    index = (small / "build" / "docs" / "index.html").read_text()
+    assert 'href="guides/new.html"' in index
+    assert (
+        '<a class="reference internal" href="../README.html"><span class="std std-doc">z' in index
+    )
+    guide = (small / "build" / "docs" / "guides" / "new.html").read_text()
+    assert (
+        '<a class="reference internal" href="../index.html"><span class="std std-doc">all' in guide
+    )
 
 
 def test_what_fails_the_build(small: Path) -> None:
     (small / "docs" / "new.md").write_text("# In no section\n")
-    (small / "README.md").write_text("# Two\n\n[x](x.md), [y](docs/)\n")
+    (small / "README.md").write_text("# Two\n\n[x](x.md), [y](no/)\n")
     done = build(small, small / "build")
     assert done.returncode == 1
     assert [
