@@ -212,6 +212,40 @@ def test_what_has_not_changed_is_neither_sent_nor_parsed_again(page: Page) -> No
         assert page.run(asked) == [True, False, True]
 
 
+def test_an_error_of_the_page_is_not_taken_for_one_of_the_server(page: Page) -> None:
+    with serving(FULL, []) as port:
+        open_page(page, port)
+        page.run("document.querySelector('#ports tbody').remove()")
+        page.wait_for("!document.querySelector('#gone').hidden")
+        text = page.run("document.querySelector('#gone').innerText")
+    assert text.startswith("This page has an error (")
+    assert [each for each in page.console if "TypeError" in each]
+
+
+def test_nothing_is_asked_while_nobody_looks(page: Page) -> None:
+    """A browser may have the page in a tab in the background for weeks."""
+    asked = """
+        import('/page/polling.js').then(async ({ repeat }) => {
+            let hidden = true, rounds = 0, later = null;
+            Object.defineProperty(document, 'hidden', { get: () => hidden, configurable: true });
+            const timer = window.setTimeout;
+            window.setTimeout = (call) => { later = call; return 0; };
+            repeat(async () => { rounds += 1; });
+            await Promise.resolve();
+            await later();
+            const behind = rounds;
+            hidden = false;
+            document.dispatchEvent(new Event('visibilitychange'));
+            await Promise.resolve();
+            window.setTimeout = timer;
+            return [behind, rounds];
+        })
+    """
+    with serving(FULL, []) as port:
+        open_page(page, port)
+        assert page.run(asked) == [0, 1]
+
+
 def test_the_server_goes_and_comes_back(page: Page) -> None:
     port = free_port()
     with serving(FULL, [], port):

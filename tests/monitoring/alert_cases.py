@@ -17,6 +17,9 @@ _LB: Final = "uproxy_load_balancer_"
 Series = dict[str, str]
 """Values in promtool's notation, by series."""
 
+_BUILD: Final[Series] = {f'uproxy_build_info{{{_NODE}, version="1"}}': "1x60"}
+_KUBE_PROXY: Final = 'job="kube-proxy", instance="n1:10249"'
+
 
 class Case(NamedTuple):
     fires: Series
@@ -40,18 +43,18 @@ def _dropped(reason: str, grows: str = "0+60x60") -> Case:
     )
 
 
-def _programming(late: str) -> Series:
+def _programming(late: str, node: str = _NODE) -> Series:
     return {
-        f'{_PROGRAMMING}{{{_NODE}, ip_family="IPv4", le="1.0"}}': "0+50x60",
-        f'{_PROGRAMMING}{{{_NODE}, ip_family="IPv4", le="60.0"}}': late,
-        f'{_PROGRAMMING}{{{_NODE}, ip_family="IPv4", le="+Inf"}}': late,
+        f'{_PROGRAMMING}{{{node}, ip_family="IPv4", le="1.0"}}': "0+50x60",
+        f'{_PROGRAMMING}{{{node}, ip_family="IPv4", le="60.0"}}': late,
+        f'{_PROGRAMMING}{{{node}, ip_family="IPv4", le="+Inf"}}': late,
     }
 
 
-def _synced(last: str, queued: str) -> Series:
+def _synced(last: str, queued: str, node: str = _NODE) -> Series:
     return {
-        f'{_SYNCED}{{{_NODE}, ip_family="IPv4"}}': last,
-        f'{_QUEUED}{{{_NODE}, ip_family="IPv4"}}': queued,
+        f'{_SYNCED}{{{node}, ip_family="IPv4"}}': last,
+        f'{_QUEUED}{{{node}, ip_family="IPv4"}}': queued,
     }
 
 
@@ -83,15 +86,22 @@ _POD: Final = f'{_PORT}, pod="web-1", backend="10.0.0.1:80", errno="ETIMEDOUT"'
 
 CASES: Final[dict[str, Case]] = {
     "UproxyDown": _node("up", "0x60", "1x60"),
-    "UproxyMissing": Case({}, {f'uproxy_build_info{{{_NODE}, version="1"}}': "1x60"}),
+    "UproxyMissing": Case({}, _BUILD),
     "UproxyNotReady": _node("uproxy_ready", "0x60", "1x60"),
     "UproxyNotHealthy": _node("uproxy_healthy", "0x60", "1x60"),
     "UproxyClusterNotWatched": _node(
         "uproxy_problems", "1x60", "0x60", 'kind="last-known state served"'
     ),
     # Samples are at 0, 60, 120 ... seconds. Nothing waits in an hour without changes.
-    "UproxySyncsHang": Case(_synced("100x60", "101x60"), _synced("100x60", "99x60")),
-    "UproxyChangesServedLate": Case(_programming("0+60x60"), _programming("0+50x60")),
+    # kube-proxy has these metrics, too; its alerts are not ours.
+    "UproxySyncsHang": Case(
+        {**_BUILD, **_synced("100x60", "101x60")},
+        {**_BUILD, **_synced("100x60", "99x60"), **_synced("100x60", "101x60", _KUBE_PROXY)},
+    ),
+    "UproxyChangesServedLate": Case(
+        {**_BUILD, **_programming("0+60x60")},
+        {**_BUILD, **_programming("0+50x60"), **_programming("0+60x60", _KUBE_PROXY)},
+    ),
     "UproxyProblem": Case(
         {f'uproxy_problems{{{_NODE}, kind="unexpected error"}}': "1x60"},
         {f'uproxy_problems{{{_NODE}, kind="draining"}}': "1x60"},

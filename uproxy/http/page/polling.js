@@ -11,8 +11,19 @@ const PATIENCE = 15000;
 
 const known = new Map();    // The last answer and its tag, by URL.
 
-/** The answer as an object, and whether it differs from the last one. Throws if there is none. */
+/** There is no answer, or not the one that was wanted. */
+export class NoAnswer extends Error {}
+
+/** The answer as an object, and whether it differs from the last one. Throws NoAnswer. */
 export async function ask(url) {
+  try {
+    return await read(url);
+  } catch (error) {
+    throw new NoAnswer(error.message);
+  }
+}
+
+async function read(url) {
   const answer = await fetch(url, { cache: "no-cache", signal: AbortSignal.timeout(PATIENCE) });
   if (!answer.ok) throw new Error(`status ${answer.status}`);
   const tag = answer.headers.get("ETag");
