@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PLOTTING := $(VENV)/.plotting
 INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
+# Each file in one process, as its tests may share a network; in the order of tests/conftest.py.
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test coverage check format documents docs simulate simulate-mutations faults announcing bench bench-quick bench-compare bench-scale screenshots clean
 
@@ -12,13 +14,13 @@ demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
 
 test: check
-	$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 # The tests with each branch noted that they take, in all of their processes; then those they don't.
 PACKAGES ?= core dataplane uring
 coverage: $(READY)
 	$(BIN)/coverage erase
-	status=0; $(BIN)/coverage run -m pytest --numprocesses auto --dist loadfile $(ARGS) || status=$$?; \
+	status=0; $(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS) || status=$$?; \
 		$(BIN)/coverage combine --quiet && $(BIN)/coverage json --quiet -o .coverage.json && \
 		$(BIN)/python -m tests.branches .coverage.json $(PACKAGES) && exit $$status
 

@@ -7,12 +7,15 @@ import asyncio
 import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 import uvloop
 from hypothesis import settings
 
 from tests import io_uring, isolation
+
+TESTS = Path(__file__).parent
 
 isolation.heed_signals()
 
@@ -28,6 +31,28 @@ def pytest_configure(config: pytest.Config) -> None:
     # With -n the tests run in other processes, which are told apart by what pytest-xdist sets.
     if "PYTEST_XDIST_WORKER" in os.environ or not config.getoption("numprocesses", None):
         isolation.own_network()
+
+
+SLOW = ("netns", "e2e", "dataplane", "faults", "bench", "browser")
+"""Folders whose tests wait for kernels and other processes, the slowest ones first."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Hook of pytest-xdist, for `--numprocesses auto`. Tests wait for timeouts of real kernels, so
+    one process would keep a processor busy for less than a third of the time."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hook of pytest, which says in which order the tests run. Slow ones run first, so that in the
+    end no process is busy with one of them while the others have nothing left to do."""
+
+    def rank(item: pytest.Item) -> int:
+        (folder, *_) = item.path.relative_to(TESTS).parts
+        return SLOW.index(folder) if folder in SLOW else len(SLOW)
+
+    items.sort(key=rank)
 
 
 def pytest_collection_finish() -> None:
