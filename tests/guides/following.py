@@ -14,7 +14,7 @@ from tests.guides.page import ROOT, Command, page, programs
 from tests.guides.shell import Shell
 from tests.isolation import in_own_network
 
-_WORDS: Final = {"cd", "do", "done", "exec", "export", "for", "kill", "uproxy", "wait"}
+_WORDS: Final = {"cd", "do", "done", "exec", "export", "for", "kill", "uproxy", "wait", "while"}
 """Words that the shell knows, and the program that guides are about."""
 _PATH: Final = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 

@@ -21,7 +21,7 @@ from typing import Final
 from tests.e2e.test_readme import ENVIRONMENT
 from tests.guides.page import Command, shows
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 30.0
 """Seconds until a command has to show what its page says that it shows."""
 _LONGEST: Final = 60.0
 """Seconds that a single command may take."""

@@ -15,7 +15,7 @@ from tests.guides.shell import shell
 PAGES: Final = sorted(GUIDES.glob("*.md"))
 ELSEWHERE: Final = {test_health_checks.GUIDE}
 """Followed by a test of its own."""
-_IN_A_CLUSTER: Final = "Commands without a `$` need a cluster, and CI does not run them."
+_NOT_RUN: Final = "ommands without a `$` need a cluster, and CI does not run them."
 
 
 def test_what_a_page_tells_to_do() -> None:
@@ -75,4 +75,4 @@ def test_it_says_which_blocks_were_not_run(path: Path) -> None:
     text = path.read_text()
     scripts = text.split("```sh\n")[1:]
     not_run = [each for each in scripts if not each.startswith("# ")]
-    assert bool(not_run) == (_IN_A_CLUSTER in " ".join(text.split()))
+    assert bool(not_run) == (_NOT_RUN in " ".join(text.split()))
