@@ -99,5 +99,11 @@ def prepare(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] += "\n" + navigation()
 
 
+def contents_may_differ(*_: object) -> list[str]:
+    """What Sphinx reads again although its file has not changed: new pages are in its contents."""
+    return [root_doc]
+
+
 def setup(app: Sphinx) -> None:
     app.connect("source-read", prepare)
+    app.connect("env-get-outdated", contents_may_differ)

@@ -78,6 +78,8 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_a_new_page_of_a_folder_is_listed(small: Path) -> None:
+    """Also if the site has been built without it."""
+    assert build(small, small / "build").returncode == 0
     (small / "docs" / "guides").mkdir()
     (small / "docs" / "guides" / "new.md").write_text("# A new guide\n\n[all](../guides/)\n")
     done = build(small, small / "build")
