@@ -44,6 +44,13 @@ NAVIGATION: Final = {
 """Pages in their order. Folders take new pages by themselves; a page that is in no folder and not
 named here fails the build."""
 
+TITLES: Final = {
+    "README": "Overview",
+    "deploy/README": "Manifests and components",
+    "deploy/helm/uproxy/README": "The Helm chart",
+}
+"""In the contents, where the page's own title would not tell it from the others."""
+
 project = "uproxy"
 extensions = ["myst_parser"]
 include_patterns = ["*.md", "docs/**.md", "deploy/**.md", "bench/**.md"]
@@ -74,11 +81,16 @@ def pages(pattern: str) -> list[str]:
     return sorted(map(str, found), key=lambda each: (not each.endswith("/README"), each))
 
 
+def entry(page: str) -> str:
+    title = TITLES.get(page)
+    return f"{title} </{page}>" if title else f"/{page}"
+
+
 def navigation() -> str:
     """A table of contents for each section, with nothing that does not exist yet."""
     sections = []
     for caption, patterns in NAVIGATION.items():
-        if listed := [f"/{page}" for each in patterns for page in pages(each)]:
+        if listed := [entry(page) for each in patterns for page in pages(each)]:
             sections += [f"```{{toctree}}\n:hidden:\n:caption: {caption}\n", *listed, "```\n"]
     return "\n".join(sections)
 
