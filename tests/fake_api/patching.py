@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-_MERGE_KEYS: Final = {"ports": "port", "taints": "key", "addresses": "type", "conditions": "type"}
+_MERGE_KEYS: Final = {
+    "ports": "port",
+    "taints": "key",
+    "addresses": "type",
+    "conditions": "type",
+    # Those of Pods.
+    "containers": "name",
+    "env": "name",
+    "initContainers": "name",
+    "volumeMounts": "mountPath",
+    "volumes": "name",
+}
 """Lists that a strategic merge patch merges by a field of their elements; others are replaced.
 EndpointSlices have lists of the same names that are replaced, see `patched`."""
 
@@ -22,10 +33,17 @@ def patched(data: Any, patch: Any, *, strategic: bool) -> Any:
         if value is None:
             result.pop(name, None)
         elif isinstance(value, list) and strategic and name in _MERGE_KEYS:
-            result[name] = _merged(result.get(name) or [], value, _MERGE_KEYS[name])
+            result[name] = _merged(result.get(name) or [], value, _key(name, value))
         else:
             result[name] = patched(result.get(name), value, strategic=strategic)
     return result
+
+
+def _key(name: str, patch: list[Any]) -> str:
+    """Ports of containers have another one than those of Services."""
+    if name == "ports" and any("containerPort" in each for each in patch):
+        return "containerPort"
+    return _MERGE_KEYS[name]
 
 
 def _merged(before: list[Any], patch: list[Any], key: str) -> list[Any]:

@@ -52,6 +52,12 @@ def test_patches() -> None:
         }
     }
     assert patched(data, strategic, strategic=True)["spec"]["ports"] == [{"port": 1, "name": "b"}]
+    pod = {"containers": [{"name": "a", "ports": [{"containerPort": 1}], "image": "x"}]}
+    ports = [{"containerPort": 2}, {"containerPort": 1, "$patch": "delete"}]
+    patch = {"containers": [{"name": "a", "ports": ports}]}
+    assert patched(pod, patch, strategic=True) == {
+        "containers": [{"name": "a", "ports": [{"containerPort": 2}], "image": "x"}]
+    }
 
 
 async def test_writes() -> None:
