@@ -84,7 +84,7 @@ KNOWN: Final = (
         "more-follows-anywhere",
         "MSG_MORE is set where a send was queued, although another operation may be in its place.",
         SUBMISSION_QUEUE,
-        "        if sqe_number >= self._submitted:\n",
+        "        if sqe_number >= self.submitted:\n",
         "        if True:\n",
     ),
     one(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from uproxy.uring.abi import OP_RECV_MULTISHOT, OP_RECVMSG_MULTISHOT
+from uproxy.uring.abi import OP_RECVMSG_MULTISHOT
 from uproxy.uring.ring import CompletionCallback, Ring
 
 BUFFER_SIZE: Final = 65_536 + 1024
@@ -27,6 +27,7 @@ class DatagramReceiver:
     def __init__(self, ring: Ring, count: int = BUFFER_COUNT) -> None:
         """Raises OSError."""
         self.ring = ring
+        self.count = count
         self.buffers = ring.add_buffers(count=count, size=BUFFER_SIZE)
         self._queue_sqe = ring.queue_sqe
 
@@ -34,17 +35,12 @@ class DatagramReceiver:
         """A user_data for the operations of one socket."""
         return self.ring.add_callback(callback, _BGID)
 
-    def recv(self, fd: int, user_data: int) -> None:
-        """Call back for all that a connected socket receives, until a completion without
-        CQE_F_MORE. An empty datagram has none: with its result of 0, the kernel takes it for the
-        end of a stream."""
-        self._queue_sqe(OP_RECV_MULTISHOT | fd << 32, 0, 0, 0, user_data, _BGID)
-
     def recvmsg(self, fd: int, user_data: int, header: int) -> None:
-        """The same for a socket that is not connected, with names and control data.
+        """Call back for all that a socket receives, until a completion without CQE_F_MORE.
 
-        `header` is the address of a struct msghdr that says how much room these get in each buffer,
-        which begins with a struct io_uring_recvmsg_out of 16 bytes, the name and the control data
-        (io_uring_prep_recvmsg_multishot(3)). So even an empty datagram has a result above 0.
+        `header` is the address of a struct msghdr that says how much room names and control data
+        get in each buffer, which begins with a struct io_uring_recvmsg_out of 16 bytes, the name
+        and the control data (io_uring_prep_recvmsg_multishot(3)). So even an empty datagram has a
+        result above 0; by IORING_OP_RECV the kernel would take it for the end of a stream.
         """
         self._queue_sqe(OP_RECVMSG_MULTISHOT | fd << 32, 0, header, 0, user_data, _BGID)

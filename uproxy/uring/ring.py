@@ -164,6 +164,10 @@ class Ring(SubmissionQueue):
         """Stop calling back. Unknown user_data is ignored, and what still arrives is dropped."""
         self._callbacks.pop(user_data, None)
 
+    def replace_callback(self, user_data: int, callback: CompletionCallback) -> None:
+        """Give the completions of a user_data to another callback from now on."""
+        self._callbacks[user_data] = callback
+
     def redirect(self, user_data: int, callback: CompletionCallback) -> None:
         """Give the completions of a user_data to another callback, until the sends that are queued
         by now are decided, and to none after that."""
@@ -180,7 +184,7 @@ class Ring(SubmissionQueue):
         if self._lost is not None:
             raise self._lost
         self._fields[self._sq_tail_at] = self._sq_tail & U32
-        to_submit = self._sq_tail - self._submitted
+        to_submit = self._sq_tail - self.submitted
         # Callbacks that wait for the end of this turn must not wait for a message to come.
         if wait_nr and not self._after_turn:
             waiting = self.busy_poll if self.busy_poll.streak else self._queues
@@ -188,7 +192,7 @@ class Ring(SubmissionQueue):
         else:
             taken = self._queues.enter(to_submit, get_events=True)
         if taken == to_submit:
-            self._submitted = self._sq_tail
+            self.submitted = self._sq_tail
         else:
             # A turn decides all sends that were queued, so it goes on until all are submitted
             # (test_a_turn_decides_all_sends).

@@ -39,7 +39,7 @@ class SubmissionQueue:
     """What is queued, and how the kernel is made to take it.
 
     SQEs are numbered from 0 and the numbers never wrap around, so one that is less than
-    `_submitted` is known to be the kernel's, and its place to be free for another.
+    `submitted` is known to be the kernel's, and its place to be free for another.
 
     Once `submit` or a turn has raised, the ring is lost, and so is everything that waits for it.
     """
@@ -53,23 +53,27 @@ class SubmissionQueue:
         """Why nothing can be submitted any more."""
         self._queues = queues
         self._fields, self._sq_tail_at = queues.fields, queues.sq_tail_at
-        self._sqes, self._sqe_words, self._sq_mask = queues.sqes, queues.sqe_words, queues.sq_mask
-        self._sq_tail = self._submitted = 0
-        """Numbers of the next SQE, and of the first that the kernel has not taken."""
+        self.sqes, self.sqe_words, self.sq_mask = queues.sqes, queues.sqe_words, queues.sq_mask
+        self._sq_tail = self.submitted = 0
+        """Numbers of the next SQE, and of the first that the kernel has not taken. Until it takes
+        an SQE, the operation in it may still be changed."""
         self._base, self._size = buffers.base, buffers.size
         self._use = buffers.sending.append
 
     def queue_sqe(
         self, head: int, offset: int, address: int, length: int, user_data: int, rest: int = 0
-    ) -> None:
-        """Queue any operation; the arguments are the words that are drawn in abi.py."""
+    ) -> int:
+        """Queue any operation; the arguments are the words that are drawn in abi.py. Returns the
+        number of the SQE."""
         # A full queue is submitted in the middle of a turn. Its users do not notice: until the turn
         # ends there are no callbacks, and no buffer is given back.
-        if self._sq_tail - self._submitted > self._sq_mask:
+        tail = self._sq_tail
+        if tail - self.submitted > self.sq_mask:
             self.submit()
-        at = (self._sq_tail & self._sq_mask) << 6
-        SQE.pack_into(self._sqes, at, head, offset, address, length, user_data, rest)
-        self._sq_tail += 1
+        at = (tail & self.sq_mask) << 6
+        SQE.pack_into(self.sqes, at, head, offset, address, length, user_data, rest)
+        self._sq_tail = tail + 1
+        return tail
 
     def send(self, sqe: bytes, bid: int, count: int) -> int:
         """Queue a `send_sqe` of the first bytes of a buffer, which is given back when the send is
@@ -78,13 +82,13 @@ class SubmissionQueue:
         It is the most frequent operation, so most of its SQE is packed once for each socket.
         """
         tail = self._sq_tail
-        if tail - self._submitted > self._sq_mask:
+        if tail - self.submitted > self.sq_mask:
             self.submit()
-        at = (tail & self._sq_mask) << 6
-        self._sqes[at : at + 64] = sqe
+        at = (tail & self.sq_mask) << 6
+        self.sqes[at : at + 64] = sqe
         at >>= 3
-        self._sqe_words[at + 2] = self._base + bid * self._size
-        self._sqe_words[at + 3] = count | STREAM_SEND_FLAGS
+        self.sqe_words[at + 2] = self._base + bid * self._size
+        self.sqe_words[at + 3] = count | STREAM_SEND_FLAGS
         self._sq_tail = tail + 1
         self._use(bid)
         return tail
@@ -95,8 +99,8 @@ class SubmissionQueue:
         One that is submitted already is left alone: its place may be that of another socket's send,
         which would be held back then (more-follows-anywhere, 374 seeds).
         """
-        if sqe_number >= self._submitted:
-            self._sqe_words[((sqe_number & self._sq_mask) << 3) + 3] |= MSG_MORE
+        if sqe_number >= self.submitted:
+            self.sqe_words[((sqe_number & self.sq_mask) << 3) + 3] |= MSG_MORE
 
     def cancel(self, user_data: int) -> None:
         """End an operation early. It completes with ECANCELED, unless it has completed before, so
@@ -114,7 +118,7 @@ class SubmissionQueue:
         bad as not to submit at all (refused-enter-goes-on, 7 seeds).
         """
         refusals = 0
-        while self._sq_tail != self._submitted:
+        while self._sq_tail != self.submitted:
             if self._enter() > 0:
                 refusals = 0
             elif refusals < REFUSALS:
@@ -138,7 +142,7 @@ class SubmissionQueue:
         if self._lost is not None:
             raise self._lost
         self._fields[self._sq_tail_at] = self._sq_tail & U32
-        return self._took(self._queues.enter(self._sq_tail - self._submitted, get_events=False))
+        return self._took(self._queues.enter(self._sq_tail - self.submitted, get_events=False))
 
     def _took(self, taken: int) -> int:
         """Note the result of a call of the kernel. Returns how many SQEs it has taken."""
@@ -148,7 +152,7 @@ class SubmissionQueue:
             except OSError as error:
                 self._lose(error)
             return 0
-        self._submitted += taken
+        self.submitted += taken
         return taken
 
     def _lose(self, error: OSError) -> NoReturn:
