@@ -31,6 +31,27 @@ def crowd(random: Random, drawn: Scenario) -> Scenario:
     return _crowded(drawn, (service,), tuple(senders), (), most)
 
 
+def torrent(random: Random, drawn: Scenario) -> Scenario:
+    """Few clients that send bursts of datagrams of one size, and backends that reply to each."""
+    size = random.choice((64, 1200))
+    sizes = (size, size, size, size, size, size, random.choice((size, 10)))
+    service = replace(
+        drawn.services[0],
+        replies=(Reply.ACCEPTS,) * drawn.services[0].backends,
+        replying=Replying(replies=(1,), sizes=sizes, delay=random.choice((0.0, 1e-5))),
+    )
+    senders = []
+    for number in range(random.randint(1, 3)):
+        at, times = 0.0, []
+        for _ in range(random.randint(3, 8)):
+            times += [at] * random.randint(8, 30)
+            at += random.choice((1e-5, 1e-4, 1e-3))
+        lengths = tuple(random.choice(sizes) for _ in times)
+        sending = Sending(at=tuple(times), sizes=lengths, port=40_000 + number)
+        senders.append(UdpSender(service=0, sending=sending))
+    return replace(drawn, services=(service,), senders=tuple(senders), datagram_buffers=64)
+
+
 def flood(random: Random, drawn: Scenario) -> Scenario:
     """As many UDP flows as may be and more, whose backend is silent, and TCP clients between; or
     as many TCP flows, and UDP clients between."""

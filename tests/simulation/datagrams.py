@@ -4,14 +4,40 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from tests.simulation.files import ANY, ERR, IN, OUT, File, fail
 from tests.simulation.streams import NODE, NOWHERE, WILDCARD, Address
-from tests.simulation.world import Fault, World
+from tests.simulation.world import Fault, Violation, World
 
 if TYPE_CHECKING:
     from tests.simulation.network import Network
+
+
+MOST_SEGMENTS: Final = 64
+MOST_BYTES: Final = 65_507
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one call receives: a datagram, or several of one sender."""
+
+    data: bytes
+    source: Address
+    target: Address
+    size: int = 0
+    """How long each of several datagrams is, but for the last."""
+
+    def followed_by(self, data: bytes) -> Message | None:
+        """The same with one datagram more, where that can be (net/ipv4/udp_offload.c)."""
+        size = self.size or len(self.data)
+        whole = self.data + data
+        if not 0 < len(data) <= size or len(self.data) % size:
+            return None
+        if len(whole) > min(MOST_BYTES, size * MOST_SEGMENTS):
+            return None
+        return Message(whole, self.source, self.target, size)
 
 
 class DatagramSocket(File):
@@ -23,8 +49,9 @@ class DatagramSocket(File):
         self.network = network
         self.local: Address = NOWHERE
         self.remote: Address | None = None
-        self.inbox: deque[tuple[bytes, Address, Address]] = deque()
-        """Each datagram with its source and its destination."""
+        self.inbox: deque[Message] = deque()
+        self.merges = False
+        """Whether several datagrams may be received in one message (UDP_GRO)."""
         self.receives = receives
         self.held = 0
         """Bytes in the inbox, with 64 for each datagram besides, as the kernel counts its own
@@ -42,8 +69,15 @@ class DatagramSocket(File):
         """A datagram comes from the network. Returns whether there was room for it."""
         if self.held + len(data) + 64 > self.receives:
             return False
-        self.inbox.append((data, source, target))
+        self.network.came.append((self, source, data))
         self.held += len(data) + 64
+        last = self.inbox[-1] if self.merges and self.inbox else None
+        if last is not None and (last.source, last.target) == (source, target):
+            several = last.followed_by(data)
+            if several is not None:
+                self.inbox[-1] = several
+                return True
+        self.inbox.append(Message(data, source, target))
         self.wake(IN)
         return True
 
@@ -54,21 +88,28 @@ class DatagramSocket(File):
             self.error = errno.ECONNREFUSED
             self.wake(ANY)
 
-    def receive(self) -> tuple[bytes, Address, Address]:
-        """Raises OSError."""
+    def receive(self, *, several: bool = False) -> Message:
+        """`several`: whether the call can tell several datagrams from one. Raises OSError."""
         if self.error:
             raise self.failure()
         if not self.inbox:
             raise fail(errno.EAGAIN)
-        data, source, target = self.inbox.popleft()
-        self.held -= len(data) + 64
-        self.read += 1
-        return data, source, target
+        message = self.inbox.popleft()
+        if message.size and not several:
+            raise Violation("several datagrams are received as if they were one")
+        count = -(-len(message.data) // message.size) if message.size else 1
+        self.held -= len(message.data) + 64 * count
+        self.read += count
+        return message
 
     def send(
-        self, data: bytes, target: Address | None = None, source: Address | None = None
+        self,
+        data: bytes,
+        target: Address | None = None,
+        source: Address | None = None,
+        segment: int = 0,
     ) -> int:
-        """Raises OSError."""
+        """`segment`: how long each of several datagrams is. Raises OSError."""
         if self.error:
             raise self.failure()
         target = target or self.remote
@@ -80,12 +121,24 @@ class DatagramSocket(File):
             raise fail(errno.EAGAIN)
         if self.world.chance(Fault.NO_MEMORY_SEND):
             raise fail(errno.ENOBUFS)
-        self.taken += 1
-        self.taken_bytes += len(data)
+        if segment and (code := self._refuses(data, segment)):
+            raise fail(code)
         if source is None:
             source = (NODE, self.local[1]) if self.local[0] == WILDCARD else self.local
-        self.network.carry(self, data, source, target)
+        for at in range(0, max(1, len(data)), segment or MOST_BYTES):
+            each = data[at : at + (segment or MOST_BYTES)]
+            self.taken += 1
+            self.taken_bytes += len(each)
+            self.network.carry(self, each, source, target)
         return len(data)
+
+    def _refuses(self, data: bytes, segment: int) -> int:
+        """The errno with which segments are refused (udp_send_skb)."""
+        if len(data) > segment * MOST_SEGMENTS:
+            return errno.EINVAL
+        if not self.network.segments:
+            return errno.EIO
+        return errno.EMSGSIZE if min(segment, len(data)) + 28 > self.network.mtu else 0
 
     def failure(self) -> OSError:
         """The pending error, which is reported once and then cleared."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
-from tests.simulation.crowds import chorus, crowd, flood, narrow
+from tests.simulation.crowds import chorus, crowd, flood, narrow, torrent
 from tests.simulation.network import Reply
 from tests.simulation.peers import End, Script, stream_of
 from tests.simulation.scenario import (
@@ -81,7 +81,10 @@ def draw(seed: str, mode: Mode) -> Scenario:
         return narrow(random, drawn)
     if mode == "udp" and random.random() < 0.1:
         return random.choice((crowd, flood))(random, drawn)
-    return _with_pods(drawn)
+    bursts = Random(f"bursts {mode} {seed}")
+    if mode == "udp" and len(services) == 1 and bursts.random() < 0.15:
+        drawn = torrent(bursts, drawn)
+    return _with_pods(_on_paths(drawn))
 
 
 def _rates(random: Random) -> dict[Fault, float]:
@@ -228,6 +231,17 @@ def _detaching(seed: str, mode: Mode) -> tuple[Step, ...]:
     )
     return tuple(
         Step(at=at, what="detach", service=0, backend=random.randrange(12)) for at in sorted(times)
+    )
+
+
+def _on_paths(drawn: Scenario) -> Scenario:
+    """What paths do with segments, by a chance of its own."""
+    random = Random(f"paths {drawn.mode} {drawn.seed}")
+    return replace(
+        drawn,
+        mtu=random.choice((65_535, 65_535, 1500, 600)),
+        segments=random.random() < 0.9,
+        narrows=0.05 * random.random() if random.random() < 0.15 else 0.0,
     )
 
 

@@ -58,7 +58,21 @@ class Network:
         """Backends whose replies to pods of this node do not come back."""
         self.refused = 0
         """Datagrams for ports without a socket."""
+        self.segments = True
+        """Whether paths take segments (UDP_SEGMENT)."""
+        self.mtu = 65_535
+        """Of paths. Longer datagrams are sent in fragments, and longer segments are refused."""
+        self.came: list[tuple[DatagramSocket, Address, bytes]] = []
+        """Datagrams for the process, in the order in which they have come to its sockets."""
+        self.went: list[bytes] = []
+        """Those that it has sent, in order."""
         self._port = 30_000
+
+    def lay(self, mtu: int, narrows: float, *, segments: bool) -> None:
+        """What paths are like. `narrows`: when their MTU becomes smaller, unless 0."""
+        self.mtu, self.segments = mtu, segments
+        if narrows:
+            self.world.after(narrows, lambda: setattr(self, "mtu", 90))
 
     def stream(self, name: str) -> Stream:
         """One end of a connection that is yet to be."""
@@ -130,6 +144,7 @@ class Network:
 
     def carry(self, sender: DatagramSocket, data: bytes, source: Address, target: Address) -> None:
         """A datagram of the process is on its way."""
+        self.went.append(data)
         if not self.world.chance(Fault.LOST_DATAGRAM):
             self.world.soon(lambda: self._deliver(sender, data, source, target))
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from tests.simulation.datagrams import DatagramSocket
 from tests.simulation.files import ERR, HUP, IN, RDHUP, File, fail
-from tests.simulation.streams import Address, Stream
+from tests.simulation.streams import WILDCARD, Address, Stream
 from tests.simulation.world import Fault, Violation
+from uproxy.net import segments
 
 if TYPE_CHECKING:
     from tests.simulation.rings import SimulatedQueues
@@ -31,7 +32,9 @@ _TIME: Final = struct.Struct("=qq")
 _MESSAGE: Final = struct.Struct("=QQQQQQQ")
 _VECTOR: Final = struct.Struct("=QQ")
 _OUT: Final = struct.Struct("=IIII")
+_CMSG: Final = struct.Struct("=Qii")
 _CONTROL: Final = struct.Struct("=QiiI4s4s")
+_SEGMENT: Final = struct.Struct("=QiiI4x")
 CQE_F_BUFFER, CQE_F_MORE = 1, 2
 _BATCH: Final = 32
 
@@ -178,7 +181,7 @@ class Receive(Operation):
         if isinstance(self.file, Stream):
             return self.file.receive(most)
         assert isinstance(self.file, DatagramSocket)
-        return self.file.receive()[0][:most]
+        return self.file.receive().data[:most]
 
 
 class ReceiveMessage(Receive):
@@ -193,14 +196,21 @@ class ReceiveMessage(Receive):
 
     def take(self, most: int) -> bytes:
         assert isinstance(self.file, DatagramSocket)
-        data, source, target = self.file.receive()
-        name = packed(source).ljust(self._name_room, b"\0")
+        message = self.file.receive(several=True)
+        name = packed(message.source).ljust(self._name_room, b"\0")[: self._name_room]
         control = b""
-        if self._control_room:
-            address = socket.inet_aton(target[0])
-            control = _CONTROL.pack(28, socket.IPPROTO_IP, 8, 0, address, address)
-            control = control.ljust(self._control_room, b"\0")
-        return (_OUT.pack(16, len(control), len(data), 0) + name + control + data)[:most]
+        if message.size:
+            control += _SEGMENT.pack(20, segments.SOL_UDP, segments.UDP_GRO, message.size)
+        if self.file.local[0] == WILDCARD:
+            address = socket.inet_aton(message.target[0])
+            control += _CONTROL.pack(28, socket.IPPROTO_IP, 8, 0, address, address) + bytes(4)
+        if len(control) > self._control_room:
+            raise Violation("control data is cut off")
+        out = _OUT.pack(16, len(control), len(message.data), 0)
+        whole = out + name + control.ljust(self._control_room, b"\0") + message.data
+        if len(whole) > most:
+            raise Violation("a datagram is cut off")
+        return whole
 
 
 def start(queues: SimulatedQueues, entry: Issued) -> int | None:
@@ -282,14 +292,22 @@ def _send_message(entry: Issued, file: File) -> int:
     name, name_length, vectors, count, control, control_length, _ = _MESSAGE.unpack(
         ctypes.string_at(entry.address, _MESSAGE.size)
     )
-    assert count == 1
-    source = None
-    if control_length:
-        fields = _CONTROL.unpack(ctypes.string_at(control, _CONTROL.size))
-        source = (socket.inet_ntoa(fields[4]), file.local[1])
-    address, length = _VECTOR.unpack(ctypes.string_at(vectors, 16))
-    target = unpacked(ctypes.string_at(name, name_length & 0xFFFF_FFFF))
-    return file.send(ctypes.string_at(address, length), target, source)
+    source, segment, at = None, 0, 0
+    ancillary = ctypes.string_at(control, control_length)
+    while at < control_length:
+        size, level, kind = _CMSG.unpack_from(ancillary, at)
+        if (level, kind) == (segments.SOL_UDP, segments.UDP_SEGMENT):
+            (segment,) = struct.unpack_from("=H", ancillary, at + 16)
+        else:
+            fields = _CONTROL.unpack_from(ancillary, at)
+            source = (socket.inet_ntoa(fields[4]), file.local[1])
+        at += size + 7 & ~7
+    data = b""
+    for index in range(count):
+        address, length = _VECTOR.unpack(ctypes.string_at(vectors + 16 * index, 16))
+        data += ctypes.string_at(address, length)
+    target = unpacked(ctypes.string_at(name, name_length & 0xFFFF_FFFF)) if name else None
+    return file.send(data, target, source, segment)
 
 
 def packed(address: Address) -> bytes:

@@ -115,6 +115,11 @@ class Scenario:
     """Whether clients are pods of the node, which backends are to see."""
     astray: tuple[int, ...] = ()
     """Services whose backends' replies to pods go astray."""
+    mtu: int = 65_535
+    segments: bool = True
+    """Whether paths take segments (UDP_SEGMENT)."""
+    narrows: float = 0.0
+    """When the MTU of all paths becomes smaller; 0: never."""
     answer: Script | None = None
     """What backends do, but for the bytes that they send; None: anything."""
     random_seed: int

@@ -85,6 +85,7 @@ class Simulation:
         self.machine = Machine(self.world, scenario)
         self.machine.watched = lambda file: invariants.leaves_for_a_reason(self, file)
         self.machine.network.sizes = scenario.buffers
+        self.machine.network.lay(scenario.mtu, scenario.narrows, segments=scenario.segments)
         self.machine.pipes.largest = scenario.largest_pipe
         self.violations: list[str] = []
         self.clients: list[Peer] = []

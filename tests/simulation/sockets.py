@@ -12,6 +12,7 @@ from tests.simulation.files import Descriptors, File, fail
 from tests.simulation.network import Network
 from tests.simulation.streams import NODE, NOWHERE, Address, Listening, Stream
 from tests.simulation.world import Fault, Violation, World
+from uproxy.net import segments
 
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 _IP_PKTINFO: Final = 8
@@ -70,6 +71,11 @@ class Socket:
         if (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER):
             assert isinstance(file, Stream)
             file.hard = value == _NO_LINGER
+        elif (level, option) == (segments.SOL_UDP, segments.UDP_GRO):
+            assert isinstance(file, DatagramSocket)
+            if self._world.chance(Fault.OPTION_FAILS):
+                raise fail(errno.ENOPROTOOPT)
+            file.merges = bool(value)
         elif isinstance(file, Stream) and self._world.chance(Fault.OPTION_FAILS):
             raise fail(errno.ENOBUFS)
 
@@ -166,19 +172,27 @@ class Socket:
     def sendto(self, data: bytes | memoryview, address: Address) -> int:
         return self._datagrams().send(bytes(data), address)
 
-    def sendmsg(self, vectors: list[Any], control: list[Any], flags: int, address: Address) -> int:
-        source = None
+    def sendmsg(
+        self,
+        vectors: list[Any],
+        control: list[Any],
+        flags: int = 0,
+        address: Address | None = None,
+    ) -> int:
+        source, segment = None, 0
         for level, kind, data in control:
             if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
                 source = (socket.inet_ntoa(data[4:8]), self._datagrams().local[1])
-        return self._datagrams().send(b"".join(map(bytes, vectors)), address, source)
+            elif (level, kind) == (segments.SOL_UDP, segments.UDP_SEGMENT):
+                (segment,) = struct.unpack("=H", data)
+        return self._datagrams().send(b"".join(map(bytes, vectors)), address, source, segment)
 
     def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
         file = self._open()
         self._world.call()
         view = memoryview(buffer)
         if isinstance(file, DatagramSocket):
-            data = file.receive()[0]
+            data = file.receive().data
         else:
             assert isinstance(file, Stream)
             self._no_wait(file, flags)
@@ -189,17 +203,17 @@ class Socket:
         return len(data)
 
     def recvfrom_into(self, buffer: Any) -> tuple[int, Address]:
-        data, source, _ = self._datagrams().receive()
-        memoryview(buffer)[: len(data)] = data
-        return len(data), source
+        message = self._datagrams().receive()
+        memoryview(buffer)[: len(message.data)] = message.data
+        return len(message.data), message.source
 
     def recvmsg_into(
         self, buffers: list[Any], space: int
     ) -> tuple[int, list[tuple[int, int, bytes]], int, Address]:
-        data, source, target = self._datagrams().receive()
-        memoryview(buffers[0])[: len(data)] = data
-        info = bytes(4) + socket.inet_aton(target[0]) * 2
-        return len(data), [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, source
+        message = self._datagrams().receive()
+        memoryview(buffers[0])[: len(message.data)] = message.data
+        info = bytes(4) + socket.inet_aton(message.target[0]) * 2
+        return len(message.data), [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, message.source
 
     def _accept(self) -> tuple[int, Address]:
         file = self._open()

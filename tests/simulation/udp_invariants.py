@@ -68,6 +68,7 @@ def violations(simulation: Simulation, total: Counters) -> list[str]:
     for server in simulation.udp_servers:
         found += _of_server(simulation, server)
     found += _miscounted(simulation, total)
+    found += _overtaken(simulation)
     if simulation.scenario.gentle and not simulation.world.happened:
         found += _incomplete(simulation)
         found += _moved(simulation)
@@ -126,6 +127,24 @@ def _miscounted(simulation: Simulation, total: Counters) -> list[str]:
     if (total.backend_datagrams, total.backend_bytes) != (taken, taken_bytes):
         found.append(f"counted {total.backend_datagrams} datagrams to clients of {taken}")
     return found
+
+
+def _overtaken(simulation: Simulation) -> list[str]:
+    """What one sender has sent to one socket leaves in that order. Backends that refuse, and paths
+    whose MTU becomes smaller, are exceptions: what was refused is sent again."""
+    network, scenario = simulation.machine.network, simulation.scenario
+    if network.refused or scenario.astray or scenario.narrows:
+        return []
+    left = {data: place for place, data in enumerate(network.went) if len(data) >= NAMED}
+    latest: dict[object, int] = {}
+    for socket, source, data in network.came:
+        place = left.get(data)
+        if place is None:
+            continue
+        if place < latest.get((socket, source), -1):
+            return [f"a datagram from {source} has overtaken another one"]
+        latest[socket, source] = place
+    return []
 
 
 def _moved(simulation: Simulation) -> list[str]:

@@ -19,6 +19,7 @@ from uproxy.dataplane.tcp.shared_buffers import SpliceMode
 from uproxy.dataplane.udp.epoll_intake import BUFFER, EpollIntake
 from uproxy.dataplane.udp.intake import NewIntake
 from uproxy.dataplane.udp.ring_intake import RingIntake
+from uproxy.dataplane.udp.segments import SegmentedSends
 from uproxy.uring.datagrams import DatagramReceiver
 from uproxy.uring.loop import RingLoop
 
@@ -70,7 +71,7 @@ def _ring_intakes(reactor: RingReactor) -> NewIntake:
             "cannot use io_uring for datagrams (%s); using epoll for them", error.strerror
         )
         return _epoll_intakes()
-    return partial(RingIntake, datagrams)
+    return partial(RingIntake, datagrams, SegmentedSends(datagrams))
 
 
 def _epoll_intakes() -> NewIntake:

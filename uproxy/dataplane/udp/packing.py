@@ -5,10 +5,12 @@ A buffer that a multishot IORING_OP_RECVMSG has filled for a listener looks like
 struct msghdr of the operation says, however much of it the kernel uses:
 
     0          16             16 + name            16 + name + control
-    | recvmsg_out | sockaddr_in(6) | cmsghdr, in(6)_pktinfo | the datagram
+    | recvmsg_out | sockaddr_in(6) | cmsghdr, in(6)_pktinfo | room  | the datagram, or several
                                      (wildcard listeners only)
 
-What a connected socket of a flow receives (IORING_OP_RECV) begins at 0.
+If several datagrams have come as one message (UDP_GRO), a struct cmsghdr with the length of each
+comes first in the control data, and an in(6)_pktinfo behind it; the room is for that. What the
+connected socket of a flow receives looks the same, without a name and an in(6)_pktinfo.
 """
 
 from __future__ import annotations
@@ -43,6 +45,14 @@ _CMSG: Final = 16
 CONTROL_V4: Final = _CMSG + 16
 CONTROL_V6: Final = _CMSG + 24
 """Room for a struct cmsghdr, and struct in_pktinfo or in6_pktinfo, rounded up to 8 bytes."""
+
+MERGED: Final = _CMSG + 8
+"""Room for a struct cmsghdr and the length of the datagrams that have come in one message, an
+int."""
+SEGMENT_LENGTH: Final = struct.Struct(f"={_CMSG}xI")
+"""That int, from the beginning of the control data."""
+REPLY_BEGIN: Final = RECVMSG_OUT + MERGED
+"""Where a reply begins in its buffer."""
 
 LOCAL_V4: Final = 4
 """Where a wildcard listener finds the local address in the room for control data, counted in units

@@ -9,8 +9,8 @@ All listeners and flows of a worker share 256 buffers. A datagram is in one only
 the ring to the next, so their number bounds the datagrams of a turn, not of a second. If none is
 free, the receive ends with ENOBUFS, and what arrives meanwhile waits in the queue of its socket.
 
-Each datagram is passed on as it came. UDP_GRO would merge several of one client, which then had to
-be cut apart again by their control data; most clients send one at a time, so it is not used.
+Each datagram comes by itself at first. When clients send many at a time, the socket is asked for
+several in one message (UDP_GRO), which then leave as they came (segments.py).
 """
 
 from __future__ import annotations
@@ -19,10 +19,19 @@ from typing import Final, cast
 
 from uproxy.dataplane.udp.flow import Listening
 from uproxy.dataplane.udp.keys import Key
-from uproxy.dataplane.udp.packing import LOCAL_V4, LOCAL_V6, RECVMSG_OUT, client_of, split_key
+from uproxy.dataplane.udp.packing import (
+    LOCAL_V4,
+    LOCAL_V6,
+    MERGED,
+    RECVMSG_OUT,
+    client_of,
+    split_key,
+)
 from uproxy.dataplane.udp.ring_flow import RingUdpFlow
 from uproxy.dataplane.udp.ring_socket import RingSocket
+from uproxy.dataplane.udp.segments import SegmentedSends
 from uproxy.net import pktinfo
+from uproxy.net.segments import merge_received
 from uproxy.uring.abi import CQE_BUFFER_SHIFT, CQE_F_BUFFER, CQE_F_MORE, CQE_RES
 from uproxy.uring.buffers import address_of
 from uproxy.uring.datagrams import BUFFER_SIZE, DatagramReceiver
@@ -34,12 +43,14 @@ _NAME: Final = RECVMSG_OUT // 8
 class RingIntake:
     """Receives for one listener, and gives datagrams to its flows."""
 
-    def __init__(self, datagrams: DatagramReceiver, listener: Listening) -> None:
+    def __init__(
+        self, datagrams: DatagramReceiver, segments: SegmentedSends, listener: Listening
+    ) -> None:
         self._listener = listener
         self._wildcard = listener.wildcard
-        self._socket = RingSocket(
-            datagrams, listener.context.reactor, listener.sock, wildcard=listener.wildcard
-        )
+        reactor, sock = listener.context.reactor, listener.sock
+        self._socket = RingSocket(datagrams, segments, reactor, sock, wildcard=listener.wildcard)
+        self._socket.merge = self._merge
         self._ring = datagrams.ring
         self._buffers = datagrams.buffers
         self._quads = datagrams.buffers.quads
@@ -75,7 +86,7 @@ class RingIntake:
         buffer = completion >> CQE_BUFFER_SHIFT
         key: Key
         if self._is_ipv6:
-            key = self._ipv6_key(buffer)
+            key = self._ipv6_key(buffer, 0)
         else:
             at = buffer * _QUADS + _NAME
             key = self._quads[at]
@@ -90,12 +101,46 @@ class RingIntake:
         else:
             self._buffers.give_back(buffer)
 
-    def _ipv6_key(self, buffer: int) -> bytes:
+    def _merge(self) -> None:
+        """Receive several datagrams of a client in one message from now on."""
+        self._socket.merges = True
+        self._ring.replace_callback(self._user_data, self._arrived_several)
+        merge_received(self._listener.sock)
+
+    def _arrived_several(self, completion: int) -> None:
+        """Like `_arrived`, when several datagrams may have come in one message."""
+        shared, buffer = self._socket, completion >> CQE_BUFFER_SHIFT
+        if not completion & CQE_F_BUFFER or shared.control_length(buffer) == shared.control:
+            self._arrived(completion)
+            return
+        if not completion & CQE_F_MORE:
+            self._ring.call_after_turn(self._arm)
+        if shared.turn != self._ring.turn:
+            shared.tick()
+        key = self._key_of_several(buffer)
+        flow = self._flows.get(key) or self._admit(key)
+        if flow is not None:
+            size = shared.segment_length(buffer, shared.name_end)
+            count = (completion & CQE_RES) - self._begin
+            flow.forward_several(buffer, self._begin, count, size)
+        else:
+            self._buffers.give_back(buffer)
+
+    def _key_of_several(self, buffer: int) -> Key:
+        """The key where the control data begins with how long the datagrams are."""
+        if self._is_ipv6:
+            return self._ipv6_key(buffer, MERGED)
+        at = buffer * _QUADS + _NAME
+        local = self._quads[at + LOCAL_V4 + MERGED // 8] >> 32 << 64 if self._wildcard else 0
+        return self._quads[at] | local
+
+    def _ipv6_key(self, buffer: int, others: int) -> bytes:
+        """`others`: bytes of control data before the in6_pktinfo."""
         end = self._socket.name_end
         # Copied, as it stays in the tables, and the buffer is used again after this turn.
         key = self._buffers.view(buffer, RECVMSG_OUT, end).tobytes()
         if self._wildcard:
-            local = end + LOCAL_V6
+            local = end + others + LOCAL_V6
             key += self._buffers.view(buffer, local, local + 16)
         return key
 
