@@ -32,12 +32,15 @@ FURTHER: Final = (
         "        self.account()\n        self._record(code, reason)\n",
         "        self._record(code, reason)\n        self.account()\n",
     ),
-    one(
+    Mutation(
         "not-counted-for-the-backend",
         "What a client has sent counts for the port, and not for the backend that got it.",
-        FLOW,
-        "            tally.client_bytes += count\n",
-        "",
+        (
+            Change(FLOW, "            tally.client_bytes += count\n", ""),
+            Change(
+                FLOW, "        tally.client_bytes += count\n        direction", "        direction"
+            ),
+        ),
     ),
     one(
         "reported-again",

@@ -43,11 +43,16 @@ class Context:
         self.records = FlowRecords(settings.flow_log_every, reactor.kernel.monotonic)
         """Of flows that have ended."""
         self.read_clock()
+        self.read_local_ports()
 
     @property
     def active(self) -> int:
         """Flows alive in this worker."""
         return self.capacity.tcp + self.capacity.udp
+
+    def read_local_ports(self) -> None:
+        """Notice that the sysctl net.ipv4.ip_local_port_range was set."""
+        self.locality.lowest_local_port = self.reactor.kernel.lowest_local_port()
 
     def read_clock(self) -> None:
         """Notice that the clock of this machine was set."""

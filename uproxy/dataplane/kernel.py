@@ -39,6 +39,14 @@ def _unsent(fd: int) -> int:
     return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
+def _lowest_local_port() -> int:
+    try:
+        with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+            return int(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
     """Where descriptors come from, and the clock.
@@ -57,6 +65,8 @@ class Kernel:
     """Buffers of the ring that streams are received into."""
     datagram_buffers: int = DATAGRAM_BUFFERS
     """Buffers of the ring that datagrams are received into, at most."""
+    lowest_local_port: Callable[[], int] = _lowest_local_port
+    """The first of the ports that it may choose for a socket that is not bound."""
     monotonic: Callable[[], float] = monotonic
     time: Callable[[], float] = time
     """Unix seconds."""

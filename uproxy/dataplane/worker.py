@@ -125,6 +125,7 @@ class Worker:
         self._tcp.collect()
         self._udp.collect()
         self._context.read_clock()
+        self._context.read_local_ports()
         changes = self._count_reports.changes(self._frontends)
         flow_limit = self._context.capacity.reduced_flow_limit
         busy = (name for name, _ in changes)

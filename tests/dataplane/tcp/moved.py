@@ -12,9 +12,9 @@ from typing import Literal, cast, get_args
 from tests.dataplane.peers import Peer, descriptors, eventually, pattern
 from uproxy.dataplane.engine import choose_engine
 from uproxy.dataplane.reactor import RingReactor
-from uproxy.dataplane.tcp.flow import reset
 from uproxy.dataplane.tcp.mover import Detached, Mover
 from uproxy.dataplane.tcp.movers import EpollMovers, Movers
+from uproxy.dataplane.tcp.resets import reset
 
 Kind = Literal["epoll", "splice", "ring", "ring with busy polling"]
 Successor = Literal["epoll", "splice"]

@@ -275,8 +275,10 @@ class TestByRing(Rows):
         def fail(mover: RingMover) -> None:
             raise MemoryError
 
-        monkeypatch.setattr(RingMover, "_acknowledge", fail)
+        monkeypatch.setattr(RingMover, "finish_detaching", fail)
         async with moved(kind) as flow:
+            assert isinstance(flow.mover, RingMover)
+            flow.mover._ring.call_after_turn(flow.mover.finish_detaching)
             reactor = flow.successors.shared.reactor
             await eventually(lambda: reactor.failures == 1)
             reactor.failures = 0

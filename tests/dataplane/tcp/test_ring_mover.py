@@ -225,7 +225,8 @@ class TestCounting:
         direction = ends.flow.client
         ends.client.sendall(bytes(BUFFER_SIZE))
         ends.flow.turn_until_read(BUFFER_SIZE)
-        direction.arm()
+        direction.armed = False
+        direction._rearm()
         assert direction.unreported() == BUFFER_SIZE
 
     def test_counts_never_go_back(self, narrow: Ends) -> None:

@@ -15,7 +15,6 @@ from _socket import (
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_NODELAY,
-    TCP_QUICKACK,
 )
 from _socket import socket as Socket
 from collections import OrderedDict
@@ -28,6 +27,7 @@ from uproxy.dataplane.client_address import UNUSABLE_ERRORS, bind_to_client
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.tcp.dialed_flow import DialedFlow
 from uproxy.dataplane.tcp.epoll_events import EVENTS
+from uproxy.dataplane.tcp.handshakes import Handshakes
 from uproxy.dataplane.tcp.loops import LoopDetector
 from uproxy.dataplane.tcp.shortage import Shortage
 
@@ -52,16 +52,14 @@ class Dialer:
     each is sorted by itself, and one timer of the loop serves them all.
     """
 
-    def __init__(
-        self, context: Context, shortage: Shortage, *, delays_acknowledgement: bool
-    ) -> None:
-        """`delays_acknowledgement`: see `Movers`."""
+    def __init__(self, context: Context, shortage: Shortage) -> None:
         self._context = context
         self._reactor = reactor = context.reactor
-        self._delays_acknowledgement = delays_acknowledgement
+        self.handshakes = Handshakes(reactor)
         self._shortage = shortage
         self.loops = LoopDetector(reactor)
         self._monotonic = reactor.kernel.monotonic
+        self._new_socket = reactor.kernel.new_socket
         self._queues = tuple(OrderedDict[DialedFlow, float]() for _ in TIMEOUTS)
         """Flows to the time when their attempt is over. They leave at the front: to find its first
         item, a plain dict steps over the places of all that were deleted there. (Measured, 20,000
@@ -72,24 +70,21 @@ class Dialer:
         """Begin the flow's next attempt; if none is possible, drop the flow. `backend`: which one
         to dial, instead of the balancer's choice. `clashes`: how many of the client's ports were
         found to be taken."""
+        reactor, balancer = self._reactor, flow.port.balancer
         if backend is None:
-            backend = flow.port.balancer.pick(
-                flow.route, flow.backends, flow.client, self._reactor.now, flow.tried
-            )
+            backend = balancer.pick(flow.route, flow.backends, flow.client, reactor.now, flow.tried)
         if backend is None:
             flow.drop(DropReason.DIAL_FAILED)
             return
         try:
-            sock = self._reactor.kernel.new_socket(
-                AF_INET6 if ":" in backend[0] else AF_INET, NON_BLOCKING, 0
-            )
+            sock = self._new_socket(AF_INET6 if ":" in backend[0] else AF_INET, NON_BLOCKING, 0)
         except OSError as error:
             self._could_not_open(flow, backend, error.errno or 0)
             return
         # The flow has the socket from here on, and closes it whatever happens.
         flow.sock = sock
         # In this order: a flow that has a backend takes itself from its tally when it ends.
-        flow.tally = flow.port.balancer.begin(backend)
+        flow.tally = balancer.begin(backend)
         flow.backend = flow.dialed = backend
         try:
             # Nagle's algorithm (tcp(7)) would keep a small message back until the backend has
@@ -99,11 +94,7 @@ class Dialer:
             # is lost when the next arrives: a byte of the stream would be missing. Accepted sockets
             # inherit the option from their listener.
             sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
-            if self._delays_acknowledgement:
-                # The last ACK of the handshake waits for the client's first bytes, or for the
-                # mover to set the option again. It has to be off before connect: Linux decides
-                # when the SYN-ACK arrives whether to acknowledge that at once.
-                sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
+            self.handshakes.delay(flow, sock)
             # Before connect: the next proxy looks at the TTL of the handshake.
             if self.loops.to_inspect and not self.loops.pass_on(flow.client_sock, sock):
                 flow.drop(DropReason.LOOP)
@@ -112,7 +103,7 @@ class Dialer:
                 self._preserve(flow, backend)
             code = sock.connect_ex(backend)
             if code in _IN_PROGRESS:
-                self._reactor.await_writable(sock.fileno(), flow.connected, EVENTS)
+                reactor.await_writable(sock.fileno(), flow.connected, EVENTS)
                 # Only if that has not failed: then the flow waits for resources (shortage.py), and
                 # the attempt, which is over, must not time out.
                 self._wait(flow)
@@ -183,6 +174,7 @@ class Dialer:
         self._shortage.forget(flow)
 
     def close(self) -> None:
+        self.handshakes.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -55,7 +55,6 @@ class EpollMover:
 
     __slots__ = ("_owner", "_shared", "from_backend", "from_client")
 
-    uses_epoll = True
     from_client: EpollDirection
     from_backend: EpollDirection
 
@@ -67,17 +66,25 @@ class EpollMover:
         return f"<EpollMover of {self._owner!r}>"
 
     def start(self, client: Socket, backend: Socket, events: int = 0) -> None:
-        self._connect(client, backend)
-        self._register()
+        shared, owner = self._shared, self._owner
+        self.from_client = from_client = EpollDirection(shared, owner, client, backend)
+        self.from_backend = from_backend = EpollDirection(shared, owner, backend, client)
+        from_client.peer, from_backend.peer = from_backend, from_client
+        reactor = shared.reactor
+        reactor.register_or_replace(from_backend.fd, from_backend.ready, EVENTS)
+        reactor.register(from_client.fd, from_client.ready, EVENTS)
         if events & _NEWS:
             # The backend's socket was registered for the dial already, and edges come once: what
             # arrived together with the end of the dial was reported then.
-            self.from_backend.ready(events)
+            from_backend.ready(events)
 
     def take_over(self, client: Socket, backend: Socket, rest: Detached) -> None:
         """Start where another mover was detached, with all that it has not delivered. Raises
         OSError, as `start` does."""
-        self._connect(client, backend)
+        shared, owner = self._shared, self._owner
+        self.from_client = EpollDirection(shared, owner, client, backend)
+        self.from_backend = EpollDirection(shared, owner, backend, client)
+        self.from_client.peer, self.from_backend.peer = self.from_backend, self.from_client
         pairs = (self.from_client, rest.from_client), (self.from_backend, rest.from_backend)
         for direction, left in pairs:
             direction.restore(left)
@@ -92,7 +99,8 @@ class EpollMover:
                 return
         # What is readable or writable now is reported by the registration, also an urgent byte that
         # was not read yet: nothing of the sockets' state has to be handed over.
-        self._register()
+        for direction, _ in pairs:
+            shared.reactor.register(direction.fd, direction.ready, EVENTS)
 
     def detach(self) -> None:
         if self.from_client.closed:
@@ -108,19 +116,10 @@ class EpollMover:
         self._owner.detached(rest)
 
     def close(self) -> None:
-        self.from_client.close()
-        self.from_backend.close()
-
-    def _connect(self, client: Socket, backend: Socket) -> None:
-        self.from_client = EpollDirection(self._shared, self._owner, client, backend)
-        self.from_backend = EpollDirection(self._shared, self._owner, backend, client)
-        self.from_client.peer = self.from_backend
-        self.from_backend.peer = self.from_client
-
-    def _register(self) -> None:
-        reactor = self._shared.reactor
-        for direction in (self.from_backend, self.from_client):
-            if reactor.is_registered(direction.fd):
-                reactor.replace(direction.fd, direction.ready)
-            else:
-                reactor.register(direction.fd, direction.ready, EVENTS)
+        client, backend = self.from_client, self.from_backend
+        if not client.closed:
+            forget = self._shared.reactor.forget
+            forget(client.fd, None)
+            forget(backend.fd, None)
+            client.close()
+            backend.close()

@@ -47,9 +47,7 @@ class TcpFlows:
         pipes = movers.shared.pipes
         pipes.most = context.capacity.max_pipes
         self.shortage = Shortage(context, pipes.close)
-        self.dialer = Dialer(
-            context, self.shortage, delays_acknowledgement=movers.delays_acknowledgement
-        )
+        self.dialer = Dialer(context, self.shortage)
         self._context = context
         self._reactor = context.reactor
         self._timer: asyncio.TimerHandle | None = None

@@ -70,12 +70,9 @@ class HeaderFlow(Flow):
 
     def _wait_for_room(self, sock: Socket) -> None:
         reactor = self.listener.context.reactor
-        # It is registered if epoll has reported the dial; a ring has polled it once instead.
-        if reactor.is_registered(sock.fileno()):
-            reactor.replace(sock.fileno(), self._send)
-            return
         try:
-            reactor.register(sock.fileno(), self._send, EVENTS)
+            # It is registered if epoll has reported the dial; a ring has polled it once instead.
+            reactor.register_or_replace(sock.fileno(), self._send, EVENTS)
         except OSError:  # Out of memory, or over fs.epoll.max_user_watches.
             self.drop(DropReason.DESCRIPTORS)
 

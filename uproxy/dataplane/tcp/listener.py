@@ -19,9 +19,10 @@ from uproxy.core.route import Route
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.locality import allowed_sources
 from uproxy.dataplane.tcp.dialer import NON_BLOCKING
-from uproxy.dataplane.tcp.flow import Flow, reset
+from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.tcp.flows import TcpFlows
 from uproxy.dataplane.tcp.header_flow import HeaderFlow
+from uproxy.dataplane.tcp.resets import reset
 
 ACCEPT_BATCH: Final = 64
 """Connections accepted in one go, about 2 ms of work, before flows are served."""
@@ -208,7 +209,7 @@ class TcpListener:
         else:
             return
         try:
-            flow.begin()
+            self.dialer.dial(flow)
         except Exception:
             # Only this client is concerned. Raised any further, it would have the reactor abort the
             # listener, and those behind it would wait.

@@ -87,9 +87,6 @@ class Owner(Protocol):
 class Mover(Protocol):
     """Moves the bytes of one flow."""
 
-    uses_epoll: bool
-    """Whether it has the sockets registered with the reactor, which its owner has to end."""
-
     @property
     def from_client(self) -> Progress:
         """The direction from the client to the backend; there is one once the mover is started."""
@@ -107,4 +104,5 @@ class Mover(Protocol):
         under way has completed. A mover that was closed meanwhile tells nothing."""
 
     def close(self) -> None:
-        """Let go of everything but the sockets, which are the owner's. Closing twice is fine."""
+        """Let go of everything but the sockets, which are the owner's: they are not registered with
+        the reactor any more. Closing twice is fine."""

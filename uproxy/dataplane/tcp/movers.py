@@ -20,9 +20,6 @@ class Movers(Protocol):
     """Makes movers, and has what they share."""
 
     shared: SharedBuffers
-    delays_acknowledgement: bool
-    """Whether the last ACK of a dial's handshake should wait for the client's first bytes: its
-    mover sends it if there are none."""
 
     def new(self, owner: Owner, backend: Socket) -> Mover:
         """A mover for a flow that has just got its backend."""
@@ -36,8 +33,6 @@ class Movers(Protocol):
 
 class EpollMovers:
     """Movers that use epoll only."""
-
-    delays_acknowledgement = False
 
     def __init__(self, reactor: Reactor, splice: SpliceMode = "adaptive") -> None:
         self.shared = SharedBuffers(reactor, splice)
@@ -54,8 +49,6 @@ class EpollMovers:
 
 class RingMovers(EpollMovers):
     """Movers that use the ring as long as things are simple; their successors use epoll."""
-
-    delays_acknowledgement = True
 
     def __init__(self, reactor: RingReactor, splice: SpliceMode = "adaptive") -> None:
         super().__init__(reactor, splice)

@@ -59,8 +59,11 @@ class RingDirection:
     peer: RingDirection
     """The opposite direction; gone when closed, so that no reference cycle stays."""
 
-    def __init__(self, ring: Ring, mover: DetachingMover, sock: Socket, target: int) -> None:
-        """`target`: descriptor of the peer's socket."""
+    def __init__(
+        self, ring: Ring, mover: DetachingMover, sock: Socket, target: int, *, poll_first: bool
+    ) -> None:
+        """It receives at once. `target`: descriptor of the peer's socket. `poll_first`: see
+        Ring.recv."""
         self.sock = sock
         self.fd = sock.fileno()
         self.total = 0
@@ -79,17 +82,17 @@ class RingDirection:
         self.rejected = 0
         """The errno with which sending to the peer's socket has failed."""
         self.closed = False
-        self.turn = -1
+        self.turn = ring.turn
         """Of the ring, when an operation of this direction was queued last."""
-        self.armed = False
+        self.armed = True
         """Whether the ring receives from the socket."""
         self.detaching = False
         self._ring = ring
         self._mover = mover
-        self._user_data = ring.add_callback(self._arrived)
-        self._usual = CQE_F_MORE
+        self._user_data = user_data = ring.add_callback(self._arrived)
+        self._usual = CQE_F_MORE if ring.recv_limit_supported else CQE_F_BUFFER
         """Set in completions that bring bytes when all is as usual."""
-        self._sqe = send_sqe(target, self._user_data)
+        self._sqe = send_sqe(target, user_data)
         self._last = 0
         """The completion whose bytes were sent last."""
         self._number = 0
@@ -100,6 +103,7 @@ class RingDirection:
         """Full buffers in a row, and how much of the stream ends with them."""
         self._ending = False
         """Whether the stream has ended, behind bytes that are not delivered yet."""
+        ring.recv(self.fd, user_data, poll_first=poll_first)
 
     def __repr__(self) -> str:
         return f"<RingDirection of {'nothing' if self.closed else repr(self._mover.owner)}>"
@@ -125,14 +129,6 @@ class RingDirection:
         """End the whole flow; called by the reactor after a failure."""
         if not self.closed:
             self._mover.owner.abort()
-
-    def arm(self, *, poll_first: bool = False) -> None:
-        """Start to receive."""
-        self.armed = True
-        self._usual = CQE_F_MORE if self._ring.recv_limit_supported else CQE_F_BUFFER
-        self._last = 0  # It is decided by now, and `turn` will no longer say so.
-        self.turn = self._ring.turn
-        self._ring.recv(self.fd, self._user_data, poll_first=poll_first)
 
     def stop(self) -> None:
         """Receive no more, send nothing that is not queued already, and keep what comes."""
@@ -164,7 +160,7 @@ class RingDirection:
             return
         self.closed = True
         ring = self._ring
-        ring.remove_callback(self._user_data)
+        ring.forget(self._user_data, None)
         if self._waiting:
             for completion in self._waiting:
                 ring.buffers.give_back(completion >> CQE_BUFFER_SHIFT)
@@ -321,7 +317,11 @@ class RingDirection:
             # Nor before that is known: what is received at once would be reported earlier.
             self._ring.call_after_turn(self._rearm)
         else:
-            self.arm()
+            self.armed = True
+            self._usual = CQE_F_MORE if self._ring.recv_limit_supported else CQE_F_BUFFER
+            self._last = 0  # It is decided by now, and `turn` will no longer say so.
+            self.turn = self._ring.turn
+            self._ring.recv(self.fd, self._user_data)
 
     def _unsent(self, completion: int) -> None:
         """The peer's socket did not take all of the last send: it is full or broken."""

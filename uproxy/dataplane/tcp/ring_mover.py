@@ -43,19 +43,12 @@ Invariants, whenever the process waits (tests/simulation/direction_invariants.py
 
 from __future__ import annotations
 
-from _socket import IPPROTO_TCP, TCP_QUICKACK
 from _socket import socket as Socket
-from contextlib import suppress
-from typing import Final
 
 from uproxy.dataplane.tcp.half_closed import HalfCloseTimer
 from uproxy.dataplane.tcp.mover import Detached, Owner
 from uproxy.dataplane.tcp.ring_direction import RingDirection
 from uproxy.uring.ring import Ring
-
-SILENT_TURNS: Final = 3
-"""How long the backend's handshake waits for the client's first bytes, in turns of the ring.
-Measured: 1 has half of the effect, 6 no more."""
 
 
 class RingMover:
@@ -66,10 +59,8 @@ class RingMover:
     would have to be found out whether the flow has become quiet, and most flows do not.
     """
 
-    __slots__ = ("_backend", "_ring", "_silent", "from_backend", "from_client", "half_closed",
-                 "owner")  # fmt: skip
+    __slots__ = ("_ring", "from_backend", "from_client", "half_closed", "owner")
 
-    uses_epoll = False
     from_client: RingDirection
     from_backend: RingDirection
 
@@ -77,23 +68,20 @@ class RingMover:
         self.owner = owner
         self.half_closed = half_closed
         self._ring = ring
-        self._silent = 0
-        """Turns of the ring in which the client has said nothing."""
 
     def __repr__(self) -> str:
         return f"<RingMover of {self.owner!r}>"
 
     def start(self, client: Socket, backend: Socket, events: int = 0) -> None:
-        self._backend = backend
-        from_client = RingDirection(self._ring, self, client, backend.fileno())
-        from_backend = RingDirection(self._ring, self, backend, from_client.fd)
-        from_client.peer = from_backend
-        from_backend.peer = from_client
-        self.from_client, self.from_backend = from_client, from_backend
+        ring = self._ring
         # The client's first bytes are likely to be there; the backend has not been asked yet.
-        from_client.arm()
-        from_backend.arm(poll_first=True)
-        self._ring.call_after_turn(self._acknowledge)
+        self.from_client = from_client = RingDirection(
+            ring, self, client, backend.fileno(), poll_first=False
+        )
+        self.from_backend = from_backend = RingDirection(
+            ring, self, backend, from_client.fd, poll_first=True
+        )
+        from_client.peer, from_backend.peer = from_backend, from_client
 
     def detach(self) -> None:
         if self.from_client.closed or self.from_client.detaching:
@@ -113,9 +101,6 @@ class RingMover:
             # Something was queued in this turn. If that was a send, the next turn tells its rest.
             self._ring.call_after_turn(self.finish_detaching)
             return
-        if not client.total:
-            # The handshake still waits, and the successor does not know of that.
-            self._acknowledge_now()
         rest = Detached(from_client=client.to_detached(), from_backend=backend.to_detached())
         self.close()
         self.owner.detached(rest)
@@ -128,24 +113,3 @@ class RingMover:
         """End the whole flow; called by the reactor after a failure. Also when this mover is closed
         already: then it was the owner that has failed to go on."""
         self.owner.abort()
-
-    def _acknowledge(self) -> None:
-        """Complete the handshake with the backend, if the client's first bytes have not done so.
-
-        Most clients speak first, and most of them have spoken by now. Then the backend hears of
-        the connection and of the request at once: a packet and a wake-up less. (Measured, a
-        connection for each request: 8 % less CPU.) Servers that speak first wait for a few turns
-        of the ring, which are short when there is little to do.
-        """
-        client = self.from_client
-        if client.closed or client.total:
-            return
-        self._silent += 1
-        if self._silent < SILENT_TURNS:
-            self._ring.call_after_turn(self._acknowledge)
-        else:
-            self._acknowledge_now()
-
-    def _acknowledge_now(self) -> None:
-        with suppress(OSError):
-            self._backend.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 1)
