@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,8 @@ from tests.guides.following import follow, missing, prepared
 from tests.guides.page import GUIDES, Command, page, programs, shows
 from tests.guides.shell import shell
 
-PAGES: Final = sorted(GUIDES.glob("*.md"))
+INDEX: Final = GUIDES / "README.md"
+PAGES: Final = sorted(set(GUIDES.glob("*.md")) - {INDEX})
 ELSEWHERE: Final = {test_health_checks.GUIDE}
 """Followed by a test of its own."""
 _NOT_RUN: Final = "ommands without a `$` need a cluster, and CI does not run them."
@@ -68,6 +70,11 @@ def test_it_can_be_followed(path: Path, tmp_path: Path) -> None:
     assert commands
     with shell(tmp_path) as typed:
         follow(typed, commands)
+
+
+def test_the_index_has_every_page() -> None:
+    listed = re.findall(r"\(([\w-]+\.md)\)", INDEX.read_text())
+    assert sorted(listed) == [each.name for each in PAGES]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda each: each.stem)
