@@ -8,7 +8,7 @@ INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-p
 # Each file in one process, as its tests may share a network; in the order of tests/conftest.py.
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test coverage check format documents docs simulate simulate-mutations faults announcing bench bench-quick bench-compare bench-scale screenshots clean
+.PHONY: demo test coverage check format documents docs simulate simulate-mutations faults announcing bench bench-quick bench-compare bench-scale screenshots clean image
 
 demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
@@ -45,6 +45,17 @@ documents: $(READY)
 docs: $(READY)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build/site
 	@echo "build/site/index.html"
+
+# The container image, docs/install/image.md: TARGET=nonroot TAG=uproxy:nonroot for the other variant.
+ENGINE ?= $(firstword $(foreach each,podman buildah docker,$(if $(shell command -v $(each)),$(each))))
+TARGET ?= root
+TAG ?= uproxy
+image:
+	@test -n "$(ENGINE)" || { echo "Building an image needs podman, buildah or docker"; exit 1; }
+	$(ENGINE) build --tag $(TAG) --target $(TARGET) \
+		--build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' uproxy/__init__.py) \
+		--build-arg REVISION=$(shell git rev-parse HEAD) \
+		--build-arg CREATED=$(shell git log -1 --format=%cI) $(ARGS) .
 
 # Simulated kernels: SEEDS=100000 of them on all processors, or SEED=123 MODE=ring with its trace.
 simulate: $(READY)

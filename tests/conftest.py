@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
         isolation.own_network()
 
 
-SLOW = ("netns", "e2e", "dataplane", "faults", "bench", "browser")
+SLOW = ("netns", "deploy", "e2e", "dataplane", "faults", "bench", "browser")
 """Folders whose tests wait for kernels and other processes, the slowest ones first."""
 
 
