@@ -18,6 +18,7 @@ def writes_per_second(cluster: Cluster) -> float:
     return (cluster.api.writes - before) / SECONDS
 
 
+@pytest.mark.timeout(300)  # 13 s of CPU time, on a machine that may do other things as well.
 @pytest.mark.parametrize(
     ("nodes", "addresses", "most"),
     [

@@ -303,7 +303,7 @@ async def test_a_server_that_refuses_the_credentials_is_left_for_one_that_accept
         first.answer(401, times=1000)
         assert await ask(api) == 200
         assert in_use(api) == [address(second)]
-        assert reasons(api) == {address(first): "the credentials are refused (HTTP 401)"}
+        assert reasons(api)[address(first)] == "the credentials are refused (HTTP 401)"
         second.answer(401, times=1000)
         assert await ask(api) == 401, "if all refuse them, the answer says so"
 

@@ -20,8 +20,9 @@ import yaml
 from tests.e2e.pods import Pod
 from tests.ports import free_port
 
-PATIENCE = 20.0
-"""Seconds until a condition that does not come true fails the test."""
+PATIENCE = 40.0
+"""Seconds until a condition that does not come true fails the test. On a busy machine with two
+processors, a start may take ten seconds."""
 
 
 def wait_for(what: str, condition: Callable[[], object], patience: float = PATIENCE) -> None:

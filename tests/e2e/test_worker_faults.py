@@ -88,7 +88,8 @@ def test_a_worker_full_of_flows_hears_what_is_said_to_it(manifests: Path) -> Non
             wait_for("full", lambda: len(os.listdir(f"/proc/{pid}/fd")) > 250)
             more = [service("more", ports=rest), *endpoints("more", [a], port=last)]
             write(manifests, "more.yaml", *more)
-            wait_for("told", lambda: uproxy.frontend(f"0.0.0.0:{ports[-1]}/TCP"))
+            address = f"0.0.0.0:{ports[-1]}/TCP"
+            wait_for("told", lambda: uproxy.frontend(address).get("state") == "serving")
             clients.close()
             assert visit(HERE, ports[-1]) == "a"
             assert uproxy.worker_pids() == [pid]
