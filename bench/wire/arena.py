@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bench.wire import peers
@@ -28,6 +29,7 @@ PEERS: Mapping[str, Start] = {
     "go": peers.go_relay,
     "nftables": peers.nftables,
     "uproxy": uproxy(),
+    "uproxy-epoll": uproxy(0, "--io-uring", "never"),
     "uproxy-never": uproxy_in_cluster("never"),
 }
 
@@ -69,6 +71,8 @@ class Arena:
             require_namespaces()
         if scenario.tool:
             find_program(scenario.tool, scenario.tool)
+        load = os.getloadavg()[0]
+        self._start_all(scenario, names)
         results: dict[str, list[Measured | None]] = {}
         for number in range(rounds):
             left = [each for each in names if _label(scenario, each) not in self.skipped]
@@ -84,8 +88,16 @@ class Arena:
             title=scenario.title,
             baseline=scenario.baseline,
             figures=scenario.figures,
+            load=load,
             rounds={name: results[name] for name in names if name in results},
         )
+
+    def _start_all(self, scenario: Scenario, names: Sequence[str]) -> None:
+        """Before the first round, so that each of them is measured beside the same others."""
+        for name in names if not scenario.fresh else ():
+            self._say(f"{scenario.name}: starting {name}")
+            with suppress(Unavailable, OSError):
+                self._running(scenario, name)
 
     def _measure(self, scenario: Scenario, name: str, terms: Terms) -> Measured | None:
         try:
@@ -98,12 +110,16 @@ class Arena:
 
     @contextmanager
     def _subject(self, scenario: Scenario, name: str) -> Iterator[Subject]:
-        start = scenario.starts.get(name) or PEERS[name]
         if scenario.fresh:
-            with start(self._setup(scenario.workers)) as subject:
+            with _start(scenario, name)(self._setup(scenario.workers)) as subject:
                 _settle(subject)
                 yield subject
             return
+        yield self._running(scenario, name)
+
+    def _running(self, scenario: Scenario, name: str) -> Subject:
+        """The peer, which is started if it is not running yet, and runs until the end."""
+        start = _start(scenario, name)
         key = (start, scenario.workers)
         if key not in self._subjects:
             try:
@@ -114,7 +130,7 @@ class Arena:
                 self.skipped[_label(scenario, name)] = str(reason)
                 raise
             _settle(self._subjects[key])
-        yield self._subjects[key]
+        return self._subjects[key]
 
     def _setup(self, workers: int) -> Setup:
         directory = self._directory / f"peer-{next(self._numbers)}"
@@ -126,6 +142,10 @@ class Arena:
             descriptors=self._descriptors,
             own_network=self._own_network,
         )
+
+
+def _start(scenario: Scenario, name: str) -> Start:
+    return scenario.starts.get(name) or PEERS[name]
 
 
 def _label(scenario: Scenario, name: str) -> str:

@@ -21,7 +21,7 @@ _PATIENCE = 5.0
 
 
 def latency_under_churn(
-    subject: Subject, seconds: float, generations: Iterator[int]
+    subject: Subject, seconds: float, generations: Iterator[int], *, threads: int
 ) -> dict[str, float]:
     """The same requests twice, without changes and with them.
 
@@ -29,10 +29,10 @@ def latency_under_churn(
     """
     assert subject.manifests is not None
     place = subject.places["http"]
-    calm = wrk(place, "/", _CONNECTIONS, seconds)
+    calm = wrk(place, "/", _CONNECTIONS, seconds, threads=threads)
     begin = time.monotonic()
     with churning(subject.manifests, generations) as written:
-        busy = wrk(place, "/", _CONNECTIONS, seconds)
+        busy = wrk(place, "/", _CONNECTIONS, seconds, threads=threads)
     elapsed = time.monotonic() - begin
     _wait_until_served(subject.places[METRICS], written[-1])
     return {

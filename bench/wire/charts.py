@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,8 @@ from bench.wire.statistics import Spread, ratios, spread, values
 
 _PROXIES: Final = {"tcp": "haproxy", "udp": "nginx"}
 """The baseline of each chart. Comparisons of uproxy with itself are not drawn."""
+_CURVE: Final = re.compile(r"keep-alive-\d+-t1")
+"""Scenarios of the chart of latencies: those in which any number of connections was measured."""
 _COLOURS: Final = {
     "none": "#9aa5b1",
     "nftables": "#c3a6d8",
@@ -22,6 +25,7 @@ _COLOURS: Final = {
     "nginx": "#54a24b",
     "go": "#72b7b2",
     "uproxy": "#f58518",
+    "uproxy-epoll": "#ffbf79",
 }
 
 
@@ -50,15 +54,15 @@ def _charts(run: Run, pyplot: Any, directory: Path) -> Iterator[Path]:
     if cpu:
         title = "CPU time of the proxy for the same work / baseline (less is better)"
         yield _save(_ratios(pyplot, run, cpu, title, figures.CPU), directory / "cpu.svg")
-    curve = [each for each in run.outcomes if each.scenario.startswith("keep-alive-")]
+    curve = [each for each in run.outcomes if _CURVE.fullmatch(each.scenario)]
     if len(curve) > 1:
         yield _save(_latencies(pyplot, run, curve), directory / "latency.svg")
 
 
 def _speed(outcome: Outcome) -> str:
     """Name of the figure that gives the speed; "" if the scenario does not measure speed."""
-    first = outcome.figures[0].name
-    return first if first in (figures.RATE, figures.THROUGHPUT) else ""
+    names = [each.name for each in outcome.figures]
+    return next((each for each in names if each in (figures.RATE, figures.THROUGHPUT)), "")
 
 
 def _ratios(
@@ -103,7 +107,7 @@ def _latencies(pyplot: Any, run: Run, outcomes: Sequence[Outcome]) -> Any:
         for outcome in outcomes:
             found = spread(values(outcome, peer, figures.P99))
             if found:
-                points.append((int(outcome.scenario.rpartition("-")[2]), found.median / 1000))
+                points.append((int(outcome.scenario.split("-")[2]), found.median / 1000))
         if points:
             axes.plot(*zip(*points, strict=True), color=colour, label=peer, marker="o")
     axes.set_xscale("log")

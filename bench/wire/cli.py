@@ -17,7 +17,7 @@ from rich.console import Console
 from bench.wire import charts, kernel, machine, results, tables
 from bench.wire.arena import PEERS, Arena, workspace
 from bench.wire.backends import backends
-from bench.wire.idle import reachable
+from bench.wire.idle import reachable_by_all
 from bench.wire.measurements import Terms
 from bench.wire.places import free_place
 from bench.wire.processes import Unavailable
@@ -175,7 +175,7 @@ def measure(choice: Choice, console: Console) -> Run:
             seconds=choice.seconds,
             directory=directory,
             stream_bytes=choice.stream_bytes,
-            idle=min(choice.idle, reachable(descriptors)),
+            idle=min(choice.idle, reachable_by_all(descriptors)),
             source_port=free_place().port,
         )
         arena = Arena(started, directory, descriptors, not trouble, stack, status.update)
@@ -228,13 +228,12 @@ def _blank(choice: Choice, own_network: bool) -> Run:
 def _print(run: Run, console: Console) -> None:
     where = run.machine
     console.print(
-        f"{where.processors} x {where.processor}, Linux {where.kernel}, revision {run.revision}, "
-        f"load {run.load:.1f} at the start"
+        f"{machine.line(where, nice=run.nice, load=run.load)} at the start, revision {run.revision}"
     )
     if run.load > where.processors / 2:
         console.print("something else was running: trust ratios only, and those of CPU first")
     for outcome in run.outcomes:
-        console.print(tables.outcome_table(outcome))
+        console.print(tables.outcome_table(outcome, run))
         for line in tables.error_lines(outcome):
             console.print(line, style="yellow")
     grown = tables.growth_table(run.outcomes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -51,10 +50,11 @@ class DnsReport(msgspec.Struct, frozen=True):
     """Answers each second."""
 
 
-def wrk(place: Place, path: str, connections: int, seconds: float, *headers: str) -> WrkReport:
-    """Keep `connections` busy for whole seconds. Raises Unavailable."""
+def wrk(
+    place: Place, path: str, connections: int, seconds: float, *headers: str, threads: int
+) -> WrkReport:
+    """Keep `connections` busy for whole seconds, from so many threads. Raises Unavailable."""
     program = find_program("wrk", "wrk")
-    threads = min(connections, 2, len(os.sched_getaffinity(0)))
     command = [program, f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
     command += ["--timeout", "10s", "-s", str(_SCRIPT)]
     for header in headers:

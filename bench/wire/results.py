@@ -27,6 +27,9 @@ class Outcome(msgspec.Struct, kw_only=True):
     baseline: str
     """The peer to which ratios are taken."""
     figures: tuple[Figure, ...]
+    load: float = 0.0
+    """The machine's load average when it began: that of other programs, and of what was measured
+    before."""
     rounds: dict[str, list[dict[str, float] | None]]
     """By peer. Equal positions belong to the same round; None: the measurement failed."""
 

@@ -4,30 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from bench.wire import figures
 from bench.wire.churn import SERVICES
-from bench.wire.cluster import CALLS, uproxy_in_cluster
+from bench.wire.cluster import CALLS, Call, uproxy_in_cluster
 from bench.wire.measurements import (
+    Measure,
     Measured,
-    Terms,
     bodies,
+    burst,
     called,
     churn,
     datagrams,
     memory,
     questions,
     requests,
+    short_connections,
     stream,
+    trickle,
 )
-from bench.wire.peers import Start, Subject
+from bench.wire.peers import Start
 from bench.wire.results import Figure
 from bench.wire.uproxy_peer import uproxy
 
-TCP_PEERS = ("none", "haproxy", "nginx", "go", "nftables", "uproxy")
-BULK_PEERS = ("none", "haproxy", "haproxy-bulk", "nginx", "go", "nftables", "uproxy")
-UDP_PEERS = ("none", "nginx", "nftables", "uproxy")
-PROXIES = ("haproxy", "nginx", "go", "uproxy")
+UPROXIES = ("uproxy", "uproxy-epoll")
+TCP_PEERS = ("none", "haproxy", "nginx", "go", "nftables", *UPROXIES)
+BULK_PEERS = ("none", "haproxy", "haproxy-bulk", "nginx", "go", "nftables", *UPROXIES)
+UDP_PEERS = ("none", "nginx", "nftables", *UPROXIES)
+PROXIES = ("haproxy", "nginx", "go", *UPROXIES)
+THREADS = (1, 2)
+"""Of wrk. With one, the generator may be slower than the proxy; with two on two processors, it
+takes more of the proxy's. Ratios depend on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +48,7 @@ class Scenario:
     service: str = ""
     """Name of the backend; "" if its peers have backends of their own."""
     figures: tuple[Figure, ...]
-    measure: Callable[[Subject, Terms], Measured]
+    measure: Measure
     peers: tuple[str, ...] = TCP_PEERS
     baseline: str = "haproxy"
     workers: int = 1
@@ -54,28 +63,60 @@ class Scenario:
     """Whether it takes place in network namespaces, which need root."""
 
 
-_KEEP_ALIVE = tuple(
-    Scenario(
-        name=f"keep-alive-{connections}",
-        title=f"Keep-alive requests, {connections} connection{'s' if connections > 1 else ''}",
-        service="http",
-        tool="wrk",
-        figures=figures.REQUESTS,
-        measure=requests(connections),
+def _by_wrk(
+    name: str,
+    title: str,
+    measure: Callable[..., Measured],
+    connections: int = 64,
+    **different: Any,
+) -> tuple[Scenario, ...]:
+    """A scenario for each number of threads that wrk may use for so many connections."""
+    return tuple(
+        Scenario(
+            name=f"{name}-t{threads}",
+            title=f"{title}, wrk -t{threads}",
+            tool="wrk",
+            measure=partial(measure, threads=threads),
+            **{"service": "http", **different},
+        )
+        for threads in THREADS
+        if threads <= connections
     )
-    for connections in (1, 16, 64, 256, 1000)
+
+
+def _connections(count: int) -> str:
+    return f"{count} connection{'s' if count > 1 else ''}"
+
+
+_SIXTY_FOUR = partial(requests, connections=64)
+_KEEP_ALIVE = tuple(
+    scenario
+    for count in (1, 16, 64, 256, 1000)
+    for scenario in _by_wrk(
+        f"keep-alive-{count}",
+        f"Keep-alive requests, {_connections(count)}",
+        partial(requests, connections=count),
+        count,
+        figures=figures.REQUESTS,
+    )
+)
+_SHORT = _by_wrk(
+    "connections",
+    "A connection for each request, 64 at a time",
+    short_connections,
+    figures=figures.CONNECTIONS,
 )
 _BULK = tuple(
-    Scenario(
-        name=f"bulk-{connections}",
-        title=f"Bodies of 10 MB, {connections} connection{'s' if connections > 1 else ''}",
-        service="http",
-        tool="wrk",
+    scenario
+    for count in (1, 8)
+    for scenario in _by_wrk(
+        f"bulk-{count}",
+        f"Bodies of 10 MB, {_connections(count)}",
+        partial(bodies, connections=count),
+        count,
         figures=figures.BULK,
-        measure=bodies(connections),
         peers=BULK_PEERS,
     )
-    for connections in (1, 8)
 )
 _UDP = tuple(
     Scenario(
@@ -83,49 +124,92 @@ _UDP = tuple(
         title=f"UDP echo, {flows} flow{'s' if flows > 1 else ''}",
         service="udp",
         figures=figures.DATAGRAMS,
-        measure=datagrams(flows),
+        measure=partial(datagrams, flows=flows),
         peers=UDP_PEERS,
         baseline="nginx",
     )
     for flows in (1, 50, 500, 5000)
 )
-
-_KINDS = (
-    ("requests", "keep-alive requests, 64 connections", figures.REQUESTS, requests(64)),
-    (
-        "connections",
-        "a connection for each request, 64 at a time",
-        figures.CONNECTIONS,
-        requests(64, "Connection: close"),
+_CHURN = _by_wrk(
+    "churn",
+    f"64 connections while endpoints of {SERVICES} Services change, 100 a second",
+    churn,
+    figures=figures.CHURN,
+    peers=("uproxy",),
+    baseline="uproxy",
+    starts={"uproxy": uproxy(SERVICES)},
+)
+_TWO_WORKERS = (
+    *_by_wrk(
+        "two-workers",
+        "Keep-alive requests, 64 connections, two workers or threads",
+        _SIXTY_FOUR,
+        figures=figures.REQUESTS,
+        peers=PROXIES,
+        workers=2,
     ),
-    ("udp", "UDP echo, 50 flows", figures.DATAGRAMS, datagrams(50)),
+    *_by_wrk(
+        "two-workers-connections",
+        "A connection for each request, 64 at a time, two workers or threads",
+        short_connections,
+        figures=figures.CONNECTIONS,
+        peers=PROXIES,
+        workers=2,
+    ),
 )
 _PRESERVING = {"uproxy": uproxy_in_cluster("auto")}
-_PRESERVED = tuple(
-    Scenario(
-        name=f"preserved-{call.name}-{kind}",
-        title=f"Preserved addresses, {call.title}: {title}",
-        tool="" if kind == "udp" else "wrk",
-        figures=shown,
-        measure=called(call, measure),
-        peers=("uproxy-never", "uproxy"),
-        baseline="uproxy-never",
-        starts=_PRESERVING,
-        namespaces=True,
+_BETWEEN_THEMSELVES: Mapping[str, Any] = {
+    "peers": ("uproxy-never", "uproxy"),
+    "baseline": "uproxy-never",
+    "service": "",
+    "starts": _PRESERVING,
+    "namespaces": True,
+}
+
+
+def _preserved(call: Call) -> tuple[Scenario, ...]:
+    title = f"Preserved addresses, {call.title}"
+    return (
+        *_by_wrk(
+            f"preserved-{call.name}-requests",
+            f"{title}: keep-alive requests, 64 connections",
+            called(call, _SIXTY_FOUR),
+            figures=figures.REQUESTS,
+            **_BETWEEN_THEMSELVES,
+        ),
+        *_by_wrk(
+            f"preserved-{call.name}-connections",
+            f"{title}: a connection for each request, 64 at a time",
+            called(call, short_connections),
+            figures=figures.CONNECTIONS,
+            **_BETWEEN_THEMSELVES,
+        ),
+        Scenario(
+            name=f"preserved-{call.name}-udp",
+            title=f"{title}: UDP echo, 50 flows",
+            figures=figures.DATAGRAMS,
+            measure=called(call, partial(datagrams, flows=50)),
+            **_BETWEEN_THEMSELVES,
+        ),
     )
-    for call in CALLS
-    for kind, title, shown, measure in _KINDS
-)
+
 
 SCENARIOS: tuple[Scenario, ...] = (
     *_KEEP_ALIVE,
+    *_SHORT,
     Scenario(
-        name="connections",
-        title="A connection for each request, 64 at a time",
+        name="burst",
+        title="1,000 connections at once, after a pause",
         service="http",
-        tool="wrk",
-        figures=figures.CONNECTIONS,
-        measure=requests(64, "Connection: close"),
+        figures=figures.BURST,
+        measure=burst,
+    ),
+    Scenario(
+        name="trickle",
+        title="500 messages a second beside 10,000 idle connections",
+        service="idle",
+        figures=figures.TRICKLE,
+        measure=trickle,
     ),
     *_BULK,
     Scenario(
@@ -156,47 +240,18 @@ SCENARIOS: tuple[Scenario, ...] = (
         measure=memory,
         fresh=True,
     ),
-    Scenario(
-        name="churn",
-        title=f"64 connections while endpoints of {SERVICES} Services change, 100 a second",
-        service="http",
-        tool="wrk",
-        figures=figures.CHURN,
-        measure=churn,
-        peers=("uproxy",),
-        baseline="uproxy",
-        starts={"uproxy": uproxy(SERVICES)},
-    ),
-    Scenario(
-        name="two-workers",
-        title="Keep-alive requests, 64 connections, two workers or threads",
-        service="http",
-        tool="wrk",
-        figures=figures.REQUESTS,
-        measure=requests(64),
-        peers=PROXIES,
-        workers=2,
-    ),
-    Scenario(
-        name="two-workers-connections",
-        title="A connection for each request, 64 at a time, two workers or threads",
-        service="http",
-        tool="wrk",
-        figures=figures.CONNECTIONS,
-        measure=requests(64, "Connection: close"),
-        peers=PROXIES,
-        workers=2,
-    ),
-    *_PRESERVED,
+    *_CHURN,
+    *_TWO_WORKERS,
+    *(scenario for call in CALLS for scenario in _preserved(call)),
 )
 
 QUICK = (
     "keep-alive-64",
     "connections",
-    "bulk-8",
+    "bulk-8-t2",
     "udp-50",
     *(
-        f"preserved-{call}-{kind}"
+        f"preserved-{call}-{kind}-t2"
         for call in ("remote", "bridge")
         for kind in ("requests", "connections")
     ),

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from rich.table import Table
 
-from bench.wire import figures
+from bench.wire import figures, machine
 from bench.wire.results import Figure, Outcome, Run
+from bench.wire.scenarios import UPROXIES
 from bench.wire.statistics import Spread, ratios, spread, values
 from bench.wire.targets import Verdict
 
-PAIRS = (("keep-alive-64", "two-workers"), ("connections", "two-workers-connections"))
+PAIRS = tuple(
+    (f"{one}-t{threads}", f"{two}-t{threads}")
+    for one, two in (("keep-alive-64", "two-workers"), ("connections", "two-workers-connections"))
+    for threads in (1, 2)
+)
 """The same scenario with one worker and with two."""
 _GROWING = (figures.RATE, figures.CPU)
 _CLOSE = 0.05
 """Ratios this near to 1 are neither praised nor blamed."""
 
 
-def outcome_table(outcome: Outcome) -> Table:
+def outcome_table(outcome: Outcome, run: Run) -> Table:
     """A row for each peer: the ratio to the baseline, and below it the figure itself."""
     table = Table(title=outcome.title, title_justify="left", title_style="bold")
+    table.caption = machine.line(run.machine, nice=run.nice, load=outcome.load)
+    table.caption_justify = "left"
     table.add_column(f"ratio to {outcome.baseline}\nand figure", no_wrap=True)
     for figure in outcome.figures:
         table.add_column(f"{figure.name}\n{figure.unit}", justify="right", no_wrap=True)
     for peer in outcome.rounds:
         cells = [figure_cell(outcome, peer, figure) for figure in outcome.figures]
-        table.add_row(peer, *cells, style="bold" if peer == "uproxy" else "", end_section=True)
+        table.add_row(peer, *cells, style="bold" if peer in UPROXIES else "", end_section=True)
     return table
 
 
@@ -73,20 +81,23 @@ def comparison_table(earlier: Run, later: Run) -> Table:
         table.add_column(column, justify="left" if column == "what" else "right")
     before = {each.scenario: each for each in earlier.outcomes}
     for outcome in later.outcomes:
-        for figure in outcome.figures if outcome.scenario in before else ():
-            old, new = (_standing(each, figure) for each in (before[outcome.scenario], outcome))
+        if outcome.scenario not in before:
+            continue
+        both = before[outcome.scenario], outcome
+        for peer, figure in itertools.product(UPROXIES, outcome.figures):
+            old, new = (_standing(each, peer, figure) for each in both)
             if old and new and old.median:
                 change = f"{100 * (new.median / old.median - 1):+.0f} %"
                 cells = [value_cell(each, 2) for each in (old, new)]
-                table.add_row(f"{outcome.scenario}: {figure.name}", *cells, change)
+                table.add_row(f"{outcome.scenario}: {figure.name} of {peer}", *cells, change)
     return table
 
 
-def _standing(outcome: Outcome, figure: Figure) -> Spread | None:
+def _standing(outcome: Outcome, peer: str, figure: Figure) -> Spread | None:
     if not figure.compared:
         return None
-    alone = list(outcome.rounds) == ["uproxy"]
-    return spread((values if alone else ratios)(outcome, "uproxy", figure.name))
+    alone = list(outcome.rounds) == [peer]
+    return spread((values if alone else ratios)(outcome, peer, figure.name))
 
 
 def growth(one: Outcome, two: Outcome, peer: str, figure: str) -> float | None:
@@ -115,7 +126,9 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         table.add_column(column)
     for each in verdicts:
         target = each.target
-        what = f"{target.scenario}: {target.figure}" + (f" / {target.peer}" if target.peer else "")
+        what = f"{target.scenario}: {target.figure} of {target.subject}" + (
+            f" / {target.peer}" if target.peer else ""
+        )
         sign = ">=" if target.at_least else "<="
         word = "[green]met[/]" if each.met else "[red]missed[/]"
         table.add_row(what, f"{sign} {target.bound}", value_cell(each.measured, 2), word)

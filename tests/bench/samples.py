@@ -7,7 +7,7 @@ from bench.wire.results import Figure, Machine, Outcome, Run
 
 
 def outcome(
-    scenario: str = "keep-alive-64",
+    scenario: str = "keep-alive-64-t1",
     baseline: str = "haproxy",
     shown: tuple[Figure, ...] = figures.REQUESTS,
     **rounds: list[dict[str, float] | None],
@@ -27,7 +27,14 @@ def requests(rate: float, p99: float = 2000.0, cpu: float | None = 15.0) -> dict
 
 
 def run(*outcomes: Outcome) -> Run:
-    machine = Machine(processor="Z80", processors=2, memory=65536, kernel="6.1", python="3.11.2")
+    machine = Machine(
+        processor="Z80",
+        processors=2,
+        memory=65536,
+        kernel="6.1",
+        python="3.11.2",
+        build="no PGO, no LTO",
+    )
     return Run(
         started="2026-01-02T03:04:05Z",
         revision="0123456789abcdef",

@@ -16,7 +16,8 @@ from bench.wire.measurements import Terms
 from bench.wire.peers import Setup, Start, Subject
 from bench.wire.places import Place, Service
 from bench.wire.processes import Unavailable
-from bench.wire.scenarios import SCENARIOS, Scenario
+from bench.wire.scenarios import QUICK, SCENARIOS, Scenario
+from bench.wire.targets import TARGETS, Target
 from tests.netns import kit
 
 HTTP = Service("http", "TCP", Place("127.0.0.1", 1))
@@ -29,6 +30,7 @@ class Stage:
     def __init__(self, unavailable: str = "", failing: str = "") -> None:
         self.started: list[str] = []
         self.measured: list[str] = []
+        self.started_before_the_first: list[str] = []
         self.failing = failing
         self.unavailable = unavailable
         self.running: set[str] = set()
@@ -59,6 +61,8 @@ class Stage:
 
     def _measure(self, subject: Subject, terms: Terms) -> dict[str, float]:
         name = subject.places["name"].host
+        if not self.measured:
+            self.started_before_the_first = list(self.started)
         assert name in self.running
         self.measured.append(name)
         if name == self.failing:
@@ -85,6 +89,7 @@ def terms(tmp_path: Path) -> Terms:
 def test_peers_take_turns(arena: Arena, terms: Terms) -> None:
     stage = Stage()
     outcome = arena.run(stage.scenario(), NAMES, 2, terms)
+    assert stage.started_before_the_first == list(NAMES)
     assert stage.measured == ["haproxy", "nginx", "uproxy", "nginx", "uproxy", "haproxy"]
     assert stage.started == list(NAMES)
     assert outcome.rounds == {
@@ -198,3 +203,23 @@ def test_competitors(peers: Sequence[str], expected: list[str]) -> None:
 def test_baseline_takes_part(scenario: Scenario) -> None:
     assert scenario.baseline in scenario.peers
     assert "uproxy" in scenario.peers
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+def test_target_is_of_what_can_be_measured(target: Target) -> None:
+    scenario = next(each for each in SCENARIOS if each.name == target.scenario)
+    assert {target.subject, target.peer or target.subject} <= set(scenario.peers)
+    assert target.figure in {each.name for each in scenario.figures}
+
+
+def test_wrk_rows_are_measured_with_one_thread_and_with_two() -> None:
+    names = {each.name for each in SCENARIOS if each.tool == "wrk"}
+    assert {each.rpartition("-")[2] for each in names} == {"t1", "t2"}
+    # Over a single connection, a second thread would have nothing to do.
+    alone = {each.removesuffix("-t1") for each in names if each.endswith("-t1")}
+    assert alone - {each.removesuffix("-t2") for each in names} == {"keep-alive-1", "bulk-1"}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_quick_run_has_only_scenarios_that_there_are(name: str) -> None:
+    assert chosen([name], [each.name for each in SCENARIOS])

@@ -67,17 +67,24 @@ def test_nothing_to_compare() -> None:
 
 
 def test_table_has_a_row_for_each_peer() -> None:
-    text = rendered(
-        tables.outcome_table(outcome(haproxy=[requests(100)], none=[requests(210, cpu=None)]))
-    )
+    measured = outcome(haproxy=[requests(100)], none=[requests(210, cpu=None)])
+    text = rendered(tables.outcome_table(measured, run(measured)))
     assert "The scenario keep-alive-64" in text
+    assert text.index("us/req") < text.index("req/s"), "CPU comes first"
     assert "2.10" in text
     assert [word for word in ("haproxy", "none", "us/req") if word not in text] == []
 
 
+def test_table_says_where_it_was_measured() -> None:
+    measured = replace(outcome(haproxy=[requests(100)]), load=3.25)
+    text = rendered(tables.outcome_table(measured, replace(run(measured), nice=-10)))
+    for word in ("2 x Z80", "Linux 6.1", "Python 3.11.2", "no PGO", "--nice -10", "load 3.2"):
+        assert word in text
+
+
 def test_growth_from_one_worker_to_two() -> None:
-    one = outcome("keep-alive-64", haproxy=[requests(100)], none=[requests(300, cpu=None)])
-    two = outcome("two-workers", haproxy=[requests(170, cpu=18)], uproxy=[requests(1)])
+    one = outcome("keep-alive-64-t2", haproxy=[requests(100)], none=[requests(300, cpu=None)])
+    two = outcome("two-workers-t2", haproxy=[requests(170, cpu=18)], uproxy=[requests(1)])
     table = tables.growth_table([one, two])
     assert table is not None
     text = rendered(table)
@@ -94,8 +101,8 @@ def test_no_growth_without_both() -> None:
 def test_errors_and_failures_are_said() -> None:
     bad = requests(1.0) | {figures.ERRORS: 4.0}
     assert tables.error_lines(outcome(haproxy=[requests(1.0)], go=[bad, None])) == [
-        "keep-alive-64: go had 4 errors",
-        "keep-alive-64: go failed in 1 of 2 rounds",
+        "keep-alive-64-t1: go had 4 errors",
+        "keep-alive-64-t1: go failed in 1 of 2 rounds",
     ]
 
 
@@ -116,10 +123,16 @@ def test_errors_and_failures_are_said() -> None:
         pytest.param(
             Target(scenario="s", figure="rate", bound=121, at_least=False), True, id="no peer"
         ),
+        pytest.param(
+            Target(scenario="s", figure="rate", peer="haproxy", bound=0.9, subject="uproxy-epoll"),
+            False,
+            id="by epoll",
+        ),
     ],
 )
 def test_verdict(target: Target, met: bool) -> None:
     measured = outcome("s", haproxy=[{"rate": 100.0}], uproxy=[{"rate": 120.0}])
+    measured.rounds["uproxy-epoll"] = [{"rate": 80.0}]
     assert [each.met for each in verdicts([measured], [target])] == [met]
 
 
@@ -148,7 +161,7 @@ def test_two_runs_are_compared(tmp_path: Path) -> None:
     paths = [results.write(each, tmp_path / str(n)) for n, each in enumerate((old, new))]
     arguments = ["--show", str(paths[1]), "--against", str(paths[0])]
     shown = CliRunner().invoke(main, arguments).output
-    assert "keep-alive-64: rate" in shown
+    assert "keep-alive-64-t1: rate of uproxy" in shown
     assert "+25 %" in shown
     assert "new: rate" not in shown
 
@@ -171,7 +184,7 @@ def test_charts(tmp_path: Path) -> None:
 
     itself = replace(_compared("preserved"), baseline="uproxy-never")
     itself.rounds["uproxy-never"] = itself.rounds.pop("haproxy")
-    stored = run(*(_compared(name) for name in ("keep-alive-1", "keep-alive-64")), itself)
+    stored = run(*(_compared(name) for name in ("keep-alive-1-t1", "keep-alive-64-t1")), itself)
     paths = charts.draw(stored, tmp_path)
     assert [each.name for each in paths] == ["tcp.svg", "cpu.svg", "latency.svg"]
     before = [each.read_bytes() for each in paths]
