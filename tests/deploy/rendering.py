@@ -94,9 +94,7 @@ def called(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def only(objects: list[Object], kind: str, name: str = "") -> Object:
     """The only object of a kind (and name)."""
     (found,) = (
-        each
-        for each in objects
-        if each["kind"] == kind and each["metadata"]["name"].startswith(name)
+        each for each in objects if each["kind"] == kind and name in ("", each["metadata"]["name"])
     )
     return found
 

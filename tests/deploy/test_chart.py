@@ -195,7 +195,9 @@ def test_values_take_effect() -> None:
             "image.digest": f"sha256:{'0' * 64}",
             "imagePullSecrets": [{"name": "registry"}],
             "ports": {"health": 1, "metrics": 2},
+            "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
             "podAnnotations": {"a": "b"},
+            "priorityClassName": "",
             "serviceProxyName": "mine",
             "settings": {"UPROXY_MAX_FLOWS": 1000000, "UPROXY_STRICT_SOURCE_RANGES": True},
         }
@@ -217,6 +219,9 @@ def test_values_take_effect() -> None:
     assert path == "/var/lib/rancher/k3s/agent/kubelet.kubeconfig"
     pods = only(objects, "DaemonSet")["spec"]["template"]
     assert pods["metadata"]["annotations"]["a"] == "b"
+    assert "priorityClassName" not in pod
+    for kind in ("PodMonitor", "PrometheusRule"):
+        assert only(objects, kind)["metadata"]["labels"]["release"] == "prometheus"
 
 
 def test_numbers_of_a_file_stay_as_they_are(tmp_path: Path) -> None:
@@ -225,6 +230,17 @@ def test_numbers_of_a_file_stay_as_they_are(tmp_path: Path) -> None:
     file.write_text("settings: {UPROXY_MAX_FLOWS: 1000000}\n")
     text = output("helm", *template({}), f"--values={file}")
     assert '  UPROXY_MAX_FLOWS: "1000000"\n' in text
+
+
+def test_a_package_contains_the_files_that_are_links(tmp_path: Path) -> None:
+    output("helm", "package", str(CHART), f"--destination={tmp_path}")
+    (package,) = tmp_path.glob("*.tgz")
+    values = {"monitoring.enabled": True}
+    text = output(
+        "helm", *(str(package) if each == str(CHART) else each for each in template(values))
+    )
+    packaged = [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]
+    assert packaged == charted(values)
 
 
 def test_it_is_linted() -> None:
