@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PLOTTING := $(VENV)/.plotting
+RELEASING := $(VENV)/release/.ready
 INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 # Each file in one process, as its tests may share a network; in the order of tests/conftest.py.
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test coverage check format documents docs simulate simulate-mutations faults announcing bench bench-quick bench-compare bench-scale screenshots clean image
+.PHONY: demo test coverage check format documents docs simulate simulate-mutations faults announcing dist requirements bundle release-check release-notes bench bench-quick bench-compare bench-scale screenshots clean image
 
 demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
@@ -77,6 +78,29 @@ announcing: $(READY)
 simulate-mutations: $(READY)
 	$(BIN)/python -m tests.simulation --mutations $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
+# Everything that has to be true before a release, one line for each; leaves wheel, sdist and bill of
+# materials in dist. Takes some minutes.
+release-check: $(RELEASING)
+	$(VENV)/release/bin/python -m release check
+
+# What the changelog says about this version.
+release-notes: $(RELEASING)
+	@$(VENV)/release/bin/python -m release notes
+
+dist: $(RELEASING)
+	rm -f dist/uproxy-*.whl dist/uproxy-*.tar.gz
+	PIP_CONSTRAINT=constraints.txt $(VENV)/release/bin/python -m build --outdir dist .
+
+# For machines without pip and without a network.
+bundle:
+	PYTHON=$(PYTHON) deploy/build-bundle.sh dist
+
+# The versions in constraints.txt that a running uproxy needs, with hashes.
+requirements: $(RELEASING)
+	$(VENV)/release/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-emit-index-url --custom-compile-command "make requirements" \
+		--constraint constraints.txt --extra cluster --output-file requirements.txt pyproject.toml
+
 bench: $(PLOTTING)
 	$(BIN)/python -m bench.wire --charts $(ARGS)
 
@@ -108,3 +132,8 @@ $(READY): pyproject.toml constraints.txt
 $(PLOTTING): $(READY)
 	$(INSTALL) --editable '.[bench,dev,docs]'
 	@touch $(PLOTTING)
+
+$(RELEASING): release/tools.txt
+	$(PYTHON) -m venv $(VENV)/release
+	$(VENV)/release/bin/pip install --quiet --disable-pip-version-check --requirement release/tools.txt
+	@touch $(RELEASING)

@@ -11,6 +11,7 @@ import pytest
 
 import uproxy
 from tests.deploy.builder import NETWORK
+from tests.e2e.test_demo import free_offset
 from tests.isolation import network_of_the_machine
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +69,48 @@ def test_everything_is_compiled_and_nothing_is_left_over(home: Path) -> None:
     assert not (library / "bin").exists()
     assert (library / "uproxy" / "py.typed").exists(), "type checkers look for it (PEP 561)"
     assert {"pip", "setuptools", "pytest", "mypy"} & set(os.listdir(library)) == set()
+
+
+@pytest.fixture(scope="module")
+def bundle(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is unpacked on a machine without pip."""
+    target = tmp_path_factory.mktemp("bundle")
+    root = home.parents[1]
+    words = [ROOT / "deploy" / "build-bundle.sh", target, root]
+    environ = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=True)
+    archive = Path(done.stdout.strip())
+    version = "py{}{}".format(*sys.version_info)
+    assert archive.name.startswith(f"uproxy-{uproxy.__version__}-linux-")
+    assert archive.name.endswith(f"-{version}.tar.gz")
+    unpack = ["tar", "--extract", "--file", str(archive), "--strip-components=1"]
+    subprocess.run([*unpack, "--directory", str(target)], check=True)
+    return target
+
+
+@pytest.mark.timeout(300)
+def test_a_bundle_serves_the_examples_with_nothing_but_python(bundle: Path, tmp_path: Path) -> None:
+    assert run(bundle / "bin", "version").startswith(f"uproxy {uproxy.__version__}\n")
+    offset = str(free_offset(tmp_path))
+    words = ["demo", "--backends", str(bundle / "examples"), "--exit-after", "1s"]
+    output = run(bundle / "bin", *words, "--port-offset", offset)
+    assert "http://127.0.0.1:30080" in output
+    assert "Traceback" not in output
+    assert (bundle / "uproxy.service").read_text().startswith("# uproxy as a service")
+
+
+@pytest.mark.timeout(300)
+def test_a_bundle_without_its_python_says_so_in_one_line(bundle: Path) -> None:
+    done = subprocess.run(
+        [bundle / "bin" / "uproxy", "version"],
+        env={"PATH": os.defpath, "UPROXY_PYTHON": "python3.99"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "there is no python3.99" in done.stderr
 
 
 def test_a_directory_that_has_one_is_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What has to be true before a version is released, checked by `make release-check`."""
