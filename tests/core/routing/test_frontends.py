@@ -180,6 +180,12 @@ def test_served_without_a_word(given: Service, frontends: set[str]) -> None:
             id="nothing to listen on",
         ),
         pytest.param(
+            service("web", port(80, node_port=30080), ip="", type="NodePort"),
+            {"serve_unallocated": True, "nodeport_addresses": ()},
+            "its nodePort is not served, as this node has no address of --nodeport-addresses",
+            id="no address for NodePorts",
+        ),
+        pytest.param(
             service("web", port(80), ip="", type="NodePort"),
             {"serve_unallocated": True},
             'port "80": type is NodePort; set nodePort, which only an API server assigns',

@@ -91,7 +91,7 @@ def derive(
         reasons += service_limits.left_out_reasons(_total(service, by_family, options), most)
     reasons += [f'endpoint address "{text}" is {_BAD_ENDPOINT}' for text in merged.unparsable]
     if not routes and not reasons:
-        reasons.append(NOWHERE)
+        reasons.append(_nowhere(service))
     return ServiceRoutes(
         service=service.key,
         created=created,
@@ -170,6 +170,13 @@ def _port_reasons(service: Service, options: RoutingOptions) -> Iterator[str]:
     for protocol, labels in unsupported.items():
         word, served = "port" if len(labels) == 1 else "ports", " and ".join(SERVED)
         yield f"{word} {_some(labels)}: protocol {protocol} is not supported; {served} are"
+
+
+def _nowhere(service: Service) -> str:
+    """Why a Service has no frontend, though nothing is wrong with it."""
+    if any(port.node_port for port in service.ports):
+        return "its nodePort is not served, as this node has no address of --nodeport-addresses"
+    return NOWHERE
 
 
 def _some(labels: list[str]) -> str:
