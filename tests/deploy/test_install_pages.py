@@ -133,12 +133,9 @@ def test_kubelets_kubeconfig_is_where_the_page_says(
     assert volumes["kubelet-kubeconfig"]["hostPath"] == {"path": path, "type": "File"}
 
 
-def test_every_page_is_here() -> None:
-    others = {"pip", "systemd", "single-directory", "README"}
-    found = {each.stem for each in (ROOT / "docs" / "install").glob("*.md")}
-    assert found - others == {each.stem for each in PAGES}
-    entry = PAGES[0].read_text()
-    assert all(f"]({each.name})" in entry for each in PAGES[1:])
+def test_the_first_page_leads_to_the_others() -> None:
+    linked = set(re.findall(r"\]\(([\w-]+)\.md\)", PAGES[0].read_text()))
+    assert linked == {each.stem for each in PAGES[1:]}
 
 
 def test_a_command_that_fails_is_noticed(folder: Path, api: ThreadedApi) -> None:
