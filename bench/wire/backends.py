@@ -97,6 +97,20 @@ def _udp(directory: Path) -> Iterator[Service]:
 
 
 @contextmanager
+def _once(directory: Path) -> Iterator[Service]:
+    with _udp(directory) as udp:
+        yield Service("once", "UDP", udp.backend)
+
+
+@contextmanager
+def _trains(directory: Path) -> Iterator[Service]:
+    place = free_place()
+    command = [sys.executable, "-m", "bench.wire.udp_trains", place.host, str(place.port)]
+    with running(command, directory / "trains.log"):
+        yield Service("trains", "UDP", place)
+
+
+@contextmanager
 def _dns(directory: Path) -> Iterator[Service]:
     place = free_place()
     command = [find_program("dnsmasq", "dnsmasq-base"), "--keep-in-foreground", "--no-resolv"]
@@ -128,4 +142,12 @@ def _idle(directory: Path) -> Iterator[Service]:
         yield Service("idle", "TCP", place)
 
 
-_STARTS = {"http": _http, "udp": _udp, "dns": _dns, "stream": _stream, "idle": _idle}
+_STARTS = {
+    "http": _http,
+    "udp": _udp,
+    "once": _once,
+    "trains": _trains,
+    "dns": _dns,
+    "stream": _stream,
+    "idle": _idle,
+}

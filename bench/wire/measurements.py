@@ -17,7 +17,8 @@ from bench.wire.kernel import kernel_memory
 from bench.wire.loads import WrkReport, dnsperf, iperf3, wrk
 from bench.wire.peers import Subject
 from bench.wire.processes import Unavailable
-from bench.wire.udp_load import UdpLoad
+from bench.wire.udp_load import OnceLoad, UdpLoad
+from bench.wire.udp_trains import TrainLoad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,21 @@ def stream(subject: Subject, terms: Terms) -> Measured:
 def datagrams(subject: Subject, terms: Terms, *, flows: int) -> Measured:
     """Datagrams of 64 bytes and their echoes."""
     load = UdpLoad(subject.places["udp"], subject.sources(flows), terms.source_port)
+    return _echoes(load, subject, terms)
+
+
+def trains(subject: Subject, terms: Terms, *, flows: int) -> Measured:
+    """The same with trains of datagrams, as QUIC sends them."""
+    load = TrainLoad(subject.places["trains"], subject.sources(flows), terms.source_port)
+    return _echoes(load, subject, terms)
+
+
+def once(subject: Subject, terms: Terms) -> Measured:
+    """The same with a flow for each datagram, as DNS clients have."""
+    return _echoes(OnceLoad(subject.places["once"], terms.source_port), subject, terms)
+
+
+def _echoes(load: UdpLoad | TrainLoad, subject: Subject, terms: Terms) -> Measured:
     try:
         load.begin_flows()
         before = _cpu(subject)

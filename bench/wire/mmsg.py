@@ -17,7 +17,10 @@ MSG_WAITFORONE = 0x10000
 _NAME_SIZE = 16
 _CONTROL_LENGTH, _CONTROL_SIZE = 28, 32
 """CMSG_LEN and CMSG_SPACE of struct in_pktinfo on 64-bit machines."""
+_SOURCE = 20
+"""Where in the control data the source address of a datagram is."""
 _IP_PKTINFO = 8
+_UDP_SEGMENT, _SEGMENT_SPACE = 103, 24
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -82,6 +85,33 @@ class Batch:
             at = index * _CONTROL_SIZE
             self._controls[at : at + _CONTROL_SIZE] = control
             header.control, header.control_length = start + at, _CONTROL_SIZE
+
+    def source(self, index: int, packed: bytes) -> None:
+        """Send a datagram from another address, in network order."""
+        at = index * _CONTROL_SIZE + _SOURCE
+        self._controls[at : at + 4] = packed
+
+    def received(self, index: int) -> int:
+        """How many bytes a message has that was received."""
+        count: int = self._headers[index].received
+        return count
+
+    def answer_in_segments(self, count: int, size: int) -> None:
+        """Make what was received the next to be sent, each message cut into datagrams of a size
+        (UDP_SEGMENT). `restore` makes it ready to receive again."""
+        if not any(self._controls):
+            control = struct.pack("NiiH", 18, socket.IPPROTO_UDP, _UDP_SEGMENT, size)
+            self._controls[:] = control.ljust(_CONTROL_SIZE, b"\0") * self.count
+            self._control = _address(self._controls)
+        for header, vector in zip(self._headers[:count], self._vectors[:count], strict=True):
+            vector.length = header.received
+            header.control, header.control_length = self._control, _SEGMENT_SPACE
+
+    def restore(self, count: int) -> None:
+        """Give each message all of its room again."""
+        for header, vector in zip(self._headers[:count], self._vectors[:count], strict=True):
+            vector.length = self.size
+            header.control, header.control_length = None, 0
 
     def fill(self, index: int, payload: bytes) -> None:
         """Set what a datagram holds; shorter payloads leave the rest as it is."""

@@ -148,9 +148,11 @@ def _nginx_server(service: Service, place: Place) -> str:
         return (
             f"  server {{ listen {place} backlog=4096 reuseport; proxy_pass {service.backend}; }}"
         )
+    # Where each flow is answered once, nginx may know it, and forgets the flow at once.
+    responses = "proxy_responses 1; " if service.name == "once" else ""
     return (
         f"  server {{ listen {place} udp reuseport rcvbuf=4m; proxy_timeout {UDP_TIMEOUT}s; "
-        f"proxy_pass {service.backend}; }}"
+        f"{responses}proxy_pass {service.backend}; }}"
     )
 
 

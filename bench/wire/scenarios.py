@@ -19,10 +19,12 @@ from bench.wire.measurements import (
     churn,
     datagrams,
     memory,
+    once,
     questions,
     requests,
     short_connections,
     stream,
+    trains,
     trickle,
 )
 from bench.wire.peers import Start
@@ -118,17 +120,35 @@ _BULK = tuple(
         peers=BULK_PEERS,
     )
 )
+_ECHOES: tuple[tuple[str, str, str, Measure], ...] = (
+    *(
+        (
+            f"udp-{flows}",
+            f"{flows} flow{'s' if flows > 1 else ''}",
+            "udp",
+            partial(datagrams, flows=flows),
+        )
+        for flows in (1, 50, 500, 5000)
+    ),
+    (
+        "udp-trains",
+        "4 flows with trains of 16 datagrams, as QUIC",
+        "trains",
+        partial(trains, flows=4),
+    ),
+    ("udp-once", "flows of one datagram and one answer, as DNS", "once", once),
+)
 _UDP = tuple(
     Scenario(
-        name=f"udp-{flows}",
-        title=f"UDP echo, {flows} flow{'s' if flows > 1 else ''}",
-        service="udp",
+        name=name,
+        title=f"UDP echo, {title}",
+        service=service,
         figures=figures.DATAGRAMS,
-        measure=partial(datagrams, flows=flows),
+        measure=measure,
         peers=UDP_PEERS,
         baseline="nginx",
     )
-    for flows in (1, 50, 500, 5000)
+    for name, title, service, measure in _ECHOES
 )
 _CHURN = _by_wrk(
     "churn",

@@ -105,6 +105,27 @@ class UdpLoad:
             self._away = 0
 
 
+class OnceLoad(UdpLoad):
+    """Each datagram is one of a new flow: of a client that asks once and is answered once."""
+
+    def __init__(self, destination: Place, source_port: int) -> None:
+        super().__init__(destination, sources_on_loopback(_BATCH), source_port)
+        self._flow = time.monotonic_ns() // 1000
+        """Number of the next flow. Each run begins with another one, so that flows of the one
+        before it are not met again while they last."""
+
+    def begin_flows(self) -> None:
+        """There is none to begin with."""
+
+    def _turn(self, tally: Tally) -> None:
+        if self._next == 0 and self._away <= _WINDOW - _BATCH:
+            for index in range(self._out.count):
+                self._flow += 1
+                # 127.64.0.0 to 127.255.255.255: apart from all places of services.
+                self._out.source(index, (0x7F400000 + self._flow % 0xBF0000).to_bytes(4, "big"))
+        super()._turn(tally)
+
+
 def sources_on_loopback(flows: int) -> list[str]:
     """A source address for each flow. Loopback has all of 127.0.0.0/8."""
     return [f"127.1.{flow >> 8}.{flow & 255}" for flow in range(flows)]

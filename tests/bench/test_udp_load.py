@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,11 @@ import pytest
 from bench.wire.mmsg import Batch
 from bench.wire.places import Place, free_place
 from bench.wire.processes import running
-from bench.wire.udp_load import SIZE, Tally, UdpLoad, sources_on_loopback
+from bench.wire.udp_load import SIZE, OnceLoad, Tally, UdpLoad, sources_on_loopback
+from bench.wire.udp_trains import TrainLoad
 from tests.e2e.program import wait_for
+
+SOURCES = sources_on_loopback(50)
 
 
 @pytest.fixture
@@ -39,22 +42,45 @@ def test_each_flow_has_its_source_and_payload(sock: socket.socket) -> None:
     assert {len(data) for data, _ in received} == {SIZE}
 
 
+def test_each_datagram_may_be_of_a_flow_of_its_own(sock: socket.socket) -> None:
+    load = OnceLoad(Place(*sock.getsockname()), free_place().port)
+    try:
+        # Nobody answers, so that it sends as much as may be on its way.
+        sent = load.run(0.001).sent
+    finally:
+        load.close()
+    assert sent > 1
+    assert len({sock.recvfrom(100)[1] for _ in range(sent)}) == sent
+
+
 def test_sources_are_addresses() -> None:
     assert sources_on_loopback(257)[::128] == ["127.1.0.0", "127.1.0.128", "127.1.1.0"]
 
 
-def test_echo_returns_to_every_flow(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "load"),
+    [
+        pytest.param("udp_load", lambda to, port: UdpLoad(to, SOURCES, port), id="flows"),
+        pytest.param("udp_load", OnceLoad, id="a flow for each datagram"),
+        pytest.param("udp_trains", lambda to, port: TrainLoad(to, SOURCES[:4], port), id="trains"),
+        # This echo knows nothing of segments, as a proxy between the two might.
+        pytest.param("udp_load", lambda to, port: TrainLoad(to, SOURCES[:4], port), id="cut up"),
+    ],
+)
+def test_echo_returns_to_every_flow(
+    tmp_path: Path, module: str, load: Callable[[Place, int], UdpLoad | TrainLoad]
+) -> None:
     place = free_place()
-    command = [sys.executable, "-m", "bench.wire.udp_load", place.host, str(place.port)]
+    command = [sys.executable, "-m", f"bench.wire.{module}", place.host, str(place.port)]
     with running(command, tmp_path / "log") as process:
         wait_for("the echo's socket", lambda: _taken(place))
         process.check()
-        load = UdpLoad(place, sources_on_loopback(50), free_place().port)
+        made = load(place, free_place().port)
         try:
-            load.begin_flows()
-            tally = load.run(0.1)
+            made.begin_flows()
+            tally = made.run(0.1)
         finally:
-            load.close()
+            made.close()
     assert tally.received == tally.sent > 0
     assert tally.loss == 0
     assert tally.rate == pytest.approx(tally.received / tally.seconds)
