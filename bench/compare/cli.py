@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -19,7 +21,8 @@ from bench.compare.tables import comparison
 from bench.wire import kernel, machine
 from bench.wire.arena import workspace
 from bench.wire.backends import backends
-from bench.wire.processes import Unavailable, pin
+from bench.wire.processes import Unavailable, output_of, pin
+from bench.wire.uproxy_peer import HERE, Program
 
 _DESCRIPTORS = 4096
 _SERVICES = ("http", "udp")
@@ -27,7 +30,7 @@ _SERVICES = ("http", "udp")
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("older")
-@click.argument("newer", default="")
+@click.argument("newer", default=".")
 @click.option(
     "--row",
     "loads",
@@ -57,6 +60,11 @@ _SERVICES = ("http", "udp")
     help="How often both revisions are started anew.",
 )
 @click.option("--nice", type=click.IntRange(-20, 19), default=0, help="As in `bench.wire`.")
+@click.option(
+    "--python",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Interpreter of NEWER, to compare two of them. It must have what uproxy depends on.",
+)
 def main(
     older: str,
     newer: str,
@@ -65,42 +73,48 @@ def main(
     seconds: float,
     passes: int,
     nice: int,
+    python: Path | None,
 ) -> None:
     """Compare the CPU that two revisions take for the same work.
 
-    NEWER is the working tree if it is left out. Exits with 1 if it takes over 3 % more CPU for an
-    operation of any row. See bench/README.md.
+    NEWER is the working tree if it is left out, and "." stands for it. Exits with 1 if it takes
+    over 3 % more CPU for an operation of any row. See bench/README.md.
     """
     console = Console()
     if not console.is_terminal:
-        console = Console(width=140)
+        console = Console(width=160)
     rows = [Row(load, engine) for load in loads or LOADS for engine in engines or ENGINES]
+    # Leaves all contexts, so that nothing stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    revisions = older, newer
     where = machine.machine()  # Before this process leaves one of the processors to uproxy.
     try:
         with kernel.priority(nice), ExitStack() as stack:
-            found = _measured((older, newer), rows, seconds, passes, stack, console)
+            directory = stack.enter_context(workspace())
+            # Packages may have to be downloaded, for which the network is needed that is left then.
+            programs = [stack.enter_context(checked_out(each, directory)) for each in revisions]
+            if python is not None:
+                programs[1] = replace(programs[1], interpreter=str(python))
+                console.print(_described(python))
+            found = _measured(programs, rows, seconds, passes, directory, stack, console)
     except Unavailable as reason:
         raise click.ClickException(str(reason)) from None
     console.print(machine.line(where, nice=nice, load=os.getloadavg()[0]))
-    console.print(comparison(found, _name(older), _name(newer)))
+    console.print(comparison(found, _name(older, None), _name(newer, python)))
     if any(each.cpu.verdict is Verdict.DEARER for each in found.values()):
         sys.exit(1)
 
 
 def _measured(
-    revisions: tuple[str, str],
+    programs: Sequence[Program],
     rows: list[Row],
     seconds: float,
     passes: int,
+    directory: Path,
     stack: ExitStack,
     console: Console,
 ) -> dict[Row, Cost]:
-    # Leaves all contexts, so that nothing stays behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     descriptors = min(kernel.raise_descriptor_limit(), _DESCRIPTORS)
-    directory = stack.enter_context(workspace())
-    # Packages may have to be downloaded, for which the network is needed that is left afterwards.
-    older, newer = (stack.enter_context(checked_out(each, directory)) for each in revisions)
     trouble = kernel.enter_own_network()
     others, own = divided(sorted(os.sched_getaffinity(0)))
     pin(os.getpid(), others)
@@ -115,7 +129,7 @@ def _measured(
         processors=own,
     )
     status = stack.enter_context(console.status("starting"))
-    return compare(older, newer, rows, terms, status.update)
+    return compare(programs, rows, terms, status.update)
 
 
 def divided(processors: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
@@ -127,5 +141,14 @@ def divided(processors: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
     return (processors[:-1] or processors), processors[-1:]
 
 
-def _name(revision: str) -> str:
-    return commit_of(revision)[:10] if revision else "working tree"
+def _name(revision: str, python: Path | None) -> str:
+    name = "working tree" if revision == "." else commit_of(revision)[:10]
+    return name if python is None else f"{name}, {python.name}"
+
+
+def _described(python: Path) -> str:
+    """The version of an interpreter, and how it was built."""
+    code = f"import platform, sys, sysconfig; sys.path.insert(0, {str(HERE.root)!r}); "
+    code += "from bench.wire.machine import build_of; "
+    code += "print(platform.python_version(), build_of(sysconfig.get_config_vars()), sep=', ')"
+    return f"{python.name}: Python {output_of([str(python), '-c', code]).strip()}"

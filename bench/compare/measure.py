@@ -94,19 +94,21 @@ class Contestant:
 
 
 def compare(
-    older: Program,
-    newer: Program,
+    programs: Sequence[Program],
     rows: Sequence[Row],
     terms: Terms,
     say: Callable[[str], None],
 ) -> dict[Row, Cost]:
-    """Measure all rows in turn until the time is over. Raises Unavailable."""
+    """Measure all rows of the older and the newer one in turn until the time is over.
+
+    Raises Unavailable.
+    """
     found = {row: Samples() for row in rows}
     numbers = count()
     for number in range(terms.passes):
         say(f"pass {number + 1} of {terms.passes}: starting")
         with ExitStack() as stack:
-            contestants = _start((older, newer), rows, terms, numbers, stack)
+            contestants = _start(programs, rows, terms, numbers, stack)
             say(f"pass {number + 1} of {terms.passes}: measuring")
             end = time.monotonic() + terms.seconds / terms.passes
             take_turns(contestants, found, lambda: time.monotonic() > end)  # noqa: B023

@@ -18,11 +18,11 @@ _CONSTRAINTS = "constraints.txt"
 
 @contextmanager
 def checked_out(revision: str, directory: Path) -> Iterator[Program]:
-    """That revision, as long as the context is open. "" is the working tree itself.
+    """That revision, as long as the context is open. "." is the working tree itself.
 
     Raises Unavailable if there is no such revision, or its dependencies cannot be installed.
     """
-    if not revision:
+    if revision == ".":
         yield HERE
         return
     commit = commit_of(revision)

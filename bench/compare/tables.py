@@ -15,7 +15,7 @@ _STYLES = {Verdict.WITHIN: "green", Verdict.DEARER: "red", Verdict.UNDECIDED: "y
 
 def comparison(found: Mapping[Row, Cost], older: str, newer: str) -> Table:
     """A line for each row: what an operation costs the worker, and whether that is settled."""
-    table = Table(title=f"CPU of the worker per operation: {newer} next to {older}")
+    table = Table(title="CPU of the worker per operation")
     table.title_justify, table.title_style = "left", "bold"
     table.add_column("row", no_wrap=True)
     for column in ("unit", older, newer, "ratio (quartiles)", "99 % interval", "pairs", "time"):

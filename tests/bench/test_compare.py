@@ -95,7 +95,7 @@ class TestRevisions:
             assert program.interpreter == sys.executable
 
     def test_no_revision_is_the_working_tree(self, tree: Path, tmp_path: Path) -> None:
-        with revisions.checked_out("", tmp_path) as program:
+        with revisions.checked_out(".", tmp_path) as program:
             assert (program.root / "code.py").read_text() == "third"
 
     def test_unknown_revision(self, tree: Path) -> None:
@@ -212,6 +212,6 @@ def test_uproxy_has_a_processor_of_its_own(
 def test_exit_code(monkeypatch: pytest.MonkeyPatch, ratio: float, code: int) -> None:
     found = {Row("connections", "epoll"): Cost(pairs(*[ratio] * 20), pairs(*[1.0] * 20))}
     monkeypatch.setattr(cli, "_measured", lambda *_: found)
-    result = CliRunner().invoke(cli.main, ["HEAD"])
+    result = CliRunner().invoke(cli.main, ["."])
     assert result.exit_code == code, result.output
     assert f"{ratio:.3f}" in result.output
