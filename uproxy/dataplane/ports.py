@@ -23,15 +23,12 @@ class Port:
     """State of one ServicePortName, shared by its frontends: pins and cursor follow the client
     from ClusterIP to NodePort, as kube-proxy's affinity does."""
 
-    __slots__ = ("balancer", "counters", "name", "pause", "undelayed")
+    __slots__ = ("balancer", "counters", "name")
 
     def __init__(self, name: ServicePortName, balancer: Balancer) -> None:
         self.name = name
         self.balancer = balancer
         self.counters = Counters()
-        self.undelayed = self.pause = 0
-        """TCP: how many of the next handshakes with backends are not delayed, and how many it were
-        the last time (tcp/handshakes.py)."""
 
 
 class Ports:

@@ -7,10 +7,13 @@ import hashlib
 import random
 import select
 import socket
+from _socket import socket as Socket
+from typing import Any
 
 import pytest
 
 from tests.dataplane.peers import MIB, Peer, eventually, fill, pattern, world
+from uproxy.dataplane.kernel import Kernel
 from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.tcp.listener import TcpListener
 from uproxy.dataplane.tcp.shared_buffers import SpliceMode
@@ -63,6 +66,25 @@ class TestStreams:
             assert await client.receive(9) == b"220 ready"
             client.finish()
             assert await client.rest() == b""
+
+    async def test_acks_to_backends_are_not_delayed(self, mode: SpliceMode) -> None:
+        """With TCP_QUICKACK off, the ACK of the handshake could wait for the client's first bytes.
+        But so would the ACK of the first reply, and a backend that writes it in several pieces,
+        with Nagle's algorithm, waits for that: 44 ms. The socket does not tell (pingpong mode), and
+        time is not to be measured here."""
+        options: list[tuple[int, int]] = []
+
+        class Told(Socket):
+            def setsockopt(self, level: int, option: int, *value: Any) -> None:
+                options.append((level, option))
+                super().setsockopt(level, option, *value)
+
+        async with world(mode, kernel=Kernel(new_socket=Told)) as w:
+            client, backend = await w.pair()
+            await client.send(b"request")
+            assert await backend.receive(7) == b"request"
+        assert (socket.IPPROTO_TCP, socket.TCP_NODELAY) in options
+        assert (socket.IPPROTO_TCP, socket.TCP_QUICKACK) not in options
 
     async def test_64_mib_both_ways_at_once(self, mode: SpliceMode) -> None:
         async with world(mode) as w:

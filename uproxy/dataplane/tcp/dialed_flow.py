@@ -7,14 +7,15 @@ from typing import Protocol
 
 from uproxy.core.flows.backend_counts import BackendTally
 from uproxy.core.route import Backend, Route
-from uproxy.dataplane.tcp.handshakes import DelayedFlow
+from uproxy.dataplane.ports import Port
 from uproxy.dataplane.tcp.shortage import WaitingFlow
 
 
-class DialedFlow(WaitingFlow, DelayedFlow, Protocol):
+class DialedFlow(WaitingFlow, Protocol):
     """A flow, as far as the dialer is concerned: what to dial for it, and how far that has got."""
 
     route: Route
+    port: Port
     client: str
     """IP address."""
     client_sock: Socket

@@ -27,7 +27,6 @@ from uproxy.dataplane.client_address import UNUSABLE_ERRORS, bind_to_client
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.tcp.dialed_flow import DialedFlow
 from uproxy.dataplane.tcp.epoll_events import EVENTS
-from uproxy.dataplane.tcp.handshakes import Handshakes
 from uproxy.dataplane.tcp.loops import LoopDetector
 from uproxy.dataplane.tcp.shortage import Shortage
 
@@ -55,7 +54,6 @@ class Dialer:
     def __init__(self, context: Context, shortage: Shortage) -> None:
         self._context = context
         self._reactor = reactor = context.reactor
-        self.handshakes = Handshakes(reactor)
         self._shortage = shortage
         self.loops = LoopDetector(reactor)
         self._monotonic = reactor.kernel.monotonic
@@ -94,7 +92,6 @@ class Dialer:
             # is lost when the next arrives: a byte of the stream would be missing. Accepted sockets
             # inherit the option from their listener.
             sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
-            self.handshakes.delay(flow, sock)
             # Before connect: the next proxy looks at the TTL of the handshake.
             if self.loops.to_inspect and not self.loops.pass_on(flow.client_sock, sock):
                 flow.drop(DropReason.LOOP)
@@ -174,7 +171,6 @@ class Dialer:
         self._shortage.forget(flow)
 
     def close(self) -> None:
-        self.handshakes.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -247,7 +247,6 @@ class Flow:
             self._record(COMPLETE, "")
         tally.active -= 1
         counters.active -= 1
-        listener.dialer.handshakes.forget(self, None)
         mover.close()
         self.mover = None
         self.client_sock.close()
@@ -317,7 +316,6 @@ class Flow:
         self._record(code, reason)
         if self.backend is not None:
             self.tally.active -= 1
-        self.listener.dialer.handshakes.forget(self, None)
         # Before the sockets are closed: what is registered or queued names them by number.
         if self.mover is not None:
             self.mover.close()
