@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.deploy.rendering import ROOT, pod_of, rendered
-from tests.fake_api.kinds import DAEMON_SETS
+from tests.fake_api.kinds import CONFIG_MAPS, DAEMON_SETS, ROLES
 from tests.fake_api.kubeconfigs import write_kubeconfig
 from tests.fake_api.server import FakeApi
 from tests.fake_api.store import Backup
@@ -26,12 +26,13 @@ PAGES: Final = [
     ROOT / "docs" / "install" / f"{name}.md"
     for name in ("kubernetes", "kind", "k3s", "rootless-k3s", "kubeadm", "gvisor", "managed")
 ]
-RUN: Final = re.compile(r"(kubectl (kustomize|apply|diff|delete -k|label service)|helm) ")
+ENTRY: Final = ROOT / "deploy" / "README.md"
+RUN: Final = re.compile(r"(kubectl (kustomize|apply|diff|delete -k|label service)|helm|sed) ")
 NOT_RUN: Final = re.compile(
     # These need a cluster in which Pods run, ...
     r"(kubectl (.* )?(rollout status|exec|create deployment|get|drain|uncordon|delete) "
     # ... or a program or machine that is not here.
-    r"|(aws|az|curl|docker|k3d|kind|ssh|sudo|systemctl) |export |ExecStart=)"
+    r"|(aws|az|curl|docker|k3d|kind|kube-proxy|ssh|sudo|systemctl) |export |ExecStart=)"
 )
 
 
@@ -49,7 +50,7 @@ def commands(page: Path) -> list[str]:
     text = re.sub(r" \\\n +", " ", text)
     blocks = re.findall(r"(?<=\n\n)(?:    .+\n)+", text)
     lines = [line.strip() for block in blocks if "$ " not in block for line in block.splitlines()]
-    return [re.sub(r"\s+# .*", "", each) for each in lines]
+    return [found for each in lines if (found := re.sub(r"(^|\s+)# .*", "", each))]
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda each: str(each.stem))
+@pytest.mark.parametrize("page", [*PAGES, ENTRY], ids=lambda each: str(each.stem))
 def test_its_commands_work(page: Path, folder: Path, api: ThreadedApi) -> None:
     for name, text in files(page):
         path = folder / name
@@ -99,13 +100,13 @@ def go_back(api: ThreadedApi, backup: Backup) -> Backup:
 
 
 def run(command: str, folder: Path) -> None:
-    program, *_ = shlex.split(command)
+    program = "kubectl" if "kubectl" in command else shlex.split(command)[0]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     if shutil.which(program, path=path) is None:
         pytest.skip(f"{program} is not installed")
     environ = {**os.environ, "PATH": path, "KUBECONFIG": str(folder / "kubeconfig")}
     done = subprocess.run(
-        ["sh", "-c", command], cwd=folder, env=environ, capture_output=True, text=True, timeout=60
+        ["sh", "-ec", command], cwd=folder, env=environ, capture_output=True, text=True, timeout=60
     )
     # kubectl diff exits with 1 if there are differences.
     accepted = (0, 1) if command.startswith("kubectl diff") else (0,)
@@ -131,6 +132,18 @@ def test_kubelets_kubeconfig_is_where_the_page_says(
     (folder / kustomization / "kustomization.yaml").write_text(text)
     volumes = {each["name"]: each for each in pod_of(rendered(folder / kustomization))["volumes"]}
     assert volumes["kubelet-kubeconfig"]["hostPath"] == {"path": path, "type": "File"}
+
+
+def test_a_pool_of_addresses_as_the_page_on_load_balancers_has_it(
+    folder: Path, api: ThreadedApi
+) -> None:
+    text = (ROOT / "docs" / "load-balancer.md").read_text()
+    (block,) = re.findall(r"(?<=\n\n)    cd deploy/kustomize\n(?:    .+\n)+", text)
+    script, _, _ = block.partition("    kubectl -n kube-system rollout")
+    run(script, folder)
+    (settings,) = api.call(lambda server: server.store.items(CONFIG_MAPS).values())
+    assert settings.data["data"]["UPROXY_LB_POOL"] == "192.168.1.240-192.168.1.250"
+    assert api.call(lambda server: server.store.items(ROLES))
 
 
 def test_the_first_page_leads_to_the_others() -> None:
