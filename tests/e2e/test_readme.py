@@ -21,7 +21,9 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from tests.deploy.builder import NETWORK
 from tests.e2e.program import PATIENCE, wait_for
+from tests.isolation import network_of_the_machine
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
@@ -29,8 +31,12 @@ TOUR: Final = ROOT / "docs" / "tour.md"
 NODEPORT: Final = ROOT / "examples" / "nodeport.yaml"
 READY: Final = "http://127.0.0.1:10256/readyz"
 
+INSTALL: Final = ("python3 -m venv ~/uproxy", "~/uproxy/bin/pip install '.[cluster]'")
+ACTIVATE: Final = ". ~/uproxy/bin/activate"
+"""What the README begins with. The commands that follow use what this has installed."""
 SERVERS: Final = {
     "make demo",
+    "uproxy demo",
     "uproxy run --manifests examples/",
     "uproxy demo --backends examples/",
 }
@@ -93,6 +99,10 @@ def test_commands_are_found() -> None:
 def test_all_that_is_said_to_be_run_elsewhere_is_in_the_readme() -> None:
     lines = {each.line for each in COMMANDS}
     assert lines >= SERVERS | ELSEWHERE.keys() | ENDLESS.keys()
+
+
+def test_the_readme_begins_with_the_installation() -> None:
+    assert tuple(each.line for each in COMMANDS[:3]) == (*INSTALL, ACTIVATE)
 
 
 def test_commands_of_transcripts_are_found() -> None:
@@ -176,9 +186,36 @@ def usual_ports() -> None:
                 pytest.skip(f"port {port} is taken")
 
 
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does what the README begins with, in a home directory of its own. Commands then find what
+    this has installed before anything else."""
+    monkeypatch.setitem(ENVIRONMENT, "HOME", str(tmp_path))
+    with network_of_the_machine():  # To get packages from an index.
+        for line in INSTALL:
+            words = ["sh", "-ec", line]
+            done = subprocess.run(
+                words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+            )
+            if done.returncode and any(each in done.stderr for each in NETWORK):
+                pytest.skip(f"packages cannot be had here: {done.stderr[-300:]}")
+            assert done.returncode == 0, f"{line}: {done.stderr}"
+    path = f"{tmp_path}/uproxy/bin:{ENVIRONMENT['PATH']}"
+    monkeypatch.setitem(ENVIRONMENT, "PATH", path)
+
+
+@pytest.mark.usefixtures("usual_ports", "installed")
+@pytest.mark.timeout(300)
+def test_the_commands_of_the_readme_work_as_pasted() -> None:
+    check_as_pasted([each for each in COMMANDS if each.line not in (*INSTALL, ACTIVATE)])
+
+
 @pytest.mark.usefixtures("usual_ports")
-@pytest.mark.parametrize("pasted", [COMMANDS, TOURED], ids=["README", "tour"])
-def test_the_commands_work_as_pasted(pasted: list[Command]) -> None:
+def test_the_commands_of_the_tour_work_as_pasted() -> None:
+    check_as_pasted(TOURED)
+
+
+def check_as_pasted(pasted: list[Command]) -> None:
     if subprocess.run(["make", "--question", ".venv/.ready"], cwd=ROOT, check=False).returncode:
         pytest.skip("make would install first")
     with contextlib.ExitStack() as stack:
