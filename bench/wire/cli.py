@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench.wire import charts, kernel, machine, results, tables
+from bench.wire import charts, kernel, machine, results, summary, tables
 from bench.wire.arena import PEERS, Arena, workspace
 from bench.wire.backends import backends
 from bench.wire.idle import reachable_by_all
@@ -22,7 +22,7 @@ from bench.wire.measurements import Terms
 from bench.wire.places import free_place
 from bench.wire.processes import Unavailable
 from bench.wire.results import Run
-from bench.wire.scenarios import QUICK, SCENARIOS, Scenario
+from bench.wire.scenarios import CORE, QUICK, SCENARIOS, UPROXIES, Scenario
 from bench.wire.targets import verdicts
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -70,6 +70,9 @@ def _checked(among: Sequence[str]) -> Callable[..., tuple[str, ...]]:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--quick", is_flag=True, help="A few scenarios, three short rounds.")
 @click.option(
+    "--core", is_flag=True, help="uproxy next to its baselines in the rows that it has targets for."
+)
+@click.option(
     "--scenario",
     "scenarios",
     multiple=True,
@@ -89,7 +92,7 @@ def _checked(among: Sequence[str]) -> Callable[..., tuple[str, ...]]:
 @click.option(
     "--seconds",
     type=click.FloatRange(0.2),
-    help="Length of each measurement. Default: 2; 1 with --quick.",
+    help="Length of each measurement. Default: 2; 1 with --quick or --core.",
 )
 @click.option(
     "--nice",
@@ -106,6 +109,7 @@ def _checked(among: Sequence[str]) -> Callable[..., tuple[str, ...]]:
     help="Directory for the JSON file. Default: bench/results.",
 )
 @click.option("--charts/--no-charts", "draw", default=False, help="Draw SVG files next to it.")
+@click.option("--markdown", is_flag=True, help="Print one table for a document.")
 @click.option(
     "--show",
     type=click.Path(path_type=Path, exists=True),
@@ -118,6 +122,7 @@ def _checked(among: Sequence[str]) -> Callable[..., tuple[str, ...]]:
 )
 def main(
     quick: bool,
+    core: bool,
     scenarios: tuple[str, ...],
     peers: tuple[str, ...],
     rounds: int | None,
@@ -127,6 +132,7 @@ def main(
     idle: int,
     output: Path,
     draw: bool,
+    markdown: bool,
     show: Path | None,
     against: Path | None,
 ) -> None:
@@ -137,14 +143,14 @@ def main(
     if show is not None:
         run = results.read(show)
     else:
-        names = scenarios or (QUICK if quick else ())
+        names = scenarios or (QUICK if quick else CORE if core else ())
         usual = [each for each in PEERS if each not in ("none", "nftables")]
         wanted = chosen(names, [each.name for each in SCENARIOS])
         choice = Choice(
             scenarios=[each for each in SCENARIOS if each.name in wanted],
-            peers=peers or (usual if quick else list(PEERS)),
+            peers=peers or (UPROXIES if core else usual if quick else list(PEERS)),
             rounds=rounds or (3 if quick else 7),
-            seconds=seconds or (1.0 if quick else 2.0),
+            seconds=seconds or (1.0 if quick or core else 2.0),
             stream_bytes=stream_bytes,
             idle=idle,
             nice=nice,
@@ -152,7 +158,10 @@ def main(
         with kernel.priority(choice.nice):
             run = measure(choice, console)
         console.print(f"written: {results.write(run, output, 'quick' if quick else '')}")
-    _print(run, console)
+    if markdown:
+        print(summary.markdown(run), end="")
+    else:
+        _print(run, console)
     if against is not None:
         console.print(tables.comparison_table(results.read(against), run))
     if draw:

@@ -276,3 +276,16 @@ QUICK = (
         for kind in ("requests", "connections")
     ),
 )
+
+CORE = (
+    "keep-alive-64",
+    "connections",
+    "bulk-8",
+    "two-workers",
+    "burst",
+    "trickle",
+    "udp-50",
+    "udp-trains",
+    "udp-once",
+)
+"""The rows of the table in README.md."""

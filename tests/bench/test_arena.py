@@ -16,7 +16,7 @@ from bench.wire.measurements import Terms
 from bench.wire.peers import Setup, Start, Subject
 from bench.wire.places import Place, Service
 from bench.wire.processes import Unavailable
-from bench.wire.scenarios import QUICK, SCENARIOS, Scenario
+from bench.wire.scenarios import CORE, QUICK, SCENARIOS, Scenario
 from bench.wire.targets import TARGETS, Target
 from tests.netns import kit
 
@@ -220,6 +220,6 @@ def test_wrk_rows_are_measured_with_one_thread_and_with_two() -> None:
     assert alone - {each.removesuffix("-t2") for each in names} == {"keep-alive-1", "bulk-1"}
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_quick_run_has_only_scenarios_that_there_are(name: str) -> None:
+@pytest.mark.parametrize("name", [*QUICK, *CORE])
+def test_short_run_has_only_scenarios_that_there_are(name: str) -> None:
     assert chosen([name], [each.name for each in SCENARIOS])
