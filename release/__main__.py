@@ -20,6 +20,7 @@ from release.outcome import Outcome, Result, judged
 from release.pinned import check_requirements, versions
 from release.repository import (
     check_changelog,
+    check_links,
     check_tag,
     check_tree,
     claimed_pythons,
@@ -56,6 +57,7 @@ def checks(version: str) -> Iterator[Outcome]:
     here = _output("git", "tag", "--points-at", "HEAD").split()
     yield check_tag(here, _output("git", "tag").split(), version)
     yield check_changelog((ROOT / "CHANGELOG.md").read_text(), version)
+    yield check_links((ROOT / "README.md").read_text())
     requirements = REQUIREMENTS.read_text()
     constraints = versions((ROOT / "constraints.txt").read_text())
     yield check_requirements(requirements, constraints)

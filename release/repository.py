@@ -87,6 +87,20 @@ def check_changelog(changelog: str, version: str) -> Outcome:
     return Outcome("changelog", Result.FAIL, problem)
 
 
+def check_links(readme: str) -> Outcome:
+    """Whether the links of the README lead somewhere on the page that an index makes of it: there,
+    they need the address of the repository."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", readme)
+    relative = [each for each in targets if not re.match(r"https?://|#|mailto:", each)]
+    if not relative:
+        return Outcome("links of README", Result.OK, "all of them are absolute")
+    text = (
+        f"{len(relative)} are relative and lead nowhere on the page of an index; make them "
+        "absolute, and set project.urls, once the repository has a public address"
+    )
+    return Outcome("links of README", Result.SKIPPED, text)
+
+
 def _is_date(text: str) -> bool:
     try:
         return date.fromisoformat(text).isoformat() == text

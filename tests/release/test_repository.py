@@ -11,6 +11,7 @@ import uproxy
 from release.outcome import Result
 from release.repository import (
     check_changelog,
+    check_links,
     check_tag,
     check_tree,
     claimed_pythons,
@@ -99,6 +100,22 @@ def test_changelog(changelog: str, version: str, problem: str) -> None:
     found = check_changelog(changelog, version)
     assert found.result is (Result.FAIL if problem else Result.OK)
     assert problem in found.text
+
+
+@pytest.mark.parametrize(
+    ("readme", "result"),
+    [
+        pytest.param(
+            "[a](https://example.org/a), [b](#b), <http://127.0.0.1/>", Result.OK, id="ok"
+        ),
+        pytest.param("[a](docs/a.md)", Result.SKIPPED, id="a page of the repository"),
+        pytest.param("![a](docs/a.png)", Result.SKIPPED, id="a picture"),
+    ],
+)
+def test_links_on_the_page_of_an_index(readme: str, result: Result) -> None:
+    found = check_links(readme)
+    assert found.result is result
+    assert found.text.startswith("1 are relative") == (result is Result.SKIPPED)
 
 
 def test_notes_are_those_of_one_version() -> None:
