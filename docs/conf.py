@@ -20,7 +20,13 @@ ROOT: Final = Path(__file__).parents[1]
 
 NAVIGATION: Final = {
     "Start": ["README", "docs/tour"],
-    "Install": ["docs/install/*", "deploy/**/README"],
+    "Install": [
+        "docs/install/README",
+        "docs/install/pip",
+        "docs/install/kubernetes",
+        "docs/install/*",
+        "deploy/**/README",
+    ],
     "Guides": ["docs/guides/*", "docs/load-balancer", "docs/monitoring"],
     "Reference": [
         "docs/cli",
@@ -90,7 +96,8 @@ def navigation() -> str:
     """A table of contents for each section, with nothing that does not exist yet."""
     sections = []
     for caption, patterns in NAVIGATION.items():
-        if listed := [entry(page) for each in patterns for page in pages(each)]:
+        if found := dict.fromkeys(page for each in patterns for page in pages(each)):
+            listed = map(entry, found)
             sections += [f"```{{toctree}}\n:hidden:\n:caption: {caption}\n", *listed, "```\n"]
     return "\n".join(sections)
 
