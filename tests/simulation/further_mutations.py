@@ -267,10 +267,10 @@ FURTHER: Final = (
         "udp-evicted-and-forgotten",
         "A flow that makes room for another one stays in its listener.",
         "dataplane.udp.flows",
-        """            flow.counters.drop(DropReason.CAPACITY)
-            flow.close(Ender.RESOURCES, DropReason.CAPACITY.value)
+        """            flow.counters.drop(reason)
+            flow.close(Ender.RESOURCES, reason.value)
 """,
-        """            flow.counters.drop(DropReason.CAPACITY)
+        """            flow.counters.drop(reason)
             self.discard(flow)
 """,
     ),

@@ -277,7 +277,9 @@ def _difference(now: Counters, before: Counters | None) -> Counters:
 def _blamed(simulation: Simulation, total: Counters) -> list[str]:
     """No backend is blamed for what this process lacks."""
     services, happened = simulation.scenario.services, simulation.world.happened
-    others = (Fault.NO_PORT, Fault.NO_ROUTE, Fault.OPTION_FAILS, Fault.NO_MEMORY_SEND)
+    others = [Fault.NO_ROUTE, Fault.OPTION_FAILS, Fault.NO_MEMORY_SEND]
+    if simulation.scenario.mode != "udp":
+        others.append(Fault.NO_PORT)
     if any(set(service.replies) != {Reply.ACCEPTS} for service in services):
         return []
     if any(happened[fault] for fault in others) or _rough(simulation) or not total.dial_failures:

@@ -116,7 +116,7 @@ class Socket:
         """The errno."""
         file = self._open()
         self._world.call()
-        code = self._cannot_connect()
+        code = self._cannot_connect(file)
         if code:
             return code
         if isinstance(file, DatagramSocket):
@@ -248,12 +248,12 @@ class Socket:
         assert isinstance(file, DatagramSocket)
         return file
 
-    def _cannot_connect(self) -> int:
+    def _cannot_connect(self, file: File) -> int:
         chance = self._world.chance
         if chance(Fault.NO_SOCKET_MEMORY):
             return errno.ENOBUFS
         if chance(Fault.NO_PORT):
-            return errno.EADDRNOTAVAIL
+            return errno.EAGAIN if isinstance(file, DatagramSocket) else errno.EADDRNOTAVAIL
         return errno.ENETUNREACH if chance(Fault.NO_ROUTE) else 0
 
     def _connect_datagrams(self, file: DatagramSocket, address: Address) -> None:

@@ -40,7 +40,7 @@ class Fault(StrEnum):
     NO_WATCH = "epoll has no memory for another descriptor (ENOMEM)"
     NO_DESCRIPTOR = "a new descriptor is refused (EMFILE, ENFILE)"
     NO_SOCKET_MEMORY = "a new connection has no memory (ENOBUFS)"
-    NO_PORT = "a new connection finds no free port (EADDRNOTAVAIL)"
+    NO_PORT = "a new connection or flow finds no free port (EADDRNOTAVAIL, EAGAIN)"
     NO_ROUTE = "a new connection finds no route (ENETUNREACH)"
     ACCEPT_FAILS = "accept reports what happened to a client (ECONNABORTED)"
     NO_SPLICE = "splice is refused (EINVAL, ENOMEM)"

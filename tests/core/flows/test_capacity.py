@@ -91,6 +91,34 @@ def test_no_protocol_takes_what_is_owed_to_the_other(
     assert made.udp + max(0, made.udp_room(0.0)) >= owed
 
 
+class TestRunningOutOfPorts:
+    """The kernel has no port for another UDP socket."""
+
+    def test_udp_leaves_an_eighth_of_what_it_has_to_others(self) -> None:
+        made = capacity(1000)
+        made.tcp, made.udp = 10, 200
+        made.ports_ran_out(5.0)
+        assert made.is_short_of_ports
+        assert made.udp_room(5.0) == -25
+        made.udp -= 25
+        assert made.udp_room(5.0) == 0
+        assert made.tcp_room(5.0) == 740
+
+    def test_it_passes(self) -> None:
+        made = capacity(1000)
+        made.udp = 200
+        made.ports_ran_out(5.0)
+        assert made.udp_room(14.9) < 0
+        assert made.udp_room(15.0) == 550
+        assert not made.is_short_of_ports
+
+    def test_few_flows_are_not_the_cause(self) -> None:
+        made = capacity(1000)
+        made.udp = 7
+        made.ports_ran_out(5.0)
+        assert not made.is_short_of_ports
+
+
 class TestRunningOut:
     """Descriptors are refused although there should be some."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import socket
 from _socket import socket as Socket
@@ -179,6 +180,29 @@ class TestRefusal:
                 resource.setrlimit(resource.RLIMIT_NOFILE, limits)
             assert await newcomer.ask(b"now?") == b"now?"
             assert w.counters.dial_failures == 0
+
+    async def test_out_of_ports(self) -> None:
+        """The kernel has 28,232 ports for all UDP sockets of a machine (ip_local_port_range)."""
+        async with world() as w:
+            server = w.server()
+            listener = w.listen(server.backend)
+            opened: list[Socket] = []
+
+            class Bounded(Socket):
+                def connect(self, address: Any) -> None:
+                    opened[:] = [each for each in opened if each.fileno() >= 0]
+                    if len(opened) >= 100:
+                        raise BlockingIOError(errno.EAGAIN, "no free port")
+                    super().connect(address)
+                    opened.append(self)
+
+            w.reactor.kernel = Kernel(new_socket=Bounded)
+            for number in range(300):
+                assert await w.client(listener).ask(b"%d" % number) == b"%d" % number
+            # No backend is to blame. Idle flows give way, and some ports stay free for others.
+            assert (w.counters.dial_failures, w.counters.retries) == (0, 0)
+            assert set(w.counters.dropped) == {"ports"}
+            assert len(listener.flows) < 100
 
 
 class TestBalancing:

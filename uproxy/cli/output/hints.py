@@ -20,6 +20,8 @@ _DROPS: Final = {
     DropReason.SOURCE_REFUSED: "the client is outside spec.loadBalancerSourceRanges",
     DropReason.DESCRIPTORS: "uproxy is short of file descriptors or socket memory; raise "
     "LimitNOFILE (ulimit -n); see: uproxy doctor",
+    DropReason.PORTS: "all local ports for UDP were taken, so idle flows gave way to new ones; "
+    "widen net.ipv4.ip_local_port_range",
     DropReason.CAPACITY: "there were as many flows as --max-flows allows; raise it",
     DropReason.BACKEND_REFUSED: "the port of a backend was unreachable; does the pod listen for "
     "UDP on targetPort?",

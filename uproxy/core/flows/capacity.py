@@ -32,6 +32,10 @@ _LEAST: Final = 8
 _LIMIT_LASTS: Final = 0.5
 """Seconds for which the limit that a refused descriptor has shown is believed."""
 
+_PORTS_LAST: Final = 10.0
+"""The same for the limit of UDP flows that a refused port has shown. To find the last free port of
+28,000 takes the kernel a millisecond, so it is not to be met often."""
+
 _UNCHECKED: Final = 64
 """Flows that may begin before room for them has to be computed again."""
 
@@ -54,8 +58,9 @@ class Capacity:
     """
 
     __slots__ = ("_descriptors", "_for_flows", "_growth_mark", "_limit_met", "_limit_until",
-                 "_listening", "_max_flows", "_most_tcp", "_most_udp", "check_above", "flow_limit",
-                 "growth_check_above", "max_pipes", "tcp", "udp")  # fmt: skip
+                 "_listening", "_max_flows", "_most_tcp", "_most_udp", "_ports_met",
+                 "_ports_until", "check_above", "flow_limit", "growth_check_above", "max_pipes",
+                 "tcp", "udp")  # fmt: skip
 
     def __init__(self, max_flows: int, descriptors: int) -> None:
         self.tcp = 0
@@ -78,6 +83,10 @@ class Capacity:
         self._limit_met: int | None = None
         """How many descriptors flows had when another one was refused; None: no recent refusal."""
         self._limit_until = 0.0
+        self._ports_met: int | None = None
+        """How many UDP flows there may be since there was no port for another one; None: no recent
+        refusal."""
+        self._ports_until = 0.0
         self._growth_mark = _UNCHECKED
         self._divide()
 
@@ -116,6 +125,14 @@ class Capacity:
             self._limit_until = now + _LIMIT_LASTS
             self._divide()
 
+    def ports_ran_out(self, now: float) -> None:
+        """Note that the kernel had no port for another UDP socket. For ten seconds there may be an
+        eighth fewer UDP flows than now, since other programs of this machine need ports as well."""
+        if self.udp >= _LEAST:
+            self._ports_met = self.udp - self.udp // 8
+            self._ports_until = now + _PORTS_LAST
+            self._divide()
+
     def note_growth(self) -> bool:
         """Whether there are many more flows than when this was true last."""
         grown = self.tcp + self.udp > self._growth_mark
@@ -138,6 +155,11 @@ class Capacity:
         """Whether a descriptor was refused lately. It passes without any flow having to end."""
         return self._limit_met is not None
 
+    @property
+    def is_short_of_ports(self) -> bool:
+        """Whether there was no port for a UDP flow lately."""
+        return self._ports_met is not None
+
     def _next_growth_mark(self) -> int:
         flows = self.tcp + self.udp
         return flows + max(_UNCHECKED, flows // _GROWTH)
@@ -154,6 +176,9 @@ class Capacity:
         if self._limit_met is not None and now >= self._limit_until:
             self._limit_met = None
             self._divide()
+        if self._ports_met is not None and now >= self._ports_until:
+            self._ports_met = None
+            self._divide()
 
     def _divide(self) -> None:
         """Divide the descriptors between TCP and UDP."""
@@ -168,5 +193,7 @@ class Capacity:
         to_udp = owed if self._listening[UDP] else 0
         self._most_tcp = min(self._max_flows - to_udp, (descriptors - to_udp) // PER_TCP_FLOW)
         self._most_udp = min(self._max_flows - to_tcp, descriptors - PER_TCP_FLOW * to_tcp)
+        if self._ports_met is not None:
+            self._most_udp = min(self._most_udp, self._ports_met)
         self.check_above = min(self._most_tcp, self._most_udp, flows) - _UNCHECKED
         self._set_growth_mark(self._growth_mark)

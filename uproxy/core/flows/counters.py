@@ -18,6 +18,9 @@ class DropReason(StrEnum):
     """The client is not in loadBalancerSourceRanges."""
     DESCRIPTORS = "descriptors"
     """The process is out of file descriptors or socket memory."""
+    PORTS = "ports"
+    """UDP: the machine has no free port for another socket towards a backend
+    (net.ipv4.ip_local_port_range). The flow could not begin, or was evicted for another one."""
     CAPACITY = "capacity"
     """The flow could not begin, or was evicted, because --max-flows was reached."""
     BACKEND_REFUSED = "backend_refused"

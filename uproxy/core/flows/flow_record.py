@@ -60,6 +60,7 @@ ENDERS: Final = {
     DropReason.DIAL_FAILED: Ender.BACKEND,
     DropReason.SOURCE_REFUSED: Ender.PROXY,
     DropReason.DESCRIPTORS: Ender.RESOURCES,
+    DropReason.PORTS: Ender.RESOURCES,
     DropReason.CAPACITY: Ender.RESOURCES,
     DropReason.LOOP: Ender.PROXY,
     DropReason.IDLE: Ender.IDLE,

@@ -26,6 +26,14 @@ SILENCE = 1.0
 """Seconds that a backend may take to reply to a pod before it is probed (return_paths.py)."""
 
 
+def _shortage(error: OSError) -> DropReason | None:
+    """What this machine was short of, if that is why a flow got no socket. connect(2) of a UDP
+    socket fails with EAGAIN if no port is free; it never waits for anything."""
+    if error.errno == errno.EAGAIN:
+        return DropReason.PORTS
+    return DropReason.DESCRIPTORS if error.errno in RESOURCE_ERRORS else None
+
+
 class Reaching(Protocol):
     """What is needed of a listener to reach a backend."""
 
@@ -135,12 +143,12 @@ class FlowBackend(ABC):
             try:
                 self._connect_to(backend)
             except OSError as error:
-                if error.errno in RESOURCE_ERRORS:
-                    if not freed and self._take_descriptor(error):
+                if reason := _shortage(error):
+                    if not freed and self._make_way(error):
                         freed = True
                         continue
-                    self.counters.drop(DropReason.DESCRIPTORS)
-                    return DropReason.DESCRIPTORS
+                    self.counters.drop(reason)
+                    return reason
                 self._blame(backend, error.errno or 0)
             else:
                 self._tally.flows += 1
@@ -154,12 +162,17 @@ class FlowBackend(ABC):
             return DropReason.LOOP
         return DropReason.DIAL_FAILED if self._tried else DropReason.NO_BACKEND
 
-    def _take_descriptor(self, error: OSError) -> bool:
-        """Whether a new flow can have the descriptor of another one, which ends for it. Only where
-        this process has no more (EMFILE): if the whole machine has none, another process would be
-        faster. A flow that moves ends no other: it has just given a descriptor back."""
-        is_new = not self.number
-        return is_new and error.errno == errno.EMFILE and self._listener.all_flows.free_descriptor()
+    def _make_way(self, error: OSError) -> bool:
+        """Whether a new flow can have the descriptor or the port of another one, which ends for it.
+        A descriptor only where this process has no more (EMFILE): if the whole machine has none,
+        another process would be faster. A flow that moves ends no other: it has just given both
+        back."""
+        if self.number:
+            return False
+        all_flows = self._listener.all_flows
+        if error.errno == errno.EAGAIN:
+            return all_flows.free_ports()
+        return error.errno == errno.EMFILE and all_flows.free_descriptor()
 
     def _pick(self) -> Backend | None:
         context, route, ip = self._listener.context, self._listener.route, self._client[0]

@@ -129,6 +129,11 @@ class UdpFlows:
         self._context.queue.descriptor_refused()
         return self._capacity.udp_room(self._context.reactor.now) <= 0 and self._evict(1)
 
+    def free_ports(self) -> bool:
+        """Note that a new flow got no port, and end other flows. Returns whether one has ended."""
+        self._capacity.ports_ran_out(self._context.reactor.now)
+        return self._capacity.is_short_of_ports and self._evict(SHED)
+
     def shed(self) -> None:
         """End the flows that are more than UDP's share, because TCP clients wait."""
         room = self._capacity.udp_room(self._context.reactor.now)
@@ -168,14 +173,16 @@ class UdpFlows:
     def _evict(self, count: int) -> bool:
         """End `count` flows, SHED at most, those that matter least first. Returns False if there
         was none."""
+        ports = self._capacity.is_short_of_ports
+        reason = DropReason.PORTS if ports else DropReason.CAPACITY
         for number in range(min(count, SHED)):
             flow = self.table.evict()
             if flow is None:
                 return number > 0
             # It is no longer in the table, but still in its listener, and its socket is open:
             # `close` is needed all the same (udp-evicted-and-forgotten).
-            flow.counters.drop(DropReason.CAPACITY)
-            flow.close(Ender.RESOURCES, DropReason.CAPACITY.value)
+            flow.counters.drop(reason)
+            flow.close(Ender.RESOURCES, reason.value)
         return True
 
     def _arm(self, due: float, now: float) -> None:
