@@ -16,6 +16,7 @@ from uproxy.cli.doctor.facts import (
     capabilities,
     examine,
     has_pods,
+    own_ports,
     strict_interfaces,
 )
 from uproxy.cli.doctor.findings import Finding, Result, failed
@@ -53,7 +54,9 @@ GOOD: dict[str, Any] = {
     "bridge_rules": "",
     "masqueraded": {},
     "proxies": (),
+    "own_ports": (10249, 10256),
     "taken_ports": {},
+    "service_proxy_name": "",
 }
 LOAD = Load(max_flows=65536, workers=2)
 
@@ -470,6 +473,31 @@ def test_directories_that_only_root_may_look_at_are_there_because_of_pods(tmp_pa
         os.seteuid(user)
         tmp_path.chmod(0o700)
     assert not has_pods({}, tmp_path), f"{closed} is empty"
+
+
+def test_kube_proxy_stays_where_uproxy_serves_only_labelled_services() -> None:
+    facts: dict[str, Any] = {
+        "proxies": ["kube-proxy (iptables)"],
+        "service_proxy_name": "uproxy",
+    }
+    found = findings(own_ports=(10350, 10356), **facts)["other proxies"]
+    assert (found.result, found.text) == (Result.OK, "ports 10350 and 10356 are free")
+    found = findings(taken_ports={10256: "iptables"}, **facts)["other proxies"]
+    assert found.result == Result.WARN
+    assert "--healthz-bind-address" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("environ", "ports"),
+    [
+        ({}, (10249, 10256)),
+        ({"UPROXY_METRICS_BIND_ADDRESS": "127.0.0.1:10350"}, (10350, 10256)),
+        ({"UPROXY_HEALTHZ_BIND_ADDRESS": "[::]:10356"}, (10249, 10356)),
+        ({"UPROXY_HEALTHZ_BIND_ADDRESS": ""}, (10249, 10256)),
+    ],
+)
+def test_where_the_ports_of_a_pod_are(environ: dict[str, str], ports: tuple[int, int]) -> None:
+    assert own_ports(environ) == ports
 
 
 def test_this_machine_can_be_examined() -> None:

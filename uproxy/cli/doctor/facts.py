@@ -95,8 +95,12 @@ class Machine:
     with the number of their ports."""
     proxies: Sequence[str]
     """Other service proxies, by what they have left in the kernel."""
+    own_ports: tuple[int, int]
+    """Those of metrics and health that uproxy has here, or would have."""
     taken_ports: Mapping[int, str]
-    """HEALTHZ_PORT and METRICS_PORT if they are taken, with what /proxyMode says there, or ""."""
+    """Those of `own_ports` that are taken, with what /proxyMode says there, or ""."""
+    service_proxy_name: str
+    """--service-proxy-name where it is set for a Pod: another proxy serves all other Services."""
 
     def number(self, sysctl: str, otherwise: int = 0) -> int:
         """The value of a sysctl, or `otherwise` if it is not known."""
@@ -108,6 +112,7 @@ def examine() -> Machine:
     """Find all facts. This takes a second at most, if the program on a port does not answer."""
     sysctls = {name: value for name in SYSCTLS if (value := _sysctl(name))}
     status = _read("/proc/self/status")
+    ports = own_ports(os.environ)
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         python=tuple(sys.version_info[:3]),
@@ -128,14 +133,25 @@ def examine() -> Machine:
         has_pods=has_pods(os.environ),
         bridges=tuple(sorted(each.parent.name for each in _NET.glob("*/bridge"))),
         bridge_rules=bridge_rules_error(),
-        masqueraded=masqueraded(METRICS_PORT),
+        masqueraded=masqueraded(ports[0]),
         proxies=find_other_proxies(),
-        taken_ports={
-            port: proxy_mode(port)
-            for port in (HEALTHZ_PORT, METRICS_PORT)
-            if attempts.is_taken(port)
-        },
+        own_ports=ports,
+        taken_ports={port: proxy_mode(port) for port in sorted(ports) if attempts.is_taken(port)},
+        service_proxy_name=os.environ.get("UPROXY_SERVICE_PROXY_NAME", ""),
     )
+
+
+def own_ports(environ: Mapping[str, str]) -> tuple[int, int]:
+    """Those of metrics and health: in a Pod beside kube-proxy, variables move them."""
+    addresses = (
+        (environ.get("UPROXY_METRICS_BIND_ADDRESS", ""), METRICS_PORT),
+        (environ.get("UPROXY_HEALTHZ_BIND_ADDRESS", ""), HEALTHZ_PORT),
+    )
+    metrics, health = (
+        int(port) if (port := text.rpartition(":")[2]).isdecimal() else default
+        for text, default in addresses
+    )
+    return metrics, health
 
 
 def running_status(port: int) -> StatusView | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from uproxy.cli.doctor.facts import METRICS_PORT, capabilities, running_status
+from uproxy.cli.doctor.facts import capabilities, own_ports, running_status
 from uproxy.core.allocation.pool_syntax import PoolRanges
 from uproxy.core.allocation.ranges import AddressRange
 from uproxy.core.ip import parse_ip
@@ -78,7 +78,7 @@ class Announcing:
 
 def examine_load_balancer(given: Iterable[PoolRanges]) -> Announcing | None:
     """Find all facts; None if no pool is given and no running uproxy assigns addresses."""
-    status = running_status(METRICS_PORT)
+    status = running_status(own_ports(os.environ)[0])
     found = status.load_balancer if status is not None else None
     pools = _pools(given) or _pools_of(found)
     if not pools and found is None:

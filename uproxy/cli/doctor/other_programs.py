@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uproxy.cli.doctor.facts import HEALTHZ_PORT, METRICS_PORT, Machine
+from uproxy.cli.doctor.facts import Machine
 from uproxy.cli.doctor.findings import Finding, Result
 
 
@@ -16,16 +16,19 @@ def other_proxy(machine: Machine) -> Finding:
     """kube-proxy has the same default ports, and its rules take packets before sockets get them."""
     name = "other proxies"
     cleanup = "stop it, and remove its rules: kube-proxy --cleanup"
-    if machine.proxies:
+    # With a name of its own, uproxy serves what kube-proxy leaves alone: only ports matter then.
+    apart = bool(machine.service_proxy_name)
+    if machine.proxies and not apart:
         text = f"{'; '.join(machine.proxies)}: its rules take packets before uproxy does"
         return Finding(name, Result.WARN, text, cleanup)
     if not machine.taken_ports:
-        text = f"ports {METRICS_PORT} and {HEALTHZ_PORT} are free"
+        metrics, health = machine.own_ports
+        text = f"ports {metrics} and {health} are free"
         return Finding(name, Result.OK, text)
     mode = next(filter(None, machine.taken_ports.values()), "")
     if mode == "userspace":
         return Finding(name, Result.OK, "uproxy is running here; see: uproxy status")
-    if mode:
+    if mode and not apart:
         text = f"kube-proxy runs here in mode {mode}; its rules take packets before uproxy does"
         return Finding(name, Result.WARN, text, cleanup)
     ports = "port " if len(machine.taken_ports) == 1 else "ports "
