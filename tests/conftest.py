@@ -33,8 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
         isolation.own_network()
 
 
-SLOW = ("netns", "deploy", "e2e", "dataplane", "faults", "bench", "browser")
-"""Folders whose tests wait for kernels and other processes, the slowest ones first."""
+SLOW = ("netns", "deploy", "e2e", "dataplane", "guides", "announcing", "faults", "bench", "browser")
+"""Folders with files that take long, and so have to begin early."""
 
 
 @pytest.hookimpl(optionalhook=True)
