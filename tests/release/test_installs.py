@@ -39,7 +39,10 @@ def test_an_environment_is_empty_and_a_failure_is_one_line(tmp_path: Path) -> No
 def test_a_program_that_serves_and_one_that_does_not() -> None:
     program = Path(sys.executable).with_name("uproxy")
     examples = ROOT / "examples"
-    assert serving(program, examples, uproxy.__version__) == ""
+    problem = serving(program, examples, uproxy.__version__)
+    if problem.startswith("cannot be tried"):
+        pytest.skip(problem)  # Only without root, where tests share the machine's network.
+    assert problem == ""
     assert "--version says" in serving(program, examples, "99")
     nothing = serving(program, ROOT / "nothing", uproxy.__version__)
     assert "does not answer: " in nothing
