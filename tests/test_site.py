@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from tests.browser.devtools import PROGRAM, chromium
 from tests.test_documents import ROOT
 
 LOADED: Final = re.compile(r'<(?:script|img|link|source|iframe)\b[^>]*\b(?:src|href)="(\w+:)?//')
@@ -60,9 +61,21 @@ def test_links_to_files_lead_to_copies(site: Path) -> None:
     assert copy == (ROOT / "docs" / "uproxy-config.schema.json").read_text()
 
 
-def test_there_is_a_first_page_and_an_index_for_searches(site: Path) -> None:
+def test_the_root_leads_to_the_first_page(site: Path) -> None:
     assert "url=docs/index.html" in (site / "index.html").read_text()
-    assert "affin" in (site / "searchindex.js").read_text()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="needs chromium")
+def test_files_are_enough_to_read_and_search(site: Path) -> None:
+    """On a phone, too, where only tables and code are wider than the window."""
+    with chromium() as browser, browser.page(width=360) as page:
+        page.open(f"{(site / 'search.html').as_uri()}?q=affinity")
+        found = "[...document.querySelectorAll('ul.search a')].map((each) => each.text)"
+        page.wait_for(f"{found}.includes('The command line')")
+        page.open((site / "docs" / "cli.html").as_uri())
+        page.wait_for("location.href.includes('cli') && document.readyState === 'complete'")
+        assert page.run("document.documentElement.scrollWidth") == 360
+        assert page.run("getComputedStyle(document.querySelector('h1')).fontSize") == "28.8px"
 
 
 @pytest.fixture
