@@ -138,13 +138,25 @@ def _size(entry: dict[str, Any]) -> tuple[str, float]:
     return number, {"KB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
 
 
-def pip_secrets(directory: Path, mark: str) -> list[str]:
-    """What pip of this machine is told about its index, for pip in the build, with a mark by which
-    it would be recognised in an image."""
+def _told_to_pip() -> dict[str, str]:
+    """What pip of this machine is configured to do."""
     shown = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     ).stdout
-    found = dict(re.findall(r"^(?:global|:env:)\.([\w-]+)='(.*)'$", shown, re.MULTILINE))
+    return dict(re.findall(r"^(?:global|:env:)\.([\w-]+)='(.*)'$", shown, re.MULTILINE))
+
+
+def index_hosts() -> set[str]:
+    """The hosts of this machine's package index, which no image may name."""
+    told = _told_to_pip()
+    urls = " ".join(told.get(each, "") for each in ("index-url", "extra-index-url", "proxy"))
+    return set(re.findall(r"https?://(?:[^@/\s]*@)?([^/:\s]+)", urls)) - {"pypi.org"}
+
+
+def pip_secrets(directory: Path, mark: str) -> list[str]:
+    """The configuration of the index, for pip in the build, with a mark by which it would be
+    recognised in an image."""
+    found = _told_to_pip()
     parser = RawConfigParser()
     # Only what works within the build, too: no path of this machine.
     told = {each: found[each] for each in _INDEX if "file:" not in found.get(each, "file:")}
