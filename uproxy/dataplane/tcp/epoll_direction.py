@@ -55,8 +55,7 @@ class EpollDirection:
         self.fd = sock.fileno()
         self.recv_into = sock.recv_into
         self.send = target.send
-        self.buffer = shared.buffer
-        self.view = shared.view
+        self.buffer, self.view = shared.buffer, shared.view
         self.total = 0
         """Bytes read."""
         self.reported = 0
@@ -171,6 +170,8 @@ class EpollDirection:
 
     def _attend(self, mask: int) -> None:
         """All other events, and those of a direction that does not just copy."""
+        if mask == OUT and not self.slow_path:
+            return  # A client's socket is registered, and nothing has arrived yet.
         if self.peer_blocked and mask & OUT:
             self.peer.flush()
             if self.closed:
