@@ -29,6 +29,8 @@ class DatagramReceiver:
         self.ring = ring
         self.count = count
         self.buffers = ring.add_buffers(count=count, size=BUFFER_SIZE)
+        self.addresses = [self.buffers.address(bid) for bid in range(count)]
+        """Where each buffer begins. To look it up takes less than to compute it."""
         self._queue_sqe = ring.queue_sqe
 
     def add_callback(self, callback: CompletionCallback) -> int:

@@ -26,9 +26,11 @@ from uproxy.uring.buffers import address_of
 
 _SQ_ENTRIES: Final = 1024
 """A flow queues two or three SQEs in a turn. If there are more, they are submitted in parts."""
-_CQ_ENTRIES: Final = _SQ_ENTRIES * 4
+_CQ_ENTRIES: Final = _SQ_ENTRIES * 8
 """More than the SQ has, as an SQE of a multishot receive has many CQEs. What does not fit is kept
-by the kernel (IORING_FEAT_NODROP), but ends multishot receives."""
+by the kernel (IORING_FEAT_NODROP), but ends multishot receives. The kernel also derives from it how
+it finds an operation to be cancelled: with 4096 entries in 128 chains, from 8192 on in 256. With
+19,000 UDP flows, one that gives way to another costs 9 % less CPU (decision 0026)."""
 _SYS_SETUP, _SYS_ENTER, _SYS_REGISTER = 425, 426, 427
 """Numbers of the system calls, on all architectures."""
 _SETUP_FLAGS: Final = (

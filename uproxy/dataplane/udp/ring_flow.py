@@ -41,7 +41,6 @@ from uproxy.uring.abi import (
     errno_of,
 )
 from uproxy.uring.buffers import address_of
-from uproxy.uring.datagrams import BUFFER_SIZE
 
 MANY: Final = 8
 """Datagrams of one flow in one turn which show that it is worth receiving several at a time. That
@@ -80,10 +79,10 @@ class RingUdpFlow(RingRefusals):
         """Send a datagram of the client from a buffer of the ring."""
         shared = self._shared
         self.last = shared.now
-        if self._forth >= shared.ring.submitted and self._joins(buffer, begin, count):
+        if self._forth >= self._ring.submitted and self._joins(buffer, begin, count):
             return
         self._forth = shared.queue(
-            self._to_backend, 0, shared.base + buffer * BUFFER_SIZE + begin,
+            self._to_backend, 0, shared.addresses[buffer] + begin,
             count | DATAGRAM_SEND_FLAGS, self._tag | buffer << USER_DATA_BID_SHIFT,
         )  # fmt: skip
         shared.use(buffer)
@@ -146,13 +145,13 @@ class RingUdpFlow(RingRefusals):
         if not completion & CQE_F_MORE:
             self._unusual(completion)
             return
-        shared = self._shared
-        turn = self._turn = self._ring.turn
+        shared, ring = self._shared, self._ring
+        turn = self._turn = ring.turn
         self.last = shared.now if shared.turn == turn else shared.tick()
         if not self._confirmed:
             self._first_reply(self.last)
         buffer, count = completion >> CQE_BUFFER_SHIFT, (completion & CQE_RES) - REPLY_BEGIN
-        if self._back >= shared.ring.submitted and self._reply_joins(buffer, count):
+        if self._back >= ring.submitted and self._reply_joins(buffer, count):
             return
         tag = self._tag | (buffer | REPLY) << USER_DATA_BID_SHIFT
         if self.control_length:
@@ -162,7 +161,7 @@ class RingUdpFlow(RingRefusals):
             )  # fmt: skip
         else:
             self._back = shared.queue(
-                shared.reply, self.name, shared.base + buffer * BUFFER_SIZE + REPLY_BEGIN,
+                shared.reply, self.name, shared.addresses[buffer] + REPLY_BEGIN,
                 count | DATAGRAM_SEND_FLAGS, tag, self.name_length << 32,
             )  # fmt: skip
         shared.use(buffer)
@@ -222,7 +221,7 @@ class RingUdpFlow(RingRefusals):
         """Whether a datagram of the client leaves together with the one before it, whose send the
         kernel has not taken yet. Otherwise it needs a send of its own."""
         shared = self._shared
-        address = shared.base + buffer * BUFFER_SIZE + begin
+        address = shared.addresses[buffer] + begin
         joined = shared.segments.join(self._forth, begin, address, count, self._most_forth, None)
         if joined:
             self.client_bytes += count
@@ -232,17 +231,16 @@ class RingUdpFlow(RingRefusals):
         elif not 0 <= self._most_forth < count:
             return False
         shared.use(buffer)
-        data = shared.buffers.view(buffer, begin, begin + count)
         if not joined:
-            self._prove_segments([data])
+            self._prove_segments(shared.cut(buffer, begin, count, count))
         elif self._inspecting:
-            self._inspect(data)
+            self._inspect(shared.buffers.view(buffer, begin, begin + count))
         return True
 
     def _reply_joins(self, buffer: int, count: int) -> bool:
         """The same for a reply."""
         shared = self._shared
-        address = shared.base + buffer * BUFFER_SIZE + REPLY_BEGIN
+        address = shared.addresses[buffer] + REPLY_BEGIN
         joined = shared.segments.join(
             self._back, REPLY_BEGIN, address, count, self._most_back, self
         )

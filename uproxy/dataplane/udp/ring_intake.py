@@ -81,8 +81,8 @@ class RingIntake:
             # now, or because no buffer was free. Those are free again when the sends of this turn
             # are decided; armed at once, it would find none and end again.
             self._ring.call_after_turn(self._arm)
-        if not completion & CQE_F_BUFFER:
-            return
+            if not completion & CQE_F_BUFFER:
+                return
         buffer = completion >> CQE_BUFFER_SHIFT
         key: Key
         if self._is_ipv6:
@@ -97,7 +97,8 @@ class RingIntake:
             self._socket.tick()
         flow = self._flows.get(key) or self._admit(key)
         if flow is not None:
-            flow.forward(buffer, self._begin, (completion & CQE_RES) - self._begin)
+            begin = self._begin
+            flow.forward(buffer, begin, (completion & CQE_RES) - begin)
         else:
             self._buffers.give_back(buffer)
 

@@ -79,7 +79,7 @@ class RingSocket:
         self.queue = self.ring.queue_sqe
         self.use = self.buffers.sending.append
         """Says that a send was queued, which frees its buffer when it is decided."""
-        self.base = self.buffers.base
+        self.addresses = datagrams.addresses
         self.reply, self.reply_message = OP_SEND | self.fd << 32, OP_SENDMSG | self.fd << 32
         self._reactor = reactor
 

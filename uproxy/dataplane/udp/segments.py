@@ -34,6 +34,10 @@ _CMSG_LENGTH, _CMSG_SPACE = 18, 24
 """CMSG_LEN and CMSG_SPACE of the 16 bits of UDP_SEGMENT."""
 _VECTORS: Final = 120
 _SIZE: Final = _VECTORS + 16 * MOST_SEGMENTS
+_LONG: Final = MOST_BYTES // MOST_SEGMENTS
+"""Of longer datagrams, the bytes in one call are what limits how many join."""
+_FD: Final = 0xFFFF_FFFF << 32
+"""Where a descriptor is in the first word of an SQE."""
 _COUNT_QUAD: Final = 3
 """Where the number of vectors is in a message, in units of 8 bytes."""
 _LENGTH_QUAD: Final = 1
@@ -46,6 +50,8 @@ class Replying(Protocol):
     name: int
     """Address of the struct sockaddr_in(6) of its client."""
     name_length: int
+    control_length: int
+    """Bytes of the control data in `memory`."""
     memory: bytearray
     """The struct sockaddr_in(6), with room for either, and the control data that names the local
     address which replies leave from. It stays where it is as long as the flow."""
@@ -80,23 +86,25 @@ class SegmentedSends:
         buffer the first datagram is. `most` is how long segments may be. Without `to`, they are for
         the peer of a connected socket.
         """
-        at = (number & self._mask) << 3
-        user_data = self._words[at + 4]
+        words, at = self._words, (number & self._mask) << 3
+        user_data = words[at + 4]
         bid = user_data >> USER_DATA_BID_SHIFT & BID
         if user_data & _SEVERAL:
             return self._append(bid, address, count)
         size = self._buffer_quads[bid * (BUFFER_SIZE // 8) + _LENGTH_QUAD] & 0xFFFF_FFFF
         if not 0 < count <= size <= most:
             return 0
-        room = min(size * MOST_SEGMENTS, MOST_BYTES) - size - count
+        room = MOST_BYTES if size > _LONG else size * MOST_SEGMENTS
+        room -= size + count
         if room < 0:
             return 0
         self._sizes[bid] = size
         self._rooms[bid] = room if count == size else 0
-        first = self._base + bid * BUFFER_SIZE + begin
-        message = self._write(bid, to, 2, (first, size, address, count))
+        message = self._write(
+            bid, to, 2, self._base + bid * BUFFER_SIZE + begin, size, address, count
+        )
         SQE.pack_into(
-            self._sqes, at << 3, OP_SENDMSG | self._words[at] >> 32 << 32, 0, message,
+            self._sqes, at << 3, words[at] & _FD | OP_SENDMSG, 0, message,
             1 | DATAGRAM_SEND_FLAGS, user_data | _SEVERAL, 0,
         )  # fmt: skip
         return 2
@@ -111,7 +119,7 @@ class SegmentedSends:
         room = min(size * MOST_SEGMENTS, MOST_BYTES) - count
         self._rooms[bid] = 0 if count % size else max(0, room)
         first = self._base + bid * BUFFER_SIZE + begin
-        message = self._write(bid, to, 1, (first, count, 0, 0))
+        message = self._write(bid, to, 1, first, count, 0, 0)
         return self._queue_sqe(
             OP_SENDMSG | fd << 32, 0, message, 1 | DATAGRAM_SEND_FLAGS, user_data | _SEVERAL
         )
@@ -138,17 +146,22 @@ class SegmentedSends:
         return vectors + 1
 
     def _write(
-        self, bid: int, to: Replying | None, count: int, vectors: tuple[int, int, int, int]
-    ) -> int:
-        """Write a message. Returns its address."""
-        name, name_length, others = 0, 0, b""
+        self, bid: int, to: Replying | None, vectors: int, first: int, size: int,
+        second: int, count: int,
+    ) -> int:  # fmt: skip
+        """Write a message with one vector or two. Returns its address."""
+        name, name_length, others, control = 0, 0, b"", _CMSG_SPACE
         if to is not None:
-            name, name_length, others = to.name, to.name_length, bytes(to.memory[NAME_ROOM:])
-        message = self._messages + bid * _SIZE
+            name, name_length = to.name, to.name_length
+            if to.control_length:
+                others = bytes(to.memory[NAME_ROOM:])
+                control += to.control_length
+        at = bid * _SIZE
+        message = self._messages + at
         _MESSAGE.pack_into(
-            self._memory, bid * _SIZE,
-            name, name_length, message + _VECTORS, count,
-            message + _CONTROL, _CMSG_SPACE + len(others), 0,
-            _CMSG_LENGTH, SOL_UDP, UDP_SEGMENT, self._sizes[bid], others, *vectors,
+            self._memory, at,
+            name, name_length, message + _VECTORS, vectors, message + _CONTROL, control, 0,
+            _CMSG_LENGTH, SOL_UDP, UDP_SEGMENT, self._sizes[bid], others,
+            first, size, second, count,
         )  # fmt: skip
         return message
