@@ -197,6 +197,27 @@ async def test_ipv4_clients_of_the_ipv6_wildcard(dual_stack: bool) -> None:
 
 
 @needs_ipv6
+async def test_the_ipv4_wildcard_takes_ipv6_clients_too() -> None:
+    """As in kube-proxy: where nodes have IPv6 alone, kubelet probes an IPv6 address."""
+    port = free_port()
+    async with server(Address("0.0.0.0", port), dual_stack=True) as serving:
+        assert (await fetch(("127.0.0.1", port), "/")).body == b"hello"
+        assert (await fetch(("::1", port), "/")).body == b"hello"
+        assert serving.bound == (Address("::", port),)
+
+
+@pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
+async def test_wildcards_of_a_host_without_ipv6(
+    wildcard: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.has_dualstack_ipv6", lambda: False)
+    port = free_port()
+    async with server(Address(wildcard, port), dual_stack=True) as serving:
+        assert (await fetch(("127.0.0.1", port), "/")).body == b"hello"
+        assert serving.bound == (Address("0.0.0.0", port),)
+
+
+@needs_ipv6
 async def test_both_wildcards_can_have_one_port() -> None:
     port = free_port()
     async with server(Address("0.0.0.0", port), Address("::", port)) as serving:

@@ -67,9 +67,9 @@ class HttpServer:
         timeouts: Timeouts = _TIMEOUTS,
         create_server: CreateServer = socket.create_server,
     ) -> None:
-        """`name` is for logs. `dual_stack`: "::" takes IPv4 clients too, if the host supports it.
-        `limit`: of connections, for servers that share one. `create_server` makes a listening
-        socket."""
+        """`name` is for logs. `dual_stack`: "0.0.0.0" and "::" both mean the addresses of both
+        families, as far as the host has them. `limit`: of connections, for servers that share one.
+        `create_server` makes a listening socket."""
         self._target = target
         self._limit = ConnectionLimit(_CONNECTIONS) if limit is None else limit
         self._timeouts = timeouts
@@ -224,7 +224,12 @@ def _listening(
 
 
 def _listen(address: Address, create_server: CreateServer, *, dual_stack: bool) -> socket.socket:
-    if ":" not in address.host:
-        return create_server(address)
-    both = dual_stack and address.host == "::" and socket.has_dualstack_ipv6()
-    return create_server(address, family=socket.AF_INET6, dualstack_ipv6=both)
+    if dual_stack and address.host in ("0.0.0.0", "::"):
+        # As a listener of Go, and so of kube-proxy. Where nodes have IPv6 alone, kubelet probes an
+        # IPv6 address; where the kernel has none, nothing could be bound to "::".
+        if socket.has_dualstack_ipv6():
+            wildcard = Address("::", address.port)
+            return create_server(wildcard, family=socket.AF_INET6, dualstack_ipv6=True)
+        return create_server(Address("0.0.0.0", address.port))
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    return create_server(address, family=family)
