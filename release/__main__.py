@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from release.archives import check_sdist, check_wheel, sdist_names, wheel_names
+from release.archives import check_built, check_sdist, check_wheel, sdist_names, wheel_names
 from release.audit import check_audit
 from release.components import check_bill, check_licences
 from release.installs import InstallError, check_installs, environment
 from release.outcome import Outcome, Result, judged
-from release.pinned import check_requirements, versions
+from release.pinned import check_requirements, needed, versions
 from release.repository import (
     check_changelog,
     check_links,
@@ -53,31 +53,39 @@ def main() -> None:
 
 def checks(version: str) -> Iterator[Outcome]:
     """All outcomes, the quickest ones first."""
-    yield check_tree(_output("git", "status", "--porcelain"))
+    yield check_tree(_output("git", "status", "--porcelain", "--untracked-files=all"))
     here = _output("git", "tag", "--points-at", "HEAD").split()
     yield check_tag(here, _output("git", "tag").split(), version)
     yield check_changelog((ROOT / "CHANGELOG.md").read_text(), version)
     yield check_links((ROOT / "README.md").read_text())
     requirements = REQUIREMENTS.read_text()
     constraints = versions((ROOT / "constraints.txt").read_text())
-    yield check_requirements(requirements, constraints)
-    yield _built()
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    yield check_requirements(requirements, constraints, needed(pyproject))
+    problem = _build()
+    if problem:
+        yield Outcome("build", Result.FAIL, problem)
+        return
     wheel = DIST / f"uproxy-{version}-py3-none-any.whl"
     sdist = DIST / f"uproxy-{version}.tar.gz"
-    if not (wheel.exists() and sdist.exists()):
+    found = check_built([each.name for each in DIST.iterdir()], wheel.name, sdist.name)
+    yield found
+    if found.result is Result.FAIL:
         return
-    modules = _output("git", "ls-files", "uproxy").split()
+    tracked = _output("git", "ls-files", "-z").split("\0")
+    modules = [each for each in tracked if each.startswith("uproxy/")]
     yield check_wheel(wheel_names(wheel), version, modules)
-    yield check_sdist(sdist_names(sdist))
+    yield check_sdist(sdist_names(sdist), tracked)
     yield _described(wheel, sdist)
     yield from _components(version, versions(requirements))
     yield _audited()
-    pythons = claimed_pythons((ROOT / "pyproject.toml").read_text())
+    pythons = claimed_pythons(pyproject)
     for archive in (wheel, sdist):
         yield from check_installs(archive, pythons, ROOT / "examples", version)
 
 
-def _built() -> Outcome:
+def _build() -> str:
+    """Write both archives into dist; returns why that failed, or ""."""
     DIST.mkdir(exist_ok=True)
     for old in [*DIST.glob("uproxy-*.whl"), *DIST.glob("uproxy-*.tar.gz")]:
         old.unlink()
@@ -85,8 +93,7 @@ def _built() -> Outcome:
     environ = {**os.environ, "PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
     words = [sys.executable, "-m", "build", "--outdir", str(DIST), str(ROOT)]
     done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
-    problem = (done.stdout + done.stderr).strip().splitlines()[-1] if done.returncode else ""
-    return judged("build", problem, "wheel and sdist are in dist/")
+    return (done.stdout + done.stderr).strip().splitlines()[-1] if done.returncode else ""
 
 
 def _described(*archives: Path) -> Outcome:

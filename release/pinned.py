@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterable, Mapping
 
 from release.components import canonical
 from release.outcome import Outcome, judged, listed
@@ -21,12 +22,25 @@ def without_hash(requirements: str) -> list[str]:
     return [each.partition("==")[0] for each in entries if each and "--hash=sha256:" not in each]
 
 
-def check_requirements(requirements: str, constraints: Mapping[str, str]) -> Outcome:
-    """Whether all packages have hashes, and the versions that CI tests with."""
+def needed(pyproject: str) -> set[str]:
+    """The packages that uproxy needs to serve a cluster."""
+    project = tomllib.loads(pyproject)["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["cluster"]
+    return {canonical(re.split(r"[^\w.-]", each, maxsplit=1)[0]) for each in wanted}
+
+
+def check_requirements(
+    requirements: str, constraints: Mapping[str, str], needed: Iterable[str]
+) -> Outcome:
+    """Whether all packages that are needed are there, have hashes, and the versions that CI tests
+    with. pip would notice a missing one only if another package needs it, too."""
     pinned = versions(requirements)
     unsafe = without_hash(requirements)
     other = [name for name, version in pinned.items() if constraints.get(name) != version]
     problem = f"other versions than in constraints.txt: {listed(other)}" if other else ""
+    missing = sorted({*needed} - pinned.keys())
+    if missing:
+        problem = f"lacks {listed(missing)}"
     if unsafe:
         problem = f"no hashes: {listed(unsafe)}"
     if not pinned:

@@ -74,6 +74,8 @@ def check_changelog(changelog: str, version: str) -> Outcome:
     found, unreleased = section(changelog, version), section(changelog, "Unreleased")
     if found is None:
         problem = f'has no section for it: write "## {version} - YYYY-MM-DD" below "Unreleased"'
+    elif len(re.findall(rf"^## \[?{re.escape(version)}\]?(?: |$)", changelog, re.MULTILINE)) > 1:
+        problem = "has two sections for it, of which only the first would be published"
     elif not _is_date(found.date):
         problem = f'the title of the section is to end in a date, as in "## {version} - 2026-01-31"'
     elif not found.text:

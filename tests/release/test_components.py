@@ -11,7 +11,7 @@ import pytest
 from release.audit import check_audit
 from release.components import canonical, check_bill, check_licences, licences
 from release.outcome import Result
-from release.pinned import check_requirements, versions, without_hash
+from release.pinned import check_requirements, needed, versions, without_hash
 
 ROOT = Path(__file__).parents[2]
 APACHE = "License :: OSI Approved :: Apache Software License"
@@ -91,11 +91,12 @@ def test_versions_and_hashes_are_read() -> None:
         pytest.param(REQUIREMENTS, "", id="good"),
         pytest.param(REQUIREMENTS.replace("1.0", "1.1"), "other versions than", id="other version"),
         pytest.param(f"{REQUIREMENTS}a-b==1.0\n", "no hashes: a-b", id="no hash"),
+        pytest.param(REQUIREMENTS.partition("c==")[0], "lacks c", id="a package is missing"),
         pytest.param("", "it is empty", id="nothing"),
     ],
 )
 def test_requirements(text: str, problem: str) -> None:
-    found = check_requirements(text, {"a-b": "1.0", "c": "2.0"})
+    found = check_requirements(text, {"a-b": "1.0", "c": "2.0"}, ["a-b", "c"])
     assert found.result is (Result.FAIL if problem else Result.OK)
     assert problem in found.text
     assert ("make requirements" in found.text) == bool(problem)
@@ -103,7 +104,9 @@ def test_requirements(text: str, problem: str) -> None:
 
 def test_our_requirements_are_what_ci_tests_with() -> None:
     constraints = versions((ROOT / "constraints.txt").read_text())
-    found = check_requirements((ROOT / "requirements.txt").read_text(), constraints)
+    wanted = needed((ROOT / "pyproject.toml").read_text())
+    assert {"aiohttp", "kubernetes-asyncio", "pyyaml"} <= wanted
+    found = check_requirements((ROOT / "requirements.txt").read_text(), constraints, wanted)
     assert found.result is Result.OK, found.text
     pinned = versions((ROOT / "requirements.txt").read_text())
     assert {"aiohttp", "kubernetes-asyncio", "uvloop"} <= pinned.keys()

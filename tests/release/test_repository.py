@@ -93,6 +93,12 @@ def test_tags(here: list[str], everywhere: list[str], result: Result, text: str)
             "move them",
             id="something is left above",
         ),
+        pytest.param(
+            CHANGELOG.replace("1.1.0 - 2025-12-24", "1.2.0 - 2026-01-30"),
+            "1.2.0",
+            "two sections",
+            id="twice",
+        ),
         pytest.param(CHANGELOG.replace("## Unreleased\n", ""), "1.2.0", "comes next", id="no top"),
     ],
 )
