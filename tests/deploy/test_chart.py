@@ -178,6 +178,13 @@ def make_alike(pods: Object, hashed: dict[str, str]) -> None:
         pytest.param({"settings.UPROXY_WORKRES": 2}, "UPROXY_WORKRES", id="setting"),
         pytest.param({"ports.health": 70000}, "ports.health", id="port"),
         pytest.param({"image.digest": "latest"}, "image.digest", id="digest"),
+        pytest.param(
+            {"ports": {"health": 1, "metrics": 1}}, "need ports of their own", id="one port"
+        ),
+        pytest.param(
+            {"ports.metrics": 10349, "monitoring.enabled": True}, "has 10349", id="kube-rbac-proxy"
+        ),
+        pytest.param({"settings.UPROXY_WORKERS": 1.5}, "UPROXY_WORKERS", id="fraction"),
         pytest.param({"maxUnavailable": 0}, "maxUnavailable", id="no update"),
     ],
 )
@@ -224,11 +231,49 @@ def test_values_take_effect() -> None:
         assert only(objects, kind)["metadata"]["labels"]["release"] == "prometheus"
 
 
+def test_the_roles_are_where_the_settings_say() -> None:
+    """Without them, no address is handed out, and no pool is found."""
+    settings = {"UPROXY_LEASE_NAMESPACE": "leases", "UPROXY_METALLB_NAMESPACE": "pools"}
+    balancer = {"enabled": True, "metallbObjects": True}
+    objects = charted({"settings": settings, "loadBalancer": balancer})
+    places = {
+        (each["kind"], each["metadata"]["name"]): each["metadata"]["namespace"]
+        for each in objects
+        if each["kind"] in ("Role", "RoleBinding")
+    }
+    assert places == {
+        (kind, name): namespace
+        for kind in ("Role", "RoleBinding")
+        for name, namespace in (
+            ("uproxy-load-balancer", "leases"),
+            ("uproxy-metallb-objects", "pools"),
+        )
+    }
+
+
+def test_texts_stay_as_they_are() -> None:
+    """YAML would take some of them for a number, a comment or two fields."""
+    odd = "/a: b #c"
+    objects = charted(
+        {
+            "apiServer.kubeletKubeconfig": odd,
+            "ioUring": {"enabled": True, "kubeletSeccomp": odd},
+            "priorityClassName": "123",
+        }
+    )
+    paths = {each["name"]: each["hostPath"]["path"] for each in pod_of(objects)["volumes"]}
+    assert paths["kubelet-kubeconfig"] == paths["seccomp-profiles"] == odd
+    assert pod_of(objects)["priorityClassName"] == "123"
+
+
 def test_numbers_of_a_file_stay_as_they_are(tmp_path: Path) -> None:
     """Those of --set are integers, and those of a file floats."""
     file = tmp_path / "values.yaml"
-    file.write_text("settings: {UPROXY_MAX_FLOWS: 1000000}\n")
+    file.write_text(
+        "settings: {UPROXY_MAX_FLOWS: 1000000}\nterminationGracePeriodSeconds: 1000000\n"
+    )
     text = output("helm", *template({}), f"--values={file}")
+    assert "      terminationGracePeriodSeconds: 1000000\n" in text
     assert '  UPROXY_MAX_FLOWS: "1000000"\n' in text
 
 

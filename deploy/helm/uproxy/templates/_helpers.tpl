@@ -24,6 +24,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Values.ports.metrics | default (ternary 10350 10249 (eq .Values.mode "alongside-kube-proxy")) }}
 {{- end }}
 
+{{/* Where uproxy looks, and so where its roles are. */}}
+{{- define "uproxy.leaseNamespace" -}}
+{{ .Values.settings.UPROXY_LEASE_NAMESPACE | default .Release.Namespace | quote }}
+{{- end }}
+
+{{- define "uproxy.metallbNamespace" -}}
+{{ .Values.settings.UPROXY_METALLB_NAMESPACE | default "metallb-system" | quote }}
+{{- end }}
+
 {{/* What the ConfigMap has: every setting is a variable. Those of the user win. */}}
 {{- define "uproxy.settings" -}}
 {{- $metrics := printf "127.0.0.1:%s" (include "uproxy.metricsPort" .) -}}
@@ -58,6 +67,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- if and .Values.unprivileged.enabled (not (include "uproxy.alongside" .)) }}
 {{- fail "unprivileged.enabled needs mode=alongside-kube-proxy: without privileges, uproxy serves no ClusterIP, not even that of the cluster's DNS" }}
+{{- end }}
+{{- $ports := list (include "uproxy.healthPort" .) (include "uproxy.metricsPort" .) }}
+{{- if eq (first $ports) (last $ports) }}
+{{- fail "ports.health and ports.metrics need ports of their own" }}
+{{- end }}
+{{- if and .Values.monitoring.enabled (has "10349" $ports) }}
+{{- fail "with monitoring.enabled, kube-rbac-proxy has 10349: give ports.health or ports.metrics another one" }}
 {{- end }}
 {{- if and .Values.loadBalancer.metallbObjects (not .Values.loadBalancer.enabled) }}
 {{- fail "loadBalancer.metallbObjects needs loadBalancer.enabled" }}
