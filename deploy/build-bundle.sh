@@ -39,6 +39,12 @@ if ! command -v "\$UPROXY_PYTHON" >/dev/null; then
   echo "uproxy: there is no \$UPROXY_PYTHON: install Python $minor, or name one with UPROXY_PYTHON" >&2
   exit 2
 fi
+# Compiled libraries fit one version. python$minor has it, and only another name has to be asked.
+if [ "\$UPROXY_PYTHON" != python$minor ] &&
+    ! "\$UPROXY_PYTHON" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$minor")'; then
+  echo "uproxy: \$UPROXY_PYTHON is not Python $minor, for which this bundle is" >&2
+  exit 2
+fi
 export UPROXY_PYTHON
 exec "\$home/uproxy" "\$@"
 LAUNCHER
@@ -47,6 +53,8 @@ cp "$source/LICENSE" "$source/deploy/systemd/uproxy.service" "$home"
 cp -R "$source/examples" "$home"
 
 # Compiled files do not depend on times (build-rootfs.sh), so the same sources make the same archive.
+# Other users may read everything, also if those that this user makes are private (umask 077): a
+# service runs as a user of its own.
 tar --create --gzip --file "$target/$name.tar.gz" --directory "$work" \
-  --sort=name --owner=0 --group=0 --numeric-owner --mtime='2020-01-01 00:00Z' "$name"
+  --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime='2020-01-01 00:00Z' "$name"
 echo "$target/$name.tar.gz"

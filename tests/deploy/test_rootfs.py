@@ -78,14 +78,26 @@ def bundle(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = home.parents[1]
     words = [ROOT / "deploy" / "build-bundle.sh", target, root]
     environ = {**os.environ, "PYTHON": sys.executable}
-    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=True)
+    # As by an administrator whose files are private.
+    done = subprocess.run(
+        words, env=environ, capture_output=True, text=True, check=True, umask=0o077
+    )
     archive = Path(done.stdout.strip())
     version = "py{}{}".format(*sys.version_info)
     assert archive.name.startswith(f"uproxy-{uproxy.__version__}-linux-")
     assert archive.name.endswith(f"-{version}.tar.gz")
-    unpack = ["tar", "--extract", "--file", str(archive), "--strip-components=1"]
-    subprocess.run([*unpack, "--directory", str(target)], check=True)
-    return target
+    (unpacked := target / "uproxy").mkdir()
+    unpack = ["tar", "--extract", "--preserve-permissions", "--file", str(archive)]
+    unpack += ["--strip-components=1", "--directory", str(unpacked)]
+    subprocess.run(unpack, check=True)
+    return unpacked
+
+
+@pytest.mark.timeout(300)
+def test_other_users_may_read_all_of_a_bundle(bundle: Path) -> None:
+    modes = {each: each.stat().st_mode & 0o777 for each in (bundle, *bundle.rglob("*"))}
+    assert {each: oct(mode) for each, mode in modes.items() if mode not in (0o644, 0o755)} == {}
+    assert modes[bundle / "bin" / "uproxy"] == 0o755
 
 
 @pytest.mark.timeout(300)
@@ -111,6 +123,22 @@ def test_a_bundle_without_its_python_says_so_in_one_line(bundle: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "there is no python3.99" in done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_a_bundle_with_another_python_says_so_in_one_line(bundle: Path, tmp_path: Path) -> None:
+    (other := tmp_path / "python").write_text("#!/bin/sh\nexit 1\n")
+    other.chmod(0o755)
+    done = subprocess.run(
+        [bundle / "bin" / "uproxy", "version"],
+        env={"PATH": os.defpath, "UPROXY_PYTHON": str(other)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    minor = "{}.{}".format(*sys.version_info)
+    assert done.stderr == f"uproxy: {other} is not Python {minor}, for which this bundle is\n"
 
 
 def test_a_directory_that_has_one_is_left_alone(tmp_path: Path) -> None:
