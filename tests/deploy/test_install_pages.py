@@ -30,7 +30,7 @@ ENTRY: Final = ROOT / "deploy" / "README.md"
 RUN: Final = re.compile(r"(kubectl (kustomize|apply|diff|delete -k|label service)|helm|sed) ")
 NOT_RUN: Final = re.compile(
     # These need a cluster in which Pods run, ...
-    r"(kubectl (.* )?(rollout status|exec|create deployment|get|drain|uncordon|delete) "
+    r"(kubectl (.* )?(rollout status|exec|create (deployment|-f)|get|drain|uncordon|delete) "
     # ... or a program or machine that is not here.
     r"|(aws|az|curl|docker|k3d|kind|kube-proxy|ssh|sudo|systemctl) |export |ExecStart=)"
 )
