@@ -7,6 +7,10 @@ source=$(dirname "$(readlink -f "$0")")/uproxy.json
 target=${1:-/var/lib/kubelet/seccomp}
 umask 022
 mkdir -p "$target"
+if [ -d "$target/uproxy.json" ]; then
+  echo "$target/uproxy.json is a directory, in which kubelet finds no profile: remove it" >&2
+  exit 1
+fi
 # In one step, because the container runtime may be reading the file while a Pod starts.
 cp "$source" "$target/.uproxy.json.$$"
 mv -f "$target/.uproxy.json.$$" "$target/uproxy.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes.util
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -216,3 +217,27 @@ class TestInstalled:
         assert self.install(tmp_path).returncode == 0
         assert (tmp_path / "uproxy.json").read_text() == OURS.read_text()
         assert (tmp_path / "other.json").read_text() == "{}"
+
+    def test_it_needs_no_program_that_the_image_lacks(self, tmp_path: Path) -> None:
+        programs = runpy.run_path(str(PROFILES.parent / "build-system.py"))["COMMANDS"]
+        (tmp_path / "bin").mkdir()
+        for each in programs:
+            if found := shutil.which(each):
+                (tmp_path / "bin" / each).symlink_to(found)
+        done = subprocess.run(
+            ["sh", INSTALL, tmp_path / "seccomp"],
+            env={"PATH": str(tmp_path / "bin")},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (tmp_path / "seccomp" / "uproxy.json").exists()
+
+    def test_a_directory_in_its_place_is_a_failure(self, tmp_path: Path) -> None:
+        """A container runtime makes one where a hostPath without a type names the file."""
+        (tmp_path / "uproxy.json").mkdir()
+        done = self.install(tmp_path)
+        assert done.returncode != 0
+        assert "directory" in done.stderr
+        assert "is there" not in done.stdout
+        assert [each.name for each in tmp_path.rglob("*")] == ["uproxy.json"]
