@@ -20,8 +20,10 @@ SEGMENTS: Final[tuple[Mutation, ...]] = (
         "joins-what-has-left",
         "A datagram joins in a send that the kernel has taken already.",
         UDP,
-        "if self._forth >= self._ring.submitted and self._joins(",
-        "if self._forth >= 0 and self._joins(",
+        """        if self._forth >= self._ring.submitted:
+            if self._second_forth >= self._ring.submitted and self._joins(""",
+        """        if self._forth >= 0:
+            if self._second_forth >= 0 and self._joins(""",
     ),
     one(
         "segments-without-a-proof",

@@ -99,6 +99,7 @@ async def test_what_was_sent_as_segments_arrives_as_datagrams(
 async def test_several_datagrams_leave_by_one_send() -> None:
     async with world() as w:
         server, _, client = served(w, "127.0.0.1", "127.0.0.1")
+        assert await client.ask(b"is it alive?") == b"is it alive?"
         asyncio.get_running_loop().remove_reader(server.sock.fileno())
         merge_received(server.sock)
         messages: list[int] = []

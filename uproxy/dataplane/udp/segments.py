@@ -1,10 +1,10 @@
 """Several datagrams of one flow that leave by one send of the ring (UDP_SEGMENT, net/segments.py).
 
-A flow queues a send for each datagram. If it gets another one before the kernel has taken that
-send, the send is changed where it is in the queue: it becomes the send of a message that points to
-both datagrams, in the buffers in which they have arrived. Nothing waits for this: what joins has
-arrived in the same turn anyway. A datagram that joins costs the kernel 0.4 us in place of 2.7 us
-(docs/decisions/0026-datagrams-in-batches.md).
+A flow queues a send for each datagram. If it gets a third one before the kernel has taken those,
+the second send is changed where it is in the queue: it becomes the send of a message that points to
+both datagrams, in the buffers in which they have arrived, and those that follow join in it. Nothing
+waits for this: what joins has arrived in the same turn anyway. A datagram that joins costs the
+kernel 0.4 us in place of 2.7 us (docs/decisions/0026-datagrams-in-batches.md).
 """
 
 from __future__ import annotations
