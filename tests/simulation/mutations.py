@@ -123,7 +123,7 @@ KNOWN: Final = (
     ),
     one(
         "full-buffers-of-a-lifetime",
-        "Eight full buffers count as bulk, however far apart they arrive.",
+        "Four full buffers count as bulk, however far apart they arrive.",
         RING_DIRECTION,
         "follows = self._full_buffers_end == self.total - BUFFER_SIZE",
         "follows = True",

@@ -24,7 +24,7 @@ from uproxy.dataplane.reactor import RingReactor
 from uproxy.dataplane.tcp.epoll_direction import ROUNDS, EpollDirection
 from uproxy.dataplane.tcp.mover import Detached, DetachedDirection
 from uproxy.dataplane.tcp.ring_mover import RingMover
-from uproxy.dataplane.tcp.shared_buffers import BUFFER
+from uproxy.dataplane.tcp.shared_buffers import BUFFER, SPLICE_AFTER
 
 RESET = (0, errno.ECONNRESET, errno.EPIPE)
 """What a socket says that was reset; 0: the owner of the flow has to ask it."""
@@ -319,6 +319,21 @@ class TestGoingOn:
             rest = Detached(from_client=states["client"], from_backend=states["backend"])
             flow.rests.append(rest)
             flow.go_on()
+            await flow.check_all_arrives()
+
+    async def test_a_direction_that_moves_much_is_spliced_at_once(self) -> None:
+        async with moved("epoll", keep=True) as flow:
+            await flow.detach()
+            flow.successors.shared.splice_after = SPLICE_AFTER
+            bulk = DetachedDirection(bulk=True)
+            flow.rests.append(Detached(from_client=bulk, from_backend=DetachedDirection()))
+            flow.go_on()
+            client, backend = flow.mover.from_client, flow.mover.from_backend
+            assert isinstance(client, EpollDirection)
+            assert isinstance(backend, EpollDirection)
+            assert client._change_to_splice() is not None
+            assert backend._change_to_splice() is None
+            client._stop_splicing()
             await flow.check_all_arrives()
 
     @pytest.mark.parametrize(("fault", "end"), [("broken", "client"), ("rejected", "backend")])

@@ -51,6 +51,8 @@ class Relaying:
         self.asked: list[str] = []
         self.held: list[bytes] = []
         """What was not delivered when the flow left: the client's bytes, and the backend's."""
+        self.bulk: list[bool] = []
+        """Whether it left because much was moved: by the client, and by the backend."""
         self.half_closed: list[HalfClosedDirection] = []
         self.mover = RingMover(ring, cast("HalfCloseTimer", self), self)
         self.mover.start(client, backend)
@@ -62,6 +64,7 @@ class Relaying:
     def detached(self, rest: Detached) -> None:
         self.asked.append("leave")
         self.held = [rest.from_client.undelivered, rest.from_backend.undelivered]
+        self.bulk = [rest.from_client.bulk, rest.from_backend.bulk]
 
     def finish(self) -> None:
         self.asked.append("finish")
@@ -256,6 +259,7 @@ class TestBulk:
         ends.client.sendall(bytes(BULK * BUFFER_SIZE))
         ends.flow.turn_until(lambda: bool(ends.flow.asked))
         assert ends.flow.asked == ["leave"]
+        assert ends.flow.bulk == [True, False]
 
 
 class TestClosing:

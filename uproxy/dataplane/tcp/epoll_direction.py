@@ -31,7 +31,7 @@ from uproxy.dataplane.tcp.epoll_events import (
 )
 from uproxy.dataplane.tcp.last_reply import pass_on_last_reply
 from uproxy.dataplane.tcp.mover import DetachedDirection, Owner
-from uproxy.dataplane.tcp.shared_buffers import BUFFER, SharedBuffers
+from uproxy.dataplane.tcp.shared_buffers import BUFFER, SPLICE_AFTER, SharedBuffers
 from uproxy.dataplane.tcp.splice import Splice
 
 ROUNDS: Final = 4
@@ -99,6 +99,8 @@ class EpollDirection:
     def restore(self, rest: DetachedDirection) -> None:
         """Take over what another mover has left of this direction, before there are any events."""
         self.total, self.reported = rest.total, rest.reported
+        if rest.bulk:
+            self.full_reads = SPLICE_AFTER
         if rest.undelivered:
             # A stream that has ended behind these bytes ends again when they are delivered: recv
             # returns 0 as often as it is asked.
@@ -170,8 +172,6 @@ class EpollDirection:
 
     def _attend(self, mask: int) -> None:
         """All other events, and those of a direction that does not just copy."""
-        if mask == OUT and not self.slow_path:
-            return  # A client's socket is registered, and nothing has arrived yet.
         if self.peer_blocked and mask & OUT:
             self.peer.flush()
             if self.closed:

@@ -57,6 +57,8 @@ class DetachedDirection:
     """The errno with which reading has failed."""
     rejected: int = 0
     """The errno with which the receiver's socket has failed when it was given bytes."""
+    bulk: bool = False
+    """Whether it was left because it moves much at a time: its successor may splice at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,8 +28,9 @@ from uproxy.uring.abi import (
 from uproxy.uring.ring import BUFFER_SIZE, Ring
 from uproxy.uring.submission_queue import send_sqe
 
-BULK: Final = 8
-"""Full buffers in a row after which a flow leaves the ring: 128 KiB."""
+BULK: Final = 4
+"""Full buffers in a row after which a flow leaves the ring: 64 KiB. Measured with 8, and four full
+reads of the successor before it splices: bodies of 10 MB take a quarter more CPU."""
 
 _PASSING: Final = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 """Why nothing could be received, though the socket is sound: ask again."""
@@ -152,6 +153,7 @@ class RingDirection:
             ended=self.eof,
             broken=self.broken,
             rejected=self.rejected,
+            bulk=self._full_buffers >= BULK,
         )
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ The state of a direction is the first of these that its attributes show:
     nothing received   receive again  receive again later  -                    -
     socket has failed  abort          abort, once decided  detaching            broken
     send incomplete    -              detaching            detaching            keep its rest
-    8 full buffers     -              detaching            -                    -
+    4 full buffers     -              detaching            -                    -
     half-closed long   -              -                    ended: detaching     -
     detach             detaching      detaching            detaching            -
 
