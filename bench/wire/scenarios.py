@@ -37,8 +37,7 @@ BULK_PEERS = ("none", "haproxy", "haproxy-bulk", "nginx", "go", "nftables", *UPR
 UDP_PEERS = ("none", "nginx", "nftables", *UPROXIES)
 PROXIES = ("haproxy", "nginx", "go", *UPROXIES)
 THREADS = (1, 2)
-"""Of wrk. With one, the generator may be slower than the proxy; with two on two processors, it
-takes more of the proxy's. Ratios depend on it."""
+"""Of wrk. Ratios depend on their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
