@@ -9,7 +9,7 @@ INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-p
 # Each file in one process, as its tests may share a network; in the order of tests/conftest.py.
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test coverage check format documents docs simulate simulate-mutations faults announcing dist requirements bundle release-check release-notes bench bench-quick bench-compare bench-scale screenshots clean image
+.PHONY: demo test coverage check format documents docs simulate simulate-mutations faults announcing dist requirements bundle release-check release-notes bench bench-quick bench-core bench-compare bench-scale screenshots clean image
 
 demo: $(READY)
 	$(BIN)/uproxy demo $(ARGS)
@@ -106,6 +106,9 @@ bench: $(PLOTTING)
 
 bench-quick: $(READY)
 	$(BIN)/python -m bench.wire --quick $(ARGS)
+
+bench-core: $(READY)
+	$(BIN)/python -m bench.wire --core $(ARGS)
 
 # The working tree next to another revision, which must not take over 3 % more CPU: REV=main.
 bench-compare: $(READY)
