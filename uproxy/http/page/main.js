@@ -3,7 +3,7 @@
 import { clock, duration } from "./numbers.js";
 import { details, detailsUrl, fit } from "./detail.js";
 import { ORDERS, Rates, chosen, isOrder, isState, portName, sorted } from "./model.js";
-import { NoAnswer, ask, repeat } from "./polling.js";
+import { ask, repeat, trouble } from "./polling.js";
 import { makeSections, showEvents, showFlows, showSummary } from "./sections.js";
 import { PAGE, detailOf, makeHead, showOrder, showRows } from "./table.js";
 import { byId, element, sentence, write } from "./text.js";
@@ -198,15 +198,7 @@ async function round() {
     lost = 0;
   } catch (error) {
     lost ||= Date.now() / 1000;
-    const why = error.message ? ` (${error.message})` : "";
-    if (error instanceof NoAnswer) {
-      write(byId("gone"), `uproxy does not answer since ${clock(lost)}${why}. ` +
-        "What you see is from before; trying again.");
-    } else {
-      console.error(error);
-      write(byId("gone"), `This page has an error${why}: it does not show what uproxy answers ` +
-        `since ${clock(lost)}. Reload it, and please report this.`);
-    }
+    write(byId("gone"), trouble(error, clock(lost)));
   }
   byId("gone").hidden = !lost;
   document.body.classList.toggle("gone", Boolean(lost));

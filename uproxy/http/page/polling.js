@@ -12,7 +12,7 @@ const PATIENCE = 15000;
 const known = new Map();    // The last answer and its tag, by URL.
 
 /** There is no answer, or not the one that was wanted. */
-export class NoAnswer extends Error {}
+class NoAnswer extends Error {}
 
 /** The answer as an object, and whether it differs from the last one. Throws NoAnswer. */
 export async function ask(url) {
@@ -21,6 +21,17 @@ export async function ask(url) {
   } catch (error) {
     throw new NoAnswer(error.message);
   }
+}
+
+/** What to tell people about an error of a round; `since` is when such errors began. */
+export function trouble(error, since) {
+  const why = error.message ? ` (${error.message})` : "";
+  if (error instanceof NoAnswer) {
+    return `uproxy does not answer since ${since}${why}. What you see is from before; trying again.`;
+  }
+  console.error(error);
+  return `This page has an error${why}: it does not show what uproxy answers since ${since}. ` +
+    "Reload it, and please report this.";
 }
 
 async function read(url) {
