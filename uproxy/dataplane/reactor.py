@@ -157,6 +157,9 @@ class Reactor:
         except Exception as error:
             self._failed(callback, error)
 
+    def let_go(self) -> None:
+        """Have the kernel let go of sockets that were closed, and of their ports."""
+
     def allow_busy_poll(self, allowed: bool) -> None:
         """Whether the loop may stay awake between two messages. Only a ring's loop can."""
 
@@ -262,6 +265,10 @@ class RingReactor(Reactor):
             self.ring.remove_callback(user_data)
             self.ring.cancel(user_data)
             self.ring.submit()
+
+    def let_go(self) -> None:
+        # A receive that was cancelled keeps its socket until the task work is done.
+        self.ring.submit_and_get_events()
 
     def allow_busy_poll(self, allowed: bool) -> None:
         self.ring.busy_poll.allowed = allowed

@@ -132,7 +132,12 @@ class UdpFlows:
     def free_ports(self) -> bool:
         """Note that a new flow got no port, and end other flows. Returns whether one has ended."""
         self._capacity.ports_ran_out(self._context.reactor.now)
-        return self._capacity.is_short_of_ports and self._evict(SHED)
+        if not self._capacity.is_short_of_ports or not self._evict(SHED):
+            return False
+        # Before it is tried again: the ring keeps ports of closed sockets until the next turn.
+        # Each new flow of this turn would end as many others, and get no port either.
+        self._context.reactor.let_go()
+        return True
 
     def shed(self) -> None:
         """End the flows that are more than UDP's share, because TCP clients wait."""
