@@ -22,9 +22,8 @@ NAVIGATION: Final = {
     "Start": ["README", "docs/tour"],
     "Install": [
         "docs/install/README",
-        "docs/install/pip",
-        "docs/install/kubernetes",
-        "docs/install/*",
+        *(f"docs/install/{page}" for page in ("pip", "systemd", "bundle", "image", "kubernetes")),
+        *(f"docs/install/{page}" for page in ("kind", "k3s", "kubeadm", "*")),
         "deploy/**/README",
     ],
     "Guides": ["docs/guides/*", "docs/load-balancer", "docs/monitoring"],
