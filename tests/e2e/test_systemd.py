@@ -57,3 +57,21 @@ def test_the_life_of_a_service(tmp_path: Path, notices: Notices) -> None:
         notices.next_with("STOPPING=1")
         assert uproxy.process.wait(PATIENCE) == 0
     assert notices.senders == {uproxy.process.pid}, "NotifyAccess=main hears no other process"
+
+
+def test_a_reload_without_a_configuration_does_not_stop_the_service(
+    tmp_path: Path, notices: Notices
+) -> None:
+    """With what the unit alone sets. Elsewhere, SIGHUP means that the terminal is gone; systemd
+    would not start again what ends well after `systemctl reload`."""
+    (manifests := tmp_path / "manifests").mkdir()
+    variables = [f"NOTIFY_SOCKET={tmp_path}/notify"]
+    with program(manifests, wrapper=["env", *variables], workers=1) as uproxy:
+        notices.next_with("READY=1")
+        uproxy.process.send_signal(signal.SIGHUP)
+        notices.next_with("RELOADING=1")
+        notices.next_with("READY=1")
+        uproxy.process.send_signal(signal.SIGTERM)
+        notices.next_with("STOPPING=1")
+        assert uproxy.process.wait(PATIENCE) == 0
+        assert "nothing to reload" in uproxy.log

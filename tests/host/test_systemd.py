@@ -42,6 +42,7 @@ def test_notify_address(environ: dict[str, str], address: str | None) -> None:
         pytest.param({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": "8"}, None, id="its parent"),
         pytest.param({"WATCHDOG_USEC": "soon"}, None, id="no number"),
         pytest.param({"WATCHDOG_USEC": "0"}, None, id="no time"),
+        pytest.param({"WATCHDOG_USEC": "9" * 400}, None, id="no number of systemd"),
     ],
 )
 def test_watchdog_time(environ: dict[str, str], seconds: float | None) -> None:

@@ -33,6 +33,8 @@ class Reloading:
         daemon.ended_flows.reopen_log()
         path = self._ctx.params["config"]
         if path is None:
+            if self._ctx.params["flow_log"] in ("", "-"):
+                log.info("nothing to reload: there is no --config, and manifests are followed")
             return
         try:
             wanted, warnings = resolve(self._ctx, patience=_PATIENCE)

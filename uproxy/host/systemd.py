@@ -15,6 +15,8 @@ READY: Final = "READY=1"
 STOPPING: Final = "STOPPING=1"
 ALIVE: Final = "WATCHDOG=1"
 
+_DIGITS: Final = 20
+"""Of a 64-bit number."""
 _LONGEST: Final = 200
 """Characters of a status; `systemctl status` shows it in one line."""
 
@@ -35,8 +37,8 @@ def watchdog_time(environ: Mapping[str, str], pid: int) -> float | None:
     if environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
     microseconds = environ.get("WATCHDOG_USEC", "")
-    usable = microseconds.isascii() and microseconds.isdigit() and int(microseconds)
-    return int(microseconds) / 1e6 if usable else None
+    usable = len(microseconds) <= _DIGITS and microseconds.isascii() and microseconds.isdigit()
+    return int(microseconds) / 1e6 if usable and int(microseconds) else None
 
 
 def status(text: str) -> str:

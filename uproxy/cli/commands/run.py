@@ -17,6 +17,7 @@ from uproxy.cli.variables import unknown_variables
 from uproxy.config.as_file import as_file
 from uproxy.config.settings import Config
 from uproxy.core.printable import printable
+from uproxy.host.systemd import notify_address
 from uproxy.text import logs
 from uproxy.text.yaml_output import write_yaml
 
@@ -51,8 +52,10 @@ def command(ctx: click.Context, /, **_: Any) -> None:
 
 
 def _reloads(ctx: click.Context) -> bool:
-    """Whether SIGHUP has a meaning: there is a file to read again, or to open again."""
-    return ctx.params["config"] is not None or ctx.params["flow_log"] not in ("", "-")
+    """Whether SIGHUP has a meaning: there is a file to read again, or to open again, or systemd has
+    started the program, where it is `systemctl reload`."""
+    reads = ctx.params["config"] is not None or ctx.params["flow_log"] not in ("", "-")
+    return reads or notify_address(os.environ) is not None
 
 
 def _write(config: Config, path: Path, ctx: click.Context) -> None:
