@@ -287,7 +287,7 @@ async def test_a_load_balancer_without_a_server_is_not_asked_again_without_a_loo
         assert await ask(api) == 503
         first.answer(503, on="readyz", times=100)
         assert await ask(api) == 200
-        assert reasons(api) == {address(first): "not ready (HTTP 503)"}
+        assert reasons(api)[address(first)] == "not ready (HTTP 503)"
 
 
 async def test_a_server_that_refuses_the_credentials_is_left_for_one_that_accepts_them(

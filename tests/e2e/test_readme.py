@@ -52,8 +52,10 @@ ELSEWHERE: Final = {
     "uproxy run": "tests/e2e/test_kubernetes.py runs it with a cluster",
     "uproxy run --lb-pool 192.168.1.240-192.168.1.250": "tests/netns has such pools",
 }
+_NOT_PASTED: Final = ("UPROXY_", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS")
+"""Variables that people do not have who follow the README: `make test ARGS=...` sets some."""
 ENVIRONMENT: Final = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("UPROXY_")},
+    **{name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASTED)},
     # As after `. .venv/bin/activate`.
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
 }
