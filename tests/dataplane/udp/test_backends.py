@@ -214,6 +214,24 @@ class TestRefusal:
             assert set(w.counters.dropped) == {"ports"}
             assert len(listener.flows) < 100
 
+    async def test_ports_that_other_programs_have(self) -> None:
+        """Flows of uproxy do not end in vain for each new one."""
+        async with world() as w:
+            server = w.server()
+            listener = w.listen(server.backend)
+            for _ in range(200):
+                await w.client(listener).ask(b"before")
+
+            class Portless(Socket):
+                def connect(self, address: Any) -> None:
+                    raise BlockingIOError(errno.EAGAIN, "no free port")
+
+            w.reactor.kernel = Kernel(new_socket=Portless)
+            for _ in range(10):
+                w.client(listener).send(b"no port")
+            await eventually(lambda: w.dropped(DropReason.PORTS) == 64 + 10)
+            assert len(listener.flows) == 200 - 64
+
 
 class TestBalancing:
     async def test_affinity_is_by_address_whatever_the_port(self) -> None:

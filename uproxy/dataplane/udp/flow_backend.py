@@ -147,6 +147,8 @@ class FlowBackend(ABC):
                     if not freed and self._make_way(error):
                         freed = True
                         continue
+                    if freed and reason is DropReason.PORTS:
+                        self._listener.all_flows.freed_in_vain()
                     self.counters.drop(reason)
                     return reason
                 self._blame(backend, error.errno or 0)

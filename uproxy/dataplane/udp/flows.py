@@ -33,6 +33,9 @@ SHED = 64
 """Flows that are ended in one go to make room: about 2 ms of work. More than one has to go only
 where limits have changed, or where descriptors ran out unexpectedly."""
 
+_IN_VAIN = 10.0
+"""Seconds for which no flows end for a port after that was of no use."""
+
 
 class EndableFlow(TimedFlow, Protocol):
     """What is needed of a flow here."""
@@ -72,6 +75,8 @@ class UdpFlows:
         self._capacity = context.capacity
         self.loops = LoopDetector(context)
         context.queue.on_shortage.append(self.shed)
+        self._in_vain_until = 0.0
+        """Until when no flows end for a port, as that was of no use."""
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
@@ -131,13 +136,21 @@ class UdpFlows:
 
     def free_ports(self) -> bool:
         """Note that a new flow got no port, and end other flows. Returns whether one has ended."""
-        self._capacity.ports_ran_out(self._context.reactor.now)
+        now = self._context.reactor.now
+        if now < self._in_vain_until:
+            return False
+        self._capacity.ports_ran_out(now)
         if not self._capacity.is_short_of_ports or not self._evict(SHED):
             return False
         # Before it is tried again: the ring keeps ports of closed sockets until the next turn.
         # Each new flow of this turn would end as many others, and get no port either.
         self._context.reactor.let_go()
         return True
+
+    def freed_in_vain(self) -> None:
+        """Note that there was no port even after flows had ended for it, as other programs have
+        them all. Otherwise six new flows would end four hundred, and none would begin."""
+        self._in_vain_until = self._context.reactor.now + _IN_VAIN
 
     def shed(self) -> None:
         """End the flows that are more than UDP's share, because TCP clients wait."""
