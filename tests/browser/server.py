@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import uvloop
+
 from uproxy.config.settings import Address
 from uproxy.core.report.history import HistoryView
 from uproxy.core.report.recent_events import EventView
@@ -46,7 +48,13 @@ def serving(
             ready.set()
             await asyncio.to_thread(ended.wait)
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    def run() -> None:
+        # As the program does. When a server closes, asyncio's own event loop leaves a connection
+        # open that it is just making (AssertionError in Server._attach).
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         assert ready.wait(_PATIENCE)

@@ -52,8 +52,9 @@ ELSEWHERE: Final = {
     "uproxy run": "tests/e2e/test_kubernetes.py runs it with a cluster",
     "uproxy run --lb-pool 192.168.1.240-192.168.1.250": "tests/netns has such pools",
 }
-_NOT_PASTED: Final = ("UPROXY_", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS")
-"""Variables that people do not have who follow the README: `make test ARGS=...` sets some."""
+_NOT_PASTED: Final = ("UPROXY_", "MAKE", "MFLAGS", "ARGS")
+"""What variables begin with that people do not have who follow the README: `make test ARGS=...`
+sets some."""
 ENVIRONMENT: Final = {
     **{name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASTED)},
     # As after `. .venv/bin/activate`.
