@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import uproxy
-from tests.deploy.builder import ROOT, Builder, index_hosts, pip_secrets, why_not
+from tests.deploy.builder import ROOT, Builder, index_addresses, pip_secrets, why_not
 from tests.e2e.program import PATIENCE, wait_for
 from tests.e2e.test_demo import free_offset
 from tests.io_uring import needs_io_uring
@@ -184,7 +184,7 @@ class TestFiles:
         assert not (files / "etc" / "pip.conf").exists()
 
     def test_nothing_of_a_secret_is_left(self, buildah: Builder, files: Path) -> None:
-        secrets = [MARK, *index_hosts()]
+        secrets = [MARK, *index_addresses()]
         read = [each for each in files.rglob("*") if each.is_file() and not each.is_symlink()]
         texts = ((each, each.read_bytes()) for each in read)
         assert [each for each, text in texts for word in secrets if word.encode() in text] == []
