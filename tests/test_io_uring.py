@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.pods import pod, visit
-from tests.e2e.program import endpoints, program, service, write
+from tests.e2e.engines import doctor_on_io_uring, engines_that_serve
 from tests.io_uring import REQUIRE
-from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 WITHOUT = [sys.executable, "-m", "tests.without_io_uring"]
-HERE = "127.0.0.1"
 NEEDS_IT = "tests/uring/test_loop.py::TestLoop::test_leaves_no_descriptor"
 RUNS_ON_EVERY_LOOP = "tests/dataplane/test_reactor.py::test_deferred_failures_are_caught"
 
@@ -56,22 +52,7 @@ def test_so_does_one_in_several_processes() -> None:
 
 
 def test_the_program_serves_without_it_and_the_doctor_says_why(tmp_path: Path) -> None:
-    port = free_port()
-    manifests = tmp_path / "manifests"
-    manifests.mkdir()
-    with pod("a") as a:
-        ports = [{"name": "main", "port": 80, "nodePort": port}]
-        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
-        with program(manifests, wrapper=WITHOUT) as running:
-            assert visit(HERE, port) == "a"
-            assert {each["engine"] for each in running.status()["workers"]} == {"epoll"}
-    doctor = subprocess.run(
-        [*WITHOUT, sys.executable, "-m", "uproxy.cli", "doctor", "-o", "json"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=ROOT,
-    )
-    (found,) = [each for each in json.loads(doctor.stdout) if each["check"] == "io_uring"]
+    assert engines_that_serve(WITHOUT, tmp_path) == {"epoll"}
+    found = doctor_on_io_uring(WITHOUT)
     assert found["result"] == "warn"
     assert found["text"].startswith("refused by a seccomp filter (Operation not permitted): ")

@@ -16,10 +16,8 @@ import pytest
 import yaml
 
 from tests.deploy.seccomp import LIBRARY
-from tests.e2e.pods import pod, visit
-from tests.e2e.program import endpoints, program, service, write
+from tests.e2e.engines import doctor_on_io_uring, engines_that_serve
 from tests.io_uring import needs_io_uring
-from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "deploy" / "seccomp"
@@ -27,7 +25,6 @@ DEFAULT = PROFILES / "containerd.json"
 OURS = PROFILES / "uproxy.json"
 ADD = PROFILES / "add_io_uring.py"
 INSTALL = PROFILES / "install.sh"
-HERE = "127.0.0.1"
 
 
 def rules(path: Path) -> set[tuple[str, str]]:
@@ -43,30 +40,6 @@ def rules(path: Path) -> set[tuple[str, str]]:
 
 def under(profile: Path, *command: str) -> list[str]:
     return [sys.executable, "-m", "tests.deploy.seccomp", str(profile), *command]
-
-
-def doctor_on_io_uring(profile: Path) -> dict[str, Any]:
-    done = subprocess.run(
-        under(profile, sys.executable, "-m", "uproxy.cli", "doctor", "-o", "json"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=ROOT,
-    )
-    (found,) = [each for each in json.loads(done.stdout) if each["check"] == "io_uring"]
-    return dict(found)
-
-
-def engines_that_serve(profile: Path, tmp_path: Path) -> set[str]:
-    port = free_port()
-    manifests = tmp_path / "manifests"
-    manifests.mkdir()
-    with pod("a") as a:
-        ports = [{"name": "main", "port": 80, "nodePort": port}]
-        write(manifests, "web.yaml", service("web", ports=ports), *endpoints("web", [a]))
-        with program(manifests, wrapper=under(profile)) as running:
-            assert visit(HERE, port) == "a"
-            return {each["engine"] for each in running.status()["workers"]}
 
 
 def test_it_is_the_default_profile_with_three_more_calls() -> None:
@@ -110,15 +83,15 @@ class TestLoaded:
             pytest.skip(f"needs {LIBRARY} (Debian: libseccomp2)")
 
     def test_under_the_default_profile_workers_use_epoll(self, tmp_path: Path) -> None:
-        assert engines_that_serve(DEFAULT, tmp_path) == {"epoll"}
-        found = doctor_on_io_uring(DEFAULT)
+        assert engines_that_serve(under(DEFAULT), tmp_path) == {"epoll"}
+        found = doctor_on_io_uring(under(DEFAULT))
         assert found["result"] == "warn"
         assert found["text"].startswith("refused by a seccomp filter (Operation not permitted)")
 
     @needs_io_uring
     def test_under_ours_they_use_io_uring(self, tmp_path: Path) -> None:
-        assert engines_that_serve(OURS, tmp_path) == {"io_uring"}
-        assert doctor_on_io_uring(OURS)["result"] == "ok"
+        assert engines_that_serve(under(OURS), tmp_path) == {"io_uring"}
+        assert doctor_on_io_uring(under(OURS))["result"] == "ok"
 
     @pytest.mark.parametrize(
         "attempt",
