@@ -36,3 +36,14 @@ def test_a_client_that_has_it_gets_it_in_no_encoding() -> None:
     answer = _ask(If_None_Match=tag, Accept_Encoding="gzip")
     assert (answer.status, answer.body) == (304, None)
     assert answer.headers["ETag"] == tag
+
+
+def test_a_client_that_refuses_gzip_gets_it_as_it_is() -> None:
+    answer = _ask(Accept_Encoding="gzip;q=0")
+    assert "Content-Encoding" not in answer.headers
+    assert answer.body == _BODY
+
+
+def test_caches_are_told_the_same_without_the_content() -> None:
+    tag = _ask().headers["ETag"]
+    assert _ask(If_None_Match=tag).headers["Vary"] == "Accept-Encoding"

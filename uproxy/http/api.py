@@ -28,6 +28,7 @@ from uproxy.core.report.status_format import (
 from uproxy.core.report.summary import summary_view
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.http.allowed_hosts import answers_to
+from uproxy.http.compression import compress
 from uproxy.http.long_answers import LongAnswers, Page
 from uproxy.http.metrics import metrics_page
 from uproxy.http.page_files import page_files
@@ -151,7 +152,7 @@ def _routes(
         view = status_view(found, wanted, labels)
         if wanted.backends:
             await add_ports(view, found.counters, ports_of)
-        return _answer(view)
+        return _answer(request, view)
 
     return page
 
@@ -162,7 +163,7 @@ def _flows(find: FindFlows) -> Page:
             wanted = parse_flow_filter(request.query)
         except ValueError as error:
             return web.Response(status=400, text=f"{error}\n", headers=_NOSNIFF)
-        return _answer(await find(wanted))
+        return _answer(request, await find(wanted))
 
     return page
 
@@ -181,23 +182,23 @@ def _history(history: Callable[[float], HistoryView]) -> Page:
             after = parse_after(request.query)
         except ValueError as error:
             return web.Response(status=400, text=f"{error}\n", headers=_NOSNIFF)
-        return _answer(history(after))
+        return _answer(request, history(after))
 
     return page
 
 
 def _services(service_labels: Callable[[], ServiceLabels]) -> Page:
-    async def page(_: web.Request) -> web.Response:
-        return _answer(ServiceNamesView(sorted(map(str, service_labels()))))
+    async def page(request: web.Request) -> web.Response:
+        return _answer(request, ServiceNamesView(sorted(map(str, service_labels()))))
 
     return page
 
 
-def _answer(view: msgspec.Struct) -> web.Response:
+def _answer(request: web.Request, view: msgspec.Struct) -> web.Response:
     response = web.Response(
         body=printable_json(msgspec.json.encode(view)),
         content_type="application/json",
         headers={**_NOSNIFF, **_FRESH},
     )
-    response.enable_compression()
+    compress(request, response)
     return response

@@ -21,5 +21,7 @@ def if_changed(request: web.Request, response: web.Response, tag: str = "") -> w
     response.etag = ETag(value=tag, is_weak=True)
     if all(each.value != tag for each in request.if_none_match or ()):
         return response
-    headers = {name: response.headers[name] for name in (hdrs.ETAG, hdrs.CACHE_CONTROL)}
+    # Those of the content that a 304 must have as well (RFC 9110, 15.4.5).
+    kept = (hdrs.ETAG, hdrs.CACHE_CONTROL, hdrs.VARY)
+    headers = {name: response.headers[name] for name in kept if name in response.headers}
     return web.Response(status=304, headers=headers)

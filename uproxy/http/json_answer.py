@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from uproxy.http.compression import accepts_gzip
 from uproxy.http.etags import if_changed, tag_of
 
 _LEVEL: Final = 1
@@ -31,7 +32,7 @@ class JsonAnswer:
         """The answer to a request; 304 if the client has it already."""
         plain = web.Response(body=self._body, content_type="application/json", headers=_HEADERS)
         response = if_changed(request, plain, self._tag)
-        if response is plain and "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):
+        if response is plain and accepts_gzip(request):
             response.body = self._compressed
             response.headers[hdrs.CONTENT_ENCODING] = "gzip"
         return response

@@ -28,6 +28,7 @@ from uproxy.core.report.status import FrontendState, Status
 from uproxy.core.report.telemetry import Telemetry
 from uproxy.core.route import ServicePortName
 from uproxy.http.backend_metrics import backend_metrics
+from uproxy.http.compression import compress
 from uproxy.http.flow_log_metrics import flow_log_metrics
 from uproxy.http.health_metrics import health_metrics
 from uproxy.http.load_balancer_metrics import load_balancer_metrics
@@ -51,7 +52,7 @@ def metrics_page(
         encode, content_type = _encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
         body = await asyncio.to_thread(encode, scrape)
         response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
-        response.enable_compression()
+        compress(request, response)
         return response
 
     return metrics

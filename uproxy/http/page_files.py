@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
+from uproxy.http.compression import compress
 from uproxy.http.etags import if_changed
 
 Page = Callable[[web.Request], Awaitable[web.Response]]
@@ -43,7 +44,7 @@ def _file(body: bytes, content_type: str) -> Page:
         response = web.Response(
             body=body, content_type=content_type, charset="utf-8", headers=_HEADERS
         )
-        response.enable_compression()
+        compress(request, response)
         return if_changed(request, response)
 
     return page
