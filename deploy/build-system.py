@@ -24,7 +24,7 @@ COMMANDS += ("readlink", "sleep")
 """uproxy calls ip and nft, and it is started by a shell script, as is what installs the profile."""
 
 LIBRARIES = ("libgcc_s.so.1",)
-"""What no file names: glibc loads it when a thread ends."""
+"""Libraries that no file names: glibc loads this one when a thread ends."""
 
 FILES = (
     "/etc/debian_version",
@@ -48,11 +48,11 @@ LEFT_OUT = (
     *("dbm", "_dbm.*", "sqlite3", "_sqlite3.*", "xmlrpc"),
     *("config-*", "EXTERNALLY-MANAGED"),
 )
-"""What the standard library has for developers, for screens, and for data bases."""
+"""Parts of the standard library for development, user interfaces and databases."""
 
 
 def copy(path: Path, root: Path) -> None:
-    """A file under its own name; a symbolic link stays one, and its target comes along."""
+    """Copy a file under its own name; a symbolic link stays one, and its target is copied, too."""
     target = root / path.relative_to("/")
     if target.is_symlink() or target.exists():
         return
@@ -99,7 +99,7 @@ def packages(root: Path) -> set[str]:
 
 
 def note_packages(root: Path) -> None:
-    """Scanners look for the versions here, as in distroless images; the licences belong to it."""
+    """Write the versions to where scanners look, as in distroless images; copy the licences."""
     status = root / "var/lib/dpkg/status.d"
     status.mkdir(parents=True)
     for package in sorted(packages(root)):

@@ -25,7 +25,8 @@ NEEDED: Final = (
     "tests/conftest.py",
     "uproxy/__init__.py",
 )
-"""What whoever packages uproxy for a distribution builds, tests and installs from the sdist."""
+"""What the sdist needs, so that people can package uproxy for a distribution: they build, test and
+install it from there."""
 
 UNWANTED: Final = (".venv", "__pycache__", ".git", ".mypy_cache", ".hypothesis", "dist", "build")
 
@@ -48,7 +49,7 @@ def check_built(found: Sequence[str], *wanted: str) -> Outcome:
     made = [each for each in found if each.endswith((".whl", ".tar.gz"))]
     problem = f"made {listed(made)} instead of {listed(missing)}" if missing else ""
     if problem:
-        problem += "; write __version__ as it is in names of archives"
+        problem += "; write __version__ as the names of archives have it"
     return judged("build", problem, "wheel and sdist are in dist/")
 
 
@@ -64,7 +65,7 @@ def check_sdist(names: Sequence[str], tracked: Iterable[str]) -> Outcome:
     if foreign:
         problem = f"has files that are not in the repository: {listed(foreign)}"
     if unwanted:
-        problem = f"has files that are made, not written: {listed(unwanted)}"
+        problem = f"has files that tools have made: {listed(unwanted)}"
     return judged("sdist", problem, f"{len(names)} files")
 
 

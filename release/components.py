@@ -23,15 +23,15 @@ ALLOWED: Final = frozenset(
         "Zlib",
     }
 )
-"""SPDX identifiers of licences under which a program with the Apache License may be distributed
-together with such a library. That of MPL-2.0 is for files: certifi is used as it is."""
+"""SPDX identifiers of licences under which a library may be distributed together with a program
+that has the Apache License. MPL-2.0 applies to single files: certifi is used without changes."""
 
 _CLASSIFIERS: Final = {
     "License :: OSI Approved :: Apache Software License": "Apache-2.0",
     "License :: OSI Approved :: MIT License": "MIT",
     "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
-"""Of packages whose metadata has no expression."""
+"""SPDX identifiers for packages whose metadata has a classifier, but no SPDX expression."""
 
 
 def licences(component: Mapping[str, Any]) -> Iterator[str]:
@@ -43,8 +43,8 @@ def licences(component: Mapping[str, Any]) -> Iterator[str]:
 
 
 def check_licences(bill: Mapping[str, Any]) -> Outcome:
-    """Every licence of every component has to be allowed: where there is a choice, people make
-    it."""
+    """Every licence of every component has to be allowed, even where a package offers a choice of
+    them: people have to make that choice."""
     problems, known = [], set()
     for each in bill["components"]:
         found = set(licences(each))

@@ -21,7 +21,7 @@ from release.outcome import Outcome, Result, judged
 _PATIENCE: Final = 60.0
 """Seconds until the examples have to be served."""
 _URL: Final = "http://127.0.0.1:30080/"
-"""Of a Service in examples/nodeport.yaml."""
+"""The address of a Service in examples/nodeport.yaml."""
 _ANSWER: Final = "You've hit "
 
 
@@ -82,7 +82,7 @@ def serving(program: Path, examples: Path, version: str) -> str:
         return f"--version says {' '.join(said)!r}, not {version}"
     with suppress(OSError), urllib.request.urlopen(_URL, timeout=5):
         return f"cannot be tried: another program answers at {_URL}"
-    # For its status and health, whose usual ports another uproxy may have.
+    # Another uproxy may have the usual ports of status and health.
     offset = str(free_offset((10249, 10256)))
     words = [str(program), "demo", "--backends", str(examples), "--port-offset", offset]
     # As on a machine where nothing else is installed, and from a directory without sources.

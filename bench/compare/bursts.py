@@ -26,7 +26,7 @@ _WIDTH = 64
 """Connections at a time."""
 _CONNECTIONS = 4 * _WIDTH
 _REQUESTS = 16
-"""On each of the connections that stay open."""
+"""Requests on each of the connections that stay open."""
 _BULK = 8
 _UDP_FLOWS = 50
 _UDP_SECONDS = 0.05
@@ -95,7 +95,7 @@ class Load(NamedTuple):
 
     begin: Callable[[Mapping[str, Place]], AbstractContextManager[Burst]]
     unit: str
-    """Of its cost."""
+    """The unit of its cost."""
 
 
 LOADS: Final[Mapping[str, Load]] = {

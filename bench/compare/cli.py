@@ -43,14 +43,14 @@ _SERVICES = ("http", "udp")
     "engines",
     multiple=True,
     type=click.Choice(list(ENGINES)),
-    help="Only workers with io_uring, or with epoll.",
+    help="Compare only workers with io_uring, or with epoll.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(0),
     default=180,
     show_default=True,
-    help="How long to measure; more time makes more rows decided.",
+    help="How long to measure; with more time, more rows get a verdict.",
 )
 @click.option(
     "--passes",
@@ -63,7 +63,7 @@ _SERVICES = ("http", "udp")
 @click.option(
     "--python",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Interpreter of NEWER, to compare two of them. It must have what uproxy depends on.",
+    help="Interpreter of NEWER, to compare two interpreters. It must have what uproxy depends on.",
 )
 def main(
     older: str,
@@ -84,14 +84,14 @@ def main(
     if not console.is_terminal:
         console = Console(width=160)
     rows = [Row(load, engine) for load in loads or LOADS for engine in engines or ENGINES]
-    # Leaves all contexts, so that nothing stays behind.
+    # This leaves all contexts, so that nothing stays behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     revisions = older, newer
     where = machine.machine()  # Before this process leaves one of the processors to uproxy.
     try:
         with kernel.priority(nice), ExitStack() as stack:
             directory = stack.enter_context(workspace())
-            # Packages may have to be downloaded, for which the network is needed that is left then.
+            # Packages may have to be downloaded, and the network is out of reach later.
             programs = [stack.enter_context(checked_out(each, directory)) for each in revisions]
             if python is not None:
                 programs[1] = replace(programs[1], interpreter=str(python))

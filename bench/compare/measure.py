@@ -21,7 +21,7 @@ ENGINES: Final[Mapping[str, tuple[str, ...]]] = {
     "io_uring": (),
     "epoll": ("--io-uring", "never"),
 }
-"""With the options that choose them."""
+"""The engines, with the options that choose them."""
 _STEADY: Final = ("--busy-poll", "never")
 """A worker that stays awake while the generator is busy would be charged for waiting."""
 _WARM_UP = 3
@@ -61,7 +61,7 @@ class Terms:
     descriptors: int
     own_network: bool
     processors: Sequence[int]
-    """Those of uproxy."""
+    """The processors that uproxy runs on."""
 
 
 @dataclass(slots=True)

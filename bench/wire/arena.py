@@ -93,7 +93,7 @@ class Arena:
         )
 
     def _start_all(self, scenario: Scenario, names: Sequence[str]) -> None:
-        """Before the first round, so that each of them is measured beside the same others."""
+        """Start all peers before the first round, so that the same others run beside each one."""
         for name in names if not scenario.fresh else ():
             self._say(f"{scenario.name}: starting {name}")
             with suppress(Unavailable, OSError):

@@ -115,7 +115,7 @@ class OnceLoad(UdpLoad):
         before it are not met again while they last."""
 
     def begin_flows(self) -> None:
-        """There is none to begin with."""
+        """Do nothing: each datagram begins a flow of its own."""
 
     def _turn(self, tally: Tally) -> None:
         if self._next == 0 and self._away <= _WINDOW - _BATCH:

@@ -29,7 +29,7 @@ class Program:
     """Files of uproxy, and the interpreter that runs them."""
 
     interpreter: str
-    """It has the dependencies."""
+    """It has the packages that uproxy depends on."""
     root: Path
     """The folder in which the package `uproxy` is."""
 

@@ -260,7 +260,7 @@ def test_output_onto_a_disk_that_is_full() -> None:
         )
     assert (done.returncode, done.stderr) == (
         2,
-        "uproxy: what is printed cannot be written: no space left on device\n",
+        "uproxy: the output cannot be written: no space left on device\n",
     )
 
 

@@ -64,7 +64,7 @@ def test_a_path_that_yaml_cannot_have(tmp_path: Path) -> None:
     done = run("--manifests", "\udcff", "--write-config-to", str(tmp_path / "c.yaml"))
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.endswith('\\udcff" is not UTF-8, so no YAML can have it; rename the file')
+    assert line.endswith('\\udcff" is not UTF-8, so YAML cannot contain it; rename the file')
     assert not (tmp_path / "c.yaml").exists()
 
 

@@ -51,7 +51,7 @@ class NotInstalled(SourceError):
 
 def require() -> None:
     """Raises NotInstalled where the library is missing. This imports nothing."""
-    # A hollow package has no spec, which `find_spec` takes for a fault.
+    # A hollow package has no spec, for which `find_spec` raises an error.
     if sys.modules.get(_ROOT) is None and importlib.util.find_spec(_ROOT) is None:
         advice = "pip install 'uproxy[cluster]'"
         raise NotInstalled(f"reading a cluster needs {_ROOT}, which is not installed: {advice}")

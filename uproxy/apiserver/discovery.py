@@ -33,8 +33,8 @@ def find_access(
     """The access by the kubeconfig or context that is given; else by this Pod's service account;
     else by $KUBECONFIG or ~/.kube/config.
 
-    None: none of these exists. Raises SourceError where one exists that cannot be used, or that
-    would be in vain because the library that reaches clusters is not installed.
+    None: none of these exists. Raises SourceError where one exists that cannot be used, or
+    where the library that reaches clusters is not installed.
     """
     access = _first_access(kubeconfig, context, environ, service_account)
     if access is not None:

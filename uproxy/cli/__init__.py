@@ -79,8 +79,8 @@ def uproxy() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Replace those that whoever started uproxy has closed. A socket would get their numbers, and
-    with them what a library writes to stderr."""
+    """Replace the standard streams that were closed when uproxy was started. Otherwise a socket
+    would get the number of one of them, and would receive what a library writes to stderr."""
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(opened, True)
     os.close(opened)
@@ -115,9 +115,9 @@ def main() -> None:
         click.echo(printable(f"uproxy: {error.format_message()}"), err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        # What is printed goes to a file that its reader has named. Others are dealt with elsewhere.
+        # The output may go to a file on a disk that is full. Other errors are handled elsewhere.
         if error.errno != errno.ENOSPC:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python tries once more when it ends.
-        click.echo("uproxy: what is printed cannot be written: no space left on device", err=True)
+        click.echo("uproxy: the output cannot be written: no space left on device", err=True)
         sys.exit(2)

@@ -17,7 +17,8 @@ from uproxy.text import logs
 log = logging.getLogger(__name__)
 
 _PATIENCE: Final = 0.5
-"""Seconds for a file that is a pipe. Nothing else is done meanwhile, and /livez does not answer."""
+"""Seconds to wait for a file that is a pipe. Nothing else is done in that time, and /livez does
+not answer."""
 
 
 class Reloading:

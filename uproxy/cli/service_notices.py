@@ -14,7 +14,7 @@ from uproxy.host import systemd
 from uproxy.host.systemd import ALIVE, READY, STOPPING, Systemd, notify_address, watchdog_time
 
 _PERIOD: Final = 10.0
-"""Seconds between two statuses, or less: a watchdog is fed three times in its time, so that one
+"""Seconds between two statuses, or less: a watchdog is fed three times in its period, so that one
 datagram may be lost."""
 
 
@@ -52,7 +52,7 @@ class ServiceNotices:
                     task.cancel()
 
     def reload(self, act: Callable[[], None]) -> None:
-        """Tell that a reload begins, carry it out, and tell that it is over."""
+        """Tell systemd that a reload begins, carry it out, and tell systemd that it is over."""
         if self._systemd is None or not self._ready:
             act()
             return
@@ -61,7 +61,7 @@ class ServiceNotices:
         self._systemd.tell(READY, self._status())
 
     def stopping(self) -> None:
-        """Tell that the end begins, and how long it may take."""
+        """Tell systemd that the program is stopping, and how long that may take."""
         if self._systemd is not None:
             # Flows get the time that was configured, whatever the unit says about it.
             timeout = self._daemon.config.drain_timeout
@@ -75,10 +75,10 @@ class ServiceNotices:
 
     async def _tell_status(self, to: Systemd) -> None:
         while True:
-            # A restart would cut the flows of all workers. So it is asked for where /livez would
-            # ask for it. This loop turns, or nothing would be sent; what is left to ask is whether
-            # changes are served, and whether there are workers. A single worker that hangs is
-            # replaced by the control process.
+            # A restart would cut the flows of all workers. So systemd restarts the program only
+            # where /livez would fail. That something is sent shows that the event loop runs; what
+            # remains to be checked is whether changes are served, and whether there are workers. A
+            # single worker that hangs is replaced by the control process.
             fed = [ALIVE] if self._daemon.status.health.alive(time.monotonic()) else []
             to.tell(self._status(), *fed)
             await asyncio.sleep(self._period)

@@ -137,7 +137,7 @@ def _first_lines(data: Mapping[str, Any]) -> str:
 
 
 def _refuse_nul(parts: Parts, value: Any) -> None:
-    """YAML can write this character. No file can be named so, and the kernel is never asked."""
+    """YAML can express this character, but no file name can contain it."""
     if any("\0" in str(each) for each in (value if isinstance(value, tuple) else (value,))):
         raise _Wrong(parts, "contains a NUL character; leave it out")
 

@@ -119,7 +119,7 @@ def _find_cluster(config: Config, requests: RequestTelemetry) -> KubernetesSourc
     try:
         api = _api(config, requests)
     except client_library.NotInstalled:
-        # Only an installation mends this, which a process that runs would not notice.
+        # Only installing the library helps, and a process that runs would not notice that.
         raise
     except SourceError as error:
         if config.state_dir is None or not has_snapshot(config.state_dir, config.node_name):

@@ -95,8 +95,8 @@ class FlowRecords:
     def find(self, wanted: RecordsWanted) -> Found:
         """The numbers of the records that are wanted, in order: 2 ms of work."""
         gone = max(self.number - KEPT, 0)
-        # Otherwise it is that of a former process with the same pid, as a container that is started
-        # again has it.
+        # A higher number comes from a former process with the same pid, which is common in a
+        # container that is started again.
         after = wanted.after if wanted.after <= self.number else 0
         found: Iterable[int] = range(max(gone, after) + 1, self.number + 1)
         if wanted.only_bad:

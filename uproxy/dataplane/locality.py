@@ -25,7 +25,7 @@ class Locality:
 
     def __init__(self) -> None:
         self.lowest_local_port = 0
-        """Of those that the kernel may choose for a socket. For a backend with a lower one,
+        """The lowest port that the kernel may choose for a socket. For a backend with a lower one,
         `is_self_connected` need not be asked: its system call takes 2.6 % of a short connection."""
         self._addresses: frozenset[str] = frozenset()
         self._networks = Networks(())

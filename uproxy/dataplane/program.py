@@ -96,7 +96,7 @@ class _Process:
         self._channel.close()
 
     def _report_cut_flows(self, worker: Worker) -> None:
-        """Say what became of the flows that this process has ended, if anybody still listens."""
+        """Report the flows that this process has ended, if the control process still reads."""
         try:
             worker.report()
             self._channel.flush_for(_LAST_MOMENTS)

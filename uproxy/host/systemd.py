@@ -1,4 +1,4 @@
-"""What a service of systemd tells it: that it serves, how it is doing, and that it is still alive.
+"""What a service tells systemd: that it serves, how it is doing, and that it is still alive.
 
 The protocol is that of sd_notify(3): datagrams with lines NAME=VALUE, to a socket that systemd
 names in the environment. Where it names none, nothing has to be told.
@@ -22,7 +22,7 @@ _LONGEST: Final = 200
 
 
 def notify_address(environ: Mapping[str, str]) -> str | None:
-    """The address of the socket of systemd; None: it wants to be told nothing."""
+    """The address of systemd's socket; None: systemd does not ask for notices."""
     name = environ.get("NOTIFY_SOCKET", "")
     if name.startswith("/"):
         return name
@@ -31,8 +31,8 @@ def notify_address(environ: Mapping[str, str]) -> str | None:
 
 
 def watchdog_time(environ: Mapping[str, str], pid: int) -> float | None:
-    """Seconds without ALIVE after which systemd restarts the process with this id; None: it does
-    not watch it."""
+    """Seconds without ALIVE after which systemd restarts the process with this id; None: systemd
+    does not watch this process."""
     # The variables are inherited; systemd watches the process that it has started only.
     if environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
@@ -48,13 +48,13 @@ def status(text: str) -> str:
 
 
 def reloading(monotonic: float) -> str:
-    """That the configuration is being read; READY follows. The time is for systemd 253 and later,
-    which tells by it that this is the answer to its own SIGHUP (Type=notify-reload)."""
+    """Says that the configuration is being read; READY follows. systemd 253 and later recognise by
+    the time that this is the answer to their own SIGHUP (Type=notify-reload)."""
     return f"RELOADING=1\nMONOTONIC_USEC={round(monotonic * 1e6)}"
 
 
 def more_time(seconds: float) -> str:
-    """That stopping may take so long from now on, whatever the unit allows."""
+    """Says that stopping may take so long from now on, whatever the unit allows."""
     return f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}"
 
 

@@ -93,7 +93,7 @@ def api_app(
         ("/api/v1/summary", long.shared(_summary(status, version, started))),
         ("/api/v1/history", _history(history)),
         ("/api/v1/services", long(_services(service_labels))),
-        # Not behind the others: a worker that hangs takes the patience of whoever asks.
+        # Not in one queue with the others, which a worker that hangs would keep waiting.
         ("/api/v1/flows", LongAnswers()(_flows(flows))),
     ):
         app.router.add_get(path, page)

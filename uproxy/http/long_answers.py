@@ -16,8 +16,8 @@ from uproxy.http.json_answer import JsonAnswer
 Page = Callable[[web.Request], Awaitable[web.Response]]
 
 _REST: Final = 1.0
-"""After each of them there is a pause of so many times what it took. A probe needs several
-iterations of the event loop; with a long answer in each of them and 100 open pages it took 2 s."""
+"""The pause after each answer, as a multiple of the time that it took. A probe needs several
+iterations of the event loop: with a long answer in each of them and 100 open pages it took 2 s."""
 
 
 class LongAnswers:
@@ -65,7 +65,7 @@ class LongAnswers:
 
 
 class _Shared:
-    """One page, and the answer that the clients are given that wait for it."""
+    """One page, and the answer that goes to all clients that wait for it."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class _Shared:
         finally:
             self._waiting -= 1
             if not self._waiting:
-                # It may have some megabytes.
+                # It may take several megabytes of memory.
                 self._answer = None
 
     async def _fresh(self, request: web.Request) -> web.Response:

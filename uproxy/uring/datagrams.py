@@ -30,7 +30,7 @@ class DatagramReceiver:
         self.count = count
         self.buffers = ring.add_buffers(count=count, size=BUFFER_SIZE)
         self.addresses = [self.buffers.address(bid) for bid in range(count)]
-        """Where each buffer begins. To look it up takes less than to compute it."""
+        """Where each buffer begins. Looking it up takes less time than computing it."""
         self._queue_sqe = ring.queue_sqe
 
     def add_callback(self, callback: CompletionCallback) -> int:

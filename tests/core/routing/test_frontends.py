@@ -182,7 +182,7 @@ def test_served_without_a_word(given: Service, frontends: set[str]) -> None:
         pytest.param(
             service("web", port(80, node_port=30080), ip="", type="NodePort"),
             {"serve_unallocated": True, "nodeport_addresses": ()},
-            "its nodePort is not served, as this node has no address of --nodeport-addresses",
+            "its nodePort is not served, as no address of this node is in --nodeport-addresses",
             id="no address for NodePorts",
         ),
         pytest.param(

@@ -52,8 +52,8 @@ def command(ctx: click.Context, /, **_: Any) -> None:
 
 
 def _reloads(ctx: click.Context) -> bool:
-    """Whether SIGHUP has a meaning: there is a file to read again, or to open again, or systemd has
-    started the program, where it is `systemctl reload`."""
+    """Whether SIGHUP means to reload: there is a file to read or to open again, or systemd has
+    started the program, and `systemctl reload` sends this signal."""
     reads = ctx.params["config"] is not None or ctx.params["flow_log"] not in ("", "-")
     return reads or notify_address(os.environ) is not None
 
@@ -68,7 +68,7 @@ def _write(config: Config, path: Path, ctx: click.Context) -> None:
     except UnicodeEncodeError as error:
         name = printable(error.object[:200])
         raise click.UsageError(
-            f'--write-config-to: "{name}" is not UTF-8, so no YAML can have it; rename the file',
+            f'--write-config-to: "{name}" is not UTF-8, so YAML cannot contain it; rename the file',
             ctx,
         ) from None
     log.info("the configuration is in %s", path)

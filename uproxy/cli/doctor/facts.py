@@ -96,7 +96,7 @@ class Machine:
     proxies: Sequence[str]
     """Other service proxies, by what they have left in the kernel."""
     own_ports: tuple[int, int]
-    """Those of metrics and health that uproxy has here, or would have."""
+    """The ports of metrics and health that uproxy uses here, or would use."""
     taken_ports: Mapping[int, str]
     """Those of `own_ports` that are taken, with what /proxyMode says there, or ""."""
     service_proxy_name: str
@@ -142,7 +142,7 @@ def examine() -> Machine:
 
 
 def own_ports(environ: Mapping[str, str]) -> tuple[int, int]:
-    """Those of metrics and health: in a Pod beside kube-proxy, variables move them."""
+    """The ports of metrics and health, which variables change in a Pod beside kube-proxy."""
     addresses = (
         (environ.get("UPROXY_METRICS_BIND_ADDRESS", ""), METRICS_PORT),
         (environ.get("UPROXY_HEALTHZ_BIND_ADDRESS", ""), HEALTHZ_PORT),
@@ -183,7 +183,7 @@ def has_pods(environ: Mapping[str, str], root: Path = Path("/")) -> bool:
         plugins = any((root / "etc/cni/net.d").glob("*.conf*"))
         return plugins or (root / "var/lib/kubelet").is_dir()
     except PermissionError:
-        # Only those who run pods have such directories, and many of them are for root only.
+        # Only machines that run pods have such directories, many of which only root may read.
         return True
 
 

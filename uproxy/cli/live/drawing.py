@@ -38,7 +38,7 @@ def _row(line: Line, width: int) -> str:
 
 def fitted(text: str, width: int) -> str:
     """Text of exactly this width: what does not fit ends in an ellipsis, and spaces fill the rest.
-    Colours stay; of all else only characters that are printable do."""
+    Colours stay; all other characters that are not printable are left out."""
     parts = _COLOUR.split(text)
     whole = _width("".join(filter(str.isprintable, "".join(parts[::2]))))
     if whole <= width:
@@ -49,7 +49,7 @@ def fitted(text: str, width: int) -> str:
 
 
 def _cut(parts: Sequence[str], room: int) -> Iterator[str]:
-    """The texts and colours, in turn, that `parts` are, up to the first character without room."""
+    """The texts and colours of `parts`, which alternate, up to the first character without room."""
     for number, part in enumerate(parts):
         if number % 2:
             yield part

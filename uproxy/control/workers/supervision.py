@@ -239,7 +239,7 @@ class Workers:
         finally:
             try:
                 if worker.ready.is_set():
-                    # A stopped process would end its flows, but could not say so before it goes on.
+                    # Not for ever: one that is stopped (SIGSTOP) reports nothing until it goes on.
                     await worker.end(self._periods.end)
             finally:
                 ending = await self._end(worker, process, sock)

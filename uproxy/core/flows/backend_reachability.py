@@ -113,7 +113,7 @@ class _Port:
 
     def taken(self, backend: Backend, now: float) -> None:
         """Bytes were sent over UDP, and were not refused. After a while this shows that a backend
-        is back: those of protocols without replies, such as syslog and statsd, show nothing else.
+        is back: with protocols without replies, such as syslog and statsd, nothing else shows it.
         """
         attempts = self.backends.get(backend)
         if attempts is None:

@@ -33,8 +33,8 @@ _LIMIT_LASTS: Final = 0.5
 """Seconds for which the limit that a refused descriptor has shown is believed."""
 
 _PORTS_LAST: Final = 10.0
-"""The same for the limit of UDP flows that a refused port has shown. To find the last free port of
-28,000 takes the kernel a millisecond, so it is not to be met often."""
+"""The same for the limit of UDP flows that a refused port has shown. The kernel takes a millisecond
+to find the last free port of 28,000, so the limit should not be reached often."""
 
 _UNCHECKED: Final = 64
 """Flows that may begin before room for them has to be computed again."""

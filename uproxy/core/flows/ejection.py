@@ -21,8 +21,8 @@ SET_ASIDE: Final = Backoff(initial=1.0, maximum=30.0)
 between: long enough that not every client loses time on a dead pod."""
 
 REMEMBERED: Final = 300.0
-"""Seconds after its last failure until a backend is one like any other. That of a UDP protocol
-without replies never shows that it is back."""
+"""Seconds after its last failure until a backend is treated like any other. A backend of a UDP
+protocol without replies never shows that it is back."""
 
 
 class Ejections:
@@ -99,5 +99,5 @@ class _Streak:
         self.ejections = 0
         """How often it was set aside for them."""
         self.last = 0.0
-        """When it has failed last, and was not aside."""
+        """When it last failed while it was not set aside."""
         self.until = 0.0

@@ -71,8 +71,8 @@ COMPLETE: Final = Ender.BOTH + Phase.COMPLETE
 GOOD: Final = frozenset({COMPLETE, Ender.KILLED + Phase.COMPLETE, Ender.IDLE + Phase.CONNECTING})
 """Codes of flows that have ended as they should. All others are bad.
 
-IC, which only UDP flows have, is among them: syslog and statsd have no replies, and their flows
-would hide those that have failed."""
+IC, which only UDP flows have, is good: syslog and statsd have no replies, and if their flows were
+bad, they would hide those that have failed."""
 
 _OWN_ERRORS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF})
 """A call was wrong, or the kernel refuses it whatever the other end does."""

@@ -104,7 +104,7 @@ class ProxyHealth:
         return self._answer(good, healthy, now=now, wall=wall, node_eligible=node_eligible)
 
     def alive(self, now: float) -> bool:
-        """Whether restarting the proxy could not help."""
+        """Whether the proxy works; if it does not, restarting it may help."""
         return not any(self._delays(now)) and not self._needs_restart()
 
     def livez(self, *, now: float, wall: float) -> HealthAnswer:

@@ -68,8 +68,8 @@ class History:
             active = sum(each.active for each in counters.values())
             if self.samples and wall <= self.samples[-1].time:
                 self.samples.clear()  # The clock was set back, so their times mean nothing.
-            # The counts of a Service are forgotten once it is removed. Without this, they would be
-            # missing in what all others have counted meanwhile.
+            # The counts of a Service are forgotten once it is removed. If they were still part of
+            # the older sum, they would be subtracted from what all others have counted since.
             known = [each for name, each in before.items() if name in counts]
             self.samples.append(
                 _sample(_sum(known), _sum(counts.values()), active, now - since, wall)
@@ -77,9 +77,9 @@ class History:
         self._before = now, counts
 
     def after(self, time: float) -> list[Sample]:
-        """The samples whose period ended later, in Unix seconds; the oldest comes first. All of
-        them, if that time has not come yet: whoever has got it from here has seen it before the
-        clock was set back, and would have to wait until then."""
+        """The samples whose period ended later, in Unix seconds; the oldest comes first. If that
+        time has not come yet, these are all samples: the client got that time before the clock was
+        set back, and would otherwise get no sample until then."""
         if self.samples and time > self.samples[-1].time:
             return list(self.samples)
         return [each for each in self.samples if each.time > time]

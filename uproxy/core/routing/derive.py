@@ -175,7 +175,7 @@ def _port_reasons(service: Service, options: RoutingOptions) -> Iterator[str]:
 def _nowhere(service: Service) -> str:
     """Why a Service has no frontend, though nothing is wrong with it."""
     if any(port.node_port for port in service.ports):
-        return "its nodePort is not served, as this node has no address of --nodeport-addresses"
+        return "its nodePort is not served, as no address of this node is in --nodeport-addresses"
     return NOWHERE
 
 

@@ -167,8 +167,8 @@ class FlowBackend(ABC):
     def _make_way(self, error: OSError) -> bool:
         """Whether a new flow can have the descriptor or the port of another one, which ends for it.
         A descriptor only where this process has no more (EMFILE): if the whole machine has none,
-        another process would be faster. A flow that moves ends no other: it has just given both
-        back."""
+        another process would take it first. A flow that moves ends no other one, because it has
+        just given back both its descriptor and its port."""
         if self.number:
             return False
         all_flows = self._listener.all_flows

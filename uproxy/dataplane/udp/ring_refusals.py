@@ -1,5 +1,5 @@
-"""What becomes of datagrams that the ring could not send, and of those that it cannot send as it
-would like to.
+"""What becomes of datagrams that the ring could not send, and of those that have to leave one at a
+time because their path takes no segments.
 
 What happens when a backend refuses is the same as for any flow (flow.py), except that the kernel
 reports it later. A send is queued, and counted at once; only a send that fails completes
@@ -56,9 +56,9 @@ class RingRefusals(UdpFlow):
         memory. The kernel looks both up when it is submitted."""
         self._most_forth = self._most_back = 0
         """How long segments may be towards the backend and towards the client; -1: the path has
-        refused segments. One datagram shows it, which is sent as a segment by a system call: that
-        of the ring would be known to have failed only when others are on their way, which would
-        overtake it."""
+        refused segments. A single datagram shows it, which is sent as a segment by a system call.
+        If the ring sent it, a failure would be known only when later datagrams are on their way,
+        and these would overtake it."""
 
     def _prove_segments(self, datagrams: Sequence[memoryview]) -> None:
         """Send datagrams of the client one at a time, behind what is queued, and find out by the

@@ -65,7 +65,7 @@ class RingSocket:
         self.merges = False
         """Whether several datagrams of a client may come in one message."""
         self.merge: Callable[[], None] = _nothing
-        """Lets them."""
+        """Lets them do so from now on."""
         self._messages = bytearray(BUFFER_COUNT * MESSAGE.size)
         """A message header for each buffer, for replies of wildcard listeners. The kernel reads it
         when the send is submitted. By then the buffer has no other reply, while one header for the

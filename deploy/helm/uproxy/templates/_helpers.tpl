@@ -60,7 +60,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toYaml $found }}
 {{- end }}
 
-{{/* What would be accepted, and would not work. */}}
+{{/* Values that Kubernetes would accept, but that would not work. */}}
 {{- define "uproxy.check" -}}
 {{- if and (not (include "uproxy.alongside" .)) (not .Values.apiServer.kubeletKubeconfig) (not .Values.apiServer.addresses) }}
 {{- fail "without kube-proxy, uproxy cannot reach the API server at its ClusterIP: give apiServer.kubeletKubeconfig, the path of kubelet's kubeconfig on the nodes, or apiServer.addresses" }}
