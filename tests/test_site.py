@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -21,10 +22,14 @@ IMPORTED: Final = re.compile(r"(?:url\(\s*[\"']?|@import\s+[\"'])(?:\w+:)?//")
 
 
 def build(source: Path, site: Path) -> subprocess.CompletedProcess[str]:
-    """What `make docs` does."""
+    """What `make docs` does, with messages that are the same wherever it is done.
+
+    Sphinx translates them, and colours them where CI is set, as GitHub does.
+    """
     options = ("--quiet", "--fail-on-warning", "--keep-going", "--conf-dir", source / "docs")
     command = (sys.executable, "-m", "sphinx", *options, source, site)
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    plain = {**os.environ, "NO_COLOR": "1", "LANGUAGE": "C", "LC_ALL": "C.UTF-8"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=plain)
 
 
 @pytest.fixture(scope="module")
