@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
+import uvloop
+
 from tests.fake_api.server import FakeApi
 
 T = TypeVar("T")
@@ -54,7 +56,9 @@ def in_thread(
 ) -> Iterator[ThreadedApi]:
     """Run a server until the context ends. Its thread stays in the context that `inside` makes: in
     a network namespace, for example."""
-    loop = asyncio.new_event_loop()
+    # When a server closes, asyncio's own event loop leaves a connection open that it is just making
+    # (AssertionError in Server._attach).
+    loop = uvloop.new_event_loop()
 
     def run() -> None:
         with inside():

@@ -216,7 +216,8 @@ class TestInterfaceSelector:
             wait_for("eth1", lambda: mac in questions.answering())
             lan.apply(advertisement(interfaces=["eth0"], nodeSelectors=[at("n1")]))
             wait_for("eth0", lambda: questions.answers[-1].mac == lan["n1"].mac)
-        wait_for("the status", lambda: statuses(lan)[0]["interfaces"] == [{"name": "eth0"}])
+        written = [[{"name": "eth0"}]]
+        wait_for("the status", lambda: [each["interfaces"] for each in statuses(lan)] == written)
 
     def test_specify_not_existing_interfaces(self, lan: Segment) -> None:
         lan.apply(advertisement(interfaces=["eth9"]))
