@@ -21,6 +21,7 @@ from uproxy.cli.output.hints import drop_meaning, hints
 from uproxy.core.flows.counters import DropReason
 from uproxy.core.report.status import ObjectStatus
 from uproxy.core.report.status_format import FrontendView
+from uproxy.core.routing.derive import NOWHERE
 
 WEB = "default/web"
 TWO = ["10.0.0.1:8080", "10.0.0.2:8080"]
@@ -382,6 +383,14 @@ def test_hints(each: FrontendView, words: list[str]) -> None:
 def test_hint_for_a_health_check_port() -> None:
     (hint,) = hints(WEB, [], [health_check(WEB, 1), health_check(WEB, 1, "in use")])
     assert "ss -Hptln 'sport = :32000'" in hint
+
+
+def test_hint_for_a_service_that_has_no_address() -> None:
+    view = status(services=[not_served(WEB, NOWHERE)])
+    said, empty, title, hint = explanation(view, WEB)
+    assert (said, empty, title) == (f"{WEB} is not served: {NOWHERE}.", "", "What to do:")
+    assert "type NodePort" in hint
+    assert "--lb" in hint
 
 
 @pytest.mark.parametrize("reason", list(DropReason))

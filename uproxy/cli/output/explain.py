@@ -52,7 +52,9 @@ def explanation(
     elsewhere = {each.frontend for each in served_elsewhere(status)}
     here = [each for each in status.frontends if each.frontend not in elsewhere]
     pods = pod_names(status.ports or ())
-    found = hints(service, here, status.health_checks, unannounced(status, service), pods)
+    # Rows about the load balancer say why uproxy gives it no address.
+    reasons = [] if rows else [each.reason for each in status.services]
+    found = hints(service, here, status.health_checks, unannounced(status, service), pods, reasons)
     if found:
         yield ""
         yield "What to do:"

@@ -11,6 +11,7 @@ from uproxy.core.protocols import TCP, UDP
 from uproxy.core.report.status import FrontendState
 from uproxy.core.report.status_format import FrontendView, HealthCheckView
 from uproxy.core.routing.annotations import PROXY_PROTOCOL
+from uproxy.core.routing.derive import NOWHERE
 
 _DROPS: Final = {
     DropReason.NO_BACKEND: "there was no backend that the client may use, for example because "
@@ -38,6 +39,11 @@ _DROPS: Final = {
 
 _NO_PODS: Final[Mapping[str, str]] = {}
 
+_GIVE_AN_ADDRESS: Final = (
+    "give it type NodePort or an externalIP. If it is of type LoadBalancer, uproxy gives it an "
+    "address when it is started with --lb (docs/load-balancer.md)"
+)
+
 _NC_OPTION: Final = {TCP: "", UDP: "u"}
 _SS_OPTION: Final = {TCP: "t", UDP: "u"}
 """How nc and ss are told a protocol. Another version of uproxy may know others."""
@@ -57,15 +63,18 @@ def hints(
     checks: Iterable[HealthCheckView],
     unannounced: Collection[str] = (),
     pods: Mapping[str, str] = _NO_PODS,
+    reasons: Collection[str] = (),
 ) -> list[str]:
     """What to check and what to do, each once; nothing if all is well. `unannounced` are addresses
-    that some node should announce, and none does. `pods` are names of pods by ADDRESS:PORT."""
+    that some node should announce, and none does. `pods` are names of pods by ADDRESS:PORT, and
+    `reasons` why the Service itself is not served."""
     # People copy commands from here, so names in them are quoted.
     namespace, name = map(quote, service.partition("/")[::2])
     frontends = tuple(frontends)
     # An address without a usable endpoint is announced by no node, whatever the node is like.
     paused = {each.address for each in frontends if each.state == FrontendState.PAUSED}
-    found = [
+    found = [_GIVE_AN_ADDRESS] if NOWHERE in reasons else []
+    found += [
         f"no node announces {each}, so no client finds it; on each node that should: uproxy doctor"
         for each in unannounced
         if each not in paused
