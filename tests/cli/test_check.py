@@ -192,6 +192,18 @@ def test_a_port_of_uproxy_itself(uproxy: Check, options: list[str], option: str)
     assert done.code == bool(option)
 
 
+def test_a_health_check_at_a_port_of_uproxy_itself(uproxy: Check) -> None:
+    local = "type: LoadBalancer, externalTrafficPolicy: Local,\n  healthCheckNodePort: 10249"
+    uproxy.write(web=SERVED.replace("type: NodePort", local))
+    done = uproxy("web.yaml", "--nodeport-addresses", "0.0.0.0/0")
+    line = (
+        "web.yaml:5: error: Service default/web: spec.healthCheckNodePort: "
+        "0.0.0.0:10249/TCP is a port of uproxy itself (--metrics-bind-address)"
+    )
+    assert line in done.out.splitlines()
+    assert done.code == 1
+
+
 def test_flags_and_the_file_decide_what_is_served(uproxy: Check) -> None:
     uproxy.write(web=SERVED.replace("type: NodePort", "externalIPs: [192.0.2.7]"))
     (uproxy.directory / "uproxy.conf").write_text(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.control.workers.world import WEB, eventually, route
-from uproxy.config.settings import Config
+from uproxy.config.settings import Address, Config
 from uproxy.control.environment import Environment
 from uproxy.control.port_conflicts import PortConflicts
 from uproxy.core.routing.retries import Failure
@@ -34,7 +34,9 @@ class Around:
             routes={each.frontend: each for each in self.routes}, health_checks={}
         )
         self.reconciler.served_once.set()
-        self.servers = [SimpleNamespace(name=name, reason="") for name in ("health", "metrics")]
+        self.servers = [
+            SimpleNamespace(name=name, reason="", bound=()) for name in ("health", "metrics")
+        ]
         self.config = Config(**settings)
         self.holders: dict[int, Holder] = {}
         self.answers = ""
@@ -164,6 +166,24 @@ async def test_a_health_check_port() -> None:
     around.holders = {7: Holder("nginx", 3, "root")}
     (note,) = await notes_of(around, lambda made: made.notes)
     assert note.startswith("nginx (process 3) has the port of the health check of default/web;")
+
+
+async def test_a_service_that_asks_for_a_port_of_this_uproxy_meets_no_other_uproxy() -> None:
+    around = Around(metrics_address=Address("127.0.0.1", 2))
+    around.fail(1, 2)
+    around.reconciler.health_check_failures = {"default/web": TAKEN}
+    around.reconciler.table.health_checks = {"default/web": SimpleNamespace(port=10256)}
+    around.servers[0].bound = (Address("::", 10256),)
+    around.servers[1].bound = (Address("127.0.0.1", 2),)
+    around.holders, around.answers = {1: Holder(user="root"), 2: Holder(user="root")}, "uproxy"
+    assert await notes_of(around, lambda made: made.notes) == [
+        f"a process of the user root has the port of 127.0.0.1:1/TCP for {WEB}; as root, ss -ltnup "
+        "says which process has them; uproxy keeps trying",
+        f"the metrics address of this uproxy has the port of 127.0.0.1:2/TCP for {WEB}; give it "
+        "another port (--metrics-bind-address), or give the Service another one",
+        "the health address of this uproxy has the port of the health check of default/web; give "
+        "it another port (--healthz-bind-address), or give the Service another one",
+    ]
 
 
 async def test_rules_of_a_kube_proxy_unless_it_leaves_our_services_alone(

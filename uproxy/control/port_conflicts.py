@@ -14,7 +14,7 @@ from uproxy.control.daemon import Daemon
 from uproxy.control.environment import Environment
 from uproxy.control.http_servers import HEALTH, METRICS
 from uproxy.core.protocols import TCP
-from uproxy.core.report.port_conflicts import Taken, conflict_text, rules_text
+from uproxy.core.report.port_conflicts import Taken, conflict_text, own_port_text, rules_text
 from uproxy.host.port_holders import KUBE_PROXY, UPROXY, Holder, Port
 from uproxy.net.listening import is_taken
 
@@ -34,6 +34,13 @@ class _Need(NamedTuple):
     port: Port
     name: str
     is_frontend: bool
+
+
+class _OwnServer(NamedTuple):
+    """A server of this uproxy has the port: that of the health address, or of the metrics
+    address."""
+
+    name: str
 
 
 class PortConflicts:
@@ -84,10 +91,13 @@ class PortConflicts:
         except Exception:
             log.exception("cannot find out who has the ports that are in use")
             return
-        by_holder: dict[Holder, list[_Need]] = {}
+        own = self._own_ports()
+        by_holder: dict[Holder | _OwnServer, list[_Need]] = {}
         for need in sorted(needs):
-            by_holder.setdefault(holders.get(need.port, Holder()), []).append(need)
-        self._kube_proxy_told = any(each.program == KUBE_PROXY for each in by_holder)
+            holder = holders.get(need.port, Holder())
+            known = holder if holder.program else own.get(need.port, holder)
+            by_holder.setdefault(known, []).append(need)
+        self._kube_proxy_told = any(each.program == KUBE_PROXY for each in holders.values())
         apart = bool(self._daemon.config.service_proxy_name)
         self._conflicts = [
             _text(holder, theirs, apart=apart) for holder, theirs in by_holder.items()
@@ -111,6 +121,8 @@ class PortConflicts:
         metrics = Port(TCP, address.port) if address is not None else None
         if address is None or metrics not in found or found[metrics].program:
             return found
+        if metrics in self._own_ports():
+            return found  # This uproxy would answer itself.
         program = self._ask(_reachable(address), address.port)
         servers = {need.port for need in needs if not need.is_frontend}
         for port, holder in found.items():
@@ -118,6 +130,14 @@ class PortConflicts:
             if not holder.program and (program == UPROXY or port in servers):
                 found[port] = holder._replace(program=program)
         return found
+
+    def _own_ports(self) -> Mapping[Port, _OwnServer]:
+        """Those at which servers of this uproxy listen. A Service may ask for one of them."""
+        return {
+            Port(TCP, address.port): _OwnServer(server.name)
+            for server in self._daemon.servers
+            for address in server.bound
+        }
 
     def _needs(self) -> Iterator[_Need]:
         reconciler = self._daemon.reconciler
@@ -138,11 +158,13 @@ class PortConflicts:
                 )
 
 
-def _text(holder: Holder, needs: Sequence[_Need], *, apart: bool) -> str:
+def _text(holder: Holder | _OwnServer, needs: Sequence[_Need], *, apart: bool) -> str:
     taken = Taken(
         [each.name for each in needs if each.is_frontend],
         [each.name for each in needs if not each.is_frontend],
     )
+    if isinstance(holder, _OwnServer):
+        return own_port_text(holder.name, taken)
     return conflict_text(*holder, taken, apart=apart)
 
 

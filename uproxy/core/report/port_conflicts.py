@@ -35,6 +35,15 @@ def conflict_text(
     return f"{has}; {_advice(program, taken)}"
 
 
+def own_port_text(server: str, taken: Taken) -> str:
+    """A server of this uproxy has the ports; `server`: "health" or "metrics"."""
+    option = f"--{'healthz' if server == 'health' else server}-bind-address"
+    return (
+        f"the {server} address of this uproxy has {_what(taken)}; give it another port ({option}), "
+        "or give the Service another one"
+    )
+
+
 def rules_text(found: str) -> str:
     """A kube-proxy, or what one has left, that was found by its rules."""
     return f"{found} serves Services on this node, too; {_RULES}"

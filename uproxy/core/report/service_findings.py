@@ -23,6 +23,7 @@ from uproxy.core.routing.port_backends import NO_ENDPOINTS, NOT_LOCAL, NOT_READY
 from uproxy.core.routing.table import RoutingTable
 
 _WILDCARDS: Final = frozenset(ANY.values())
+_HEALTH_CHECK_FIELD: Final = "spec.healthCheckNodePort"
 _ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 
 
@@ -151,12 +152,22 @@ class _About:
             yield from self._port(port, those)
 
     def taken(self, own_ports: Mapping[Frontend, str]) -> Iterator[Finding]:
-        """Frontends at ports of uproxy's own."""
-        for route in self._wanted.routes if self._wanted is not None and own_ports else ():
+        """Frontends, and places of the health check, at ports of uproxy's own."""
+        for frontend, field in self._listening() if own_ports else ():
             for own, option in own_ports.items():
-                if _meet(route.frontend, own):
-                    reason = f"{route.frontend} is a port of uproxy itself ({option})"
-                    yield self._finding(_ERROR, reason, _port_field(self._service, route.owner))
+                if _meet(frontend, own):
+                    reason = f"{frontend} is a port of uproxy itself ({option})"
+                    yield self._finding(_ERROR, reason, field)
+
+    def _listening(self) -> Iterator[tuple[Frontend, str]]:
+        """Where something is to listen for the Service, and the field that asks for it."""
+        if self._wanted is None:
+            return
+        for route in self._wanted.routes:
+            yield route.frontend, _port_field(self._service, route.owner)
+        check = self._wanted.health_check
+        for frontend in check.frontends if check is not None else ():
+            yield frontend, _HEALTH_CHECK_FIELD
 
     def _port(self, port: ServicePortName, routes: Sequence[Route]) -> Iterator[Finding]:
         by_reason: dict[str, list[Route]] = {}
@@ -203,7 +214,7 @@ class _About:
 def _field_of(request: FrontendRequest, state: ClusterState) -> str:
     """The field that asks for a frontend."""
     if request.owner.port == HEALTH_CHECK_PORT:
-        return "spec.healthCheckNodePort"
+        return _HEALTH_CHECK_FIELD
     service = state.service(request.service)
     if service is None or not isinstance(request.want, Route):
         return ""

@@ -199,6 +199,8 @@ def _lines(obj: Object, item: _Item) -> Iterator[tuple[str, int]]:
     if not isinstance(obj, Service):
         return
     fields: list[Parts] = [("spec", "ports", index) for index in range(len(obj.ports))]
+    if obj.spec.health_check_node_port:
+        fields.append(("spec", "healthCheckNodePort"))
     names = obj.metadata.annotations or ()
     fields += [("metadata", "annotations", name) for name in names if name.startswith(PREFIX)]
     for field in fields:
