@@ -38,7 +38,9 @@ FURTHER: Final = (
         (
             Change(FLOW, "            tally.client_bytes += count\n", ""),
             Change(
-                FLOW, "        tally.client_bytes += count\n        direction", "        direction"
+                FLOW,
+                "        tally.client_bytes += count\n        count = backend_bytes",
+                "        count = backend_bytes",
             ),
         ),
     ),

@@ -42,8 +42,8 @@ class EpollDirection:
     """Bytes that are read from `sock` and given to the peer's socket."""
 
     __slots__ = ("buffer", "closed", "deferred", "eof", "fd", "full_reads", "held", "owner", "peer",
-                 "peer_blocked", "recv_into", "reported", "send", "shared", "slow_path", "sock",
-                 "splice", "splices", "total", "view")  # fmt: skip
+                 "peer_blocked", "reported", "shared", "slow_path", "sock", "splice", "splices",
+                 "target", "total", "view")  # fmt: skip
 
     peer: EpollDirection
     """The opposite direction; gone when closed, so that no reference cycle stays."""
@@ -53,8 +53,7 @@ class EpollDirection:
         self.owner = owner
         self.sock = sock
         self.fd = sock.fileno()
-        self.recv_into = sock.recv_into
-        self.send = target.send
+        self.target = target
         self.buffer, self.view = shared.buffer, shared.view
         self.total = 0
         """Bytes read."""
@@ -147,7 +146,7 @@ class EpollDirection:
             # shutdown sends below, and both go out in one packet: a recv and a packet less.
             flags = SEND_LAST_FLAGS
         try:
-            count = self.recv_into(self.buffer, 0, RECV_FLAGS)
+            count = self.sock.recv_into(self.buffer, 0, RECV_FLAGS)
         except BlockingIOError:
             return
         except OSError as error:
@@ -159,7 +158,7 @@ class EpollDirection:
             # second recv that would only say EAGAIN.
             self.total += count
             try:
-                sent = self.send(self.view[:count], flags)
+                sent = self.target.send(self.view[:count], flags)
             except OSError as error:
                 self._refused(error, count)
                 return
@@ -193,7 +192,7 @@ class EpollDirection:
         """Deliver what the peer did not take before, then read on."""
         if self.held is not None:
             try:
-                sent = self.send(self.held, SEND_FLAGS)
+                sent = self.target.send(self.held, SEND_FLAGS)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -246,7 +245,7 @@ class EpollDirection:
     def _copy(self) -> bool:
         """One read and its delivery. Returns whether there may be more."""
         try:
-            count = self.recv_into(self.buffer, 0, RECV_FLAGS)
+            count = self.sock.recv_into(self.buffer, 0, RECV_FLAGS)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -262,7 +261,7 @@ class EpollDirection:
         self.total += count
         self.full_reads = self.full_reads + 1 if count == BUFFER else 0
         try:
-            sent = self.send(self.view[:count], SEND_FLAGS)
+            sent = self.target.send(self.view[:count], SEND_FLAGS)
         except OSError as error:
             self._refused(error, count)
             return False

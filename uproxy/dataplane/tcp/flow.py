@@ -218,16 +218,14 @@ class Flow:
         # What `_let_go` does, in the same order, in a third of the calls: most flows end here.
         self.ended = True
         counters, tally = self.port.counters, self.tally
-        direction = mover.from_client
-        count = direction.total - direction.reported  # Nothing is pending.
+        from_client, from_backend = mover.from_client, mover.from_backend
+        client_bytes, backend_bytes = from_client.total, from_backend.total  # Nothing is pending.
+        count = client_bytes - from_client.reported
         counters.client_bytes += count
         tally.client_bytes += count
-        direction.reported = direction.total
-        direction = mover.from_backend
-        count = direction.total - direction.reported
+        count = backend_bytes - from_backend.reported
         counters.backend_bytes += count
         tally.backend_bytes += count
-        direction.reported = direction.total
         listener = self.listener
         records, route = listener.context.records, self.route
         now = records.monotonic()
@@ -240,10 +238,11 @@ class Flow:
             records.backends[at] = self.dialed
             _PACK(
                 records.completed, at * _SIZE, self.began, now, self.answered,
-                mover.from_client.reported, direction.reported, self.address[1], self.attempt,
+                client_bytes, backend_bytes, self.address[1], self.attempt,
                 self.client.encode(),
             )  # fmt: skip
         else:
+            from_client.reported, from_backend.reported = client_bytes, backend_bytes
             self._record(COMPLETE, "")
         tally.active -= 1
         counters.active -= 1

@@ -8,7 +8,7 @@ see the reply before the reset (tests/dataplane/tcp/test_conformance.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from _socket import socket as Socket
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -25,8 +25,9 @@ class Replying(Protocol):
     total: int
     held: memoryview | None
     shared: SharedBuffers
-    recv_into: Callable[..., int]
-    send: Callable[..., int]
+    sock: Socket
+    target: Socket
+    """The socket of the peer."""
 
     @property
     def pending(self) -> int: ...
@@ -37,15 +38,16 @@ def pass_on_last_reply(direction: Replying) -> None:
     shared = direction.shared
     with suppress(OSError):
         if direction.held is not None:
-            direction.held = direction.held[direction.send(direction.held, SEND_FLAGS) :] or None
+            sent = direction.target.send(direction.held, SEND_FLAGS)
+            direction.held = direction.held[sent:] or None
         for _ in range(READS):
             # What is read here must not overtake what waits, in `held` or in a pipe.
             if direction.pending:
                 return
-            count = direction.recv_into(shared.buffer, 0, RECV_FLAGS)
+            count = direction.sock.recv_into(shared.buffer, 0, RECV_FLAGS)
             if not count:
                 return
-            sent = direction.send(shared.view[:count], SEND_FLAGS)
+            sent = direction.target.send(shared.view[:count], SEND_FLAGS)
             # Not `count`: the rest is lost, as the flow ends here, and would count as delivered.
             direction.total += sent
             if sent < count:
