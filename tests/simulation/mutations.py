@@ -72,14 +72,8 @@ KNOWN: Final = (
         "holds-what-has-come",
         "A multishot receive takes all that has arrived, however slow the receiver is.",
         RING,
-        """            head, limit = OP_RECV_MULTISHOT, RECV_LIMIT + 1 - BUFFER_SIZE << 32
-        else:
-            head, limit = OP_RECV, 0
-""",
-        """            head, limit = OP_RECV_MULTISHOT, 0
-        else:
-            head, limit = OP_RECV_MULTISHOT, 0
-""",
+        "        head, limit = _LIMITED if self.recv_limit_supported else _UNLIMITED\n",
+        "        head, limit = OP_RECV_MULTISHOT, 0\n",
     ),
     one(
         "more-follows-anywhere",

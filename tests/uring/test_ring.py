@@ -16,11 +16,11 @@ from uproxy.uring.abi import (
     CQE_F_BUFFER,
     SEND_INCOMPLETE,
     USER_DATA_IGNORED,
+    USER_DATA_SEND,
     errno_of,
 )
 from uproxy.uring.queues import Queues
 from uproxy.uring.ring import BUFFER_COUNT, Ring
-from uproxy.uring.submission_queue import send_sqe
 
 pytestmark = needs_io_uring
 
@@ -38,7 +38,8 @@ class TestRing:
                 if completion & SEND_INCOMPLETE:
                     told.append(errno_of(completion))
                 else:
-                    ring.send(send_sqe(far.fileno(), user_data), completion >> CQE_BUFFER_SHIFT, 5)
+                    bid = completion >> CQE_BUFFER_SHIFT
+                    ring.send(far.fileno(), user_data | USER_DATA_SEND, bid, 5)
 
             user_data = ring.add_callback(arrived)
             receive_all(ring, source.fileno(), user_data)
@@ -69,9 +70,9 @@ class TestRing:
             ring.recv_limit_supported = False
             for operation in (first, {"send": "receive", "receive": "send"}[first]):
                 if operation == "send":
-                    ring.send(send_sqe(near.fileno(), user_data), 0, 5)
+                    ring.send(near.fileno(), user_data | USER_DATA_SEND, 0, 5)
                 else:
-                    ring.recv(near.fileno(), user_data, poll_first=True)
+                    ring.recv(near.fileno(), user_data, True)
             ring.submit_and_wait(1)
             ring.submit_and_wait(0)
             assert told == ["send", "receive"]
@@ -98,17 +99,17 @@ class TestRing:
             sink.bind(("127.0.0.1", 0))
             other.connect(sink.getsockname())
             sink.setblocking(False)
-            mine, others = (send_sqe(each.fileno(), USER_DATA_IGNORED) for each in (near, other))
-            number = ring.send(mine, 0, 5)
+            number = ring.send(near.fileno(), USER_DATA_IGNORED, 0, 5)
             ring.submit()
             for _ in range(queues.sq_mask):
                 ring.cancel(1)
             ring.submit()
-            assert ring.send(others, 1, 5) & queues.sq_mask == number & queues.sq_mask
+            place = ring.send(other.fileno(), USER_DATA_IGNORED, 1, 5) & queues.sq_mask
+            assert place == number & queues.sq_mask
             ring.set_msg_more(number)
             ring.submit()
             assert len(sink.recv(100)) == 5  # One that waits for more does not leave.
-            ring.set_msg_more(ring.send(others, 1, 5))
+            ring.set_msg_more(ring.send(other.fileno(), USER_DATA_IGNORED, 1, 5))
             ring.submit()
             with pytest.raises(BlockingIOError):
                 sink.recv(100)
@@ -151,7 +152,8 @@ class TestRing:
 
         try:
             self.fill(near)
-            ring.send(send_sqe(near.fileno(), ring.add_callback(bad)), 0, 5)
+            sender = ring.add_callback(bad) | USER_DATA_SEND
+            ring.send(near.fileno(), sender, 0, 5)
             ring.submit_and_wait(0)
             assert failures == [bad]
         finally:

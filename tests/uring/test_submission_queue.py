@@ -14,7 +14,6 @@ from tests.uring.kernels import Refusing
 from tests.uring.rings import receive_all
 from uproxy.uring.abi import USER_DATA_IGNORED
 from uproxy.uring.ring import Ring
-from uproxy.uring.submission_queue import send_sqe
 
 pytestmark = needs_io_uring
 
@@ -65,7 +64,7 @@ class TestRefusals:
         near, far = socket.socketpair()
         with near, far:
             far.setblocking(False)
-            refused.ring.send(send_sqe(near.fileno(), USER_DATA_IGNORED), 0, 5)
+            refused.ring.send(near.fileno(), USER_DATA_IGNORED, 0, 5)
             refused.queues.refusals = 3
             refused.ring.submit()
             assert len(far.recv(100)) == 5
@@ -110,7 +109,7 @@ class TestRefusals:
         with near, far:
             far.setblocking(False)
             for _ in range(3):
-                ring.send(send_sqe(near.fileno(), USER_DATA_IGNORED), 0, 5)
+                ring.send(near.fileno(), USER_DATA_IGNORED, 0, 5)
             refused.queues.refusals, refused.queues.most = 3, 2
             ring.submit_and_wait(1)
             assert len(far.recv(100)) == 15
@@ -122,7 +121,7 @@ class TestRefusals:
         with near, far:
             far.setblocking(False)
             for _ in range(len(refused.queues.sqes) // 64):
-                ring.send(send_sqe(near.fileno(), USER_DATA_IGNORED), 0, 1)
+                ring.send(near.fileno(), USER_DATA_IGNORED, 0, 1)
             refused.queues.refusals = 1 << 30
             for operation in (ring.submit, lambda: ring.cancel(1), lambda: ring.submit_and_wait(1)):
                 with pytest.raises(OSError, match="keeps refusing what is queued"):

@@ -30,16 +30,15 @@ Linked SQEs, bundles, registered files and SQPOLL are not used.
 An echo of one message (tests/uring/test_package.py runs it):
 
     >>> import socket
-    >>> from uproxy.uring.abi import CQE_BUFFER_SHIFT, CQE_RES
+    >>> from uproxy.uring.abi import CQE_BUFFER_SHIFT, CQE_RES, USER_DATA_SEND
     >>> from uproxy.uring.ring import Ring
-    >>> from uproxy.uring.submission_queue import send_sqe
     >>> ring = Ring()
     >>> ring.recv_limit_supported = False  # As before Linux 6.17: a receive for each message.
     >>> near, far = socket.socketpair()
     >>> def arrived(completion: int) -> None:
-    ...     ring.send(answer, completion >> CQE_BUFFER_SHIFT, completion & CQE_RES)
+    ...     bid, count = completion >> CQE_BUFFER_SHIFT, completion & CQE_RES
+    ...     ring.send(near.fileno(), user_data | USER_DATA_SEND, bid, count)
     >>> user_data = ring.add_callback(arrived)
-    >>> answer = send_sqe(near.fileno(), user_data)
     >>> ring.recv(near.fileno(), user_data)
     >>> far.send(b"hello")
     5

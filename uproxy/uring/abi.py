@@ -94,10 +94,11 @@ OP_TIMEOUT: Final = 11
 
 TIMEOUT_ABS: Final = 1 << 32
 _MSG_DONTWAIT, _MSG_WAITALL, _MSG_NOSIGNAL = 0x40, 0x100, 0x4000
-STREAM_SEND_FLAGS: Final = (_MSG_DONTWAIT | _MSG_WAITALL | _MSG_NOSIGNAL) << 32
+STREAM_SEND_FLAGS: Final = _MSG_DONTWAIT | _MSG_WAITALL | _MSG_NOSIGNAL
 """With MSG_DONTWAIT a send to a full socket fails with EAGAIN in place of waiting in the kernel.
 With MSG_WAITALL one of which only a part was taken counts as failed, too: its CQE is not skipped,
-and its result is the number of bytes that were taken."""
+and its result is the number of bytes that were taken. Not shifted, as SEND_SQE has these flags by
+themselves."""
 DATAGRAM_SEND_FLAGS: Final = (_MSG_DONTWAIT | _MSG_NOSIGNAL) << 32
 """A datagram is taken as a whole or not at all, so MSG_WAITALL has nothing to say."""
 MSG_MORE: Final = 0x8000 << 32
@@ -105,6 +106,12 @@ MSG_MORE: Final = 0x8000 << 32
 SQE: Final = struct.Struct("=QQQQQQ16x")
 """struct io_uring_sqe. Packing writes the padding, too, so nothing stays of an earlier
 operation."""
+
+SEND_SQE: Final = struct.Struct("=Ii8xQIIQ24x")
+"""The same for a send to a stream: head, fd, address, len, MSG_*, user_data. Halves of a word are
+packed by themselves, so Python need not join them."""
+RECV_SQE: Final = struct.Struct("=Ii24xQII16x")
+"""The same for a receive: head, fd, user_data, bgid, optlen."""
 
 
 def errno_of(completion: int) -> int:

@@ -40,10 +40,10 @@ from uproxy.uring.abi import (
     OP_RECV,
     OP_RECV_MULTISHOT,
     OP_TIMEOUT,
+    RECV_SQE,
     RECVSEND_POLL_FIRST,
     SEND_INCOMPLETE,
     SQ_CQ_OVERFLOW,
-    SQE,
     TIMEOUT_ABS,
     U32,
     USER_DATA_BID,
@@ -71,6 +71,11 @@ RECV_LIMIT: Final = 4 * BUFFER_SIZE - 1
 can make us hold. The kernel stops behind the message that reaches what it was told, so it is told a
 buffer less. (Simulation: holds-what-has-come. Without a limit, a thousand slow receivers took
 0.38 MiB each: decision 0007.)"""
+
+_LIMITED: Final = OP_RECV_MULTISHOT, RECV_LIMIT + 1 - BUFFER_SIZE
+_UNLIMITED: Final = OP_RECV, 0
+"""Head and optlen of a receive."""
+_pack_recv: Final = RECV_SQE.pack_into
 
 logger = logging.getLogger(__name__)
 
@@ -131,19 +136,17 @@ class Ring(SubmissionQueue):
         self._buffer_rings.append(made)
         return made
 
-    def recv(self, fd: int, user_data: int, *, poll_first: bool = False) -> None:
+    def recv(self, fd: int, user_data: int, poll_first: bool = False) -> None:
         """Call back for what a stream socket receives, up to RECV_LIMIT, until a completion without
         CQE_F_MORE. `poll_first` is for a socket that is expected to be empty."""
-        if self.recv_limit_supported:
-            head, limit = OP_RECV_MULTISHOT, RECV_LIMIT + 1 - BUFFER_SIZE << 32
-        else:
-            head, limit = OP_RECV, 0
-        head |= RECVSEND_POLL_FIRST * poll_first | fd << 32
+        head, limit = _LIMITED if self.recv_limit_supported else _UNLIMITED
+        if poll_first:
+            head |= RECVSEND_POLL_FIRST
         # As `queue_sqe`, without the call: each flow has two, or one for each message.
         tail = self._sq_tail
         if tail - self.submitted > self.sq_mask:
             self.submit()
-        SQE.pack_into(self.sqes, (tail & self.sq_mask) << 6, head, 0, 0, 0, user_data, limit)
+        _pack_recv(self.sqes, (tail & self.sq_mask) << 6, head, fd, user_data, 0, limit)
         self._sq_tail = tail + 1
 
     def poll_add(self, fd: int, events: int, callback: CompletionCallback) -> int:

@@ -18,12 +18,12 @@ from uproxy.uring.abi import (
     MSG_MORE,
     OP_ASYNC_CANCEL,
     OP_SEND,
+    SEND_SQE,
     SQ_TASKRUN,
     SQE,
     STREAM_SEND_FLAGS,
     U32,
     USER_DATA_IGNORED,
-    USER_DATA_SEND,
 )
 from uproxy.uring.buffers import BufferRing
 from uproxy.uring.queues import RingQueues
@@ -31,6 +31,8 @@ from uproxy.uring.queues import RingQueues
 REFUSALS: Final = 2000
 """How often in a row the kernel may take nothing, for lack of memory, a millisecond or more apart.
 A worker that has waited that long is better replaced."""
+
+_pack_send: Final = SEND_SQE.pack_into
 
 logger = logging.getLogger(__name__)
 
@@ -75,20 +77,17 @@ class SubmissionQueue:
         self._sq_tail = tail + 1
         return tail
 
-    def send(self, sqe: bytes, bid: int, count: int) -> int:
-        """Queue a `send_sqe` of the first bytes of a buffer, which is given back when the send is
-        decided. Returns the number of the SQE, for `set_msg_more`.
-
-        It is the most frequent operation, so most of its SQE is packed once for each socket.
-        """
+    def send(self, fd: int, user_data: int, bid: int, count: int) -> int:
+        """Queue a send of the first bytes of a buffer, which is given back when the send is
+        decided. `user_data` is marked by USER_DATA_SEND, and its callback is told if the send has
+        failed. Returns the number of the SQE, for `set_msg_more`."""
         tail = self._sq_tail
         if tail - self.submitted > self.sq_mask:
             self.submit()
-        at = (tail & self.sq_mask) << 6
-        self.sqes[at : at + 64] = sqe
-        at >>= 3
-        self.sqe_words[at + 2] = self._base + bid * self._size
-        self.sqe_words[at + 3] = count | STREAM_SEND_FLAGS
+        _pack_send(
+            self.sqes, (tail & self.sq_mask) << 6, OP_SEND, fd,
+            self._base + bid * self._size, count, STREAM_SEND_FLAGS, user_data,
+        )  # fmt: skip
         self._sq_tail = tail + 1
         self._use(bid)
         return tail
@@ -162,12 +161,6 @@ class SubmissionQueue:
         self._lost = error
         logger.critical("io_uring cannot be used any more: %s", error.strerror)
         raise error
-
-
-def send_sqe(fd: int, user_data: int) -> bytes:
-    """What all sends of `SubmissionQueue.send` to one socket have in common. The callback of
-    `user_data` is told of those that fail."""
-    return SQE.pack(OP_SEND | fd << 32, 0, 0, 0, user_data | USER_DATA_SEND, 0)
 
 
 def _pause() -> None:

@@ -23,10 +23,10 @@ from uproxy.uring.abi import (
     CQE_RES,
     CQE_RES_ERROR,
     SEND_INCOMPLETE,
+    USER_DATA_SEND,
     errno_of,
 )
 from uproxy.uring.ring import BUFFER_SIZE, Ring
-from uproxy.uring.submission_queue import send_sqe
 
 BULK: Final = 4
 """Full buffers in a row after which a flow leaves the ring: 64 KiB. Measured with 8, and four full
@@ -34,6 +34,9 @@ reads of the successor before it splices: bodies of 10 MB take a quarter more CP
 
 _PASSING: Final = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 """Why nothing could be received, though the socket is sound: ask again."""
+
+_NOT_ENDED: Final = CQE_RES | CQE_F_BUFFER | CQE_F_MORE | SEND_INCOMPLETE
+"""Some of this is set in all completions but the usual one for the end of a stream."""
 
 
 class DetachingMover(Protocol):
@@ -53,18 +56,17 @@ class RingDirection:
     """Bytes that are received from `sock` and sent to the peer's socket."""
 
     __slots__ = ("_ending", "_full_buffers", "_full_buffers_end", "_last", "_mover", "_number",
-                 "_ring", "_sqe", "_user_data", "_usual", "_waiting", "armed", "broken", "closed",
-                 "detaching", "eof", "fd", "held", "peer", "rejected", "reported", "slow_path",
-                 "sock", "total", "turn")  # fmt: skip
+                 "_ring", "_sender", "_to", "_user_data", "_usual", "_waiting", "armed",
+                 "broken", "closed", "detaching", "eof", "fd", "held", "peer", "rejected",
+                 "reported", "slow_path", "sock", "total", "turn")  # fmt: skip
 
     peer: RingDirection
     """The opposite direction; gone when closed, so that no reference cycle stays."""
 
     def __init__(
-        self, ring: Ring, mover: DetachingMover, sock: Socket, target: int, *, poll_first: bool
+        self, ring: Ring, mover: DetachingMover, sock: Socket, target: int, poll_first: bool
     ) -> None:
-        """It receives at once. `target`: descriptor of the peer's socket. `poll_first`: see
-        Ring.recv."""
+        """It receives at once. `target`: descriptor of the peer's socket."""
         self.sock = sock
         self.fd = sock.fileno()
         self.total = 0
@@ -78,33 +80,29 @@ class RingDirection:
         self.slow_path = False
         """Whether anything but "send what comes" may have to be done. `_arrived` looks at no other
         state for each message."""
-        self.broken = 0
-        """The errno with which receiving has failed."""
-        self.rejected = 0
-        """The errno with which sending to the peer's socket has failed."""
-        self.closed = False
+        self.broken = self.rejected = 0
+        """The errno with which receiving, or sending to the peer's socket, has failed."""
+        self.closed = self.detaching = False
         self.turn = ring.turn
         """Of the ring, when an operation of this direction was queued last."""
         self.armed = True
         """Whether the ring receives from the socket."""
-        self.detaching = False
         self._ring = ring
         self._mover = mover
         self._user_data = user_data = ring.add_callback(self._arrived)
         self._usual = CQE_F_MORE if ring.recv_limit_supported else CQE_F_BUFFER
         """Set in completions that bring bytes when all is as usual."""
-        self._sqe = send_sqe(target, user_data)
-        self._last = 0
-        """The completion whose bytes were sent last."""
-        self._number = 0
-        """Of that send."""
+        self._to, self._sender = target, user_data | USER_DATA_SEND
+        """Descriptor and user_data of its sends."""
+        self._last = self._number = 0
+        """The completion whose bytes were sent last, and the number of that send."""
         self._waiting: list[int] | None = None
         """Completions whose bytes are not sent yet."""
         self._full_buffers = self._full_buffers_end = 0
         """Full buffers in a row, and how much of the stream ends with them."""
         self._ending = False
         """Whether the stream has ended, behind bytes that are not delivered yet."""
-        ring.recv(self.fd, user_data, poll_first=poll_first)
+        ring.recv(self.fd, user_data, poll_first)
 
     def __repr__(self) -> str:
         return f"<RingDirection of {'nothing' if self.closed else repr(self._mover.owner)}>"
@@ -194,12 +192,20 @@ class RingDirection:
             self.turn = ring.turn
             self._last = completion
             self.total += count
-            self._number = ring.send(self._sqe, completion >> CQE_BUFFER_SHIFT, count)
-            if not completion & CQE_F_MORE:
+            self._number = ring.send(self._to, self._sender, completion >> CQE_BUFFER_SHIFT, count)
+            if self._usual == CQE_F_BUFFER:
                 # What the send leaves is reported before what this receives: a send with
                 # MSG_DONTWAIT completes while it is submitted, and POLL_FIRST has the receive wait.
-                ring.recv(self.fd, self._user_data, poll_first=True)
-            return
+                ring.recv(self.fd, self._user_data, True)
+        elif completion & _NOT_ENDED or self.detaching:
+            self._attend(completion)
+        else:
+            self.armed = False
+            self._end()
+
+    def _attend(self, completion: int) -> None:
+        """All other completions."""
+        ring, count = self._ring, completion & CQE_RES
         if not completion & (CQE_F_MORE | SEND_INCOMPLETE):
             self.armed = False
             if self.detaching:
@@ -242,10 +248,10 @@ class RingDirection:
             self._ring.call_after_turn(self._rearm)
 
     def _send(self, completion: int) -> None:
-        ring = self._ring
+        ring, count = self._ring, completion & CQE_RES
         self.turn = ring.turn
         self._last = completion
-        self._number = ring.send(self._sqe, completion >> CQE_BUFFER_SHIFT, completion & CQE_RES)
+        self._number = ring.send(self._to, self._sender, completion >> CQE_BUFFER_SHIFT, count)
 
     def _send_next(self) -> None:
         """The last send is decided."""

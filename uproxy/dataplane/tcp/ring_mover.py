@@ -75,12 +75,8 @@ class RingMover:
     def start(self, client: Socket, backend: Socket, events: int = 0) -> None:
         ring = self._ring
         # The client's first bytes are likely to be there; the backend has not been asked yet.
-        self.from_client = from_client = RingDirection(
-            ring, self, client, backend.fileno(), poll_first=False
-        )
-        self.from_backend = from_backend = RingDirection(
-            ring, self, backend, from_client.fd, poll_first=True
-        )
+        self.from_client = from_client = RingDirection(ring, self, client, backend.fileno(), False)
+        self.from_backend = from_backend = RingDirection(ring, self, backend, from_client.fd, True)
         from_client.peer, from_backend.peer = from_backend, from_client
 
     def detach(self) -> None:
