@@ -14,11 +14,13 @@ from tests.http.statuses import FULL, KUBIA, NODE_PORT
 from tests.nasty import MARKUP, NASTY, is_fit_to_print
 from tests.ports import free_port
 from uproxy.cli.output.numbers import amount, byte_size, counted
+from uproxy.cli.output.status import unserved_blocks
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.flows.counters import Counters
 from uproxy.core.report.flow_format import FlowFilter, FlowsView
 from uproxy.core.report.recent_events import EventView
 from uproxy.core.report.status import FrontendState, FrontendStatus, ObjectStatus, ServiceStatus
+from uproxy.core.report.status_format import ServiceView
 from uproxy.core.route import Backend, Frontend, ServicePortName
 
 ROWS = "document.querySelectorAll('#ports .port').length"
@@ -86,6 +88,15 @@ NUMBERS = sorted(
         for extra in (0, 0.05, 0.15, 0.25, 0.35, 0.5, 0.75)
     }
 )
+
+
+def test_unserved_services_have_the_title_of_the_command_line(page: Page) -> None:
+    """Most of them, such as headless ones, have no problem."""
+    title = next(iter(unserved_blocks([ServiceView("default/members", "headless")], None)))[1]
+    with serving(FULL, []) as port:
+        open_page(page, port)
+        shown = page.run("document.querySelector('#services h2').textContent")
+    assert f"{shown}:" == title
 
 
 def test_numbers_are_those_of_the_command_line(page: Page) -> None:

@@ -8,7 +8,7 @@ import { address, byId, element, pill, sentence } from "./text.js";
 const MOST = 200;
 
 const TITLES = {
-  services: "Services with a problem",
+  services: "Not served, or only in part",
   objects: "Objects that cannot be used",
   pending: "Load balancers: what needs attention",
   events: "Recent Events",
