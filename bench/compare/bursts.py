@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from bench.wire.backends import BODY
 from bench.wire.places import Place
 from bench.wire.processes import Unavailable
-from bench.wire.udp_load import UdpLoad, sources_on_loopback
+from bench.wire.udp_load import OnceLoad, UdpLoad, sources_on_loopback
 
 Burst = Callable[[], float]
 """Does the work, and returns how many operations it was."""
@@ -90,6 +90,17 @@ def datagrams(places: Mapping[str, Place]) -> Iterator[Burst]:
         load.close()
 
 
+@contextmanager
+def flows(places: Mapping[str, Place]) -> Iterator[Burst]:
+    """The same with a flow for each datagram, as DNS clients have. After some bursts, each new flow
+    displaces another one, as there are more of them in 30 seconds than a worker may have."""
+    load = OnceLoad(places["udp"], 0)
+    try:
+        yield lambda: load.run(_UDP_SECONDS).received
+    finally:
+        load.close()
+
+
 class Load(NamedTuple):
     """One kind of work."""
 
@@ -103,6 +114,7 @@ LOADS: Final[Mapping[str, Load]] = {
     "keep-alive-64": Load(keep_alive, "us/req"),
     "bulk-8": Load(bulk, "us/MB"),
     "udp-50": Load(datagrams, "us/echo"),
+    "udp-once": Load(flows, "us/flow"),
 }
 
 
