@@ -50,6 +50,8 @@ class DatagramSocket(File):
         self.local: Address = NOWHERE
         self.remote: Address | None = None
         self.inbox: deque[Message] = deque()
+        self.dialed = False
+        """Whether it was ever connected."""
         self.merges = False
         """Whether several datagrams may be received in one message (UDP_GRO)."""
         self.receives = receives
@@ -81,10 +83,10 @@ class DatagramSocket(File):
         self.wake(IN)
         return True
 
-    def refused(self) -> None:
-        """An ICMP message says that nothing listens there. Only a connected socket is told of it,
-        with its next call."""
-        if self.remote is not None and not self.released:
+    def refused(self, source: Address, target: Address) -> None:
+        """An ICMP message says that nothing listens there. Only a socket that is still connected
+        from that source to that target is told of it, with its next call."""
+        if (self.local, self.remote) == (source, target) and not self.released:
             self.error = errno.ECONNREFUSED
             self.wake(ANY)
 
@@ -144,6 +146,11 @@ class DatagramSocket(File):
         """The pending error, which is reported once and then cleared."""
         code, self.error = self.error, 0
         return fail(code)
+
+    def disconnect(self) -> None:
+        """It loses its peer and its port, but not what has arrived (__udp_disconnect)."""
+        self.network.forget(self)
+        self.local, self.remote = NOWHERE, None
 
     def release(self) -> None:
         self.waiters.clear()

@@ -9,13 +9,14 @@ from _socket import socket as BareSocket
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
+from tests.simulation.datagrams import DatagramSocket
 from tests.simulation.epolls import Epoll
 from tests.simulation.files import Descriptors, File
 from tests.simulation.network import Network
 from tests.simulation.pipes import Pipes
 from tests.simulation.rings import SimulatedQueues
 from tests.simulation.sockets import Sockets
-from tests.simulation.world import World
+from tests.simulation.world import Fault, World
 from uproxy.dataplane.kernel import Kernel
 from uproxy.uring.loop import RingLoop, RingSelector
 
@@ -83,6 +84,7 @@ class Machine:
             queues=self._new_queues,
             ring_buffers=memory.ring_buffers,
             datagram_buffers=memory.datagram_buffers,
+            disconnect=self._disconnect,
             monotonic=self.monotonic,
             time=lambda: world.now + UNIX_TIME,
             pipe=self.pipes.pipe,
@@ -127,6 +129,15 @@ class Machine:
 
     def _unsent(self, fd: int) -> int:
         return len(self.descriptors.find(fd).outbox)  # type: ignore[attr-defined]
+
+    def _disconnect(self, fd: int) -> bool:
+        self.world.call()
+        file = self.descriptors.find(fd)
+        assert isinstance(file, DatagramSocket)
+        if self.world.chance(Fault.NO_SOCKET_MEMORY):
+            return False
+        file.disconnect()
+        return True
 
     def _close(self, fd: int) -> None:
         self.world.call()

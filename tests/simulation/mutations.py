@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.simulation.further_mutations import FURTHER
+from tests.simulation.idle_mutations import IDLE
 from tests.simulation.mutation import (
     REACTOR,
     RING,
@@ -149,4 +150,4 @@ FOUND: Final = (
 )
 """What the simulation itself has found."""
 
-ALL: Final[tuple[Mutation, ...]] = KNOWN + FOUND + FURTHER + SEGMENTS
+ALL: Final[tuple[Mutation, ...]] = KNOWN + FOUND + FURTHER + SEGMENTS + IDLE

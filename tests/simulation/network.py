@@ -155,7 +155,7 @@ class Network:
         if host is None or host.reply is Reply.REFUSES:
             self.refused += 1
             if not self._goes_astray(target, source):
-                self.world.soon(sender.refused)
+                self.world.soon(lambda: sender.refused(source, target))
         elif host.reply is Reply.ACCEPTS:
             host.datagram(data, source)
 
@@ -170,7 +170,8 @@ class Network:
 
     def bind(self, socket: DatagramSocket, address: Address) -> None:
         socket.local = address
-        self.opened.append(socket)
+        if socket not in self.opened:
+            self.opened.append(socket)
         self.sockets[address] = socket
 
     def forget(self, socket: DatagramSocket) -> None:

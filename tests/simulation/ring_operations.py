@@ -201,7 +201,7 @@ class ReceiveMessage(Receive):
         control = b""
         if message.size:
             control += _SEGMENT.pack(20, segments.SOL_UDP, segments.UDP_GRO, message.size)
-        if self.file.local[0] == WILDCARD:
+        if self.file.local[0] == WILDCARD and not self.file.dialed:
             address = socket.inet_aton(message.target[0])
             control += _CONTROL.pack(28, socket.IPPROTO_IP, 8, 0, address, address) + bytes(4)
         if len(control) > self._control_room:

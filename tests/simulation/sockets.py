@@ -193,6 +193,9 @@ class Socket:
         view = memoryview(buffer)
         if isinstance(file, DatagramSocket):
             data = file.receive().data
+            if file.remote is not None and len(data) > len(view):
+                raise Violation("a datagram is cut off")
+            data = data[: len(view)]
         else:
             assert isinstance(file, Stream)
             self._no_wait(file, flags)
@@ -259,6 +262,7 @@ class Socket:
     def _connect_datagrams(self, file: DatagramSocket, address: Address) -> None:
         network = self._sockets.network
         file.remote = address
+        file.dialed = True
         if file.local == NOWHERE:
             network.bind(file, (NODE, network.port()))
         file.name = f"{self._fd} to {address[0]}:{address[1]}/UDP"

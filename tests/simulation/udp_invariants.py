@@ -113,8 +113,8 @@ def _miscounted(simulation: Simulation, total: Counters) -> list[str]:
     """Datagrams are counted if the kernel has taken them. Those that a flow has kept are sent again
     when a backend refuses, as is the last one when replies go astray, and counted once."""
     sockets = simulation.machine.network.opened
-    back = [each for each in sockets if each.remote is None]
-    forth = [each for each in sockets if each.remote is not None]
+    back = [each for each in sockets if not each.dialed]
+    forth = [each for each in sockets if each.dialed]
     taken, taken_bytes = sum(each.taken for each in forth), sum(each.taken_bytes for each in forth)
     counted, counted_bytes = total.client_datagrams, total.client_bytes
     found = []

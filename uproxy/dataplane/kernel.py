@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import select
@@ -39,6 +40,18 @@ def _unsent(fd: int) -> int:
     return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
+_libc: Final = ctypes.CDLL(None)
+_UNSPECIFIED: Final = ctypes.create_string_buffer(16)
+"""A struct sockaddr of AF_UNSPEC, which is 0."""
+_NO_PEER: Final = ctypes.c_void_p(ctypes.addressof(_UNSPECIFIED))
+
+
+def _disconnect(fd: int) -> bool:
+    # connect(2); Python's method knows no addresses of this family. Without `argtypes`, a call
+    # takes half the time (docs/decisions/0007-io-uring.md).
+    return not _libc.connect(fd, _NO_PEER, len(_UNSPECIFIED))
+
+
 def _lowest_local_port() -> int:
     try:
         with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
@@ -65,6 +78,9 @@ class Kernel:
     """Buffers of the ring that streams are received into."""
     datagram_buffers: int = DATAGRAM_BUFFERS
     """Buffers of the ring that datagrams are received into, at most."""
+    disconnect: Callable[[int], bool] = _disconnect
+    """Takes its peer, and the port that the kernel has chosen, from a UDP socket, by its
+    descriptor. Returns False if it cannot."""
     lowest_local_port: Callable[[], int] = _lowest_local_port
     """The first of the ports that it may choose for a socket that is not bound."""
     monotonic: Callable[[], float] = monotonic

@@ -17,7 +17,8 @@ from tests.ports import free_port
 from uproxy.core.flows.counters import Counters, DropReason
 from uproxy.core.flows.ejection import FAILURES
 from uproxy.core.route import Backend, BalancerKind, Route
-from uproxy.dataplane.kernel import Kernel
+from uproxy.dataplane.kernel import LINUX, Kernel
+from uproxy.dataplane.udp.idle_sockets import IdleSockets
 
 
 class TestRefusal:
@@ -200,6 +201,8 @@ class TestRefusal:
                             return super().connect(address)
                     raise BlockingIOError(errno.EAGAIN, "no free port")
 
+            # A port that a socket was bound to stays its own when it is disconnected.
+            w.all_flows.idle = IdleSockets(0, LINUX.disconnect)
             w.reactor.kernel = Kernel(new_socket=Bounded)
             for number in range(300):
                 assert await w.client(listener).ask(b"%d" % number) == b"%d" % number

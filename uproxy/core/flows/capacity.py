@@ -26,6 +26,10 @@ with one message (200)."""
 _MOST_PIPES: Final = 256
 """The most pipes. Each has two descriptors and up to 1 MiB of kernel memory."""
 
+_MOST_IDLE: Final = 256
+"""The most sockets of UDP flows that have ended which wait for other flows: a worker gets up to
+25,000 new flows a second, and each socket waits for 10 ms (dataplane/udp/idle_sockets.py)."""
+
 _LEAST: Final = 8
 """If flows have fewer descriptors than this, they are not the cause of a shortage."""
 
@@ -59,8 +63,8 @@ class Capacity:
 
     __slots__ = ("_descriptors", "_for_flows", "_growth_mark", "_limit_met", "_limit_until",
                  "_listening", "_max_flows", "_most_tcp", "_most_udp", "_ports_met",
-                 "_ports_until", "check_above", "flow_limit", "growth_check_above", "max_pipes",
-                 "tcp", "udp")  # fmt: skip
+                 "_ports_until", "check_above", "flow_limit", "growth_check_above", "max_idle",
+                 "max_pipes", "tcp", "udp")  # fmt: skip
 
     def __init__(self, max_flows: int, descriptors: int) -> None:
         self.tcp = 0
@@ -77,8 +81,10 @@ class Capacity:
         usable = descriptors - min(_RESERVE, descriptors // 4)
         self.max_pipes = min(_MOST_PIPES, usable // (8 * 2))
         """The most pipes for splice, which take an eighth of the descriptors."""
+        self.max_idle = min(_MOST_IDLE, usable // 16)
+        """The most sockets that wait for UDP flows to come."""
         self._max_flows = max_flows
-        self._descriptors = usable - 2 * self.max_pipes
+        self._descriptors = usable - 2 * self.max_pipes - self.max_idle
         self._listening: dict[str, int] = dict.fromkeys(SERVED, 0)
         self._limit_met: int | None = None
         """How many descriptors flows had when another one was refused; None: no recent refusal."""

@@ -21,13 +21,19 @@ def connect(backend: Backend, context: Context) -> Socket:
     """A connected socket with the node's address. Raises OSError."""
     sock = _new(backend, context)
     try:
-        sock.connect(backend)
-        if context.locality.is_self_connected(sock, backend):
-            raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
+        reach(sock, backend, context)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def reach(sock: Socket, backend: Backend, context: Context) -> None:
+    """Connect a socket without peer and port, which gets a port by that. Raises OSError."""
+    sock.connect(backend)
+    locality = context.locality
+    if backend.port >= locality.lowest_local_port and locality.is_self_connected(sock, backend):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
 
 
 def connect_as(client: str, backend: Backend, context: Context) -> Socket | None:
@@ -58,6 +64,10 @@ def connect_as_pod(client: str, backend: Backend, context: Context) -> Socket | 
     return None
 
 
+def family_of(backend: Backend) -> int:
+    """The address family of a backend."""
+    return socket.AF_INET6 if ":" in backend.address else socket.AF_INET
+
+
 def _new(backend: Backend, context: Context) -> Socket:
-    family = socket.AF_INET6 if ":" in backend.address else socket.AF_INET
-    return context.reactor.kernel.new_socket(family, _NEW)
+    return context.reactor.kernel.new_socket(family_of(backend), _NEW)

@@ -6,6 +6,7 @@ import select
 from _socket import socket as Socket
 from collections.abc import Callable
 
+from uproxy.dataplane.udp.epoll_receive import EpollReceive
 from uproxy.dataplane.udp.flow import BATCH, Listening, UdpFlow
 from uproxy.dataplane.udp.keys import Address, Key
 from uproxy.net import pktinfo
@@ -14,9 +15,9 @@ from uproxy.net import pktinfo
 class EpollUdpFlow(UdpFlow):
     """A flow of a listener with an EpollIntake, which calls `to_backend` for what clients send."""
 
-    __slots__ = ("_buffer", "_receive")
+    __slots__ = ("_buffer", "_recv_into")
 
-    _receive: Callable[[memoryview], int]
+    _recv_into: Callable[[memoryview], int]
 
     def __init__(
         self,
@@ -31,8 +32,17 @@ class EpollUdpFlow(UdpFlow):
         self._buffer = buffer
 
     def _start_receiving(self, sock: Socket) -> None:
-        self._reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
-        self._receive = sock.recv_into
+        taken, self._taken = self._taken, None
+        if taken is None:
+            self._reactor.register(sock.fileno(), self._on_event, select.EPOLLIN)
+            self._receive = EpollReceive(self._reactor, sock)
+        else:
+            self._reactor.replace(sock.fileno(), self._on_event)
+            self._receive = taken
+        self._recv_into = sock.recv_into
+
+    def _may_be_idle(self) -> bool:
+        return True
 
     def _stop_receiving(self, sock: Socket) -> None:
         self._reactor.discard(sock.fileno())
@@ -41,7 +51,7 @@ class EpollUdpFlow(UdpFlow):
         buffer = self._buffer
         for _ in range(BATCH):
             try:
-                size = self._receive(buffer)
+                size = self._recv_into(buffer)
             except BlockingIOError:
                 return
             except OSError as error:

@@ -15,8 +15,15 @@ from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend, Route
 from uproxy.dataplane.context import Context
 from uproxy.dataplane.ports import Port
-from uproxy.dataplane.udp.backend_socket import connect, connect_as, connect_as_pod
+from uproxy.dataplane.udp.backend_socket import (
+    connect,
+    connect_as,
+    connect_as_pod,
+    family_of,
+    reach,
+)
 from uproxy.dataplane.udp.flows import UdpFlows
+from uproxy.dataplane.udp.idle_sockets import IdleSocket
 from uproxy.dataplane.udp.keys import Address
 
 ATTEMPTS = 4
@@ -53,13 +60,15 @@ class FlowBackend(ABC):
     """One backend at a time, and the next one if it cannot be reached."""
 
     __slots__ = ("_client", "_doubts_from", "_listener", "_masqueraded", "_port", "_preserving",
-                 "_reactor", "_send", "_sock", "_tally", "_tried", "attempts", "backend",
-                 "backend_bytes", "backend_datagrams", "client_bytes", "client_datagrams",
-                 "counters", "dialed", "error", "number", "total_backend_bytes",
+                 "_reactor", "_receive", "_send", "_sock", "_taken", "_tally", "_tried", "attempts",
+                 "backend", "backend_bytes", "backend_datagrams", "client_bytes",
+                 "client_datagrams", "counters", "dialed", "error", "number", "total_backend_bytes",
                  "total_client_bytes")  # fmt: skip
 
     backend: Backend
     _listener: Reaching
+    _receive: IdleSocket
+    """That of our socket."""
     _sock: Socket | None
     _send: Callable[[bytes | memoryview], int]
     _tally: BackendTally
@@ -71,6 +80,8 @@ class FlowBackend(ABC):
         self._port = listener.port
         self._reactor = listener.context.reactor
         self._sock = None
+        self._taken: IdleSocket | None = None
+        """One that another flow has left, until it is ours."""
         self._preserving = listener.preserves_outside or listener.preserves_pods
         """Whether the backend is to see the client's address, if it is one of those."""
         self._masqueraded = False
@@ -119,8 +130,19 @@ class FlowBackend(ABC):
         """Pass on what a backend replies from now on. Raises OSError."""
 
     @abstractmethod
+    def _may_be_idle(self) -> bool:
+        """Whether another flow may go on with the socket, and with its receive."""
+
+    @abstractmethod
     def _stop_receiving(self, sock: Socket) -> None:
         """Receive nothing more, before the socket is closed."""
+
+    def _leave_idle(self) -> bool:
+        """Leave the socket to another flow, if it can be kept for one. One that has the client's
+        address is bound to it."""
+        if self._preserving or not self._may_be_idle():
+            return False
+        return self._listener.all_flows.idle.keep(self._receive, self._reactor.now)
 
     def _blame(self, backend: Backend, code: int) -> None:
         self._tried.append(backend)
@@ -212,14 +234,28 @@ class FlowBackend(ABC):
         """A socket that is connected to it, with the client's address if that is wanted and can be
         had, or else with the node's. Raises OSError."""
         if not self._preserving or not self._is_to_see(backend):
-            return connect(backend, self._listener.context)
+            return self._connected(backend)
         sock = self._preserving_socket(backend)
         if sock is None:
-            sock = connect(backend, self._listener.context)
+            sock = self._connected(backend)
             # Only now: had the backend been the reason, this would have failed as well. Another
             # one may see the client all the same.
             self._count_masqueraded()
         return sock
+
+    def _connected(self, backend: Backend) -> Socket:
+        """One with the node's address. Raises OSError."""
+        listener = self._listener
+        idle = listener.all_flows.idle.take(family_of(backend), self._reactor.now)
+        if idle is None:
+            return connect(backend, listener.context)
+        try:
+            reach(idle.sock, backend, listener.context)
+        except BaseException:
+            idle.stop()
+            raise
+        self._taken = idle
+        return idle.sock
 
     def _is_to_see(self, backend: Backend) -> bool:
         """Whether a backend is to see the address of the client."""
@@ -257,10 +293,11 @@ class FlowBackend(ABC):
 
     def _disconnect(self) -> None:
         if self._sock is not None:
-            # Before the close: what is queued for the ring, or registered, names the socket by its
-            # number, which another one may get at once (udp-closed-without-a-submit).
-            self._stop_receiving(self._sock)
-            self._sock.close()
+            if not self._leave_idle():
+                # Before the close: what is queued for the ring, or registered, names the socket by
+                # its number, which another one may get at once (udp-closed-without-a-submit).
+                self._stop_receiving(self._sock)
+                self._sock.close()
             self._sock = None
             self._doubts_from = inf
             # What is counted from here on belongs to the next backend.

@@ -20,6 +20,7 @@ from uproxy.core.flows.flow_record import Ender
 from uproxy.core.flows.udp_table import FlowTable, TimedFlow
 from uproxy.core.route import Backend
 from uproxy.dataplane.context import Context
+from uproxy.dataplane.udp.idle_sockets import IdleSockets
 from uproxy.dataplane.udp.loops import LoopDetector
 
 RESOLUTION = 0.05
@@ -74,6 +75,8 @@ class UdpFlows:
         self._context = context
         self._capacity = context.capacity
         self.loops = LoopDetector(context)
+        self.idle = IdleSockets(context.capacity.max_idle, context.reactor.kernel.disconnect)
+        """Sockets of flows that have ended."""
         context.queue.on_shortage.append(self.shed)
         self._in_vain_until = 0.0
         """Until when no flows end for a port, as that was of no use."""
@@ -132,6 +135,8 @@ class UdpFlows:
         """Note that a new flow got no descriptor; if UDP has all that it may have, end another
         flow. Returns whether one has ended, so that it is worth trying again."""
         self._context.queue.descriptor_refused()
+        if self.idle.clear():
+            return True
         return self._capacity.udp_room(self._context.reactor.now) <= 0 and self._evict(1)
 
     def free_ports(self) -> bool:
@@ -154,6 +159,7 @@ class UdpFlows:
 
     def shed(self) -> None:
         """End the flows that are more than UDP's share, because TCP clients wait."""
+        self.idle.clear()
         room = self._capacity.udp_room(self._context.reactor.now)
         if room < 0:
             self._evict(-room)
@@ -171,6 +177,8 @@ class UdpFlows:
         """A flow that was admitted has ended."""
         self.table.discard(flow)
         self._capacity.udp -= 1
+        if not self._capacity.udp:
+            self.idle.clear()
         # Last, since listeners that are resumed look at the number of flows.
         if self._context.queue.waiting:
             self._context.queue.resume_if_room()

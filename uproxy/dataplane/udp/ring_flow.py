@@ -12,7 +12,7 @@ import errno
 import os
 from _socket import socket as Socket
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 from uproxy.dataplane.udp.flow import Listening
 from uproxy.dataplane.udp.keys import Address, Key
@@ -24,6 +24,7 @@ from uproxy.dataplane.udp.packing import (
     REPLY_BEGIN,
     packed_control,
 )
+from uproxy.dataplane.udp.ring_receive import RingReceive
 from uproxy.dataplane.udp.ring_refusals import REPLY, RingRefusals
 from uproxy.dataplane.udp.ring_socket import RingSocket
 from uproxy.net import pktinfo
@@ -52,6 +53,8 @@ class RingUdpFlow(RingRefusals):
 
     __slots__ = ("_back", "_fd", "_forth", "_merges", "_second_back", "_second_forth",
                  "_to_backend", "control_length", "memory", "name", "name_length")  # fmt: skip
+
+    _receive: RingReceive
 
     def __init__(
         self,
@@ -119,12 +122,24 @@ class RingUdpFlow(RingRefusals):
 
     def _start_receiving(self, sock: Socket) -> None:
         self._fd = sock.fileno()
-        self._user_data = self._shared.datagrams.add_callback(self._arrived)
+        receive, self._taken = cast("RingReceive | None", self._taken), None
+        if receive is None:
+            user_data = self._shared.datagrams.add_callback(self._arrived)
+            self._receive = RingReceive(self._shared.datagrams, sock, user_data)
+            self._user_data = user_data
+            self._arm()
+        else:
+            self._receive, self._user_data = receive, receive.user_data
+            self._ring.replace_callback(receive.user_data, self._arrived)
         self._tag = self._user_data | USER_DATA_SEND
         self._to_backend = OP_SEND | self._fd << 32
         self._most_forth = 0
         self._merges = False
-        self._arm()
+
+    def _may_be_idle(self) -> bool:
+        # One that receives several datagrams at a time would go on with that. What was queued in
+        # the previous turn may still turn out to have failed, as below.
+        return not (self._merges or self._receive.over or self._turn >= self._ring.turn - 1)
 
     def _stop_receiving(self, sock: Socket) -> None:
         ring, user_data = self._ring, self._user_data
@@ -143,6 +158,7 @@ class RingUdpFlow(RingRefusals):
 
     def _arm(self) -> None:
         self._turn = self._ring.turn
+        self._receive.over = False
         header = address_of(self._shared.reply_header)
         self._shared.datagrams.recvmsg(self._fd, self._user_data, header)
 
@@ -206,6 +222,7 @@ class RingUdpFlow(RingRefusals):
         if completion & SEND_INCOMPLETE:
             self._unsent(completion)
             return
+        self._receive.over = True
         code, user_data = errno_of(completion), self._user_data
         if completion & CQE_F_BUFFER:
             # A multishot receive ends with a reply where completions have no room in their queue.

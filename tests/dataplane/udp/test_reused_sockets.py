@@ -1,0 +1,165 @@
+"""Flows that displace each other go on with each other's sockets, by epoll and by io_uring."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+from _socket import socket as Socket
+from collections.abc import Callable
+from typing import Any
+
+from tests.dataplane.udp.world import PATIENCE, Client, Server, World, eventually, udp_socket, world
+from uproxy.core.flows.counters import DropReason
+from uproxy.dataplane.kernel import LINUX, Kernel
+from uproxy.dataplane.udp.listener import UdpListener
+
+FLOWS = 4
+MANY = 40
+
+
+class CountedSockets(Socket):
+    opened = 0
+
+    def __init__(self, family: int, kind: int) -> None:
+        super().__init__(family, kind)
+        type(self).opened += 1
+
+
+def counting() -> tuple[Kernel, Callable[[], int]]:
+    """A kernel, and how many sockets were opened."""
+    kind = type("Counted", (CountedSockets,), {"opened": 0})
+    return Kernel(new_socket=kind), lambda: kind.opened  # type: ignore[attr-defined]
+
+
+async def displace(w: World, listener: UdpListener, times: int) -> None:
+    """Begin flows, one after the other, each with a client of its own."""
+    for number in range(times):
+        client = w.client(listener)
+        question = b"question %d" % number
+        assert await client.ask(question) == b"a" + question
+        client.sock.close()
+
+
+async def test_a_socket_is_the_next_flow_s() -> None:
+    kernel, opened = counting()
+    async with world(max_flows=FLOWS, kernel=kernel) as w:
+        listener = w.listen(w.server(b"a").backend)
+        begun = 0
+        async with asyncio.timeout(PATIENCE):
+            # One is used again a hundredth of a second after the end of its flow, at the earliest.
+            while begun - opened() < MANY:
+                await displace(w, listener, 1)
+                begun += 1
+        assert w.dropped(DropReason.CAPACITY) == begun - FLOWS
+        assert w.counters.flows == begun
+
+
+async def test_a_late_reply_reaches_no_other_client() -> None:
+    """A backend answers each question again and again, also when its flow has ended."""
+    kernel, opened = counting()
+    async with world(max_flows=FLOWS, kernel=kernel) as w:
+        server = w.server(b"a")
+        listener = w.listen(server.backend)
+        clients: list[Client] = []
+        async with asyncio.timeout(PATIENCE):
+            while len(clients) - opened() < MANY:
+                clients.append(w.client(listener))
+                question = b"%d" % len(clients)
+                assert await clients[-1].ask(question) == b"a" + question
+                # Now and then also to flows that have not ended yet, the next one among them.
+                ended = FLOWS if len(clients) % 3 else 0
+                answer_again(server, server.received[-2 * FLOWS : -ended or None])
+        await displace(w, listener, FLOWS)
+        for number, client in enumerate(clients, 1):
+            while (got := received(client.sock)) is not None:
+                assert got == b"late %d" % number
+            client.sock.close()
+
+
+async def test_none_is_left_when_the_last_flow_ends() -> None:
+    async with world(max_flows=FLOWS) as w:
+        listener = w.listen(w.server(b"a").backend)
+        before = len(os.listdir("/proc/self/fd"))
+        await displace(w, listener, 3 * FLOWS)
+        await eventually(lambda: len(w.all_flows.idle) > 0)
+        w.all_flows.set_timeout(0.01)
+        await eventually(lambda: not listener.flows)
+        assert len(w.all_flows.idle) == 0
+        await eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+async def test_they_give_way_to_what_needs_descriptors() -> None:
+    async with world(max_flows=FLOWS) as w:
+        listener = w.listen(w.server(b"a").backend)
+        await displace(w, listener, 3 * FLOWS)
+        assert len(w.all_flows.idle) > 0
+        w.context.queue.reclaim_from_udp()
+        assert len(w.all_flows.idle) == 0
+
+
+async def test_a_flow_gets_the_descriptor_of_an_idle_one() -> None:
+    """Of the other family, so that the socket itself is of no use to it."""
+    async with world(max_flows=FLOWS) as w:
+        listener = w.listen(w.server(b"a").backend)
+        other = w.listen(w.server(b"a", "::1").backend, address="::1")
+        client = w.client(other, "::1")
+        await displace(w, listener, 2 * FLOWS)
+        assert len(w.all_flows.idle) > 0
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            client.send(b"hello")
+            await eventually(lambda: w.dropped(DropReason.DESCRIPTORS) == 1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert len(w.all_flows.idle) == 0
+        assert await client.ask(b"again") == b"aagain"
+
+
+async def test_one_that_is_connected_to_itself_is_not_used() -> None:
+    """The kernel chooses the port of a backend that is gone for a socket that is used again."""
+    gone: list[tuple[str, int]] = []
+
+    class Coincidence(Socket):
+        def connect(self, address: Any) -> None:
+            if gone and address == gone[0] and self in used:
+                self.bind(address)
+            used.append(self)
+            super().connect(address)
+
+    used: list[Socket] = []
+    async with world(max_flows=FLOWS, kernel=Kernel(new_socket=Coincidence)) as w:
+        first, second = w.server(b"a"), w.server(b"a")
+        listener = w.listen(first.backend, second.backend)
+        await displace(w, listener, 3 * FLOWS)
+        first.close()
+        gone.append(first.backend)
+        await displace(w, listener, MANY)
+        assert w.counters.dial_failures > 0
+
+
+def answer_again(server: Server, questions: list[tuple[bytes, tuple[str, int]]]) -> None:
+    """Not to a port that the kernel has chosen again for a later question."""
+    latest = {source: data for data, source in server.received}
+    for data, source in questions:
+        if latest[source] == data:
+            server.sock.sendto(b"late " + data, source)
+
+
+def received(sock: socket.socket) -> bytes | None:
+    """What has come, if anything."""
+    try:
+        return sock.recv(100)
+    except BlockingIOError:
+        return None
+
+
+def test_the_kernel_takes_port_and_peer_away() -> None:
+    server, sock = udp_socket(), Socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.connect(server.getsockname())
+    assert LINUX.disconnect(sock.fileno())
+    assert sock.getsockname() == ("0.0.0.0", 0)
+    sock.close()
+    server.close()
