@@ -173,6 +173,15 @@ def make_alike(pods: Object, hashed: dict[str, str]) -> None:
         pytest.param(
             {"loadBalancer.metallbObjects": True}, "needs loadBalancer.enabled", id="metallb"
         ),
+        pytest.param(
+            {"settings.UPROXY_LB_POOL": "192.0.2.0/28"}, "need loadBalancer.enabled", id="pool"
+        ),
+        pytest.param({"settings.UPROXY_LB": "node"}, "need loadBalancer.enabled", id="nodes"),
+        pytest.param(
+            {"loadBalancer.enabled": True, "settings.UPROXY_LB": "metallb"},
+            "needs loadBalancer.metallbObjects",
+            id="metallb by its setting",
+        ),
         pytest.param({"mode": "beside"}, "mode must be one of", id="mode"),
         pytest.param({"monitorring.enabled": True}, "monitorring is not allowed", id="spelling"),
         pytest.param({"settings.UPROXY_WORKRES": 2}, "UPROXY_WORKRES", id="setting"),
@@ -249,6 +258,12 @@ def test_the_roles_are_where_the_settings_say() -> None:
             ("uproxy-metallb-objects", "pools"),
         )
     }
+
+
+@pytest.mark.parametrize("none", [[], None], ids=["empty", "null"])
+def test_all_taints_may_be_respected(none: list[Object] | None) -> None:
+    """helm takes a default away with null, of which a template makes the text "null"."""
+    assert "tolerations" not in pod_of(charted({"tolerations": none}))
 
 
 def test_texts_stay_as_they_are() -> None:
