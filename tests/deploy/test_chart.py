@@ -266,6 +266,11 @@ def test_all_taints_may_be_respected(none: list[Object] | None) -> None:
     assert "tolerations" not in pod_of(charted({"tolerations": none}))
 
 
+@pytest.mark.parametrize("balancer", [{}, {"enabled": True, "metallbObjects": True}])
+def test_there_may_be_no_settings(balancer: dict[str, bool]) -> None:
+    assert settings_of(charted({"settings": None, "loadBalancer": balancer}))
+
+
 def test_texts_stay_as_they_are() -> None:
     """YAML would take some of them for a number, a comment or two fields."""
     odd = "/a: b #c"

@@ -26,11 +26,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Where uproxy looks, and so where its roles are. */}}
 {{- define "uproxy.leaseNamespace" -}}
-{{ .Values.settings.UPROXY_LEASE_NAMESPACE | default .Release.Namespace | quote }}
+{{ (.Values.settings | default dict).UPROXY_LEASE_NAMESPACE | default .Release.Namespace | quote }}
 {{- end }}
 
 {{- define "uproxy.metallbNamespace" -}}
-{{ .Values.settings.UPROXY_METALLB_NAMESPACE | default "metallb-system" | quote }}
+{{ (.Values.settings | default dict).UPROXY_METALLB_NAMESPACE | default "metallb-system" | quote }}
 {{- end }}
 
 {{/* What the ConfigMap has: every setting is a variable. Those of the user win. */}}
@@ -78,14 +78,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.loadBalancer.metallbObjects (not .Values.loadBalancer.enabled) }}
 {{- fail "loadBalancer.metallbObjects needs loadBalancer.enabled" }}
 {{- end }}
-{{- $lb := .Values.settings.UPROXY_LB | default "never" | lower }}
-{{- if and (not .Values.loadBalancer.enabled) (or .Values.settings.UPROXY_LB_POOL (ne $lb "never")) }}
+{{- $settings := .Values.settings | default dict }}
+{{- $lb := $settings.UPROXY_LB | default "never" | lower }}
+{{- if and (not .Values.loadBalancer.enabled) (or $settings.UPROXY_LB_POOL (ne $lb "never")) }}
 {{- fail "settings.UPROXY_LB and settings.UPROXY_LB_POOL need loadBalancer.enabled: without its roles, uproxy may hand out no address" }}
 {{- end }}
 {{- if and (eq $lb "metallb") (not .Values.loadBalancer.metallbObjects) }}
 {{- fail "settings.UPROXY_LB=metallb needs loadBalancer.metallbObjects: without its roles, uproxy may read no pool" }}
 {{- end }}
-{{- if and .Values.loadBalancer.enabled (not .Values.loadBalancer.metallbObjects) (not .Values.settings.UPROXY_LB) (not .Values.settings.UPROXY_LB_POOL) }}
+{{- if and .Values.loadBalancer.enabled (not .Values.loadBalancer.metallbObjects) (not $settings.UPROXY_LB) (not $settings.UPROXY_LB_POOL) }}
 {{- fail "loadBalancer.enabled needs to know where addresses come from: settings.UPROXY_LB_POOL, settings.UPROXY_LB or loadBalancer.metallbObjects" }}
 {{- end }}
 {{- end }}
