@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import islice
+from math import ceil
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL
 from typing import Final, Protocol
 
@@ -25,6 +26,13 @@ timeout, so that flows end at most that much late."""
 
 CHUNK: Final = 500
 """Flows that a sweep looks at in one go: 0.1 ms, or 2 ms if all need `_keep_alive`."""
+
+COUNTED_AT_ONCE: Final = 1000
+"""Flows that `collect` looks at in one call, unless COUNTING_CALLS calls would not reach all."""
+
+COUNTING_CALLS: Final = 8
+"""Calls of `collect` that reach all flows, however many there are. A worker calls twice a second,
+so it looks at each of 8,000 flows or more every four seconds. New ones may wait twice as long."""
 
 
 class Listening(Protocol):
@@ -53,6 +61,9 @@ class TcpFlows:
         self._timer: asyncio.TimerHandle | None = None
         """None during a sweep."""
         self._unswept: Iterator[Flow] = iter(())
+        self._uncounted: list[Flow] = []
+        """Flows that `collect` will look at before it begins anew."""
+        self._counted_at_once = 0
         self._closed = False
         self._set_timeouts(context.settings)
         self._schedule_sweep()
@@ -75,16 +86,24 @@ class TcpFlows:
             self._schedule_sweep()
 
     def collect(self) -> None:
-        """Bring the byte counters of all ports up to date (measured: 5 ms for 50,000
-        flows, 20 ms if bytes have moved in all of them)."""
-        for listener in self.listeners:
-            for flow in listener.flows:
-                mover = flow.mover
-                if mover is None:
-                    continue
-                client, backend = mover.from_client, mover.from_backend
-                if client.total != client.reported or backend.total != backend.reported:
-                    flow.account()
+        """Bring the byte counters of the ports up to date. Where there are many flows, each call
+        looks at a part of them, since messages wait meanwhile. (Measured: a look takes 0.1 us, or
+        0.4 us if bytes have moved; 0.4 us if the flow is in no cache, as are those that are idle.
+        Looking at all of 10,000 idle flows each time took 4 ms.)"""
+        if not self._uncounted:
+            # Copied for several calls, as for a sweep. A flow that has ended has counted its bytes.
+            self._uncounted = [flow for listener in self.listeners for flow in listener.flows]
+            calls = max(1, min(ceil(len(self._uncounted) / COUNTED_AT_ONCE), COUNTING_CALLS))
+            self._counted_at_once = ceil(len(self._uncounted) / calls)
+        rest = max(len(self._uncounted) - self._counted_at_once, 0)
+        for flow in self._uncounted[rest:]:
+            mover = flow.mover
+            if mover is None:
+                continue
+            client, backend = mover.from_client, mover.from_backend
+            if client.total != client.reported or backend.total != backend.reported:
+                flow.account()
+        del self._uncounted[rest:]
 
     def close(self) -> None:
         """Reset all flows and close all listeners. Closing twice is fine."""
