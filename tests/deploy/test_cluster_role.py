@@ -133,7 +133,7 @@ async def hand_out(server: FakeApi, api: ApiServer, config: Config) -> None:
         send_events=lambda _: None,
         find_other_proxies=list,
         occupied=lambda node, *, own: {},
-        served=Served(dict, lambda _: False, lambda _: False, str, lambda: False),
+        served=Served(dict, lambda _: False, lambda _: False, str, lambda: True, lambda: False),
         calls=QUIET,
     )
     assert balancer is not None

@@ -197,6 +197,7 @@ class Daemon:
                 is_open=self.listeners.is_open,
                 has_failed=lambda frontend: frontend in self.reconciler.failures,
                 refusal=lambda: self.claims.reason,
+                owned=lambda: self.claims.owned,
                 all_known=self.reconciler.served_once.is_set,
             ),
         )

@@ -79,6 +79,11 @@ class Claims:
         """The addresses that this process holds at this moment."""
         return self._claimed
 
+    @property
+    def owned(self) -> bool:
+        """Whether this process has the lock, and so no other uproxy has claims here."""
+        return self._lock is not None
+
     async def claim(self, addresses: Sequence[str]) -> Mapping[str, str]:
         """Claim addresses; returns those that could not be claimed, with the reason (as
         `reason`)."""

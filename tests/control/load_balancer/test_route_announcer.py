@@ -42,6 +42,7 @@ class World:
         self.broken = False
         self.routes: tuple[Route, ...] = ()
         self.refusal = ""
+        self.owned = True
         self.all_known = True
         self.calls: list[str] = []
         self.passes = 0
@@ -52,6 +53,7 @@ class World:
                 is_open=lambda _: True,
                 has_failed=lambda _: False,
                 refusal=lambda: self.refusal,
+                owned=lambda: self.owned,
                 all_known=self._all_known,
             ),
             NodeEligibility(self.state, "n1"),
@@ -109,7 +111,7 @@ class World:
         await until(lambda: self.passes >= enough)
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
@@ -200,6 +202,18 @@ async def test_a_reason_of_this_node_withdraws_all() -> None:
         world.announcer.changed()
         await world.becomes()
         assert world.announcer.reasons == {A: "its network is unavailable"}
+
+
+async def test_exports_of_another_uproxy_stay() -> None:
+    """It runs on the same node, and would export them again after a few seconds only."""
+    async with running() as world:
+        world.kernel, world.owned, world.refusal = {A}, False, "another uproxy is here"
+        world.serve(B)
+        await until(lambda: world.announcer.reasons == {B: "another uproxy is here"})
+        await world.some_passes()
+        await world.announcer.release()
+    assert world.kernel == {A}
+    assert world.calls == []
 
 
 async def test_a_route_of_another_program(caplog: pytest.LogCaptureFixture) -> None:

@@ -119,6 +119,8 @@ class Announcer:
         self._calls = calls
         self._wire = calls.wire(self._heard)
         self._lock: socket.socket | None = None
+        self._locked_out = True
+        """Whether the addresses on interfaces are another process's, or may be."""
         self._segments = LocalSegments(calls.segments)
         self._own = OwnState()
         self._draining = False
@@ -163,6 +165,7 @@ class Announcer:
     async def run(self) -> None:
         """See Part."""
         await self._take_lock()
+        self._locked_out = False
         self._followed = (None, None)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._wire)
@@ -180,6 +183,9 @@ class Announcer:
         as a connection cannot move with its address, so clients connect again without delay."""
         self._draining = True
         self._wake.set()
+        if self._locked_out:
+            self._released.set()
+            return
         try:
             await self._released.wait()
             if self._statuses is not None:

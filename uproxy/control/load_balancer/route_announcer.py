@@ -116,6 +116,9 @@ class RouteAnnouncer:
             if not self._served.all_known() and not self._draining:
                 return
             found = exports(self._served.routes().values(), self._served.is_open, self._refusal())
+            if not self._served.owned():
+                self._reasons = found
+                return
             wanted = frozenset(address for address, reason in found.items() if not reason)
             try:
                 failures = await self._export(wanted, check=check)

@@ -17,5 +17,8 @@ class Served(NamedTuple):
     """Whether it could not be opened, and is being tried again."""
     refusal: Callable[[], str]
     """Why nothing may be exported here, such as a missing privilege; "" if it may."""
+    owned: Callable[[], bool]
+    """Whether what this node exports is this process's own. Otherwise, another uproxy may run here,
+    and nothing of its exports may be removed."""
     all_known: Callable[[], bool]
     """Whether all objects have been listed and served once. Nothing is withdrawn before that."""
