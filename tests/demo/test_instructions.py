@@ -65,14 +65,14 @@ def test_a_cluster_ip_is_shown_if_there_is_no_other_way() -> None:
 @pytest.mark.parametrize(
     ("one", "command", "expectation"),
     [
-        pytest.param(frontend(HERE), "curl http://127.0.0.1:30080", "2 pods in turn", id="HTTP"),
+        pytest.param(frontend(HERE), "curl http://127.0.0.1:30080", "any of 2 pods", id="HTTP"),
         pytest.param(
             frontend(HERE, backends=PODS[:1]), "curl http://127.0.0.1:30080", "1 pod", id="one pod"
         ),
         pytest.param(
             frontend(Frontend("TCP", "::1", 80)),
             "curl 'http://[::1]:80'",
-            "2 pods in turn",
+            "any of 2 pods",
             id="IPv6",
         ),
         pytest.param(
@@ -84,7 +84,7 @@ def test_a_cluster_ip_is_shown_if_there_is_no_other_way() -> None:
         pytest.param(
             frontend(Frontend("UDP", "127.0.0.1", 9), port="echo"),
             "echo hello | nc -u -w 1 127.0.0.1 9",
-            "2 pods in turn",
+            "any of 2 pods",
             id="UDP",
         ),
         pytest.param(

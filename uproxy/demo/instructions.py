@@ -144,18 +144,19 @@ def _suggestion(each: FrontendStatus) -> Suggestion:
         command = f"dig +short {_DIG_OPTION[protocol]} @{address} -p {port} TXT pod"
         return Suggestion(command, f"DNS over {protocol}")
     if protocol == UDP:
-        return Suggestion(f"echo hello | nc -u -w 1 {address} {port}", _turns(each))
+        return Suggestion(f"echo hello | nc -u -w 1 {address} {port}", _choice(each))
     # A shell may take brackets for a pattern.
     url = f"'http://[{address}]:{port}'" if ":" in address else f"http://{address}:{port}"
     if each.affinity_timeout:
         return Suggestion(f"curl {url}", "always the same pod")
     if each.owner[:2] == _LOCAL:
         return Suggestion(f"curl {url}", "see below")
-    return Suggestion(f"curl {url}", _turns(each))
+    return Suggestion(f"curl {url}", _choice(each))
 
 
-def _turns(each: FrontendStatus) -> str:
-    return f"{_pods(each)} in turn" if len(each.backends) > 1 else _pods(each)
+def _choice(each: FrontendStatus) -> str:
+    """Each worker takes the pods in turn, so with several workers the order is not seen."""
+    return f"any of {_pods(each)}" if len(each.backends) > 1 else _pods(each)
 
 
 def _pods(each: FrontendStatus) -> str:
