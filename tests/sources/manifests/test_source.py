@@ -520,6 +520,28 @@ async def test_a_bad_edit_keeps_the_last_good_version(tmp_path: Path, use_inotif
         assert (sink.names(), cluster_ip(sink, "a")) == ({"a"}, "10.96.0.9")
 
 
+async def test_a_file_that_is_being_written_is_empty_at_first(
+    tmp_path: Path, use_inotify: bool
+) -> None:
+    """A shell empties it, and kubectl then takes seconds until it writes. A file that has
+    nothing but a comment is meant to be like that."""
+    path = tmp_path / "a.yaml"
+    path.write_text(manifest("a"))
+    async with following(tmp_path, use_inotify=use_inotify) as sink:
+        path.write_text("\n")
+        await sink.until(lambda: bool(sink.errors))
+        assert sink.names() == {"a"}
+        assert sink.errors[0].startswith(f"{path}: : it has become empty, as while something")
+        path.write_text(manifest("b"))
+        await sink.until(lambda: sink.names() == {"b"})
+        assert not sink.errors
+        path.write_text("")
+        await sink.until(lambda: bool(sink.errors))
+        path.write_text("# nothing\n")
+        await sink.until(lambda: sink.names() == set())
+        assert not sink.errors
+
+
 async def test_a_file_that_is_bad_from_the_start(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"{manifest('a')}---\n[\n---\n{manifest('b')}")
     async with following(tmp_path) as sink:

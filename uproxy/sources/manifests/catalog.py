@@ -7,7 +7,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 from heapq import nsmallest
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from uproxy.core.cluster.objects import Object, ObjectName
 from uproxy.core.report.findings import Finding, Place, Severity
@@ -17,6 +17,14 @@ from uproxy.sources.manifests.file import FileContent, Key, Located, file_error
 from uproxy.text.files import printable_name
 
 S = TypeVar("S")
+
+
+_BLANK: Final = (
+    "it has become empty, as while something writes it; what it had is served until there is "
+    "something in it, or the file is removed"
+)
+"""A shell empties a file before it starts the program that is to write it, which may take seconds:
+kubectl get services,endpointslices --all-namespaces --output=yaml > FILE"""
 
 
 class Change(NamedTuple):
@@ -134,8 +142,11 @@ class Catalog:
         if reading is None:
             return None
         before = self._files.get(path)
-        if reading.errors and before is not None and before.proven:
-            return before._replace(errors=reading.errors)
+        errors = reading.errors
+        if reading.blank and before is not None and before.objects:
+            errors = (file_error(path, 0, "", _BLANK),)
+        if errors and before is not None and before.proven:
+            return before._replace(errors=errors)
         return _File(reading.objects, reading.errors, reading.warnings, not reading.errors)
 
     def _set(self, path: str, after: _File | None) -> None:

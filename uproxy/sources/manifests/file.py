@@ -64,6 +64,8 @@ class FileContent(NamedTuple):
     """What is odd, but can be used."""
     readable: bool = True
     """Whether its text could be read, whatever is in it."""
+    blank: bool = False
+    """Whether there is nothing in it, not even a comment."""
 
 
 class _Item(NamedTuple):
@@ -89,7 +91,7 @@ def read_manifest(path: str, raw: bytes) -> FileContent:
             reader.malformed(document)
         elif document.data is not None:
             reader.take(document)
-    return reader.reading()
+    return reader.reading()._replace(blank=not raw.strip())
 
 
 def unreadable(path: str, reason: str) -> FileContent:
