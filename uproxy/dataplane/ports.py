@@ -10,6 +10,7 @@ from uproxy.core.flows.affinity import fair_share
 from uproxy.core.flows.balancer import Balancer
 from uproxy.core.flows.counters import Counters
 from uproxy.core.route import ServicePortName
+from uproxy.dataplane.handshakes import Handshakes
 
 PINS: Final = 262_144
 """Clients that all ports with session affinity remember, about 80 MiB. Each one remembers 65,536 at
@@ -23,12 +24,14 @@ class Port:
     """State of one ServicePortName, shared by its frontends: pins and cursor follow the client
     from ClusterIP to NodePort, as kube-proxy's affinity does."""
 
-    __slots__ = ("balancer", "counters", "name")
+    __slots__ = ("balancer", "counters", "handshakes", "name")
 
     def __init__(self, name: ServicePortName, balancer: Balancer) -> None:
         self.name = name
         self.balancer = balancer
         self.counters = Counters()
+        self.handshakes = Handshakes()
+        """TCP only."""
 
 
 class Ports:

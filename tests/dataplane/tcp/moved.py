@@ -123,6 +123,9 @@ class Moved:
         reset(self.near_client)
         reset(self.near_backend)
 
+    def replied(self, client_spoke: bool) -> None:
+        pass
+
     def detached(self, rest: Detached) -> None:
         self.rests.append(rest)
         if not self.keeps:

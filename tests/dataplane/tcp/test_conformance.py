@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.dataplane.peers import MIB, Peer, eventually, fill, pattern, world
+from uproxy.dataplane.handshakes import TRUSTED
 from uproxy.dataplane.kernel import Kernel
 from uproxy.dataplane.tcp.flow import Flow
 from uproxy.dataplane.tcp.listener import TcpListener
@@ -67,24 +68,53 @@ class TestStreams:
             client.finish()
             assert await client.rest() == b""
 
-    async def test_acks_to_backends_are_not_delayed(self, mode: SpliceMode) -> None:
-        """With TCP_QUICKACK off, the ACK of the handshake could wait for the client's first bytes.
-        But so would the ACK of the first reply, and a backend that writes it in several pieces,
-        with Nagle's algorithm, waits for that: 44 ms. The socket does not tell (pingpong mode), and
-        time is not to be measured here."""
-        options: list[tuple[int, int]] = []
+    async def test_the_first_reply_of_a_backend_is_acknowledged_at_once(
+        self, mode: SpliceMode
+    ) -> None:
+        """With TCP_QUICKACK off, the last ACK of the handshake waits for the client's first bytes.
+        So would the ACK of the first reply, and a backend that writes it in several pieces, with
+        Nagle's algorithm, waits for that: 44 ms. The socket does not tell (pingpong mode), and time
+        is not to be measured here."""
+        options: list[int] = []
 
         class Told(Socket):
             def setsockopt(self, level: int, option: int, *value: Any) -> None:
-                options.append((level, option))
+                if (level, option) == (socket.IPPROTO_TCP, socket.TCP_QUICKACK):
+                    options.append(*value)
                 super().setsockopt(level, option, *value)
 
-        async with world(mode, kernel=Kernel(new_socket=Told)) as w:
-            client, backend = await w.pair()
+        async def exchange(count: int) -> None:
+            """After this, so many options were set."""
+            client = w.connect(listener)
             await client.send(b"request")
+            backend = await server.accept()
             assert await backend.receive(7) == b"request"
-        assert (socket.IPPROTO_TCP, socket.TCP_NODELAY) in options
-        assert (socket.IPPROTO_TCP, socket.TCP_QUICKACK) not in options
+            await backend.send(b"reply")
+            assert await client.receive(5) == b"reply"
+            await eventually(lambda: len(options) == count)
+
+        async with world(mode, kernel=Kernel(new_socket=Told)) as w:
+            server = w.server()
+            listener = w.listen(server.backend)
+            for number in range(TRUSTED):
+                await exchange(number + 1)
+            assert options == [1] * TRUSTED
+            await exchange(TRUSTED + 2)
+            assert options[TRUSTED:] == [0, 1]
+
+    async def test_handshakes_are_not_delayed_where_servers_speak_first(
+        self, mode: SpliceMode
+    ) -> None:
+        async with world(mode) as w:
+            server = w.server()
+            listener = w.listen(server.backend)
+            handshakes = listener.port.handshakes
+            handshakes.delayed = True
+            client = w.connect(listener)
+            backend = await server.accept()
+            await backend.send(b"220 ready")
+            assert await client.receive(9) == b"220 ready"
+            await eventually(lambda: not handshakes.delayed)
 
     async def test_64_mib_both_ways_at_once(self, mode: SpliceMode) -> None:
         async with world(mode) as w:

@@ -61,6 +61,9 @@ class Relaying:
     def add(self, direction: HalfClosedDirection) -> None:
         self.half_closed.append(direction)
 
+    def replied(self, client_spoke: bool) -> None:
+        pass
+
     def detached(self, rest: Detached) -> None:
         self.asked.append("leave")
         self.held = [rest.from_client.undelivered, rest.from_backend.undelivered]

@@ -15,6 +15,7 @@ from _socket import (
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_NODELAY,
+    TCP_QUICKACK,
 )
 from _socket import socket as Socket
 from collections import OrderedDict
@@ -92,6 +93,8 @@ class Dialer:
             # is lost when the next arrives: a byte of the stream would be missing. Accepted sockets
             # inherit the option from their listener.
             sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
+            if flow.port.handshakes.delayed:
+                sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
             # Before connect: the next proxy looks at the TTL of the handshake.
             if self.loops.to_inspect and not self.loops.pass_on(flow.client_sock, sock):
                 flow.drop(DropReason.LOOP)

@@ -42,6 +42,7 @@ import select
 from _socket import socket as Socket
 from typing import Final
 
+from uproxy.dataplane.handshakes import acknowledge
 from uproxy.dataplane.tcp.epoll_direction import EpollDirection
 from uproxy.dataplane.tcp.epoll_events import EVENTS
 from uproxy.dataplane.tcp.mover import Detached, Owner
@@ -50,13 +51,28 @@ from uproxy.dataplane.tcp.shared_buffers import SharedBuffers
 _NEWS: Final = ~select.EPOLLOUT
 
 
+class FromBackend(EpollDirection):
+    """The direction from the backend, which tells the flow when the backend has replied."""
+
+    __slots__ = ()
+
+    def first_ready(self, mask: int) -> None:
+        """In place of `ready`, until there are bytes."""
+        self.ready(mask)
+        if self.total and not self.closed:
+            self.shared.reactor.replace(self.fd, self.ready)
+            self.owner.replied(self.peer.total > 0)
+            if not self.eof:
+                acknowledge(self.sock)
+
+
 class EpollMover:
     """Moves the bytes of one flow; also of one that another mover has left."""
 
     __slots__ = ("_owner", "_shared", "from_backend", "from_client")
 
     from_client: EpollDirection
-    from_backend: EpollDirection
+    from_backend: FromBackend
 
     def __init__(self, shared: SharedBuffers, owner: Owner) -> None:
         self._shared = shared
@@ -68,22 +84,22 @@ class EpollMover:
     def start(self, client: Socket, backend: Socket, events: int = 0) -> None:
         shared, owner = self._shared, self._owner
         self.from_client = from_client = EpollDirection(shared, owner, client, backend)
-        self.from_backend = from_backend = EpollDirection(shared, owner, backend, client)
+        self.from_backend = from_backend = FromBackend(shared, owner, backend, client)
         from_client.peer, from_backend.peer = from_backend, from_client
         reactor = shared.reactor
-        reactor.register_or_replace(from_backend.fd, from_backend.ready, EVENTS)
+        reactor.register_or_replace(from_backend.fd, from_backend.first_ready, EVENTS)
         reactor.register(from_client.fd, from_client.ready, EVENTS)
         if events & _NEWS:
             # The backend's socket was registered for the dial already, and edges come once: what
             # arrived together with the end of the dial was reported then.
-            from_backend.ready(events)
+            from_backend.first_ready(events)
 
     def take_over(self, client: Socket, backend: Socket, rest: Detached) -> None:
         """Start where another mover was detached, with all that it has not delivered. Raises
         OSError, as `start` does."""
         shared, owner = self._shared, self._owner
         self.from_client = EpollDirection(shared, owner, client, backend)
-        self.from_backend = EpollDirection(shared, owner, backend, client)
+        self.from_backend = FromBackend(shared, owner, backend, client)
         self.from_client.peer, self.from_backend.peer = self.from_backend, self.from_client
         pairs = (self.from_client, rest.from_client), (self.from_backend, rest.from_backend)
         for direction, left in pairs:
@@ -99,8 +115,14 @@ class EpollMover:
                 return
         # What is readable or writable now is reported by the registration, also an urgent byte that
         # was not read yet: nothing of the sockets' state has to be handed over.
-        for direction, _ in pairs:
-            shared.reactor.register(direction.fd, direction.ready, EVENTS)
+        from_client, from_backend = self.from_client, self.from_backend
+        shared.reactor.register(from_client.fd, from_client.ready, EVENTS)
+        ready = from_backend.first_ready
+        if from_backend.total:
+            # The other mover may have been detached before it could do so.
+            acknowledge(backend)
+            ready = from_backend.ready
+        shared.reactor.register(from_backend.fd, ready, EVENTS)
 
     def detach(self) -> None:
         if self.from_client.closed:

@@ -195,6 +195,11 @@ class Flow:
         except OSError:
             self.drop(DropReason.DESCRIPTORS)
 
+    def replied(self, client_spoke: bool) -> None:
+        handshakes = self.port.handshakes
+        if not (client_spoke and handshakes.delayed):  # That is what most flows confirm.
+            handshakes.learn(client_spoke)
+
     def masquerade(self) -> None:
         """Dial from the node's address from now on, and count it."""
         if self.preserving:

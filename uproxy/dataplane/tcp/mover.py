@@ -70,10 +70,14 @@ class Detached:
 
 
 class Owner(Protocol):
-    """What a flow decides when its mover has come to an end. It closes the mover."""
+    """What a mover tells its flow, which decides how it goes on, and closes the mover."""
 
     ended: bool
     """Whether the flow is over, so that the fate of its last bytes will never be known."""
+
+    def replied(self, client_spoke: bool) -> None:
+        """The backend has sent its first bytes. `client_spoke`: whether the client had sent some.
+        Not told if the flow ends at the same time."""
 
     def finish(self) -> None:
         """Both streams have ended, and everything was delivered."""

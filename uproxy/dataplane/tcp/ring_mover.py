@@ -45,10 +45,33 @@ from __future__ import annotations
 
 from _socket import socket as Socket
 
+from uproxy.dataplane.handshakes import acknowledge
 from uproxy.dataplane.tcp.half_closed import HalfCloseTimer
 from uproxy.dataplane.tcp.mover import Detached, Owner
 from uproxy.dataplane.tcp.ring_direction import RingDirection
 from uproxy.uring.ring import Ring
+
+
+class FromBackend(RingDirection):
+    """The direction from the backend, which tells the flow when the backend has replied."""
+
+    __slots__ = ()
+
+    def _arrived(self, completion: int) -> None:
+        """In place of the usual one, until there are bytes."""
+        arrived = super()._arrived
+        arrived(completion)
+        if self.total and not self.closed:
+            self._ring.replace_callback(self._user_data, arrived)
+            # Not at once: the end of a short reply may be there already, or come meanwhile.
+            self._ring.call_after_turn(self._replied)
+
+    def _replied(self) -> None:
+        if self.closed:
+            return
+        self._mover.owner.replied(self.peer.total > 0)
+        if not (self.eof or self._ending):
+            acknowledge(self.sock)
 
 
 class RingMover:
@@ -62,7 +85,7 @@ class RingMover:
     __slots__ = ("_ring", "from_backend", "from_client", "half_closed", "owner")
 
     from_client: RingDirection
-    from_backend: RingDirection
+    from_backend: FromBackend
 
     def __init__(self, ring: Ring, half_closed: HalfCloseTimer, owner: Owner) -> None:
         self.owner = owner
@@ -76,7 +99,7 @@ class RingMover:
         ring = self._ring
         # The client's first bytes are likely to be there; the backend has not been asked yet.
         self.from_client = from_client = RingDirection(ring, self, client, backend.fileno(), False)
-        self.from_backend = from_backend = RingDirection(ring, self, backend, from_client.fd, True)
+        self.from_backend = from_backend = FromBackend(ring, self, backend, from_client.fd, True)
         from_client.peer, from_backend.peer = from_backend, from_client
 
     def detach(self) -> None:
