@@ -32,9 +32,6 @@ class Idle:
     def is_quiet(self) -> bool:
         return self.quiet
 
-    def is_over(self) -> bool:
-        return self.over
-
     def stop(self) -> None:
         self.stopped += 1
         self.sock.close()

@@ -48,21 +48,21 @@ def test_what_completes_late_is_dropped(receiver: Receiver, receive: RingReceive
     receive.leave()
     receiver.callbacks[USER_DATA](3 << CQE_BUFFER_SHIFT | CQE_F_BUFFER | CQE_F_MORE)
     assert receiver.given_back == [3]
-    assert not receive.is_over()
+    assert not receive.over
 
 
 @pytest.mark.parametrize("completion", [0, 5 << CQE_BUFFER_SHIFT | CQE_F_BUFFER])
 def test_the_receive_ends(receiver: Receiver, receive: RingReceive, completion: int) -> None:
     receive.leave()
     receiver.callbacks[USER_DATA](completion)
-    assert receive.is_over()
+    assert receive.over
     assert receiver.given_back == ([5] if completion else [])
 
 
 def test_a_send_that_has_failed_is_no_end(receiver: Receiver, receive: RingReceive) -> None:
     receive.leave()
     receiver.callbacks[USER_DATA](SEND_INCOMPLETE | 5 << CQE_BUFFER_SHIFT)
-    assert not receive.is_over()
+    assert not receive.over
     assert receiver.given_back == []
 
 

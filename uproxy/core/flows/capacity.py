@@ -119,8 +119,10 @@ class Capacity:
 
     def udp_room(self, now: float) -> int:
         """How many UDP flows may begin; if 0 or less, none unless others end."""
-        self._forget_limit(now)
-        left = self._for_flows - self._taken()
+        # For each flow that displaces another one, so without calls that have nothing to do.
+        if self._limit_met is not None or self._ports_met is not None:
+            self._forget_limit(now)
+        left = self._for_flows - PER_TCP_FLOW * self.tcp - self.udp
         return min(self._most_udp - self.udp, self._max_flows - self.tcp - self.udp, left)
 
     def ran_out(self, now: float) -> None:

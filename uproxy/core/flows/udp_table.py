@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from typing import Generic, Protocol, TypeVar
 
@@ -136,9 +136,10 @@ class FlowTable(Generic[F]):
 
     def discard(self, flow: F) -> None:
         """Remove a flow that is over. It need not be in the table."""
-        if self._flows.pop(flow.number, None) is not None:
-            self._forget(flow)
-        for heap, _ in self._classes():
+        if self._flows.pop(flow.number, None) is None:
+            return  # It was evicted, or has expired: its entry in a heap went with it.
+        self._forget(flow)
+        for heap in (self._unanswered, self._brief, self._established):
             if len(heap) > 2 * len(self._flows) + _FEW:
                 heap[:] = [entry for entry in heap if entry[1] in self._flows]
                 heapify(heap)
@@ -220,12 +221,17 @@ class FlowTable(Generic[F]):
         while heap:
             known, number = heap[0]
             flow = self._flows.get(number)
-            if flow is not None:
-                right = self._heap_of(flow)
-                if right is heap and flow.last <= known:
+            if flow is None:
+                heappop(heap)
+                continue
+            right = self._heap_of(flow)
+            if right is heap:
+                if flow.last <= known:
                     return known
+                heapreplace(heap, (flow.last, number))
+            else:
                 heappush(right, (flow.last, number))
-            heappop(heap)
+                heappop(heap)
         return None
 
     def _heap_of(self, flow: F) -> _Heap:

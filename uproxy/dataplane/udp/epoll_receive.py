@@ -13,11 +13,12 @@ _SCRAP = bytearray(1)
 class EpollReceive:
     """A socket whose events are reported."""
 
-    __slots__ = ("_reactor", "sock")
+    __slots__ = ("_reactor", "over", "sock")
 
     def __init__(self, reactor: Reactor, sock: Socket) -> None:
         self._reactor = reactor
         self.sock = sock
+        self.over = False
 
     def leave(self) -> None:
         self._reactor.replace(self.sock.fileno(), self._drop)
@@ -25,9 +26,6 @@ class EpollReceive:
     def is_quiet(self) -> bool:
         # Events say only that there may be something to read.
         return True
-
-    def is_over(self) -> bool:
-        return False
 
     def stop(self) -> None:
         self._reactor.discard(self.sock.fileno())

@@ -200,7 +200,7 @@ class FlowBackend(ABC):
 
     def _pick(self) -> Backend | None:
         context, route, ip = self._listener.context, self._listener.route, self._client[0]
-        backends = self._usable()
+        backends = context.locality.backends_for(route, ip)
         tried = self._tried
         if self._listener.all_flows.loops.found:
             tried = [*tried, *self._listener.all_flows.loops.avoided()]

@@ -31,15 +31,14 @@ class IdleSocket(Protocol):
     """A socket that still receives, for no flow."""
 
     sock: Socket
+    over: bool
+    """Whether it has stopped receiving."""
 
     def leave(self) -> None:
         """Drop what is received from now on."""
 
     def is_quiet(self) -> bool:
         """Whether nothing of what was received for the flow before is still to be looked at."""
-
-    def is_over(self) -> bool:
-        """Whether it has stopped receiving."""
 
     def stop(self) -> None:
         """Receive no more, and close the socket."""
@@ -85,7 +84,7 @@ class IdleSockets:
                 return None
             waiting.popleft()
             self._count -= 1
-            if not idle.is_over():
+            if not idle.over:
                 return idle
             idle.stop()
         return None

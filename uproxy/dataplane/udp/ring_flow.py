@@ -77,7 +77,7 @@ class RingUdpFlow(RingRefusals):
         joins in the send of the second: for a pair alone, the message takes Python as long as the
         kernel needs for a send."""
         self.name_length = NAME_V6 if len(client) == 4 else NAME_V4
-        ancillary = packed_control(control)
+        ancillary = packed_control(control) if control else b""
         self.control_length = len(ancillary)
         self.memory = bytearray(name.ljust(NAME_ROOM, b"\0") + ancillary)
         self.name = address_of(self.memory)

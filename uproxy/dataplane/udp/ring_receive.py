@@ -36,9 +36,6 @@ class RingReceive:
     def is_quiet(self) -> bool:
         return self._turn + _TURNS <= self._ring.turn
 
-    def is_over(self) -> bool:
-        return self.over
-
     def stop(self) -> None:
         ring = self._ring
         ring.forget(self.user_data, None)
