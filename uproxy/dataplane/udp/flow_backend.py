@@ -139,10 +139,12 @@ class FlowBackend(ABC):
 
     def _leave_idle(self) -> bool:
         """Leave the socket to another flow, if it can be kept for one. One that has the client's
-        address is bound to it."""
-        if self._preserving or not self._may_be_idle():
+        address is bound to it, and where descriptors have run out, each is needed at once
+        (test_udp_answers_newcomers_without_a_free_descriptor)."""
+        listener = self._listener
+        if self._preserving or listener.context.capacity.is_short or not self._may_be_idle():
             return False
-        return self._listener.all_flows.idle.keep(self._receive, self._reactor.now)
+        return listener.all_flows.idle.keep(self._receive, self._reactor.now)
 
     def _blame(self, backend: Backend, code: int) -> None:
         self._tried.append(backend)

@@ -132,11 +132,12 @@ class UdpFlows:
             self._context.reactor.defer(partial(self.end, rest, ender, reason))
 
     def free_descriptor(self) -> bool:
-        """Note that a new flow got no descriptor; if UDP has all that it may have, end another
-        flow. Returns whether one has ended, so that it is worth trying again."""
-        self._context.queue.descriptor_refused()
+        """Close the idle sockets, for a new flow that got no descriptor. If there are none, note
+        that descriptors have run out, and end another flow if UDP has all that it may have. Returns
+        whether it is worth trying again."""
         if self.idle.clear():
             return True
+        self._context.queue.descriptor_refused()
         return self._capacity.udp_room(self._context.reactor.now) <= 0 and self._evict(1)
 
     def free_ports(self) -> bool:
