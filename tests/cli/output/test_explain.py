@@ -381,7 +381,8 @@ def test_hints(each: FrontendView, words: list[str]) -> None:
 
 
 def test_hint_for_a_health_check_port() -> None:
-    (hint,) = hints(WEB, [], [health_check(WEB, 1), health_check(WEB, 1, "in use")])
+    nowhere = health_check(WEB, 1, "no address of this node is in --nodeport-addresses")
+    (hint,) = hints(WEB, [], [health_check(WEB, 1), nowhere, health_check(WEB, 1, "in use")])
     assert "ss -Hptln 'sport = :32000'" in hint
 
 

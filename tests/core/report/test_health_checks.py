@@ -1,4 +1,4 @@
-"""What load balancers are told while a sync is carried out."""
+"""What load balancers are told while a sync is carried out, and what is said of that."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import pytest
 
 from uproxy.core.cluster.objects import ObjectName
 from uproxy.core.ip import Family
+from uproxy.core.protocols import TCP
 from uproxy.core.report.health_checks import with_lower_counts
+from uproxy.core.report.overview import health_check_statuses
+from uproxy.core.route import Frontend
 from uproxy.core.routing.service_routes import HealthCheck
 
 WEB = ObjectName("default", "web")
@@ -28,6 +31,23 @@ CASES: dict[str, tuple[Counts, Counts, Counts]] = {
 def test_counts(now: Counts, wanted: Counts, answer: Counts) -> None:
     found = with_lower_counts(checks(now), checks(wanted))
     assert found == checks(answer)
+
+
+@pytest.mark.parametrize(
+    ("frontends", "failures", "reason"),
+    [
+        pytest.param((Frontend(TCP, "0.0.0.0", 32000),), {}, "", id="open"),
+        pytest.param((), {}, "no address of this node is in --nodeport-addresses", id="nowhere"),
+        pytest.param((), {WEB: "it fails"}, "it fails", id="failed"),
+    ],
+)
+def test_nothing_answers_where_no_address_is_for_node_ports(
+    frontends: tuple[Frontend, ...], failures: dict[ObjectName, str], reason: str
+) -> None:
+    check = HealthCheck(service=WEB, frontends=frontends, port=32000, counts={"IPv4": 1})
+    (found,) = health_check_statuses({WEB: check}, failures)
+    assert reason in found.reason
+    assert bool(found.reason) == bool(reason)
 
 
 def checks(counts: Counts) -> dict[ObjectName, HealthCheck]:

@@ -44,6 +44,8 @@ _GIVE_AN_ADDRESS: Final = (
     "address when it is started with --lb (docs/load-balancer.md)"
 )
 
+_IN_USE: Final = "in use"
+"""What reasons say of a port that another process has."""
 _NC_OPTION: Final = {TCP: "", UDP: "u"}
 _SS_OPTION: Final = {TCP: "t", UDP: "u"}
 """How nc and ss are told a protocol. Another version of uproxy may know others."""
@@ -92,7 +94,7 @@ def hints(
         f"health check port {each.port} is not open; find out which process has it: "
         f"{_port_owner_command(TCP, each.port)}"
         for each in checks
-        if each.reason
+        if _IN_USE in each.reason
     ]
     return list(dict.fromkeys(found))
 
@@ -183,7 +185,7 @@ def _paused(namespace: str, name: str, each: FrontendView) -> Iterator[str]:
 def _failed(each: FrontendView) -> str:
     causes: tuple[tuple[str, Callable[[], str]], ...] = (
         (
-            "in use",
+            _IN_USE,
             lambda: (
                 f"another process has the port: {_port_owner_command(each.protocol, each.port)}"
             ),

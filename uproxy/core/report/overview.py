@@ -29,6 +29,7 @@ _NONE: Final[Mapping[ServicePortName, Failing]] = MappingProxyType({})
 _NOT_ANNOUNCED: Final[Mapping[str, AddressStatus]] = MappingProxyType({})
 _NO_CLIENTS: Final = ClientAddresses()
 _NODE: Final = ShownClients("node")
+_NOWHERE: Final = "it is not open, as no address of this node is in --nodeport-addresses"
 
 
 def frontend_statuses(
@@ -92,7 +93,7 @@ def health_check_statuses(
             service=name,
             port=check.port,
             counts={str(family): count for family, count in check.counts.items()},
-            reason=failures.get(name, ""),
+            reason=failures.get(name, "") or ("" if check.frontends else _NOWHERE),
         )
 
 
