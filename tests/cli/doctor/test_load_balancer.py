@@ -282,6 +282,11 @@ def test_what_is_well(parts: dict[str, Any], name: str) -> None:
     assert findings(**parts)[name].result is Result.OK
 
 
+def test_a_network_namespace_is_only_known_not_to_be_that_of_a_pod() -> None:
+    """That of rootless k3s, for example, does not have the interfaces of the machine."""
+    assert findings()["network namespace"].text == "this is not a Pod with a network of its own"
+
+
 def test_without_pools_only_what_matters_is_asked() -> None:
     """Addresses of nodes need no announcing."""
     found = findings(pools={}, status=shown(mode="node"), capabilities=frozenset())

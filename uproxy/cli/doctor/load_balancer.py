@@ -62,7 +62,7 @@ def network_namespace(facts: Announcing) -> Finding:
     if facts.in_pod_network:
         text = "this is a Pod with a network of its own, where no client of the node's network asks"
         return Finding(name, Result.WARN, text, "set hostNetwork: true in the Pod")
-    return Finding(name, Result.OK, "has the interfaces of the machine")
+    return Finding(name, Result.OK, "this is not a Pod with a network of its own")
 
 
 def subnets(facts: Announcing) -> Finding:
