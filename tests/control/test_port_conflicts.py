@@ -14,6 +14,7 @@ from tests.control.workers.world import WEB, eventually, route
 from uproxy.config.settings import Address, Config
 from uproxy.control.environment import Environment
 from uproxy.control.port_conflicts import PortConflicts
+from uproxy.core.route import Frontend
 from uproxy.core.routing.retries import Failure
 from uproxy.host.port_holders import Holder, Port
 
@@ -184,6 +185,31 @@ async def test_a_service_that_asks_for_a_port_of_this_uproxy_meets_no_other_upro
         "the health address of this uproxy has the port of the health check of default/web; give "
         "it another port (--healthz-bind-address), or give the Service another one",
     ]
+
+
+class Passing(dict[Frontend, Failure]):
+    """Failures, each of which is over when it has been looked at once."""
+
+    looks = 0
+
+    def items(self) -> Any:
+        self.looks += 1
+        found = list(super().items())
+        self.clear()
+        return found
+
+
+async def test_what_fails_for_a_moment_only_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    around = Around()
+    around.reconciler.failures = passing = Passing()
+    async with around.conflicts() as made:
+        await eventually(lambda: passing.looks > 2)
+        around.fail(1)
+        enough = passing.looks + 3
+        await eventually(lambda: passing.looks > enough)
+        assert not made.notes
+    assert not passing
+    assert (around.searches, caplog.messages) == (0, [])
 
 
 async def test_rules_of_a_kube_proxy_unless_it_leaves_our_services_alone(

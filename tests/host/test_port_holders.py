@@ -57,6 +57,20 @@ def test_a_uproxy_that_has_paused_its_listener() -> None:
         assert "uproxy.cli" in words, "it would be this one if there were no other"
 
 
+def test_a_uproxy_in_another_network_has_no_port_here(tmp_path: Path) -> None:
+    """As in the nodes of kind, which the machine sees. One that cannot be read may be here."""
+    for name, network in (("self", "net:[1]"), ("7", "net:[2]"), ("8", "net:[1]")):
+        (tmp_path / name / "ns").mkdir(parents=True)
+        (tmp_path / name / "ns" / "net").symlink_to(network)
+        (tmp_path / name / "cmdline").write_text("python\0-m\0uproxy.cli\0run\0")
+    port = Port(TCP, 80)
+    assert find_port_holders([port], tmp_path) == {port: Holder("uproxy", 8)}
+    (tmp_path / "8" / "ns" / "net").unlink()
+    assert find_port_holders([port], tmp_path) == {port: Holder("uproxy", 8)}
+    (tmp_path / "8" / "cmdline").unlink()
+    assert find_port_holders([port], tmp_path) == {port: Holder()}
+
+
 def test_another_uproxy() -> None:
     with listening("uproxy.cli", "run") as (port, process):
         assert find_port_holders([port])[port] == Holder("uproxy", process, getpass.getuser())

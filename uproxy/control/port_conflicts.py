@@ -53,6 +53,8 @@ class PortConflicts:
         self._find_rules = environment.find_other_proxies
         self._rules: Sequence[str] = ()
         """What is said of the rules of a kube-proxy, as they were at the start."""
+        self._seen: frozenset[_Need] = frozenset()
+        """What could not listen when that was looked at last."""
         self._known: frozenset[_Need] = frozenset()
         self._conflicts: Sequence[str] = ()
         self._kube_proxy_told = False
@@ -67,6 +69,7 @@ class PortConflicts:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_START):
                 await self._daemon.reconciler.served_once.wait()
+        self._seen = frozenset(self._needs())
         await self._look()
         # With a name of its own, uproxy serves what a kube-proxy leaves alone.
         if not self._daemon.config.service_proxy_name and not self._kube_proxy_told:
@@ -77,7 +80,10 @@ class PortConflicts:
 
     async def _look(self) -> bool:
         """Whether there was something new to explain."""
-        needs = frozenset(self._needs())
+        now = frozenset(self._needs())
+        # What fails for a moment only has no holder to be told of. It is in the way of itself, for
+        # example, where it moves between an address and all addresses: workers close it later.
+        needs, self._seen = now & self._seen, now
         if needs == self._known:
             return False
         news = needs - self._known

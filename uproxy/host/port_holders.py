@@ -109,9 +109,19 @@ def _pausing_uproxy(proc: Path) -> Holder:
     for process in _numbers(proc):
         with contextlib.suppress(OSError):
             program, number = _program(process, proc)
-            if program == UPROXY and number != os.getpid():
+            if program == UPROXY and number != os.getpid() and _is_near(process, proc):
                 return Holder(program, number)
     return Holder()
+
+
+def _is_near(process: int, proc: Path) -> bool:
+    """Whether a process may be in the network namespace of this one, as far as this one may know.
+    Those of nodes in containers are not, and cannot have a port of this node."""
+    try:
+        there = os.readlink(proc / str(process) / "ns" / "net")
+        return there == os.readlink(proc / "self" / "ns" / "net")
+    except OSError:
+        return True
 
 
 def _numbers(proc: Path) -> Iterator[int]:
