@@ -22,9 +22,11 @@ from uproxy.core.flows.counters import DropReason
 from uproxy.core.report.status import ObjectStatus
 from uproxy.core.report.status_format import FrontendView
 from uproxy.core.routing.derive import NOWHERE
+from uproxy.host.claims import NEVER, UNPRIVILEGED
 
 WEB = "default/web"
 TWO = ["10.0.0.1:8080", "10.0.0.2:8080"]
+ABSENT = "address 192.0.2.7 is not on this node"
 ONE_OF_3 = "1 of 3 backends does not answer: web-1 (10.0.0.1:8080)"
 
 
@@ -355,9 +357,30 @@ SLICES = "kubectl get endpointslices -n default -l kubernetes.io/service-name=we
         ),
         pytest.param(frontend(state="failed", reason="odd"), [], id="nothing to say"),
         pytest.param(
-            frontend(state="elsewhere", address="192.0.2.7"),
+            frontend(state="elsewhere", address="192.0.2.7", reason=f"{ABSENT}, and {NEVER}"),
             ["192.0.2.7", "--claim-addresses auto"],
-            id="address of another node",
+            id="an address that is not claimed",
+        ),
+        pytest.param(
+            frontend(
+                state="elsewhere", address="192.0.2.7", reason=f"{ABSENT}, and {UNPRIVILEGED}"
+            ),
+            ["192.0.2.7", "CAP_NET_ADMIN"],
+            id="an address that may not be claimed",
+        ),
+        pytest.param(
+            frontend(state="elsewhere", address="192.0.2.7", reason="node n2 announces it"),
+            [],
+            id="an address that another node announces",
+        ),
+        pytest.param(
+            frontend(
+                state="elsewhere",
+                address="192.0.2.7",
+                reason=f"{ABSENT}, and another uproxy claims the addresses of this node",
+            ),
+            [],
+            id="an address that another uproxy claims",
         ),
         pytest.param(
             frontend(state="conflict"), ["a port other than 30080", "older"], id="conflict"

@@ -46,6 +46,9 @@ _GIVE_AN_ADDRESS: Final = (
 
 _IN_USE: Final = "in use"
 """What reasons say of a port that another process has."""
+_UNCLAIMED: Final = ("--claim-addresses", "CAP_NET_ADMIN")
+"""Parts of the reasons why uproxy does not claim an address that it would claim otherwise. There is
+nothing to do here about an address that another node has, or announces."""
 _NC_OPTION: Final = {TCP: "", UDP: "u"}
 _SS_OPTION: Final = {TCP: "t", UDP: "u"}
 """How nc and ss are told a protocol. Another version of uproxy may know others."""
@@ -107,7 +110,7 @@ def _frontend_hints(
             yield from _paused(namespace, name, each)
         case FrontendState.FAILED:
             yield _failed(each)
-        case FrontendState.ELSEWHERE:
+        case FrontendState.ELSEWHERE if any(mark in each.reason for mark in _UNCLAIMED):
             yield (
                 f"this node does not have {each.address}: uproxy listens as soon as an interface "
                 "has it, and claims it by itself with --claim-addresses auto and CAP_NET_ADMIN"
