@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import socket
@@ -163,3 +164,34 @@ def test_the_kernel_takes_port_and_peer_away() -> None:
     assert sock.getsockname() == ("0.0.0.0", 0)
     sock.close()
     server.close()
+
+
+async def test_a_flow_that_moves_gets_a_descriptor_again() -> None:
+    """It leaves its socket idle when its backend refuses, and there may be no other descriptor."""
+
+    class Scarce(Socket):
+        free = 1
+
+        def __init__(self, family: int, kind: int) -> None:
+            if not Scarce.free:
+                raise OSError(errno.EMFILE, "too many open files")
+            super().__init__(family, kind)
+            Scarce.free -= 1
+
+        def close(self) -> None:
+            Scarce.free += 1
+            super().close()
+
+    async with world(kernel=Kernel(new_socket=Scarce)) as w:
+        gone, alive = w.server(), w.server(b"a")
+        gone.close()
+        listener = w.listen(gone.backend, alive.backend)
+        client = w.client(listener)
+        # The first is refused, and the second tells of it; the one that comes back may be either.
+        async with asyncio.timeout(PATIENCE):
+            while not alive.received:
+                client.send(b"hello")
+                await asyncio.sleep(0.001)
+        assert await client.receive() == (b"ahello", client.to)
+        assert w.dropped(DropReason.DESCRIPTORS) == 0
+        assert w.counters.flows == 1

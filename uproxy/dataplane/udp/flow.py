@@ -304,7 +304,7 @@ class UdpFlow(FlowBackend):
         self.counters.drop(DropReason.BACKEND_REFUSED)
         self._blame(self.backend, code)
         # Before it connects: the new socket gets the descriptor of this one if there is no other.
-        self._disconnect()
+        self._disconnect(moving=True)
         self._confirmed = False
         self._inspecting = True
         reason = self._connect()

@@ -293,9 +293,11 @@ class FlowBackend(ABC):
             self._masqueraded = True
             self.counters.masqueraded += 1
 
-    def _disconnect(self) -> None:
+    def _disconnect(self, *, moving: bool = False) -> None:
+        """Let go of the backend. `moving`: to connect to another one, for which there may be no
+        descriptor but ours, so it must not be idle."""
         if self._sock is not None:
-            if not self._leave_idle():
+            if moving or not self._leave_idle():
                 # Before the close: what is queued for the ring, or registered, names the socket by
                 # its number, which another one may get at once (udp-closed-without-a-submit).
                 self._stop_receiving(self._sock)
