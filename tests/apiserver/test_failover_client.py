@@ -107,7 +107,8 @@ async def test_a_dead_address_is_skipped(access: Access, context: ssl.SSLContext
     async with FakeApi(tls=context) as server, client(access, dead, address(server)) as api:
         assert await ask(api) == 200
         assert in_use(api) == [address(server)]
-        assert reasons(api) == {dead: "connection refused"}
+        # On a busy machine, the server's answer may take so long that the next address is tried.
+        assert reasons(api)[dead] == "connection refused"
         assert api.access.server == server.url
         assert await ask(api) == 200
         assert len(server.asked("/readyz")) == 1, "an answer counts for a while"
@@ -124,7 +125,7 @@ async def test_an_address_that_hangs_does_not_hold_up_the_next(
     ):
         assert await ask(api) == 200, "long before the patience with one address is at an end"
         assert in_use(api) == [address(server)]
-        assert reasons(api) == {hanging: "no answer within 0.05 s"}
+        assert reasons(api)[hanging] == "no answer within 0.05 s"
 
 
 async def test_packets_that_are_swallowed_hold_up_nothing(
