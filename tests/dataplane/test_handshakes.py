@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+from _socket import socket as Socket
 
 import pytest
 
-from uproxy.dataplane.handshakes import TRUSTED, Handshakes, acknowledge
+from uproxy.dataplane.handshakes import TRUSTED, Handshakes, acknowledge, has_window
 
 
 def test_it_waits_once_clients_have_shown_that_they_speak_first() -> None:
@@ -55,3 +56,13 @@ def test_a_socket_that_is_closed_has_nothing_to_acknowledge() -> None:
     sock.close()
     acknowledge(sock)  # Raises nothing: the flow may have ended since its reply was read.
     assert sock.fileno() == -1
+
+
+def test_the_kernel_tells_whether_a_backend_allows_bytes() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sock = Socket(socket.AF_INET, socket.SOCK_STREAM)
+        assert not has_window(sock)
+        sock.connect(server.getsockname())
+        assert has_window(sock)
+        sock.close()
+        assert not has_window(sock)

@@ -5,7 +5,7 @@ goes out together with their bytes: that is a packet less, and the backend is wo
 twice. So TCP_QUICKACK is off when a backend is dialed (tcp(7)). It has to be off before, as Linux
 decides when the SYN-ACK arrives whether to acknowledge it at once.
 
-Two kinds of servers would suffer from that (docs/decisions/0027-short-connections.md):
+Three kinds of servers would suffer from that (docs/decisions/0027-short-connections.md):
 
 * A server that speaks first does not hear of the connection for 200 ms. So each Service port begins
   without the delay, and gets it when TRUSTED connections in a row have shown that its clients speak
@@ -13,17 +13,26 @@ Two kinds of servers would suffer from that (docs/decisions/0027-short-connectio
 * A server that writes its first reply in pieces, with Nagle's algorithm, waits 40 ms for the ACK of
   the first piece, since Linux delays that one, too. So movers call `acknowledge` when a backend's
   first bytes have come, unless its stream ends with them.
+* A server behind a SYN proxy (iptables-extensions(8): SYNPROXY) allows no bytes until the ACK has
+  come: its SYN-ACK has a window of 0. When Linux has bytes to send, it sends window probes in place
+  of the ACK, and the SYN proxy ignores these: the connection would hang for ever. So the window is
+  looked at when a handshake that is delayed has been answered.
 """
 
 from __future__ import annotations
 
-from _socket import IPPROTO_TCP, TCP_QUICKACK
+from _socket import IPPROTO_TCP, TCP_INFO, TCP_QUICKACK
 from _socket import socket as Socket
 from contextlib import suppress
 from typing import Final
 
 TRUSTED: Final = 8
 """Connections in a row whose clients have spoken first, before the first delay."""
+
+_WITH_WINDOW: Final = 232
+"""Bytes of struct tcp_info (linux/tcp.h) up to tcpi_snd_wnd, which is the last of them."""
+_WINDOW_AT: Final = 228
+_NO_WINDOW: Final = bytes(4)
 
 
 class Handshakes:
@@ -50,8 +59,22 @@ class Handshakes:
                 self.delayed = False
                 self._needed *= 2
 
+    def complete(self, sock: Socket) -> None:
+        """A backend has answered and allows no bytes, so none can take along the ACK that waits."""
+        acknowledge(sock)
+        self.learn(client_spoke=False)
+
 
 def acknowledge(sock: Socket) -> None:
     """Send the ACK that waits, if there is one, and do not delay the next ones."""
     with suppress(OSError):
         sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 1)
+
+
+def has_window(sock: Socket) -> bool:
+    """Whether the peer allows bytes to be sent now. False if the kernel does not say (before Linux
+    5.4)."""
+    try:
+        return sock.getsockopt(IPPROTO_TCP, TCP_INFO, _WITH_WINDOW)[_WINDOW_AT:] > _NO_WINDOW
+    except OSError:
+        return False

@@ -116,6 +116,40 @@ class TestStreams:
             assert await client.receive(9) == b"220 ready"
             await eventually(lambda: not handshakes.delayed)
 
+    async def test_a_backend_that_allows_no_bytes_gets_the_last_ack_at_once(
+        self, mode: SpliceMode
+    ) -> None:
+        """As behind a SYN proxy. Linux would send window probes in place of the ACK, for ever."""
+        options: list[int] = []
+
+        class Windowless(Socket):
+            delayed_meanwhile = True
+
+            def getsockopt(self, level: int, option: int, *size: int) -> Any:
+                found = super().getsockopt(level, option, *size)
+                is_info = (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
+                return bytes(*size) if is_info else found
+
+            def setsockopt(self, level: int, option: int, *value: Any) -> None:
+                if (level, option) == (socket.IPPROTO_TCP, socket.TCP_QUICKACK):
+                    options.append(*value)
+                    # Another flow may learn meanwhile that its backend allows no bytes.
+                    handshakes.delayed = self.delayed_meanwhile
+                super().setsockopt(level, option, *value)
+
+        async with world(mode, kernel=Kernel(new_socket=Windowless)) as w:
+            server = w.server()
+            listener = w.listen(server.backend)
+            handshakes = listener.port.handshakes
+            for Windowless.delayed_meanwhile in (True, False):
+                handshakes.delayed = True
+                options.clear()
+                client = w.connect(listener)
+                await eventually(lambda: options == [0, 1])
+                await eventually(lambda: not handshakes.delayed)
+                await (await server.accept()).send(b"220 ready")
+                assert await client.receive(9) == b"220 ready"
+
     async def test_64_mib_both_ways_at_once(self, mode: SpliceMode) -> None:
         async with world(mode) as w:
             client, backend = await w.pair()

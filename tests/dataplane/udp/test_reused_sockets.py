@@ -167,7 +167,7 @@ def test_the_kernel_takes_port_and_peer_away() -> None:
 
 
 async def test_a_flow_that_moves_gets_a_descriptor_again() -> None:
-    """It leaves its socket idle when its backend refuses, and there may be no other descriptor."""
+    """That of its own socket, when its backend has refused and there is no other descriptor."""
 
     class Scarce(Socket):
         free = 1
@@ -187,7 +187,7 @@ async def test_a_flow_that_moves_gets_a_descriptor_again() -> None:
         gone.close()
         listener = w.listen(gone.backend, alive.backend)
         client = w.client(listener)
-        # The first is refused, and the second tells of it; the one that comes back may be either.
+        # A refusal is known only with the next datagram, and the balancer may choose either.
         async with asyncio.timeout(PATIENCE):
             while not alive.received:
                 client.send(b"hello")

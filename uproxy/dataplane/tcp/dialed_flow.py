@@ -33,6 +33,8 @@ class DialedFlow(WaitingFlow, Protocol):
     """Of the backend that was dialed last."""
     sock: Socket | None
     """Towards that backend; the flow closes it when it ends."""
+    delayed: bool
+    """Whether the last ACK of its handshake waits (handshakes.py)."""
     attempt: int
     """Index in TIMEOUTS (dialer.py)."""
     tried: tuple[Backend, ...]

@@ -26,6 +26,7 @@ from uproxy.core.flows.counters import DropReason
 from uproxy.core.route import Backend
 from uproxy.dataplane.client_address import UNUSABLE_ERRORS, bind_to_client
 from uproxy.dataplane.context import Context
+from uproxy.dataplane.handshakes import has_window
 from uproxy.dataplane.tcp.dialed_flow import DialedFlow
 from uproxy.dataplane.tcp.epoll_events import EVENTS
 from uproxy.dataplane.tcp.loops import LoopDetector
@@ -93,7 +94,8 @@ class Dialer:
             # is lost when the next arrives: a byte of the stream would be missing. Accepted sockets
             # inherit the option from their listener.
             sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
-            if flow.port.handshakes.delayed:
+            flow.delayed = flow.port.handshakes.delayed
+            if flow.delayed:
                 sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 0)
             # Before connect: the next proxy looks at the TTL of the handshake.
             if self.loops.to_inspect and not self.loops.pass_on(flow.client_sock, sock):
@@ -123,6 +125,8 @@ class Dialer:
         # have got some is never replaced (dialed-again-while-relayed).
         until = self._queues[attempt].pop(flow)
         assert flow.backend is not None
+        if flow.delayed and flow.sock is not None and not has_window(flow.sock):
+            flow.port.handshakes.complete(flow.sock)
         flow.port.counters.dials += 1
         flow.answered = now = self._reactor.now
         flow.tally.connected(now - until + TIMEOUTS[attempt])

@@ -59,32 +59,10 @@ class Flow:
     sockets and no reference cycles left. Ending it twice is fine.
     """
 
-    __slots__ = (
-        "address",
-        "answered",
-        "attempt",
-        "backend",
-        "backends",
-        "began",
-        "client",
-        "client_sock",
-        "dialed",
-        "ended",
-        "error",
-        "from_pod",
-        "listener",
-        "mover",
-        "port",
-        "preserving",
-        "progress",
-        "quiet_since",
-        "refused",
-        "route",
-        "sock",
-        "suspect",
-        "tally",
-        "tried",
-    )  # fmt: skip
+    __slots__ = ("address", "answered", "attempt", "backend", "backends", "began", "client",
+                 "client_sock", "delayed", "dialed", "ended", "error", "from_pod", "listener",
+                 "mover", "port", "preserving", "progress", "quiet_since", "refused", "route",
+                 "sock", "suspect", "tally", "tried")  # fmt: skip
 
     client: str
     """IP address."""
@@ -98,6 +76,8 @@ class Flow:
     """The backend that was dialed last."""
     tally: BackendTally
     """Of that backend, once there is one."""
+    delayed: bool
+    """Whether the last ACK of the backend's handshake waits for the client's first bytes."""
     error: int
     """The errno of the last attempt that has failed."""
     progress: int
