@@ -11,7 +11,16 @@ from _socket import socket as Socket
 from collections.abc import Callable
 from typing import Any
 
-from tests.dataplane.udp.world import PATIENCE, Client, Server, World, eventually, udp_socket, world
+from tests.dataplane.udp.world import (
+    PATIENCE,
+    Client,
+    Server,
+    World,
+    eventually,
+    rerouted,
+    udp_socket,
+    world,
+)
 from uproxy.core.flows.counters import DropReason
 from uproxy.dataplane.kernel import LINUX, Kernel
 from uproxy.dataplane.udp.listener import UdpListener
@@ -195,3 +204,25 @@ async def test_a_flow_that_moves_gets_a_descriptor_again() -> None:
         assert await client.receive() == (b"ahello", client.to)
         assert w.dropped(DropReason.DESCRIPTORS) == 0
         assert w.counters.flows == 1
+
+
+async def test_a_flow_with_the_socket_of_another_one_moves() -> None:
+    """The socket that it gets then is its own, and so is what is received from that."""
+    kernel, opened = counting()
+    async with world(max_flows=FLOWS, kernel=kernel) as w:
+        first, second = w.server(b"a"), w.server(b"b")
+        listener = w.listen(first.backend)
+        before = -1
+        async with asyncio.timeout(PATIENCE):
+            while opened() != before:
+                before, client = opened(), w.client(listener)
+                assert await client.ask(b"hello") == b"ahello"
+        w.all_flows.idle.clear()
+        listener.update(rerouted(listener, second.backend, serving=(first.backend,)))
+        first.close()
+        async with asyncio.timeout(PATIENCE):
+            while not second.received:
+                client.send(b"moved")
+                await asyncio.sleep(0.001)
+        assert opened() == before + 1
+        assert await client.receive() == (b"bmoved", client.to)
