@@ -11,6 +11,8 @@ from _socket import socket as Socket
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.dataplane.udp.world import (
     PATIENCE,
     Client,
@@ -23,7 +25,9 @@ from tests.dataplane.udp.world import (
 )
 from uproxy.core.flows.counters import DropReason
 from uproxy.dataplane.kernel import LINUX, Kernel
+from uproxy.dataplane.udp.flow import UdpFlow
 from uproxy.dataplane.udp.listener import UdpListener
+from uproxy.dataplane.udp.ring_flow import RingUdpFlow
 
 FLOWS = 4
 MANY = 40
@@ -98,6 +102,43 @@ async def test_none_is_left_when_the_last_flow_ends() -> None:
         await eventually(lambda: not listener.flows)
         assert len(w.all_flows.idle) == 0
         await eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+def bind_to_client(w: World, flow: UdpFlow) -> None:
+    flow._preserving = True
+
+
+def run_out_of_descriptors(w: World, flow: UdpFlow) -> None:
+    w.context.capacity._limit_met = 1
+
+
+def merge(w: World, flow: UdpFlow) -> None:
+    if isinstance(flow, RingUdpFlow):
+        flow._merge()
+    else:
+        bind_to_client(w, flow)  # By epoll, no flow merges.
+
+
+def end_receive(w: World, flow: UdpFlow) -> None:
+    flow._receive.over = True
+    if not isinstance(flow, RingUdpFlow):
+        bind_to_client(w, flow)  # A registration with epoll does not end by itself.
+
+
+@pytest.mark.parametrize("reason", [bind_to_client, run_out_of_descriptors, merge, end_receive])
+async def test_some_are_closed(reason: Callable[[World, UdpFlow], None]) -> None:
+    async with world() as w:
+        listener = w.listen(w.server(b"a").backend)
+        for _ in range(3):
+            assert await w.client(listener).ask(b"hello") == b"ahello"
+        first, second, _ = listener.flows.values()
+        # The ring has to know what has become of what was sent.
+        await eventually(lambda: first._may_be_idle() and second._may_be_idle())
+        first.close()
+        assert len(w.all_flows.idle) == 1
+        reason(w, second)
+        second.close()
+        assert len(w.all_flows.idle) == 1
 
 
 async def test_they_give_way_to_what_needs_descriptors() -> None:
