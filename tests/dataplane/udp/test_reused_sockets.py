@@ -26,6 +26,7 @@ from tests.dataplane.udp.world import (
 from uproxy.core.flows.counters import DropReason
 from uproxy.dataplane.kernel import LINUX, Kernel
 from uproxy.dataplane.udp.flow import UdpFlow
+from uproxy.dataplane.udp.idle_sockets import AGE
 from uproxy.dataplane.udp.listener import UdpListener
 from uproxy.dataplane.udp.ring_flow import RingUdpFlow
 
@@ -268,3 +269,14 @@ async def test_a_flow_with_the_socket_of_another_one_moves() -> None:
                 await asyncio.sleep(0.001)
         assert opened() == before + 1
         assert await client.receive() == (b"bmoved", client.to)
+
+
+async def test_a_backend_of_the_other_family_gets_a_socket_of_its_own() -> None:
+    async with world(max_flows=FLOWS) as w:
+        listener = w.listen(w.server(b"a").backend)
+        other = w.listen(w.server(b"b", "::1").backend, address="::1")
+        await displace(w, listener, 2 * FLOWS)
+        await asyncio.sleep(2 * AGE)  # It may fail only if they may be used again.
+        assert len(w.all_flows.idle) > 0
+        assert await w.client(other, "::1").ask(b"hello") == b"bhello"
+        assert w.counters.dial_failures == 0
