@@ -136,6 +136,8 @@ def test_restarts_change_no_address(api: ThreadedApi, tmp_path: Path) -> None:
     for restart in range(6):
         with uproxy(tmp_path, api, *TWO):
             wait_until_decided(api, f"restart-{restart}")
+            # The statuses are written one after the other, in no order.
+            wait_for("addresses", lambda: sum(map(bool, given(api, *names).values())) == 2)
             before = before or given(api, *names)
             assert given(api, *names) == before
             assert sorted(filter(None, before.values())) == [["127.33.0.1"], ["127.33.0.2"]]
